@@ -1,0 +1,1 @@
+"""Show: views become pages and terminal output."""

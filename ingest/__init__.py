@@ -1,0 +1,1 @@
+"""Measure: a model and prompts become part files, one row per ablated head, token and ablation."""

@@ -1,0 +1,123 @@
+"""Ablate heads: replace z everywhere, let the layers above run, and split the change in logit into its parts.
+
+Many heads are ablated in one forward: a stack holds one copy of the prompts per ablated head, and only the layers
+that can see the ablation are run.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
+
+from selfrepair.ingest.atlas import Atlas
+from selfrepair.ingest.clean import CleanBatch, read_along
+from selfrepair.ingest.stream import AttentionCalls, attend, transform
+from selfrepair.ingest.unembed import final_scale
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One head ablated in one way."""
+
+    layer: int
+    head: int
+    ablation: str
+
+
+@dataclass(frozen=True)
+class Replacements:
+    """What can stand in for a head's z; an ablation that is not asked for is None.
+
+    `value_bias` is zero ablation's (the head then adds nothing), `mean` the reference set's mean over prompts and
+    positions, `partner` the partner prompts' z at the same positions (a list over layers).
+    """
+
+    value_bias: Float[Tensor, "layer head d_head"]
+    mean: Float[Tensor, "layer head d_head"] | None
+    partner: list[Float[Tensor, "batch pos head d_head"]] | None
+
+    def of(self, cell: Cell) -> Float[Tensor, "*batch_pos d_head"]:
+        """z' of the cell's head, broadcastable over [batch, pos, d_head]."""
+        if cell.ablation == "resample" and self.partner is not None:
+            return self.partner[cell.layer][:, :, cell.head]
+        if cell.ablation == "mean" and self.mean is not None:
+            return self.mean[cell.layer, cell.head]
+        if cell.ablation == "zero":
+            return self.value_bias[cell.layer, cell.head]
+        raise ValueError(f"no replacement for {cell.ablation} ablation was prepared")
+
+
+def ablate(
+    atlas: Atlas, calls: AttentionCalls, clean: CleanBatch, replacements: Replacements, cells: list[Cell]
+) -> Float[Tensor, "cell batch pos effect"]:
+    """All effects of a stack of cells of ONE layer, in logits, in the order of `conventions.EFFECTS`."""
+    layer = cells[0].layer
+    heads = [cell.head for cell in cells]
+    weight = atlas.head_output_weight(layer)[heads]
+    bias = replacements.value_bias[layer, heads][:, None, None]
+    before = clean.z[layer][:, :, heads].movedim(2, 0)
+    after = torch.stack([replacements.of(cell).expand_as(z) for cell, z in zip(cells, before, strict=True)])
+
+    read_out = einsum(
+        weight.to(clean.directions.dtype), clean.directions, "cell d_head d_model, batch pos d_model -> cell batch pos d_head"
+    )
+    direct = read_along(before - bias, read_out) / clean.scale
+    ablated_direct = read_along(after - bias, read_out) / clean.scale
+
+    difference = einsum(after - before, weight, "cell batch pos d_head, cell d_head d_model -> cell batch pos d_model")
+    stream = clean.branch[layer] + difference
+    attention, mlp = _run_above(atlas, calls, clean, stream, layer)
+
+    scale = final_scale(atlas, stream)
+    read = read_along(stream, clean.directions)
+    return torch.stack(
+        [
+            direct,
+            ablated_direct,
+            read / scale - clean.read / clean.scale,
+            read * (1 / scale - 1 / clean.scale),
+            attention / clean.scale,
+            mlp / clean.scale,
+            clean.scale / scale,
+        ],
+        dim=-1,
+    )
+
+
+def _run_above(
+    atlas: Atlas,
+    calls: AttentionCalls,
+    clean: CleanBatch,
+    stream: Float[Tensor, "cell batch pos d_model"],
+    layer: int,
+) -> tuple[Float[Tensor, "cell batch pos"], Float[Tensor, "cell batch pos"]]:
+    """Run what sees the ablation, updating `stream` in place; the summed changes of attention and MLP reads."""
+    attention_change = torch.zeros(stream.shape[:-1], dtype=stream.dtype, device=stream.device)
+    mlp_change = torch.zeros_like(attention_change)
+    flat = stream.flatten(0, 1)
+
+    def add(out: Tensor, clean_read: Tensor, change: Tensor) -> None:
+        out = out.unflatten(0, stream.shape[:2])
+        change += read_along(out, clean.directions) - clean_read
+        stream.add_(out)
+
+    if not atlas.parallel_blocks:
+        add(transform(atlas, layer, flat), clean.mlp_reads[layer], mlp_change)
+    for above in range(layer + 1, atlas.n_layers):
+        attention = attend(atlas, above, flat, calls)
+        if atlas.parallel_blocks:
+            mlp = transform(atlas, above, flat)
+            add(attention, clean.attention_reads[above], attention_change)
+        else:
+            add(attention, clean.attention_reads[above], attention_change)
+            mlp = transform(atlas, above, flat)
+        add(mlp, clean.mlp_reads[above], mlp_change)
+    return attention_change, mlp_change
+
+
+def identity_error(effects: Float[Tensor, "*row effect"]) -> Float[Tensor, "*row"]:
+    """|R - (repair by LayerNorm + attention + MLP)| in logits: zero but for rounding, since R is measured apart."""
+    direct, ablated_direct, logit_change, layernorm, attention, mlp, _ = effects.unbind(-1)
+    return (logit_change - (ablated_direct - direct) - (layernorm + attention + mlp)).abs()

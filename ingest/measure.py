@@ -1,0 +1,230 @@
+"""Measure prompts: one clean forward, then every selected head ablated in every asked way."""
+
+import gc
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from selfrepair.ingest.ablate import Cell, Replacements, ablate, identity_error
+from selfrepair.ingest.atlas import Atlas
+from selfrepair.ingest.clean import clean_batch, head_values
+from selfrepair.ingest.conventions import EFFECTS, PRECISIONS, Precision, head_label
+from selfrepair.ingest.stream import AttentionCalls, record_calls, value_biases
+from selfrepair.ingest.unembed import Prediction, mean_unembedding
+from selfrepair.warehouse.errors import SelfRepairError
+
+PROMPTS_AT_ONCE = 8
+"""Prompts that share a clean forward; further sequences of a stack are further heads."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The effects of every cell on some prompts, and their clean predictions; everything on the CPU."""
+
+    cells: list[Cell]
+    effects: Float[Tensor, "cell prompt pos effect"]
+    prediction: Prediction
+    scale: Float[Tensor, "prompt pos"]
+
+    def identity_error_max(self) -> float:
+        """The largest |R - sum of its parts| in logits."""
+        return float(identity_error(self.effects).max())
+
+
+class Measurer:
+    """A model ready to be measured.
+
+    `batch_size` is how many sequences go through a layer at once; it is halved for good when memory runs out, and
+    never changes a result. `means` (z of every head averaged over the reference prompts) is needed for mean ablation.
+    """
+
+    def __init__(
+        self,
+        atlas: Atlas,
+        *,
+        ablations: Sequence[str],
+        heads: Sequence[tuple[int, int]],
+        batch_size: int,
+        precision: Precision = PRECISIONS["float32"],
+        means: Float[Tensor, "layer head d_head"] | None = None,
+        on_halved: Callable[[int], None] = lambda batch_size: None,
+    ) -> None:
+        self.atlas = atlas
+        self.cells = [Cell(layer, head, ablation) for layer, head in sorted(heads) for ablation in ablations]
+        self.batch_size = batch_size
+        self.means = means
+        self._resample = "resample" in ablations
+        self._precision = precision
+        self._on_halved = on_halved
+        self._mean_unembedding = mean_unembedding(atlas)
+        self._calls: dict[int, AttentionCalls] = {}
+        self._value_biases: Tensor | None = None
+
+    @torch.inference_mode()
+    def measure(
+        self,
+        tokens: Int[Tensor, "prompt seq"],
+        partner_tokens: Int[Tensor, "prompt seq"] | None,
+        prompt_ids: Sequence[int],
+        on_rows: Callable[[int], None] = lambda rows: None,
+    ) -> Measured:
+        """All cells on `tokens`, whose rows resample ablation pairs with `partner_tokens`.
+
+        `on_rows` hears of every finished stack. Raises SelfRepairError for a NaN or infinity in a forward, or an
+        identity error above the precision's bound, naming prompt and layer; and when not even one sequence fits.
+        """
+        pieces, start = [], 0
+        while start < len(tokens):
+            stop = start + self._prompts_at_once(len(tokens) - start)
+            rows_told = 0
+
+            def tell(rows: int) -> None:
+                nonlocal rows_told
+                rows_told += rows
+                on_rows(rows)
+
+            try:
+                partners = None if partner_tokens is None else partner_tokens[start:stop]
+                pieces.append(self._measure_batch(tokens[start:stop], partners, prompt_ids[start:stop], tell))
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                on_rows(-rows_told)
+                self._halve()
+            else:
+                start = stop
+        return Measured(
+            cells=self.cells,
+            effects=torch.cat([piece.effects for piece in pieces], dim=1),
+            prediction=Prediction(*(torch.cat(parts) for parts in zip(*(_fields(p.prediction) for p in pieces), strict=True))),
+            scale=torch.cat([piece.scale for piece in pieces]),
+        )
+
+    @torch.inference_mode()
+    def head_value_sums(self, tokens: Int[Tensor, "prompt seq"]) -> Float[Tensor, "layer head d_head"]:
+        """z of every head summed over prompts and positions, the unmeasured last position too, in float64."""
+        sums, start = torch.zeros(self.atlas.n_layers, self.atlas.n_heads, self.atlas.d_head, dtype=torch.float64), 0
+        while start < len(tokens):
+            batch = tokens[start : start + self.batch_size].to(self.atlas.device)
+            try:
+                z = head_values(self.atlas, self._calls_for(batch.shape[1]), batch)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                self._halve()
+                continue
+            sums += torch.stack([layer.sum(dim=(0, 1), dtype=torch.float64).cpu() for layer in z])
+            start += len(batch)
+        return sums
+
+    def _measure_batch(
+        self, tokens: Tensor, partner_tokens: Tensor | None, prompt_ids: Sequence[int], on_rows: Callable[[int], None]
+    ) -> Measured:
+        calls = self._calls_for(tokens.shape[1] - 1)
+        clean = clean_batch(self.atlas, calls, self._mean_unembedding, tokens.to(self.atlas.device))
+        _refuse_non_finite(torch.stack([*clean.attention_reads, *clean.mlp_reads]), prompt_ids, "clean", self.atlas.n_layers)
+        partner = None
+        if self._resample:
+            if partner_tokens is None:
+                raise ValueError("resample ablation needs partner prompts")
+            partner = head_values(self.atlas, calls, partner_tokens[:, :-1].to(self.atlas.device))
+        replacements = Replacements(self._biases(), self._device_means(), partner)
+        heads_at_once = max(1, self.batch_size // len(tokens))
+        effects = torch.empty(
+            len(self.cells), *tokens[:, 1:].shape, len(EFFECTS), dtype=self.atlas.stream_dtype, device="cpu"
+        )
+        done = 0
+        for stack in _stacks(self.cells, heads_at_once):
+            part = ablate(self.atlas, calls, clean, replacements, stack).cpu()
+            self._check(part, stack, prompt_ids)
+            effects[done : done + len(stack)] = part
+            done += len(stack)
+            on_rows(part[..., 0].numel())
+        return Measured(
+            self.cells, effects, Prediction(*(field.cpu() for field in _fields(clean.prediction))), clean.scale.cpu()
+        )
+
+    def _check(self, effects: Tensor, stack: list[Cell], prompt_ids: Sequence[int]) -> None:
+        errors = identity_error(effects)
+        if bool((errors <= self._precision.identity).all()):  # false for NaN too
+            return
+        for cell, of_cell, error in zip(stack, effects, errors, strict=True):
+            bad_rows = ~of_cell.isfinite().all(dim=-1)
+            label = head_label(cell.layer, cell.head)
+            if bool(bad_rows.any()):
+                prompt, pos = bad_rows.nonzero()[0].tolist()
+                raise SelfRepairError(
+                    f"NaN or infinity after {cell.ablation} ablation of {label} (layer {cell.layer}), prompt "
+                    f"{prompt_ids[prompt]}, position {pos}. Nothing of this unit was stored. "
+                    "Try --dtype float32, and check the model's weights."
+                )
+            if float(error.max()) > self._precision.identity:
+                prompt, pos = divmod(int(error.argmax()), error.shape[1])
+                raise SelfRepairError(
+                    f"the identity R = LayerNorm + attention + MLP fails by {float(error.max()):.2g} logits (allowed "
+                    f"{self._precision.identity:g}) for {cell.ablation} ablation of {label}, prompt {prompt_ids[prompt]}, "
+                    f"position {pos}. Nothing of this unit was stored. If --dtype float64 passes, it is rounding of "
+                    "very large activations; if not, please report the model."
+                )
+
+    def _prompts_at_once(self, left: int) -> int:
+        cells_of_a_layer = max(sum(1 for _ in group) for _, group in itertools.groupby(self.cells, lambda c: c.layer))
+        return min(left, max(min(PROMPTS_AT_ONCE, self.batch_size), self.batch_size // cells_of_a_layer))
+
+    def _halve(self) -> None:
+        if self.batch_size == 1:
+            raise SelfRepairError(
+                f"not even one sequence fits into the memory of {self.atlas.device}. Try a shorter --seq-len, "
+                "--dtype bfloat16, or a device with more memory."
+            )
+        self.batch_size //= 2
+        gc.collect()
+        if self.atlas.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._on_halved(self.batch_size)
+
+    def _calls_for(self, seq_len: int) -> AttentionCalls:
+        if seq_len not in self._calls:
+            self._calls[seq_len] = record_calls(self.atlas, seq_len)
+        return self._calls[seq_len]
+
+    def _biases(self) -> Tensor:
+        if self._value_biases is None:
+            self._value_biases = value_biases(self.atlas, self._calls_for(2))
+        return self._value_biases
+
+    def _device_means(self) -> Tensor | None:
+        return None if self.means is None else self.means.to(self.atlas.device, self.atlas.layer_dtype)
+
+
+def _stacks(cells: list[Cell], heads_at_once: int) -> Iterable[list[Cell]]:
+    """The cells in order, in stacks of one layer each."""
+    for _, of_layer in itertools.groupby(cells, key=lambda cell: cell.layer):
+        group = list(of_layer)
+        for start in range(0, len(group), heads_at_once):
+            yield group[start : start + heads_at_once]
+
+
+def _fields(prediction: Prediction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return prediction.logit, prediction.logprob, prediction.rank, prediction.entropy
+
+
+def _refuse_non_finite(reads: Tensor, prompt_ids: Sequence[int], what: str, n_layers: int) -> None:
+    """`reads` is [attention of every layer, then MLP of every layer; prompt; pos]."""
+    bad = ~reads.isfinite()
+    if bool(bad.any()):
+        order = bad.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+        layer = min(index % n_layers for index in order)
+        prompt = int((bad[layer] | bad[layer + n_layers]).any(dim=1).nonzero()[0])
+        raise SelfRepairError(
+            f"NaN or infinity in the {what} forward of prompt {prompt_ids[prompt]}, first in layer {layer}. "
+            "Nothing of this unit was stored. Try --dtype float32, and check the model's weights."
+        )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

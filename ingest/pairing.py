@@ -1,0 +1,54 @@
+"""Which prompt stands in for which under resample ablation: seeded, fixed, and never a prompt for itself."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from random import Random
+
+
+class NoPartnerError(ValueError):
+    """A prompt has no other prompt of its length; `prompt` is its index."""
+
+    def __init__(self, prompt: int, length: int) -> None:
+        super().__init__(f"prompt {prompt} is the only one of {length} tokens")
+        self.prompt = prompt
+        self.length = length
+
+
+def pair(documents: Sequence[str], lengths: Sequence[int], seed: int) -> list[int]:
+    """The partner of every prompt: of the same length, never itself, from another document where there is one.
+
+    Within a length the pairing is a permutation (every prompt stands in once) unless one document holds more than half
+    of the prompts. It depends on the prompts and the seed alone. Raises NoPartnerError.
+    """
+    groups: dict[int, list[int]] = defaultdict(list)
+    for prompt, length in enumerate(lengths):
+        groups[length].append(prompt)
+    partners = [-1] * len(lengths)
+    random = Random(seed)
+    for length in sorted(groups):
+        if len(groups[length]) == 1:
+            raise NoPartnerError(groups[length][0], length)
+        _pair_group(groups[length], documents, random, partners)
+    return partners
+
+
+def _pair_group(prompts: list[int], documents: Sequence[str], random: Random, partners: list[int]) -> None:
+    by_document: dict[str, list[int]] = defaultdict(list)
+    for prompt in prompts:
+        by_document[documents[prompt]].append(prompt)
+    names = sorted(by_document)
+    random.shuffle(names)
+    ordered = []
+    for name in names:
+        random.shuffle(by_document[name])
+        ordered.extend(by_document[name])
+    # Laid out document after document, a shift by the largest document's size leaves every document...
+    largest = max(len(found) for found in by_document.values())
+    shift = largest if largest < len(ordered) else 1
+    for position, prompt in enumerate(ordered):
+        partners[prompt] = ordered[(position + shift) % len(ordered)]
+    # ...unless it wraps around into one that holds more than half of all prompts.
+    for prompt in ordered:
+        others = len(ordered) - len(by_document[documents[prompt]])
+        if others and documents[partners[prompt]] == documents[prompt]:
+            partners[prompt] = random.choice([other for other in ordered if documents[other] != documents[prompt]])

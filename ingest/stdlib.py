@@ -1,0 +1,74 @@
+"""Text that is on every machine: the standard library of the running interpreter, one document a file.
+
+The documents fall into two fixed splits by a hash of their name, so that a model trained on one split can be measured
+on text it has never seen, whichever Python runs it.
+"""
+
+import hashlib
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydoc_data.topics import topics
+
+from selfrepair.ingest.documents import Document
+from selfrepair.warehouse.errors import SelfRepairError
+
+SPLITS = ("train", "heldout")
+HELDOUT_SHARE = 0.1
+PIECE_CHARACTERS = 2000
+
+_SKIPPED_FOLDERS = {
+    *("site-packages", "dist-packages", "_bundled"),  # not the library
+    *("test", "tests", "idle_test"),  # not on every machine
+    "encodings",  # generated tables of characters
+}
+_SKIPPED_PREFIXES = ("_sysconfigdata", "config-")  # generated on the machine that built the interpreter
+_TOPICS = "pydoc_data/topics.py"
+
+
+def split_of(name: str) -> str:
+    """The split a document belongs to, decided by its name alone."""
+    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+    return "heldout" if share < HELDOUT_SHARE else "train"
+
+
+def documents(split: str) -> Iterator[Document]:
+    """Every document of `split` ("train" or "heldout"), ordered by name."""
+    if split not in SPLITS:
+        raise SelfRepairError(f"the standard library has no split '{split}'. Choose one of {', '.join(SPLITS)}.")
+    return (document for document in _all_documents() if split_of(document.name) == split)
+
+
+def pieces(split: str) -> Iterator[Document]:
+    """The same text in turns: a piece of every document, then the next piece of every document, and so on.
+
+    So the first prompts, however few, come from many documents. Pieces end at a line's end and keep the name of their
+    document.
+    """
+    rest = {document.name: document.text for document in documents(split)}
+    while rest:
+        for name, text in list(rest.items()):
+            end = text.rfind("\n", 0, PIECE_CHARACTERS) + 1 if len(text) > PIECE_CHARACTERS else len(text)
+            end = end or PIECE_CHARACTERS
+            yield Document(name, text[:end])
+            if end < len(text):
+                rest[name] = text[end:]
+            else:
+                del rest[name]
+
+
+def _all_documents() -> Iterator[Document]:
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        parts = name.split("/")
+        if _SKIPPED_FOLDERS.intersection(parts) or any(part.startswith(_SKIPPED_PREFIXES) for part in parts):
+            continue
+        if name == _TOPICS:
+            for topic in sorted(topics):
+                yield Document(f"{name}#{topic}", topics[topic])
+        else:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if text.strip():
+                yield Document(name, text)

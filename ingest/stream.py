@@ -1,0 +1,139 @@
+"""The clean forward: every layer's contribution to the residual stream, run on the layers' native modules."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from selfrepair.ingest.atlas import Atlas
+
+
+@dataclass(frozen=True)
+class AttentionCalls:
+    """The keyword arguments every layer's attention is called with, for prompts of one length.
+
+    They depend on positions alone (masks, rotary angles), so that one prompt's serve any number of prompts.
+    """
+
+    seq_len: int
+    keywords: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class LayerOutputs:
+    """One layer of a clean forward. `branch` is the stream that an ablated head's difference is added to.
+
+    In sequential blocks that is the stream after attention (this layer's MLP sees the ablation), in parallel blocks
+    the stream after the whole layer (it does not).
+    """
+
+    z: Float[Tensor, "batch pos head d_head"]
+    attention: Float[Tensor, "batch pos d_model"]
+    mlp: Float[Tensor, "batch pos d_model"]
+    branch: Float[Tensor, "batch pos d_model"]
+
+
+@contextmanager
+def _captured_input(module: nn.Module) -> Iterator[list[Tensor]]:
+    """While it lasts, the inputs that `module` is called with."""
+    seen: list[Tensor] = []
+    handle = module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def record_calls(atlas: Atlas, seq_len: int) -> AttentionCalls:
+    """Run one prompt through the model itself and keep the keyword arguments of every attention module."""
+    seen: dict[int, dict[str, Any]] = {}
+    handles = [
+        block.attention.register_forward_pre_hook(
+            lambda _, __, keywords, layer=layer: seen.__setitem__(layer, keywords), with_kwargs=True
+        )
+        for layer, block in enumerate(atlas.blocks)
+    ]
+    try:
+        tokens = torch.zeros(1, seq_len, dtype=torch.long, device=atlas.device)
+        atlas.model(input_ids=tokens, use_cache=False, logits_to_keep=1)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return AttentionCalls(
+        seq_len, tuple({k: v for k, v in seen[layer].items() if k != "hidden_states"} for layer in range(atlas.n_layers))
+    )
+
+
+def embed(atlas: Atlas, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+    """The residual stream that enters the first block, computed by the model itself."""
+
+    class Entered(Exception):  # noqa: N818 - not an error: it stops the forward where the blocks begin
+        pass
+
+    def stop(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        entered.append(arguments[0] if arguments else keywords["hidden_states"])
+        raise Entered
+
+    entered: list[Tensor] = []
+    handle = atlas.blocks[0].module.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        atlas.model(input_ids=tokens, use_cache=False, logits_to_keep=1)
+    except Entered:
+        pass
+    finally:
+        handle.remove()
+    return entered[0].to(atlas.stream_dtype, copy=True)
+
+
+def attend(atlas: Atlas, layer: int, stream: Tensor, calls: AttentionCalls) -> Tensor:
+    """What attention of `layer` adds to `stream` [..., pos, d_model]."""
+    block = atlas.blocks[layer]
+    normed = block.ln1(stream.to(atlas.layer_dtype))
+    out: Tensor = block.attention(normed, **calls.keywords[layer])[0]
+    return out
+
+
+def transform(atlas: Atlas, layer: int, stream: Tensor) -> Tensor:
+    """What the MLP of `layer` adds to `stream` [..., pos, d_model]."""
+    block = atlas.blocks[layer]
+    return block.mlp(block.ln2(stream.to(atlas.layer_dtype)))
+
+
+def clean_layers(
+    atlas: Atlas, stream: Float[Tensor, "batch pos d_model"], calls: AttentionCalls
+) -> Iterator[LayerOutputs]:
+    """Walk the layers over `stream`, which is updated in place and ends as the final residual stream."""
+    for layer, block in enumerate(atlas.blocks):
+        with _captured_input(block.output_projection) as inputs:
+            attention = attend(atlas, layer, stream, calls)
+        z = inputs[0].unflatten(-1, (atlas.n_heads, atlas.d_head))
+        if atlas.parallel_blocks:
+            mlp = transform(atlas, layer, stream)
+            stream += attention
+            stream += mlp
+            branch = stream.clone()
+        else:
+            stream += attention
+            branch = stream.clone()
+            mlp = transform(atlas, layer, stream)
+            stream += mlp
+        yield LayerOutputs(z, attention, mlp, branch)
+
+
+def value_biases(atlas: Atlas, calls: AttentionCalls) -> Float[Tensor, "layer head d_head"]:
+    """The constant part of every query head's z: what it is when the residual stream is zero.
+
+    That is b_V plus the first norm's bias times W_V, the value bias of weights with the norms folded in. Attention
+    itself computes it, whatever the family's layout of weights.
+    """
+    biases = []
+    zeros = torch.zeros(1, calls.seq_len, atlas.d_model, dtype=atlas.stream_dtype, device=atlas.device)
+    for layer, block in enumerate(atlas.blocks):
+        with _captured_input(block.output_projection) as inputs:
+            attend(atlas, layer, zeros, calls)
+        biases.append(inputs[0][0, 0].unflatten(-1, (atlas.n_heads, atlas.d_head)))
+    return torch.stack(biases)

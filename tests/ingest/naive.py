@@ -1,0 +1,174 @@
+"""The measurement done the slow, obvious way: one head, one prompt, one whole forward at a time, through hooks.
+
+It shares no code with the engine: weights are read by each family's own names, and the formulas are written out again.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Parts:
+    blocks: list[nn.Module]
+    attention: str
+    projection: str
+    mlp: str
+    norm: nn.Module
+    unembedding: nn.Module
+    rms: bool
+
+
+def parts_of(model: Any) -> Parts:
+    kind = model.config.model_type
+    if kind == "gpt2":
+        return Parts(list(model.transformer.h), "attn", "attn.c_proj", "mlp", model.transformer.ln_f, model.lm_head, False)
+    if kind == "gpt_neox":
+        norm = model.gpt_neox.final_layer_norm
+        return Parts(
+            list(model.gpt_neox.layers), "attention", "attention.dense", "mlp", norm, model.get_output_embeddings(), False
+        )
+    if kind == "opt":
+        decoder = model.model.decoder
+        return Parts(list(decoder.layers), "self_attn", "self_attn.out_proj", "fc2", decoder.final_layer_norm, model.lm_head, False)
+    return Parts(list(model.model.layers), "self_attn", "self_attn.o_proj", "mlp", model.model.norm, model.lm_head, True)
+
+
+def value_bias(model: Any, layer: int, head: int) -> Tensor:
+    """The constant part of one head's z: b_V + norm bias @ W_V."""
+    config = model.config
+    d_model, n_heads = config.hidden_size, config.num_attention_heads
+    d_head = d_model // n_heads
+    block = parts_of(model).blocks[layer]
+    own = slice(head * d_head, (head + 1) * d_head)
+    if config.model_type == "gpt2":
+        weight, bias = block.attn.c_attn.weight[:, 2 * d_model :][:, own], block.attn.c_attn.bias[2 * d_model :][own]
+        return bias + block.ln_1.bias @ weight
+    if config.model_type == "gpt_neox":
+        joint = block.attention.query_key_value
+        weight = joint.weight.view(n_heads, 3, d_head, d_model)[head, 2].T
+        return joint.bias.view(n_heads, 3, d_head)[head, 2] + block.input_layernorm.bias @ weight
+    if config.model_type == "opt":
+        values = block.self_attn.v_proj
+        return values.bias[own] + block.self_attn_layer_norm.bias @ values.weight[own].T
+    bias = block.self_attn.v_proj.bias
+    group = n_heads // config.num_key_value_heads
+    return torch.zeros(d_head).double() if bias is None else bias.view(-1, d_head)[head // group]
+
+
+def head_weight(model: Any, layer: int, head: int) -> Tensor:
+    """W_O of one head, [d_head, d_model]."""
+    config = model.config
+    d_head = config.hidden_size // config.num_attention_heads
+    projection = parts_of(model).blocks[layer].get_submodule(parts_of(model).projection)
+    weight = projection.weight if config.model_type == "gpt2" else projection.weight.T
+    return weight[head * d_head : (head + 1) * d_head]
+
+
+@dataclass
+class Run:
+    z: list[Tensor]
+    attention: list[Tensor]
+    mlp: list[Tensor]
+    final: Tensor
+    logits: Tensor
+
+
+def forward(model: Any, tokens: list[int], replace: tuple[int, int, Tensor] | None = None) -> Run:
+    """One prompt through the model; `replace` = (layer, head, new z [pos, d_head])."""
+    parts = parts_of(model)
+    run = Run([], [], [], torch.empty(0), torch.empty(0))
+    handles = []
+    d_head = model.config.hidden_size // model.config.num_attention_heads
+
+    def watch_projection(layer: int) -> Any:
+        def hook(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+            z = arguments[0].clone()
+            if replace is not None and replace[0] == layer:
+                z[0, :, replace[1] * d_head : (replace[1] + 1) * d_head] = replace[2]
+            run.z.append(z[0].view(len(tokens), -1, d_head))
+            return (z,)
+
+        return hook
+
+    for layer, block in enumerate(parts.blocks):
+        handles.append(block.get_submodule(parts.projection).register_forward_pre_hook(watch_projection(layer)))
+        handles.append(
+            block.get_submodule(parts.attention).register_forward_hook(lambda _, __, out: run.attention.append(out[0][0]))
+        )
+        handles.append(
+            block.get_submodule(parts.mlp).register_forward_hook(
+                lambda _, __, out: run.mlp.append(out.reshape(len(tokens), -1))
+            )
+        )
+
+    def keep_final(_: nn.Module, arguments: tuple[Tensor]) -> None:
+        run.final = arguments[0][0]
+
+    handles.append(parts.norm.register_forward_pre_hook(keep_final))
+    model(input_ids=torch.tensor([tokens]), use_cache=False)
+    # The model's own RMSNorm rounds to float32 even in a float64 model; the final one is written out here.
+    centred = run.final if parts.rms else run.final - run.final.mean(-1, keepdim=True)
+    normed = centred / scale(model, run.final)[:, None] * parts.norm.weight
+    run.logits = (normed if parts.rms else normed + parts.norm.bias) @ parts.unembedding.weight.T
+    for handle in handles:
+        handle.remove()
+    return run
+
+
+def scale(model: Any, x: Tensor) -> Tensor:
+    parts = parts_of(model)
+    eps = parts.norm.variance_epsilon if parts.rms else parts.norm.eps
+    if not parts.rms:
+        x = x - x.mean(-1, keepdim=True)
+    return (x.pow(2).mean(-1) + eps).sqrt()
+
+
+def direction(model: Any, token: int) -> Tensor:
+    parts = parts_of(model)
+    w = parts.norm.weight * (parts.unembedding.weight[token] - parts.unembedding.weight.mean(0))
+    return w if parts.rms else w - w.mean()
+
+
+def measure(
+    model: Any, prompts: list[list[int]], partners: list[int], layer: int, head: int, ablation: str
+) -> dict[str, Tensor]:
+    """Every effect of one cell on every prompt, [prompt, pos], column by column."""
+    columns: dict[str, list[Tensor]] = {}
+    clean_runs = [forward(model, prompt) for prompt in prompts]
+    weight, bias = head_weight(model, layer, head), value_bias(model, layer, head)
+    mean_z = torch.cat([run.z[layer][:, head] for run in clean_runs]).mean(0)
+    for prompt, partner, clean in zip(prompts, partners, clean_runs, strict=True):
+        n = len(prompt)
+        new_z = {"zero": bias.expand(n, -1), "mean": mean_z.expand(n, -1), "resample": clean_runs[partner].z[layer][:, head]}
+        ablated = forward(model, prompt, (layer, head, new_z[ablation]))
+        targets = prompt[1:]
+        w = torch.stack([direction(model, token) for token in targets])
+        s, s_ablated = scale(model, clean.final)[:-1], scale(model, ablated.final)[:-1]
+        centred = {id(run): run.logits - run.logits.mean(-1, keepdim=True) for run in (clean, ablated)}
+        rows = torch.arange(n - 1)
+
+        def read(vectors: Tensor, w: Tensor = w) -> Tensor:
+            return (vectors[:-1] * w).sum(-1)
+
+        effects = {
+            "direct_effect": read((clean.z[layer][:, head] - bias) @ weight) / s,
+            "ablated_direct_effect": read((ablated.z[layer][:, head] - bias) @ weight) / s,
+            "logit_change": centred[id(ablated)][rows, targets] - centred[id(clean)][rows, targets],
+            "repair_layernorm": read(ablated.final) * (1 / s_ablated - 1 / s),
+            "repair_attention": sum(
+                (read(ablated.attention[k] - clean.attention[k]) for k in range(layer + 1, len(clean.attention))),
+                torch.zeros(n - 1, dtype=torch.float64),
+            )
+            / s,
+            "repair_mlp": sum(
+                (read(ablated.mlp[k] - clean.mlp[k]) for k in range(len(clean.mlp))), torch.zeros(n - 1, dtype=torch.float64)
+            )
+            / s,
+            "ln_scale_ratio": s / s_ablated,
+        }
+        for name, values in effects.items():
+            columns.setdefault(name, []).append(values)
+    return {name: torch.stack(values) for name, values in columns.items()}
