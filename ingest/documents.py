@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Document:
-    """One document of text; `name` tells it from every other document of its dataset."""
+    """A document of text, or a piece of one; `number` is the document's place in its dataset, from 0."""
 
-    name: str
+    number: int
     text: str
 
 
@@ -15,5 +15,5 @@ class Document:
 class TokenRow:
     """A prompt given as token ids, measured as it is: nothing is prepended and nothing is packed."""
 
-    name: str
+    number: int
     tokens: tuple[int, ...]

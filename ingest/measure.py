@@ -132,7 +132,7 @@ class Measurer:
             if partner_tokens is None:
                 raise ValueError("resample ablation needs partner prompts")
             partner = head_values(self.atlas, calls, partner_tokens[:, :-1].to(self.atlas.device))
-        replacements = Replacements(self._biases(), self._device_means(), partner)
+        replacements = Replacements(self.value_biases(), self._device_means(), partner)
         heads_at_once = max(1, self.batch_size // len(tokens))
         effects = torch.empty(
             len(self.cells), *tokens[:, 1:].shape, len(EFFECTS), dtype=self.atlas.stream_dtype, device="cpu"
@@ -192,7 +192,9 @@ class Measurer:
             self._calls[seq_len] = record_calls(self.atlas, seq_len)
         return self._calls[seq_len]
 
-    def _biases(self) -> Tensor:
+    @torch.inference_mode()
+    def value_biases(self) -> Float[Tensor, "layer head d_head"]:
+        """The constant part of every head's z (`stream.value_biases`), on the model's device."""
         if self._value_biases is None:
             self._value_biases = value_biases(self.atlas, self._calls_for(2))
         return self._value_biases

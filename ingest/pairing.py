@@ -14,7 +14,7 @@ class NoPartnerError(ValueError):
         self.length = length
 
 
-def pair(documents: Sequence[str], lengths: Sequence[int], seed: int) -> list[int]:
+def pair(documents: Sequence[int], lengths: Sequence[int], seed: int) -> list[int]:
     """The partner of every prompt: of the same length, never itself, from another document where there is one.
 
     Within a length the pairing is a permutation (every prompt stands in once) unless one document holds more than half
@@ -32,16 +32,16 @@ def pair(documents: Sequence[str], lengths: Sequence[int], seed: int) -> list[in
     return partners
 
 
-def _pair_group(prompts: list[int], documents: Sequence[str], random: Random, partners: list[int]) -> None:
-    by_document: dict[str, list[int]] = defaultdict(list)
+def _pair_group(prompts: list[int], documents: Sequence[int], random: Random, partners: list[int]) -> None:
+    by_document: dict[int, list[int]] = defaultdict(list)
     for prompt in prompts:
         by_document[documents[prompt]].append(prompt)
-    names = sorted(by_document)
-    random.shuffle(names)
+    order = sorted(by_document)
+    random.shuffle(order)
     ordered = []
-    for name in names:
-        random.shuffle(by_document[name])
-        ordered.extend(by_document[name])
+    for document in order:
+        random.shuffle(by_document[document])
+        ordered.extend(by_document[document])
     # Laid out document after document, a shift by the largest document's size leaves every document...
     largest = max(len(found) for found in by_document.values())
     shift = largest if largest < len(ordered) else 1

@@ -17,10 +17,10 @@ from selfrepair.warehouse.errors import SelfRepairError
 
 @dataclass(frozen=True)
 class Prompt:
-    """A row of token ids; `document` names the document its first token of text comes from."""
+    """A row of token ids; `document` is the number of the one its first token of text comes from."""
 
     tokens: tuple[int, ...]
-    document: str
+    document: int
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PromptSet:
         return sum(len(prompt.tokens) - 1 for prompt in self.prompts)
 
     def fingerprint(self) -> str:
-        """SHA-256 of every token id, document name and partner."""
+        """SHA-256 of every token id, document number and partner."""
         digest = hashlib.sha256()
         for index, prompt in enumerate(self.prompts):
             partner = -1 if self.partners is None else self.partners[index]
@@ -82,7 +82,7 @@ def build_prompts(
         raise SelfRepairError(f"--seq-len {seq_len} leaves no position that predicts a token. Use 2 or more.")
     first, documents = _peek(source)
     if isinstance(first, TokenRow):
-        found = [Prompt(row.tokens, row.name) for row in itertools.islice(_token_rows(source, documents), n_prompts)]
+        found = [Prompt(row.tokens, row.number) for row in itertools.islice(_token_rows(source, documents), n_prompts)]
         packing = "none"
     else:
         if tokenizer is None:
@@ -111,7 +111,7 @@ def pack(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, seq_
     if begin is None:
         raise SelfRepairError("the tokenizer has neither a BOS nor an end-of-text token; give rows of `tokens` instead.")
     tokens: list[int] = []
-    names: list[str] = []
+    numbers: list[int] = []
     for document in documents:
         ids = tokenizer(document.text, add_special_tokens=False, verbose=False)["input_ids"]
         if not ids:
@@ -119,12 +119,12 @@ def pack(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, seq_
         if end is not None:
             ids = [*ids, end]
         tokens.extend(ids)
-        names.extend([document.name] * len(ids))
+        numbers.extend([document.number] * len(ids))
         cut = 0
         while len(tokens) - cut >= seq_len - 1:
-            yield Prompt((begin, *tokens[cut : cut + seq_len - 1]), names[cut])
+            yield Prompt((begin, *tokens[cut : cut + seq_len - 1]), numbers[cut])
             cut += seq_len - 1
-        del tokens[:cut], names[:cut]
+        del tokens[:cut], numbers[:cut]
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase | None, tokens: Sequence[int]) -> list[str]:
@@ -152,7 +152,7 @@ def _token_rows(source: Source, documents: Iterable[Document | TokenRow]) -> Ite
             raise SelfRepairError(f"dataset '{source.name}' mixes rows of `tokens` and of `text`. Split it into two files.")
         if len(row.tokens) < 2:
             raise SelfRepairError(
-                f"dataset '{source.name}', row {row.name} holds {len(row.tokens)} tokens; a prompt needs 2 or more."
+                f"dataset '{source.name}', row {row.number} holds {len(row.tokens)} tokens; a prompt needs 2 or more."
             )
         yield row
 

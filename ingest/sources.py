@@ -49,7 +49,7 @@ def _from_file(path: Path) -> Iterator[Document | TokenRow]:
         raise SelfRepairError(f"dataset file {path} does not exist. Give a {', '.join(FILE_TYPES)} file, or `{STDLIB}`.")
     try:
         if path.suffix == ".txt":
-            yield Document(path.name, path.read_text(encoding="utf-8"))
+            yield Document(0, path.read_text(encoding="utf-8"))
         elif path.suffix == ".jsonl":
             yield from _rows(path, _json_lines(path))
         else:
@@ -76,14 +76,13 @@ def _json_lines(path: Path) -> Iterator[Any]:
 
 def _rows(origin: Path | str, rows: Iterable[Any]) -> Iterator[Document | TokenRow]:
     for number, row in enumerate(rows):
-        name = f"{number}"
         if isinstance(row, dict) and isinstance(row.get("text"), str):
-            yield Document(name, row["text"])
+            yield Document(number, row["text"])
         elif isinstance(row, dict) and isinstance(row.get("tokens"), list):
             tokens = row["tokens"]
             if not all(isinstance(token, int) and not isinstance(token, bool) for token in tokens):
                 raise SelfRepairError(f"{origin}, row {number}: `tokens` must be a list of whole numbers.")
-            yield TokenRow(name, tuple(tokens))
+            yield TokenRow(number, tuple(tokens))
         else:
             found = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
             raise SelfRepairError(

@@ -33,32 +33,32 @@ def split_of(name: str) -> str:
     return "heldout" if share < HELDOUT_SHARE else "train"
 
 
-def documents(split: str) -> Iterator[Document]:
-    """Every document of `split` ("train" or "heldout"), ordered by name."""
+def documents(split: str) -> Iterator[tuple[str, str]]:
+    """The name and text of every document of `split` ("train" or "heldout"), ordered by name."""
     if split not in SPLITS:
         raise SelfRepairError(f"the standard library has no split '{split}'. Choose one of {', '.join(SPLITS)}.")
-    return (document for document in _all_documents() if split_of(document.name) == split)
+    return ((name, text) for name, text in _all_documents() if split_of(name) == split)
 
 
 def pieces(split: str) -> Iterator[Document]:
     """The same text in turns: a piece of every document, then the next piece of every document, and so on.
 
-    So the first prompts, however few, come from many documents. Pieces end at a line's end and keep the name of their
-    document.
+    So the first prompts, however few, come from many documents. Pieces end at a line's end and keep the number of
+    their document.
     """
-    rest = {document.name: document.text for document in documents(split)}
+    rest = {number: text for number, (_, text) in enumerate(documents(split))}
     while rest:
-        for name, text in list(rest.items()):
+        for number, text in list(rest.items()):
             end = text.rfind("\n", 0, PIECE_CHARACTERS) + 1 if len(text) > PIECE_CHARACTERS else len(text)
             end = end or PIECE_CHARACTERS
-            yield Document(name, text[:end])
+            yield Document(number, text[:end])
             if end < len(text):
-                rest[name] = text[end:]
+                rest[number] = text[end:]
             else:
-                del rest[name]
+                del rest[number]
 
 
-def _all_documents() -> Iterator[Document]:
+def _all_documents() -> Iterator[tuple[str, str]]:
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
@@ -67,8 +67,8 @@ def _all_documents() -> Iterator[Document]:
             continue
         if name == _TOPICS:
             for topic in sorted(topics):
-                yield Document(f"{name}#{topic}", topics[topic])
+                yield f"{name}#{topic}", topics[topic]
         else:
             text = path.read_text(encoding="utf-8", errors="replace")
             if text.strip():
-                yield Document(name, text)
+                yield name, text

@@ -37,7 +37,7 @@ def evaluate(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> dict
 
 
 def _stream(tokenizer: PreTrainedTokenizerFast, split: str) -> torch.Tensor:
-    texts = [document.text for document in stdlib.documents(split)]
+    texts = [text for _, text in stdlib.documents(split)]
     return torch.tensor([t for ids in tokenizer(texts)["input_ids"] for t in (tokenizer.bos_token_id, *ids)])
 
 

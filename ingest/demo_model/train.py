@@ -96,7 +96,7 @@ def main(out: Path, million_tokens: float, seed: int, threads: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(seed)
-    texts = [document.text for document in stdlib.documents("train")]
+    texts = [text for _, text in stdlib.documents("train")]
     tokenizer = train_tokenizer(texts)
     bos = tokenizer.bos_token_id
     encoded = [[bos, *ids] for ids in tokenizer(texts)["input_ids"]]

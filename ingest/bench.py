@@ -1,0 +1,237 @@
+"""Time the engine: against this machine's own matmul rate, and against the per-head hook method, in one process."""
+
+import copy
+import json
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, PretrainedConfig
+
+from selfrepair.ingest import hook_method
+from selfrepair.ingest.ablate import Cell
+from selfrepair.ingest.atlas import Atlas, locate
+from selfrepair.ingest.batch_size import auto_batch_size
+from selfrepair.ingest.conventions import PRECISIONS, Precision
+from selfrepair.ingest.demo_model import DEMO
+from selfrepair.ingest.loading import use_fused_gelu
+from selfrepair.ingest.malloc import keep_freed_memory
+from selfrepair.ingest.measure import Measurer
+from selfrepair.ingest.selection import choose_device, choose_precision, parse_batch_size
+
+SHAPES: dict[str, PretrainedConfig] = {
+    "gpt2-small": GPT2Config(),
+    "pythia-160m": GPTNeoXConfig(
+        vocab_size=50304, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072
+    ),
+    DEMO: GPT2Config(vocab_size=2048, n_positions=128, n_embd=192, n_layer=6, n_head=8),
+}
+
+HOOKED_CELLS = 3
+"""Heads that the hook method is timed on in each round; its time a head does not depend on the head."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one benchmark found; rates are medians over rounds. A token-head is one position of one ablated head."""
+
+    shape: str
+    dtype: str
+    device: str
+    threads: int
+    seq_len: int
+    prompts: int
+    heads: int
+    batch_size: int
+    token_heads_per_s: float
+    gflops: float
+    matmul_peak_gflops: float
+    share_of_peak: float
+    hook_token_heads_per_s: float
+    times_the_hook_method: float
+    peak_memory_mb: float
+    torch: str
+    python: str
+
+
+def run(
+    shape: str,
+    *,
+    seq_len: int,
+    n_prompts: int,
+    heads_per_layer: int,
+    dtype: str,
+    device: str,
+    batch_size: str,
+    repeats: int,
+    json_file: Path | None,
+) -> None:
+    """Measure, print a table, and write JSON where asked."""
+    chosen = choose_device(device)
+    figures = measure(
+        shape,
+        seq_len=seq_len,
+        n_prompts=n_prompts,
+        heads_per_layer=heads_per_layer,
+        precision=choose_precision(dtype, chosen),
+        device=chosen,
+        batch_size=parse_batch_size(batch_size),
+        repeats=repeats,
+    )
+    _print(figures)
+    text = json.dumps(asdict(figures), indent=2)
+    if json_file is not None:
+        json_file.write_text(text + "\n")
+    click.echo(text)
+
+
+def measure(
+    shape: str,
+    *,
+    seq_len: int,
+    n_prompts: int,
+    heads_per_layer: int,
+    precision: Precision,
+    device: torch.device,
+    batch_size: int | None,
+    repeats: int,
+) -> Figures:
+    """Time engine, matmul and hook method in turns, so that a machine whose speed drifts drifts for all three."""
+    keep_freed_memory()
+    torch.manual_seed(0)
+    config = copy.deepcopy(SHAPES[shape])
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    hooked = locate(copy.deepcopy(model).to(device), shape)
+    model = model.to(device=device, dtype=getattr(torch, precision.torch_dtype))
+    use_fused_gelu(model)
+    atlas = locate(model, shape)
+    n_heads = min(heads_per_layer, atlas.n_heads)
+    heads = [(layer, head) for layer in range(atlas.n_layers) for head in range(n_heads)]
+    size = batch_size or auto_batch_size(atlas, seq_len)
+    measurer = Measurer(atlas, ablations=["resample"], heads=heads, batch_size=size, precision=PRECISIONS[precision.name])
+    tokens = torch.randint(0, atlas.d_vocab, (n_prompts, seq_len))
+    bridge = hook_method.boot(hooked)
+
+    def engine() -> None:
+        measurer.measure(tokens, tokens.roll(1, 0), range(n_prompts))
+
+    def by_hooks() -> None:
+        on_device = tokens[: min(n_prompts, 8)].to(device)
+        with torch.no_grad():
+            for cell in range(HOOKED_CELLS):
+                layer = cell * atlas.n_layers // HOOKED_CELLS
+                z = torch.zeros(len(on_device), seq_len, atlas.d_head, device=device)
+                hook_method.measure_cell(bridge, on_device, Cell(layer, 0, "resample"), z)
+
+    matmul, matmul_flops = _matmul(atlas, size * seq_len)
+    rounds = []
+    for work in (engine, by_hooks, matmul):
+        work()
+    before_peak = _peak_memory_mb(device)
+    for _ in range(repeats):
+        peak_before = matmul_flops / _best(matmul, device)
+        engine_seconds = _best(engine, device, runs=1)
+        peak_after = matmul_flops / _best(matmul, device)
+        hook_seconds = _best(by_hooks, device, runs=1)
+        rounds.append((engine_seconds, max(peak_before, peak_after), hook_seconds))
+
+    token_heads = len(heads) * n_prompts * (seq_len - 1)
+    hooked_token_heads = HOOKED_CELLS * min(n_prompts, 8) * (seq_len - 1)
+    flops = _flops(atlas, heads, n_prompts, seq_len - 1)
+    return Figures(
+        shape=shape,
+        dtype=precision.name,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type,
+        threads=torch.get_num_threads(),
+        seq_len=seq_len,
+        prompts=n_prompts,
+        heads=len(heads),
+        batch_size=measurer.batch_size,
+        token_heads_per_s=statistics.median(token_heads / engine for engine, _, _ in rounds),
+        gflops=statistics.median(flops / engine for engine, _, _ in rounds) / 1e9,
+        matmul_peak_gflops=statistics.median(peak for _, peak, _ in rounds) / 1e9,
+        share_of_peak=statistics.median(flops / engine / peak for engine, peak, _ in rounds),
+        hook_token_heads_per_s=statistics.median(hooked_token_heads / hook for _, _, hook in rounds),
+        times_the_hook_method=statistics.median(
+            (token_heads / engine) / (hooked_token_heads / hook) for engine, _, hook in rounds
+        ),
+        peak_memory_mb=before_peak,
+        torch=torch.__version__,
+        python=platform.python_version(),
+    )
+
+
+def _flops(atlas: Atlas, heads: list[tuple[int, int]], n_prompts: int, positions: int) -> float:
+    """Floating-point operations of the matrix products that the ablations need; the clean forward is not counted.
+
+    Per position and layer: Q, K, V and output projections, causal attention scores and their weighted sum over half
+    of the positions on average, and the MLP; per head its own difference times W_O.
+    """
+    d, inner = atlas.d_model, atlas.n_heads * atlas.d_head
+    attention = 2 * d * (2 * inner + 2 * atlas.n_kv_heads * atlas.d_head) + 4 * inner * (positions + 1) / 2
+    mlp = 2 * 2 * d * atlas.d_mlp
+    total = 0.0
+    for layer, _ in heads:
+        above = atlas.n_layers - 1 - layer
+        own = 0 if atlas.parallel_blocks else mlp
+        total += above * (attention + mlp) + own + 2 * atlas.d_head * d
+    return total * n_prompts * positions
+
+
+def _matmul(atlas: Atlas, tokens: int) -> tuple[Callable[[], None], float]:
+    """The machine's own rate is read off the product that the layers spend most time in, at the same precision."""
+    left = torch.randn(tokens, atlas.d_model, dtype=atlas.layer_dtype, device=atlas.device)
+    right = torch.randn(atlas.d_model, atlas.d_mlp, dtype=atlas.layer_dtype, device=atlas.device)
+    out = torch.empty(tokens, atlas.d_mlp, dtype=atlas.layer_dtype, device=atlas.device)
+
+    def matmul() -> None:
+        torch.mm(left, right, out=out)
+
+    return matmul, 2.0 * tokens * atlas.d_model * atlas.d_mlp
+
+
+def _best(work: Callable[[], None], device: torch.device, runs: int = 20) -> float:
+    """Seconds of the fastest run."""
+    best = float("inf")
+    for _ in range(runs):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    scale = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20
+
+
+def _print(figures: Figures) -> None:
+    table = Table(title=f"{figures.shape}, {figures.dtype}, {figures.device}, {figures.threads} threads", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for label, value in (
+        ("token-heads per second", f"{figures.token_heads_per_s:,.0f}"),
+        ("rate [GFLOP/s]", f"{figures.gflops:,.0f}"),
+        ("matmul rate of this run [GFLOP/s]", f"{figures.matmul_peak_gflops:,.0f}"),
+        ("share of the matmul rate", f"{figures.share_of_peak:.0%}"),
+        ("hook method, token-heads per second", f"{figures.hook_token_heads_per_s:,.0f}"),
+        ("times the hook method", f"{figures.times_the_hook_method:.1f}"),
+        ("peak memory [MB], both models", f"{figures.peak_memory_mb:,.0f}"),
+    ):
+        table.add_row(label, value)
+    Console().print(table)

@@ -1,0 +1,134 @@
+"""`selfrepair ingest` and `selfrepair bench`. Their help works without torch: what needs it is imported when they run."""
+
+from pathlib import Path
+
+import click
+
+from selfrepair.warehouse.options import db_option
+
+
+@click.command(short_help="Measure a model and keep every row.")
+@click.option("--model", required=True, help="Hub id, local folder in Hugging Face format, or `demo`.")
+@click.option("--dataset", default="stdlib", show_default=True, help="stdlib, a .txt/.jsonl/.parquet file, or a hub dataset.")
+@click.option("--split", help="Split of the dataset  [default: train; heldout for stdlib]")
+@click.option("--prompts", "n_prompts", type=click.IntRange(1), default=200, show_default=True, help="How many prompts.")
+@click.option("--seq-len", type=int, default=128, show_default=True, help="Tokens in a prompt, BOS included.")
+@click.option(
+    "--ablation", default="resample,mean,zero", show_default=True, help="What stands in for the ablated head's output."
+)
+@click.option("--layers", help="Only heads of these layers, such as 0,4-7.")
+@click.option("--heads", help="Only these heads, such as L9H6,L9H9 (together with --layers: these too).")
+@click.option("--revision", help="Revision of the model on the hub.")
+@click.option("--checkpoint", type=int, help="Training step of the model, as Pythia names them (revision step<N>).")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "tf32", "float64", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="What the layers compute in; the residual stream is kept in float32 or better.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--batch-size", default="auto", show_default=True, help="Sequences at once; halved when memory runs out.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides which prompt stands in for which.")
+@click.option("--shard", help="i/n: measure the i-th of n shares of the run and leave it as part files.")
+@click.option("--parts", type=click.Path(path_type=Path), help="Folder for part files  [default: <db>.parts]")
+@click.option("--dry-run", is_flag=True, help="Say what it would take, and write nothing.")
+@db_option
+def ingest(
+    model: str,
+    dataset: str,
+    split: str | None,
+    n_prompts: int,
+    seq_len: int,
+    ablation: str,
+    layers: str | None,
+    heads: str | None,
+    revision: str | None,
+    checkpoint: int | None,
+    dtype: str,
+    device: str,
+    batch_size: str,
+    seed: int,
+    shard: str | None,
+    parts: Path | None,
+    dry_run: bool,
+    db: Path,
+) -> int | None:
+    """Measure self-repair of a model on prompts: every token, every head, every ablation, into the warehouse.
+
+    The same command again resumes where it stopped; finished units are never measured or stored twice. Part files lie
+    beside the warehouse until they are loaded, so that it is open for writing only for the seconds of the load.
+
+    \b
+    selfrepair ingest --model EleutherAI/pythia-160m --dataset NeelNanda/pile-10k --prompts 1000 --device cuda
+    selfrepair ingest --model ./my-model --dataset texts.jsonl --ablation mean --layers 8-11
+    """
+    from selfrepair.ingest import session
+
+    return session.ingest(
+        session.Request(
+            model=model,
+            dataset=dataset,
+            split=split,
+            n_prompts=n_prompts,
+            seq_len=seq_len,
+            ablation=ablation,
+            layers=layers,
+            heads=heads,
+            revision=revision,
+            checkpoint=checkpoint,
+            dtype=dtype,
+            device=device,
+            batch_size=batch_size,
+            seed=seed,
+            shard=shard,
+        ),
+        db=db,
+        parts=parts or Path(f"{db}.parts"),
+        dry_run=dry_run,
+    )
+
+
+@click.command(short_help="Time the engine against matmul and against hooks.")
+@click.option(
+    "--shape",
+    type=click.Choice(["gpt2-small", "pythia-160m", "demo"]),
+    default="gpt2-small",
+    show_default=True,
+    help="Model shape, with random weights.",
+)
+@click.option("--seq-len", type=click.IntRange(2), default=128, show_default=True)
+@click.option("--prompts", "n_prompts", type=click.IntRange(2), default=8, show_default=True, help="Prompts to measure.")
+@click.option("--heads-per-layer", type=click.IntRange(1), default=4, show_default=True, help="Heads ablated in each layer.")
+@click.option("--dtype", type=click.Choice(["float32", "tf32", "bfloat16"]), default="float32", show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--batch-size", default="auto", show_default=True)
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Interleaved rounds; medians are shown.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too.")
+def bench(
+    shape: str,
+    seq_len: int,
+    n_prompts: int,
+    heads_per_layer: int,
+    dtype: str,
+    device: str,
+    batch_size: str,
+    repeats: int,
+    json_file: Path | None,
+) -> None:
+    """Time the engine on a model shape: token-heads per second, share of this machine's matmul rate measured in the
+    same run, peak memory, and the ratio to the per-head hook method timed in the same process.
+    """
+    from selfrepair.ingest import bench as benchmark
+
+    benchmark.run(
+        shape,
+        seq_len=seq_len,
+        n_prompts=n_prompts,
+        heads_per_layer=heads_per_layer,
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
+        repeats=repeats,
+        json_file=json_file,
+    )

@@ -1,0 +1,129 @@
+"""After measuring: random cells of the stored rows computed again the slow way, through TransformerBridge and hooks."""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import duckdb
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from selfrepair.ingest import hook_method
+from selfrepair.ingest.ablate import Cell
+from selfrepair.ingest.conventions import EFFECTS
+from selfrepair.ingest.measure import Measurer
+from selfrepair.ingest.plan import RunPlan, Unit
+from selfrepair.warehouse.connection import open_reader
+from selfrepair.warehouse.parts import CrosscheckCell, PartsFolder
+
+Effects: TypeAlias = NDArray[np.float32]
+
+
+def choose_cells(plan: RunPlan) -> list[tuple[int, Cell]]:
+    """The (prompt, cell) pairs of the whole run that are checked: random, and the same for every shard."""
+    chosen = random.Random(plan.record.run_key).sample(
+        range(len(plan.prompts) * plan.n_cells), plan.record.n_crosschecks
+    )
+    cells = [Cell(layer, head, ablation) for layer, head in plan.heads for ablation in plan.ablations]
+    return sorted(
+        ((index // plan.n_cells, cells[index % plan.n_cells]) for index in chosen),
+        key=lambda pair: (pair[0], pair[1].layer, pair[1].head, pair[1].ablation),
+    )
+
+
+@torch.no_grad()
+def crosscheck(
+    plan: RunPlan,
+    measurer: Measurer,
+    chosen: Sequence[tuple[int, Cell]],
+    stored: Callable[[int, Cell], Effects],
+    on_cell: Callable[[], None] = lambda: None,
+) -> list[CrosscheckCell]:
+    """Recompute the chosen cells in float32 or better and compare every column with what was stored.
+
+    `stored` gives a cell's rows [pos, effect]. The model is taken over by the bridge: nothing can be measured with it
+    afterwards. The largest difference of a cell is in logits (`ln_scale_ratio` is a plain number).
+    """
+    atlas = measurer.atlas
+    biases = measurer.value_biases().to(atlas.stream_dtype)
+    means = None if measurer.means is None else measurer.means.to(biases)
+    atlas.model.to(atlas.stream_dtype)
+    bridge = hook_method.boot(atlas)
+    checked = []
+    for prompt, cell in chosen:
+        tokens = torch.from_numpy(plan.prompts.tokens([prompt])).to(biases.device)
+        partner = None if plan.prompts.partners is None else plan.prompts.partners[prompt]
+        replacement = _replacement(bridge, plan, cell, partner, tokens, biases, means)
+        effects = hook_method.measure_cell(bridge, tokens, cell, replacement)[0].cpu().double().numpy()
+        difference = float(np.abs(effects - stored(prompt, cell)).max())
+        checked.append(
+            CrosscheckCell(prompt, cell.layer, cell.head, cell.ablation, n_rows=len(effects), error_max=difference)
+        )
+        on_cell()
+    return checked
+
+
+def stored_rows(parts: PartsFolder, db: Path, unit_of: Callable[[int], Unit], prompt: int, cell: Cell) -> Effects:
+    """What was stored of one cell [pos, effect]: in its unit's part file, or in the warehouse once that is loaded."""
+    file = parts.unit_path(unit_of(prompt).number) / "measurements.parquet"
+    values = {"prompt": prompt, "layer": cell.layer, "head": cell.head, "ablation": cell.ablation}
+    chosen = f"""
+        SELECT {", ".join(EFFECTS)} FROM {{table}}
+        WHERE prompt_id = $prompt AND layer = $layer AND head = $head AND ablation = $ablation {{run}} ORDER BY pos
+    """
+    if file.exists():
+        with duckdb.connect() as connection:
+            query = chosen.format(table="read_parquet($file)", run="")
+            columns = connection.execute(query, {**values, "file": str(file)}).fetchnumpy()
+    else:
+        with open_reader(db, wait_s=60) as connection:
+            query = chosen.format(
+                table="measurements", run="AND run_id = (SELECT run_id FROM runs WHERE run_key = $run_key)"
+            )
+            columns = connection.execute(query, {**values, "run_key": parts.run_key}).fetchnumpy()
+    return np.stack([columns[name] for name in EFFECTS], axis=-1)
+
+
+def loaded_cells(db: Path, plan: RunPlan) -> set[tuple[int, Cell]]:
+    """The (prompt, cell) pairs whose check is in the warehouse already."""
+    if not db.exists():
+        return set()
+    with open_reader(db, wait_s=60) as connection:
+        rows = connection.execute(
+            """
+            SELECT prompt_id, layer, head, CAST(ablation AS VARCHAR)
+            FROM crosschecks JOIN runs USING (run_id) WHERE run_key = $run_key
+            """,
+            {"run_key": plan.record.run_key},
+        ).fetchall()
+    return {(prompt, Cell(layer, head, ablation)) for prompt, layer, head, ablation in rows}
+
+
+def _replacement(
+    bridge: TransformerBridge,
+    plan: RunPlan,
+    cell: Cell,
+    partner: int | None,
+    tokens: Tensor,
+    biases: Tensor,
+    means: Tensor | None,
+) -> Float[Tensor, "batch seq d_head"]:
+    """The head's new z in compatibility mode, where the constant part has moved out of z."""
+    seq_len = tokens.shape[1]
+    if cell.ablation == "resample":
+        if partner is None:
+            raise ValueError("resample ablation needs a partner")
+        partner_tokens = torch.from_numpy(plan.prompts.tokens([partner])).to(tokens.device)
+        _, cache = hook_method.clean_cache(bridge, partner_tokens)
+        z: Tensor = cache[f"blocks.{cell.layer}.attn.hook_z"]
+        return z[:, :, cell.head]
+    if cell.ablation == "mean":
+        if means is None:
+            raise ValueError("mean ablation needs the means")
+        return (means - biases)[cell.layer, cell.head].expand(1, seq_len, -1)
+    return torch.zeros(1, seq_len, biases.shape[-1], dtype=biases.dtype, device=biases.device)

@@ -1,0 +1,65 @@
+"""Show a run's progress: a bar with rows per second and time left on a terminal, a line a stage elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+LINE_EVERY_S = 30.0
+
+
+class _Rate(ProgressColumn):
+    """Rows (or cells) per second of this session."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
+
+
+class TerminalProgress:
+    """Implements `run.Progress` on standard error; use it as a context manager."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            _Rate(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._stage, self._total, self._done, self._told_at = "", 0, 0, time.monotonic()
+
+    def __enter__(self) -> "TerminalProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def stage(self, text: str, total: int | None = None, done: int = 0) -> None:
+        """Begin a stage; a bar appears where there is a total."""
+        self._stage, self._total, self._done, self._told_at = text, total or 0, done, time.monotonic()
+        if total is None or not self._console.is_terminal:
+            self.note(text if total is None else f"{text}: {total - done:,} of {total:,} to do")
+        self._task = None if total is None else self._bar.add_task(text, total=total, completed=done)
+
+    def advance(self, amount: int) -> None:
+        """Count on."""
+        self._done += amount
+        if self._task is not None:
+            self._bar.advance(self._task, amount)
+        if not self._console.is_terminal and time.monotonic() - self._told_at > LINE_EVERY_S:
+            self._told_at = time.monotonic()
+            self.note(f"{self._stage}: {self._done:,} of {self._total:,}")
+
+    def note(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(text, highlight=False)

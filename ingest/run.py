@@ -1,0 +1,145 @@
+"""Measure a planned run: its units one by one into part files, then the cross-check. Resumes where it stopped."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from selfrepair.ingest.batch_size import auto_batch_size
+from selfrepair.ingest.crosscheck import choose_cells, crosscheck, loaded_cells, stored_rows
+from selfrepair.ingest.malloc import keep_freed_memory
+from selfrepair.ingest.measure import Measurer
+from selfrepair.ingest.plan import RunPlan, Unit
+from selfrepair.ingest.preflight import preflight
+from selfrepair.ingest.selection import Shard
+from selfrepair.ingest.unit_tables import measurement_columns, prompt_columns, token_columns
+from selfrepair.warehouse.load import loaded_units
+from selfrepair.warehouse.parts import PartsFolder
+
+MEANS_FILE = "means.npy"
+
+
+class Progress(Protocol):
+    """What a run tells whoever watches it."""
+
+    def stage(self, text: str, total: int | None = None, done: int = 0) -> None:
+        """A new stage began; `total` rows or cells are to come, `done` of them were there already."""
+
+    def advance(self, amount: int) -> None:
+        """So many more are done; negative when memory ran out and they are measured again."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line of its own."""
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a call of `measure_run` did: units measured now, units that were there before, and whether it checked."""
+
+    measured: int
+    resumed: int
+    crosschecked: bool
+
+
+def measure_run(
+    plan: RunPlan,
+    parts_root: Path,
+    db: Path,
+    *,
+    shard: Shard,
+    batch_size: int | None,
+    progress: Progress,
+) -> RunOutcome:
+    """Measure the units of `shard` that neither the part files nor the warehouse hold, then cross-check the shard.
+
+    Killed anywhere, the next call goes on after the last finished unit. Raises SelfRepairError, storing nothing of the
+    unit at hand, when the model or a number is not what it must be.
+    """
+    keep_freed_memory()
+    parts = PartsFolder(parts_root, plan.record.run_key)
+    mine = [unit for unit in plan.units if shard.has(unit.number)]
+    ready = parts.finished_units() | loaded_units(db, plan.record.run_key)
+    missing = [unit for unit in mine if unit.number not in ready]
+    chosen = [(prompt, cell) for prompt, cell in choose_cells(plan) if shard.has(_unit_of(plan, prompt).number)]
+    checked = parts.crosscheck_path(shard.index - 1, shard.count).exists() or set(chosen) <= loaded_cells(db, plan)
+    if not missing and checked:
+        return RunOutcome(0, len(mine), crosschecked=False)
+
+    parts.start(plan.record)
+    atlas = plan.model.atlas
+    progress.stage("preflight")
+    preflight(atlas, torch.from_numpy(plan.prompts.tokens(plan.units[-1].prompt_ids[:2])), plan.precision, plan.model.record.name)
+    measurer = Measurer(
+        atlas,
+        ablations=plan.ablations,
+        heads=plan.heads,
+        batch_size=batch_size or auto_batch_size(atlas, plan.prompts.seq_len),
+        precision=plan.precision,
+        on_halved=lambda size: progress.note(f"out of memory: going on with {size} sequences at once"),
+    )
+    if "mean" in plan.ablations:
+        measurer.means = _reference_means(plan, measurer, parts.path / MEANS_FILE, progress)
+    rows = {unit.number: _rows(plan, unit) for unit in mine}
+    progress.stage(
+        "measuring", total=sum(rows.values()), done=sum(rows.values()) - sum(rows[unit.number] for unit in missing)
+    )
+    for unit in missing:
+        _measure_unit(plan, measurer, parts, unit, progress.advance)
+    progress.stage("cross-check", total=len(chosen))
+    cells = crosscheck(
+        plan,
+        measurer,
+        chosen,
+        lambda prompt, cell: stored_rows(parts, db, lambda prompt: _unit_of(plan, prompt), prompt, cell),
+        lambda: progress.advance(1),
+    )
+    parts.write_crosscheck(shard.index - 1, shard.count, cells)
+    return RunOutcome(len(missing), len(mine) - len(missing), crosschecked=True)
+
+
+def _measure_unit(
+    plan: RunPlan, measurer: Measurer, parts: PartsFolder, unit: Unit, on_rows: Callable[[int], None]
+) -> None:
+    partners = plan.prompts.partners
+    measured = measurer.measure(
+        torch.from_numpy(plan.prompts.tokens(unit.prompt_ids)),
+        None if partners is None else torch.from_numpy(plan.prompts.tokens(partners[i] for i in unit.prompt_ids)),
+        unit.prompt_ids,
+        on_rows,
+    )
+    parts.write_unit(
+        unit.number,
+        unit.first,
+        measurements=measurement_columns(unit, measured),
+        tokens=token_columns(plan, unit, measured),
+        prompts=prompt_columns(plan, unit),
+        identity_error_max=measured.identity_error_max(),
+    )
+
+
+def _reference_means(plan: RunPlan, measurer: Measurer, path: Path, progress: Progress) -> torch.Tensor:
+    """z of every head averaged over all positions of all the run's prompts; kept, so that a resumed run uses the same."""
+    if path.exists():
+        return torch.from_numpy(np.load(path))
+    progress.stage("reference means", total=len(plan.prompts))
+    sums = torch.zeros(1, dtype=torch.float64)
+    for unit in plan.units:
+        sums = sums + measurer.head_value_sums(torch.from_numpy(plan.prompts.tokens(unit.prompt_ids)))
+        progress.advance(unit.count)
+    means = sums / sum(len(prompt.tokens) for prompt in plan.prompts.prompts)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
+    np.save(temporary, means.numpy())
+    temporary.replace(path)
+    return means
+
+
+def _rows(plan: RunPlan, unit: Unit) -> int:
+    return unit.count * (len(plan.prompts.prompts[unit.first].tokens) - 1) * plan.n_cells
+
+
+def _unit_of(plan: RunPlan, prompt: int) -> Unit:
+    return next(unit for unit in plan.units if prompt in unit.prompt_ids)

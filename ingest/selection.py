@@ -1,0 +1,108 @@
+"""Read what the command line asks for: heads, ablations, a shard, a device, a precision."""
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+from selfrepair.ingest.conventions import ABLATIONS, PRECISIONS, Precision
+from selfrepair.warehouse.errors import SelfRepairError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `index`-th (from 1) of `count` machines or processes that share a run's units."""
+
+    index: int
+    count: int
+
+    def has(self, unit: int) -> bool:
+        """Whether this shard measures the unit of that number."""
+        return unit % self.count == self.index - 1
+
+
+def parse_ablations(text: str) -> tuple[str, ...]:
+    """`resample,mean` -> the ablations, in their usual order."""
+    asked = [part.strip() for part in text.split(",") if part.strip()]
+    for name in asked:
+        if name not in ABLATIONS:
+            raise SelfRepairError(f"--ablation {name} is unknown. Choose from {', '.join(ABLATIONS)}.")
+    if not asked:
+        raise SelfRepairError(f"--ablation names none. Choose from {', '.join(ABLATIONS)}.")
+    return tuple(name for name in ABLATIONS if name in asked)
+
+
+def parse_heads(layers: str | None, heads: str | None, n_layers: int, n_heads: int) -> list[tuple[int, int]]:
+    """All heads of `layers` (`0,4-7`) and the single `heads` (`L9H6,L9H9`); every head of the model where both are None."""
+    if layers is None and heads is None:
+        return [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
+    chosen: set[tuple[int, int]] = set()
+    for part in _parts(layers):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if match is None:
+            raise SelfRepairError(f"--layers {part} is not a layer or a range of layers. Write for example 0,4-7.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last >= n_layers or first > last:
+            raise SelfRepairError(f"--layers {part} is not in the model, which has layers 0 to {n_layers - 1}.")
+        chosen.update((layer, head) for layer in range(first, last + 1) for head in range(n_heads))
+    for part in _parts(heads):
+        match = re.fullmatch(r"[Ll](\d+)[Hh](\d+)", part)
+        if match is None:
+            raise SelfRepairError(f"--heads {part} is not a head. Write for example L9H6,L9H9.")
+        layer, head = int(match[1]), int(match[2])
+        if layer >= n_layers or head >= n_heads:
+            raise SelfRepairError(
+                f"--heads {part} is not in the model, whose heads go from L0H0 to L{n_layers - 1}H{n_heads - 1}."
+            )
+        chosen.add((layer, head))
+    if not chosen:
+        raise SelfRepairError("--layers and --heads name no head. Leave them out to measure every head.")
+    return sorted(chosen)
+
+
+def parse_shard(text: str | None) -> Shard:
+    """`2/3` -> the second of three."""
+    if text is None:
+        return Shard(1, 1)
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise SelfRepairError(f"--shard {text} is not i/n with i from 1 to n. Three machines take 1/3, 2/3 and 3/3.")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def parse_batch_size(text: str) -> int | None:
+    """`auto` -> None, otherwise a number of sequences from 1."""
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise SelfRepairError(f"--batch-size {text} is neither auto nor a whole number from 1.")
+    return int(text)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes a CUDA GPU, else Apple's, else the CPU. Raises SelfRepairError for one that is not here."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, found in here.items() if found)
+    if not here.get(name.split(":")[0], False):
+        found = ", ".join(device for device, present in here.items() if present)
+        raise SelfRepairError(f"--device {name} is not on this machine (found: {found}). Use --device auto.")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """The precision of that name, its matrix products switched on for `tf32`."""
+    precision = PRECISIONS[name]
+    if precision.tf32 and device.type != "cuda":
+        raise SelfRepairError("--dtype tf32 needs an NVIDIA GPU. Use --dtype float32.")
+    if name == "float64" and device.type == "mps":
+        raise SelfRepairError("--dtype float64 does not exist on Apple GPUs. Use --device cpu.")
+    torch.backends.cuda.matmul.allow_tf32 = precision.tf32
+    torch.backends.cudnn.allow_tf32 = precision.tf32
+    return precision
+
+
+def _parts(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]

@@ -1,0 +1,160 @@
+"""One `selfrepair ingest`: read the request, load the model and the text, measure, load the parts, say what came of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from selfrepair.ingest.estimate import estimate
+from selfrepair.ingest.loading import load_model
+from selfrepair.ingest.plan import RunPlan, plan_run
+from selfrepair.ingest.progress import TerminalProgress
+from selfrepair.ingest.prompts import build_prompts
+from selfrepair.ingest.run import measure_run
+from selfrepair.ingest.selection import (
+    choose_device,
+    choose_precision,
+    parse_ablations,
+    parse_batch_size,
+    parse_heads,
+    parse_shard,
+)
+from selfrepair.ingest.sources import open_source
+from selfrepair.warehouse.connection import open_reader, open_writer
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load import load
+from selfrepair.warehouse.register import run_id_of
+
+LOAD_WAIT_S = 600.0
+"""How long the load waits for another process that has the warehouse open."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed, unread; `commands.ingest` says what each means."""
+
+    model: str
+    dataset: str
+    split: str | None
+    n_prompts: int
+    seq_len: int
+    ablation: str
+    layers: str | None
+    heads: str | None
+    revision: str | None
+    checkpoint: int | None
+    dtype: str
+    device: str
+    batch_size: str
+    seed: int
+    shard: str | None
+
+
+def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool) -> int | None:
+    """Carry the request out; returns the run's number in the warehouse (None for a dry run or a shard).
+
+    Raises SelfRepairError for whatever the user can mend, and for a run whose cross-check failed.
+    """
+    shard = parse_shard(request.shard)
+    batch_size = parse_batch_size(request.batch_size)
+    plan = make_plan(request)
+    if dry_run:
+        _print_estimate(plan, batch_size)
+        return None
+    if request.shard is None:
+        with open_writer(db):  # an unwritable warehouse is found out before hours of measuring, not after
+            pass
+    try:
+        with TerminalProgress() as progress:
+            outcome = measure_run(plan, parts, db, shard=shard, batch_size=batch_size, progress=progress)
+    except KeyboardInterrupt:
+        click.echo(f"\nInterrupted. Finished units are safe in {parts}; the same command goes on from there.", err=True)
+        raise
+    if request.shard is not None:
+        click.echo(
+            f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} were there. When every shard is "
+            f"done, gather their parts in one folder and run: selfrepair load {parts} --db {db}"
+        )
+        return None
+    load(db, parts, run_key=plan.record.run_key, wait_s=LOAD_WAIT_S, on_wait=lambda text: click.echo(text, err=True))
+    return _conclude(plan, db, measured=outcome.measured)
+
+
+def make_plan(request: Request) -> RunPlan:
+    """Load the model and the prompts of a request and plan the run."""
+    ablations = parse_ablations(request.ablation)
+    device = choose_device(request.device)
+    precision = choose_precision(request.dtype, device)
+    model = load_model(
+        request.model, precision=precision, device=device, revision=request.revision, checkpoint=request.checkpoint
+    )
+    heads = parse_heads(request.layers, request.heads, model.atlas.n_layers, model.atlas.n_heads)
+    source = open_source(request.dataset, split=request.split)
+    prompts = build_prompts(
+        source,
+        model.tokenizer,
+        n_prompts=request.n_prompts,
+        seq_len=request.seq_len,
+        d_vocab=model.atlas.d_vocab,
+        context=model.atlas.context,
+        seed=request.seed,
+        resample="resample" in ablations,
+    )
+    return plan_run(
+        model, source, prompts, ablations=ablations, heads=heads, seed=request.seed, precision=precision
+    )
+
+
+def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:
+    with open_reader(db, wait_s=LOAD_WAIT_S) as connection:
+        run_id = run_id_of(connection, plan.record.run_key)
+        assert run_id is not None, "the load registered the run"
+        found = connection.execute(
+            "SELECT status, identity_error_max, crosscheck_error_max, crosscheck_rows FROM runs WHERE run_id = $run_id",
+            {"run_id": run_id},
+        ).fetchone()
+        worst = connection.execute(
+            """
+            SELECT prompt_id, layer, head, ablation, error_max FROM crosschecks
+            WHERE run_id = $run_id ORDER BY error_max DESC LIMIT 1
+            """,
+            {"run_id": run_id},
+        ).fetchone()
+    assert found is not None
+    status, identity, difference, rows = found
+    if status == "failed" and worst is not None:
+        prompt, layer, head, ablation, error = worst
+        raise SelfRepairError(
+            f"run {run_id} is marked failed: {ablation} ablation of L{layer}H{head} on prompt {prompt} differs by {error:.2g} "
+            f"logits from the same cell measured through hooks ({plan.precision.crosscheck:g} allowed). Its rows are kept "
+            "out of the summaries. Try --dtype float64; if that fails too, please report the model."
+        )
+    done = "measured" if measured else "was there already"
+    click.echo(
+        f"run {run_id}: {plan.record.n_measurements:,} rows of {plan.record.model.name} {done}, {status}, in {db} "
+        f"(identity within {identity:.1e}, {rows:,} rows cross-checked within {difference:.1e} logits)"
+    )
+    return int(run_id)
+
+
+def _print_estimate(plan: RunPlan, batch_size: int | None) -> None:
+    cost = estimate(plan, batch_size)
+    model = plan.record.model
+    click.echo(f"{model.name}: {model.n_layers} layers x {model.n_heads} heads on {plan.record.device}, {plan.record.dtype}")
+    for label, value in (
+        ("rows", f"{cost.rows:,}"),
+        ("bytes", f"{cost.bytes:,} in the warehouse, about"),
+        ("forwards", f"{cost.forwards:,} ablated sequences, {cost.batch_size} at once"),
+        ("time", f"{_duration(cost.seconds)}, from a probe"),
+    ):
+        click.echo(f"  {label:<9} {value}")
+    click.echo("Nothing was written. Leave out --dry-run to measure.")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+

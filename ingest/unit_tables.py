@@ -1,0 +1,68 @@
+"""A measured unit as the columns of the warehouse's tables."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
+from selfrepair.ingest.measure import Measured
+from selfrepair.ingest.plan import RunPlan, Unit
+from selfrepair.ingest.prompts import token_texts
+
+Columns = dict[str, Any]
+
+
+def measurement_columns(unit: Unit, measured: Measured) -> Columns:
+    """One row per cell, prompt and position, ordered by layer, head, ablation, prompt, position."""
+    n_cells, n_prompts, n_positions, _ = measured.effects.shape
+    rows_of_cell = n_prompts * n_positions
+
+    def of_cell(values: list[int], dtype: type) -> NDArray[Any]:
+        return np.repeat(np.array(values, dtype=dtype), rows_of_cell)
+
+    return {
+        "ablation": of_cell([ABLATIONS.index(cell.ablation) for cell in measured.cells], np.int8),
+        "prompt_id": np.tile(np.repeat(np.array(unit.prompt_ids, dtype=np.int32), n_positions), n_cells),
+        "pos": np.tile(np.arange(n_positions, dtype=np.int16), n_cells * n_prompts),
+        "layer": of_cell([cell.layer for cell in measured.cells], np.int16),
+        "head": of_cell([cell.head for cell in measured.cells], np.int16),
+    } | {name: measured.effects[..., index].flatten().numpy() for index, name in enumerate(EFFECTS)}
+
+
+def token_columns(plan: RunPlan, unit: Unit, measured: Measured) -> Columns:
+    """One row per measured position of every prompt of the unit."""
+    tokens = plan.prompts.tokens(unit.prompt_ids)
+    n_prompts, n_positions = tokens.shape[0], tokens.shape[1] - 1
+    texts = np.array(token_texts(plan.model.tokenizer, tokens.flatten().tolist()), dtype=object).reshape(tokens.shape)
+    prediction = measured.prediction
+    return {
+        "prompt_id": np.repeat(np.array(unit.prompt_ids, dtype=np.int32), n_positions),
+        "pos": np.tile(np.arange(n_positions, dtype=np.int16), n_prompts),
+        "token_id": tokens[:, :-1].flatten().astype(np.int32),
+        "token": texts[:, :-1].flatten(),
+        "target_id": tokens[:, 1:].flatten().astype(np.int32),
+        "target": texts[:, 1:].flatten(),
+        "clean_logit": prediction.logit.flatten().float().numpy(),
+        "clean_logprob": prediction.logprob.flatten().float().numpy(),
+        "clean_rank": prediction.rank.flatten().numpy().astype(np.int32),
+        "clean_entropy": prediction.entropy.flatten().float().numpy(),
+        "clean_ln_scale": measured.scale.flatten().float().numpy(),
+    }
+
+
+def prompt_columns(plan: RunPlan, unit: Unit) -> Columns:
+    """One row per prompt of the unit."""
+    tokenizer = plan.model.tokenizer
+    prompts = [plan.prompts.prompts[index] for index in unit.prompt_ids]
+    partners = plan.prompts.partners
+    return {
+        "prompt_id": list(unit.prompt_ids),
+        "document_id": [prompt.document for prompt in prompts],
+        "partner_id": [None if partners is None else partners[index] for index in unit.prompt_ids],
+        "token_ids": [list(prompt.tokens) for prompt in prompts],
+        "text": [
+            "" .join(token_texts(None, prompt.tokens)) if tokenizer is None else tokenizer.decode(list(prompt.tokens))
+            for prompt in prompts
+        ],
+    }
