@@ -39,7 +39,7 @@ class Replacements:
     partner: list[Float[Tensor, "batch pos head d_head"]] | None
 
     def of(self, cell: Cell) -> Float[Tensor, "*batch_pos d_head"]:
-        """z' of the cell's head, broadcastable over [batch, pos, d_head]."""
+        """Z' of the cell's head, broadcastable over [batch, pos, d_head]."""
         if cell.ablation == "resample" and self.partner is not None:
             return self.partner[cell.layer][:, :, cell.head]
         if cell.ablation == "mean" and self.mean is not None:
@@ -61,7 +61,9 @@ def ablate(
     after = torch.stack([replacements.of(cell).expand_as(z) for cell, z in zip(cells, before, strict=True)])
 
     read_out = einsum(
-        weight.to(clean.directions.dtype), clean.directions, "cell d_head d_model, batch pos d_model -> cell batch pos d_head"
+        weight.to(clean.directions.dtype),
+        clean.directions,
+        "cell d_head d_model, batch pos d_model -> cell batch pos d_head",
     )
     direct = read_along(before - bias, read_out) / clean.scale
     ablated_direct = read_along(after - bias, read_out) / clean.scale

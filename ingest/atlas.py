@@ -60,10 +60,12 @@ class Atlas:
 
     @property
     def n_layers(self) -> int:
+        """Number of blocks."""
         return len(self.blocks)
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie."""
         return self.unembedding.weight.device
 
     @property
@@ -100,7 +102,8 @@ def locate(model: PreTrainedModel, name: str) -> Atlas:
         raise unsupported(name, f"its unembedding is a {type(unembedding).__name__}, not a linear map")
     config = adapter.cfg
     blocks = tuple(
-        _block(module, mapping["blocks"].submodules) for module in model.get_submodule(mapping["blocks"].name).children()
+        _block(module, mapping["blocks"].submodules)
+        for module in model.get_submodule(mapping["blocks"].name).children()
     )
     return Atlas(
         model=model,
@@ -156,7 +159,9 @@ def _refuse_other_shapes(model: PreTrainedModel, adapter: ArchitectureAdapter, a
     if "o" not in mapping["blocks"].submodules["attn"].submodules:
         raise unsupported(name, f"{architecture}'s attention has no output projection to split by head")
     if (adapter.cfg.output_logits_soft_cap or 0) > 0 or (adapter.cfg.attn_scores_soft_cap or 0) > 0:
-        raise unsupported(name, f"{architecture} caps its logits softly, so that direct effects do not add up to logits")
+        raise unsupported(
+            name, f"{architecture} caps its logits softly, so that direct effects do not add up to logits"
+        )
     if getattr(model.config, "do_layer_norm_before", True) is False:
         raise unsupported(name, f"this {architecture} normalises after its blocks (do_layer_norm_before=false)")
 

@@ -117,7 +117,9 @@ def measure(
     n_heads = min(heads_per_layer, atlas.n_heads)
     heads = [(layer, head) for layer in range(atlas.n_layers) for head in range(n_heads)]
     size = batch_size or auto_batch_size(atlas, seq_len)
-    measurer = Measurer(atlas, ablations=["resample"], heads=heads, batch_size=size, precision=PRECISIONS[precision.name])
+    measurer = Measurer(
+        atlas, ablations=["resample"], heads=heads, batch_size=size, precision=PRECISIONS[precision.name]
+    )
     tokens = torch.randint(0, atlas.d_vocab, (n_prompts, seq_len))
     bridge = hook_method.boot(hooked)
 
@@ -221,7 +223,9 @@ def _peak_memory_mb(device: torch.device) -> float:
 
 
 def _print(figures: Figures) -> None:
-    table = Table(title=f"{figures.shape}, {figures.dtype}, {figures.device}, {figures.threads} threads", title_justify="left")
+    table = Table(
+        title=f"{figures.shape}, {figures.dtype}, {figures.device}, {figures.threads} threads", title_justify="left"
+    )
     table.add_column("figure")
     table.add_column("value", justify="right")
     for label, value in (

@@ -29,7 +29,9 @@ class CleanBatch:
     prediction: Prediction
 
 
-def read_along(vectors: Float[Tensor, "*stack batch pos d_model"], directions: Tensor) -> Float[Tensor, "*stack batch pos"]:
+def read_along(
+    vectors: Float[Tensor, "*stack batch pos d_model"], directions: Tensor
+) -> Float[Tensor, "*stack batch pos"]:
     """Dot product with each position's target direction, in the stream's precision."""
     return torch.linalg.vecdot(vectors.to(directions.dtype), directions)
 
@@ -62,6 +64,6 @@ def clean_batch(
 def head_values(
     atlas: Atlas, calls: AttentionCalls, tokens: Int[Tensor, "batch pos"]
 ) -> list[Float[Tensor, "batch pos head d_head"]]:
-    """z of every head, a list over layers."""
+    """Z of every head, a list over layers."""
     stream = embed(atlas, tokens)
     return [layer.z for layer in clean_layers(atlas, stream, calls)]

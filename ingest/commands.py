@@ -9,9 +9,13 @@ from selfrepair.warehouse.options import db_option
 
 @click.command(short_help="Measure a model and keep every row.")
 @click.option("--model", required=True, help="Hub id, local folder in Hugging Face format, or `demo`.")
-@click.option("--dataset", default="stdlib", show_default=True, help="stdlib, a .txt/.jsonl/.parquet file, or a hub dataset.")
+@click.option(
+    "--dataset", default="stdlib", show_default=True, help="stdlib, a .txt/.jsonl/.parquet file, or a hub dataset."
+)
 @click.option("--split", help="Split of the dataset  [default: train; heldout for stdlib]")
-@click.option("--prompts", "n_prompts", type=click.IntRange(1), default=200, show_default=True, help="How many prompts.")
+@click.option(
+    "--prompts", "n_prompts", type=click.IntRange(1), default=200, show_default=True, help="How many prompts."
+)
 @click.option("--seq-len", type=int, default=128, show_default=True, help="Tokens in a prompt, BOS included.")
 @click.option(
     "--ablation", default="resample,mean,zero", show_default=True, help="What stands in for the ablated head's output."
@@ -54,7 +58,7 @@ def ingest(
     dry_run: bool,
     db: Path,
 ) -> int | None:
-    """Measure self-repair of a model on prompts: every token, every head, every ablation, into the warehouse.
+    r"""Measure self-repair of a model on prompts: every token, every head, every ablation, into the warehouse.
 
     The same command again resumes where it stopped; finished units are never measured or stored twice. Part files lie
     beside the warehouse until they are loaded, so that it is open for writing only for the seconds of the load.
@@ -98,13 +102,21 @@ def ingest(
     help="Model shape, with random weights.",
 )
 @click.option("--seq-len", type=click.IntRange(2), default=128, show_default=True)
-@click.option("--prompts", "n_prompts", type=click.IntRange(2), default=8, show_default=True, help="Prompts to measure.")
-@click.option("--heads-per-layer", type=click.IntRange(1), default=4, show_default=True, help="Heads ablated in each layer.")
+@click.option(
+    "--prompts", "n_prompts", type=click.IntRange(2), default=8, show_default=True, help="Prompts to measure."
+)
+@click.option(
+    "--heads-per-layer", type=click.IntRange(1), default=4, show_default=True, help="Heads ablated in each layer."
+)
 @click.option("--dtype", type=click.Choice(["float32", "tf32", "bfloat16"]), default="float32", show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--batch-size", default="auto", show_default=True)
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Interleaved rounds; medians are shown.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too.")
+@click.option(
+    "--repeats", type=click.IntRange(1), default=3, show_default=True, help="Interleaved rounds; medians are shown."
+)
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too."
+)
 def bench(
     shape: str,
     seq_len: int,

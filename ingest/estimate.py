@@ -53,7 +53,9 @@ def estimate(plan: RunPlan, batch_size: int | None) -> Estimate:
     lowest, highest = stack_seconds(0), stack_seconds(atlas.n_layers - 1)
     per_layer = (lowest - highest) / max(1, atlas.n_layers - 1)
     positions = plan.prompts.n_positions / (tokens.shape[1] - 1)  # in prompts as long as the probe's
-    one_prompt = sum(highest + per_layer * (atlas.n_layers - 1 - layer) for layer, _ in plan.heads) * len(plan.ablations)
+    one_prompt = sum(highest + per_layer * (atlas.n_layers - 1 - layer) for layer, _ in plan.heads) * len(
+        plan.ablations
+    )
     passes = 1 + ("resample" in plan.ablations) + ("mean" in plan.ablations)
     rows = plan.record.n_measurements
     return Estimate(

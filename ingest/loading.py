@@ -127,7 +127,9 @@ def _load_tokenizer(place: str, revision: str | None) -> PreTrainedTokenizerBase
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, revision=revision)
     except Exception:  # no tokenizer is fine for a dataset of token ids; one of text says what is missing
         return None
-    return tokenizer
+    # transformers makes an empty tokenizer of some families where the files are missing.
+    empty = len(tokenizer) <= len(tokenizer.all_special_tokens)
+    return None if empty else tokenizer
 
 
 def _not_loaded(name: str, revision: str | None, error: Exception) -> SelfRepairError:

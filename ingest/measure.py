@@ -100,13 +100,15 @@ class Measurer:
         return Measured(
             cells=self.cells,
             effects=torch.cat([piece.effects for piece in pieces], dim=1),
-            prediction=Prediction(*(torch.cat(parts) for parts in zip(*(_fields(p.prediction) for p in pieces), strict=True))),
+            prediction=Prediction(
+                *(torch.cat(parts) for parts in zip(*(_fields(p.prediction) for p in pieces), strict=True))
+            ),
             scale=torch.cat([piece.scale for piece in pieces]),
         )
 
     @torch.inference_mode()
     def head_value_sums(self, tokens: Int[Tensor, "prompt seq"]) -> Float[Tensor, "layer head d_head"]:
-        """z of every head summed over prompts and positions, the unmeasured last position too, in float64."""
+        """Z of every head summed over prompts and positions, the unmeasured last position too, in float64."""
         sums, start = torch.zeros(self.atlas.n_layers, self.atlas.n_heads, self.atlas.d_head, dtype=torch.float64), 0
         while start < len(tokens):
             batch = tokens[start : start + self.batch_size].to(self.atlas.device)
@@ -126,7 +128,9 @@ class Measurer:
     ) -> Measured:
         calls = self._calls_for(tokens.shape[1] - 1)
         clean = clean_batch(self.atlas, calls, self._mean_unembedding, tokens.to(self.atlas.device))
-        _refuse_non_finite(torch.stack([*clean.attention_reads, *clean.mlp_reads]), prompt_ids, "clean", self.atlas.n_layers)
+        _refuse_non_finite(
+            torch.stack([*clean.attention_reads, *clean.mlp_reads]), prompt_ids, "clean", self.atlas.n_layers
+        )
         partner = None
         if self._resample:
             if partner_tokens is None:

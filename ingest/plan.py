@@ -30,6 +30,7 @@ class Unit:
 
     @property
     def prompt_ids(self) -> range:
+        """Numbers of its prompts."""
         return range(self.first, self.first + self.count)
 
 

@@ -52,7 +52,9 @@ def preflight(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precisi
             layer.attention,
             f"head outputs and bias do not add up to attention's output in layer {number}",
         )
-    compare(stream, final_input.to(stream.dtype), "attention and MLP outputs do not add up to the final residual stream")
+    compare(
+        stream, final_input.to(stream.dtype), "attention and MLP outputs do not add up to the final residual stream"
+    )
 
     directions = target_directions(atlas, mean_unembedding(atlas), targets)
     centred = (logits - logits.mean(dim=-1, keepdim=True)).gather(-1, targets[..., None])[..., 0]

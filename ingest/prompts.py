@@ -109,7 +109,9 @@ def pack(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, seq_
     end = tokenizer.eos_token_id
     begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else end
     if begin is None:
-        raise SelfRepairError("the tokenizer has neither a BOS nor an end-of-text token; give rows of `tokens` instead.")
+        raise SelfRepairError(
+            "the tokenizer has neither a BOS nor an end-of-text token; give rows of `tokens` instead."
+        )
     tokens: list[int] = []
     numbers: list[int] = []
     for document in documents:
@@ -134,7 +136,9 @@ def token_texts(tokenizer: PreTrainedTokenizerBase | None, tokens: Sequence[int]
     pieces = tokenizer.convert_ids_to_tokens(list(tokens))
     return [
         # SentencePiece marks a space with a character that decoding one token alone drops.
-        piece.replace("\u2581", " ") if isinstance(piece, str) and piece.startswith("\u2581") else tokenizer.decode([token])
+        piece.replace("\u2581", " ")
+        if isinstance(piece, str) and piece.startswith("\u2581")
+        else tokenizer.decode([token])
         for piece, token in zip(pieces, tokens, strict=True)
     ]
 
@@ -149,7 +153,9 @@ def _peek(source: Source) -> tuple[Document | TokenRow, Iterator[Document | Toke
 def _token_rows(source: Source, documents: Iterable[Document | TokenRow]) -> Iterator[TokenRow]:
     for row in documents:
         if not isinstance(row, TokenRow):
-            raise SelfRepairError(f"dataset '{source.name}' mixes rows of `tokens` and of `text`. Split it into two files.")
+            raise SelfRepairError(
+                f"dataset '{source.name}' mixes rows of `tokens` and of `text`. Split it into two files."
+            )
         if len(row.tokens) < 2:
             raise SelfRepairError(
                 f"dataset '{source.name}', row {row.number} holds {len(row.tokens)} tokens; a prompt needs 2 or more."
@@ -160,7 +166,9 @@ def _token_rows(source: Source, documents: Iterable[Document | TokenRow]) -> Ite
 def _texts(source: Source, documents: Iterable[Document | TokenRow]) -> Iterator[Document]:
     for row in documents:
         if not isinstance(row, Document):
-            raise SelfRepairError(f"dataset '{source.name}' mixes rows of `text` and of `tokens`. Split it into two files.")
+            raise SelfRepairError(
+                f"dataset '{source.name}' mixes rows of `text` and of `tokens`. Split it into two files."
+            )
         yield row
 
 

@@ -72,7 +72,12 @@ def measure_run(
     parts.start(plan.record)
     atlas = plan.model.atlas
     progress.stage("preflight")
-    preflight(atlas, torch.from_numpy(plan.prompts.tokens(plan.units[-1].prompt_ids[:2])), plan.precision, plan.model.record.name)
+    preflight(
+        atlas,
+        torch.from_numpy(plan.prompts.tokens(plan.units[-1].prompt_ids[:2])),
+        plan.precision,
+        plan.model.record.name,
+    )
     measurer = Measurer(
         atlas,
         ablations=plan.ablations,
@@ -122,7 +127,7 @@ def _measure_unit(
 
 
 def _reference_means(plan: RunPlan, measurer: Measurer, path: Path, progress: Progress) -> torch.Tensor:
-    """z of every head averaged over all positions of all the run's prompts; kept, so that a resumed run uses the same."""
+    """Z of every head averaged over all positions of all the run's prompts; kept, so that a resumed run uses the same."""
     if path.exists():
         return torch.from_numpy(np.load(path))
     progress.stage("reference means", total=len(plan.prompts))

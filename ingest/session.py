@@ -76,7 +76,10 @@ def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool) -> int | N
             f"done, gather their parts in one folder and run: selfrepair load {parts} --db {db}"
         )
         return None
-    load(db, parts, run_key=plan.record.run_key, wait_s=LOAD_WAIT_S, on_wait=lambda text: click.echo(text, err=True))
+    if (parts / plan.record.run_key).exists():
+        load(
+            db, parts, run_key=plan.record.run_key, wait_s=LOAD_WAIT_S, on_wait=lambda text: click.echo(text, err=True)
+        )
     return _conclude(plan, db, measured=outcome.measured)
 
 
@@ -100,9 +103,7 @@ def make_plan(request: Request) -> RunPlan:
         seed=request.seed,
         resample="resample" in ablations,
     )
-    return plan_run(
-        model, source, prompts, ablations=ablations, heads=heads, seed=request.seed, precision=precision
-    )
+    return plan_run(model, source, prompts, ablations=ablations, heads=heads, seed=request.seed, precision=precision)
 
 
 def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:
@@ -140,7 +141,9 @@ def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:
 def _print_estimate(plan: RunPlan, batch_size: int | None) -> None:
     cost = estimate(plan, batch_size)
     model = plan.record.model
-    click.echo(f"{model.name}: {model.n_layers} layers x {model.n_heads} heads on {plan.record.device}, {plan.record.dtype}")
+    click.echo(
+        f"{model.name}: {model.n_layers} layers x {model.n_heads} heads on {plan.record.device}, {plan.record.dtype}"
+    )
     for label, value in (
         ("rows", f"{cost.rows:,}"),
         ("bytes", f"{cost.bytes:,} in the warehouse, about"),
@@ -155,6 +158,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-

@@ -44,9 +44,13 @@ def open_source(name: str, *, split: str | None = None, revision: str | None = N
 
 def _from_file(path: Path) -> Iterator[Document | TokenRow]:
     if path.suffix not in FILE_TYPES:
-        raise SelfRepairError(f"dataset file {path} is not one of {', '.join(FILE_TYPES)}. Convert it, one row a document.")
+        raise SelfRepairError(
+            f"dataset file {path} is not one of {', '.join(FILE_TYPES)}. Convert it, one row a document."
+        )
     if not path.is_file():
-        raise SelfRepairError(f"dataset file {path} does not exist. Give a {', '.join(FILE_TYPES)} file, or `{STDLIB}`.")
+        raise SelfRepairError(
+            f"dataset file {path} does not exist. Give a {', '.join(FILE_TYPES)} file, or `{STDLIB}`."
+        )
     try:
         if path.suffix == ".txt":
             yield Document(0, path.read_text(encoding="utf-8"))
@@ -97,7 +101,9 @@ def _from_hub(name: str, split: str, revision: str | None) -> Source:
     try:
         rows = datasets.load_dataset(name, split=split, revision=revision, streaming=True)
         documents = _rows(name, rows)
-    except Exception as error:  # the hub client raises a dozen unrelated types; each means that the set is not to be had
+    except (
+        Exception
+    ) as error:  # the hub client raises a dozen unrelated types; each means that the set is not to be had
         raise SelfRepairError(
             f"dataset '{name}' (split '{split}') cannot be opened: {_first_line(error)}. Give a hub dataset, a "
             f"{', '.join(FILE_TYPES)} file, or `{STDLIB}`, which needs no network."

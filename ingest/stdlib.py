@@ -8,7 +8,6 @@ import hashlib
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-
 from pydoc_data.topics import topics
 
 from selfrepair.ingest.documents import Document

@@ -64,7 +64,8 @@ def record_calls(atlas: Atlas, seq_len: int) -> AttentionCalls:
         for handle in handles:
             handle.remove()
     return AttentionCalls(
-        seq_len, tuple({k: v for k, v in seen[layer].items() if k != "hidden_states"} for layer in range(atlas.n_layers))
+        seq_len,
+        tuple({k: v for k, v in seen[layer].items() if k != "hidden_states"} for layer in range(atlas.n_layers)),
     )
 
 

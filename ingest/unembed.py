@@ -37,16 +37,12 @@ def target_directions(
 
 def final_scale(atlas: Atlas, stream: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row"]:
     """S, the final norm's scale: the root of the mean square of the (for LayerNorm centred) stream plus eps."""
-    if atlas.norm == "layernorm":
-        mean_square = stream.var(dim=-1, correction=0)
-    else:
-        mean_square = stream.square().mean(dim=-1)
+    layernorm = atlas.norm == "layernorm"
+    mean_square = stream.var(dim=-1, correction=0) if layernorm else stream.square().mean(dim=-1)
     return (mean_square + atlas.eps).sqrt()
 
 
-def predict(
-    atlas: Atlas, stream: Float[Tensor, "batch pos d_model"], targets: Int[Tensor, "batch pos"]
-) -> Prediction:
+def predict(atlas: Atlas, stream: Float[Tensor, "batch pos d_model"], targets: Int[Tensor, "batch pos"]) -> Prediction:
     """What the model itself predicts from its final residual stream, through its own final norm and unembedding."""
     pieces = []
     prompts_at_once = max(1, LOGITS_AT_ONCE // (targets.shape[1] * atlas.d_vocab))

@@ -62,7 +62,7 @@ def prompt_columns(plan: RunPlan, unit: Unit) -> Columns:
         "partner_id": [None if partners is None else partners[index] for index in unit.prompt_ids],
         "token_ids": [list(prompt.tokens) for prompt in prompts],
         "text": [
-            "" .join(token_texts(None, prompt.tokens)) if tokenizer is None else tokenizer.decode(list(prompt.tokens))
+            "".join(token_texts(None, prompt.tokens)) if tokenizer is None else tokenizer.decode(list(prompt.tokens))
             for prompt in prompts
         ],
     }

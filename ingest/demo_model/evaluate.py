@@ -70,5 +70,12 @@ def _baselines(train: torch.Tensor, rows: torch.Tensor, vocabulary: int) -> tupl
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    print(json.dumps(evaluate(GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32),
-                              PreTrainedTokenizerFast.from_pretrained(folder)), indent=2))
+    print(
+        json.dumps(
+            evaluate(
+                GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32),
+                PreTrainedTokenizerFast.from_pretrained(folder),
+            ),
+            indent=2,
+        )
+    )

@@ -44,6 +44,7 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 
 def build_model(bos: int) -> GPT2LMHeadModel:
+    """The untrained model, its token embeddings tied to its unembedding."""
     config = GPT2Config(
         vocab_size=VOCABULARY,
         n_positions=CONTEXT,

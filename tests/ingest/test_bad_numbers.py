@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.measure import Measurer

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+
 from selfrepair.ingest.ablate import identity_error
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS

@@ -1,7 +1,15 @@
 """Small random models of every supported family, large enough in every dimension that no two sizes coincide."""
 
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, OPTConfig, PretrainedConfig, Qwen2Config
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    OPTConfig,
+    PretrainedConfig,
+    Qwen2Config,
+)
 
 VOCABULARY = 61
 
@@ -13,7 +21,8 @@ def _common(**more: int) -> dict[str, int]:
 CONFIGS: dict[str, PretrainedConfig] = {
     "gpt2": GPT2Config(**_common(n_layer=3, n_embd=24, n_head=4, n_positions=32)),
     "pythia": GPTNeoXConfig(
-        **_common(num_hidden_layers=3, hidden_size=32, num_attention_heads=4, intermediate_size=56), max_position_embeddings=32
+        **_common(num_hidden_layers=3, hidden_size=32, num_attention_heads=4, intermediate_size=56),
+        max_position_embeddings=32,
     ),
     "neox-sequential": GPTNeoXConfig(
         **_common(num_hidden_layers=2, hidden_size=32, num_attention_heads=4, intermediate_size=56),
@@ -25,11 +34,15 @@ CONFIGS: dict[str, PretrainedConfig] = {
         word_embed_proj_dim=24,
     ),
     "llama-grouped": LlamaConfig(
-        **_common(num_hidden_layers=3, hidden_size=24, num_attention_heads=6, num_key_value_heads=2, intermediate_size=40),
+        **_common(
+            num_hidden_layers=3, hidden_size=24, num_attention_heads=6, num_key_value_heads=2, intermediate_size=40
+        ),
         max_position_embeddings=32,
     ),
     "qwen2": Qwen2Config(
-        **_common(num_hidden_layers=2, hidden_size=24, num_attention_heads=4, num_key_value_heads=2, intermediate_size=40),
+        **_common(
+            num_hidden_layers=2, hidden_size=24, num_attention_heads=4, num_key_value_heads=2, intermediate_size=40
+        ),
         max_position_embeddings=32,
     ),
 }

@@ -24,16 +24,34 @@ class Parts:
 def parts_of(model: Any) -> Parts:
     kind = model.config.model_type
     if kind == "gpt2":
-        return Parts(list(model.transformer.h), "attn", "attn.c_proj", "mlp", model.transformer.ln_f, model.lm_head, False)
+        return Parts(
+            list(model.transformer.h), "attn", "attn.c_proj", "mlp", model.transformer.ln_f, model.lm_head, False
+        )
     if kind == "gpt_neox":
         norm = model.gpt_neox.final_layer_norm
         return Parts(
-            list(model.gpt_neox.layers), "attention", "attention.dense", "mlp", norm, model.get_output_embeddings(), False
+            list(model.gpt_neox.layers),
+            "attention",
+            "attention.dense",
+            "mlp",
+            norm,
+            model.get_output_embeddings(),
+            False,
         )
     if kind == "opt":
         decoder = model.model.decoder
-        return Parts(list(decoder.layers), "self_attn", "self_attn.out_proj", "fc2", decoder.final_layer_norm, model.lm_head, False)
-    return Parts(list(model.model.layers), "self_attn", "self_attn.o_proj", "mlp", model.model.norm, model.lm_head, True)
+        return Parts(
+            list(decoder.layers),
+            "self_attn",
+            "self_attn.out_proj",
+            "fc2",
+            decoder.final_layer_norm,
+            model.lm_head,
+            False,
+        )
+    return Parts(
+        list(model.model.layers), "self_attn", "self_attn.o_proj", "mlp", model.model.norm, model.lm_head, True
+    )
 
 
 def value_bias(model: Any, layer: int, head: int) -> Tensor:
@@ -96,7 +114,9 @@ def forward(model: Any, tokens: list[int], replace: tuple[int, int, Tensor] | No
     for layer, block in enumerate(parts.blocks):
         handles.append(block.get_submodule(parts.projection).register_forward_pre_hook(watch_projection(layer)))
         handles.append(
-            block.get_submodule(parts.attention).register_forward_hook(lambda _, __, out: run.attention.append(out[0][0]))
+            block.get_submodule(parts.attention).register_forward_hook(
+                lambda _, __, out: run.attention.append(out[0][0])
+            )
         )
         handles.append(
             block.get_submodule(parts.mlp).register_forward_hook(
@@ -142,7 +162,11 @@ def measure(
     mean_z = torch.cat([run.z[layer][:, head] for run in clean_runs]).mean(0)
     for prompt, partner, clean in zip(prompts, partners, clean_runs, strict=True):
         n = len(prompt)
-        new_z = {"zero": bias.expand(n, -1), "mean": mean_z.expand(n, -1), "resample": clean_runs[partner].z[layer][:, head]}
+        new_z = {
+            "zero": bias.expand(n, -1),
+            "mean": mean_z.expand(n, -1),
+            "resample": clean_runs[partner].z[layer][:, head],
+        }
         ablated = forward(model, prompt, (layer, head, new_z[ablation]))
         targets = prompt[1:]
         w = torch.stack([direction(model, token) for token in targets])
@@ -164,7 +188,8 @@ def measure(
             )
             / s,
             "repair_mlp": sum(
-                (read(ablated.mlp[k] - clean.mlp[k]) for k in range(len(clean.mlp))), torch.zeros(n - 1, dtype=torch.float64)
+                (read(ablated.mlp[k] - clean.mlp[k]) for k in range(len(clean.mlp))),
+                torch.zeros(n - 1, dtype=torch.float64),
             )
             / s,
             "ln_scale_ratio": s / s_ablated,

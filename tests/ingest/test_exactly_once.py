@@ -1,0 +1,142 @@
+"""Whole ingests as a user runs them: resumed after a kill, shared among shards, run again, run at the same time."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from support import tiny
+
+ARGUMENTS = ("--prompts", "8", "--seq-len", "12", "--device", "cpu", "--batch-size", "6")
+SMALL_UNITS = (
+    "import selfrepair.ingest.plan as plan; plan.ROWS_IN_UNIT = 600; from selfrepair.app.cli import main; main()"
+)
+ROWS = 8 * 11 * 3 * 4 * 3  # prompts x positions x layers x heads x ablations
+COLUMNS = """
+    ablation, prompt_id, pos, layer, head, direct_effect, ablated_direct_effect, logit_change, repair_layernorm,
+    repair_attention, repair_mlp, ln_scale_ratio
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory) -> Path:
+    return tiny.write_texts(tmp_path_factory.mktemp("texts") / "texts.jsonl")
+
+
+def start(model: Path, texts: Path, db: Path, *more: str) -> subprocess.Popen[str]:
+    """An ingest in a process of its own, cut into units of one or two prompts."""
+    command = ["ingest", "--model", str(model), "--dataset", str(texts), "--db", str(db), *ARGUMENTS, *more]
+    return subprocess.Popen(
+        [sys.executable, "-c", SMALL_UNITS, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def stored(db: Path) -> list[tuple]:
+    with duckdb.connect(str(db), read_only=True) as connection:
+        return connection.execute(f"SELECT {COLUMNS} FROM measurements ORDER BY ALL").fetchall()
+
+
+@pytest.fixture(scope="module")
+def unbroken(model, texts, tmp_path_factory) -> list[tuple]:
+    db = tmp_path_factory.mktemp("unbroken") / "w.duckdb"
+    finish(start(model, texts, db))
+    return stored(db)
+
+
+def units_on_disk(db: Path) -> int:
+    return len(list(Path(f"{db}.parts").glob("*/unit-*/manifest.json")))
+
+
+def test_one_run_stores_every_row_once(unbroken):
+    assert len(unbroken) == ROWS
+    assert len({row[:5] for row in unbroken}) == ROWS
+
+
+def test_killed_at_random_moments_and_resumed_gives_the_same_rows(model, texts, unbroken, tmp_path):
+    db = tmp_path / "w.duckdb"
+    moments = random.Random(7)
+    for wanted in (1, 2, 4):  # units on disk when the kill comes, and a random moment after
+        process = start(model, texts, db)
+        while process.poll() is None and units_on_disk(db) < wanted:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode in (-signal.SIGKILL, 0)
+    assert units_on_disk(db) >= 1
+    finish(start(model, texts, db))
+    assert stored(db) == unbroken
+    assert "was there already" in finish(start(model, texts, db))
+    assert stored(db) == unbroken
+
+
+def test_shards_joined_give_the_same_rows(model, texts, unbroken, tmp_path):
+    db, parts = tmp_path / "w.duckdb", tmp_path / "parts"
+    both = [start(model, texts, db, "--shard", f"{i}/2", "--parts", str(parts)) for i in (1, 2)]
+    assert all("gather their parts" in finish(process) for process in both)
+    assert not db.exists()
+    load = [sys.executable, "-m", "selfrepair.app.cli", "load", str(parts), "--db", str(db)]
+    subprocess.run(load, check=True, capture_output=True)
+    assert stored(db) == unbroken
+    with duckdb.connect(str(db), read_only=True) as connection:
+        assert connection.execute("SELECT status, crosscheck_rows FROM runs").fetchall() == [("complete", 64 * 11)]
+
+
+def test_two_ingests_at_once_into_one_file_lose_nothing(model, texts, unbroken, tmp_path):
+    db = tmp_path / "w.duckdb"
+    first = start(model, texts, db)
+    second = start(model, texts, db, "--seed", "1")
+    finish(first)
+    finish(second)
+    with duckdb.connect(str(db), read_only=True) as connection:
+        assert connection.execute("SELECT count(*), count(DISTINCT run_id) FROM measurements").fetchone() == (
+            2 * ROWS,
+            2,
+        )
+        runs = connection.execute("SELECT run_key, status FROM runs").fetchall()
+    assert len({key for key, _ in runs}) == 2
+    assert {status for _, status in runs} == {"complete"}
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(model, texts, unbroken, tmp_path):
+    db = tmp_path / "w.duckdb"
+    process = start(model, texts, db)
+    while process.poll() is None and units_on_disk(db) < 1:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert "Interrupted" in err
+    assert "same command" in err
+    assert "Traceback" not in err
+    finish(start(model, texts, db))
+    assert stored(db) == unbroken
+
+
+def test_a_dry_run_writes_nothing(model, texts, tmp_path):
+    db = tmp_path / "w.duckdb"
+    out = finish(start(model, texts, db, "--dry-run"))
+    assert f"{ROWS:,}" in out
+    assert "Nothing was written" in out
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,98 @@
+"""Models that load, and the refusal of those that do not fit."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, OPTConfig, T5Config, T5ForConditionalGeneration
+
+from selfrepair.ingest.atlas import locate
+from selfrepair.ingest.conventions import PRECISIONS
+from selfrepair.ingest.loading import load_model, use_fused_gelu, weights_sha256
+from selfrepair.warehouse.errors import SelfRepairError
+from support import families, tiny
+
+CPU = torch.device("cpu")
+SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "vocab_size": 61}
+
+
+def load(name, dtype="float32", **options):
+    return load_model(str(name), precision=PRECISIONS[dtype], device=CPU, **options)
+
+
+def test_a_folder_loads_with_its_record(tmp_path):
+    loaded = load(tiny.save(tmp_path / "my-llama", "llama-grouped"))
+    record = loaded.record
+    assert (record.name, record.architecture, record.norm) == ("my-llama", "LlamaForCausalLM", "rmsnorm")
+    assert (record.n_layers, record.n_heads, record.n_kv_heads, record.d_model) == (3, 6, 2, 24)
+    assert (record.d_head, record.d_mlp, record.d_vocab, record.parallel_blocks) == (4, 40, 61, False)
+    assert record.n_parameters == sum(p.numel() for p in families.build("llama-grouped").parameters())
+    assert loaded.tokenizer is not None
+    assert not loaded.atlas.model.training
+
+
+def test_the_weights_digest_does_not_depend_on_the_precision_of_the_run(tmp_path):
+    folder = tiny.save(tmp_path / "model", "pythia")
+    digests = {load(folder, dtype).record.weights_sha256 for dtype in ("float32", "float64", "bfloat16")}
+    assert len(digests) == 1
+    other = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        next(other.parameters())[0, 0] += 1e-3
+    assert weights_sha256(other) not in digests
+
+
+def test_a_model_without_tokenizer_loads(tmp_path):
+    families.build("opt", torch.float32).save_pretrained(tmp_path)
+    assert load(tmp_path).tokenizer is None
+
+
+def test_the_fused_gelu_is_the_same_function():
+    model = families.build("gpt2")
+    tokens = torch.arange(8)[None]
+    with torch.no_grad():
+        before = model(tokens).logits
+        use_fused_gelu(model)
+        assert isinstance(model.transformer.h[0].mlp.act, torch.nn.GELU)
+        torch.testing.assert_close(model(tokens).logits, before, rtol=0, atol=1e-12)
+
+
+def test_unknown_models_name_the_next_step(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SelfRepairError, match=r"model 'gpt3' cannot be loaded .*`--model demo` needs no network"):
+        load("gpt3")
+    with pytest.raises(SelfRepairError, match=r"holds no config.json.*save_pretrained"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text("{not json")
+    with pytest.raises(SelfRepairError, match=r"cannot be loaded"):
+        load(tmp_path)
+    with pytest.raises(SelfRepairError, match="--revision and --checkpoint both choose"):
+        load(tmp_path, revision="main", checkpoint=1000)
+
+
+def test_a_folder_without_weights_says_so(tmp_path):
+    families.CONFIGS["gpt2"].save_pretrained(tmp_path)
+    with pytest.raises(SelfRepairError, match=r"not a whole model in Hugging Face format"):
+        load(tmp_path)
+
+
+def test_families_that_do_not_fit_are_refused_with_the_reason(tmp_path):
+    gemma = AutoModelForCausalLM.from_config(
+        Gemma2Config(**SMALL, num_key_value_heads=2, intermediate_size=48, head_dim=8)
+    )
+    with pytest.raises(SelfRepairError, match=r"normalises what attention or the MLP adds \(ln1_post, ln2_post\)"):
+        locate(gemma, "gemma-2")
+    post_norm = AutoModelForCausalLM.from_config(
+        OPTConfig(**SMALL, ffn_dim=40, word_embed_proj_dim=32, do_layer_norm_before=False)
+    )
+    with pytest.raises(SelfRepairError, match="normalises after its blocks"):
+        locate(post_norm, "opt-350m")
+    T5ForConditionalGeneration(
+        T5Config(vocab_size=61, d_model=16, d_kv=4, d_ff=20, num_layers=1, num_heads=4)
+    ).save_pretrained(tmp_path)
+    with pytest.raises(SelfRepairError, match="it is an encoder-decoder"):
+        load(tmp_path)
+
+
+def test_soft_capped_logits_are_refused():
+    config = families.CONFIGS["gpt2"].__class__(**families.CONFIGS["gpt2"].to_dict())
+    config.final_logit_softcapping = 30.0
+    with pytest.raises(SelfRepairError, match="caps its logits softly"):
+        locate(AutoModelForCausalLM.from_config(config), "capped")
