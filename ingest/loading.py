@@ -52,7 +52,13 @@ def load_model(
         raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
     model = _load_weights(place, name, revision)
     digest = weights_sha256(model)
-    model = model.to(dtype=getattr(torch, precision.torch_dtype), device=device).eval()
+    try:
+        model = model.to(dtype=getattr(torch, precision.torch_dtype), device=device).eval()
+    except torch.OutOfMemoryError as error:
+        raise SelfRepairError(
+            f"model '{name}' does not fit into the memory of {device} in {precision.name}. "
+            "Try --dtype bfloat16, --device cpu, or a device with more memory."
+        ) from error
     use_fused_gelu(model)
     atlas = locate(model, name)
     record = ModelRecord(

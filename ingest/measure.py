@@ -13,6 +13,7 @@ from selfrepair.ingest.ablate import Cell, Replacements, ablate, identity_error
 from selfrepair.ingest.atlas import Atlas
 from selfrepair.ingest.clean import clean_batch, head_values
 from selfrepair.ingest.conventions import EFFECTS, PRECISIONS, Precision, head_label
+from selfrepair.ingest.exact import float64_sum
 from selfrepair.ingest.stream import AttentionCalls, record_calls, value_biases
 from selfrepair.ingest.unembed import Prediction, mean_unembedding
 from selfrepair.warehouse.errors import SelfRepairError
@@ -119,7 +120,7 @@ class Measurer:
                     raise
                 self._halve()
                 continue
-            sums += torch.stack([layer.sum(dim=(0, 1), dtype=torch.float64).cpu() for layer in z])
+            sums += torch.stack([float64_sum(layer, (0, 1)) for layer in z])
             start += len(batch)
         return sums
 

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.ingest.atlas import Atlas
+from selfrepair.ingest.exact import float64_sum
 
 LOGITS_AT_ONCE = 2**26
 """Most logits held at once while describing the clean prediction (the only product with the whole vocabulary)."""
@@ -24,7 +25,8 @@ class Prediction:
 
 def mean_unembedding(atlas: Atlas) -> Float[Tensor, " d_model"]:
     """W_U averaged over the vocabulary, summed in float64."""
-    return atlas.unembedding.weight.mean(dim=0, dtype=torch.float64).to(atlas.stream_dtype)
+    total = float64_sum(atlas.unembedding.weight, 0)
+    return (total / atlas.d_vocab).to(atlas.device, atlas.stream_dtype)
 
 
 def target_directions(

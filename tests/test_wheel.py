@@ -1,0 +1,84 @@
+"""The wheel, as a user gets it: in an empty environment, without torch and with it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ("app", "ingest", "queries", "warehouse", "pyproject.toml", "README.md", "LICENSE")
+
+
+def run(*command: str | Path, cwd: Path, fails: bool = False) -> str:
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SELFREPAIR_DB")}
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, env=environment)
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    source = tmp_path_factory.mktemp("source")
+    for name in SHIPPED:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, source / name)
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", ".", cwd=source)
+    (built,) = (source / "dist").glob("*.whl")
+    return built
+
+
+def environment(folder: Path, wheel: Path, *options: str) -> Path:
+    """A fresh virtual environment with the wheel in it; its folder of programs."""
+    venv.create(folder, with_pip=True)
+    programs = folder / "bin"
+    run(programs / "python", "-m", "pip", "install", "--quiet", *options, wheel, cwd=folder)
+    return programs
+
+
+@pytest.fixture(scope="module")
+def with_torch(wheel, tmp_path_factory) -> Path:
+    """The wheel beside the packages that these tests run with."""
+    folder = tmp_path_factory.mktemp("with-torch")
+    programs = environment(folder, wheel, "--no-deps")
+    own = run(programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
+    (Path(own) / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return programs
+
+
+@pytest.fixture(scope="module")
+def measured(with_torch, tmp_path_factory) -> tuple[Path, str]:
+    """A folder with the demo's warehouse, and what the demo printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, run(with_torch / "selfrepair", "demo", "--prompts", "6", cwd=folder)
+
+
+def test_demo_measures_the_bundled_model_from_the_wheel(measured, with_torch):
+    folder, printed = measured
+    assert (folder / "selfrepair.duckdb").is_file()
+    assert f"{6 * 127 * 6 * 8 * 3:,}" in printed
+    where = run(with_torch / "python", "-c", "import selfrepair.ingest.plan as plan; print(plan.__file__)", cwd=folder)
+    assert str(ROOT) not in where
+    assert "every rule holds" in run(with_torch / "selfrepair", "verify", cwd=folder) or "rules hold" in run(
+        with_torch / "selfrepair", "verify", cwd=folder
+    )
+
+
+def test_without_torch_help_and_query_work_and_ingest_says_what_to_install(wheel, measured, tmp_path):
+    programs = environment(tmp_path / "empty", wheel)
+    assert "No module named 'torch'" in run(programs / "python", "-c", "import torch", cwd=tmp_path, fails=True)
+    assert "ingest" in run(programs / "selfrepair", "--help", cwd=tmp_path)
+    assert "--batch-size" in run(programs / "selfrepair", "ingest", "--help", cwd=tmp_path)
+    folder, _ = measured
+    counted = run(programs / "selfrepair", "query", "SELECT count(*) AS n FROM self_repair", "--csv", cwd=folder)
+    assert counted.split() == ["n", str(6 * 127 * 6 * 8 * 3)]
+    refused = run(programs / "selfrepair", "ingest", "--model", "demo", cwd=tmp_path, fails=True)
+    assert "pip install 'selfrepair[ingest]'" in refused
+    assert "Traceback" not in refused
