@@ -83,7 +83,8 @@ class Atlas:
         projection = self.blocks[layer].output_projection
         weight: Tensor = projection.weight  # type: ignore[assignment]
         rows = weight if isinstance(projection, Conv1D) else weight.T
-        return rows.unflatten(0, (self.n_heads, self.d_head))
+        by_head: Tensor = rows.unflatten(0, (self.n_heads, self.d_head))
+        return by_head
 
 
 def locate(model: PreTrainedModel, name: str) -> Atlas:
@@ -96,14 +97,14 @@ def locate(model: PreTrainedModel, name: str) -> Atlas:
     mapping = adapter.component_mapping
     if mapping is None:
         raise unsupported(name, f"TransformerLens has no component map for {architecture}")
-    final_norm = model.get_submodule(mapping["ln_final"].name)
-    unembedding = model.get_submodule(_unembedding_name(model, mapping["unembed"].name))
+    final_norm = model.get_submodule(_name(mapping["ln_final"]))
+    unembedding = model.get_submodule(_unembedding_name(model, _name(mapping["unembed"])))
     if not isinstance(unembedding, nn.Linear):
         raise unsupported(name, f"its unembedding is a {type(unembedding).__name__}, not a linear map")
     config = adapter.cfg
     blocks = tuple(
         _block(module, mapping["blocks"].submodules)
-        for module in model.get_submodule(mapping["blocks"].name).children()
+        for module in model.get_submodule(_name(mapping["blocks"])).children()
     )
     return Atlas(
         model=model,
@@ -119,7 +120,7 @@ def locate(model: PreTrainedModel, name: str) -> Atlas:
         n_kv_heads=config.n_key_value_heads or config.n_heads,
         d_head=config.d_head,
         d_model=config.d_model,
-        d_mlp=config.d_mlp,
+        d_mlp=config.d_mlp or 4 * config.d_model,
         d_vocab=unembedding.out_features,
         context=config.n_ctx,
     )
@@ -189,13 +190,21 @@ def _mlp(module: nn.Module, part: Any) -> Callable[[Tensor], Tensor]:
     return nn.Sequential(into, activation, out)
 
 
+def _name(component: Any) -> str:
+    """Where a component of the map lies in the model."""
+    name: str | None = component.name
+    if name is None:
+        raise ValueError(f"{type(component).__name__} has no place of its own in the model")
+    return name
+
+
 def _unembedding_name(model: PreTrainedModel, name: str) -> str:
     """The map's name, or the one that this release of transformers uses for the same module."""
     try:
         model.get_submodule(name)
     except AttributeError:
         output = model.get_output_embeddings()
-        return next(found for found, module in model.named_modules() if module is output)
+        return next(str(found) for found, module in model.named_modules() if module is output)
     return name
 
 

@@ -33,7 +33,8 @@ def read_along(
     vectors: Float[Tensor, "*stack batch pos d_model"], directions: Tensor
 ) -> Float[Tensor, "*stack batch pos"]:
     """Dot product with each position's target direction, in the stream's precision."""
-    return torch.linalg.vecdot(vectors.to(directions.dtype), directions)
+    read: Tensor = torch.linalg.vecdot(vectors.to(directions.dtype), directions)
+    return read
 
 
 def clean_batch(

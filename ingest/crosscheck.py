@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 
 from selfrepair.ingest import hook_method
@@ -52,7 +52,7 @@ def crosscheck(
     atlas = measurer.atlas
     biases = measurer.value_biases().to(atlas.stream_dtype)
     means = None if measurer.means is None else measurer.means.to(biases)
-    atlas.model.to(atlas.stream_dtype)
+    nn.Module.to(atlas.model, atlas.stream_dtype)
     bridge = hook_method.boot(atlas)
     checked = []
     for prompt, cell in chosen:

@@ -53,7 +53,8 @@ def load_model(
     model = _load_weights(place, name, revision)
     digest = weights_sha256(model)
     try:
-        model = model.to(dtype=getattr(torch, precision.torch_dtype), device=device).eval()
+        nn.Module.to(model, dtype=getattr(torch, precision.torch_dtype), device=device)
+        model.eval()
     except torch.OutOfMemoryError as error:
         raise SelfRepairError(
             f"model '{name}' does not fit into the memory of {device} in {precision.name}. "

@@ -138,7 +138,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase | None, tokens: Sequence[int]
         # SentencePiece marks a space with a character that decoding one token alone drops.
         piece.replace("\u2581", " ")
         if isinstance(piece, str) and piece.startswith("\u2581")
-        else tokenizer.decode([token])
+        else str(tokenizer.decode([token]))
         for piece, token in zip(pieces, tokens, strict=True)
     ]
 

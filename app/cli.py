@@ -1,0 +1,36 @@
+"""The `selfrepair` command: what it can do, by purpose. Each folder keeps its own commands beside its code."""
+
+import click
+
+from selfrepair.app.lazy_group import Command, LazyGroup
+
+SECTIONS = {
+    "Measure": {
+        "demo": Command("selfrepair.app.demo:demo", "Measure the bundled model and print what came out."),
+        "ingest": Command("selfrepair.ingest.commands:ingest", "Measure a model and keep every row."),
+        "bench": Command("selfrepair.ingest.commands:bench", "Time the engine against matmul and against hooks."),
+    },
+    "Keep": {
+        "load": Command("selfrepair.warehouse.commands:load", "Load finished units into the warehouse."),
+        "verify": Command("selfrepair.warehouse.commands:verify", "Check a warehouse against its own rules."),
+        "runs": Command("selfrepair.warehouse.commands:runs", "List the runs of a warehouse."),
+        "models": Command("selfrepair.warehouse.commands:models", "List the models of a warehouse."),
+    },
+    "Ask": {
+        "query": Command("selfrepair.queries.commands:query", "Answer a SQL query, or show a table or view by name."),
+        "views": Command("selfrepair.queries.commands:views", "List the tables and views there are to ask."),
+        "describe": Command("selfrepair.queries.commands:describe", "Say what each column of a table or view means."),
+    },
+}
+"""Every command by heading, with the line of help it has of its own: a test holds the two equal."""
+
+
+@click.group(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Begin with: selfrepair demo",
+)
+@click.version_option(package_name="selfrepair", prog_name="selfrepair")
+def main() -> None:
+    """Self-repair of language models, measured head by head and kept in a SQL warehouse."""

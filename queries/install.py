@@ -1,0 +1,68 @@
+"""Put the views into a warehouse: for good, with their comments, or for one connection only."""
+
+import duckdb
+
+from selfrepair.queries.catalog import relations, views
+from selfrepair.queries.quoting import identifier, literal
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.transactions import transaction
+
+_MARKER = "(selfrepair view {name})"
+"""Ends the comment of an installed view. A view without it, or with another name in it, is the user's own."""
+
+
+def install(con: duckdb.DuckDBPyConnection) -> None:
+    """Create or replace all views and their comments in the file, in one transaction, so that any client has them.
+
+    Views that an earlier version installed and this one does not know are dropped. Raises SelfRepairError, with nothing
+    changed, when the user has a table or view of their own under one of the names.
+    """
+    with transaction(con):
+        installed = _installed(con)
+        _refuse_foreign(con, installed)
+        for name in sorted(installed.difference(view.name for view in views())):
+            con.execute(f"DROP VIEW {identifier(name)}")
+        for view in views():
+            con.execute(f"CREATE OR REPLACE VIEW {view.name} AS\n{view.sql}")
+            _comment(con, view.name)
+
+
+def install_temp(con: duckdb.DuckDBPyConnection) -> None:
+    """Create all views for this connection only: it then asks this version's views, whatever the file holds.
+
+    Works on a read-only connection. Comments are left out; `catalog.describe` has them.
+    """
+    for view in views():
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{view.sql}")
+
+
+def _installed(con: duckdb.DuckDBPyConnection) -> set[str]:
+    rows = con.execute(
+        "SELECT view_name, comment FROM duckdb_views() "
+        "WHERE database_name = current_database() AND schema_name = 'main' AND comment IS NOT NULL",
+    ).fetchall()
+    return {name for name, comment in rows if comment.endswith(_MARKER.format(name=name))}
+
+
+def _refuse_foreign(con: duckdb.DuckDBPyConnection, installed: set[str]) -> None:
+    rows = con.execute(
+        "SELECT table_name, table_type FROM information_schema.tables "
+        "WHERE table_catalog = current_database() AND table_schema = 'main' ORDER BY table_name"
+    ).fetchall()
+    ours = {view.name for view in views()}
+    for name, kind in rows:
+        if name.lower() in ours and name not in installed:
+            noun = "VIEW" if kind == "VIEW" else "TABLE"
+            raise SelfRepairError(
+                f"this file has a {noun.lower()} '{name}' of your own, and selfrepair installs a view of that name; "
+                "no view was changed. Rename yours, then install again: "
+                f"ALTER {noun} {name} RENAME TO my_{name}; and then: selfrepair load"
+            )
+
+
+def _comment(con: duckdb.DuckDBPyConnection, name: str) -> None:
+    relation = relations()[name]
+    about = f"{relation.summary} Grain: {', '.join(relation.grain)}. Paper: {relation.paper}."
+    con.execute(f"COMMENT ON VIEW {name} IS {literal(f'{about} {_MARKER.format(name=name)}')}")
+    for column in relation.columns:
+        con.execute(f"COMMENT ON COLUMN {name}.{identifier(column.name)} IS {literal(column.comment)}")

@@ -1,0 +1,31 @@
+-- Building block: every measured row with the two quantities that follow from its own columns.
+--
+-- Grain: run_id, ablation, layer, head, prompt_id, pos
+-- Paper: section 2 (definitions)
+--
+-- Runs of every status are here. Rounding takes float noise off a difference of numbers that are stored in steps of
+-- 1e-4 logits, so that "no self-repair" is exactly 0.
+--
+-- Columns:
+--   removed_effect FLOAT: Direct effect that the ablation takes away, direct_effect - ablated_direct_effect; > 0: the
+--     head's push towards the correct token got weaker [logits]
+--   self_repair FLOAT: What the rest of the model gave back, logit_change + removed_effect; > 0: it compensated, < 0: it
+--     added to the damage; equals the three repair_ columns' sum up to 3 steps of rounding [logits]
+
+SELECT
+    run_id,
+    ablation,
+    prompt_id,
+    pos,
+    layer,
+    head,
+    direct_effect,
+    ablated_direct_effect,
+    round(direct_effect - ablated_direct_effect, 4) AS removed_effect,
+    logit_change,
+    round(logit_change - (ablated_direct_effect - direct_effect), 4) AS self_repair,
+    repair_layernorm,
+    repair_attention,
+    repair_mlp,
+    ln_scale_ratio
+FROM measurements

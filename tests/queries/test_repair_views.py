@@ -1,0 +1,246 @@
+"""The self-repair views against a plain reference in exact arithmetic: integers in steps of 1e-4, fractions."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfrepair.queries.catalog import relations, views
+from selfrepair.queries.install import install_temp
+from selfrepair.warehouse.migrate import migrate
+from selfrepair.warehouse.schema import ABLATIONS, EFFECT_STEP, EFFECTS
+
+Row = Mapping[str, Any]
+Fill = Callable[..., None]
+OneRow = Callable[..., Row]
+Group = tuple[Any, ...]
+
+STEPS = round(1 / EFFECT_STEP)
+PARTS = {
+    "layernorm": "repair_layernorm",
+    "attention": "repair_attention",
+    "mlp": "repair_mlp",
+    "total": "self_repair",
+}
+GRAINS = {
+    "head_repair": ("run_id", "ablation", "population", "layer", "head"),
+    "layer_repair": ("run_id", "ablation", "population", "layer"),
+    "model_repair": ("run_id", "ablation", "population"),
+}
+
+
+def stored(row: Row) -> Row:
+    """A row in steps of 1e-4 as the warehouse stores it."""
+    return {name: value / STEPS if name in EFFECTS else value for name, value in row.items()}
+
+
+def reference(rows: list[Row], grain: tuple[str, ...]) -> dict[Group, dict[str, Any]]:
+    """What an aggregated view must hold, by the columns of its grain."""
+    top = _top_rows(rows)
+    groups: dict[Group, list[Row]] = defaultdict(list)
+    for row in rows:
+        removed = row["direct_effect"] - row["ablated_direct_effect"]
+        full = {**row, "removed_effect": removed, "self_repair": row["logit_change"] + removed}
+        for population in ("all", "top2") if _place(row) in top else ("all",):
+            labelled = {**full, "population": population}
+            groups[tuple(labelled[name] for name in grain)].append(labelled)
+    return {group: _summary(members) for group, members in groups.items()}
+
+
+def _place(row: Row) -> Group:
+    return tuple(row[name] for name in ("run_id", "layer", "head", "prompt_id", "pos"))
+
+
+def _top_rows(rows: list[Row]) -> set[Group]:
+    effects: dict[Group, dict[Group, int]] = defaultdict(dict)
+    for row in rows:
+        effects[_place(row)[:3]][_place(row)] = row["direct_effect"]
+    top: set[Group] = set()
+    for places in effects.values():
+        best_first = sorted(places, key=lambda place: (-places[place], place))
+        top.update(best_first[: max(1, 2 * len(places) // 100)])
+    return top
+
+
+def _summary(rows: list[Row]) -> dict[str, Any]:
+    sums = {name: sum(row[name] for row in rows) for name in (*EFFECTS, "removed_effect", "self_repair")}
+    out: dict[str, Any] = {"n_rows": len(rows)}
+    out |= {f"mean_{name}": Fraction(total, len(rows) * STEPS) for name, total in sums.items()}
+    defined = [row for row in rows if row["direct_effect"] != 0]
+    out["undefined_ratios"] = len(rows) - len(defined)
+    for part, name in PARTS.items():
+        clipped = [max(Fraction(0), min(Fraction(1), Fraction(row[name], row["direct_effect"]))) for row in defined]
+        out[f"clipped_{part}_fraction"] = _ratio(sum(clipped, Fraction(0)), len(clipped))
+        out[f"{part}_fraction_of_effect"] = _ratio(sums[name], sums["direct_effect"])
+        out[f"{part}_fraction_of_removed"] = _ratio(sums[name], sums["removed_effect"])
+    out["repaired_share"] = Fraction(sum(row["self_repair"] > 0 for row in rows), len(rows))
+    out["overrepaired_share"] = Fraction(sum(row["self_repair"] > row["direct_effect"] for row in rows), len(rows))
+    return out
+
+
+def _ratio(part: Fraction | int, whole: int) -> Fraction | None:
+    return Fraction(part) / whole if whole else None
+
+
+def fetched(con: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
+    cursor = con.execute(query)
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@st.composite
+def measured_rows(draw: st.DrawFn) -> list[Row]:
+    """Measurements of 1 to 3 runs in steps of 1e-4: few distinct values, so that ties and zeros are common."""
+    rows: list[Row] = []
+    for run_id in range(1, draw(st.integers(1, 3)) + 1):
+        random = draw(st.randoms(use_true_random=False))
+        spread = draw(st.sampled_from([0, 2, 50, 30_000]))
+        n_positions = draw(st.sampled_from([1, 2, 49, 50, 99]))
+        heads = draw(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=3, unique=True))
+        ablations = draw(st.lists(st.sampled_from(ABLATIONS), min_size=1, max_size=3, unique=True))
+        for layer, head in heads:
+            for prompt_id in range(draw(st.integers(1, 2))):
+                for pos in range(n_positions):
+                    direct_effect = random.randint(-spread, spread)
+                    for ablation in ablations:
+                        effects = {name: random.randint(-spread, spread) for name in EFFECTS}
+                        place = {"prompt_id": prompt_id, "pos": pos, "layer": layer, "head": head}
+                        row = {"run_id": run_id, "ablation": ablation, **place, **effects}
+                        rows.append({**row, "direct_effect": direct_effect})
+    return rows
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=measured_rows())
+def test_views_equal_the_reference(rows: list[Row], fill: Fill) -> None:
+    with duckdb.connect() as con:
+        migrate(con)
+        fill(con, map(stored, rows))
+        install_temp(con)
+        for view, grain in GRAINS.items():
+            expected = reference(rows, grain)
+            found = {tuple(row[name] for name in grain): row for row in fetched(con, f"FROM {view}")}
+            assert found.keys() == expected.keys()
+            for group, numbers in expected.items():
+                for name, value in numbers.items():
+                    wanted = None if value is None else pytest.approx(float(value), rel=1e-5, abs=1e-9)
+                    assert found[group][name] == wanted, (view, group, name)
+
+
+@settings(max_examples=10, deadline=None)
+@given(rows=measured_rows())
+def test_a_view_has_one_row_per_grain(rows: list[Row], fill: Fill) -> None:
+    with duckdb.connect() as con:
+        migrate(con)
+        fill(con, map(stored, rows))
+        install_temp(con)
+        for view in views():
+            grain = ", ".join(view.grain)
+            repeated = con.execute(f"SELECT {grain} FROM {view.name} GROUP BY {grain} HAVING count(*) > 1").fetchall()
+            assert repeated == [], view.name
+
+
+def test_self_repair_names_what_was_measured(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    fill(con, [one_row()])
+    install_temp(con)
+    (row,) = fetched(con, "FROM self_repair")
+    assert row == {
+        "run_id": 1,
+        "model": "model-1",
+        "ablation": "resample",
+        "prompt_id": 0,
+        "pos": 1,
+        "layer": 2,
+        "head": 1,
+        "label": "L2H1",
+        "token": "t1",
+        "target": "t2",
+        "direct_effect": 5.0,
+        "ablated_direct_effect": 1.0,
+        "removed_effect": 4.0,
+        "logit_change": -3.0,
+        "self_repair": 1.0,
+        "repair_layernorm": 0.5,
+        "repair_attention": 0.25,
+        "repair_mlp": 0.375,
+        "ln_scale_ratio": 1.125,
+    }
+
+
+def test_head_repair_by_hand(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    fill(
+        con,
+        [
+            one_row(),
+            one_row(pos=2, direct_effect=0.0, ablated_direct_effect=1.0, logit_change=-1.0, repair_layernorm=-2.0),
+            one_row(pos=3, direct_effect=1.0, ablated_direct_effect=0.0, logit_change=3.0, repair_layernorm=4.5),
+        ],
+    )
+    install_temp(con)
+    (row,) = fetched(con, "FROM head_repair WHERE population = 'all'")
+    assert (row["model"], row["label"], row["depth"], row["n_rows"]) == ("model-1", "L2H1", 50.0, 3)
+    assert (row["mean_direct_effect"], row["mean_removed_effect"]) == (2.0, pytest.approx(4 / 3))
+    assert row["mean_self_repair"] == 1.0  # of 1, -2 and 4
+    assert (row["undefined_ratios"], row["clipped_layernorm_fraction"]) == (1, 0.55)  # of 0.5 / 5 and 4.5 / 1
+    assert row["layernorm_fraction_of_effect"] == 0.5  # (0.5 - 2 + 4.5) / (5 + 0 + 1)
+    assert row["layernorm_fraction_of_removed"] == 0.75  # the same / (4 - 1 + 1)
+    assert row["repaired_share"] == pytest.approx(2 / 3)
+    assert row["overrepaired_share"] == pytest.approx(1 / 3)  # 4 > 1; not 1 > 5, not -2 > 0
+
+
+def test_no_self_repair_is_exactly_zero(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    """0.3 - (0.1 - 0.2) and the like are not exact in binary: a row without repair must not count as repaired."""
+    effects = [(de, ade, ade - de) for de in range(-40, 41, 7) for ade in range(-40, 41, 3)]
+    rows = [
+        one_row(pos=pos, direct_effect=de / STEPS, ablated_direct_effect=ade / STEPS, logit_change=change / STEPS)
+        for pos, (de, ade, change) in enumerate(effects)
+    ]
+    fill(con, rows)
+    install_temp(con)
+    assert con.execute("SELECT DISTINCT self_repair FROM self_repair").fetchall() == [(0.0,)]
+    assert con.execute("SELECT DISTINCT repaired_share FROM model_repair").fetchall() == [(0.0,)]
+
+
+def test_effects_that_cancel_divide_nothing(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    fill(con, [one_row(pos=pos, direct_effect=effect) for pos, effect in enumerate((0.3, -0.1, -0.2))])
+    install_temp(con)
+    fractions = con.execute("SELECT total_fraction_of_effect FROM head_repair WHERE population = 'all'").fetchall()
+    assert fractions == [(None,)]
+
+
+def test_top_rows_of_every_size(con: duckdb.DuckDBPyConnection) -> None:
+    """A head with n rows has max(1, floor(0.02 n)) top rows for every n: the percentile never cuts too deep."""
+    sizes = [*range(1, 420), 1000, 2549, 2550, 2551]
+    con.execute(
+        "INSERT INTO measurements "
+        "SELECT size, ablation, i, 0, 0, 0, hash(size, i) % 60, 0, 0, 0, 0, 0, 1 "
+        "FROM (SELECT unnest(?) AS size), range(size) AS rows(i), unnest(['zero', 'mean']) AS kinds(ablation)",
+        [sizes],
+    )
+    install_temp(con)
+    found = dict(con.execute("SELECT run_id, list(prompt_id ORDER BY effect_rank) FROM top_rows GROUP BY 1").fetchall())
+    by_effect = "SELECT run_id, list(prompt_id ORDER BY direct_effect DESC, prompt_id) FROM measurements"
+    ordered = dict(con.execute(f"{by_effect} WHERE ablation = 'mean' GROUP BY 1").fetchall())
+    assert found == {size: ordered[size][: max(1, 2 * size // 100)] for size in sizes}
+
+
+def test_failed_runs_are_not_aggregated(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    rows = [one_row(run_id=run_id) for run_id in (1, 2, 3)]
+    fill(con, rows, status={1: "complete", 2: "failed", 3: "running"})
+    install_temp(con)
+    for view in GRAINS:
+        assert con.execute(f"SELECT DISTINCT run_id FROM {view} ORDER BY 1").fetchall() == [(1,), (3,)]
+    assert con.execute("SELECT DISTINCT run_id FROM self_repair ORDER BY 1").fetchall() == [(1,), (2,), (3,)]
+
+
+def test_the_reference_covers_every_number() -> None:
+    """A new number in a view needs a line in the reference."""
+    checked = _summary([dict.fromkeys((*EFFECTS, "removed_effect", "self_repair"), 1)]).keys()
+    named = {"model", "label", "depth", "n_heads"}
+    for view, grain in GRAINS.items():
+        assert {column.name for column in relations()[view].columns} - named - set(grain) == checked

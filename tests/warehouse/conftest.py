@@ -1,0 +1,75 @@
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import duckdb
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def _fabricate_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fabricate", HERE / "fabricate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fabricate"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_FABRICATE = _fabricate_module()
+
+
+@pytest.fixture
+def fabricate():
+    """Make a small valid run: see fabricate.py."""
+    return _FABRICATE.fabricate
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    return tmp_path / "w.duckdb"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "w.duckdb.parts"
+
+
+@pytest.fixture
+def ask(db: Path) -> Callable[..., list[tuple]]:
+    """Rows of one query, by a plain DuckDB client."""
+
+    def _ask(query: str, parameters: object = None) -> list[tuple]:
+        with duckdb.connect(str(db), read_only=True) as con:
+            return con.execute(query, parameters).fetchall()
+
+    return _ask
+
+
+@pytest.fixture
+def spawn():
+    """Start a Python script in a process of its own; all are killed at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def _spawn(script: str, *args: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", script, *map(str, args)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(HERE)},
+        )
+        started.append(process)
+        return process
+
+    yield _spawn
+    for process in started:
+        process.kill()
+        process.communicate()

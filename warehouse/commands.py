@@ -1,0 +1,138 @@
+"""`selfrepair load`, `verify`, `runs` and `models`. What they need is imported when they run, so that help is quick."""
+
+from pathlib import Path
+
+import click
+
+from selfrepair.warehouse.options import db_option
+
+_RUNS = """
+SELECT
+    runs.run_id,
+    models.name || coalesce('@' || models.revision, '') || coalesce(' step ' || models.checkpoint, '') AS model,
+    datasets.name || coalesce('/' || datasets.split, '') AS dataset,
+    runs.n_prompts AS prompts,
+    format('{:,}', coalesce(loaded.n_measurements, 0))
+        || CASE
+            WHEN loaded.n_measurements = runs.n_measurements THEN ''
+            ELSE format(' of {:,}', runs.n_measurements)
+        END AS rows,
+    array_to_string(runs.ablations, ', ') AS ablations,
+    runs.dtype,
+    runs.status,
+    runs.identity_error_max,
+    runs.crosscheck_error_max,
+    date_trunc('second', runs.started_at) AS started_at
+FROM runs
+LEFT JOIN models USING (model_id)
+LEFT JOIN datasets USING (dataset_id)
+LEFT JOIN (SELECT run_id, sum(n_measurements) AS n_measurements FROM units GROUP BY run_id) AS loaded
+    USING (run_id)
+ORDER BY runs.run_id
+"""
+
+_MODELS = """
+SELECT
+    models.model_id,
+    models.name,
+    models.revision,
+    models.checkpoint,
+    models.architecture,
+    models.n_layers,
+    models.n_heads,
+    models.n_kv_heads,
+    models.d_model,
+    models.norm,
+    models.n_parameters,
+    count(runs.run_id) AS runs
+FROM models
+LEFT JOIN runs USING (model_id)
+GROUP BY ALL
+ORDER BY models.model_id
+"""
+
+_EMPTY = "{db} holds no {what} yet. Measure one (selfrepair demo), or load parts measured elsewhere (selfrepair load)."
+
+
+@click.command()
+@click.argument("parts_folder", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False)
+@db_option
+@click.option("--keep-parts", is_flag=True, help="Leave the part files where they are.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for another program that has the warehouse open.",
+)
+def load(parts_folder: Path | None, db: Path, keep_parts: bool, wait_s: float) -> None:
+    """Load finished units into the warehouse.
+
+    PARTS_FOLDER is where measuring left them; without it, the folder beside the warehouse (<db>.parts). Each unit is
+    loaded once, however often this is run or killed. It also brings an older warehouse up to date.
+    """
+    from selfrepair.warehouse.load import load as load_parts
+
+    parts = parts_folder or Path(f"{db}.parts")
+    report = load_parts(
+        db, parts, wait_s=wait_s, keep_parts=keep_parts, on_wait=lambda text: click.echo(text, err=True)
+    )
+    if report.units or report.crosschecks:
+        click.echo(
+            f"{db}: {report.units:,} units loaded, {report.rows:,} rows, {report.crosschecks:,} cross-checked cells, "
+            f"in {report.seconds:.1f} s"
+        )
+    else:
+        click.echo(f"{db}: nothing new in {parts}")
+
+
+@click.command()
+@db_option
+@click.pass_context
+def verify(ctx: click.Context, db: Path) -> None:
+    """Check a warehouse against its own rules.
+
+    Reads every row and changes nothing. Exits with 1 when a rule does not hold.
+    """
+    from selfrepair.warehouse.terminal import print_table
+    from selfrepair.warehouse.verify import verify as verify_rules
+
+    checks = verify_rules(db)
+    print_table(
+        ("rule", "holds", "detail"), [(check.name, "yes" if check.ok else "NO", check.detail) for check in checks]
+    )
+    n_broken = sum(not check.ok for check in checks)
+    if n_broken:
+        click.echo(f"\n{db}: {n_broken} of {len(checks)} rules do not hold.", err=True)
+        ctx.exit(1)
+    click.echo(f"\n{db}: all {len(checks)} rules hold.")
+
+
+@click.command()
+@db_option
+def runs(db: Path) -> None:
+    """List the runs of a warehouse."""
+    _print(db, _RUNS, "run")
+
+
+@click.command()
+@db_option
+def models(db: Path) -> None:
+    """List the models of a warehouse."""
+    _print(db, _MODELS, "model")
+
+
+def _print(db: Path, query: str, what: str) -> None:
+    from selfrepair.warehouse.connection import open_reader
+    from selfrepair.warehouse.terminal import print_table
+
+    with open_reader(db) as con:
+        result = con.execute(query)
+        columns = [column[0] for column in result.description or ()]
+        rows = result.fetchall()
+    if rows:
+        print_table(columns, rows)
+    else:
+        click.echo(_EMPTY.format(db=db, what=what))

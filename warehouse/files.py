@@ -1,0 +1,119 @@
+"""Files that are there whole or not at all."""
+
+import contextlib
+import errno
+import glob
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from selfrepair.warehouse.errors import SelfRepairError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def human_bytes(n: int) -> str:
+    """`n` bytes for a reader: `17 bytes`, `2.4 MB`; powers of 1000."""
+    if n < 1000:
+        return f"{n} bytes"
+    size = float(n)
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 999.5:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"
+
+
+def write_file(path: Path, data: bytes | memoryview) -> None:
+    """Write `data` to a new file and wait until the disk has it."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the folder's list of names; a rename is not safe before."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write `data` under a temporary name, then rename it to `path`: a reader sees the old file or the new one."""
+    temporary = path.parent / temporary_name(path.name)
+    temporary.unlink(missing_ok=True)
+    try:
+        write_file(temporary, data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def temporary_name(name: str) -> str:
+    """A hidden name beside `name` that tells which machine and process is writing; `sweep` understands it."""
+    return f".{name}.{_host()}.{os.getpid()}.tmp"
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what killed writers of this machine left in `folder` under temporary names that begin with `name`.
+
+    Another living process' files stay, and so do another machine's: nobody here can tell whether it still writes.
+    """
+    for path in folder.glob(f".{glob.escape(name)}*.tmp"):
+        *_, host, pid, _ = path.name.split(".")
+        if host == _host() and pid.isdecimal() and not _is_other_process(int(pid)):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it; fine if it is gone already."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(what: str, folder: Path, n_bytes: int) -> Iterator[None]:
+    """Turn the system's refusals to write `what` (`n_bytes` long) into `folder` into a SelfRepairError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise SelfRepairError(
+                f"no room to write {what}: it needs {human_bytes(n_bytes)} and {folder} has {_free(folder)}. "
+                "What was finished before is kept. Make room, then run the same command again: it goes on from there."
+            ) from error
+        raise SelfRepairError(
+            f"cannot write {what} into {folder}: {error.strerror or error}. "
+            "Choose a folder you may write to, or mend this one, then run the same command again."
+        ) from error
+
+
+def _free(folder: Path) -> str:
+    try:
+        return human_bytes(shutil.disk_usage(folder).free) + " free"
+    except OSError:
+        return "none free"
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-") or "localhost"
+
+
+def _is_other_process(pid: int) -> bool:
+    if pid == os.getpid():
+        return False  # a killed namesake: containers hand out the same few numbers again
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

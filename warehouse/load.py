@@ -1,0 +1,174 @@
+"""Load part files into the warehouse: every finished unit exactly once, wherever a process was killed."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import duckdb
+
+from selfrepair.warehouse.connection import OnWait, open_reader, open_writer
+from selfrepair.warehouse.crosscheck_files import append_cells, read_cells
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts import PartsFolder, is_run_key
+from selfrepair.warehouse.register import refresh, register, run_id_of, units_in
+from selfrepair.warehouse.transactions import transaction
+from selfrepair.warehouse.unit_files import CheckedUnit, append_units, check_unit, refused
+
+AFTER_LOAD = "selfrepair.after_load"
+"""Entry points of this group are called with the open connection after each load, such as to install views."""
+
+_ROWS_PER_TRANSACTION = 4_000_000
+"""Small units share a transaction: one each would leave many half-filled row groups, and is half as fast."""
+
+_REFUSED = (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError, SelfRepairError)
+"""A part's own fault; anything else (a full disk) is the warehouse's and ends the load."""
+
+
+@dataclass
+class LoadReport:
+    """What a load did: `rows` of measurements and `units` that were new, `crosschecks` (cells) that were new,
+    `runs` (keys) looked at, `bytes` of part files read, `seconds` it took.
+    """
+
+    rows: int = 0
+    units: int = 0
+    crosschecks: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    runs: list[str] = field(default_factory=list)
+
+
+def load(
+    db: Path,
+    parts_root: Path,
+    *,
+    run_key: str | None = None,
+    wait_s: float = 60.0,
+    keep_parts: bool = False,
+    on_wait: OnWait | None = None,
+) -> LoadReport:
+    """Load every finished unit and cross-check below `parts_root` (of one run, if `run_key` is given) into `db`.
+
+    What is loaded already is skipped; loaded part files are removed unless `keep_parts`. Makes `db` and brings its
+    schema up to date. Waits up to `wait_s` seconds for other processes to close `db`.
+
+    Raises SelfRepairError when there is neither folder nor `db`, or `db` cannot be written. Damaged parts are named in
+    one SelfRepairError after all others were loaded.
+    """
+    began = time.monotonic()
+    report = LoadReport()
+    if not parts_root.is_dir() and not db.exists():
+        raise SelfRepairError(
+            f"there is no folder of parts at {parts_root}, and no warehouse at {db}. selfrepair ingest makes both; "
+            "parts from elsewhere: selfrepair load FOLDER"
+        )
+    with open_writer(db, wait_s, on_wait) as con:
+        loads = [_RunLoad(con, parts, report) for parts in _run_folders(parts_root, run_key)]
+        for run_load in loads:
+            run_load.run()
+        for entry_point in entry_points(group=AFTER_LOAD):
+            entry_point.load()(con)
+        con.execute("CHECKPOINT")
+    if not keep_parts:
+        for run_load in loads:
+            run_load.parts.remove(run_load.loaded, is_whole=run_load.is_whole)
+    report.seconds = time.monotonic() - began
+    damaged = [text for run_load in loads for text in run_load.damaged]
+    if damaged:
+        raise SelfRepairError(
+            "\n".join([*damaged, f"Everything else was loaded: {report.units} units, {report.rows:,} rows."])
+        )
+    return report
+
+
+def loaded_units(db: Path, run_key: str, wait_s: float = 60.0) -> set[int]:
+    """Numbers of the units of a run that are in `db`; empty when the file or the run does not exist.
+
+    Raises SelfRepairError as `open_reader` does.
+    """
+    if not db.exists():
+        return set()
+    with open_reader(db, wait_s) as con:
+        run_id = run_id_of(con, run_key)
+        return set() if run_id is None else units_in(con, run_id)
+
+
+def _run_folders(root: Path, run_key: str | None) -> list[PartsFolder]:
+    if not root.is_dir():
+        return []  # loaded and removed before
+    keys = [run_key] if run_key else sorted(path.name for path in root.iterdir() if is_run_key(path.name))
+    return [parts for parts in (PartsFolder(root, key) for key in keys) if parts.exists()]
+
+
+class _RunLoad:
+    """One run's way into the warehouse."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, parts: PartsFolder, report: LoadReport) -> None:
+        self.con = con
+        self.parts = parts
+        self.report = report
+        self.damaged: list[str] = []
+        self.loaded: list[Path] = []
+        self.is_whole = False
+
+    def run(self) -> None:
+        """Load what is new; `damaged` then says what could not be loaded, `loaded` which files have served."""
+        try:
+            with transaction(self.con):
+                self.run_id = register(self.con, self.parts.run())
+        except SelfRepairError as error:
+            if self.parts.exists():  # or else another loader was faster, and removed it
+                self.damaged.append(str(error))
+            return
+        self.report.runs.append(self.parts.run_key)
+        done = units_in(self.con, self.run_id)
+        finished = self.parts.finished_units()
+        self.loaded += [self.parts.unit_path(unit) for unit in sorted(finished & done)]
+        for batch in self._batches(sorted(finished - done)):
+            self._load_units(batch)
+        for path in self.parts.finished_crosschecks():
+            self._load_crosscheck(path)
+        with transaction(self.con):
+            self.is_whole = refresh(self.con, self.run_id)
+
+    def _batches(self, units: Sequence[int]) -> Iterator[list[CheckedUnit]]:
+        batch: list[CheckedUnit] = []
+        for unit in units:
+            try:
+                batch.append(check_unit(self.parts.unit_path(unit), unit))
+            except SelfRepairError as error:
+                self.damaged.append(str(error))
+            if sum(unit.n_measurements for unit in batch) >= _ROWS_PER_TRANSACTION:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _load_units(self, batch: Sequence[CheckedUnit]) -> None:
+        """Load the units in one transaction or, when the tables refuse one of them, each in its own."""
+        try:
+            with transaction(self.con):
+                append_units(self.con, self.run_id, batch)
+        except _REFUSED as error:
+            if len(batch) > 1:
+                for unit in batch:
+                    self._load_units([unit])
+            else:
+                self.damaged.append(refused(batch[0].path, error))
+            return
+        self.report.rows += sum(unit.n_measurements for unit in batch)
+        self.report.bytes += sum(unit.n_bytes for unit in batch)
+        self.report.units += len(batch)
+        self.loaded += [unit.path for unit in batch]
+
+    def _load_crosscheck(self, path: Path) -> None:
+        try:
+            with transaction(self.con):
+                self.report.crosschecks += append_cells(self.con, self.run_id, read_cells(path))
+        except _REFUSED as error:
+            if path.exists():
+                self.damaged.append(str(error))
+            return
+        self.loaded.append(path)

@@ -1,0 +1,108 @@
+"""What a run says about itself before the first number is measured: its model, its prompts, its way of measuring."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from selfrepair.warehouse.errors import SelfRepairError
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """One row of `models` without its number; the columns' comments in `schema.py` say what each field means."""
+
+    name: str
+    revision: str | None
+    checkpoint: int | None
+    architecture: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    norm: str
+    parallel_blocks: bool
+    n_parameters: int
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """One row of `datasets` without its number."""
+
+    name: str
+    split: str | None
+    revision: str | None
+    packing: str
+    seq_len: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as it is known before measuring.
+
+    `n_prompts`, `n_units`, `n_measurements` (rows) and `n_crosschecks` (cells) are what the whole run will have, all
+    shards together. Heads are written `L9H6`. `crosscheck_tolerance` is in logits, `started_at` in UTC without a zone.
+    """
+
+    run_key: str
+    model: ModelRecord
+    dataset: DatasetRecord
+    n_prompts: int
+    n_units: int
+    n_measurements: int
+    n_crosschecks: int
+    crosscheck_tolerance: float
+    ablations: tuple[str, ...]
+    given_heads: tuple[str, ...]
+    selected_heads: tuple[str, ...]
+    seed: int
+    dtype: str
+    device: str
+    conventions: str
+    software: dict[str, str]
+    started_at: datetime
+
+    def to_json(self) -> str:
+        """The record as indented JSON text; `from_json` reads it back."""
+        return json.dumps({**asdict(self), "started_at": self.started_at.isoformat()}, indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunRecord":
+        """The record that `to_json` wrote.
+
+        Raises SelfRepairError when the text is not JSON or lacks or adds a field: another version wrote it.
+        """
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise SelfRepairError(f"the record of a run is not JSON: {error}") from error
+        found = _fields(cls, found)
+        return cls(
+            **{
+                **found,
+                "model": ModelRecord(**_fields(ModelRecord, found["model"])),
+                "dataset": DatasetRecord(**_fields(DatasetRecord, found["dataset"])),
+                "ablations": tuple(found["ablations"]),
+                "given_heads": tuple(found["given_heads"]),
+                "selected_heads": tuple(found["selected_heads"]),
+                "started_at": datetime.fromisoformat(found["started_at"]),
+            }
+        )
+
+
+def _fields(record: type[Any], found: object) -> Mapping[str, Any]:
+    wanted = {field.name for field in fields(record)}
+    if not isinstance(found, dict) or found.keys() != wanted:
+        names = sorted(wanted ^ found.keys()) if isinstance(found, dict) else []
+        raise SelfRepairError(
+            f"the record of a run does not have the fields of a {record.__name__}"
+            f"{': ' + ', '.join(names) + ' missing or unknown' if names else ''}; "
+            "another version of selfrepair wrote it. Measure again with this version, or load with that one."
+        )
+    return found

@@ -1,0 +1,282 @@
+"""The single description of the warehouse's tables: names, types, keys, and what every column means.
+
+A unit stands in square brackets at the end of a column's comment. Views, the README and the pages read these comments
+instead of repeating them. The file itself is made by `migrations/*.sql`; a test holds the two equal.
+
+There are no foreign keys: DuckDB then refuses to update a referenced row. `selfrepair verify` looks for orphans.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from duckdb_sqlalchemy.datatypes import Map
+
+ABLATIONS = ("resample", "mean", "zero")
+STATUSES = ("running", "complete", "failed")
+NORMS = ("layernorm", "rmsnorm")
+
+EFFECTS = (
+    "direct_effect",
+    "ablated_direct_effect",
+    "logit_change",
+    "repair_layernorm",
+    "repair_attention",
+    "repair_mlp",
+    "ln_scale_ratio",
+)
+"""The seven measured numbers of a row of `measurements`, stored rounded to `EFFECT_STEP`."""
+
+EFFECT_STEP = 1e-4
+"""Step to which the effect columns are rounded [logits]; the rounding noise of a float32 measurement."""
+
+IDENTITY_ERROR_LIMIT = 1e-3
+"""Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| a measured run may have [logits]."""
+
+metadata = sa.MetaData()
+
+_ablation_kind = sa.Enum(*ABLATIONS, name="ablation_kind", metadata=metadata)
+_run_status = sa.Enum(*STATUSES, name="run_status", metadata=metadata)
+_text = sa.String()
+_texts = sa.ARRAY(sa.String())
+_integer = sa.Integer()
+_small = sa.SmallInteger()
+_bigint = sa.BigInteger()
+_effect: sa.REAL[float] = sa.REAL()
+_double: sa.Double[float] = sa.Double()
+_utc = sa.DateTime()
+
+
+def _column(name: str, kind: Any, comment: str, *, key: bool = False, null: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, kind, primary_key=key, nullable=null, autoincrement=False, comment=comment)
+
+
+def _one_of(column: str, values: Sequence[str]) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return sa.CheckConstraint(f"{column} IN ({listed})")
+
+
+models = sa.Table(
+    "models",
+    metadata,
+    _column("model_id", _integer, "Number of the model in this file", key=True),
+    _column("name", _text, "Name on the Hugging Face hub, or the local folder's name"),
+    _column("revision", _text, "Commit, branch or tag that was asked for; NULL: the default one", null=True),
+    _column("checkpoint", _integer, "Training step of the weights; NULL: the final ones [steps]", null=True),
+    _column("architecture", _text, "Class of the model in transformers, such as GPT2LMHeadModel"),
+    _column("n_layers", _integer, "Transformer blocks; they count from 0 [layers]"),
+    _column("n_heads", _integer, "Query heads in each layer; they count from 0 [heads]"),
+    _column("n_kv_heads", _integer, "Key/value heads in each layer; below n_heads: grouped-query attention [heads]"),
+    _column("d_model", _integer, "Width of the residual stream [dimensions]"),
+    _column("d_head", _integer, "Width of one head's output before W_O [dimensions]"),
+    _column("d_mlp", _integer, "Neurons in each MLP; 0: the model has none [neurons]"),
+    _column("d_vocab", _integer, "Rows of the unembedding [tokens]"),
+    _column("norm", _text, "Kind of the final norm: layernorm (centres, then scales) or rmsnorm (only scales)"),
+    _column("parallel_blocks", sa.Boolean(), "True: attention and MLP of a layer read the same input (Pythia, GPT-J)"),
+    _column("n_parameters", _bigint, "Parameters of the model [parameters]"),
+    _column("weights_sha256", _text, "SHA-256 of the weights as they were loaded, in hexadecimal"),
+    _one_of("norm", NORMS),
+    sa.CheckConstraint("n_layers > 0"),
+    sa.CheckConstraint("n_heads > 0"),
+    comment="One row per measured model: unique by name, revision, checkpoint and weights_sha256.",
+)
+
+datasets = sa.Table(
+    "datasets",
+    metadata,
+    _column("dataset_id", _integer, "Number of the dataset in this file", key=True),
+    _column("name", _text, "Name on the Hugging Face hub, or the local file's name"),
+    _column("split", _text, "Split that was read, such as train; NULL: it has none", null=True),
+    _column("revision", _text, "Commit, branch or tag that was asked for; NULL: the default one", null=True),
+    _column("packing", _text, "How documents became prompts: which tokens were put in front, joined, cut or kept"),
+    _column("seq_len", _integer, "Length of the longest prompt; packed prompts all have it [tokens]"),
+    _column("fingerprint", _text, "SHA-256 of the prompts' token ids in order, in hexadecimal"),
+    sa.CheckConstraint("seq_len > 1"),
+    comment="One row per set of prompts: unique by all columns but dataset_id.",
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    _column("run_id", _integer, "Number of the run in this file", key=True),
+    _column("run_key", _text, "Hash of everything that decides the numbers, and of nothing else; unique"),
+    _column("model_id", _integer, "The measured model: models.model_id"),
+    _column("dataset_id", _integer, "The prompts' origin: datasets.dataset_id"),
+    _column("n_prompts", _integer, "Prompts the whole run has [prompts]"),
+    _column("n_units", _integer, "Units (chunks of prompts, loaded whole or not at all) the whole run has [units]"),
+    _column("n_measurements", _bigint, "Rows of measurements the whole run has [rows]"),
+    _column("n_crosschecks", _bigint, "Rows of crosschecks the whole run has [cells]"),
+    _column("ablations", sa.ARRAY(_ablation_kind), "Kinds of ablation measured"),
+    _column(
+        "given_heads",
+        _texts,
+        "Heads (as L9H6) held ablated in the clean and the ablated forward alike, so that effects read 'given that "
+        "these are gone already'; empty: none",
+    ),
+    _column("selected_heads", _texts, "Heads (as L9H6) that were ablated, one at a time"),
+    _column("seed", _bigint, "Seed of the pairing of prompts and of every other random choice"),
+    _column("dtype", _text, "Number format of weights and activations, such as float32"),
+    _column("device", _text, "Where it was measured, such as cpu or the GPU's name"),
+    _column("conventions", _text, "Weight processing and definitions the numbers follow"),
+    _column("software", Map(sa.String(), sa.String()), "Versions of the packages that measured, by package"),
+    _column("status", _run_status, "running: parts missing; complete: all loaded; failed: the cross-check disagrees"),
+    _column("started_at", _utc, "When measuring began [UTC]"),
+    _column("finished_at", _utc, "When the last unit was measured; NULL while running [UTC]", null=True),
+    _column(
+        "identity_error_max",
+        _double,
+        "Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| of the loaded units, before "
+        "rounding; NULL: none loaded [logits]",
+        null=True,
+    ),
+    _column("crosscheck_tolerance", _double, "Largest crosscheck_error_max at which the run is not failed [logits]"),
+    _column(
+        "crosscheck_error_max",
+        _double,
+        "Largest difference of the cells recomputed the slow way, two whole forwards through hooks; "
+        "NULL: none loaded [logits]",
+        null=True,
+    ),
+    _column("crosscheck_rows", _bigint, "Measured rows those cells cover [rows]"),
+    sa.UniqueConstraint("run_key"),
+    sa.CheckConstraint("n_prompts > 0"),
+    sa.CheckConstraint("n_units > 0"),
+    sa.CheckConstraint("n_measurements > 0"),
+    comment="One row per run: one model, one set of prompts, one way of measuring.",
+)
+
+prompts = sa.Table(
+    "prompts",
+    metadata,
+    _column("run_id", _integer, "The run: runs.run_id", key=True),
+    _column("prompt_id", _integer, "Number of the prompt in its run, from 0", key=True),
+    _column("document_id", _integer, "Number, in the dataset, of the document the prompt begins in, from 0"),
+    _column(
+        "partner_id",
+        _integer,
+        "Prompt (same run) whose activations replace this one's under resample; never itself; NULL: no resample",
+        null=True,
+    ),
+    _column("token_ids", sa.ARRAY(sa.Integer()), "The prompt's tokens in order, positions 0..T-1 [vocabulary ids]"),
+    _column("text", _text, "The prompt's tokens as text"),
+    sa.CheckConstraint("partner_id <> prompt_id"),
+    comment="One row per prompt of a run.",
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    _column("run_id", _integer, "The run: runs.run_id", key=True),
+    _column("prompt_id", _integer, "The prompt: prompts.prompt_id", key=True),
+    _column("pos", _small, "Position in the prompt, 0..T-2; the last one predicts nothing known", key=True),
+    _column("token_id", _integer, "Token at this position [vocabulary id]"),
+    _column("token", _text, "Token at this position, as text"),
+    _column("target_id", _integer, "Next token, the correct answer at this position [vocabulary id]"),
+    _column("target", _text, "Next token, as text"),
+    _column("clean_logit", _effect, "Target's logit with nothing ablated, above the mean of all logits here [logits]"),
+    _column("clean_logprob", _effect, "Target's log-probability with nothing ablated; 0 would be certainty [nats]"),
+    _column("clean_rank", _integer, "Place of the target among all tokens by logit; 1: the most likely [rank]"),
+    _column("clean_entropy", _effect, "Entropy of the clean prediction; 0: the model is certain [nats]"),
+    _column("clean_ln_scale", _effect, "What the final norm divides by, nothing ablated: S [residual-stream units]"),
+    sa.CheckConstraint("pos >= 0"),
+    sa.CheckConstraint("clean_rank >= 1"),
+    sa.CheckConstraint("clean_ln_scale > 0"),
+    comment="One row per measured position of a prompt: what is asked there and the model's clean answer.",
+)
+
+measurements = sa.Table(
+    "measurements",
+    metadata,
+    _column("run_id", _integer, "The run: runs.run_id"),
+    _column("ablation", _ablation_kind, "What the head's output was replaced by: another prompt's, its mean, or zero"),
+    _column("prompt_id", _integer, "The prompt: prompts.prompt_id"),
+    _column("pos", _small, "Position in the prompt whose next token is the target, from 0"),
+    _column("layer", _small, "Layer of the ablated head, from 0"),
+    _column("head", _small, "Number of the ablated query head in its layer, from 0"),
+    _column(
+        "direct_effect",
+        _effect,
+        "What the head writes towards the target's logit with nothing ablated; > 0: it pushes the correct token up, "
+        "< 0: down [logits]",
+    ),
+    _column(
+        "ablated_direct_effect",
+        _effect,
+        "The same of what the ablation puts in the head's place, at the clean scale; > 0: the replacement pushes the "
+        "correct token up [logits]",
+    ),
+    _column(
+        "logit_change",
+        _effect,
+        "Ablated minus clean logit of the target; < 0: the ablation hurts, > 0: it helps [logits]",
+    ),
+    _column(
+        "repair_layernorm",
+        _effect,
+        "Part of the self-repair that comes from the final norm's changed scale; > 0: it compensates, < 0: it adds to "
+        "the damage [logits]",
+    ),
+    _column(
+        "repair_attention",
+        _effect,
+        "Part of the self-repair that later attention layers write; > 0: they compensate, < 0: they add to the damage; "
+        "0 in the last layer [logits]",
+    ),
+    _column(
+        "repair_mlp",
+        _effect,
+        "Part of the self-repair that later MLPs write; > 0: they compensate, < 0: they add to the damage [logits]",
+    ),
+    _column(
+        "ln_scale_ratio",
+        _effect,
+        "Clean over ablated scale of the final norm, S/S'; > 1: the norm shrank and surviving logits grew [ratio]",
+    ),
+    comment=(
+        "One row per run, ablation, prompt, position and ablated head. That is its key, held by selfrepair verify and "
+        "not by an index, which over 10^8 rows would cost memory and loading speed. Effects are rounded to 1e-4."
+    ),
+)
+
+crosschecks = sa.Table(
+    "crosschecks",
+    metadata,
+    _column("run_id", _integer, "The run: runs.run_id", key=True),
+    _column("prompt_id", _integer, "The prompt: prompts.prompt_id", key=True),
+    _column("layer", _small, "Layer of the ablated head, from 0", key=True),
+    _column("head", _small, "Number of the ablated query head in its layer, from 0", key=True),
+    _column("ablation", _ablation_kind, "What the head's output was replaced by", key=True),
+    _column("n_rows", _integer, "Positions compared [rows]"),
+    _column("error_max", _double, "Largest difference of any effect to the fast way's [logits]"),
+    comment="One row per cell that was measured a second time the slow way: two whole forwards through hooks.",
+)
+
+units = sa.Table(
+    "units",
+    metadata,
+    _column("run_id", _integer, "The run: runs.run_id", key=True),
+    _column("unit", _integer, "Number of the unit in its run, from 0", key=True),
+    _column("first_prompt", _integer, "The unit's first prompt: prompts.prompt_id"),
+    _column("n_prompts", _integer, "Prompts of the unit, in order from first_prompt [prompts]"),
+    _column("n_measurements", _bigint, "Rows of measurements of the unit [rows]"),
+    _column(
+        "identity_error_max",
+        _double,
+        "Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| of the unit, before rounding "
+        "[logits]",
+    ),
+    _column("manifest_sha256", _text, "SHA-256 of the manifest that came with the part files, in hexadecimal"),
+    _column("measured_at", _utc, "When the unit's part files were finished [UTC]"),
+    _column("loaded_at", _utc, "When the unit was loaded into this file [UTC]"),
+    comment="Ledger of loaded units: a unit's rows and its row here arrive in one transaction.",
+)
+
+schema_migration = sa.Table(
+    "schema_migration",
+    metadata,
+    _column("version", _integer, "Number of the migration, from 1", key=True),
+    _column("name", _text, "Name of the migration's file"),
+    _column("sha256", _text, "SHA-256 of the migration's text, in hexadecimal"),
+    _column("applied_at", _utc, "When it was applied to this file [UTC]"),
+    comment="Ledger of the migrations this file has been through.",
+)

@@ -1,0 +1,94 @@
+"""Tables for people: in colour and in the window's width on a terminal, plain and in full everywhere else."""
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_NULL = "-"
+_NUMBERS = (int, float, Decimal)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print `rows` under the names `columns`, numbers to the right.
+
+    On a terminal wide cells fold. Elsewhere every cell is printed whole, without colour, columns parted by two spaces.
+    """
+    rows = [list(row) for row in rows]
+    cells = [[cell_text(value, column) for value, column in zip(row, columns, strict=True)] for row in rows]
+    right = [_is_numeric(row[i] for row in rows) for i in range(len(columns))]
+    if sys.stdout.isatty():
+        _print_rich(columns, cells, right)
+    else:
+        click.echo("\n".join(plain_lines(columns, cells, right)))
+
+
+def plain_lines(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+    """The lines of a plain table: names, a rule, rows; `right` tells which columns stand to the right."""
+    widths = [max(map(len, (name, *(row[i] for row in cells)))) for i, name in enumerate(columns)]
+    table = [list(columns), ["-" * width for width in widths], *cells]
+    return [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in table
+    ]
+
+
+def cell_text(value: object, column: str = "") -> str:
+    """One value for a reader: `1,234,567`, `0.1235`, `2.1e-05`, `-` for NULL; numbers that name things stay bare."""
+    match value:
+        case None:
+            return _NULL
+        case bool():
+            return str(value).lower()
+        case int():
+            return str(value) if column == "seed" or column.endswith("_id") else f"{value:,}"
+        case float() | Decimal():
+            return _float_text(float(value))
+        case datetime():
+            return value.isoformat(sep=" ", timespec="seconds")
+        case str():
+            return "".join(character if character.isprintable() else _escaped(character) for character in value)
+        case Mapping():
+            return ", ".join(f"{cell_text(key)} {cell_text(entry)}" for key, entry in value.items())
+        case Sequence():
+            return ", ".join(cell_text(entry) for entry in value)
+        case _:
+            return str(value)
+
+
+def _float_text(value: float) -> str:
+    size = abs(value)
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if size < 1e-3:
+        return f"{value:.1e}"
+    digits = max(0, 3 - math.floor(math.log10(size)))  # four that count
+    return f"{value:,.{digits}f}"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def _is_numeric(values: Iterable[object]) -> bool:
+    found = [value for value in values if value is not None]
+    return bool(found) and all(isinstance(value, _NUMBERS) and not isinstance(value, bool) for value in found)
+
+
+def _print_rich(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name, to_right in zip(columns, right, strict=True):
+        table.add_column(name, justify="right" if to_right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))  # as text: a token such as [/b] is no markup
+    Console().print(table)

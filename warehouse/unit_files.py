@@ -1,0 +1,113 @@
+"""Part files on their way into the tables: they must be what their manifest says."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from selfrepair.warehouse import schema
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts import MANIFEST, PART_TABLES, Manifest
+
+
+@dataclass(frozen=True)
+class CheckedUnit:
+    """A unit's folder whose files have the sizes and the SHA-256 their manifest gives."""
+
+    path: Path
+    manifest: Manifest
+    manifest_sha256: str
+
+    @property
+    def n_measurements(self) -> int:
+        """Rows of measurements [rows]."""
+        return self.manifest.files["measurements.parquet"].rows
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the part files [bytes]."""
+        return sum(file.bytes for file in self.manifest.files.values())
+
+
+def check_unit(path: Path, unit: int) -> CheckedUnit:
+    """Compare the files of `unit`, in the folder `path`, with their manifest.
+
+    Raises SelfRepairError that names the first file that is missing, shortened or altered.
+    """
+    try:
+        text = (path / MANIFEST).read_bytes()
+        manifest = Manifest.from_json(text.decode())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, MANIFEST, f"cannot be read as a manifest: {error}") from error
+    if set(manifest.files) != {f"{table}.parquet" for table in PART_TABLES}:
+        raise _damaged(path, MANIFEST, f"lists the files {', '.join(sorted(manifest.files)) or 'none'}")
+    if manifest.unit != unit:
+        raise _damaged(path, MANIFEST, f"is of unit {manifest.unit}")
+    for name, file in manifest.files.items():
+        try:
+            n_bytes = (path / name).stat().st_size
+            digest = _sha256(path / name)
+        except OSError as error:
+            raise _damaged(path, name, f"cannot be read: {error.strerror}") from error
+        if n_bytes != file.bytes:
+            raise _damaged(path, name, f"is {n_bytes:,} bytes long and was written with {file.bytes:,}")
+        if digest != file.sha256:
+            raise _damaged(path, name, "was altered after it was written: its SHA-256 differs from the manifest's")
+    return CheckedUnit(path, manifest, hashlib.sha256(text).hexdigest())
+
+
+def append_units(con: duckdb.DuckDBPyConnection, run_id: int, units: Sequence[CheckedUnit]) -> None:
+    """Append the rows of `units` and their rows in the ledger.
+
+    Call it inside a transaction: all of it counts or nothing. Raises SelfRepairError when a table took another number
+    of rows than the manifests say, and duckdb.Error when it refused them.
+    """
+    for table in PART_TABLES:
+        paths = [str(unit.path / f"{table}.parquet") for unit in units]
+        wanted = sum(unit.manifest.files[f"{table}.parquet"].rows for unit in units)
+        ((rows,),) = con.execute(_insert_sql(table), {"run_id": run_id, "paths": paths}).fetchall()
+        if rows != wanted:
+            raise SelfRepairError(f"{table} took {rows:,} rows, and the manifests say {wanted:,}")
+    con.executemany(
+        "INSERT INTO units (run_id, unit, first_prompt, n_prompts, n_measurements, identity_error_max, "
+        "manifest_sha256, measured_at, loaded_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
+        [
+            (
+                run_id,
+                unit.manifest.unit,
+                unit.manifest.first_prompt,
+                unit.manifest.n_prompts,
+                unit.n_measurements,
+                unit.manifest.identity_error_max,
+                unit.manifest_sha256,
+                unit.manifest.measured_at,
+            )
+            for unit in units
+        ],
+    )
+
+
+def refused(path: Path, error: Exception) -> str:
+    """What to tell the user when the tables do not take the unit in the folder `path`."""
+    return str(_damaged(path, "", f"does not fit the tables: {error}"))
+
+
+def _insert_sql(table: str) -> str:
+    columns = [column.name for column in schema.metadata.tables[table].columns if column.name != "run_id"]
+    names = ", ".join(columns)
+    return f"INSERT INTO {table} (run_id, {names}) SELECT $run_id, {names} FROM read_parquet($paths)"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _damaged(path: Path, name: str, what: str) -> SelfRepairError:
+    return SelfRepairError(
+        f"{path / name} {what.rstrip('.')}. Nothing of this unit was loaded. Delete the folder {path} and run the "
+        "ingest command that made it again: it measures what is missing."
+    )
