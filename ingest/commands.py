@@ -101,16 +101,22 @@ def ingest(
     show_default=True,
     help="Model shape, with random weights.",
 )
-@click.option("--seq-len", type=click.IntRange(2), default=128, show_default=True)
+@click.option("--seq-len", type=click.IntRange(2), default=128, show_default=True, help="Tokens in a prompt.")
 @click.option(
     "--prompts", "n_prompts", type=click.IntRange(2), default=8, show_default=True, help="Prompts to measure."
 )
 @click.option(
     "--heads-per-layer", type=click.IntRange(1), default=4, show_default=True, help="Heads ablated in each layer."
 )
-@click.option("--dtype", type=click.Choice(["float32", "tf32", "bfloat16"]), default="float32", show_default=True)
-@click.option("--device", default="auto", show_default=True)
-@click.option("--batch-size", default="auto", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "tf32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What the layers compute in.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--batch-size", default="auto", show_default=True, help="Sequences at once.")
 @click.option(
     "--repeats", type=click.IntRange(1), default=3, show_default=True, help="Interleaved rounds; medians are shown."
 )

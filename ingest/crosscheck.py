@@ -8,14 +8,13 @@ from typing import TypeAlias
 import duckdb
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from transformer_lens.model_bridge import TransformerBridge
+from torch import nn
 
 from selfrepair.ingest import hook_method
 from selfrepair.ingest.ablate import Cell
 from selfrepair.ingest.conventions import EFFECTS
+from selfrepair.ingest.hook_method import HookedRun
 from selfrepair.ingest.measure import Measurer
 from selfrepair.ingest.plan import RunPlan, Unit
 from selfrepair.warehouse.connection import open_reader
@@ -54,12 +53,20 @@ def crosscheck(
     means = None if measurer.means is None else measurer.means.to(biases)
     nn.Module.to(atlas.model, atlas.stream_dtype)
     bridge = hook_method.boot(atlas)
+
+    def clean(prompt: int) -> HookedRun:
+        return hook_method.run_clean(bridge, torch.from_numpy(plan.prompts.tokens([prompt])).to(biases.device))
+
     checked = []
     for prompt, cell in chosen:
-        tokens = torch.from_numpy(plan.prompts.tokens([prompt])).to(biases.device)
-        partner = None if plan.prompts.partners is None else plan.prompts.partners[prompt]
-        replacement = _replacement(bridge, plan, cell, partner, tokens, biases, means)
-        effects = hook_method.measure_cell(bridge, tokens, cell, replacement)[0].cpu().double().numpy()
+        own = clean(prompt)
+        if cell.ablation == "resample" and plan.prompts.partners is not None:
+            replacement = clean(plan.prompts.partners[prompt]).head_values(cell)
+        elif cell.ablation == "mean" and means is not None:
+            replacement = (means - biases)[cell.layer, cell.head]
+        else:  # zero: the constant part has moved out of z
+            replacement = torch.zeros_like(biases[cell.layer, cell.head])
+        effects = hook_method.measure_cell(bridge, own, cell, replacement)[0].cpu().double().numpy()
         difference = float(np.abs(effects - stored(prompt, cell)).max())
         checked.append(
             CrosscheckCell(prompt, cell.layer, cell.head, cell.ablation, n_rows=len(effects), error_max=difference)
@@ -102,28 +109,3 @@ def loaded_cells(db: Path, plan: RunPlan) -> set[tuple[int, Cell]]:
             {"run_key": plan.record.run_key},
         ).fetchall()
     return {(prompt, Cell(layer, head, ablation)) for prompt, layer, head, ablation in rows}
-
-
-def _replacement(
-    bridge: TransformerBridge,
-    plan: RunPlan,
-    cell: Cell,
-    partner: int | None,
-    tokens: Tensor,
-    biases: Tensor,
-    means: Tensor | None,
-) -> Float[Tensor, "batch seq d_head"]:
-    """The head's new z in compatibility mode, where the constant part has moved out of z."""
-    seq_len = tokens.shape[1]
-    if cell.ablation == "resample":
-        if partner is None:
-            raise ValueError("resample ablation needs a partner")
-        partner_tokens = torch.from_numpy(plan.prompts.tokens([partner])).to(tokens.device)
-        _, cache = hook_method.clean_cache(bridge, partner_tokens)
-        z: Tensor = cache[f"blocks.{cell.layer}.attn.hook_z"]
-        return z[:, :, cell.head]
-    if cell.ablation == "mean":
-        if means is None:
-            raise ValueError("mean ablation needs the means")
-        return (means - biases)[cell.layer, cell.head].expand(1, seq_len, -1)
-    return torch.zeros(1, seq_len, biases.shape[-1], dtype=biases.dtype, device=biases.device)

@@ -1,10 +1,15 @@
-"""The measurement as the field does it: TransformerBridge in compatibility mode, hooks, two whole forwards a head.
+"""The measurement as the field does it: TransformerBridge in compatibility mode, hooks, whole forwards for every head.
+
+A clean forward a batch; for every head two whole forwards through hooks, one that caches all activations and one for
+the logits; every head's output re-projected into the residual stream each time.
 
 It is slow and it shares nothing with the engine but the tokens: folded and centred weights instead of directions,
 eager attention instead of the fused kernel, summed head outputs instead of attention outputs. Every run is checked
 against it (`crosscheck`), and `bench` times the engine against it.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,79 +35,88 @@ def boot(atlas: Atlas) -> TransformerBridge:
     return bridge
 
 
-def clean_cache(bridge: TransformerBridge, tokens: Int[Tensor, "batch seq"]) -> tuple[Tensor, Any]:
-    """Logits [batch, seq, vocabulary] and the activations the method reads."""
-    logits, cache = bridge.run_with_cache(tokens, names_filter=_is_read(bridge.cfg.n_layers))
-    return logits, cache
+@dataclass(frozen=True)
+class HookedRun:
+    """A clean forward: its cache, target logits, and every head's and MLP's direct effect [logits]."""
+
+    tokens: Int[Tensor, "batch seq"]
+    cache: Any
+    directions: Float[Tensor, "batch pos d_model"]
+    target_logits: Float[Tensor, "batch pos"]
+    scale: Float[Tensor, "batch pos"]
+    heads: Float[Tensor, "layer head batch pos"]
+    mlps: Float[Tensor, "layer batch pos"]
+
+    def head_values(self, cell: Cell) -> Float[Tensor, "batch seq d_head"]:
+        """Z of a cell's head, in compatibility mode."""
+        z: Tensor = self.cache[f"blocks.{cell.layer}.attn.hook_z"]
+        return z[:, :, cell.head]
+
+
+def run_clean(bridge: TransformerBridge, tokens: Int[Tensor, "batch seq"]) -> HookedRun:
+    """What the ablations of one batch are compared with."""
+    logits, cache = bridge.run_with_cache(tokens)
+    directions = bridge.W_U.T[tokens[:, 1:]]
+    scale = cache["ln_final.hook_scale"][:, :-1, 0]
+    heads, mlps = _direct_effects(bridge, cache, directions, cache)
+    return HookedRun(tokens, cache, directions, _target_logits(logits, tokens), scale, heads, mlps)
 
 
 def measure_cell(
-    bridge: TransformerBridge,
-    tokens: Int[Tensor, "batch seq"],
-    cell: Cell,
-    replacement: Float[Tensor, "batch seq d_head"],
+    bridge: TransformerBridge, clean: HookedRun, cell: Cell, replacement: Float[Tensor, "batch seq d_head"]
 ) -> Float[Tensor, "batch pos effect"]:
-    """All effects of one cell [logits], in the order of `conventions.EFFECTS`: a clean and an ablated forward.
+    """All effects of one cell [logits], in the order of `conventions.EFFECTS`.
 
-    `replacement` is the head's new z in compatibility mode, where the value bias has moved out of z.
+    `replacement` is the head's new z in compatibility mode, where the constant part has moved out of z.
     """
-    clean_logits, clean = clean_cache(bridge, tokens)
 
     def replace_z(z: Tensor, hook: Any) -> Tensor:
         z[:, :, cell.head] = replacement
         return z
 
-    with bridge.hooks(fwd_hooks=[(f"blocks.{cell.layer}.attn.hook_z", replace_z)]):
-        ablated_logits, ablated = clean_cache(bridge, tokens)
+    hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = [(f"blocks.{cell.layer}.attn.hook_z", replace_z)]
+    with bridge.hooks(fwd_hooks=hooks):
+        _, cache = bridge.run_with_cache(clean.tokens)
+    logits = bridge.run_with_hooks(clean.tokens, fwd_hooks=hooks)
 
-    targets = tokens[:, 1:]
-    directions = bridge.W_U.T[targets]
-    scale, ablated_scale = (cache["ln_final.hook_scale"][:, :-1, 0] for cache in (clean, ablated))
-    n_layers = bridge.cfg.n_layers
-    heads, ablated_heads = (_head_effects(bridge, cache, directions, scale) for cache in (clean, ablated))
-    mlps, ablated_mlps = (
-        sum(_read(cache[f"blocks.{layer}.hook_mlp_out"], directions) for layer in range(n_layers)) / scale
-        for cache in (clean, ablated)
-    )
-    final = _read(ablated[f"blocks.{n_layers - 1}.hook_resid_post"], directions)
+    heads, mlps = _direct_effects(bridge, cache, clean.directions, clean.cache)
+    scale = cache["ln_final.hook_scale"][:, :-1, 0]
+    final = _read(cache[f"blocks.{bridge.cfg.n_layers - 1}.hook_resid_post"], clean.directions)
     above = slice(cell.layer + 1, None)
     return torch.stack(
         [
+            clean.heads[cell.layer, cell.head],
             heads[cell.layer, cell.head],
-            ablated_heads[cell.layer, cell.head],
-            _target_logits(ablated_logits, targets) - _target_logits(clean_logits, targets),
-            final * (1 / ablated_scale - 1 / scale),
-            (ablated_heads[above] - heads[above]).sum(dim=(0, 1)),
-            ablated_mlps - mlps,
-            scale / ablated_scale,
+            _target_logits(logits, clean.tokens) - clean.target_logits,
+            final * (1 / scale - 1 / clean.scale),
+            (heads[above] - clean.heads[above]).sum(dim=(0, 1)),
+            (mlps - clean.mlps).sum(dim=0),
+            clean.scale / scale,
         ],
         dim=-1,
     )
 
 
-def _head_effects(
-    bridge: TransformerBridge, cache: Any, directions: Tensor, scale: Tensor
-) -> Float[Tensor, "layer head batch pos"]:
-    """Every head's output re-projected into the residual stream and read along the targets' directions."""
-    layers = []
-    for layer in range(bridge.cfg.n_layers):
-        z = cache[f"blocks.{layer}.attn.hook_z"][:, :-1]
-        outputs = torch.einsum("bphe,hed->hbpd", z, bridge.blocks[layer].attn.W_O)
-        layers.append((outputs * directions).sum(dim=-1) / scale)
-    return torch.stack(layers)
+def _direct_effects(
+    bridge: TransformerBridge, cache: Any, directions: Tensor, scaling_cache: Any
+) -> tuple[Float[Tensor, "layer head batch pos"], Float[Tensor, "layer batch pos"]]:
+    """Every head's output, re-projected into the residual stream, and every MLP's, read along the targets' directions.
+
+    The final norm's scale is the one of `scaling_cache`.
+    """
+    n_layers = bridge.cfg.n_layers
+    mlps = torch.stack([cache[f"blocks.{layer}.hook_mlp_out"] for layer in range(n_layers)])
+    by_head, by_mlp = (
+        _read(scaling_cache.apply_ln_to_stack(stack, layer=-1), directions)
+        for stack in (cache.stack_head_results(layer=-1, apply_ln=False), mlps)
+    )
+    return by_head.unflatten(0, (n_layers, -1)), by_mlp
 
 
-def _read(vectors: Float[Tensor, "batch seq d_model"], directions: Tensor) -> Float[Tensor, "batch pos"]:
-    return (vectors[:, :-1] * directions).sum(dim=-1)
+def _read(vectors: Float[Tensor, "*stack batch seq d_model"], directions: Tensor) -> Float[Tensor, "*stack batch pos"]:
+    return torch.einsum("...bpd,bpd->...bp", vectors[..., :-1, :], directions)
 
 
-def _target_logits(logits: Tensor, targets: Tensor) -> Float[Tensor, "batch pos"]:
+def _target_logits(logits: Tensor, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch pos"]:
     """Compatibility mode centres the unembedding, so that these are relative to the mean logit."""
-    return logits[:, :-1].gather(-1, targets[..., None])[..., 0]
-
-
-def _is_read(n_layers: int) -> Any:
-    names = {"ln_final.hook_scale", f"blocks.{n_layers - 1}.hook_resid_post"}
-    for layer in range(n_layers):
-        names |= {f"blocks.{layer}.attn.hook_z", f"blocks.{layer}.hook_mlp_out"}
-    return lambda name: name in names
+    return logits[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]

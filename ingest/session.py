@@ -68,8 +68,9 @@ def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool) -> int | N
         with TerminalProgress() as progress:
             outcome = measure_run(plan, parts, db, shard=shard, batch_size=batch_size, progress=progress)
     except KeyboardInterrupt:
-        click.echo(f"\nInterrupted. Finished units are safe in {parts}; the same command goes on from there.", err=True)
-        raise
+        raise KeyboardInterrupt(
+            f"Interrupted. Finished units are safe in {parts}; the same command goes on from there."
+        ) from None
     if request.shard is not None:
         click.echo(
             f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} were there. When every shard is "

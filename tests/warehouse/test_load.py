@@ -237,11 +237,19 @@ def test_loaded_units_of_what_is_not_there(run, root, db):
     assert loaded_units(db, "run-b") == set()
 
 
-def test_small_units_share_row_groups(fabricate, root, db, ask):
-    fabricate(n_units=9).write(root)
-    load(db, root)
+def test_small_units_fill_row_groups_and_leave_no_empty_blocks(fabricate, root, db, ask):
+    fabricate(n_units=12, prompts_per_unit=8, seq_len=65, n_layers=4, n_heads=4).write(root)
+    rows = load(db, root).rows
     groups = ask("SELECT count(DISTINCT row_group_id) FROM pragma_storage_info('measurements')")
-    assert groups == [(1,)]
+    assert groups == [(-(-rows // 122_880),)]
+    assert ask("SELECT free_blocks FROM pragma_database_size()") == [(0,)]
+
+
+def test_a_folders_name_is_no_pattern(run, tmp_path, db, ask):
+    root = tmp_path / "run*[0-9]?" / "pos=3"
+    run.write(root)
+    assert load(db, root).rows == 864
+    assert ask("SELECT min(pos), max(pos) FROM measurements") == [(0, 3)]
 
 
 def test_no_folder_of_parts(db, root):
@@ -323,7 +331,7 @@ def test_a_unit_under_another_number_is_refused(run, root, db):
 def test_an_altered_crosscheck_is_named(run, root, db, ask):
     parts = run.write(root)
     parts.crosscheck_path(0, 1).write_text('[{"prompt_id": 0}]')
-    with pytest.raises(SelfRepairError, match=r"crosscheck-0-of-1\.json cannot be read as a cross-check.*Delete it"):
+    with pytest.raises(SelfRepairError, match=r"crosscheck-0-of-1\.json does not fit .*list of cells.*Delete it"):
         load(db, root)
     assert ask("SELECT status FROM runs") == [("running",)]
 
@@ -369,7 +377,7 @@ def test_entry_points_are_called_with_the_open_warehouse(run, root, db, ask, tmp
     assert ask("FROM noted") == [(864,)]
 
 
-def test_a_loaded_file_is_checkpointed_and_holds_no_empty_blocks(run, root, db, ask):
+def test_a_loaded_file_is_checkpointed(run, root, db):
     run.write(root)
     load(db, root)
     assert [path.name for path in db.parent.iterdir()] == [db.name]

@@ -29,7 +29,11 @@ CORRUPTIONS = {
     "tokens and targets are the prompt's": "UPDATE tokens SET target_id = -1 WHERE prompt_id = 5 AND pos = 2",
     "each prompt has all its tokens": "DELETE FROM tokens WHERE prompt_id = 5 AND pos = 3",
     "partners are other prompts of the run, where it resamples": "UPDATE prompts SET partner_id = 6",
-    "effects are finite": "UPDATE measurements SET ln_scale_ratio = 'nan' WHERE prompt_id = 1 AND layer = 1",
+    "effects are finite": """
+        CREATE OR REPLACE TABLE measurements AS
+        SELECT * REPLACE (if(prompt_id = 1 AND pos = 2 AND layer = 1, 'nan', ln_scale_ratio) AS ln_scale_ratio)
+        FROM measurements
+    """,
     "clean answers are finite": "UPDATE tokens SET clean_entropy = 'inf' WHERE prompt_id = 1 AND pos = 2",
     "direct effect is the same under each ablation": """
         UPDATE measurements
@@ -115,7 +119,11 @@ def test_a_rule_sees_its_corruption(warehouse, rule):
         ),
         (
             "effects are finite",
-            "UPDATE measurements SET logit_change = 'inf' WHERE prompt_id = 1 AND pos = 2 AND layer = 1",
+            """
+            CREATE OR REPLACE TABLE measurements AS
+            SELECT * REPLACE (if(prompt_id = 1 AND pos = 2 AND layer = 1, 'inf', logit_change) AS logit_change)
+            FROM measurements
+            """,
             "12 times not, such as measurements of run 1, prompt 1, position 2",
         ),
     ],
@@ -140,9 +148,19 @@ def test_partners_are_never_the_prompt_itself_outside_the_run_or_missing(warehou
     assert broken(warehouse) == ["partners are other prompts of the run, where it resamples"]
 
 
-def test_the_tables_themselves_refuse_a_prompt_as_its_own_partner(warehouse):
+@pytest.mark.parametrize(
+    "corruption",
+    [
+        "UPDATE prompts SET partner_id = prompt_id",
+        "UPDATE measurements SET logit_change = 'nan' WHERE pos = 1",
+        "UPDATE measurements SET pos = -1",
+        "UPDATE tokens SET clean_rank = 0",
+        "UPDATE runs SET n_units = 0",
+    ],
+)
+def test_the_tables_themselves_refuse_what_can_never_be(warehouse, corruption):
     with contextlib.closing(duckdb.connect(str(warehouse))) as con, pytest.raises(duckdb.ConstraintException):
-        con.execute("UPDATE prompts SET partner_id = prompt_id")
+        con.execute(corruption)
 
 
 def test_parallel_models_repair_nothing_with_mlps_after_the_last_layer(fabricate, db, root):
