@@ -106,7 +106,11 @@ def ingest(
     "--prompts", "n_prompts", type=click.IntRange(2), default=8, show_default=True, help="Prompts to measure."
 )
 @click.option(
-    "--heads-per-layer", type=click.IntRange(1), default=4, show_default=True, help="Heads ablated in each layer."
+    "--heads-per-layer",
+    type=click.IntRange(1),
+    default=12,
+    show_default=True,
+    help="Heads ablated in each layer, at most.",
 )
 @click.option(
     "--dtype",
