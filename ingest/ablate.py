@@ -13,6 +13,7 @@ from torch import Tensor
 
 from selfrepair.ingest.atlas import Atlas
 from selfrepair.ingest.clean import CleanBatch, read_along
+from selfrepair.ingest.exact import full_precision
 from selfrepair.ingest.stream import AttentionCalls, attend, transform
 from selfrepair.ingest.unembed import final_scale
 
@@ -55,20 +56,20 @@ def ablate(
     """All effects of a stack of cells of ONE layer, in logits, in the order of `conventions.EFFECTS`."""
     layer = cells[0].layer
     heads = [cell.head for cell in cells]
-    weight = atlas.head_output_weight(layer)[heads]
-    bias = replacements.value_bias[layer, heads][:, None, None]
-    before = clean.z[layer][:, :, heads].movedim(2, 0)
-    after = torch.stack([replacements.of(cell).expand_as(z) for cell, z in zip(cells, before, strict=True)])
+    dtype = atlas.stream_dtype
+    weight = atlas.head_output_weight(layer)[heads].to(dtype)
+    bias = replacements.value_bias[layer, heads][:, None, None].to(dtype)
+    before = clean.z[layer][:, :, heads].movedim(2, 0).to(dtype)
+    after = torch.stack([replacements.of(cell).expand_as(z) for cell, z in zip(cells, before, strict=True)]).to(dtype)
 
-    read_out = einsum(
-        weight.to(clean.directions.dtype),
-        clean.directions,
-        "cell d_head d_model, batch pos d_model -> cell batch pos d_head",
-    )
+    with full_precision():
+        read_out = einsum(weight, clean.directions, "cell d_head d_model, batch pos d_model -> cell batch pos d_head")
+        difference = einsum(
+            after - before, weight, "cell batch pos d_head, cell d_head d_model -> cell batch pos d_model"
+        )
     direct = read_along(before - bias, read_out) / clean.scale
     ablated_direct = read_along(after - bias, read_out) / clean.scale
 
-    difference = einsum(after - before, weight, "cell batch pos d_head, cell d_head d_model -> cell batch pos d_model")
     stream = clean.branch[layer] + difference
     attention, mlp = _run_above(atlas, calls, clean, stream, layer)
 

@@ -1,4 +1,7 @@
-"""Sums in float64, also on devices that have none."""
+"""Arithmetic that must not lose digits, whatever the layers compute in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -9,3 +12,14 @@ def float64_sum(values: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     if values.device.type == "mps":  # Apple GPUs know no float64
         values = values.cpu()
     return values.sum(dim=dim, dtype=torch.float64).cpu()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """While it lasts, float32 matrix products are float32 products: no TF32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

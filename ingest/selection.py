@@ -99,8 +99,7 @@ def choose_precision(name: str, device: torch.device) -> Precision:
         raise SelfRepairError("--dtype tf32 needs an NVIDIA GPU. Use --dtype float32.")
     if name == "float64" and device.type == "mps":
         raise SelfRepairError("--dtype float64 does not exist on Apple GPUs. Use --device cpu.")
-    torch.backends.cuda.matmul.allow_tf32 = precision.tf32
-    torch.backends.cudnn.allow_tf32 = precision.tf32
+    torch.set_float32_matmul_precision("high" if precision.tf32 else "highest")
     return precision
 
 

@@ -22,10 +22,7 @@ def read_cells(path: Path) -> list[CrosscheckCell]:
     try:
         return [CrosscheckCell(**cell) for cell in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
-        raise SelfRepairError(
-            f"{path} cannot be read as a cross-check: {error}. Delete it and run the ingest command that made it "
-            "again: it measures what is missing."
-        ) from error
+        raise SelfRepairError(f"it cannot be read as a list of cells ({error})") from error
 
 
 def append_cells(con: duckdb.DuckDBPyConnection, run_id: int, cells: Sequence[CrosscheckCell]) -> int:

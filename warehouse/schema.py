@@ -232,6 +232,8 @@ measurements = sa.Table(
         _effect,
         "Clean over ablated scale of the final norm, S/S'; > 1: the norm shrank and surviving logits grew [ratio]",
     ),
+    sa.CheckConstraint("pos >= 0"),
+    *(sa.CheckConstraint(f"isfinite({name})") for name in EFFECTS),
     comment=(
         "One row per run, ablation, prompt, position and ablated head. That is its key, held by selfrepair verify and "
         "not by an index, which over 10^8 rows would cost memory and loading speed. Effects are rounded to 1e-4."

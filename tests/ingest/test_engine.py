@@ -7,7 +7,7 @@ import torch
 
 from selfrepair.ingest.ablate import identity_error
 from selfrepair.ingest.atlas import locate
-from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
+from selfrepair.ingest.conventions import ABLATIONS, EFFECTS, PRECISIONS
 from selfrepair.ingest.measure import Measured, Measurer
 from support import families, naive
 
@@ -62,6 +62,15 @@ def test_float32_stays_within_storage_rounding(family, reference):
     _, measured = measure(families.build(family, torch.float32))
     stored = (measured.effects.double() * 1e4).round() / 1e4
     torch.testing.assert_close(stored, reference, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_keeps_the_identity_and_the_order_of_magnitude(family, reference, dtype):
+    _, measured = measure(families.build(family, getattr(torch, dtype)), precision=PRECISIONS[dtype])
+    assert measured.effects.dtype == torch.float32
+    assert measured.identity_error_max() < 1e-4
+    error = (measured.effects - reference).abs().mean()
+    assert float(error) < 0.1 * float(reference.abs().mean())
 
 
 def test_identity_holds_on_every_row(family):

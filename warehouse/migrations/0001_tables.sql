@@ -181,7 +181,15 @@ CREATE TABLE measurements (
     repair_layernorm FLOAT NOT NULL,
     repair_attention FLOAT NOT NULL,
     repair_mlp FLOAT NOT NULL,
-    ln_scale_ratio FLOAT NOT NULL
+    ln_scale_ratio FLOAT NOT NULL,
+    CHECK (pos >= 0),
+    CHECK (isfinite(direct_effect)),
+    CHECK (isfinite(ablated_direct_effect)),
+    CHECK (isfinite(logit_change)),
+    CHECK (isfinite(repair_layernorm)),
+    CHECK (isfinite(repair_attention)),
+    CHECK (isfinite(repair_mlp)),
+    CHECK (isfinite(ln_scale_ratio))
 );
 COMMENT ON TABLE measurements IS 'One row per run, ablation, prompt, position and ablated head. That is its key, held by selfrepair verify and not by an index, which over 10^8 rows would cost memory and loading speed. Effects are rounded to 1e-4.';
 COMMENT ON COLUMN measurements.run_id IS 'The run: runs.run_id';
