@@ -96,7 +96,7 @@ def test_shards_joined_give_the_same_rows(model, texts, unbroken, tmp_path):
     both = [start(model, texts, db, "--shard", f"{i}/2", "--parts", str(parts)) for i in (1, 2)]
     assert all("gather their parts" in finish(process) for process in both)
     assert not db.exists()
-    load = [sys.executable, "-m", "selfrepair.app.cli", "load", str(parts), "--db", str(db)]
+    load = [sys.executable, "-c", SMALL_UNITS, "load", str(parts), "--db", str(db)]
     subprocess.run(load, check=True, capture_output=True)
     assert stored(db) == unbroken
     with duckdb.connect(str(db), read_only=True) as connection:
