@@ -45,7 +45,10 @@ def pieces(split: str) -> Iterator[Document]:
     So the first prompts, however few, come from many documents. Pieces end at a line's end and keep the number of
     their document.
     """
-    rest = {number: text for number, (_, text) in enumerate(documents(split))}
+    return _in_turns({number: text for number, (_, text) in enumerate(documents(split))})
+
+
+def _in_turns(rest: dict[int, str]) -> Iterator[Document]:
     while rest:
         for number, text in list(rest.items()):
             end = text.rfind("\n", 0, PIECE_CHARACTERS) + 1 if len(text) > PIECE_CHARACTERS else len(text)
