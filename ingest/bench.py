@@ -6,7 +6,6 @@ import platform
 import resource
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,10 +22,11 @@ from selfrepair.ingest.atlas import Atlas, locate
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.conventions import PRECISIONS, Precision
 from selfrepair.ingest.demo_model import DEMO
-from selfrepair.ingest.loading import use_fused_gelu
+from selfrepair.ingest.loading import cast_parameters, use_fused_gelu
 from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.measure import Measurer
 from selfrepair.ingest.selection import choose_device, choose_precision, parse_batch_size
+from selfrepair.ingest.timing import seconds
 
 SHAPES: dict[str, PretrainedConfig] = {
     "gpt2-small": GPT2Config(),
@@ -122,7 +122,8 @@ def measure(
     config = copy.deepcopy(SHAPES[shape])
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
     hooked = locate(copy.deepcopy(model).to(device), shape)
-    model = model.to(device=device, dtype=getattr(torch, precision.torch_dtype))
+    cast_parameters(model, getattr(torch, precision.torch_dtype))
+    model = model.to(device)
     use_fused_gelu(model)
     atlas = locate(model, shape)
     n_heads = min(heads_per_layer, atlas.n_heads)
@@ -155,11 +156,11 @@ def measure(
     by_hooks()
     matmul()
     for _ in range(repeats):
-        before = _seconds(matmul, device, MATMULS)
-        (engine_seconds,) = _seconds(engine, device, 1)
-        after = _seconds(matmul, device, MATMULS)
-        (hook_seconds,) = _seconds(by_hooks, device, 1)
-        (released_seconds,) = _seconds(lambda: by_hooks(partner_forwards=2), device, 1)
+        before = seconds(matmul, device, MATMULS)
+        (engine_seconds,) = seconds(engine, device, 1)
+        after = seconds(matmul, device, MATMULS)
+        (hook_seconds,) = seconds(by_hooks, device, 1)
+        (released_seconds,) = seconds(lambda: by_hooks(partner_forwards=2), device, 1)
         peak = matmul_flops / statistics.median(before + after)
         rounds.append((engine_seconds, peak, hook_seconds, released_seconds))
 
@@ -216,20 +217,6 @@ def _matmul(atlas: Atlas, tokens: int) -> tuple[Callable[[], None], float]:
         torch.mm(left, right, out=out)
 
     return matmul, 2.0 * tokens * atlas.d_model * atlas.d_mlp
-
-
-def _seconds(work: Callable[[], None], device: torch.device, runs: int) -> list[float]:
-    """Seconds of each of so many runs."""
-    seconds = []
-    for _ in range(runs):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    return seconds
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -9,15 +9,17 @@ import duckdb
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from selfrepair.ingest import hook_method
 from selfrepair.ingest.ablate import Cell
 from selfrepair.ingest.conventions import EFFECTS
+from selfrepair.ingest.exact import full_precision
 from selfrepair.ingest.hook_method import HookedRun
+from selfrepair.ingest.loading import cast_parameters
 from selfrepair.ingest.measure import Measurer
 from selfrepair.ingest.plan import RunPlan, Unit
 from selfrepair.warehouse.connection import open_reader
+from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import CrosscheckCell, PartsFolder
 
 Effects: TypeAlias = NDArray[np.float32]
@@ -35,7 +37,6 @@ def choose_cells(plan: RunPlan) -> list[tuple[int, Cell]]:
     )
 
 
-@torch.no_grad()
 def crosscheck(
     plan: RunPlan,
     measurer: Measurer,
@@ -47,11 +48,31 @@ def crosscheck(
 
     `stored` gives a cell's rows [pos, effect]. The model is taken over by the bridge: nothing can be measured with it
     afterwards. The largest difference of a cell is in logits (`ln_scale_ratio` is a plain number).
+
+    Raises SelfRepairError where the bridge cannot run the model, or memory does not suffice for its float32 copy.
     """
+    try:
+        with torch.no_grad(), full_precision():
+            return _crosscheck(plan, measurer, chosen, stored, on_cell)
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError, ValueError, MemoryError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SelfRepairError(
+            f"the cross-check through TransformerBridge could not run ({reason}). The measured rows are kept, the run is not "
+            "complete. If memory ran out, the same command with --device cpu measures nothing again and checks there."
+        ) from error
+
+
+def _crosscheck(
+    plan: RunPlan,
+    measurer: Measurer,
+    chosen: Sequence[tuple[int, Cell]],
+    stored: Callable[[int, Cell], Effects],
+    on_cell: Callable[[], None],
+) -> list[CrosscheckCell]:
     atlas = measurer.atlas
     biases = measurer.value_biases().to(atlas.stream_dtype)
     means = None if measurer.means is None else measurer.means.to(biases)
-    nn.Module.to(atlas.model, atlas.stream_dtype)
+    cast_parameters(atlas.model, atlas.stream_dtype)
     bridge = hook_method.boot(atlas)
 
     def clean(prompt: int) -> HookedRun:

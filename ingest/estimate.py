@@ -1,6 +1,5 @@
 """What a run would cost, from its plan and a probe of a few stacks; nothing is written."""
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +9,12 @@ from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.clean import clean_batch
 from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.plan import RunPlan
+from selfrepair.ingest.preflight import preflight
 from selfrepair.ingest.stream import record_calls, value_biases
+from selfrepair.ingest.timing import seconds
 from selfrepair.ingest.unembed import mean_unembedding
 
-BYTES_PER_ROW = 15
+BYTES_PER_ROW = 17
 """What a row of `measurements` takes in the warehouse, about."""
 
 PROBES = 2
@@ -40,15 +41,17 @@ def estimate(plan: RunPlan, batch_size: int | None) -> Estimate:
     atlas = plan.model.atlas
     size = batch_size or auto_batch_size(atlas, plan.prompts.seq_len)
     tokens = torch.from_numpy(plan.prompts.tokens([len(plan.prompts) - 1])).to(atlas.device)
+    preflight(atlas, tokens, plan.precision, plan.record.model.name)
     calls = record_calls(atlas, tokens.shape[1] - 1)
     mean = mean_unembedding(atlas)
-    clean_seconds = _time(lambda: clean_batch(atlas, calls, mean, tokens), atlas.device)
+    clean_seconds = min(seconds(lambda: clean_batch(atlas, calls, mean, tokens), atlas.device, 1 + PROBES)[1:])
     clean = clean_batch(atlas, calls, mean, tokens)
     replacements = Replacements(value_biases(atlas, calls), None, None)
 
     def stack_seconds(layer: int) -> float:
         stack = [Cell(layer, head % atlas.n_heads, "zero") for head in range(size)]
-        return _time(lambda: ablate(atlas, calls, clean, replacements, stack), atlas.device) / size
+        work = seconds(lambda: ablate(atlas, calls, clean, replacements, stack), atlas.device, 1 + PROBES)
+        return min(work[1:]) / size  # the first one warms up
 
     lowest, highest = stack_seconds(0), stack_seconds(atlas.n_layers - 1)
     per_layer = (lowest - highest) / max(1, atlas.n_layers - 1)
@@ -65,21 +68,3 @@ def estimate(plan: RunPlan, batch_size: int | None) -> Estimate:
         batch_size=size,
         seconds=positions * (one_prompt + passes * clean_seconds),
     )
-
-
-def _time(work, device: torch.device) -> float:  # type: ignore[no-untyped-def]
-    """Seconds of the faster of a few runs, after one to warm up."""
-    work()
-    seconds = []
-    for _ in range(PROBES):
-        _wait(device)
-        started = time.perf_counter()
-        work()
-        _wait(device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -53,7 +53,8 @@ def load_model(
     model = _load_weights(place, name, revision)
     digest = weights_sha256(model)
     try:
-        nn.Module.to(model, dtype=getattr(torch, precision.torch_dtype), device=device)
+        cast_parameters(model, getattr(torch, precision.torch_dtype))
+        nn.Module.to(model, device=device)
         model.eval()
     except torch.OutOfMemoryError as error:
         raise SelfRepairError(
@@ -61,7 +62,10 @@ def load_model(
             "Try --dtype bfloat16, --device cpu, or a device with more memory."
         ) from error
     use_fused_gelu(model)
-    atlas = locate(model, name)
+    try:
+        atlas = locate(model, name)
+    except (TypeError, AttributeError, ValueError, KeyError) as error:
+        raise unsupported(name, f"its parts do not lie where TransformerLens looks for them ({error})") from error
     record = ModelRecord(
         name=Path(name).resolve().name if Path(name).exists() else name,
         revision=revision,
@@ -89,6 +93,14 @@ def weights_sha256(model: PreTrainedModel) -> str:
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}\n".encode())
         digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
+    """Change the parameters' type in place and leave the buffers: rotary frequencies stay in float32, as in a half-precision
+    load by transformers itself.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 def use_fused_gelu(model: nn.Module) -> None:

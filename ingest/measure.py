@@ -14,12 +14,15 @@ from selfrepair.ingest.atlas import Atlas
 from selfrepair.ingest.clean import clean_batch, head_values
 from selfrepair.ingest.conventions import EFFECTS, PRECISIONS, Precision, head_label
 from selfrepair.ingest.exact import float64_sum
-from selfrepair.ingest.stream import AttentionCalls, record_calls, value_biases
+from selfrepair.ingest.stream import AttentionCalls, clean_layers, embed, record_calls, value_biases
 from selfrepair.ingest.unembed import Prediction, mean_unembedding
 from selfrepair.warehouse.errors import SelfRepairError
 
 PROMPTS_AT_ONCE = 8
 """Prompts that share a clean forward; further sequences of a stack are further heads."""
+
+MOST_PROMPTS_AT_ONCE = 64
+"""Bound on the same where few heads are ablated: a clean forward keeps z and the stream of every layer."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,13 @@ class Measurer:
             try:
                 partners = None if partner_tokens is None else partner_tokens[start:stop]
                 pieces.append(self._measure_batch(tokens[start:stop], partners, prompt_ids[start:stop], tell))
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
-                    raise
-                on_rows(-rows_told)
-                self._halve()
-            else:
                 start = stop
+                continue
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+            on_rows(-rows_told)
+            self._halve()  # outside the handler, whose error holds on to the tensors
         return Measured(
             cells=self.cells,
             effects=torch.cat([piece.effects for piece in pieces], dim=1),
@@ -110,18 +113,19 @@ class Measurer:
     @torch.inference_mode()
     def head_value_sums(self, tokens: Int[Tensor, "prompt seq"]) -> Float[Tensor, "layer head d_head"]:
         """Z of every head summed over prompts and positions, the unmeasured last position too, in float64."""
-        sums, start = torch.zeros(self.atlas.n_layers, self.atlas.n_heads, self.atlas.d_head, dtype=torch.float64), 0
+        atlas, start = self.atlas, 0
+        sums = torch.zeros(atlas.n_layers, atlas.n_heads, atlas.d_head, dtype=torch.float64)
         while start < len(tokens):
-            batch = tokens[start : start + self.batch_size].to(self.atlas.device)
+            batch = tokens[start : start + min(PROMPTS_AT_ONCE, self.batch_size)].to(atlas.device)
             try:
-                z = head_values(self.atlas, self._calls_for(batch.shape[1]), batch)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
-                    raise
-                self._halve()
+                layers = clean_layers(atlas, embed(atlas, batch), self._calls_for(batch.shape[1]))
+                sums += torch.stack([float64_sum(layer.z, (0, 1)) for layer in layers])
+                start += len(batch)
                 continue
-            sums += torch.stack([float64_sum(layer, (0, 1)) for layer in z])
-            start += len(batch)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+            self._halve()
         return sums
 
     def _measure_batch(
@@ -129,9 +133,7 @@ class Measurer:
     ) -> Measured:
         calls = self._calls_for(tokens.shape[1] - 1)
         clean = clean_batch(self.atlas, calls, self._mean_unembedding, tokens.to(self.atlas.device))
-        _refuse_non_finite(
-            torch.stack([*clean.attention_reads, *clean.mlp_reads]), prompt_ids, "clean", self.atlas.n_layers
-        )
+        _refuse_non_finite(torch.stack([*clean.attention_reads, *clean.mlp_reads]), prompt_ids, self.atlas.n_layers)
         partner = None
         if self._resample:
             if partner_tokens is None:
@@ -178,7 +180,8 @@ class Measurer:
 
     def _prompts_at_once(self, left: int) -> int:
         cells_of_a_layer = max(sum(1 for _ in group) for _, group in itertools.groupby(self.cells, lambda c: c.layer))
-        return min(left, max(min(PROMPTS_AT_ONCE, self.batch_size), self.batch_size // cells_of_a_layer))
+        wanted = max(min(PROMPTS_AT_ONCE, self.batch_size), self.batch_size // cells_of_a_layer)
+        return min(left, wanted, MOST_PROMPTS_AT_ONCE)
 
     def _halve(self) -> None:
         if self.batch_size == 1:
@@ -220,7 +223,7 @@ def _fields(prediction: Prediction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return prediction.logit, prediction.logprob, prediction.rank, prediction.entropy
 
 
-def _refuse_non_finite(reads: Tensor, prompt_ids: Sequence[int], what: str, n_layers: int) -> None:
+def _refuse_non_finite(reads: Tensor, prompt_ids: Sequence[int], n_layers: int) -> None:
     """`reads` is [attention of every layer, then MLP of every layer; prompt; pos]."""
     bad = ~reads.isfinite()
     if bool(bad.any()):
@@ -228,10 +231,12 @@ def _refuse_non_finite(reads: Tensor, prompt_ids: Sequence[int], what: str, n_la
         layer = min(index % n_layers for index in order)
         prompt = int((bad[layer] | bad[layer + n_layers]).any(dim=1).nonzero()[0])
         raise SelfRepairError(
-            f"NaN or infinity in the {what} forward of prompt {prompt_ids[prompt]}, first in layer {layer}. "
+            f"NaN or infinity in the clean forward of prompt {prompt_ids[prompt]}, first in layer {layer}. "
             "Nothing of this unit was stored. Try --dtype float32, and check the model's weights."
         )
 
 
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+def out_of_memory(error: Exception) -> bool:
+    """Whether `error` is a device's or the machine's way to say that memory does not suffice."""
+    told = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Invalid buffer size")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in told)

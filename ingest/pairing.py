@@ -48,7 +48,8 @@ def _pair_group(prompts: list[int], documents: Sequence[int], random: Random, pa
     for position, prompt in enumerate(ordered):
         partners[prompt] = ordered[(position + shift) % len(ordered)]
     # ...unless it wraps around into one that holds more than half of all prompts.
-    for prompt in ordered:
-        others = len(ordered) - len(by_document[documents[prompt]])
-        if others and documents[partners[prompt]] == documents[prompt]:
-            partners[prompt] = random.choice([other for other in ordered if documents[other] != documents[prompt]])
+    for document, own in by_document.items():
+        lonely = [prompt for prompt in own if documents[partners[prompt]] == document]
+        others = [prompt for prompt in ordered if documents[prompt] != document] if lonely else []
+        for prompt in lonely if others else []:
+            partners[prompt] = random.choice(others)

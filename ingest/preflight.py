@@ -23,7 +23,13 @@ def preflight(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precisi
     the stream that enters the final norm, the target directions to the model's own logits, or an ablation that
     leaves every logit as it was.
     """
-    tokens = tokens[:2, : POSITIONS + 1].to(atlas.device)
+    try:
+        _prove(atlas, tokens[:2, : POSITIONS + 1].to(atlas.device), precision, name)
+    except (TypeError, AttributeError, ValueError, IndexError) as error:
+        raise unsupported(name, f"its layers cannot be run one by one ({error})") from error
+
+
+def _prove(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precision, name: str) -> None:
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     calls = record_calls(atlas, inputs.shape[1])
     final_input, logits = _own_forward(atlas, inputs)

@@ -74,12 +74,6 @@ def build_prompts(
     tokens are taken as they are. Raises SelfRepairError for too little text, too long rows, unknown token ids, and
     where resample ablation finds no partner.
     """
-    if context is not None and seq_len > context:
-        raise SelfRepairError(
-            f"--seq-len {seq_len} is longer than the model's context of {context} tokens. Use --seq-len {context} or less."
-        )
-    if seq_len < 2:
-        raise SelfRepairError(f"--seq-len {seq_len} leaves no position that predicts a token. Use 2 or more.")
     first, documents = _peek(source)
     if isinstance(first, TokenRow):
         found = [Prompt(row.tokens, row.number) for row in itertools.islice(_token_rows(source, documents), n_prompts)]
@@ -87,6 +81,7 @@ def build_prompts(
     else:
         if tokenizer is None:
             raise SelfRepairError("the model comes without a tokenizer; give a dataset whose rows hold `tokens`.")
+        _check_length(seq_len, context)
         found = list(itertools.islice(pack(_texts(source, documents), tokenizer, seq_len), n_prompts))
         packing = "packed"
     if len(found) < n_prompts:
@@ -170,6 +165,15 @@ def _texts(source: Source, documents: Iterable[Document | TokenRow]) -> Iterator
                 f"dataset '{source.name}' mixes rows of `text` and of `tokens`. Split it into two files."
             )
         yield row
+
+
+def _check_length(seq_len: int, context: int | None) -> None:
+    if context is not None and seq_len > context:
+        raise SelfRepairError(
+            f"--seq-len {seq_len} is longer than the model's context of {context} tokens. Use --seq-len {context} or less."
+        )
+    if seq_len < 2:
+        raise SelfRepairError(f"--seq-len {seq_len} leaves no position that predicts a token. Use 2 or more.")
 
 
 def _check_tokens(prompts: list[Prompt], name: str, d_vocab: int, context: int | None) -> None:

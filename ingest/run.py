@@ -1,6 +1,7 @@
 """Measure a planned run: its units one by one into part files, then the cross-check. Resumes where it stopped."""
 
-import os
+import contextlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from selfrepair.ingest.plan import RunPlan, Unit
 from selfrepair.ingest.preflight import preflight
 from selfrepair.ingest.selection import Shard
 from selfrepair.ingest.unit_tables import measurement_columns, prompt_columns, token_columns
+from selfrepair.warehouse import files
 from selfrepair.warehouse.load import loaded_units
 from selfrepair.warehouse.parts import PartsFolder
 
@@ -66,10 +68,11 @@ def measure_run(
     missing = [unit for unit in mine if unit.number not in ready]
     chosen = [(prompt, cell) for prompt, cell in choose_cells(plan) if shard.has(_unit_of(plan, prompt).number)]
     checked = parts.crosscheck_path(shard.index - 1, shard.count).exists() or set(chosen) <= loaded_cells(db, plan)
+    if parts.exists() or missing or not checked:
+        parts.start(plan.record)
     if not missing and checked:
         return RunOutcome(0, len(mine), crosschecked=False)
 
-    parts.start(plan.record)
     atlas = plan.model.atlas
     progress.stage("preflight")
     preflight(
@@ -102,6 +105,7 @@ def measure_run(
         lambda prompt, cell: stored_rows(parts, db, lambda prompt: _unit_of(plan, prompt), prompt, cell),
         lambda: progress.advance(1),
     )
+    parts.start(plan.record)  # another process of this very run may have loaded it meanwhile, and removed the folder
     parts.write_crosscheck(shard.index - 1, shard.count, cells)
     return RunOutcome(len(missing), len(mine) - len(missing), crosschecked=True)
 
@@ -128,7 +132,7 @@ def _measure_unit(
 
 def _reference_means(plan: RunPlan, measurer: Measurer, path: Path, progress: Progress) -> torch.Tensor:
     """Z of every head averaged over all positions of all the run's prompts; kept, so that a resumed run uses the same."""
-    if path.exists():
+    with contextlib.suppress(OSError, ValueError, EOFError):  # not there, or cut short: it is computed anew
         return torch.from_numpy(np.load(path))
     progress.stage("reference means", total=len(plan.prompts))
     sums = torch.zeros(1, dtype=torch.float64)
@@ -136,9 +140,11 @@ def _reference_means(plan: RunPlan, measurer: Measurer, path: Path, progress: Pr
         sums = sums + measurer.head_value_sums(torch.from_numpy(plan.prompts.tokens(unit.prompt_ids)))
         progress.advance(unit.count)
     means = sums / sum(len(prompt.tokens) for prompt in plan.prompts.prompts)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
-    np.save(temporary, means.numpy())
-    temporary.replace(path)
+    buffer = io.BytesIO()
+    np.save(buffer, means.numpy())
+    with files.writing(path.name, path.parent, buffer.tell()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.replace_file(path, buffer.getvalue())
     return means
 
 

@@ -8,8 +8,6 @@ import torch
 from selfrepair.ingest.conventions import ABLATIONS, PRECISIONS, Precision
 from selfrepair.warehouse.errors import SelfRepairError
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
 
 @dataclass(frozen=True)
 class Shard:
@@ -89,7 +87,14 @@ def choose_device(name: str) -> torch.device:
     if not here.get(name.split(":")[0], False):
         found = ", ".join(device for device, present in here.items() if present)
         raise SelfRepairError(f"--device {name} is not on this machine (found: {found}). Use --device auto.")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SelfRepairError(f"--device {name} is not a device. Use auto, cpu, cuda, cuda:1 or mps.") from error
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= count:
+        raise SelfRepairError(f"--device {name} is not on this machine, which has {count} of them, counted from 0.")
+    return device
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:

@@ -71,17 +71,25 @@ def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool) -> int | N
         raise KeyboardInterrupt(
             f"Interrupted. Finished units are safe in {parts}; the same command goes on from there."
         ) from None
+    except SelfRepairError:
+        if request.shard is None:
+            _load(plan, db, parts)  # what was finished before the error is not lost
+        raise
     if request.shard is not None:
         click.echo(
             f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} were there. When every shard is "
             f"done, gather their parts in one folder and run: selfrepair load {parts} --db {db}"
         )
         return None
+    _load(plan, db, parts)
+    return _conclude(plan, db, measured=outcome.measured)
+
+
+def _load(plan: RunPlan, db: Path, parts: Path) -> None:
     if (parts / plan.record.run_key).exists():
         load(
             db, parts, run_key=plan.record.run_key, wait_s=LOAD_WAIT_S, on_wait=lambda text: click.echo(text, err=True)
         )
-    return _conclude(plan, db, measured=outcome.measured)
 
 
 def make_plan(request: Request) -> RunPlan:

@@ -5,6 +5,7 @@ Hugging Face hub, streamed.
 """
 
 import json
+import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,12 @@ def open_source(name: str, *, split: str | None = None, revision: str | None = N
     """
     if name == STDLIB:
         split = split or "heldout"
-        return Source(STDLIB, split, None, stdlib.pieces(split))
+        return Source(STDLIB, split, f"Python {platform.python_version()}", stdlib.pieces(split))
     path = Path(name)
     if path.suffix in FILE_TYPES or path.exists():
         return Source(path.name, None, None, _from_file(path))
-    return _from_hub(name, split or "train", revision)
+    split = split or "train"
+    return Source(name, split, revision, _from_hub(name, split, revision))
 
 
 def _from_file(path: Path) -> Iterator[Document | TokenRow]:
@@ -81,7 +83,7 @@ def _json_lines(path: Path) -> Iterator[Any]:
 def _rows(origin: Path | str, rows: Iterable[Any]) -> Iterator[Document | TokenRow]:
     for number, row in enumerate(rows):
         if isinstance(row, dict) and isinstance(row.get("text"), str):
-            yield Document(number, row["text"])
+            yield Document(number, row["text"].encode("utf-8", "replace").decode())
         elif isinstance(row, dict) and isinstance(row.get("tokens"), list):
             tokens = row["tokens"]
             if not all(isinstance(token, int) and not isinstance(token, bool) for token in tokens):
@@ -95,20 +97,18 @@ def _rows(origin: Path | str, rows: Iterable[Any]) -> Iterator[Document | TokenR
             )
 
 
-def _from_hub(name: str, split: str, revision: str | None) -> Source:
+def _from_hub(name: str, split: str, revision: str | None) -> Iterator[Document | TokenRow]:
     import datasets
 
     try:
-        rows = datasets.load_dataset(name, split=split, revision=revision, streaming=True)
-        documents = _rows(name, rows)
-    except (
-        Exception
-    ) as error:  # the hub client raises a dozen unrelated types; each means that the set is not to be had
+        yield from _rows(name, datasets.load_dataset(name, split=split, revision=revision, streaming=True))
+    except SelfRepairError:
+        raise
+    except Exception as error:  # the hub client raises a dozen unrelated types, at the first row or any later one
         raise SelfRepairError(
-            f"dataset '{name}' (split '{split}') cannot be opened: {_first_line(error)}. Give a hub dataset, a "
+            f"dataset '{name}' (split '{split}') cannot be read: {_first_line(error)}. Give a hub dataset, a "
             f"{', '.join(FILE_TYPES)} file, or `{STDLIB}`, which needs no network."
         ) from error
-    return Source(name, split, revision, documents)
 
 
 def _first_line(error: Exception) -> str:

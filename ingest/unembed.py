@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.ingest.atlas import Atlas
-from selfrepair.ingest.exact import float64_sum
+from selfrepair.ingest.exact import float64_sum, full_precision
 
 LOGITS_AT_ONCE = 2**26
 """Most logits held at once while describing the clean prediction (the only product with the whole vocabulary)."""
@@ -49,7 +49,8 @@ def predict(atlas: Atlas, stream: Float[Tensor, "batch pos d_model"], targets: I
     pieces = []
     prompts_at_once = max(1, LOGITS_AT_ONCE // (targets.shape[1] * atlas.d_vocab))
     for x, y in zip(stream.split(prompts_at_once), targets.split(prompts_at_once), strict=True):
-        logits = atlas.unembedding(atlas.final_norm(x.to(atlas.layer_dtype))).to(atlas.stream_dtype)
+        with full_precision():
+            logits = atlas.unembedding(atlas.final_norm(x.to(atlas.layer_dtype))).to(atlas.stream_dtype)
         own = logits.gather(-1, y[..., None])
         logprobs = logits.log_softmax(dim=-1)
         pieces.append(

@@ -120,8 +120,8 @@ def test_rows_of_tokens_are_taken_as_they_are(tmp_path):
         ([{"words": "a"}], {}, r"row 0 has neither `text` .* it has words\. Rename the column"),
         ([["a"]], {}, r"row 0 has neither"),
         ([{"tokens": [1, 2]}], {"n_prompts": 1}, r"prompt 0 is the only one of 2 tokens.*--ablation mean,zero"),
-        ([{"tokens": [1, 2]}], {"seq_len": 33}, r"--seq-len 33 is longer than the model's context of 32"),
-        ([{"tokens": [1, 2]}], {"seq_len": 1}, r"--seq-len 1 leaves no position"),
+        ([{"text": "ab"}], {"seq_len": 33}, r"--seq-len 33 is longer than the model's context of 32"),
+        ([{"text": "ab"}], {"seq_len": 1}, r"--seq-len 1 leaves no position"),
     ],
 )
 def test_a_dataset_that_does_not_fit_says_why_and_what_to_do(tmp_path, rows, options, message):

@@ -49,6 +49,8 @@ def test_batch_size_and_device():
         (lambda: selection.parse_shard("3/2"), r"--shard 3/2 is not i/n"),
         (lambda: selection.parse_shard("0/2"), r"--shard 0/2 is not i/n"),
         (lambda: selection.parse_batch_size("0"), r"--batch-size 0 is neither auto nor"),
+        (lambda: selection.choose_device("cpu:foo"), r"--device cpu:foo is not a device"),
+        (lambda: selection.choose_device("cpu:1"), r"--device cpu:1 is not on this machine, which has 1"),
         (lambda: selection.choose_device("tpu"), r"--device tpu is not on this machine \(found: .*cpu\)"),
         (lambda: selection.choose_precision("tf32", torch.device("cpu")), r"tf32 needs an NVIDIA GPU"),
         (lambda: selection.choose_precision("float64", torch.device("mps")), r"float64 does not exist on Apple"),
