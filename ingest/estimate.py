@@ -8,6 +8,7 @@ from selfrepair.ingest.ablate import Cell, Replacements, ablate
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.clean import clean_batch
 from selfrepair.ingest.malloc import keep_freed_memory
+from selfrepair.ingest.measure import out_of_memory
 from selfrepair.ingest.plan import RunPlan
 from selfrepair.ingest.preflight import preflight
 from selfrepair.ingest.stream import record_calls, value_biases
@@ -48,12 +49,19 @@ def estimate(plan: RunPlan, batch_size: int | None) -> Estimate:
     clean = clean_batch(atlas, calls, mean, tokens)
     replacements = Replacements(value_biases(atlas, calls), None, None)
 
-    def stack_seconds(layer: int) -> float:
+    def stack_seconds(layer: int, size: int) -> float:
         stack = [Cell(layer, head % atlas.n_heads, "zero") for head in range(size)]
         work = seconds(lambda: ablate(atlas, calls, clean, replacements, stack), atlas.device, 1 + PROBES)
         return min(work[1:]) / size  # the first one warms up
 
-    lowest, highest = stack_seconds(0), stack_seconds(atlas.n_layers - 1)
+    while True:
+        try:
+            lowest, highest = (stack_seconds(layer, size) for layer in (0, atlas.n_layers - 1))
+            break
+        except (MemoryError, RuntimeError) as error:
+            if size == 1 or not out_of_memory(error):
+                raise
+        size //= 2
     per_layer = (lowest - highest) / max(1, atlas.n_layers - 1)
     positions = plan.prompts.n_positions / (tokens.shape[1] - 1)  # in prompts as long as the probe's
     one_prompt = sum(highest + per_layer * (atlas.n_layers - 1 - layer) for layer, _ in plan.heads) * len(

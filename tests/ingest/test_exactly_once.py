@@ -1,5 +1,6 @@
 """Whole ingests as a user runs them: resumed after a kill, shared among shards, run again, run at the same time."""
 
+import json
 import os
 import random
 import signal
@@ -34,11 +35,11 @@ def texts(tmp_path_factory) -> Path:
     return tiny.write_texts(tmp_path_factory.mktemp("texts") / "texts.jsonl")
 
 
-def start(model: Path, texts: Path, db: Path, *more: str) -> subprocess.Popen[str]:
+def start(model: Path, texts: Path, db: Path, *more: str, program: str = SMALL_UNITS) -> subprocess.Popen[str]:
     """An ingest in a process of its own, cut into units of one or two prompts."""
     command = ["ingest", "--model", str(model), "--dataset", str(texts), "--db", str(db), *ARGUMENTS, *more]
     return subprocess.Popen(
-        [sys.executable, "-c", SMALL_UNITS, *command],
+        [sys.executable, "-c", program, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -140,3 +141,69 @@ def test_a_dry_run_writes_nothing(model, texts, tmp_path):
     assert f"{ROWS:,}" in out
     assert "Nothing was written" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_whose_cross_check_fails_is_marked_and_says_where(model, texts, tmp_path):
+    db = tmp_path / "w.duckdb"
+    spoilt = (
+        "import selfrepair.ingest.run as run; stored = run.stored_rows; "
+        "run.stored_rows = lambda *of: stored(*of) + 0.01; " + SMALL_UNITS
+    )
+    process = start(model, texts, db, program=spoilt)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "marked failed" in err
+    assert "differs by 0.01" in err
+    assert "Traceback" not in err
+    with duckdb.connect(str(db), read_only=True) as connection:
+        assert connection.execute("SELECT status FROM runs").fetchall() == [("failed",)]
+        assert connection.execute("SELECT count(*) FROM measurements").fetchone() == (ROWS,)
+        assert connection.execute("SELECT count(*) FROM head_repair").fetchone() == (0,)
+
+
+def test_finished_units_are_loaded_when_the_cross_check_cannot_run(model, texts, unbroken, tmp_path):
+    db = tmp_path / "w.duckdb"
+    broken = (
+        "import selfrepair.ingest.hook_method as hooks\n"
+        "def boot(atlas): raise RuntimeError('split_with_sizes does not fit')\n"
+        "hooks.boot = boot\n" + SMALL_UNITS
+    )
+    process = start(model, texts, db, program=broken)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "could not run (split_with_sizes does not fit)" in err
+    assert "Traceback" not in err
+    assert stored(db) == unbroken
+    with duckdb.connect(str(db), read_only=True) as connection:
+        assert connection.execute("SELECT status FROM runs").fetchall() == [("running",)]
+    finish(start(model, texts, db))
+    with duckdb.connect(str(db), read_only=True) as connection:
+        assert connection.execute("SELECT status FROM runs").fetchall() == [("complete",)]
+
+
+def test_a_lost_run_record_is_written_anew(model, texts, unbroken, tmp_path):
+    db, parts = tmp_path / "w.duckdb", tmp_path / "parts"
+    for _ in range(2):
+        finish(start(model, texts, db, "--shard", "1/1", "--parts", str(parts)))
+        (record,) = parts.glob("*/run.json")
+        record.unlink()
+    finish(start(model, texts, db, "--parts", str(parts)))
+    assert stored(db) == unbroken
+
+
+def test_rows_of_tokens_of_several_lengths_are_measured_as_they_are(model, tmp_path):
+    rows = [[5, 9, 7], [8, 4, 4, 11, 30], [2, 12, 6], [3, 3, 7, 8, 9]]
+    tokens = tmp_path / "tokens.jsonl"
+    tokens.write_text("\n".join(json.dumps({"tokens": row}) for row in rows))
+    db = tmp_path / "w.duckdb"
+    process = start(model, tokens, db, "--prompts", "4")
+    finish(process)
+    with duckdb.connect(str(db), read_only=True) as connection:
+        prompts = connection.execute(
+            "SELECT token_ids, document_id, partner_id FROM prompts ORDER BY prompt_id"
+        ).fetchall()
+        per_prompt = connection.execute(
+            "SELECT count(*) FROM measurements GROUP BY prompt_id ORDER BY prompt_id"
+        ).fetchall()
+    assert prompts == [(rows[0], 0, 1), (rows[2], 2, 0), (rows[1], 1, 3), (rows[3], 3, 2)]
+    assert [count for (count,) in per_prompt] == [2 * 36, 2 * 36, 4 * 36, 4 * 36]

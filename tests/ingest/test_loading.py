@@ -39,6 +39,13 @@ def test_the_weights_digest_does_not_depend_on_the_precision_of_the_run(tmp_path
     assert weights_sha256(other) not in digests
 
 
+def test_half_precision_keeps_the_rotary_frequencies(tmp_path):
+    folder = tiny.save(tmp_path / "model", "llama-grouped")
+    whole, half = load(folder), load(folder, "bfloat16")
+    assert half.atlas.layer_dtype == torch.bfloat16
+    assert torch.equal(half.atlas.model.model.rotary_emb.inv_freq, whole.atlas.model.model.rotary_emb.inv_freq)
+
+
 def test_a_model_without_tokenizer_loads(tmp_path):
     families.build("opt", torch.float32).save_pretrained(tmp_path)
     assert load(tmp_path).tokenizer is None
