@@ -27,8 +27,10 @@ _COLUMNS = (
     _Column(("given back", "by LayerNorm", "[logits]"), "mean_repair_layernorm"),
     _Column(("given back", "by attention", "[logits]"), "mean_repair_attention"),
     _Column(("given back", "by MLPs", "[logits]"), "mean_repair_mlp"),
-    _Column(("LayerNorm /", "direct effect", "[%]"), "clipped_layernorm_fraction", 100, 1),
-    _Column(("all three /", "direct effect", "[%]"), "clipped_total_fraction", 100, 1),
+    _Column(("self-", "repair", "[logits]"), "mean_self_repair"),
+    _Column(("of direct", "effect", "[%]"), "total_fraction_of_effect", 100, 1),
+    _Column(("LayerNorm,", "0 to 100", "[%]"), "clipped_layernorm_fraction", 100, 1),
+    _Column(("all three,", "0 to 100", "[%]"), "clipped_total_fraction", 100, 1),
 )
 
 
@@ -51,7 +53,7 @@ def demo_report(db: Path, run_id: int) -> str:
         return f"{facts}\n\nThe run's status is {run['status']}, and no view aggregates it. See: selfrepair runs"
     parts = [
         facts,
-        "Self-repair by layer: another prompt's output in place of one head's, means over each head's\n"
+        "Self-repair by layer: resample ablation (another prompt's output in place of one head's), means over each head's\n"
         "2 % of tokens with the highest direct effect",
         _table(layers),
         _reading(layers),
@@ -71,7 +73,7 @@ def _facts(run: Row, n_rows: int, n_rows_in_file: int, db: Path) -> str:
             f"  stored       {n_rows:,} rows in {db} ({size})",
             f"  identity     self-repair = LayerNorm + attention + MLPs on every row; largest error "
             f"{_error(run['identity_error_max'])}",
-            f"  cross-check  {run['crosscheck_rows']:,} rows measured again the slow way; largest difference "
+            f"  cross-check  {run['crosscheck_rows']:,} rows measured again through TransformerLens hooks; largest difference "
             f"{_error(run['crosscheck_error_max'])}",
         ]
     )
@@ -102,7 +104,8 @@ def _reading(layers: list[Row]) -> str:
         f"How to read it: ablating a head of layer {most['layer']} takes {removed:z.3f} logits of direct effect "
         f"from the correct token,\nand its logit changes by {change:z.3f}. The difference, {abs(back):.3f}, "
         f"is what the rest of the model {what}.\n"
-        "The last two columns are means over tokens, each token's held between 0 and 100 %."
+        "'of direct effect' is mean self-repair over mean direct effect; where it is below 0, the rest made it worse.\n"
+        "The last two columns are the paper's: each token's fraction cut to 0..100 % before the mean, so never below 0."
     )
 
 

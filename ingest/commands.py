@@ -58,7 +58,7 @@ def ingest(
     dry_run: bool,
     db: Path,
 ) -> int | None:
-    r"""Measure self-repair of a model on prompts: every token, every head, every ablation, into the warehouse.
+    """Measure self-repair of a model on prompts: every token, every head, every ablation, into the warehouse.
 
     The same command again resumes where it stopped; finished units are never measured or stored twice. Part files lie
     beside the warehouse until they are loaded, so that it is open for writing only for the seconds of the load.
@@ -66,7 +66,7 @@ def ingest(
     \b
     selfrepair ingest --model EleutherAI/pythia-160m --dataset NeelNanda/pile-10k --prompts 1000 --device cuda
     selfrepair ingest --model ./my-model --dataset texts.jsonl --ablation mean --layers 8-11
-    """
+    """  # noqa: D301
     from selfrepair.ingest import session
 
     return session.ingest(

@@ -46,6 +46,12 @@ def load_model(
         if revision is not None:
             raise SelfRepairError("--revision and --checkpoint both choose the weights. Give one of them.")
         revision = f"step{checkpoint}"
+    if name == DEMO and revision is not None:
+        raise SelfRepairError("the demo model has one set of weights. Leave out --revision and --checkpoint.")
+    if name.startswith((".", "/", "~")) and not Path(name).exists():
+        raise SelfRepairError(
+            f"folder '{name}' does not exist. Give a local folder in Hugging Face format, or a hub id."
+        )
     place = str(DEMO_FOLDER) if name == DEMO else name
     config = _load_config(place, name, revision)
     if config.is_encoder_decoder:

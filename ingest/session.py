@@ -76,6 +76,9 @@ def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool) -> int | N
             _load(plan, db, parts)  # what was finished before the error is not lost
         raise
     if request.shard is not None:
+        if outcome.measured + outcome.resumed == 0:
+            click.echo(f"shard {request.shard} has nothing to do: the run has only {len(plan.units)} units.")
+            return None
         click.echo(
             f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} were there. When every shard is "
             f"done, gather their parts in one folder and run: selfrepair load {parts} --db {db}"
@@ -139,9 +142,9 @@ def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:
             f"logits from the same cell measured through hooks ({plan.precision.crosscheck:g} allowed). Its rows are kept "
             "out of the summaries. Try --dtype float64; if that fails too, please report the model."
         )
-    done = "measured" if measured else "was there already"
+    done = f"{measured} units measured now" if measured else "nothing was left to measure"
     click.echo(
-        f"run {run_id}: {plan.record.n_measurements:,} rows of {plan.record.model.name} {done}, {status}, in {db} "
+        f"run {run_id}: {plan.record.n_measurements:,} rows of {plan.record.model.name}, {status}, in {db}; {done} "
         f"(identity within {identity:.1e}, {rows:,} rows cross-checked within {difference:.1e} logits)"
     )
     return int(run_id)

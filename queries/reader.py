@@ -22,6 +22,9 @@ _PLAIN_TYPES = {
     "interval": "VARCHAR",
     "blob": "VARCHAR",
 }
+_READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+"""Kinds of statement that are answered; SHOW, DESCRIBE, SUMMARIZE and FROM count as SELECT."""
+
 _FETCHED_TO_COUNT = 10_000  # so many rows cost less to fetch than the query to run a second time
 _NESTED_TYPES = ("array", "list", "map", "struct", "union")
 _HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe NAME"
@@ -86,14 +89,14 @@ class Reader:
     def _relation(self, query: str) -> duckdb.DuckDBPyRelation:
         name = _NAME.fullmatch(query)
         statement = f"FROM {identifier(self._known(name[1]))}" if name else query
-        n_statements = len(self._con.extract_statements(statement))
-        if n_statements != 1:
-            found = "nothing to answer" if n_statements == 0 else f"{n_statements} statements"
+        statements = self._con.extract_statements(statement)
+        if len(statements) != 1:
+            found = "nothing to answer" if not statements else f"{len(statements)} statements"
             raise SelfRepairError(f"the query has {found}; it takes one SQL statement or name. {_HELP}")
-        relation = self._con.sql(statement)
-        if relation is None:
-            raise SelfRepairError("the statement gives no rows, and a warehouse is only read here; ask with SELECT.")
-        return relation
+        # Asked before anything runs: a COPY would write its file although the warehouse is open for reading only.
+        if statements[0].type not in _READING:
+            raise SelfRepairError("the statement is no question, and a warehouse is only read here; ask with SELECT.")
+        return self._con.sql(statement)
 
     def _known(self, name: str) -> str:
         rows = self._con.execute(

@@ -49,13 +49,25 @@ def test_the_report_is_the_runs_numbers(db: Path) -> None:
         "Run 7: toy, 2 heads, 5 prompts",
         f"  stored       60 rows in {db} ({human_bytes(n_bytes)}, {n_bytes / 60:,.1f} bytes a row)",
         "  identity     self-repair = LayerNorm + attention + MLPs on every row; largest error 2.1e-05 logits",
-        "  cross-check  127 rows measured again the slow way; largest difference 1.3e-05 logits",
+        "  cross-check  127 rows measured again through TransformerLens hooks; largest difference 1.3e-05 logits",
     ]
     lines = report.splitlines()
     assert [line.split() for line in lines if line.strip().startswith(("layer ", "0 ", "1 "))] == [
-        ["layer", "[logits]", "[logits]", "[logits]", "[logits]", "[logits]", "[logits]", "[%]", "[%]"],
-        ["0", "4.000", "3.000", "-2.000", "1.250", "-0.500", "0.250", "31.2", "25.0"],
-        ["1", "2.000", "2.000", "-1.750", "0.250", "0.000", "0.000", "12.5", "12.5"],
+        [
+            "layer",
+            "[logits]",
+            "[logits]",
+            "[logits]",
+            "[logits]",
+            "[logits]",
+            "[logits]",
+            "[logits]",
+            "[%]",
+            "[%]",
+            "[%]",
+        ],
+        ["0", "4.000", "3.000", "-2.000", "1.250", "-0.500", "0.250", "1.000", "25.0", "31.2", "25.0"],
+        ["1", "2.000", "2.000", "-1.750", "0.250", "0.000", "0.000", "0.250", "12.5", "12.5", "12.5"],
     ]
     assert (
         "ablating a head of layer 0 takes 3.000 logits of direct effect from the correct token,\n"

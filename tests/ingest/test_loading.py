@@ -70,6 +70,10 @@ def test_unknown_models_name_the_next_step(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{not json")
     with pytest.raises(SelfRepairError, match=r"cannot be loaded"):
         load(tmp_path)
+    with pytest.raises(SelfRepairError, match=r"folder '\./nope' does not exist"):
+        load("./nope")
+    with pytest.raises(SelfRepairError, match="the demo model has one set of weights"):
+        load("demo", checkpoint=3)
     with pytest.raises(SelfRepairError, match="--revision and --checkpoint both choose"):
         load(tmp_path, revision="main", checkpoint=1000)
 

@@ -69,8 +69,8 @@ def test_flat_answers_have_json_in_place_of_lists(reader: Reader) -> None:
         ("SELEC 1", "Parser Error: syntax error at or near"),
         ("SELECT 1; SELECT 2", "the query has 2 statements; it takes one"),
         ("-- nothing", "the query has nothing to answer"),
-        ("SET threads = 1", "the statement gives no rows, and a warehouse is only read here; ask with SELECT."),
-        ("DELETE FROM runs", "read-only mode"),
+        ("SET threads = 1", "the statement is no question, and a warehouse is only read here; ask with SELECT."),
+        ("DELETE FROM runs", "the statement is no question"),
         ("SELECT CAST(token AS INTEGER) FROM tokens", "Conversion Error: Could not convert string 't0' to INT32"),
         ("head_repairs", "there is no table or view 'head_repairs'; did you mean head_repair"),
         ("Mines", "there is no table or view 'Mines'; did you mean mine or notes? See: selfrepair views"),
@@ -94,3 +94,10 @@ def test_sql_does_not_see_this_process(reader: Reader) -> None:
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(SelfRepairError, match="selfrepair demo"), Reader(tmp_path / "none.duckdb"):
         pass
+
+
+@pytest.mark.parametrize("statement", ["COPY runs TO '{file}'", "SET threads = 1", "CREATE TEMP TABLE t AS SELECT 1"])
+def test_what_is_no_question_does_not_run(reader: Reader, tmp_path: Path, statement: str) -> None:
+    with pytest.raises(SelfRepairError, match=r"is no question.*ask with SELECT"):
+        reader.ask(statement.format(file=tmp_path / "leak.csv"))
+    assert not (tmp_path / "leak.csv").exists()
