@@ -11,7 +11,7 @@ LINE_EVERY_S = 30.0
 
 
 class _Rate(ProgressColumn):
-    """Rows (or cells) per second of this session."""
+    """Rows (or cells) per second since this command began."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
