@@ -4,6 +4,7 @@
     --
     -- Grain: the columns, that together name one row
     -- Paper: the section the quantities come from
+    -- Kept: mart
     --
     -- Any further paragraphs.
     --
@@ -13,17 +14,25 @@
 
 A unit stands in square brackets at the end, as in the comments of the warehouse's tables. Columns that keep the name
 and the meaning of a column the view reads are left out: they are described there (see `catalog`).
+
+`Kept:` stands where a view reads all rows to summarise them, which would take too long each time it is asked. A `mart`
+is computed once for every run and its result stored; a `stage` is held only while the marts are computed. Both hold
+`run_id` and follow from the rows of that run alone (see `marts`).
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 _COLUMN = re.compile(r"(?P<name>[a-z_][a-z0-9_]*) (?P<type>[A-Z][^:]*): (?P<text>\S.*)")
 _FIELD = re.compile(r"(?P<key>[A-Z][a-z]*):(?: (?P<text>\S.*))?")
 _UNIT = re.compile(r"(?P<text>.*?) \[(?P<unit>[^\[\]]+)\]", re.DOTALL)
 _WIDTH_OF_INDENT = 2
-_FIELDS = ("Grain", "Paper")
+_REQUIRED = ("Grain", "Paper")
+_FIELDS = (*_REQUIRED, "Kept")
+
+Kept = Literal["mart", "stage", ""]
 
 
 class HeaderError(Exception):
@@ -56,6 +65,7 @@ class View:
     notes: tuple[str, ...]
     columns: Mapping[str, Column]
     sql: str
+    kept: Kept = ""
 
 
 def split_unit(comment: str) -> tuple[str, str]:
@@ -88,14 +98,17 @@ def _parse(name: str, text: str) -> View:
             fields |= _fields(block)
         else:
             notes.append(_joined(block))
-    for key in _FIELDS:
+    for key in _REQUIRED:
         if key not in fields:
             raise HeaderError(f"the header has no line '{key}: ...'")
+    kept = next((kind for kind in get_args(Kept) if kind == fields.get("Kept", "")), None)
+    if kept is None:
+        raise HeaderError(f"'Kept:' says mart or stage, not '{fields['Kept']}'")
     sql = "\n".join(lines[n_header:]).strip()
     if not sql:
         raise HeaderError("there is no SELECT below the header")
     grain = tuple(column.strip() for column in fields["Grain"].split(","))
-    return View(name, summary, grain, fields["Paper"], tuple(notes), columns, sql)
+    return View(name, summary, grain, fields["Paper"], tuple(notes), columns, sql, kept)
 
 
 def _blocks(lines: Iterator[str]) -> Iterator[list[str]]:

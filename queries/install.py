@@ -1,8 +1,13 @@
 """Put the views into a warehouse: for good, with their comments, or for one connection only."""
 
+import hashlib
+from functools import cache
+
 import duckdb
 
+from selfrepair.queries import marts
 from selfrepair.queries.catalog import relations, views
+from selfrepair.queries.header import View
 from selfrepair.queries.quoting import identifier, literal
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.transactions import transaction
@@ -11,29 +16,68 @@ _MARKER = "(selfrepair view {name})"
 """Ends the comment of an installed view. A view without it, or with another name in it, is the user's own."""
 
 
+def after_load(con: duckdb.DuckDBPyConnection) -> None:
+    """Bring views and marts up to date with the rows: what `selfrepair load` and `ingest` do at their end."""
+    install(con)
+    marts.refresh(con)
+
+
 def install(con: duckdb.DuckDBPyConnection) -> None:
     """Create or replace all views and their comments in the file, in one transaction, so that any client has them.
 
-    Views that an earlier version installed and this one does not know are dropped. Raises SelfRepairError, with nothing
-    changed, when the user has a table or view of their own under one of the names.
+    Views that an earlier version installed and this one does not know are dropped, and so are marts of another version;
+    a mart shows no rows until it is refreshed. Raises SelfRepairError, with nothing changed, when the user has a table
+    or view of their own under one of the names.
     """
     with transaction(con):
         installed = _installed(con)
         _refuse_foreign(con, installed)
+        marts.make_tables(con)
         for name in sorted(installed.difference(view.name for view in views())):
             con.execute(f"DROP VIEW {identifier(name)}")
         for view in views():
-            con.execute(f"CREATE OR REPLACE VIEW {view.name} AS\n{view.sql}")
+            con.execute(f"CREATE OR REPLACE VIEW {view.name} AS\n{_sql(view, stored=True)}")
             _comment(con, view.name)
+        con.execute(
+            "CREATE OR REPLACE TABLE marts.installed AS SELECT ? AS views, ? AS marts",
+            [_fingerprint(), marts.definition()],
+        )
 
 
-def install_temp(con: duckdb.DuckDBPyConnection) -> None:
+def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> None:
     """Create all views for this connection only: it then asks this version's views, whatever the file holds.
 
-    Works on a read-only connection. Comments are left out; `catalog.describe` has them.
+    Marts are computed when asked or, with `stored`, read from the file. Works on a read-only connection. Comments are
+    left out; `catalog.describe` has them.
     """
     for view in views():
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{view.sql}")
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{_sql(view, stored=stored)}")
+
+
+def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[int]:
+    """Have this version's views asked on this connection; returns the runs whose marts a refresh has to bring first.
+
+    Usually the file's views are these, and nothing is to be done. A file that holds marts of another version, or none,
+    gets its marts computed when asked, which is right and may take long.
+    """
+    made = con.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'marts' AND table_name = 'installed'"
+    ).fetchall()
+    of_views, of_marts = con.execute("SELECT views, marts FROM marts.installed").fetchall()[0] if made else ("", "")
+    if of_views != _fingerprint():
+        install_temp(con, stored=of_marts == marts.definition())
+    return marts.unsummarised(con) if of_marts == marts.definition() else []
+
+
+def _sql(view: View, *, stored: bool) -> str:
+    return marts.stored_sql(view) if stored and view.kept == "mart" else view.sql
+
+
+@cache
+def _fingerprint() -> str:
+    """SHA-256 of all that the installed views are made of."""
+    text = "\n".join(f"{view.name}: {_sql(view, stored=True)}" for view in views())
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _installed(con: duckdb.DuckDBPyConnection) -> set[str]:

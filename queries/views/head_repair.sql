@@ -1,45 +1,28 @@
--- Self-repair of every ablated head: means over the rows of a population, and three kinds of fraction.
+-- Self-repair of every ablated head: means over the rows of a population, and three kinds of fraction, with intervals.
 --
 -- Grain: run_id, ablation, population, layer, head
 -- Paper: section 3 (Figure 1 in population top2; the scatter of direct effect against logit change in all)
 --
--- Means are over the head's rows. Failed runs are left out; `selfrepair runs` shows which these are. Join runs and
+-- Failed runs are left out, running ones hold what is loaded; `selfrepair runs` shows which these are. Join runs and
 -- models by run_id and model_id for how it was measured.
+--
+-- Columns:
+--   model VARCHAR: Name of the measured model: models.name
+--   label VARCHAR: Name of the head as the field writes it, such as L9H6
+--   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
 
 SELECT
     run_id,
-    model,
+    models.name AS model,
     ablation,
     population,
     layer,
     head,
-    label,
-    depth,
-    n_rows,
-    mean_direct_effect,
-    mean_ablated_direct_effect,
-    mean_removed_effect,
-    mean_logit_change,
-    mean_self_repair,
-    mean_repair_layernorm,
-    mean_repair_attention,
-    mean_repair_mlp,
-    mean_ln_scale_ratio,
-    clipped_layernorm_fraction,
-    clipped_attention_fraction,
-    clipped_mlp_fraction,
-    clipped_total_fraction,
-    layernorm_fraction_of_effect,
-    attention_fraction_of_effect,
-    mlp_fraction_of_effect,
-    total_fraction_of_effect,
-    layernorm_fraction_of_removed,
-    attention_fraction_of_removed,
-    mlp_fraction_of_removed,
-    total_fraction_of_removed,
-    undefined_ratios,
-    repaired_share,
-    overrepaired_share
+    'L' || layer || 'H' || head AS label,
+    100.0::DOUBLE * layer / models.n_layers AS depth,
+    repair_means.* EXCLUDE (run_id, ablation, population, level, layer, head, n_heads)
 FROM repair_means
-WHERE level = 'head'
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+WHERE level = 'head' AND runs.status <> 'failed'
 ORDER BY run_id, ablation, population, layer, head

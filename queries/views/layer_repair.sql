@@ -1,44 +1,25 @@
--- Self-repair of every layer's ablated heads together: means over their rows, and three kinds of fraction.
+-- Self-repair of every layer's ablated heads together: means over their rows, and three kinds of fraction, with intervals.
 --
 -- Grain: run_id, ablation, population, layer
 -- Paper: section 3 (Figure 1, the lines)
 --
 -- Means are over rows: those of the layer's heads, pooled; for top2, each head's own top 2 %. The heads of a run have
 -- equally many rows, so that a mean over heads is the same number. Failed runs are left out.
+--
+-- Columns:
+--   model VARCHAR: Name of the measured model: models.name
+--   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
 
 SELECT
     run_id,
-    model,
+    models.name AS model,
     ablation,
     population,
     layer,
-    depth,
-    n_heads,
-    n_rows,
-    mean_direct_effect,
-    mean_ablated_direct_effect,
-    mean_removed_effect,
-    mean_logit_change,
-    mean_self_repair,
-    mean_repair_layernorm,
-    mean_repair_attention,
-    mean_repair_mlp,
-    mean_ln_scale_ratio,
-    clipped_layernorm_fraction,
-    clipped_attention_fraction,
-    clipped_mlp_fraction,
-    clipped_total_fraction,
-    layernorm_fraction_of_effect,
-    attention_fraction_of_effect,
-    mlp_fraction_of_effect,
-    total_fraction_of_effect,
-    layernorm_fraction_of_removed,
-    attention_fraction_of_removed,
-    mlp_fraction_of_removed,
-    total_fraction_of_removed,
-    undefined_ratios,
-    repaired_share,
-    overrepaired_share
+    100.0::DOUBLE * layer / models.n_layers AS depth,
+    repair_means.* EXCLUDE (run_id, ablation, population, level, layer, head)
 FROM repair_means
-WHERE level = 'layer'
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+WHERE level = 'layer' AND runs.status <> 'failed'
 ORDER BY run_id, ablation, population, layer

@@ -1,34 +1,22 @@
-import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import duckdb
 import pytest
 
+from support.fabricate import FabricatedRun
+from support.fabricate import fabricate as fabricate_run
+
 HERE = Path(__file__).parent
 
 
-def _fabricate_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fabricate", HERE / "fabricate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fabricate"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_FABRICATE = _fabricate_module()
-
-
 @pytest.fixture
-def fabricate():
-    """Make a small valid run: see fabricate.py."""
-    return _FABRICATE.fabricate
+def fabricate() -> Callable[..., FabricatedRun]:
+    """Make a small valid run: see support/fabricate.py."""
+    return fabricate_run
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
--- Building block: sums over the rows of each head, from which every mean and fraction above it is made.
+-- Building block: sums over a prompt's rows, for each head and population: what intervals clustered by prompt are made of.
 --
--- Grain: run_id, ablation, population, layer, head
+-- Grain: run_id, ablation, population, layer, head, prompt_id
 -- Paper: section 3
+-- Kept: stage
 --
 -- A clipped fraction is a part of the repair as a share of its own row's direct_effect, held between 0 and 1. Rows with
 -- direct_effect = 0 have none; they are in undefined_ratios and in every other column.
@@ -13,9 +14,7 @@
 --   overrepaired_rows BIGINT: Rows with self_repair > direct_effect: more came back than the head had given [rows]
 --   sum_direct_effect DOUBLE: Sum of direct_effect [logits]
 --   sum_ablated_direct_effect DOUBLE: Sum of ablated_direct_effect [logits]
---   sum_removed_effect DOUBLE: Sum of removed_effect [logits]
 --   sum_logit_change DOUBLE: Sum of logit_change [logits]
---   sum_self_repair DOUBLE: Sum of self_repair [logits]
 --   sum_repair_layernorm DOUBLE: Sum of repair_layernorm [logits]
 --   sum_repair_attention DOUBLE: Sum of repair_attention [logits]
 --   sum_repair_mlp DOUBLE: Sum of repair_mlp [logits]
@@ -40,15 +39,14 @@ SELECT
     population,
     layer,
     head,
+    prompt_id,
     count(*) AS n_rows,
     count(*) FILTER (direct_effect = 0) AS undefined_ratios,
     count(*) FILTER (self_repair > 0) AS repaired_rows,
     count(*) FILTER (self_repair > direct_effect) AS overrepaired_rows,
     sum(direct_effect) AS sum_direct_effect,
     sum(ablated_direct_effect) AS sum_ablated_direct_effect,
-    sum(removed_effect) AS sum_removed_effect,
     sum(logit_change) AS sum_logit_change,
-    sum(self_repair) AS sum_self_repair,
     sum(repair_layernorm) AS sum_repair_layernorm,
     sum(repair_attention) AS sum_repair_attention,
     sum(repair_mlp) AS sum_repair_mlp,
@@ -58,4 +56,4 @@ SELECT
     sum(CASE WHEN mlp_ratio < 0 THEN 0 WHEN mlp_ratio > 1 THEN 1 ELSE mlp_ratio END) AS sum_clipped_mlp,
     sum(CASE WHEN total_ratio < 0 THEN 0 WHEN total_ratio > 1 THEN 1 ELSE total_ratio END) AS sum_clipped_total
 FROM row_ratios
-GROUP BY run_id, ablation, population, layer, head
+GROUP BY run_id, ablation, population, layer, head, prompt_id

@@ -1,0 +1,1 @@
+"""What selfrepair costs at full size: run by hand, never by the tests."""

@@ -1,0 +1,171 @@
+-- Building block: every mean, fraction and share of self-repair with its interval, at the level of heads, layers, models.
+--
+-- Grain: run_id, ablation, population, level, layer, head, estimate
+-- Paper: section 3 (Figure 1)
+-- Kept: stage
+--
+-- Every estimate is a sum over rows divided by another: a mean by the number of rows, a fraction of direct effect by the
+-- sum of direct_effect. A layer or model pools the rows of its heads, so that each row counts the same. Stored effects are
+-- whole steps of 1e-4, and so sums of effects are rounded to these: what cancels is exactly 0 and not a tiny divisor.
+--
+-- Rows of one prompt are alike, so that intervals take the prompt, not the row, as what was drawn at random: the
+-- linearised variance of a ratio of sums over P prompts, P / (P - 1) * sum (numerator - value * denominator)^2 /
+-- denominator^2, and the 97.5 % point of Student's t with P - 1 degrees of freedom (from four prompts on its
+-- expansion in 1 / (P - 1), exact to 0.2 %). One prompt has no interval.
+--
+-- Columns:
+--   level VARCHAR: What a row is about: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
+--   estimate VARCHAR: Name of the column in repair_means
+--   n_heads BIGINT: Measured heads whose rows are pooled [heads]
+--   n_prompts BIGINT: Prompts that have such rows [prompts]
+--   n_rows BIGINT: Rows that the numbers cover [rows]
+--   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no clipped fraction and are not in its mean [rows]
+--   value DOUBLE: The estimate; NULL when its divisor is 0 [logits or ratio]
+--   standard_error DOUBLE: Its standard error, clustered by prompt; NULL for a single prompt [as value]
+--   low DOUBLE: Lower end of its 95 % interval [as value]
+--   high DOUBLE: Upper end of its 95 % interval [as value]
+
+WITH prompt_totals AS (
+    SELECT
+        run_id,
+        ablation,
+        population,
+        prompt_id,
+        CASE grouping(layer, head) WHEN 0 THEN 'head' WHEN 1 THEN 'layer' ELSE 'model' END AS level,
+        layer,
+        head,
+        CAST(sum(n_rows) AS DOUBLE) AS n_rows,
+        CAST(sum(undefined_ratios) AS DOUBLE) AS undefined_ratios,
+        CAST(sum(repaired_rows) AS DOUBLE) AS repaired_rows,
+        CAST(sum(overrepaired_rows) AS DOUBLE) AS overrepaired_rows,
+        round(sum(sum_direct_effect), 4) AS effect,
+        round(sum(sum_ablated_direct_effect), 4) AS ablated_direct_effect,
+        round(sum(sum_logit_change), 4) AS logit_change,
+        round(sum(sum_repair_layernorm), 4) AS repair_layernorm,
+        round(sum(sum_repair_attention), 4) AS repair_attention,
+        round(sum(sum_repair_mlp), 4) AS repair_mlp,
+        round(sum(sum_ln_scale_ratio), 4) AS ln_scale_ratio,
+        sum(sum_clipped_layernorm) AS clipped_layernorm,
+        sum(sum_clipped_attention) AS clipped_attention,
+        sum(sum_clipped_mlp) AS clipped_mlp,
+        sum(sum_clipped_total) AS clipped_total
+    FROM prompt_sums
+    GROUP BY GROUPING SETS (
+        (run_id, ablation, population, prompt_id, layer, head),
+        (run_id, ablation, population, prompt_id, layer),
+        (run_id, ablation, population, prompt_id)
+    )
+),
+prompt_effects AS (
+    SELECT
+        *,
+        round(effect - ablated_direct_effect, 4) AS removed,
+        round(logit_change - ablated_direct_effect + effect, 4) AS self_repair,
+        n_rows - undefined_ratios AS n_ratios
+    FROM prompt_totals
+),
+prompt_estimates AS (
+    SELECT
+        run_id,
+        ablation,
+        population,
+        level,
+        layer,
+        head,
+        n_rows,
+        undefined_ratios,
+        unnest([
+            {'estimate': 'mean_direct_effect', 'numerator': effect, 'denominator': n_rows},
+            {'estimate': 'mean_ablated_direct_effect', 'numerator': ablated_direct_effect, 'denominator': n_rows},
+            {'estimate': 'mean_removed_effect', 'numerator': removed, 'denominator': n_rows},
+            {'estimate': 'mean_logit_change', 'numerator': logit_change, 'denominator': n_rows},
+            {'estimate': 'mean_self_repair', 'numerator': self_repair, 'denominator': n_rows},
+            {'estimate': 'mean_repair_layernorm', 'numerator': repair_layernorm, 'denominator': n_rows},
+            {'estimate': 'mean_repair_attention', 'numerator': repair_attention, 'denominator': n_rows},
+            {'estimate': 'mean_repair_mlp', 'numerator': repair_mlp, 'denominator': n_rows},
+            {'estimate': 'mean_ln_scale_ratio', 'numerator': ln_scale_ratio, 'denominator': n_rows},
+            {'estimate': 'repaired_share', 'numerator': repaired_rows, 'denominator': n_rows},
+            {'estimate': 'overrepaired_share', 'numerator': overrepaired_rows, 'denominator': n_rows},
+            {'estimate': 'clipped_layernorm_fraction', 'numerator': clipped_layernorm, 'denominator': n_ratios},
+            {'estimate': 'clipped_attention_fraction', 'numerator': clipped_attention, 'denominator': n_ratios},
+            {'estimate': 'clipped_mlp_fraction', 'numerator': clipped_mlp, 'denominator': n_ratios},
+            {'estimate': 'clipped_total_fraction', 'numerator': clipped_total, 'denominator': n_ratios},
+            {'estimate': 'layernorm_fraction_of_effect', 'numerator': repair_layernorm, 'denominator': effect},
+            {'estimate': 'attention_fraction_of_effect', 'numerator': repair_attention, 'denominator': effect},
+            {'estimate': 'mlp_fraction_of_effect', 'numerator': repair_mlp, 'denominator': effect},
+            {'estimate': 'total_fraction_of_effect', 'numerator': self_repair, 'denominator': effect},
+            {'estimate': 'layernorm_fraction_of_removed', 'numerator': repair_layernorm, 'denominator': removed},
+            {'estimate': 'attention_fraction_of_removed', 'numerator': repair_attention, 'denominator': removed},
+            {'estimate': 'mlp_fraction_of_removed', 'numerator': repair_mlp, 'denominator': removed},
+            {'estimate': 'total_fraction_of_removed', 'numerator': self_repair, 'denominator': removed}
+        ], recursive := true)
+    FROM prompt_effects
+),
+totals AS (
+    SELECT
+        run_id,
+        ablation,
+        population,
+        level,
+        layer,
+        head,
+        estimate,
+        count(*) AS n_prompts,
+        CAST(sum(n_rows) AS BIGINT) AS n_rows,
+        CAST(sum(undefined_ratios) AS BIGINT) AS undefined_ratios,
+        count(*) - 1 AS freedom,
+        nullif(round(sum(denominator), 4), 0) AS divisor,
+        round(sum(numerator), 9) / divisor AS value,
+        sum(numerator * numerator) - 2 * value * sum(numerator * denominator) + value * value * sum(denominator * denominator) AS squares
+    FROM prompt_estimates
+    GROUP BY run_id, ablation, population, level, layer, head, estimate
+),
+errors AS (
+    SELECT
+        *,
+        sqrt(greatest(0, squares) * n_prompts / nullif(freedom, 0)) / abs(divisor) AS standard_error,
+        CASE freedom
+            WHEN 1 THEN 12.706204736174694
+            WHEN 2 THEN 4.302652729749462
+            ELSE
+                1.959963984540054 + 2.372271230298562 / freedom + 2.8224986157396112 / freedom ** 2
+                + 2.555849679507722 / freedom ** 3 + 1.5895340533938225 / freedom ** 4
+        END * standard_error AS half_width
+    FROM totals
+),
+heads AS (
+    SELECT DISTINCT run_id, ablation, population, layer, head
+    FROM prompt_sums
+),
+head_numbers AS (
+    SELECT run_id, ablation, population, layer, head, count(*) AS n_heads
+    FROM heads
+    GROUP BY GROUPING SETS (
+        (run_id, ablation, population, layer, head),
+        (run_id, ablation, population, layer),
+        (run_id, ablation, population)
+    )
+)
+SELECT
+    errors.run_id,
+    errors.ablation,
+    errors.population,
+    errors.level,
+    errors.layer,
+    errors.head,
+    errors.estimate,
+    head_numbers.n_heads,
+    errors.n_prompts,
+    errors.n_rows,
+    errors.undefined_ratios,
+    errors.value,
+    errors.standard_error,
+    errors.value - errors.half_width AS low,
+    errors.value + errors.half_width AS high
+FROM errors
+INNER JOIN head_numbers
+    ON head_numbers.run_id = errors.run_id
+    AND head_numbers.ablation = errors.ablation
+    AND head_numbers.population = errors.population
+    AND head_numbers.layer IS NOT DISTINCT FROM errors.layer
+    AND head_numbers.head IS NOT DISTINCT FROM errors.head

@@ -1,0 +1,97 @@
+-- Building block: where the top of each head ends: the last row, by clean direct effect, of its strongest 0.5 to 100 %.
+--
+-- Grain: run_id, layer, head, with_first, top_percent
+-- Paper: section 3 (top 2 % of tokens by direct effect)
+-- Kept: mart
+--
+-- A head's top p % are its max(1, floor(p % of n)) rows with the highest direct_effect of all n measured positions; ties
+-- go to the lower prompt_id, then the lower pos. The clean direct effect knows of no ablation, so one ablation's rows
+-- decide for all. A row is in the top if its direct_effect is above cut_effect, or equals it and the row does not come
+-- after (cut_prompt_id, cut_pos). A run whose parts are not all loaded has the top of what is there.
+--
+-- Columns:
+--   with_first BOOLEAN: True: of all positions; False: of those after the first one of a prompt
+--   top_percent DOUBLE: The share that was asked for: 100, 50, 20, 10, 5, 2, 1 or 0.5 [%]
+--   n_top BIGINT: Rows in the top [rows]
+--   cut_effect FLOAT: direct_effect of the last row in the top [logits]
+--   cut_prompt_id INTEGER: Prompt of the last row in the top: prompts.prompt_id
+--   cut_pos SMALLINT: Position of the last row in the top
+
+WITH chosen_ablations AS (
+    SELECT run_id, min(ablation) AS ablation
+    FROM effect_counts
+    GROUP BY run_id
+),
+variants AS (
+    SELECT unnest([true, false]) AS with_first
+),
+counts AS (
+    SELECT run_id, layer, head, with_first, value, CAST(sum(n_rows) AS BIGINT) AS n_rows
+    FROM effect_counts
+    INNER JOIN chosen_ablations USING (run_id, ablation)
+    INNER JOIN variants ON with_first OR NOT is_first
+    WHERE measure = 'direct_effect'
+    GROUP BY run_id, layer, head, with_first, value
+),
+places AS (
+    SELECT
+        *,
+        sum(n_rows) OVER (PARTITION BY run_id, layer, head, with_first) AS n_all,
+        sum(n_rows) OVER (PARTITION BY run_id, layer, head, with_first ORDER BY value DESC) AS n_down_to
+    FROM counts
+),
+shares AS (
+    SELECT unnest([100, 50, 20, 10, 5, 2, 1, 0.5]) AS top_percent
+),
+tops AS (
+    SELECT
+        *,
+        greatest(1, n_all * CAST(top_percent * 10 AS INTEGER) // 1000) AS n_top
+    FROM places
+    CROSS JOIN shares
+),
+cuts AS (
+    SELECT
+        run_id,
+        layer,
+        head,
+        with_first,
+        CAST(top_percent AS DOUBLE) AS top_percent,
+        n_top,
+        value AS cut_effect,
+        n_top - (n_down_to - n_rows) AS n_tied
+    FROM tops
+    WHERE n_top BETWEEN n_down_to - n_rows + 1 AND n_down_to
+),
+tied_rows AS (
+    SELECT
+        cuts.*,
+        measurements.prompt_id,
+        measurements.pos,
+        row_number() OVER (
+            PARTITION BY cuts.run_id, cuts.layer, cuts.head, cuts.with_first, cuts.top_percent
+            ORDER BY measurements.prompt_id, measurements.pos
+        ) AS tie_place
+    FROM cuts
+    INNER JOIN measurements
+        ON measurements.run_id = cuts.run_id
+        AND measurements.layer = cuts.layer
+        AND measurements.head = cuts.head
+        AND measurements.direct_effect = cuts.cut_effect
+        AND (cuts.with_first OR measurements.pos > 0)
+    SEMI JOIN chosen_ablations
+        ON chosen_ablations.run_id = measurements.run_id
+        AND chosen_ablations.ablation = measurements.ablation
+)
+SELECT
+    run_id,
+    layer,
+    head,
+    with_first,
+    top_percent,
+    CAST(n_top AS BIGINT) AS n_top,
+    cut_effect,
+    prompt_id AS cut_prompt_id,
+    pos AS cut_pos
+FROM tied_rows
+WHERE tie_place = n_tied
