@@ -1,0 +1,79 @@
+-- How far two kinds of ablation agree on the same heads: correlations and differences of the heads' means.
+--
+-- Grain: run_id, population, measure, ablation_a, ablation_b
+-- Paper: section 3 (do ablation kinds differ?)
+--
+-- Every two ablations of a run are compared once, in the order resample, mean, zero. Heads whose measure is NULL under one
+-- of them are left out. Failed runs are left out.
+--
+-- Columns:
+--   measure VARCHAR: Which column of head_repair is compared
+--   ablation_a ENUM('resample', 'mean', 'zero'): The one ablation
+--   ablation_b ENUM('resample', 'mean', 'zero'): The other ablation
+--   n_heads BIGINT: Heads that are compared [heads]
+--   pearson DOUBLE: Pearson correlation over heads; NULL where all heads are equal under one of the two [-1..1]
+--   spearman DOUBLE: Spearman's rank correlation over heads, equal ones sharing the average of their places; NULL where
+--     all heads are equal under one of the two [-1..1]
+--   mean_difference DOUBLE: Mean over heads of the measure under ablation_a minus that under ablation_b [logits or ratio]
+--   mean_absolute_difference DOUBLE: Mean over heads of that difference's size [logits or ratio]
+
+WITH head_measures AS (
+    SELECT
+        run_id,
+        model,
+        ablation,
+        population,
+        layer,
+        head,
+        unnest([
+            {'measure': 'mean_ablated_direct_effect', 'value': mean_ablated_direct_effect},
+            {'measure': 'mean_removed_effect', 'value': mean_removed_effect},
+            {'measure': 'mean_logit_change', 'value': mean_logit_change},
+            {'measure': 'mean_self_repair', 'value': mean_self_repair},
+            {'measure': 'mean_repair_layernorm', 'value': mean_repair_layernorm},
+            {'measure': 'mean_repair_attention', 'value': mean_repair_attention},
+            {'measure': 'mean_repair_mlp', 'value': mean_repair_mlp},
+            {'measure': 'mean_ln_scale_ratio', 'value': mean_ln_scale_ratio},
+            {'measure': 'total_fraction_of_effect', 'value': total_fraction_of_effect},
+            {'measure': 'clipped_total_fraction', 'value': clipped_total_fraction}
+        ], recursive := true)
+    FROM head_repair
+),
+pairs AS (
+    SELECT
+        run_id,
+        one.model,
+        population,
+        measure,
+        one.ablation AS ablation_a,
+        other.ablation AS ablation_b,
+        one.value AS value_a,
+        other.value AS value_b
+    FROM head_measures AS one
+    INNER JOIN head_measures AS other USING (run_id, population, measure, layer, head)
+    WHERE one.ablation < other.ablation AND one.value IS NOT NULL AND other.value IS NOT NULL
+),
+shared_places AS (
+    SELECT
+        *,
+        rank() OVER (PARTITION BY run_id, population, measure, ablation_a, ablation_b ORDER BY value_a)
+            + (count(*) OVER (PARTITION BY run_id, population, measure, ablation_a, ablation_b, value_a) - 1) / 2 AS place_a,
+        rank() OVER (PARTITION BY run_id, population, measure, ablation_a, ablation_b ORDER BY value_b)
+            + (count(*) OVER (PARTITION BY run_id, population, measure, ablation_a, ablation_b, value_b) - 1) / 2 AS place_b
+    FROM pairs
+)
+SELECT
+    run_id,
+    model,
+    population,
+    measure,
+    ablation_a,
+    ablation_b,
+    count(*) AS n_heads,
+    CASE WHEN min(value_a) < max(value_a) AND min(value_b) < max(value_b) THEN corr(value_a, value_b) END AS pearson,
+    CASE WHEN min(value_a) < max(value_a) AND min(value_b) < max(value_b) THEN corr(place_a, place_b) END AS spearman,
+    avg(value_a - value_b) AS mean_difference,
+    avg(abs(value_a - value_b)) AS mean_absolute_difference
+FROM shared_places
+GROUP BY run_id, model, population, measure, ablation_a, ablation_b
+ORDER BY run_id, population, measure, ablation_a, ablation_b

@@ -1,0 +1,98 @@
+-- How noisy self-repair is: its spread within and between prompts, and how well direct effect tells the change in logit.
+--
+-- Grain: run_id, ablation, layer, head
+-- Paper: section 3 (how noisy self-repair is)
+--
+-- Over all rows. Within prompts: the standard deviation of rows around their own prompt's mean, pooled: the root of the sum
+-- of squares over rows - prompts. Between prompts: the standard deviation of the prompts' means, over prompts - 1, which
+-- holds the share of the noise within that a prompt's few rows do not average out. The line is the least-squares fit of
+-- logit_change on direct_effect: slope -1 and intercept 0 would be no self-repair under zero ablation, slope 0 a repair
+-- that makes up for everything. A quantile is a value that occurs: the lowest one that at least its share of the rows does
+-- not exceed. Failed runs are left out.
+--
+-- Columns:
+--   self_repair_sd_within DOUBLE: Standard deviation of self_repair around its prompt's mean, pooled over prompts; NULL: one
+--     row a prompt [logits]
+--   logit_change_sd_within DOUBLE: The same of logit_change [logits]
+--   slope DOUBLE: Change of logit_change per logit of direct_effect, fitted over the rows; NULL: all rows have the same
+--     direct_effect [logits per logit]
+--   intercept DOUBLE: The fit's logit_change at direct_effect = 0 [logits]
+--   correlation DOUBLE: Pearson correlation of logit_change with direct_effect; NULL: one of them is the same in all
+--     rows [ratio]
+--   self_repair_quantile_5 DOUBLE: 5 % of the rows have at most this self_repair [logits]
+--   self_repair_quantile_25 DOUBLE: 25 % of the rows have at most this self_repair [logits]
+--   self_repair_quantile_50 DOUBLE: Half of the rows have at most this self_repair: the median [logits]
+--   self_repair_quantile_75 DOUBLE: 75 % of the rows have at most this self_repair [logits]
+--   self_repair_quantile_95 DOUBLE: 95 % of the rows have at most this self_repair [logits]
+
+WITH measures AS (
+    SELECT
+        repair.run_id,
+        repair.ablation,
+        repair.layer,
+        repair.head,
+        repair.n_rows * repair.variance AS repair_squares,
+        change.n_rows * change.variance AS change_squares,
+        change.mean AS mean_change,
+        change.variance AS change_variance,
+        effect.mean AS mean_effect,
+        effect.variance AS effect_variance,
+        repair.quantile_5 AS self_repair_quantile_5,
+        repair.quantile_25 AS self_repair_quantile_25,
+        repair.quantile_50 AS self_repair_quantile_50,
+        repair.quantile_75 AS self_repair_quantile_75,
+        repair.quantile_95 AS self_repair_quantile_95
+    FROM tail_numbers AS repair
+    INNER JOIN tail_numbers AS change USING (run_id, ablation, layer, head)
+    INNER JOIN tail_numbers AS effect USING (run_id, ablation, layer, head)
+    WHERE repair.measure = 'self_repair' AND change.measure = 'logit_change' AND effect.measure = 'direct_effect'
+),
+numbers AS (
+    SELECT
+        *,
+        -- steps of 1e-4 cannot make a sum of squares between 0 and 5e-9: what is less is left by the subtraction
+        round(greatest(0, repair_squares - self_repair_squares), 10) AS repair_squares_within,
+        round(greatest(0, change_squares - logit_change_squares), 10) AS change_squares_within,
+        nullif(n_rows - n_prompts, 0) AS freedom_within,
+        covariance / nullif(effect_variance, 0) AS slope,
+        covariance / nullif(sqrt(effect_variance * change_variance), 0) AS rounded_correlation
+    FROM head_repair
+    INNER JOIN prompt_spread USING (run_id, ablation, layer, head)
+    INNER JOIN measures USING (run_id, ablation, layer, head)
+    INNER JOIN row_comparisons USING (run_id, ablation, layer, head)
+    WHERE population = 'all'
+)
+SELECT
+    run_id,
+    model,
+    ablation,
+    layer,
+    head,
+    label,
+    n_prompts,
+    n_rows,
+    sqrt(repair_squares_within / freedom_within) AS self_repair_sd_within,
+    self_repair_sd_between,
+    sqrt(change_squares_within / freedom_within) AS logit_change_sd_within,
+    logit_change_sd_between,
+    slope,
+    mean_change - slope * mean_effect AS intercept,
+    CASE
+        WHEN rounded_correlation > 1 THEN 1
+        WHEN rounded_correlation < -1 THEN -1
+        ELSE rounded_correlation
+    END AS correlation,
+    self_repair_quantile_5,
+    self_repair_quantile_25,
+    self_repair_quantile_50,
+    self_repair_quantile_75,
+    self_repair_quantile_95,
+    repair_ratio_quantile_5,
+    repair_ratio_quantile_25,
+    repair_ratio_quantile_50,
+    repair_ratio_quantile_75,
+    repair_ratio_quantile_95,
+    undefined_ratios,
+    overrepaired_share
+FROM numbers
+ORDER BY run_id, ablation, layer, head

@@ -1,0 +1,38 @@
+-- Building block: what takes two numbers of each row side by side, which the distributions of single numbers cannot tell.
+--
+-- Grain: run_id, ablation, layer, head
+-- Paper: section 3 (how noisy self-repair is)
+-- Kept: mart
+--
+-- Columns:
+--   covariance DOUBLE: Covariance of logit_change with direct_effect over the rows (divided by n) [logits^2]
+--   repair_ratio_quantile_5 FLOAT: 5 % of the rows' self_repair / direct_effect are at most this; rows with
+--     direct_effect = 0 are left out here; NULL: no others [ratio]
+--   repair_ratio_quantile_25 FLOAT: The same with 25 % [ratio]
+--   repair_ratio_quantile_50 FLOAT: The same with 50 %: the median [ratio]
+--   repair_ratio_quantile_75 FLOAT: The same with 75 % [ratio]
+--   repair_ratio_quantile_95 FLOAT: The same with 95 % [ratio]
+
+WITH heads AS (
+    SELECT
+        run_id,
+        ablation,
+        layer,
+        head,
+        covar_pop(logit_change, direct_effect) AS covariance,
+        quantile_disc(self_repair / nullif(direct_effect, 0), [0.05, 0.25, 0.5, 0.75, 0.95]) AS ratio_quantiles
+    FROM repair_rows
+    GROUP BY run_id, ablation, layer, head
+)
+SELECT
+    run_id,
+    ablation,
+    layer,
+    head,
+    covariance,
+    ratio_quantiles[1] AS repair_ratio_quantile_5,
+    ratio_quantiles[2] AS repair_ratio_quantile_25,
+    ratio_quantiles[3] AS repair_ratio_quantile_50,
+    ratio_quantiles[4] AS repair_ratio_quantile_75,
+    ratio_quantiles[5] AS repair_ratio_quantile_95
+FROM heads
