@@ -3,12 +3,12 @@
 -- Grain: run_id, ablation, layer, head
 -- Paper: section 3 (how noisy self-repair is)
 --
--- Over all rows. Within prompts: the standard deviation of rows around their own prompt's mean, pooled: the root of the sum
--- of squares over rows - prompts. Between prompts: the standard deviation of the prompts' means, over prompts - 1, which
--- holds the share of the noise within that a prompt's few rows do not average out. The line is the least-squares fit of
--- logit_change on direct_effect: slope -1 and intercept 0 would be no self-repair under zero ablation, slope 0 a repair
--- that makes up for everything. A quantile is a value that occurs: the lowest one that at least its share of the rows does
--- not exceed. Failed runs are left out.
+-- Over all rows. Within prompts: the standard deviation of rows around their own prompt's mean, pooled over prompts: the
+-- root of the sum of squares over rows - prompts. Between prompts: the standard deviation of the prompts' means, over
+-- prompts - 1; what a prompt's few rows do not average out is in it, too: about within / sqrt(rows a prompt). The line is
+-- the least-squares fit of logit_change on direct_effect: under zero ablation, slope -1 and intercept 0 mean no
+-- self-repair, slope 0 one that makes up for the whole effect. A quantile is a value that occurs: the lowest one that at
+-- least its share of the rows does not exceed. Failed runs are left out.
 --
 -- Columns:
 --   self_repair_sd_within DOUBLE: Standard deviation of self_repair around its prompt's mean, pooled over prompts; NULL: one
