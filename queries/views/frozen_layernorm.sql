@@ -7,25 +7,30 @@
 -- without repair_layernorm. Failed runs are left out.
 --
 -- Columns:
---   mean_frozen_logit_change DOUBLE: Mean of logit_change with the scale frozen, logit_change - repair_layernorm;
---     < 0: the ablation hurts [logits]
---   larger_frozen_share DOUBLE: Rows where freezing makes the change larger in size, as a share of n_rows: there the norm
---     damps the ablation, whichever way it goes [ratio]
+--   model VARCHAR: Name of the measured model: models.name
+--   label VARCHAR: Name of the head as the field writes it, such as L9H6
+--   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
 
 SELECT
     run_id,
-    model,
+    models.name AS model,
     ablation,
     population,
     layer,
     head,
-    label,
-    depth,
+    'L' || layer || 'H' || head AS label,
+    100.0::DOUBLE * layer / models.n_layers AS depth,
     n_rows,
     mean_logit_change,
-    mean_logit_change - mean_repair_layernorm AS mean_frozen_logit_change,
+    mean_logit_change_se,
+    mean_frozen_logit_change,
+    mean_frozen_logit_change_se,
     mean_repair_layernorm,
-    larger_frozen_rows / n_rows AS larger_frozen_share
-FROM head_repair
-INNER JOIN frozen_changes USING (run_id, ablation, population, layer, head)
+    mean_repair_layernorm_se,
+    larger_frozen_share,
+    larger_frozen_share_se
+FROM repair_means
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+WHERE level = 'head' AND runs.status <> 'failed'
 ORDER BY run_id, ablation, population, layer, head

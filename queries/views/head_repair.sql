@@ -20,7 +20,10 @@ SELECT
     head,
     'L' || layer || 'H' || head AS label,
     100.0::DOUBLE * layer / models.n_layers AS depth,
-    repair_means.* EXCLUDE (run_id, ablation, population, level, layer, head, n_heads)
+    repair_means.* EXCLUDE (
+        run_id, ablation, population, level, layer, head, n_heads,
+        mean_frozen_logit_change, mean_frozen_logit_change_se, larger_frozen_share, larger_frozen_share_se
+    )
 FROM repair_means
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)

@@ -12,6 +12,8 @@
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no clipped fraction and are not in its mean [rows]
 --   repaired_rows BIGINT: Rows with self_repair > 0 [rows]
 --   overrepaired_rows BIGINT: Rows with self_repair > direct_effect: more came back than the head had given [rows]
+--   larger_frozen_rows BIGINT: Rows whose logit_change would be larger in size with the final norm's scale frozen:
+--     |logit_change - repair_layernorm| > |logit_change| [rows]
 --   sum_direct_effect DOUBLE: Sum of direct_effect [logits]
 --   sum_ablated_direct_effect DOUBLE: Sum of ablated_direct_effect [logits]
 --   sum_logit_change DOUBLE: Sum of logit_change [logits]
@@ -44,6 +46,8 @@ SELECT
     count(*) FILTER (direct_effect = 0) AS undefined_ratios,
     count(*) FILTER (self_repair > 0) AS repaired_rows,
     count(*) FILTER (self_repair > direct_effect) AS overrepaired_rows,
+    -- |d - r| > |d| in a form that float noise cannot turn where the two are equal, r = 2 d
+    count(*) FILTER (repair_layernorm * (repair_layernorm - 2 * logit_change) > 0) AS larger_frozen_rows,
     sum(direct_effect) AS sum_direct_effect,
     sum(ablated_direct_effect) AS sum_ablated_direct_effect,
     sum(logit_change) AS sum_logit_change,

@@ -38,6 +38,7 @@ WITH prompt_totals AS (
         CAST(sum(undefined_ratios) AS DOUBLE) AS undefined_ratios,
         CAST(sum(repaired_rows) AS DOUBLE) AS repaired_rows,
         CAST(sum(overrepaired_rows) AS DOUBLE) AS overrepaired_rows,
+        CAST(sum(larger_frozen_rows) AS DOUBLE) AS larger_frozen_rows,
         round(sum(sum_direct_effect), 4) AS effect,
         round(sum(sum_ablated_direct_effect), 4) AS ablated_direct_effect,
         round(sum(sum_logit_change), 4) AS logit_change,
@@ -61,6 +62,7 @@ prompt_effects AS (
         *,
         round(effect - ablated_direct_effect, 4) AS removed,
         round(logit_change - ablated_direct_effect + effect, 4) AS self_repair,
+        round(logit_change - repair_layernorm, 4) AS frozen_change,
         n_rows - undefined_ratios AS n_ratios
     FROM prompt_totals
 ),
@@ -86,6 +88,8 @@ prompt_estimates AS (
             {'estimate': 'mean_ln_scale_ratio', 'numerator': ln_scale_ratio, 'denominator': n_rows},
             {'estimate': 'repaired_share', 'numerator': repaired_rows, 'denominator': n_rows},
             {'estimate': 'overrepaired_share', 'numerator': overrepaired_rows, 'denominator': n_rows},
+            {'estimate': 'larger_frozen_share', 'numerator': larger_frozen_rows, 'denominator': n_rows},
+            {'estimate': 'mean_frozen_logit_change', 'numerator': frozen_change, 'denominator': n_rows},
             {'estimate': 'clipped_layernorm_fraction', 'numerator': clipped_layernorm, 'denominator': n_ratios},
             {'estimate': 'clipped_attention_fraction', 'numerator': clipped_attention, 'denominator': n_ratios},
             {'estimate': 'clipped_mlp_fraction', 'numerator': clipped_mlp, 'denominator': n_ratios},

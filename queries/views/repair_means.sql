@@ -36,6 +36,12 @@
 --   repaired_share_se DOUBLE: Standard error of repaired_share, clustered by prompt [ratio]
 --   overrepaired_share DOUBLE: Rows with self_repair > direct_effect: more came back than the head had given [ratio]
 --   overrepaired_share_se DOUBLE: Standard error of overrepaired_share, clustered by prompt [ratio]
+--   mean_frozen_logit_change DOUBLE: Mean of logit_change with the final norm's scale frozen at its clean value,
+--     logit_change - repair_layernorm; < 0: the ablation hurts [logits]
+--   mean_frozen_logit_change_se DOUBLE: Standard error of mean_frozen_logit_change, clustered by prompt [logits]
+--   larger_frozen_share DOUBLE: Rows where freezing that scale makes the change larger in size, as a share of n_rows: there
+--     the norm damps the ablation, whichever way it goes [ratio]
+--   larger_frozen_share_se DOUBLE: Standard error of larger_frozen_share, clustered by prompt [ratio]
 --   total_fraction_of_effect DOUBLE: Sum of self_repair / sum of direct_effect [ratio]
 --   total_fraction_of_effect_se DOUBLE: Standard error of total_fraction_of_effect, clustered by prompt [ratio]
 --   total_fraction_of_effect_low DOUBLE: Lower end of the 95 % interval of total_fraction_of_effect [ratio]
@@ -117,6 +123,10 @@ SELECT
     max(standard_error) FILTER (estimate = 'repaired_share') AS repaired_share_se,
     max(value) FILTER (estimate = 'overrepaired_share') AS overrepaired_share,
     max(standard_error) FILTER (estimate = 'overrepaired_share') AS overrepaired_share_se,
+    max(value) FILTER (estimate = 'mean_frozen_logit_change') AS mean_frozen_logit_change,
+    max(standard_error) FILTER (estimate = 'mean_frozen_logit_change') AS mean_frozen_logit_change_se,
+    max(value) FILTER (estimate = 'larger_frozen_share') AS larger_frozen_share,
+    max(standard_error) FILTER (estimate = 'larger_frozen_share') AS larger_frozen_share_se,
     max(value) FILTER (estimate = 'total_fraction_of_effect') AS total_fraction_of_effect,
     max(standard_error) FILTER (estimate = 'total_fraction_of_effect') AS total_fraction_of_effect_se,
     max(low) FILTER (estimate = 'total_fraction_of_effect') AS total_fraction_of_effect_low,
