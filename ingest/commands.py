@@ -1,5 +1,6 @@
 """`selfrepair ingest` and `selfrepair bench`. Their help works without torch: what needs it is imported when they run."""
 
+import time
 from pathlib import Path
 
 import click
@@ -67,6 +68,7 @@ def ingest(
     selfrepair ingest --model EleutherAI/pythia-160m --dataset NeelNanda/pile-10k --prompts 1000 --device cuda
     selfrepair ingest --model ./my-model --dataset texts.jsonl --ablation mean --layers 8-11
     """  # noqa: D301
+    began_at = time.perf_counter()  # before the import of torch, which is part of what a run takes
     from selfrepair.ingest import session
 
     return session.ingest(
@@ -90,6 +92,7 @@ def ingest(
         db=db,
         parts=parts or Path(f"{db}.parts"),
         dry_run=dry_run,
+        began_at=began_at,
     )
 
 

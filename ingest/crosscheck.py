@@ -54,11 +54,11 @@ def crosscheck(
     try:
         with torch.no_grad(), full_precision():
             return _crosscheck(plan, measurer, chosen, stored, on_cell)
-    except (RuntimeError, NotImplementedError, TypeError, AttributeError, ValueError, MemoryError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except hook_method.FAILURES as error:
         raise SelfRepairError(
-            f"the cross-check through TransformerBridge could not run ({reason}). The measured rows are kept, the run is not "
-            "complete. If memory ran out, the same command with --device cpu measures nothing again and checks there."
+            f"the cross-check through TransformerBridge could not run ({hook_method.first_line(error)}). The measured rows "
+            "are kept, the run is not complete. If memory ran out, the same command with --device cpu measures nothing "
+            "again and checks there."
         ) from error
 
 
@@ -76,7 +76,8 @@ def _crosscheck(
     bridge = hook_method.boot(atlas)
 
     def clean(prompt: int) -> HookedRun:
-        return hook_method.run_clean(bridge, torch.from_numpy(plan.prompts.tokens([prompt])).to(biases.device))
+        tokens = torch.from_numpy(plan.prompts.tokens([prompt])).to(biases.device)
+        return hook_method.run_clean(bridge, tokens, hook_method.needed)
 
     checked = []
     for prompt, cell in chosen:
@@ -104,11 +105,13 @@ def stored_rows(parts: PartsFolder, db: Path, unit_of: Callable[[int], Unit], pr
         SELECT {", ".join(EFFECTS)} FROM {{table}}
         WHERE prompt_id = $prompt AND layer = $layer AND head = $head AND ablation = $ablation {{run}} ORDER BY pos
     """
-    if file.exists():
+    try:
         with duckdb.connect() as connection:
             query = chosen.format(table="read_parquet($file)", run="")
             columns = connection.execute(query, {**values, "file": str(file)}).fetchnumpy()
-    else:
+    except duckdb.IOException:
+        if file.exists():
+            raise
         with open_reader(db, wait_s=60) as connection:
             query = chosen.format(
                 table="measurements", run="AND run_id = (SELECT run_id FROM runs WHERE run_key = $run_key)"

@@ -1,5 +1,7 @@
-"""What a run would cost, from its plan and a probe of a few stacks; nothing is written."""
+"""What a run would cost, from its plan and a probe of each of its stages; nothing is written."""
 
+import itertools
+import time
 from dataclasses import dataclass
 
 import torch
@@ -7,42 +9,94 @@ import torch
 from selfrepair.ingest.ablate import Cell, Replacements, ablate
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.clean import clean_batch
+from selfrepair.ingest.crosscheck import choose_cells, crosscheck
 from selfrepair.ingest.malloc import keep_freed_memory
-from selfrepair.ingest.measure import out_of_memory
+from selfrepair.ingest.measure import Measurer, out_of_memory
 from selfrepair.ingest.plan import RunPlan
 from selfrepair.ingest.preflight import preflight
 from selfrepair.ingest.stream import record_calls, value_biases
 from selfrepair.ingest.timing import seconds
 from selfrepair.ingest.unembed import mean_unembedding
+from selfrepair.warehouse.errors import SelfRepairError
 
-BYTES_PER_ROW = 17
+FLOOR_BYTES = 9_500_000
+"""What a warehouse takes that holds next to nothing: every column of every table begins with a block of its own."""
+
+BYTES_PER_CELL = 16_000
+"""What the summaries of one head under one ablation add, about, whatever the number of prompts."""
+
+BYTES_PER_ROW = 15.3
 """What a row of `measurements` takes in the warehouse, about."""
 
+BYTES_PER_POSITION = 37
+"""What a measured position adds to `tokens` and `prompts`, about, however many heads are ablated at it."""
+
+STORED_ROWS_PER_S = 250_000
+"""Rows written to part files, loaded and summarised in a second, all together, on two cores."""
+
+STORED_POSITIONS_PER_S = 100_000
+"""The same for positions, whose tokens have texts."""
+
+READ_SECONDS = 0.02
+"""What finding one cell's stored rows takes the cross-check."""
+
 PROBES = 2
+PROBED_CELLS = 4
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`forwards` counts ablated sequences, each run through the layers above its head only."""
+    """`forwards` counts ablated sequences, each run through the layers above its head only. `seconds` is by stage.
+
+    `crosscheck_failure` says why the probe of the cross-check failed; that stage then counts nothing.
+    """
 
     rows: int
     bytes: int
     forwards: int
     batch_size: int
-    seconds: float
+    seconds: dict[str, float]
+    crosscheck_failure: str | None
 
 
-@torch.inference_mode()
-def estimate(plan: RunPlan, batch_size: int | None) -> Estimate:
-    """Rows, bytes, forwards and time of a whole run (all shards), the time from stacks of the lowest and highest layer.
+def estimate(plan: RunPlan, batch_size: int | None, began_at: float) -> Estimate:
+    """Rows, bytes, forwards and time of a whole run (all shards).
 
-    A stack's time falls linearly with its layer, since only the layers above run.
+    `began_at` is the `time.perf_counter` of the command's start: start-up costs the run what it cost this call. The
+    probe of the cross-check takes the model over; nothing can be measured with it afterwards.
     """
     keep_freed_memory()
     atlas = plan.model.atlas
-    size = batch_size or auto_batch_size(atlas, plan.prompts.seq_len)
     tokens = torch.from_numpy(plan.prompts.tokens([len(plan.prompts) - 1])).to(atlas.device)
     preflight(atlas, tokens, plan.precision, plan.record.model.name)
+    seconds_of = {"start-up": time.perf_counter() - began_at}
+    seconds_of["measuring"], size = _measuring(plan, tokens, batch_size or auto_batch_size(atlas, plan.prompts.seq_len))
+    failure = None
+    try:
+        seconds_of["cross-check"] = _crosscheck_seconds(plan)
+    except SelfRepairError as error:
+        failure = str(error)
+    rows, positions = plan.record.n_measurements, plan.prompts.n_positions
+    seconds_of["writing and loading"] = rows / STORED_ROWS_PER_S + positions / STORED_POSITIONS_PER_S
+    return Estimate(
+        rows=rows,
+        bytes=round(
+            FLOOR_BYTES + plan.n_cells * BYTES_PER_CELL + rows * BYTES_PER_ROW + positions * BYTES_PER_POSITION
+        ),
+        forwards=len(plan.prompts) * plan.n_cells,
+        batch_size=size,
+        seconds=seconds_of,
+        crosscheck_failure=failure,
+    )
+
+
+@torch.inference_mode()
+def _measuring(plan: RunPlan, tokens: torch.Tensor, size: int) -> tuple[float, int]:
+    """Seconds of all forwards, and how many sequences fit at once, from stacks of the lowest and highest layer.
+
+    A stack's time falls linearly with its layer, since only the layers above run.
+    """
+    atlas = plan.model.atlas
     calls = record_calls(atlas, tokens.shape[1] - 1)
     mean = mean_unembedding(atlas)
     clean_seconds = min(seconds(lambda: clean_batch(atlas, calls, mean, tokens), atlas.device, 1 + PROBES)[1:])
@@ -68,11 +122,29 @@ def estimate(plan: RunPlan, batch_size: int | None) -> Estimate:
         plan.ablations
     )
     passes = 1 + ("resample" in plan.ablations) + ("mean" in plan.ablations)
-    rows = plan.record.n_measurements
-    return Estimate(
-        rows=rows,
-        bytes=rows * BYTES_PER_ROW,
-        forwards=len(plan.prompts) * plan.n_cells,
-        batch_size=size,
-        seconds=positions * (one_prompt + passes * clean_seconds),
+    return positions * (one_prompt + passes * clean_seconds), size
+
+
+def _crosscheck_seconds(plan: RunPlan) -> float:
+    """Seconds of the whole cross-check, from its first cells: the first one's time has the bridge's start in it."""
+    atlas = plan.model.atlas
+    measurer = Measurer(
+        atlas,
+        ablations=plan.ablations,
+        heads=plan.heads,
+        batch_size=1,
+        precision=plan.precision,
+        means=torch.zeros(atlas.n_layers, atlas.n_heads, atlas.d_head),
     )
+    chosen = choose_cells(plan)
+    ends = [time.perf_counter()]
+    crosscheck(
+        plan,
+        measurer,
+        chosen[: 1 + PROBED_CELLS],
+        lambda prompt, cell: torch.zeros(1).numpy(),
+        lambda: ends.append(time.perf_counter()),
+    )
+    first, *others = (end - start for start, end in itertools.pairwise(ends))
+    a_cell = sum(others) / len(others) if others else 0.0
+    return first + a_cell * (len(chosen) - 1) + READ_SECONDS * len(chosen)

@@ -2,7 +2,6 @@
 
 import difflib
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from selfrepair.ingest.atlas import Atlas, locate, unsupported
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.demo_model import DEMO, DEMO_FOLDER
+from selfrepair.ingest.hub import offline_reason
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import ModelRecord
 
@@ -53,6 +53,8 @@ def load_model(
             f"folder '{name}' does not exist. Give a local folder in Hugging Face format, or a hub id."
         )
     place = str(DEMO_FOLDER) if name == DEMO else name
+    if not Path(place).exists():
+        offline_reason()  # asked now, so that an unreachable hub is not tried again and again
     config = _load_config(place, name, revision)
     if config.is_encoder_decoder:
         raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
@@ -161,15 +163,18 @@ def _not_loaded(name: str, revision: str | None, error: Exception) -> SelfRepair
     at = f" at revision '{revision}'" if revision else ""
     text = f"{type(error).__name__}: {error}"
     reason = text.strip().splitlines()[0].rstrip(".")
-    if "gated" in text.lower() or "401" in text or "403" in text:
-        step = "Accept its terms on its hub page and set HF_TOKEN."
-    elif os.environ.get("HF_HUB_OFFLINE") == "1" or "offline" in text.lower() or "connect" in text.lower():
-        step = (
-            "The hub cannot be reached and the model is not in the local cache: download it on a machine with a network, "
-            f"and give its folder. `--model {DEMO}` needs no network."
-        )
-    elif Path(name).exists():
+    if Path(name).exists():
         step = "The folder is not a whole model in Hugging Face format: save it again with model.save_pretrained."
+    elif offline := offline_reason():
+        reason = offline
+        step = (
+            "The model is not whole in the local cache. Download it where the hub can be reached, and give its folder; "
+            f"`--model {DEMO}` needs no network."
+        )
+    elif "gated" in text.lower() or "401" in text or "403" in text:
+        step = "Accept its terms on its hub page and set HF_TOKEN."
+    elif "connect" in text.lower():
+        step = "The hub answers, but did not give the files: run the same command again."
     else:
         near = difflib.get_close_matches(name, [DEMO, "gpt2", "EleutherAI/pythia-160m", "facebook/opt-125m"], n=1)
         step = f"Give a hub id such as EleutherAI/pythia-160m, a local folder, or {near[0] if near else DEMO}."

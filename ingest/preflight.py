@@ -1,4 +1,6 @@
-"""Before anything is measured: prove on the weights that the atlas is right and that ablating does something."""
+"""Before anything is measured: prove on the weights that the atlas is right and that ablating does something, and that
+the cross-check at the end will run.
+"""
 
 import torch
 from jaxtyping import Int
@@ -6,8 +8,10 @@ from torch import Tensor
 
 from selfrepair.ingest.ablate import Cell, Replacements, ablate
 from selfrepair.ingest.atlas import Atlas, unsupported
+from selfrepair.ingest.bridge_trial import try_bridge
 from selfrepair.ingest.clean import clean_batch, read_along
 from selfrepair.ingest.conventions import Precision
+from selfrepair.ingest.measure import out_of_memory
 from selfrepair.ingest.stream import clean_layers, embed, record_calls, value_biases
 from selfrepair.ingest.unembed import final_scale, mean_unembedding, target_directions
 from selfrepair.warehouse.errors import SelfRepairError
@@ -21,12 +25,16 @@ def preflight(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precisi
 
     Raises SelfRepairError saying what does not add up: head outputs and bias to attention's output, layer outputs to
     the stream that enters the final norm, the target directions to the model's own logits, or an ablation that
-    leaves every logit as it was.
+    leaves every logit as it was; or when TransformerBridge cannot run such a model, so that no run of it could be
+    cross-checked.
     """
     try:
         _prove(atlas, tokens[:2, : POSITIONS + 1].to(atlas.device), precision, name)
-    except (TypeError, AttributeError, ValueError, IndexError) as error:
+    except (TypeError, AttributeError, ValueError, LookupError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         raise unsupported(name, f"its layers cannot be run one by one ({error})") from error
+    try_bridge(atlas, name)
 
 
 def _prove(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precision, name: str) -> None:

@@ -1,5 +1,6 @@
 """One `selfrepair ingest`: read the request, load the model and the text, measure, load the parts, say what came of it."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from selfrepair.ingest.progress import TerminalProgress
 from selfrepair.ingest.prompts import build_prompts
 from selfrepair.ingest.run import measure_run
 from selfrepair.ingest.selection import (
+    Shard,
     choose_device,
     choose_precision,
     parse_ablations,
@@ -22,7 +24,8 @@ from selfrepair.ingest.selection import (
 from selfrepair.ingest.sources import open_source
 from selfrepair.warehouse.connection import open_reader, open_writer
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.load import load
+from selfrepair.warehouse.load import load, loaded_units
+from selfrepair.warehouse.parts import PartsFolder
 from selfrepair.warehouse.register import run_id_of
 
 LOAD_WAIT_S = 600.0
@@ -50,16 +53,17 @@ class Request:
     shard: str | None
 
 
-def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool) -> int | None:
+def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool, began_at: float) -> int | None:
     """Carry the request out; returns the run's number in the warehouse (None for a dry run or a shard).
 
-    Raises SelfRepairError for whatever the user can mend, and for a run whose cross-check failed.
+    `began_at` is the `time.perf_counter` of the command's start. Raises SelfRepairError for whatever the user can mend, and
+    for a run whose cross-check failed.
     """
     shard = parse_shard(request.shard)
     batch_size = parse_batch_size(request.batch_size)
     plan = make_plan(request)
     if dry_run:
-        _print_estimate(plan, batch_size)
+        _print_estimate(plan, batch_size, began_at)
         return None
     if request.shard is None:
         with open_writer(db):  # an unwritable warehouse is found out before hours of measuring, not after
@@ -68,9 +72,7 @@ def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool) -> int | N
         with TerminalProgress() as progress:
             outcome = measure_run(plan, parts, db, shard=shard, batch_size=batch_size, progress=progress)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"Interrupted. Finished units are safe in {parts}; the same command goes on from there."
-        ) from None
+        raise KeyboardInterrupt(_how_far(plan, parts, db, shard)) from None
     except SelfRepairError:
         if request.shard is None:
             _load(plan, db, parts)  # what was finished before the error is not lost
@@ -86,6 +88,19 @@ def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool) -> int | N
         return None
     _load(plan, db, parts)
     return _conclude(plan, db, measured=outcome.measured)
+
+
+def _how_far(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> str:
+    """What an interrupted run has got, and how to go on."""
+    mine = [unit for unit in plan.units if shard.has(unit.number)]
+    ready = PartsFolder(parts, plan.record.run_key).finished_units()
+    with contextlib.suppress(SelfRepairError):  # another program has the warehouse open: its units go uncounted
+        ready |= loaded_units(db, plan.record.run_key, wait_s=0)
+    done = [unit for unit in mine if unit.number in ready]
+    return (
+        f"Interrupted. {len(done):,} of {len(mine):,} units are finished and safe ({sum(unit.count for unit in done):,} of "
+        f"{sum(unit.count for unit in mine):,} prompts; part files in {parts}); the same command goes on from there."
+    )
 
 
 def _load(plan: RunPlan, db: Path, parts: Path) -> None:
@@ -150,23 +165,28 @@ def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:
     return int(run_id)
 
 
-def _print_estimate(plan: RunPlan, batch_size: int | None) -> None:
-    cost = estimate(plan, batch_size)
+def _print_estimate(plan: RunPlan, batch_size: int | None, began_at: float) -> None:
+    cost = estimate(plan, batch_size, began_at)
     model = plan.record.model
     click.echo(
         f"{model.name}: {model.n_layers} layers x {model.n_heads} heads on {plan.record.device}, {plan.record.dtype}"
     )
+    stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
     for label, value in (
         ("rows", f"{cost.rows:,}"),
-        ("bytes", f"{cost.bytes:,} in the warehouse, about"),
+        ("bytes", f"{cost.bytes:,} in a new warehouse, about"),
         ("forwards", f"{cost.forwards:,} ablated sequences, {cost.batch_size} at once"),
-        ("time", f"{_duration(cost.seconds)}, from a probe"),
+        ("time", f"{_duration(sum(cost.seconds.values()))}, about: {stages}"),
     ):
         click.echo(f"  {label:<9} {value}")
+    if cost.crosscheck_failure is not None:
+        click.echo(f"After measuring, {cost.crosscheck_failure}")
     click.echo("Nothing was written. Leave out --dry-run to measure.")
 
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -13,6 +13,7 @@ from typing import Any
 
 from selfrepair.ingest import stdlib
 from selfrepair.ingest.documents import Document, TokenRow
+from selfrepair.ingest.hub import offline_reason
 from selfrepair.warehouse.errors import SelfRepairError
 
 FILE_TYPES = (".txt", ".jsonl", ".parquet")
@@ -100,13 +101,17 @@ def _rows(origin: Path | str, rows: Iterable[Any]) -> Iterator[Document | TokenR
 def _from_hub(name: str, split: str, revision: str | None) -> Iterator[Document | TokenRow]:
     import datasets
 
+    offline = offline_reason()
+    if offline is not None:
+        datasets.config.HF_HUB_OFFLINE = True  # it copied the hub client's own when it was imported
     try:
         yield from _rows(name, datasets.load_dataset(name, split=split, revision=revision, streaming=True))
     except SelfRepairError:
         raise
     except Exception as error:  # the hub client raises a dozen unrelated types, at the first row or any later one
+        reason = _first_line(error) if offline is None else f"{offline}, and it is not in the local cache"
         raise SelfRepairError(
-            f"dataset '{name}' (split '{split}') cannot be read: {_first_line(error)}. Give a hub dataset, a "
+            f"dataset '{name}' (split '{split}') cannot be read: {reason}. Give a hub dataset, a "
             f"{', '.join(FILE_TYPES)} file, or `{STDLIB}`, which needs no network."
         ) from error
 

@@ -6,16 +6,18 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+UNSET = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "SELFREPAIR_DB")
 SHIPPED = ("app", "ingest", "queries", "warehouse", "pyproject.toml", "README.md", "LICENSE")
 
 
 def run(*command: str | Path, cwd: Path, fails: bool = False) -> str:
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SELFREPAIR_DB")}
+    environment = {key: value for key, value in os.environ.items() if key not in UNSET}
     done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, env=environment)
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -30,9 +32,32 @@ def wheel(tmp_path_factory) -> Path:
             shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, source / name)
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", ".", cwd=source)
+    (source / "queries/questions").mkdir(exist_ok=True)
+    (source / "queries/questions/asked_by_a_test.sql").write_text("SELECT 1\n")
+    said = run(sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--wheel-dir", "dist", ".", cwd=source)
+    (source / "dist/said.txt").write_text(said)
     (built,) = (source / "dist").glob("*.whl")
     return built
+
+
+def test_the_build_warns_of_nothing(wheel):
+    said = (wheel.parent / "said.txt").read_text()
+    assert "running build_py" in said  # pip hides what setuptools says unless it is asked
+    assert [line for line in said.splitlines() if "warn" in line.lower() or "deprecat" in line.lower()] == []
+
+
+def test_the_wheel_holds_every_module_and_every_file_of_data_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        found = {name.removeprefix("selfrepair/") for name in archive.namelist() if name.startswith("selfrepair/")}
+    data = (
+        "ingest/demo_model/weights/*",
+        "warehouse/migrations/*.sql",
+        "queries/views/*.sql",
+        "queries/questions/*.sql",
+    )
+    modules = (f"{folder}/**/*.py" for folder in ("app", "ingest", "queries", "warehouse"))
+    wanted = {str(path.relative_to(ROOT)) for pattern in (*data, *modules) for path in ROOT.glob(pattern)}
+    assert found == wanted | {"queries/questions/asked_by_a_test.sql"}
 
 
 def environment(folder: Path, wheel: Path, *options: str) -> Path:

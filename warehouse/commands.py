@@ -1,6 +1,8 @@
 """`selfrepair load`, `verify`, `runs` and `models`. What they need is imported when they run, so that help is quick."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,12 +14,14 @@ SELECT
     models.name || coalesce('@' || models.revision, '') || coalesce(' step ' || models.checkpoint, '') AS model,
     datasets.name || coalesce('/' || datasets.split, '') AS dataset,
     runs.n_prompts AS prompts,
+    datasets.seq_len,
     format('{:,}', coalesce(loaded.n_measurements, 0))
         || CASE
             WHEN loaded.n_measurements = runs.n_measurements THEN ''
             ELSE format(' of {:,}', runs.n_measurements)
         END AS rows,
     array_to_string(runs.ablations, ', ') AS ablations,
+    {'labels': runs.selected_heads, 'n_layers': models.n_layers, 'n_heads': models.n_heads} AS heads,
     runs.dtype,
     runs.status,
     runs.identity_error_max,
@@ -114,7 +118,9 @@ def verify(ctx: click.Context, db: Path) -> None:
 @db_option
 def runs(db: Path) -> None:
     """List the runs of a warehouse."""
-    _print(db, _RUNS, "run")
+    from selfrepair.warehouse.head_names import short_heads
+
+    _print(db, _RUNS, "run", {"heads": lambda stored: short_heads(**stored)})
 
 
 @click.command()
@@ -124,15 +130,19 @@ def models(db: Path) -> None:
     _print(db, _MODELS, "model")
 
 
-def _print(db: Path, query: str, what: str) -> None:
+def _print(db: Path, query: str, what: str, shown_as: Mapping[str, Callable[[Any], str]] | None = None) -> None:
+    """Print what `query` answers; `shown_as` has functions for columns that are not printed as they are."""
     from selfrepair.warehouse.connection import open_reader
-    from selfrepair.warehouse.terminal import print_table
+    from selfrepair.warehouse.terminal import print_records
 
     with open_reader(db) as con:
         result = con.execute(query)
         columns = [column[0] for column in result.description or ()]
         rows = result.fetchall()
+    for name, show in (shown_as or {}).items():
+        index = columns.index(name)
+        rows = [(*row[:index], show(row[index]), *row[index + 1 :]) for row in rows]
     if rows:
-        print_table(columns, rows)
+        print_records(columns, rows)
     else:
         click.echo(_EMPTY.format(db=db, what=what))

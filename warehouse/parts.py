@@ -14,11 +14,11 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -46,6 +46,7 @@ PART_TABLES = ("prompts", "tokens", "measurements")
 MANIFEST = "manifest.json"
 """Name of the file that makes a unit finished."""
 
+_T = TypeVar("_T")
 _RUN = "run.json"
 _UNIT = re.compile(r"unit-(\d{5,})")
 _CROSSCHECK = re.compile(r"crosscheck-(\d+)-of-(\d+)\.json")
@@ -125,16 +126,8 @@ class PartsFolder:
         """
         if run.run_key != self.run_key:
             raise SelfRepairError(f"run {run.run_key} cannot start in the folder of run {self.run_key}")
-        text = run.to_json()
-        with files.writing(f"run {self.run_key}", self.root, len(text)):
-            self.path.mkdir(parents=True, exist_ok=True)
-            files.sweep(self.path)
-            if (self.path / _RUN).exists():
-                first = self.run()
-                self._check_same(first, run)
-                run = replace(run, started_at=first.started_at)
-            files.replace_file(self.path / _RUN, run.to_json().encode())
-        return run
+        with files.writing(f"run {self.run_key}", self.root, len(run.to_json())):
+            return _again_if_removed(lambda: self._start(run))
 
     def run(self) -> RunRecord:
         """The record in `run.json`; SelfRepairError when it is missing or unreadable."""
@@ -213,7 +206,8 @@ class PartsFolder:
         )
         n_bytes = sum(len(data) for data in contents.values())
         with files.writing(f"unit {unit} of run {self.run_key}", self.path, n_bytes):
-            self._place(unit, {**contents, MANIFEST: memoryview(manifest.to_json().encode())})
+            placed = {**contents, MANIFEST: memoryview(manifest.to_json().encode())}
+            _again_if_removed(lambda: self._place(unit, placed))
         return manifest
 
     def write_crosscheck(self, shard: int, n_shards: int, cells: Sequence[CrosscheckCell]) -> None:
@@ -225,9 +219,13 @@ class PartsFolder:
             _finite(cell.error_max, f"cross-check of prompt {cell.prompt_id}, L{cell.layer}H{cell.head}")
         data = json.dumps([asdict(cell) for cell in cells], indent=1).encode()
         path = self.crosscheck_path(shard, n_shards)
-        with files.writing(path.name, self.path, len(data)):
+
+        def place() -> None:
             self.path.mkdir(parents=True, exist_ok=True)
             files.replace_file(path, data)
+
+        with files.writing(path.name, self.path, len(data)):
+            _again_if_removed(place)
 
     def remove(self, loaded: Sequence[Path], *, is_whole: bool) -> None:
         """Remove units and cross-checks that have been loaded; when the run is whole, everything else of it too."""
@@ -238,6 +236,20 @@ class PartsFolder:
         # A folder that another process writes into is not empty, and stays.
         with contextlib.suppress(OSError):
             self.root.rmdir()
+
+    def _start(self, run: RunRecord) -> RunRecord:
+        self.path.mkdir(parents=True, exist_ok=True)
+        files.sweep(self.path)
+        try:
+            first = self.run()
+        except SelfRepairError:
+            if (self.path / _RUN).exists():
+                raise
+        else:
+            self._check_same(first, run)
+            run = replace(run, started_at=first.started_at)
+        files.replace_file(self.path / _RUN, run.to_json().encode())
+        return run
 
     def _place(self, unit: int, contents: Mapping[str, memoryview]) -> None:
         final = self.unit_path(unit)
@@ -268,6 +280,16 @@ class PartsFolder:
                     f"run {self.run_key} was begun in {self.path} with {name} = {_short(old)}, and is asked now with "
                     f"{_short(new)}. Finish it as it was begun, or delete that folder and measure anew."
                 )
+
+
+def _again_if_removed(write: Callable[[], _T]) -> _T:
+    """Write once more when the run's folder goes away meanwhile: another process of the very same run has just finished it,
+    loaded it and cleaned up.
+    """
+    try:
+        return write()
+    except FileNotFoundError:
+        return write()
 
 
 def _part_file(table: pa.Table, data: memoryview) -> PartFile:

@@ -21,13 +21,26 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
     On a terminal wide cells fold. Elsewhere every cell is printed whole, without colour, columns parted by two spaces.
     """
-    rows = [list(row) for row in rows]
-    cells = [[cell_text(value, column) for value, column in zip(row, columns, strict=True)] for row in rows]
-    right = [_is_numeric(row[i] for row in rows) for i in range(len(columns))]
+    cells, right = _texts(columns, rows)
     if sys.stdout.isatty():
-        _print_rich(columns, cells, right)
+        Console().print(_rich_table(columns, cells, right))
     else:
         click.echo("\n".join(plain_lines(columns, cells, right)))
+
+
+def print_records(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print as `print_table` does where the columns fit; on a narrower terminal, a line for each value under its row."""
+    rows = list(rows)
+    cells, right = _texts(columns, rows)
+    console = Console()
+    table = _rich_table(columns, cells, right)
+    unbounded = console.options.update(width=sys.maxsize)
+    if not sys.stdout.isatty() or console.measure(table, options=unbounded).maximum <= console.width:
+        print_table(columns, rows)
+        return
+    width = max(map(len, columns))
+    blocks = ("\n".join(f"{name:{width}}  {cell}" for name, cell in zip(columns, row, strict=True)) for row in cells)
+    click.echo("\n\n".join(blocks))
 
 
 def plain_lines(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
@@ -85,10 +98,17 @@ def _is_numeric(values: Iterable[object]) -> bool:
     return bool(found) and all(isinstance(value, _NUMBERS) and not isinstance(value, bool) for value in found)
 
 
-def _print_rich(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+def _texts(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> tuple[list[list[str]], list[bool]]:
+    """The cells as text, and for each column whether it stands to the right."""
+    rows = list(rows)
+    cells = [[cell_text(value, column) for value, column in zip(row, columns, strict=True)] for row in rows]
+    return cells, [_is_numeric(row[i] for row in rows) for i in range(len(columns))]
+
+
+def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name, to_right in zip(columns, right, strict=True):
         table.add_column(name, justify="right" if to_right else "left", overflow="fold")
     for row in cells:
         table.add_row(*map(Text, row))  # as text: a token such as [/b] is no markup
-    Console().print(table)
+    return table

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -35,7 +36,9 @@ def texts(tmp_path_factory) -> Path:
     return tiny.write_texts(tmp_path_factory.mktemp("texts") / "texts.jsonl")
 
 
-def start(model: Path, texts: Path, db: Path, *more: str, program: str = SMALL_UNITS) -> subprocess.Popen[str]:
+def start(
+    model: Path | str, texts: Path | str, db: Path, *more: str, program: str = SMALL_UNITS
+) -> subprocess.Popen[str]:
     """An ingest in a process of its own, cut into units of one or two prompts."""
     command = ["ingest", "--model", str(model), "--dataset", str(texts), "--db", str(db), *ARGUMENTS, *more]
     return subprocess.Popen(
@@ -59,10 +62,15 @@ def stored(db: Path) -> list[tuple]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(model, texts, tmp_path_factory) -> list[tuple]:
+def unbroken_file(model, texts, tmp_path_factory) -> Path:
     db = tmp_path_factory.mktemp("unbroken") / "w.duckdb"
     finish(start(model, texts, db))
-    return stored(db)
+    return db
+
+
+@pytest.fixture(scope="module")
+def unbroken(unbroken_file) -> list[tuple]:
+    return stored(unbroken_file)
 
 
 def units_on_disk(db: Path) -> int:
@@ -120,16 +128,64 @@ def test_two_ingests_at_once_into_one_file_lose_nothing(model, texts, unbroken, 
     assert {status for _, status in runs} == {"complete"}
 
 
+TWICE = ("demo", "stdlib")  # the bundled model and text
+FEW = ("--prompts", "6", "--layers", "4-5")
+ROWS_OF_FEW = 6 * 11 * 2 * 8 * 3
+
+
+def the_one_run(db: Path) -> tuple:
+    """Status, rows, distinct rows and cross-checked cells of a warehouse that must hold one run; no part files are left."""
+    assert not Path(f"{db}.parts").exists()
+    with duckdb.connect(str(db), read_only=True) as connection:
+        ((status, cells),) = connection.execute(
+            "SELECT status, (SELECT count(*) FROM crosschecks) FROM runs"
+        ).fetchall()
+    rows = stored(db)
+    return status, len(rows), len({row[:5] for row in rows}), cells
+
+
+def test_the_same_ingest_twice_at_once_stores_every_row_once(tmp_path):
+    db = tmp_path / "w.duckdb"
+    both = [start(*TWICE, db, *FEW) for _ in range(2)]
+    said = [finish(process) for process in both]
+    assert [f"run 1: {ROWS_OF_FEW:,} rows of demo, complete" in text for text in said] == [True, True]
+    assert the_one_run(db) == ("complete", ROWS_OF_FEW, ROWS_OF_FEW, 64)
+
+
+def test_a_slower_process_of_the_same_run_ends_well_when_the_faster_one_has_loaded_and_cleaned_up(tmp_path):
+    db, here, on = tmp_path / "w.duckdb", tmp_path / "here", tmp_path / "on"
+    slow = (
+        "import pathlib, time, selfrepair.warehouse.files as files\n"
+        f"here, on, write = pathlib.Path({str(here)!r}), pathlib.Path({str(on)!r}), files.write_file\n"
+        "def write_file(path, data):\n"
+        "    if path.name == 'tokens.parquet' and 'unit-00001' in path.parent.name:\n"
+        "        here.touch()\n"
+        "        while not on.exists(): time.sleep(0.01)\n"
+        "    write(path, data)\n"
+        "files.write_file = write_file\n" + SMALL_UNITS
+    )
+    slower = start(*TWICE, db, *FEW, program=slow)
+    while slower.poll() is None and not here.exists():
+        time.sleep(0.01)
+    finish(start(*TWICE, db, *FEW))
+    rows = stored(db)
+    on.touch()
+    assert "complete" in finish(slower)
+    assert the_one_run(db) == ("complete", ROWS_OF_FEW, ROWS_OF_FEW, 64)
+    assert stored(db) == rows
+
+
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(model, texts, unbroken, tmp_path):
     db = tmp_path / "w.duckdb"
     process = start(model, texts, db)
-    while process.poll() is None and units_on_disk(db) < 1:
+    while process.poll() is None and units_on_disk(db) < 2:
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
+    done = units_on_disk(db)
     assert process.returncode == 130
-    assert "Interrupted" in err
-    assert "same command" in err
+    assert f"Interrupted. {done} of 8 units are finished and safe ({done} of 8 prompts" in err
+    assert "the same command goes on from there" in err
     assert "Traceback" not in err
     finish(start(model, texts, db))
     assert stored(db) == unbroken
@@ -137,10 +193,22 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(model, texts, unbroken, tmp_p
 
 def test_a_dry_run_writes_nothing(model, texts, tmp_path):
     db = tmp_path / "w.duckdb"
-    out = finish(start(model, texts, db, "--dry-run"))
+    out = finish(start(model, texts, db, "--dry-run", program="from selfrepair.app.cli import main; main()"))
     assert f"{ROWS:,}" in out
     assert "Nothing was written" in out
+    duration = r"(?:(\d+) min )?(\d+) s"
+    ((minutes, seconds, stages),) = re.findall(rf"time +{duration}, about: (.*)", out)
+    found = {name: 60 * int(m or 0) + int(s) for name, m, s in re.findall(rf"([a-z][a-z -]*) {duration}", stages)}
+    assert list(found) == ["start-up", "measuring", "cross-check", "writing and loading"]
+    assert 60 * int(minutes or 0) + int(seconds) == pytest.approx(sum(found.values()), abs=2)  # each is rounded
+    assert found["start-up"] > 0  # importing torch alone takes a second
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_tells_the_file_s_size(model, texts, unbroken_file, tmp_path):
+    out = finish(start(model, texts, tmp_path / "w.duckdb", "--dry-run"))
+    (told,) = re.findall(r"bytes +([\d,]+) in a new warehouse", out)
+    assert int(told.replace(",", "")) == pytest.approx(unbroken_file.stat().st_size, rel=0.3)
 
 
 def test_a_run_whose_cross_check_fails_is_marked_and_says_where(model, texts, tmp_path):
@@ -161,14 +229,25 @@ def test_a_run_whose_cross_check_fails_is_marked_and_says_where(model, texts, tm
         assert connection.execute("SELECT count(*) FROM head_repair").fetchone() == (0,)
 
 
+CHECK_FAILS = (
+    "import selfrepair.ingest.hook_method as hooks\n"
+    "trial = hooks.boot\n"
+    "def boot(atlas):\n"
+    "    if atlas.n_layers == 1: return trial(atlas)\n"
+    "    raise RuntimeError('split_with_sizes does not fit')\n"
+    "hooks.boot = boot\n" + SMALL_UNITS
+)
+
+
+def test_a_dry_run_says_when_the_cross_check_will_not_run_and_estimates_the_rest(model, texts, tmp_path):
+    out = finish(start(model, texts, tmp_path / "w.duckdb", "--dry-run", program=CHECK_FAILS))
+    assert f"rows      {ROWS:,}" in out
+    assert "After measuring, the cross-check through TransformerBridge could not run (split_with_sizes" in out
+
+
 def test_finished_units_are_loaded_when_the_cross_check_cannot_run(model, texts, unbroken, tmp_path):
     db = tmp_path / "w.duckdb"
-    broken = (
-        "import selfrepair.ingest.hook_method as hooks\n"
-        "def boot(atlas): raise RuntimeError('split_with_sizes does not fit')\n"
-        "hooks.boot = boot\n" + SMALL_UNITS
-    )
-    process = start(model, texts, db, program=broken)
+    process = start(model, texts, db, program=CHECK_FAILS)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "could not run (split_with_sizes does not fit)" in err

@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from selfrepair.ingest import hook_method
+from selfrepair.ingest.ablate import Cell
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import ABLATIONS
 from selfrepair.ingest.measure import Measurer
@@ -36,3 +38,34 @@ def test_hooks_in_compatibility_mode_agree_with_the_engine(family):
             }[cell.ablation]
             by_hooks = hook_method.measure_cell(bridge, clean, cell, replacement)
             torch.testing.assert_close(by_hooks, effects, rtol=0, atol=3e-5)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers how many numbers the largest tensor has that is computed while it is on."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        tensors = result if isinstance(result, tuple | list) else [result]
+        self.numbers = max([self.numbers, *(each.numel() for each in tensors if isinstance(each, torch.Tensor))])
+        return result
+
+
+@pytest.mark.parametrize("family", families.CONFIGS)
+def test_where_memory_counts_a_check_holds_one_layer_s_heads_at_a_time_and_finds_the_same(family):
+    atlas = locate(families.build(family, torch.float32), family)
+    tokens = torch.randint(2, families.VOCABULARY, (1, 20), generator=torch.Generator().manual_seed(6))
+    cell, replacement = Cell(0, 1, "zero"), torch.zeros(atlas.d_head)
+    one_layer = atlas.n_heads * tokens.numel() * atlas.d_model
+    with torch.no_grad():
+        bridge = hook_method.boot(atlas)
+        whole = hook_method.run_clean(bridge, tokens)
+        expected = hook_method.measure_cell(bridge, whole, cell, replacement)
+        with Largest() as largest:
+            clean = hook_method.run_clean(bridge, tokens, hook_method.needed)
+            found = hook_method.measure_cell(bridge, clean, cell, replacement)
+    assert torch.equal(found, expected)
+    assert largest.numbers <= max(one_layer, tokens.numel() * atlas.d_mlp, bridge.W_U.numel())
+    kept = {each.data_ptr(): each.numel() for each in clean.cache.values()}
+    assert sum(kept.values()) <= 3.1 * atlas.n_layers * tokens.numel() * atlas.d_model  # z, MLP output, stream

@@ -62,8 +62,11 @@ def test_the_fused_gelu_is_the_same_function():
 
 
 def test_unknown_models_name_the_next_step(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(SelfRepairError, match=r"model 'gpt3' cannot be loaded .*`--model demo` needs no network"):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("selfrepair.ingest.loading.offline_reason", lambda: "the hub is far")
+    with pytest.raises(
+        SelfRepairError, match=r"'gpt3' cannot be loaded \(the hub is far\).*`--model demo` needs no network"
+    ):
         load("gpt3")
     with pytest.raises(SelfRepairError, match=r"holds no config.json.*save_pretrained"):
         load(tmp_path)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -83,20 +84,36 @@ def test_verify_of_a_corrupt_warehouse_exits_with_1(call, loaded):
 
 
 def test_runs(fabricate, call, loaded, root):
-    fabricate("run-b", ablations=("mean",)).write(root, units=[1], crosscheck=False)
+    run = fabricate("run-b", ablations=("mean",))
+    record = replace(run.record, selected_heads=("L0H1", "L2H0", "L2H1", "L2H2", "L2H3"))
+    replace(run, record=record).write(root, units=[1], crosscheck=False)
     load(loaded, root)
     lines = call(commands.runs).output.splitlines()
     assert lines[0].split() == [
-        *("run_id", "model", "dataset", "prompts", "rows", "ablations", "dtype", "status"),
+        *("run_id", "model", "dataset", "prompts", "seq_len", "rows", "ablations", "heads", "dtype", "status"),
         *("identity_error_max", "crosscheck_error_max", "started_at"),
     ]
     model = "tiny-model@a1b2c3 step 143000"
     assert " ".join(lines[2].split()) == (
-        f"1 {model} tiny-text/heldout 6 864 resample, mean, zero float32 complete 1.3e-05 3.5e-05 2026-03-04 05:06:07"
+        f"1 {model} tiny-text/heldout 6 5 864 resample, mean, zero all float32 complete 1.3e-05 3.5e-05 2026-03-04 05:06:07"
     )
     assert " ".join(lines[3].split()) == (
-        f"2 {model} tiny-text/heldout 6 144 of 288 mean float32 running 1.3e-05 - 2026-03-04 05:06:07"
+        f"2 {model} tiny-text/heldout 6 5 144 of 288 mean layer 2, L0H1 float32 running 1.3e-05 - 2026-03-04 05:06:07"
     )
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_runs_on_a_narrow_terminal_have_every_name_and_value_whole(call, loaded, capsys, monkeypatch, width):
+    names = call(commands.runs).output.splitlines()[0].split()
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    commands.runs.callback(db=loaded)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == names
+    assert [line.partition("  ")[2].strip() for line in lines][:6] == [
+        *("1", "tiny-model@a1b2c3 step 143000", "tiny-text/heldout", "6", "5", "864")
+    ]
+    assert max(map(len, lines)) <= width
 
 
 def test_models(call, loaded):

@@ -15,7 +15,7 @@ from selfrepair.warehouse.parts import CrosscheckCell, Manifest, PartsFolder
 WRITER = """
 import sys
 from pathlib import Path
-import fabricate
+from support import fabricate
 run = fabricate.fabricate(n_units=20, prompts_per_unit=4, seq_len=33, n_layers=4, n_heads=4)
 parts = fabricate.PartsFolder(Path(sys.argv[1]), run.record.run_key)
 parts.start(run.record)

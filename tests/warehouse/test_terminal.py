@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from selfrepair.warehouse.terminal import cell_text, print_table
+from selfrepair.warehouse.terminal import cell_text, print_records, print_table
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,18 @@ def test_on_a_terminal_tables_keep_to_its_width_and_take_no_cell_for_markup(caps
     assert plain.count("y") == 60
     assert "1,234" in plain
     assert max(map(len, plain.splitlines())) <= 40
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (40, [["token_text", "n"], ["the", "1,234"], ["a", "-"]]),
+        (12, [["token_text", "the"], ["n", "1,234"], [], ["token_text", "a"], ["n", "-"]]),
+    ],
+)
+def test_records_are_a_table_where_it_fits_and_blocks_where_it_does_not(capsys, monkeypatch, width, lines):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_records(("token_text", "n"), [("the", 1234), ("a", None)])
+    printed = re.sub(r"\x1b\[[0-9;]*m|─+", "", capsys.readouterr().out)
+    assert [words for words in map(str.split, printed.splitlines()) if words or width < 40] == lines
