@@ -15,11 +15,17 @@ SECTIONS = {
         "verify": Command("selfrepair.warehouse.commands:verify", "Check a warehouse against its own rules."),
         "runs": Command("selfrepair.warehouse.commands:runs", "List the runs of a warehouse."),
         "models": Command("selfrepair.warehouse.commands:models", "List the models of a warehouse."),
+        "refresh": Command("selfrepair.queries.commands:refresh", "Bring the views and their summaries up to date."),
     },
     "Ask": {
-        "query": Command("selfrepair.queries.commands:query", "Answer a SQL query, or show a table or view by name."),
+        "query": Command("selfrepair.queries.commands:query", "Answer a question, a table or view by name, or SQL."),
+        "questions": Command(
+            "selfrepair.queries.commands:questions",
+            "List the questions to ask, or describe some of them.",
+        ),
         "views": Command("selfrepair.queries.commands:views", "List the tables and views there are to ask."),
         "describe": Command("selfrepair.queries.commands:describe", "Say what each column of a table or view means."),
+        "export": Command("selfrepair.queries.commands:export", "Write an answer, or the whole warehouse, to files."),
     },
 }
 """Every command by heading, with the line of help it has of its own: a test holds the two equal."""

@@ -1,7 +1,9 @@
-"""The commands that ask: `query`, `views`, `describe`."""
+"""The commands that ask: `query`, `questions`, `views`, `describe`, `export`; and `refresh`, which keeps answers quick."""
 
 from __future__ import annotations
 
+import difflib
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,25 +14,56 @@ import click
 from selfrepair.warehouse.options import db_option
 
 if TYPE_CHECKING:
-    from selfrepair.queries.reader import Answer
+    from collections.abc import Callable
+
+    from selfrepair.queries.export import Format
+    from selfrepair.queries.reader import Answer, Batches
 
 ROWS_ON_SCREEN = 40
 """Rows a table shows when no --limit is given."""
 
-_ROWS_AT_ONCE = 50_000
+MOST_ROWS_ON_SCREEN = 10_000
+"""Rows of CSV or JSON that a terminal is sent when no --limit is given."""
+
 _WIDTH_WITHOUT_TERMINAL = 120
+_NAME = re.compile(r"\s*(\w+)\s*;?\s*")
+_CUT = "; --limit cut the others off"
+_FORMATS = ("parquet", "csv", "json", "jsonl")
+
+
+def _parameters(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    parameters: dict[str, str] = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"'{value}' reads NAME=VALUE, such as layer=9", ctx, option)
+        if name in parameters:
+            raise click.BadParameter(f"'{name}' is given twice; give it once", ctx, option)
+        parameters[name] = text
+    return parameters
+
+
+_param_option = click.option(
+    "--param",
+    "params",
+    multiple=True,
+    callback=_parameters,
+    metavar="NAME=VALUE",
+    help="A parameter of the question; may be given several times. See: selfrepair questions NAME",
+)
 
 
 @click.command()
-@click.argument("question", metavar="SQL|NAME|-")
+@click.argument("asked", metavar="NAME|SQL|-")
 @db_option
+@_param_option
 @click.option("--csv", is_flag=True, help="Write CSV to standard output.")
 @click.option("--json", is_flag=True, help="Write a JSON array of rows to standard output.")
 @click.option(
     "--parquet",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write a Parquet file; one that is there is replaced.",
+    help="Write a Parquet file; one that is there is replaced. More formats: selfrepair export",
 )
 @click.option(
     "--limit",
@@ -38,37 +71,51 @@ _WIDTH_WITHOUT_TERMINAL = 120
     metavar="N",
     help=f"At most N rows.  [default: {ROWS_ON_SCREEN} in a table, else all]",
 )
-def query(question: str, db: Path, csv: bool, json: bool, parquet: Path | None, limit: int | None) -> None:
-    """Answer a SQL query, or show a table or view by name.
+def query(
+    asked: str, db: Path, params: dict[str, str], csv: bool, json: bool, parquet: Path | None, limit: int | None
+) -> None:
+    """Answer a question, a table or view by name, or SQL.
 
     With - the query is read from standard input. The warehouse is only read. Examples:
 
     \b
+      selfrepair query most_repaired_heads --param at_most=5
       selfrepair query layer_repair
       selfrepair query "SELECT label, mean_self_repair FROM head_repair ORDER BY 2 DESC"
     """  # noqa: D301 - click knows the character
-    from selfrepair.queries.reader import Reader
-
     if csv + json + (parquet is not None) > 1:
         raise click.UsageError("--csv, --json and --parquet exclude each other; give one.")
-    to_table = not (csv or json or parquet)
-    if question == "-":
-        question = sys.stdin.read()
-    if limit is None and to_table:
-        limit = ROWS_ON_SCREEN
-    with Reader(db, on_wait=_to_stderr) as reader:
-        answer = reader.ask(question, limit, flat=csv or to_table)
-    if to_table:
-        _print_table(answer)
+    if parquet:
+        _write_file(asked, db, params, parquet, "parquet", limit)
+    elif csv or json:
+        kind: Format = "csv" if csv else "json"
+        if limit is None and sys.stdout.isatty():
+            _answer(asked, db, params, lambda rows: _print_on_screen(rows, kind), MOST_ROWS_ON_SCREEN, flat=csv)
+        else:
+            _answer(asked, db, params, lambda rows: _print_rows(rows, kind), limit, flat=csv)
+    else:
+        limit = ROWS_ON_SCREEN if limit is None else limit
+        _answer(asked, db, params, lambda rows: _print_table(rows.to_answer()), limit, flat=True)
+
+
+@click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+def questions(names: tuple[str, ...]) -> None:
+    """List the questions to ask, or describe some of them.
+
+    Ask one with: selfrepair query NAME --param PARAMETER=VALUE
+    """
+    from selfrepair.queries import catalog
+    from selfrepair.queries import questions as library
+    from selfrepair.queries.describe import question_description, question_listing
+
+    if not names:
+        click.echo(question_listing(library.questions().values(), _screen_width()))
+        click.echo("\nWhat one takes: selfrepair questions NAME. Ask it: selfrepair query NAME --param layer=9")
         return
-    if csv:
-        _print_csv(answer)
-    elif json:
-        click.echo(answer.frame.write_json())
-    elif parquet:
-        _write_parquet(answer, parquet)
-    if answer.frame.height < answer.n_rows:
-        _to_stderr(_count(answer))
+    asked = [library.question(name) for name in names]
+    answers = catalog.catalogue((*catalog.views(), *library.as_views(asked)))
+    click.echo("\n\n".join(question_description(one, answers[one.name], _screen_width()) for one in asked))
 
 
 @click.command()
@@ -78,6 +125,7 @@ def views() -> None:
     from selfrepair.queries.describe import listing
 
     click.echo(listing(relations().values(), _screen_width()))
+    click.echo("\nTheir columns: selfrepair describe NAME. Questions over them: selfrepair questions")
 
 
 @click.command()
@@ -94,47 +142,194 @@ def describe(names: tuple[str, ...]) -> None:
     click.echo("\n\n".join(description(relation, _screen_width()) for relation in relations))
 
 
+@click.command()
+@click.argument("asked", metavar="[NAME|SQL|-]", required=False)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE|FOLDER",
+    required=True,
+    help="Where to write; a file that is there is replaced, a folder must be new.",
+)
+@db_option
+@click.option("--all", "everything", is_flag=True, help="Write every table and view into a folder of Parquet files.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(_FORMATS),
+    help="json: one array; jsonl: one object a line.  [default: by the end of FILE's name]",
+)
+@_param_option
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most N rows.")
+def export(
+    asked: str | None,
+    output: Path,
+    db: Path,
+    everything: bool,
+    kind: Format | None,
+    params: dict[str, str],
+    limit: int | None,
+) -> None:
+    """Write an answer, or the whole warehouse, to files.
+
+    FILE ends in .parquet, .csv, .json (one array), .jsonl or .ndjson (one object a line). It is written row by row,
+    whatever its size, and appears when it is whole. Examples:
+
+    \b
+      selfrepair export head_repair -o heads.parquet
+      selfrepair export strongest_rows --param layer=9 --param head=6 -o rows.csv
+      selfrepair export --all -o folder
+    """  # noqa: D301 - click knows the character
+    if everything:
+        if asked is not None or kind or params or limit is not None:
+            raise click.UsageError("--all writes everything as Parquet; give nothing with it but -o FOLDER.")
+        _export_all(db, output)
+    elif asked is None:
+        raise click.UsageError("name what to write: a question, a table, a view or SQL; or give --all.")
+    else:
+        _write_file(asked, db, params, output, kind, limit)
+
+
+@click.command()
+@db_option
+@click.option(
+    "--run", "run_ids", type=int, multiple=True, metavar="ID", help="Only this run, whether it needs it or not."
+)
+def refresh(db: Path, run_ids: tuple[int, ...]) -> None:
+    """Bring the views and their summaries up to date.
+
+    Loading does it by itself. It is needed after an upgrade of selfrepair, and after changing rows by hand (--run).
+    """
+    from selfrepair.queries import marts
+    from selfrepair.queries.install import install
+    from selfrepair.warehouse.connection import open_writer
+    from selfrepair.warehouse.errors import SelfRepairError
+
+    if not db.exists():
+        raise SelfRepairError(f"there is no warehouse at {db}. Name the file with --db, or make one: selfrepair demo")
+    with open_writer(db, on_wait=_to_stderr) as con:
+        known = [run_id for (run_id,) in con.execute("SELECT DISTINCT run_id FROM units ORDER BY run_id").fetchall()]
+        for run_id in run_ids:
+            if run_id not in known:
+                loaded = ", ".join(map(str, known)) or "none"
+                raise SelfRepairError(
+                    f"run {run_id} has no rows in {db}; runs that have: {loaded}. See: selfrepair runs"
+                )
+        install(con)
+        done = marts.refresh(
+            con, run_ids or None, lambda run_id, s: click.echo(f"run {run_id}: summarised in {s:.1f} s")
+        )
+        con.execute("CHECKPOINT")
+    if not done:
+        click.echo(f"{db}: the summaries of all runs are up to date")
+
+
+def _answer(
+    asked: str,
+    db: Path,
+    params: dict[str, str],
+    show: Callable[[Batches], object],
+    limit: int | None = None,
+    *,
+    flat: bool = False,
+) -> None:
+    """Hand the rows that answer `asked` to `show`."""
+    from selfrepair.queries import questions as library
+    from selfrepair.queries.reader import Reader
+    from selfrepair.queries.which_run import RUNS
+    from selfrepair.warehouse.errors import SelfRepairError
+
+    asked = sys.stdin.read() if asked == "-" else asked
+    name = _NAME.fullmatch(asked)
+    is_question = name is not None and name[1] in library.questions()
+    near = difflib.get_close_matches(name[1].lower(), library.questions(), n=3) if name else []
+    if name and is_question:
+        asked, values = library.bind(name[1], params)
+    elif params:
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise SelfRepairError(
+            f"--param fills in what a question takes, and '{asked}' is no question{hint} See: selfrepair questions"
+        )
+    with Reader(db, on_wait=_to_stderr, on_note=_to_stderr) as reader:
+        try:
+            if is_question:
+                values = library.with_run(values, reader.frame(RUNS).to_dicts())
+                rows = reader.batches(asked, values, limit=limit, flat=flat)
+            else:
+                rows = reader.batches(asked, limit=limit, flat=flat)
+        except SelfRepairError as error:
+            if is_question or not near or not str(error).startswith("there is no table or view"):
+                raise
+            raise SelfRepairError(f"{error}. Questions of nearly that name: {', '.join(near)}") from error
+        show(rows)
+
+
+def _write_file(
+    asked: str, db: Path, params: dict[str, str], path: Path, kind: Format | None, limit: int | None
+) -> None:
+    from selfrepair.queries.export import format_of, write_file
+
+    chosen = kind or format_of(path)
+
+    def write(rows: Batches) -> None:
+        n_rows = write_file(rows.to_reader(), path, chosen)
+        _to_stderr(f"wrote {_counted(n_rows)} to {path}{_CUT if rows.truncated else ''}")
+
+    _answer(asked, db, params, write, limit, flat=chosen == "csv")
+
+
+def _export_all(db: Path, folder: Path) -> None:
+    from selfrepair.queries.export_all import export_all
+    from selfrepair.queries.reader import Reader
+
+    with Reader(db, on_wait=_to_stderr, on_note=_to_stderr) as reader:
+        n_rows = export_all(reader, folder, lambda name, n: _to_stderr(f"{name}: {_counted(n)}"))
+    click.echo(f"wrote {_counted(n_rows)} to {folder}; what they are: {folder / 'README.md'}")
+
+
+def _print_rows(rows: Batches, kind: Format) -> None:
+    from selfrepair.queries.export import write_rows
+
+    n_rows = write_rows(rows.to_reader(), sys.stdout.buffer, kind)
+    if rows.truncated:
+        _to_stderr(f"wrote {_counted(n_rows)}{_CUT}")
+
+
+def _print_on_screen(rows: Batches, kind: Format) -> None:
+    """The same on a terminal, where a million lines would scroll by: few are printed, or none."""
+    from io import BytesIO
+
+    from selfrepair.queries.export import write_rows
+    from selfrepair.warehouse.errors import SelfRepairError
+
+    text = BytesIO()
+    write_rows(rows.to_reader(), text, kind)
+    if rows.truncated:
+        raise SelfRepairError(
+            f"the answer has more than {MOST_ROWS_ON_SCREEN:,} rows, too many for a screen. Give --limit N, send it "
+            f"elsewhere (| less, > rows.{kind}), or write a file: selfrepair export ... -o rows.{kind}"
+        )
+    sys.stdout.buffer.write(text.getvalue())
+
+
 def _print_table(answer: Answer) -> None:
     from selfrepair.queries.text_table import text_table
 
     table = text_table(answer.frame, _screen_width() if sys.stdout.isatty() else None)
     click.echo(table.text)
     click.echo()
-    click.echo(_count(answer))
+    n_rows = answer.frame.height
+    click.echo(f"the first {_counted(n_rows)}; more with --limit N" if answer.truncated else _counted(n_rows))
     if table.left_out:
         click.echo(
             f"showing {answer.frame.width - len(table.left_out)} of {answer.frame.width} columns, what fits here; "
-            f"SELECT the others by name, or use --csv: {', '.join(table.left_out)}"
+            f"--csv has the others: {', '.join(table.left_out)}"
         )
 
 
-def _print_csv(answer: Answer) -> None:
-    for i, rows in enumerate(answer.frame.iter_slices(_ROWS_AT_ONCE)):
-        click.echo(rows.write_csv(include_header=i == 0), nl=False)
-    if answer.frame.is_empty():
-        click.echo(answer.frame.write_csv(), nl=False)
-
-
-def _write_parquet(answer: Answer, path: Path) -> None:
-    from io import BytesIO
-
-    from selfrepair.warehouse.errors import SelfRepairError
-    from selfrepair.warehouse.files import replace_file
-
-    data = BytesIO()
-    answer.frame.write_parquet(data)
-    try:
-        replace_file(path, data.getvalue())
-    except OSError as error:
-        raise SelfRepairError(f"{path} could not be written: {error.strerror}. Name another file.") from error
-    _to_stderr(f"wrote {answer.frame.height:,} rows to {path}")
-
-
-def _count(answer: Answer) -> str:
-    shown, n_rows = answer.frame.height, answer.n_rows
-    if shown == n_rows:
-        return f"{n_rows:,} {'row' if n_rows == 1 else 'rows'}"
-    return f"showing {shown:,} of {n_rows:,} rows; more with --limit N"
+def _counted(n_rows: int) -> str:
+    return f"{n_rows:,} {'row' if n_rows == 1 else 'rows'}"
 
 
 def _screen_width() -> int:

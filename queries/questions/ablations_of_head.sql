@@ -1,0 +1,34 @@
+-- Do the kinds of ablation differ for one head? Its means and fractions under each of them.
+--
+-- Grain: run_id, ablation, population
+-- Paper: section 3 (kinds of ablation)
+--
+-- Parameters:
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
+--   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   layer INTEGER: Layer of the head, from 0
+--   head INTEGER: Number of the head in its layer, from 0
+
+SELECT
+    run_id,
+    model,
+    label,
+    ablation,
+    population,
+    mean_direct_effect,
+    mean_removed_effect,
+    mean_logit_change,
+    mean_self_repair,
+    mean_self_repair_se,
+    mean_repair_layernorm,
+    mean_repair_attention,
+    mean_repair_mlp,
+    total_fraction_of_effect,
+    total_fraction_of_removed
+FROM head_repair
+WHERE
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND layer = $layer
+    AND head = $head
+ORDER BY run_id, population, ablation

@@ -1,0 +1,32 @@
+-- What if the final norm could not react? Every head's change in logit with the norm's scale free and frozen.
+--
+-- Grain: run_id, layer, head
+-- Paper: section 4 (LayerNorm)
+--
+-- The heads with the highest mean_repair_layernorm come first: those for which the norm does most.
+--
+-- Parameters:
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
+--   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   ablation resample|mean|zero = resample: What the head's output is replaced by
+--   population all|top2 = top2: Which rows of a head: all, or its 2 % with the highest direct effect
+--   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+
+SELECT
+    run_id,
+    model,
+    label,
+    mean_logit_change,
+    mean_frozen_logit_change,
+    mean_repair_layernorm,
+    larger_frozen_share,
+    layer,
+    head
+FROM frozen_layernorm
+WHERE
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND ablation = $ablation
+    AND population = $population
+QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY mean_repair_layernorm DESC, layer, head) <= $at_most
+ORDER BY run_id, mean_repair_layernorm DESC, layer, head

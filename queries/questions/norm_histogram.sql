@@ -1,0 +1,30 @@
+-- How is S/S', clean over ablated scale of the final norm, distributed? Histograms for each kind of ablation.
+--
+-- Grain: run_id, ablation, bin_low
+-- Paper: section 4 (LayerNorm)
+--
+-- Of one head where layer and head are given, else of all heads of the run together.
+--
+-- Parameters:
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
+--   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   population all|top2 = all: Which rows of a head: all, or its 2 % with the highest direct effect
+--   layer INTEGER = NULL: Layer of the head, from 0; NULL: all heads together
+--   head INTEGER = NULL: Number of the head in its layer, from 0; NULL: all heads together
+
+SELECT
+    run_id,
+    model,
+    ablation,
+    bin_low,
+    bin_high,
+    n_rows,
+    bin_share
+FROM layernorm_histogram
+WHERE
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND population = $population
+    AND layer IS NOT DISTINCT FROM $layer
+    AND head IS NOT DISTINCT FROM $head
+ORDER BY run_id, ablation, bin_low

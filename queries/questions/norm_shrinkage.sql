@@ -1,0 +1,28 @@
+-- Does ablation shrink the final norm? The share of rows with S/S' above 1, for each kind of ablation.
+--
+-- Grain: run_id, ablation, population
+-- Paper: section 4 (LayerNorm)
+--
+-- Parameters:
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
+--   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+
+SELECT
+    run_id,
+    model,
+    ablation,
+    population,
+    share_above_1,
+    share_below_1,
+    mean_ln_scale_ratio,
+    mean_ln_scale_ratio_se,
+    ln_scale_ratio_quantile_5,
+    ln_scale_ratio_quantile_50,
+    ln_scale_ratio_quantile_95,
+    n_rows
+FROM layernorm_ratio
+WHERE
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND level = 'model'
+ORDER BY run_id, population, ablation

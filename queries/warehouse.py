@@ -1,0 +1,389 @@
+"""A warehouse from Python: questions in, polars frames out."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from selfrepair.queries.limits import Limits
+from selfrepair.queries.quoting import identifier
+from selfrepair.queries.reader import Answer, OnNote, Params, polars_frame
+from selfrepair.queries.which_run import RUNS, Run, which_run
+from selfrepair.queries.worker import Request, ask
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.schema import ABLATIONS
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+MOST_ROWS = 1_000_000
+"""Rows that come back where no limit is given."""
+
+TIME_LIMIT_S = 60.0
+"""How long a query may run where nothing is said [s]."""
+
+_FEW_WORDS = 50
+_SPELLING_S = 3.0
+_PATIENCE_OF_REPR_S = 0.5
+_HERE = Path(__file__).parent
+_COLUMNS = "SELECT column_name FROM duckdb_columns() WHERE lower(table_name) = lower($name) ORDER BY column_index"
+_DESCRIBED = """
+SELECT column_name AS column, data_type AS type, coalesce(comment, '') AS comment
+FROM duckdb_columns() WHERE lower(table_name) = lower($name) ORDER BY column_index
+"""
+
+
+class Truncated(UserWarning):
+    """A frame has fewer rows than its query: the limit cut the rest."""
+
+
+class OutOfDate(UserWarning):
+    """Summaries of a run are missing in the file, and views show nothing of it."""
+
+
+class Warehouse:
+    """The warehouse in the DuckDB file `path`, `$SELFREPAIR_DB` or else selfrepair.duckdb if no path is given.
+
+    Every question opens the file for reading, is answered by a process of its own, and closes it: a load that runs at the
+    same time waits for one query at most, and a query that goes wrong harms nothing here. `limits` says what a query may
+    take. A load that has the file open is waited for, up to `wait_s` seconds. `on_note` is called with a sentence about
+    what is not up to date; without it that is a warning, `OutOfDate`.
+
+    Methods raise SelfRepairError, whose text says what was found and what to do: no such file, table, column or model,
+    wrong SQL (with the place), no warehouse or one of another version, a file that stays in use, out of time or memory.
+
+    >>> from selfrepair.queries import Warehouse
+    >>> warehouse = Warehouse("selfrepair.duckdb")
+    >>> warehouse
+    <Warehouse selfrepair.duckdb: run 1 of tiny-model>
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        limits: Limits | None = None,
+        wait_s: float = 10.0,
+        on_note: OnNote | None = None,
+    ) -> None:
+        self.path = Path(path if path is not None else os.environ.get("SELFREPAIR_DB", "selfrepair.duckdb"))
+        self.limits = limits or Limits()
+        self.wait_s = wait_s
+        self._on_note = on_note or _warn_out_of_date
+
+    def __repr__(self) -> str:
+        try:
+            runs = self._quietly(RUNS, wait_s=_PATIENCE_OF_REPR_S)
+        except SelfRepairError as error:
+            return f"<Warehouse {self.path}: {str(error).splitlines()[0]}>"
+        told = ", ".join(f"run {run['run_id']} of {run['model']}" for run in runs[:5]) or "no runs yet"
+        return f"<Warehouse {self.path}: {told}{f' and {len(runs) - 5} more' if len(runs) > 5 else ''}>"
+
+    def sql(
+        self,
+        query: str,
+        params: Params | None = None,
+        *,
+        limit: int | None = MOST_ROWS,
+        timeout_s: float | None = TIME_LIMIT_S,
+    ) -> pl.DataFrame:
+        """The rows that answer `query`: one SELECT (or DESCRIBE, SUMMARIZE, SHOW TABLES, EXPLAIN), or a view's name.
+
+        `params` are values for `$name` in the query (a mapping) or for `?` (a sequence). At most `limit` rows come back,
+        with a warning, `Truncated`, when there are more; None: all of them. The query may run for `timeout_s` seconds;
+        None: for ever. SQL reads this file and nothing else: no other files, no network, no settings, no writing.
+
+        >>> warehouse.sql("SELECT max(layer) AS last, count(*) AS n_rows FROM measurements").to_dicts()
+        [{'last': 2, 'n_rows': 864}]
+        >>> warehouse.sql("SELECT DISTINCT label FROM self_repair WHERE layer = $layer ORDER BY 1", {"layer": 0}).rows()
+        [('L0H0',), ('L0H1',), ('L0H2',), ('L0H3',)]
+        """
+        return self._frame(self.ask(query, params, limit=limit, timeout_s=timeout_s), limit)
+
+    def ask(
+        self,
+        query: str,
+        params: Params | None = None,
+        *,
+        limit: int | None = MOST_ROWS,
+        timeout_s: float | None = TIME_LIMIT_S,
+        flat: bool = False,
+        on_wait: OnNote | None = None,
+    ) -> Answer:
+        """The same as `sql`, with `truncated` beside the frame instead of a warning: for programs.
+
+        `flat` turns lists, maps and structs into JSON text; `on_wait` is told whom the file is waited for.
+
+        >>> answer = warehouse.ask("FROM measurements", limit=10)
+        >>> answer.frame.height, answer.truncated
+        (10, True)
+        """
+        reply = ask(
+            Request(self.path, query, params, limit, timeout_s, self.wait_s, flat, self.limits), self._on_note, on_wait
+        )
+        return Answer(polars_frame(reply.table), reply.truncated)
+
+    def view(
+        self,
+        name: str,
+        /,
+        *,
+        run: int | None = None,
+        limit: int | None = MOST_ROWS,
+        timeout_s: float | None = TIME_LIMIT_S,
+        **filters: Any,
+    ) -> pl.DataFrame:
+        """Rows of a view or table, those in which each column named in `filters` has the value, or one of a list.
+
+        None stands for NULL. `run` is a run's number; `model="gpt2"` is enough where the model has one run, and raises
+        with a list of its runs where it has several. `limit` and `timeout_s` are those of `sql`. What the columns mean,
+        and their units: `describe(name)`.
+
+        >>> heads = warehouse.view("head_repair", model="tiny-model", ablation="mean", population="all", layer=[0, 2])
+        >>> heads.height, heads["layer"].unique().to_list()
+        (8, [0, 2])
+        """
+        columns = self._columns(name)
+        if run is not None:
+            filters["run_id"] = run
+        for column in filters:
+            if column not in columns:
+                raise SelfRepairError(_unknown_column(name, column, columns))
+        if "run_id" in columns:
+            filters |= self._runs_meant(filters)
+        conditions, params = _conditions(filters)
+        query = f"FROM {identifier(name)}"
+        if conditions:
+            query += f" WHERE {' AND '.join(conditions)}"
+        frame = self._frame(self.ask(query, params, limit=limit, timeout_s=timeout_s), limit)
+        if frame.is_empty() and limit != 0:
+            self._refuse_misspelt(name, filters)
+        return frame
+
+    def question(self, name: str, /, **params: Any) -> pl.DataFrame:
+        """The answer to one of the questions that come with selfrepair; `selfrepair questions` lists them.
+
+        `params` are the question's own, `run` another name of its `run_id`. Where `model` names a model with several
+        runs, this raises with a list of them. Units are those of the views it reads, which `describe` tells.
+
+        >>> warehouse.question("most_repaired_heads", model="tiny-model", population="all", at_most=3).height
+        3
+        """
+        from selfrepair.queries.questions import bind, with_run
+
+        sql, values = bind(name, params)
+        return self._frame(self.ask(sql, with_run(values, self._quietly(RUNS))), MOST_ROWS)
+
+    def rows(
+        self,
+        model: str | int,
+        layer: int,
+        head: int,
+        ablation: str = "resample",
+        *,
+        top: int | None = None,
+        run: int | None = None,
+        timeout_s: float | None = TIME_LIMIT_S,
+    ) -> pl.DataFrame:
+        """Every measured row of one head under one ablation, with the token it was read at and the target.
+
+        `model` is a model's name or a run's number. Rows come in order of prompt and position or, with `top=N`, the N
+        with the highest direct_effect, the strongest first. Effects are in logits: `describe("self_repair")`.
+
+        >>> rows = warehouse.rows("tiny-model", layer=1, head=3, ablation="zero", top=2)
+        >>> rows["label"].to_list(), rows["direct_effect"].is_sorted(descending=True)
+        (['L1H3', 'L1H3'], True)
+        """
+        found = which_run(self._quietly(RUNS), model, run)
+        _check_head(found, layer, head, ablation)
+        order = "prompt_id, pos" if top is None else "direct_effect DESC, prompt_id, pos"
+        answer = self.ask(
+            "FROM self_repair WHERE run_id = $run_id AND ablation = $ablation AND layer = $layer AND head = $head "
+            f"ORDER BY {order}",
+            {"run_id": found["run_id"], "ablation": ablation, "layer": layer, "head": head},
+            limit=top,
+            timeout_s=timeout_s,
+        )
+        if answer.frame.is_empty():
+            raise SelfRepairError(
+                f"run {found['run_id']} has no rows of L{layer}H{head} under {ablation}: that head was not selected, or "
+                "nothing is loaded yet. See: selfrepair runs"
+            )
+        return answer.frame
+
+    def describe(self, name: str) -> pl.DataFrame:
+        """What every column of a view or table means: its name, type, unit and meaning. Prints without being cut.
+
+        >>> columns = warehouse.describe("measurements")
+        >>> columns.columns
+        ['column', 'type', 'unit', 'meaning']
+        >>> columns.filter(pl.col("column") == "logit_change").to_dicts()
+        [{'column': 'logit_change', 'type': 'FLOAT', 'unit': 'logits', 'meaning': 'Ablated minus clean logit of the \
+target; < 0: the ablation hurts, > 0: it helps'}]
+        """
+        from selfrepair.queries import catalog
+        from selfrepair.queries.header import split_unit
+
+        rows: list[tuple[str, str, str, str]] = []
+        if name in catalog.relations():
+            rows = [(c.name, c.type, c.unit, c.description) for c in catalog.describe(name).columns]
+        else:
+            self._columns(name)
+            for found in self._quietly(_DESCRIBED, {"name": name}):
+                meaning, unit = split_unit(found["comment"])
+                rows.append((found["column"], found["type"], unit, meaning))
+        return Whole(rows, schema=["column", "type", "unit", "meaning"], orient="row")
+
+    def views(self) -> pl.DataFrame:
+        """Every view and table there is to ask: its name, its kind and what a row of it is about. Prints without being cut.
+
+        >>> warehouse.views().filter(pl.col("name") == "runs")["kind"].item()
+        'table'
+        """
+        from selfrepair.queries.catalog import relations
+
+        shown = sorted(relations().values(), key=lambda relation: (relation.is_building_block, relation.name))
+        rows = [(relation.name, relation.kind, relation.summary) for relation in shown]
+        return Whole(rows, schema=["name", "kind", "summary"], orient="row")
+
+    def models(self) -> pl.DataFrame:
+        """Every model that was measured: the table `models`, its newest last.
+
+        >>> warehouse.models()["name"].to_list()
+        ['tiny-model']
+        """
+        return self.ask("FROM models ORDER BY model_id").frame
+
+    def runs(self) -> pl.DataFrame:
+        """Every run with the model and the dataset it measured, those that failed their cross-check among them.
+
+        >>> warehouse.runs().select("run_id", "model", "dataset", "n_prompts", "status").rows()
+        [(1, 'tiny-model', 'tiny-text', 6, 'complete')]
+        """
+        return self.ask(RUNS).frame
+
+    def engine(self) -> sa.Engine:
+        """A SQLAlchemy engine that reads the file in this process, with this version's views; it cannot write.
+
+        Its connections are closed when they are given back, so that loads can go on: keep none open. SQL is not fenced and
+        not limited there as in `sql`. While one is open, this process can open the file for reading only.
+
+        >>> import sqlalchemy as sa
+        >>> with warehouse.engine().connect() as connection:
+        ...     connection.execute(sa.text("SELECT count(*) FROM runs")).scalar_one()
+        1
+        """
+        from selfrepair.queries.engine import read_only_engine
+
+        return read_only_engine(self.path, self.wait_s, self._on_note)
+
+    def _quietly(self, query: str, params: Params | None = None, wait_s: float | None = None) -> list[Run]:
+        """Rows for this class' own use: notes are for those who asked."""
+        wait_s = self.wait_s if wait_s is None else wait_s
+        request = Request(self.path, query, params, None, TIME_LIMIT_S, wait_s, False, self.limits)
+        return polars_frame(ask(request).table).to_dicts()
+
+    def _runs_meant(self, filters: Mapping[str, Any]) -> dict[str, Any]:
+        """The run_id that `filters` come to: the one they name if it is there, or the only one of each model they name."""
+        run_id, wanted = filters.get("run_id"), filters.get("model")
+        if isinstance(run_id, int):
+            model = wanted if isinstance(wanted, str) else None
+            return {"run_id": which_run(self._quietly(RUNS), model, run_id)["run_id"]}
+        if wanted is None or "run_id" in filters:
+            return {}
+        runs = self._quietly(RUNS)
+        models = [wanted] if isinstance(wanted, str) else list(wanted)
+        return {"run_id": [which_run(runs, model, None)["run_id"] for model in models]}
+
+    def _columns(self, name: str) -> list[str]:
+        columns = list(dict.fromkeys(row["column_name"] for row in self._quietly(_COLUMNS, {"name": name})))
+        if not columns:
+            self._quietly(f"FROM {identifier(name)} LIMIT 0")  # which says that there is no such name
+        return columns
+
+    def _refuse_misspelt(self, name: str, filters: Mapping[str, Any]) -> None:
+        """Raise if no row of the view has one of the texts in `filters`, and a few rows have one that is nearly the same."""
+        for column, wanted in filters.items():
+            for text in {wanted} if isinstance(wanted, str) else set():
+                query = f"SELECT DISTINCT CAST({identifier(column)} AS VARCHAR) AS word FROM {identifier(name)}"
+                try:
+                    found = self.ask(query, limit=_FEW_WORDS, timeout_s=_SPELLING_S)
+                except SelfRepairError:
+                    continue  # it was a courtesy
+                words = [word for word in found.frame["word"] if word is not None]
+                near = [] if found.truncated or text in words else difflib.get_close_matches(text, words)
+                if near:
+                    raise SelfRepairError(
+                        f"no row of {name} has {column} '{text}'; did you mean {' or '.join(near)}? "
+                        f"It has {', '.join(sorted(words))}."
+                    )
+
+    @staticmethod
+    def _frame(answer: Answer, limit: int | None) -> pl.DataFrame:
+        if answer.truncated:
+            _warn(f"truncated at {limit:,} rows; the query has more. limit=None gives all of them.", Truncated)
+        return answer.frame
+
+
+class Whole(pl.DataFrame):
+    """A frame of texts that prints every row and every word."""
+
+    def __str__(self) -> str:
+        with pl.Config(tbl_rows=-1, tbl_cols=-1, fmt_str_lengths=10_000, tbl_hide_dataframe_shape=True):
+            return super().__str__()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self, *, _from_series: bool = False) -> str:
+        with pl.Config(tbl_rows=-1, tbl_cols=-1, fmt_str_lengths=10_000):
+            return super()._repr_html_(_from_series=_from_series)
+
+
+def _warn_out_of_date(text: str) -> None:
+    _warn(text, OutOfDate)
+
+
+def _warn(text: str, category: type[Warning]) -> None:
+    """Warn at the line outside of this package that asked."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and Path(frame.f_code.co_filename).parent == _HERE:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
+def _conditions(filters: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """A condition for each filter, and the values they have as parameters."""
+    conditions = []
+    params: dict[str, Any] = {}
+    for column, wanted in filters.items():
+        values = [wanted] if isinstance(wanted, str | bytes) or not hasattr(wanted, "__iter__") else list(wanted)
+        names = [f"p{len(params) + i}" for i in range(len(values))]
+        params |= {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        either = [f"{identifier(column)} = ${name}" for name in names if name in params]
+        if None in values:
+            either.append(f"{identifier(column)} IS NULL")
+        conditions.append(f"({' OR '.join(either) or 'false'})")
+    return conditions, params
+
+
+def _unknown_column(view: str, column: str, columns: Collection[str]) -> str:
+    near = difflib.get_close_matches(column.lower(), columns, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(columns)}."
+    return f"{view} has no column '{column}'; {hint} See: selfrepair describe {view}"
+
+
+def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
+    if ablation not in run["ablations"]:
+        known = "there is no such ablation" if ablation not in ABLATIONS else f"run {run['run_id']} was not measured so"
+        raise SelfRepairError(f"ablation '{ablation}': {known}; it has {', '.join(run['ablations'])}.")
+    for noun, number, n in (("layer", layer, run["n_layers"]), ("head", head, run["n_heads"])):
+        if not 0 <= number < n:
+            raise SelfRepairError(f"{run['model']} has {noun}s 0 to {n - 1}, and no {noun} {number}.")

@@ -1,0 +1,102 @@
+"""Which run is meant: by its number, or by its model's name where that is enough."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from selfrepair.warehouse.errors import SelfRepairError
+
+RUNS = """
+SELECT
+    runs.run_id,
+    models.name AS model,
+    models.revision,
+    models.checkpoint,
+    datasets.name AS dataset,
+    runs.n_prompts,
+    runs.ablations,
+    runs.given_heads,
+    runs.dtype,
+    runs.status,
+    runs.started_at,
+    len(runs.selected_heads) AS n_selected_heads,
+    models.n_layers,
+    models.n_heads
+FROM runs
+INNER JOIN models USING (model_id)
+INNER JOIN datasets USING (dataset_id)
+ORDER BY runs.run_id
+"""
+"""Every run with the names of what it measured, the oldest number first."""
+
+Run = dict[str, Any]
+"""One row of `RUNS`."""
+
+
+def which_run(runs: Sequence[Run], model: str | int | None, run_id: int | None) -> Run:
+    """The one of `runs` with the number `run_id`, or else the only one of `model`, a name or a run's number.
+
+    A run whose cross-check failed is only meant when its number is given. Raises SelfRepairError when there is no such
+    run or model (with the nearest names), when the two contradict each other, and when the model has several runs: each
+    is named then, and none is chosen.
+    """
+    if isinstance(model, int):
+        if run_id is not None and run_id != model:
+            raise SelfRepairError(f"run {model} and run {run_id} are both asked for; name one of them.")
+        model, run_id = None, model
+    if not runs:
+        raise SelfRepairError("this warehouse has no runs yet. Measure something first: selfrepair demo")
+    if run_id is not None:
+        return _by_number(runs, model, run_id)
+    if model is None:
+        raise SelfRepairError(f"name a model or a run. There are:\n{_listed(runs)}")
+    found = [run for run in runs if run["model"] == model]
+    if not found:
+        raise SelfRepairError(_unknown_model(runs, model))
+    usable = [run for run in found if run["status"] != "failed"]
+    if not usable:
+        raise SelfRepairError(
+            f"no run of {model} passed its cross-check, and views leave such runs out. To see the rows of one all the "
+            f"same, ask by its number, run={found[0]['run_id']}:\n{_listed(found)}"
+        )
+    if len(usable) > 1:
+        raise SelfRepairError(
+            f"{model} has {len(usable)} runs here, and rows of different runs are not mixed. "
+            f"Choose one by its number, such as run={usable[-1]['run_id']}:\n{_listed(usable)}"
+        )
+    return usable[0]
+
+
+def _by_number(runs: Sequence[Run], model: str | None, run_id: int) -> Run:
+    for run in runs:
+        if run["run_id"] == run_id:
+            if model not in (None, run["model"]):
+                raise SelfRepairError(f"run {run_id} is of {run['model']}, not of {model}. There are:\n{_listed(runs)}")
+            return run
+    raise SelfRepairError(f"there is no run {run_id} in this warehouse. There are:\n{_listed(runs)}")
+
+
+def _unknown_model(runs: Sequence[Run], name: str) -> str:
+    known = list(dict.fromkeys(run["model"] for run in runs))
+    lower = {model.lower(): model for model in known}
+    without_owner = [model for model in known if model.lower().rpartition("/")[2] == name.lower()]
+    near = without_owner or [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3)]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}."
+    return f"model '{name}' is not in this warehouse; {hint} See: selfrepair models"
+
+
+def _listed(runs: Sequence[Run]) -> str:
+    return "\n".join(f"  run {run['run_id']}: {_told(run)}" for run in runs)
+
+
+def _told(run: Run) -> str:
+    parts = [run["model"]]
+    if run["revision"]:
+        parts.append(f"revision {run['revision']}")
+    if run["checkpoint"] is not None:
+        parts.append(f"step {run['checkpoint']}")
+    parts += [f"{run['n_prompts']:,} prompts of {run['dataset']}", run["dtype"], "+".join(run["ablations"])]
+    parts.append(f"{run['n_selected_heads']} heads")
+    if run["given_heads"]:
+        parts.append(f"given {', '.join(run['given_heads'])} gone")
+    return ", ".join([*parts, f"{run['started_at']:%Y-%m-%d}", run["status"]])

@@ -1,0 +1,285 @@
+"""Ask in a process of its own: what a query does to it, running away or out of memory, it does to nothing else.
+
+DuckDB cannot be interrupted within one call of a function, nor held to a memory limit there: a single `levenshtein` of two
+long strings runs for minutes, a single `repeat` takes what memory the machine has. A process can be ended.
+
+The parent sends a pickled `Request`. The child answers in lines of JSON, each an object with a `kind`, and after `rows`
+with an Arrow stream: `note`*, `open`, `rows`, the stream, and `end`; or `error` at any place, after the stream if that has
+begun. The last line says whether it takes another request: memory that DuckDB has had is not always given back. It waits
+for that until its standard input ends.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import pickle
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from selfrepair.queries.limits import Limits, confine_process, may_keep, memory_in_use
+from selfrepair.queries.reader import OnNote, Params, Reader, out_of_memory, out_of_time
+from selfrepair.warehouse.errors import SelfRepairError
+
+GRACE_S = 0.5
+"""How long a query may go on after it was interrupted, before its process is ended [s]."""
+
+_IDLE_KEPT = 2
+_ASK = [sys.executable, "-P", "-m", "selfrepair.queries.worker"]  # -P: a user's own duckdb.py is not ours
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question, with all that answering it takes. `limit` is in rows, None: all of them."""
+
+    db: Path
+    query: str
+    params: Params | None
+    limit: int | None
+    timeout_s: float | None
+    wait_s: float
+    flat: bool
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The rows that answer a request; `truncated`: there are more."""
+
+    table: pa.Table
+    truncated: bool
+
+
+def ask(request: Request, on_note: OnNote | None = None, on_wait: OnNote | None = None) -> Reply:
+    """Have a process answer the request; an idle one, or a new one. Raises SelfRepairError as `Reader.batches` does."""
+    worker = _taken(request.limits)
+    try:
+        return worker.ask(request, on_note, on_wait)
+    finally:
+        _give_back(worker)
+
+
+class _Worker:
+    """The parent's end: one process with fixed limits that answers one request at a time.
+
+    `is_ready` says whether it can take another: not in the middle of an answer that was given up, say by Ctrl-C.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.is_ready = True
+        self._folder = tempfile.mkdtemp(prefix="selfrepair-")
+        self._process = subprocess.Popen(
+            [*_ASK, str(self._folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends it
+        )
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """End the process, whatever it is doing, and remove what it had to put on disk."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def ask(self, request: Request, on_note: OnNote | None, on_wait: OnNote | None) -> Reply:
+        killed = threading.Event()
+
+        def kill() -> None:
+            killed.set()
+            self._process.kill()
+
+        try:
+            text = pickle.dumps(request)
+        except Exception as error:
+            raise SelfRepairError(f"the parameters cannot be sent to the process that asks: {error}") from None
+        assert self._process.stdin is not None
+        self.is_ready = False
+        timer = threading.Timer((request.timeout_s or 0) + GRACE_S, kill)
+        timer.daemon = True
+        try:
+            self._process.stdin.write(text)
+            self._process.stdin.flush()
+            while True:
+                message = self._message()
+                match message["kind"]:
+                    case "wait" if on_wait:
+                        on_wait(message["text"])
+                    case "note" if on_note:
+                        on_note(message["text"])
+                    case "open" if request.timeout_s is not None:
+                        timer.start()
+                    case "rows":
+                        return self._reply()
+                    case "error":
+                        raise self._error(message)
+        except (OSError, EOFError, pa.ArrowException):
+            self._process.kill()
+            self._process.wait()
+            if killed.is_set() and request.timeout_s is not None:
+                raise SelfRepairError(out_of_time(request.timeout_s)) from None
+            raise SelfRepairError(_why_ended(self._process.returncode, request.limits)) from None
+        finally:
+            timer.cancel()
+
+    def _reply(self) -> Reply:
+        assert self._process.stdout is not None
+        with pa.ipc.open_stream(self._process.stdout) as stream:
+            table = stream.read_all()
+        message = self._message()
+        if message["kind"] == "error":
+            raise self._error(message)
+        self.is_ready = message["again"]
+        return Reply(table, message["truncated"])
+
+    def _error(self, message: dict[str, Any]) -> Exception:
+        self.is_ready = message["again"]
+        return RuntimeError(message["text"]) if message["is_bug"] else SelfRepairError(message["text"])
+
+    def _message(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+
+_idle: list[_Worker] = []
+_lock = threading.Lock()
+
+
+def _taken(limits: Limits) -> _Worker:
+    with _lock:
+        for worker in _idle:
+            if worker.limits == limits:
+                _idle.remove(worker)
+                break
+        else:
+            return _Worker(limits)
+    if worker.is_alive():
+        return worker
+    worker.end()
+    return _Worker(limits)
+
+
+def _give_back(worker: _Worker) -> None:
+    if not (worker.is_ready and worker.is_alive()):
+        worker.end()
+        return
+    with _lock:
+        _idle.insert(0, worker)
+        surplus = _idle[_IDLE_KEPT:]
+        del _idle[_IDLE_KEPT:]
+    for other in surplus:
+        other.end()
+
+
+@atexit.register
+def end_idle() -> None:
+    """End the processes that wait for a question; the next question starts one."""
+    with _lock:
+        idle = list(_idle)
+        _idle.clear()
+    for worker in idle:
+        worker.end()
+
+
+def _why_ended(return_code: int, limits: Limits) -> str:
+    if return_code in (-signal.SIGABRT, -signal.SIGKILL):  # by itself or by the system, for want of memory
+        return out_of_memory(limits)
+    return (
+        f"the process that asked ended before it answered (exit code {return_code}): DuckDB could not bear this query. "
+        "Nothing in the warehouse was changed. Ask in another way."
+    )
+
+
+def main(folder: str) -> None:
+    """The child's end: answer requests from standard input, one after the other, until there are no more."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing else may get between the answers
+    requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+    at_first = None
+
+    def receive() -> None:
+        try:
+            while True:
+                requests.put(pickle.load(sys.stdin.buffer))
+        finally:  # the parent is gone, or has no use for this process any more
+            shutil.rmtree(folder, ignore_errors=True)
+            os._exit(0)
+
+    threading.Thread(target=receive, daemon=True).start()
+    while True:
+        request = requests.get()
+        if at_first is None:
+            confine_process(request.limits)
+            at_first = memory_in_use()
+        last = _answer(request, out, Path(folder) / "spill")
+        _send(out, **last, again=memory_in_use() <= at_first + may_keep(request.limits))
+
+
+def _answer(request: Request, out: IO[bytes], spill_folder: Path) -> dict[str, Any]:
+    """Send everything but the last message, and return that."""
+    try:
+        with Reader(
+            request.db,
+            lambda text: _send(out, kind="wait", text=text),
+            lambda text: _send(out, kind="note", text=text),
+            limits=request.limits,
+            wait_s=request.wait_s,
+            spill_folder=spill_folder,
+        ) as reader:
+            _send(out, kind="open")
+            batches = reader.batches(
+                request.query,
+                request.params,
+                limit=request.limit,
+                flat=request.flat,
+                timeout_s=request.timeout_s,
+                most_bytes=request.limits.answer_bytes,
+            )
+            _send(out, kind="rows")
+            with pa.ipc.new_stream(out, batches.schema) as stream:
+                for batch in batches:
+                    stream.write_batch(batch)
+        return {"kind": "end", "truncated": batches.truncated}
+    except SelfRepairError as error:
+        return {"kind": "error", "text": str(error), "is_bug": False}
+    except MemoryError:
+        return {"kind": "error", "text": out_of_memory(request.limits), "is_bug": False}
+    except BrokenPipeError:  # nobody listens any more
+        raise
+    except Exception:
+        return {"kind": "error", "text": traceback.format_exc(), "is_bug": True}
+
+
+def _send(out: IO[bytes], **message: Any) -> None:
+    out.write(json.dumps(message).encode() + b"\n")
+    out.flush()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # two parents would read each other's answers
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,154 @@
+"""Documents that the program writes itself: docs/views.md, the README's table of views, the outputs in docs/tour.md.
+
+Write them again with: python tests/support/documents.py
+"""
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from selfrepair.app.cli import main
+from selfrepair.queries import questions
+from selfrepair.queries.catalog import relations
+from selfrepair.queries.describe import BLOCKS, grouped, markdown_columns, markdown_summaries, markdown_table
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+VIEWS = ROOT / "docs" / "views.md"
+TOUR = ROOT / "docs" / "tour.md"
+
+COLUMNS = 100
+"""Width of the terminal in the tour."""
+
+_README_BLOCK = re.compile(r"(?<=<!-- views -->\n).*?(?=<!-- /views -->)", re.DOTALL)
+_FENCE = re.compile(r"^```(?P<kind>sh|console|pycon)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def readme(text: str) -> str:
+    """The README with its table of views as the views' files have it."""
+    shown = [
+        relation for relation in relations().values() if relation.kind == "view" and not relation.is_building_block
+    ]
+    table = markdown_summaries([relation for group in grouped(shown).values() for relation in group])
+    replaced, n_blocks = _README_BLOCK.subn(lambda _: f"{table}\n", text)
+    assert n_blocks == 1, "README.md has one block between <!-- views --> and <!-- /views -->"
+    return replaced
+
+
+def views_page() -> str:
+    """docs/views.md: every question, view and table, and what each column means."""
+    parts = [
+        "# Questions, views and tables",
+        "Written by `python tests/support/documents.py` from the files in `queries/questions`, `queries/views` and the "
+        "tables' comments. The same in a terminal: `selfrepair questions NAME`, `selfrepair describe NAME`.",
+        "## Questions",
+        "`selfrepair query NAME --param layer=9`, or `Warehouse().question(NAME, layer=9)` in Python.",
+        markdown_table(
+            ("question", "asks", "parameters"), [_question(asked) for asked in questions.questions().values()]
+        ),
+    ]
+    for heading, group in grouped(relations().values()).items():
+        parts.append(f"## {heading}")
+        if heading == BLOCKS:
+            parts.append(markdown_summaries(group))
+        else:
+            for relation in group:
+                parts += [f"### {relation.name}", markdown_columns(relation)]
+    return "\n\n".join(parts) + "\n"
+
+
+def tour(text: str, folder: Path) -> str:
+    """The tour with the outputs that its commands give now, one after the other, run in `folder`."""
+    shutil.copytree(ROOT / "docs", folder / "docs")
+    names: dict[str, object] = {}
+    run: dict[str, Callable[[str], str]] = {
+        "sh": _after_setting_up,
+        "console": _with_output,
+        "pycon": lambda block: _with_python_output(block, names),
+    }
+    environment = {key: value for key, value in os.environ.items() if key != "SELFREPAIR_DB"} | {
+        "COLUMNS": str(COLUMNS)
+    }
+    with contextlib.chdir(folder), _environment(environment):
+        return _FENCE.sub(lambda fence: f"```{fence['kind']}\n{run[fence['kind']](fence['text'])}```", text)
+
+
+def _question(asked: questions.Question) -> tuple[str, str, str]:
+    takes = [f"{name}{'' if one.required else '?'}" for name, one in asked.parameters.items()]
+    return f"`{asked.name}`", asked.view.summary, ", ".join(takes)
+
+
+def _after_setting_up(block: str) -> str:
+    """A block of commands whose output the tour leaves out."""
+    for line in block.replace("\\\n", " ").splitlines():
+        if line.startswith("export "):
+            name, _, value = line.removeprefix("export ").partition("=")
+            os.environ[name] = value
+        else:
+            assert "Error" not in _output(line)
+    return block
+
+
+def _with_output(block: str) -> str:
+    """Commands after `$ `, further lines of theirs after `> `, and below each what it prints."""
+    parts = []
+    for command in re.findall(r"^\$ .*(?:\n> .*)*", block, re.MULTILINE):
+        typed = re.sub(r"^[$>] ", "", command, flags=re.MULTILINE)
+        parts.append(f"{command}\n{_output(typed)}")
+    return "\n".join(parts)
+
+
+def _output(typed: str) -> str:
+    program, *args = shlex.split(typed)
+    assert program == "selfrepair", typed
+    screen = _Screen(io.BytesIO(), encoding="utf-8")
+    with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen), contextlib.suppress(SystemExit):
+        main(args, prog_name="selfrepair")
+    screen.flush()
+    screen.seek(0)
+    return "".join(f"{line.rstrip()}\n" for line in screen.read().splitlines())
+
+
+class _Screen(io.TextIOWrapper):
+    """What a program takes for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _with_python_output(block: str, names: dict[str, object]) -> str:
+    parts = []
+    for example in doctest.DocTestParser().get_examples(block):
+        screen = io.StringIO()
+        with contextlib.redirect_stdout(screen):
+            exec(compile(example.source, "<tour>", "single"), names)
+        first, *rest = example.source.splitlines()
+        parts += [f">>> {first}\n", *(f"... {line}\n".replace("... \n", "...\n") for line in rest)]
+        parts += [f"{line.rstrip()}\n" for line in screen.getvalue().splitlines()]
+    return "".join(parts)
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+if __name__ == "__main__":
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+    VIEWS.write_text(views_page(), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as scratch:
+        TOUR.write_text(tour(TOUR.read_text(encoding="utf-8"), Path(scratch)), encoding="utf-8")
