@@ -27,6 +27,9 @@ SECTIONS = {
         "describe": Command("selfrepair.queries.commands:describe", "Say what each column of a table or view means."),
         "export": Command("selfrepair.queries.commands:export", "Write an answer, or the whole warehouse, to files."),
     },
+    "Look": {
+        "app": Command("selfrepair.app.server:app", "Look at a warehouse in the browser."),
+    },
 }
 """Every command by heading, with the line of help it has of its own: a test holds the two equal."""
 

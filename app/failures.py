@@ -10,7 +10,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 
 EXTRAS = {
     "ingest": ("datasets", "einops", "jaxtyping", "torch", "transformer_lens", "transformers"),
-    "app": ("streamlit",),
+    "app": ("altair", "streamlit", "vl_convert"),
 }
 """Packages that only some commands need, by the extra that installs them."""
 

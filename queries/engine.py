@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from duckdb_sqlalchemy import ConnectionWrapper
 
 from selfrepair.queries.install import prepare_reader
-from selfrepair.queries.reader import OnNote, out_of_date
+from selfrepair.queries.reader import OnNote
 from selfrepair.warehouse.connection import open_reader
 
 
@@ -24,8 +24,8 @@ def read_only_engine(path: Path, wait_s: float, on_note: OnNote) -> sa.Engine:
         # The dialect would open the file with a configuration of its own, and DuckDB refuses two in one process.
         with open_reader(path, wait_s):
             connection = duckdb.connect(str(path), read_only=True)  # which stays open
-        for run_id in prepare_reader(connection):
-            on_note(out_of_date(run_id))
+        for note in prepare_reader(connection):
+            on_note(note)
         return ConnectionWrapper(connection)
 
     return engine

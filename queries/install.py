@@ -54,8 +54,8 @@ def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> Non
         con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{_sql(view, stored=stored)}")
 
 
-def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[int]:
-    """Have this version's views asked on this connection; returns the runs whose marts a refresh has to bring first.
+def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Have this version's views asked on this connection; returns what who asks has to know of marts, in sentences.
 
     Usually the file's views are these, and nothing is to be done. A file that holds marts of another version, or none,
     gets its marts computed when asked, which is right and may take long.
@@ -64,9 +64,20 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[int]:
         "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'marts' AND table_name = 'installed'"
     ).fetchall()
     of_views, of_marts = con.execute("SELECT views, marts FROM marts.installed").fetchall()[0] if made else ("", "")
+    stored = of_marts == marts.definition()
     if of_views != _fingerprint():
-        install_temp(con, stored=of_marts == marts.definition())
-    return marts.unsummarised(con) if of_marts == marts.definition() else []
+        install_temp(con, stored=stored)
+    if stored:
+        return [
+            f"run {run_id}: its summaries are missing or out of date: selfrepair refresh"
+            for run_id in marts.unsummarised(con)
+        ]
+    if con.execute("SELECT 1 FROM main.units LIMIT 1").fetchall():
+        return [
+            "this file holds no summaries of this version of selfrepair, so that each question computes them anew, which "
+            "takes minutes over many rows: selfrepair refresh"
+        ]
+    return []
 
 
 def _sql(view: View, *, stored: bool) -> str:

@@ -12,7 +12,7 @@ from selfrepair.queries.quoting import literal
 GB = 10**9
 _LEAST_MEMORY_A_THREAD = 500_000_000
 _LEAST_MEMORY = 200_000_000
-_MEMORY_OF_THREADS = 300_000_000
+_MEMORY_OF_THREADS = 200_000_000
 
 
 def _half_of_memory() -> int:
@@ -86,7 +86,7 @@ def confine_process(limits: Limits) -> None:
     import resource
 
     strings = limits.memory_bytes // 4
-    most = memory_in_use() + limits.memory_bytes + strings + may_keep(limits) + _MEMORY_OF_THREADS
+    most = memory_in_use() + limits.memory_bytes + strings + may_keep(limits)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
@@ -96,7 +96,7 @@ def confine_process(limits: Limits) -> None:
 
 def may_keep(limits: Limits) -> int:
     """How many bytes a process may have grown by and still have room for the next question."""
-    return limits.memory_bytes // 4
+    return limits.memory_bytes // 4 + _MEMORY_OF_THREADS
 
 
 def memory_in_use() -> int:

@@ -125,9 +125,9 @@ class Reader:
         self._con = self._open.enter_context(open_reader(self._db, self._wait_s, self._on_wait))
         try:
             confine(self._con, self._limits, self._spill_folder or _new_spill_folder())
-            for run_id in prepare_reader(self._con):
+            for note in prepare_reader(self._con):
                 if self._on_note:
-                    self._on_note(out_of_date(run_id))
+                    self._on_note(note)
         except BaseException:
             self._open.close()
             raise
@@ -224,11 +224,6 @@ def polars_frame(table: pa.Table) -> "pl.DataFrame":
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
-
-
-def out_of_date(run_id: int) -> str:
-    """What a reader is told of a run that views show nothing of."""
-    return f"run {run_id}: its summaries are missing or out of date: selfrepair refresh"
 
 
 def out_of_time(timeout_s: float) -> str:

@@ -86,6 +86,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the parent, which ends it
+            env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"},  # its own reserves a gigabyte at once
         )
 
     def is_alive(self) -> bool:

@@ -1,0 +1,8 @@
+"""To come."""
+
+import streamlit as st
+
+from selfrepair.app.choice import choose
+
+choose()
+st.title("ingests")

@@ -1,0 +1,66 @@
+"""Which models are here, whether their numbers can be trusted, and how much they repair themselves."""
+
+import streamlit as st
+
+from selfrepair.app.asking import ask
+from selfrepair.app.charts.figure_1 import by_depth
+from selfrepair.app.choice import choose
+from selfrepair.app.figure import below, show
+from selfrepair.app.wording import meaning, title
+from selfrepair.queries.quoting import literal
+
+PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}
+FRACTIONS = {
+    "total": "total_fraction_of_effect",
+    "LayerNorm": "layernorm_fraction_of_effect",
+    "attention": "attention_fraction_of_effect",
+    "MLP": "mlp_fraction_of_effect",
+}
+
+choice = choose()
+st.title("Overview")
+
+sql = f"FROM model_repair\nWHERE {choice.where}"
+numbers = ask(sql)
+if numbers.is_empty():
+    st.info("This run has no summaries yet: `selfrepair refresh`.")
+    st.stop()
+(run,) = numbers.to_dicts()
+for place, (part, column) in zip(st.columns(4), PARTS.items(), strict=True):
+    mean, fraction = f"mean_{column}", FRACTIONS[part]
+    low, high = run[f"{fraction}_low"], run[f"{fraction}_high"]
+    interval = "" if low is None else f" ({low:.0%} to {high:.0%})"
+    place.metric(
+        title("model_repair", mean),
+        f"{run[mean]:.3f}",
+        None if run[fraction] is None else f"{run[fraction]:.0%} of direct effect{interval}",
+        delta_color="off",
+        delta_arrow="off",
+        help=f"{meaning('model_repair', mean)}  \n{meaning('model_repair', fraction)}, with its 95 % interval.",
+        border=True,
+    )
+
+st.subheader("Self-repair by depth")
+with st.container(horizontal=True):
+    part = st.segmented_control("Part", list(PARTS), default="total", key="part", bind="query-params", required=True)
+    unit = st.segmented_control(
+        "Unit", ["logits", "of direct effect"], default="logits", key="unit", bind="query-params", required=True
+    )
+measure = FRACTIONS[part] if unit == "of direct effect" else f"mean_{PARTS[part]}"
+conditions = f"ablation = {literal(choice.ablation)} AND population = {literal(choice.population)}"
+named = "model || ' (run ' || run_id || ')' AS run"
+sql = f"SELECT {named}, label, depth, {measure}\nFROM head_repair\nWHERE {conditions}"
+layers = ask(f"SELECT {named}, depth, {measure}\nFROM layer_repair\nWHERE {conditions}")
+show(by_depth(ask(sql), layers, measure), ask(sql), sql, name="figure_1")
+
+st.subheader("Runs")
+sql = "FROM run_health\nORDER BY run_id"
+health = ask(sql)
+st.dataframe(
+    health,
+    hide_index=True,
+    column_config={
+        name: st.column_config.Column(title("run_health", name), help=meaning("run_health", name)) for name in health.columns
+    },
+)
+below(health, sql, name="runs")

@@ -1,0 +1,1 @@
+"""Pictures: Altair charts of frames, without Streamlit."""

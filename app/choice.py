@@ -1,0 +1,104 @@
+"""What is looked at: model, run, ablation and population, chosen in the sidebar and kept in the URL."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from selfrepair.app.asking import ask, warehouse_path
+from selfrepair.queries.quoting import literal
+from selfrepair.queries.which_run import RUNS, Run
+from selfrepair.warehouse.schema import ABLATIONS
+
+POPULATIONS = {
+    "top2": "each head's top 2 %",
+    "top2_nobos": "the same without position 0",
+    "all": "all positions",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One run, ablation and population. `run` is a row of `which_run.RUNS`."""
+
+    run: Run
+    ablation: str
+    population: str
+
+    @property
+    def where(self) -> str:
+        """The condition that a view with a population has to meet."""
+        return f"{self.where_rows} AND population = {literal(self.population)}"
+
+    @property
+    def where_rows(self) -> str:
+        """The same for views of rows, which know no population."""
+        return f"run_id = {self.run['run_id']} AND ablation = {literal(self.ablation)}"
+
+
+def choose() -> Choice:
+    """Draw the sidebar; what it comes to. Ends the page with what to do when there is nothing to choose."""
+    runs = runs_of_warehouse()
+    if not runs:
+        st.info(
+            f"**{warehouse_path().name}** holds no runs yet. Measure the bundled model:\n\n"
+            f"    selfrepair demo --db {warehouse_path()}\n\nor one of your own: `selfrepair ingest --help`.",
+            icon=":material/database:",
+        )
+        st.stop()
+    usable = [run for run in runs if run["status"] != "failed"] or runs
+    _say_what_the_link_lost(usable)
+    with st.sidebar:
+        models = list(dict.fromkeys(run["model"] for run in reversed(usable)))
+        model = st.selectbox("Model", models, key="model", bind="query-params")
+        of_model = {str(run["run_id"]): run for run in reversed(usable) if run["model"] == model}
+        number = st.selectbox(
+            "Run",
+            list(of_model),
+            key="run",
+            bind="query-params",
+            format_func=lambda key: _told(of_model[key]),
+            help="Rows of different runs are never mixed. Failed runs are left out.",
+        )
+        run = of_model[number]
+        kinds = [kind for kind in ABLATIONS if kind in run["ablations"]]
+        ablation = st.selectbox("Ablation", kinds, key="ablation", bind="query-params", help=_HELP_ABLATION)
+        population = st.selectbox(
+            "Population",
+            list(POPULATIONS),
+            key="population",
+            bind="query-params",
+            format_func=POPULATIONS.__getitem__,
+            help="Which rows of a head count. Top: by clean direct effect, as in the paper.",
+        )
+    return Choice(run, ablation, population)
+
+
+def runs_of_warehouse() -> list[Run]:
+    """Every run, failed ones among them, the oldest first."""
+    found: list[Run] = ask(RUNS).to_dicts()
+    return found
+
+
+_HELP_ABLATION = (
+    "What stands in for the head's output: another prompt's at the same positions (resample), its mean over all prompts, "
+    "or nothing (zero)."
+)
+
+
+def _told(run: dict[str, Any]) -> str:
+    return f"{run['run_id']}: {run['n_prompts']:,} prompts of {run['dataset']}, {run['status']}"
+
+
+def _say_what_the_link_lost(runs: list[Run]) -> None:
+    known = {
+        "model": {run["model"] for run in runs},
+        "run": {str(run["run_id"]) for run in runs},
+        "ablation": set(ABLATIONS),
+        "population": set(POPULATIONS),
+    }
+    for name, values in known.items():
+        wanted = st.query_params.get(name)
+        if wanted is not None and wanted not in values and not st.session_state.get(f"told {name} {wanted}"):
+            st.session_state[f"told {name} {wanted}"] = True
+            st.warning(f"The link asks for {name} '{wanted[:100]}', which is not here; another one is shown.")

@@ -1,0 +1,31 @@
+"""Names, units and meanings on the screen: read from the comments of the tables' and views' columns."""
+
+from functools import cache
+
+from selfrepair.queries.catalog import relations
+from selfrepair.queries.header import Column
+
+_SPELLED = {"mlp": "MLP", "layernorm": "LayerNorm", "ln": "final norm", "se": "standard error", "id": "id", "bos": "BOS"}
+
+
+@cache
+def column(view: str, name: str) -> Column:
+    """What the column of a view is. Raises KeyError for one that is not there: a mistake of a page."""
+    return {column.name: column for column in relations()[view].columns}[name]
+
+
+def title(view: str, name: str) -> str:
+    """The column's name in words with its unit, for axes and headers: 'Mean self repair [logits]'."""
+    unit = column(view, name).unit
+    return f"{words(name)} [{unit}]" if unit else words(name)
+
+
+def words(name: str) -> str:
+    """A column's name in words: 'mean_repair_mlp' is 'Mean repair MLP'."""
+    text = " ".join(_SPELLED.get(word, word) for word in name.split("_"))
+    return text[:1].upper() + text[1:]
+
+
+def meaning(view: str, name: str) -> str:
+    """What the column means, in a sentence: the help beside its number."""
+    return column(view, name).comment
