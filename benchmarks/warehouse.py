@@ -28,7 +28,7 @@ ROW_VIEWS = ("self_repair", "prompt_repair", "top_effect")
 """Views with rows for single tokens or prompts: asked for one head, not whole."""
 
 HEAD = {"layer": 9, "head": 6, "ablation": "resample"}
-ANSWERS = {"layer": 9, "head": 6, "label": "L9H6", "run_id": 1, "run": 1, "run_a": 1, "run_b": 2, "other_run": 2}
+ANSWERS = {"layer": 9, "head": 6, "run_id": 1, "other_run_id": 2}
 """Values for the parameters of questions that have no default."""
 
 
@@ -91,7 +91,7 @@ def _views(db: Path) -> list[tuple[str, float]]:
 def _questions(db: Path) -> list[tuple[str, float]]:
     found = []
     for name, question in questions().items():
-        needed = {p.name: ANSWERS[p.name] for p in question.parameters if p.required}
+        needed = {key: ANSWERS[key] for key, parameter in question.parameters.items() if parameter.required}
         found.append((name, _ms(lambda name=name, needed=needed: Warehouse(db).question(name, **needed))))
     return found
 

@@ -6,12 +6,14 @@ import difflib
 import os
 import sys
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from selfrepair.queries.filters import conditions_of, unknown_column
+from selfrepair.queries.frames import WholeFrame
 from selfrepair.queries.limits import Limits
 from selfrepair.queries.quoting import identifier
 from selfrepair.queries.reader import Answer, OnNote, Params, polars_frame
@@ -155,10 +157,10 @@ class Warehouse:
             filters["run_id"] = run
         for column in filters:
             if column not in columns:
-                raise SelfRepairError(_unknown_column(name, column, columns))
+                raise SelfRepairError(unknown_column(name, column, columns))
         if "run_id" in columns:
             filters |= self._runs_meant(filters)
-        conditions, params = _conditions(filters)
+        conditions, params = conditions_of(filters)
         query = f"FROM {identifier(name)}"
         if conditions:
             query += f" WHERE {' AND '.join(conditions)}"
@@ -239,7 +241,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
             for found in self._quietly(_DESCRIBED, {"name": name}):
                 meaning, unit = split_unit(found["comment"])
                 rows.append((found["column"], found["type"], unit, meaning))
-        return Whole(rows, schema=["column", "type", "unit", "meaning"], orient="row")
+        return WholeFrame(rows, schema=["column", "type", "unit", "meaning"], orient="row")
 
     def views(self) -> pl.DataFrame:
         """Every view and table there is to ask: its name, its kind and what a row of it is about. Prints without being cut.
@@ -251,7 +253,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
 
         shown = sorted(relations().values(), key=lambda relation: (relation.is_building_block, relation.name))
         rows = [(relation.name, relation.kind, relation.summary) for relation in shown]
-        return Whole(rows, schema=["name", "kind", "summary"], orient="row")
+        return WholeFrame(rows, schema=["name", "kind", "summary"], orient="row")
 
     def models(self) -> pl.DataFrame:
         """Every model that was measured: the table `models`, its newest last.
@@ -332,21 +334,6 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         return answer.frame
 
 
-class Whole(pl.DataFrame):
-    """A frame of texts that prints every row and every word."""
-
-    def __str__(self) -> str:
-        with pl.Config(tbl_rows=-1, tbl_cols=-1, fmt_str_lengths=10_000, tbl_hide_dataframe_shape=True):
-            return super().__str__()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self, *, _from_series: bool = False) -> str:
-        with pl.Config(tbl_rows=-1, tbl_cols=-1, fmt_str_lengths=10_000):
-            return super()._repr_html_(_from_series=_from_series)
-
-
 def _warn_out_of_date(text: str) -> None:
     _warn(text, OutOfDate)
 
@@ -357,27 +344,6 @@ def _warn(text: str, category: type[Warning]) -> None:
     while frame.f_back is not None and Path(frame.f_code.co_filename).parent == _HERE:
         frame, level = frame.f_back, level + 1
     warnings.warn(text, category, stacklevel=level)
-
-
-def _conditions(filters: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """A condition for each filter, and the values they have as parameters."""
-    conditions = []
-    params: dict[str, Any] = {}
-    for column, wanted in filters.items():
-        values = [wanted] if isinstance(wanted, str | bytes) or not hasattr(wanted, "__iter__") else list(wanted)
-        names = [f"p{len(params) + i}" for i in range(len(values))]
-        params |= {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        either = [f"{identifier(column)} = ${name}" for name in names if name in params]
-        if None in values:
-            either.append(f"{identifier(column)} IS NULL")
-        conditions.append(f"({' OR '.join(either) or 'false'})")
-    return conditions, params
-
-
-def _unknown_column(view: str, column: str, columns: Collection[str]) -> str:
-    near = difflib.get_close_matches(column.lower(), columns, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(columns)}."
-    return f"{view} has no column '{column}'; {hint} See: selfrepair describe {view}"
 
 
 def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:

@@ -195,6 +195,8 @@ def test_a_view_is_narrowed_by_values_lists_and_null(ours: Warehouse) -> None:
     assert ours.view("measurements", layer=[]).height == 0
     assert ours.view("runs", finished_at=None).height + ours.view("runs", status=["complete", None]).height >= 1
     assert ours.view("datasets", split=[None, "heldout"]).height == 1
+    assert ours.view("datasets", split=[None, "heldout"], name="tiny-text", dataset_id=1).height == 1
+    assert ours.view("datasets", split=[None, "heldout"], name="other").height == 0
     assert ours.view("datasets", split=None).height == 0
 
 
@@ -440,6 +442,14 @@ def test_a_crash_of_the_other_process_is_an_error_and_no_more(path: Path, monkey
     worker._idle[0]._process.kill()
     time.sleep(0.2)
     assert ours.sql("SELECT 3 AS x").item() == 3
+
+
+def test_a_question_that_ran_out_of_memory_leaves_room_for_the_next(path: Path) -> None:
+    ours = Warehouse(path, limits=Limits(memory_bytes=200_000_000))
+    for _ in range(4):
+        text = refusal(lambda: ours.sql("SELECT length(repeat('x', 1500000000))", timeout_s=20))
+        assert "needs more than the 200 MB of memory it may have" in text
+        assert ours.sql("SELECT 1 AS x", timeout_s=20).item() == 1
 
 
 @pytest.mark.parametrize("state", ["idle", "busy"])
