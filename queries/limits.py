@@ -60,6 +60,7 @@ def confine(con: duckdb.DuckDBPyConnection, limits: Limits, spill_folder: Path) 
         f"threads = {limits.n_threads}",
         f"temp_directory = {literal(str(spill_folder))}",
         f"max_temp_directory_size = '{limits.spill_bytes}B'",
+        "dynamic_or_filter_threshold = 1000",  # prompts looked up by a join are then found without reading all others
         "python_enable_replacements = false",
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",

@@ -35,6 +35,11 @@ _FEW_WORDS = 50
 _SPELLING_S = 3.0
 _PATIENCE_OF_REPR_S = 0.5
 _HERE = Path(__file__).parent
+_ROW_COLUMNS = (
+    *("run_id", "model", "ablation", "prompt_id", "pos", "layer", "head", "label", "token", "target"),
+    *("direct_effect", "ablated_direct_effect", "removed_effect", "logit_change", "self_repair"),
+    *("repair_layernorm", "repair_attention", "repair_mlp", "ln_scale_ratio"),
+)
 _COLUMNS = "SELECT column_name FROM duckdb_columns() WHERE lower(table_name) = lower($name) ORDER BY column_index"
 _DESCRIBED = """
 SELECT column_name AS column, data_type AS type, coalesce(comment, '') AS comment
@@ -152,14 +157,14 @@ class Warehouse:
         >>> heads.height, heads["layer"].unique().to_list()
         (8, [0, 2])
         """
-        columns = self._columns(name)
+        columns, runs = self._columns_and_runs(name)
         if run is not None:
             filters["run_id"] = run
         for column in filters:
             if column not in columns:
                 raise SelfRepairError(unknown_column(name, column, columns))
         if "run_id" in columns:
-            filters |= self._runs_meant(filters)
+            filters |= _runs_meant(runs, filters)
         conditions, params = conditions_of(filters)
         query = f"FROM {identifier(name)}"
         if conditions:
@@ -205,14 +210,17 @@ class Warehouse:
         """
         found = which_run(self._quietly(RUNS), model, run)
         _check_head(found, layer, head, ablation)
-        order = "prompt_id, pos" if top is None else "direct_effect DESC, prompt_id, pos"
-        answer = self.ask(
-            "FROM self_repair WHERE run_id = $run_id AND ablation = $ablation AND layer = $layer AND head = $head "
-            f"ORDER BY {order}",
-            {"run_id": found["run_id"], "ablation": ablation, "layer": layer, "head": head},
-            limit=top,
-            timeout_s=timeout_s,
-        )
+        condition = "run_id = $run_id AND ablation = $ablation AND layer = $layer AND head = $head"
+        values = {"run_id": found["run_id"], "ablation": ablation, "layer": layer, "head": head}
+        order = "prompt_id, pos"
+        if top is not None:
+            order = "direct_effect DESC, prompt_id, pos"
+            kept = f"SELECT {', '.join(_ROW_COLUMNS)} FROM top_effect WHERE {condition} ORDER BY effect_rank"
+            answer = self.ask(kept, values, limit=top, timeout_s=timeout_s)
+            if answer.frame.height == top:
+                return answer.frame  # within the head's top 2 %, which need not be looked for
+        query = f"SELECT {', '.join(_ROW_COLUMNS)} FROM self_repair WHERE {condition} ORDER BY {order}"
+        answer = self.ask(query, values, limit=top, timeout_s=timeout_s)
         if answer.frame.is_empty():
             raise SelfRepairError(
                 f"run {found['run_id']} has no rows of L{layer}H{head} under {ablation}: that head was not selected, or "
@@ -237,7 +245,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         if name in catalog.relations():
             rows = [(c.name, c.type, c.unit, c.description) for c in catalog.describe(name).columns]
         else:
-            self._columns(name)
+            self._columns_and_runs(name)
             for found in self._quietly(_DESCRIBED, {"name": name}):
                 meaning, unit = split_unit(found["comment"])
                 rows.append((found["column"], found["type"], unit, meaning))
@@ -292,23 +300,16 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         request = Request(self.path, query, params, None, TIME_LIMIT_S, wait_s, False, self.limits)
         return polars_frame(ask(request).table).to_dicts()
 
-    def _runs_meant(self, filters: Mapping[str, Any]) -> dict[str, Any]:
-        """The run_id that `filters` come to: the one they name if it is there, or the only one of each model they name."""
-        run_id, wanted = filters.get("run_id"), filters.get("model")
-        if isinstance(run_id, int):
-            model = wanted if isinstance(wanted, str) else None
-            return {"run_id": which_run(self._quietly(RUNS), model, run_id)["run_id"]}
-        if wanted is None or "run_id" in filters:
-            return {}
-        runs = self._quietly(RUNS)
-        models = [wanted] if isinstance(wanted, str) else list(wanted)
-        return {"run_id": [which_run(runs, model, None)["run_id"] for model in models]}
-
-    def _columns(self, name: str) -> list[str]:
-        columns = list(dict.fromkeys(row["column_name"] for row in self._quietly(_COLUMNS, {"name": name})))
-        if not columns:
+    def _columns_and_runs(self, name: str) -> tuple[list[str], list[Run]]:
+        """The columns of a view or table, and all runs; one question, since each opens the file."""
+        (found,) = self._quietly(
+            f"SELECT (SELECT list(column_name) FROM ({_COLUMNS})) AS columns, "
+            f"(SELECT list(run) FROM ({RUNS}) AS run) AS runs",
+            {"name": name},
+        )
+        if not found["columns"]:
             self._quietly(f"FROM {identifier(name)} LIMIT 0")  # which says that there is no such name
-        return columns
+        return list(dict.fromkeys(found["columns"])), found["runs"] or []
 
     def _refuse_misspelt(self, name: str, filters: Mapping[str, Any]) -> None:
         """Raise if no row of the view has one of the texts in `filters`, and a few rows have one that is nearly the same."""
@@ -353,3 +354,14 @@ def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
     for noun, number, n in (("layer", layer, run["n_layers"]), ("head", head, run["n_heads"])):
         if not 0 <= number < n:
             raise SelfRepairError(f"{run['model']} has {noun}s 0 to {n - 1}, and no {noun} {number}.")
+
+
+def _runs_meant(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:
+    """The run_id that `filters` come to: the one they name if it is there, or the only one of each model they name."""
+    run_id, wanted = filters.get("run_id"), filters.get("model")
+    if isinstance(run_id, int):
+        return {"run_id": which_run(runs, wanted if isinstance(wanted, str) else None, run_id)["run_id"]}
+    if wanted is None or "run_id" in filters:
+        return {}
+    models = [wanted] if isinstance(wanted, str) else list(wanted)
+    return {"run_id": [which_run(runs, model, None)["run_id"] for model in models]}

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from selfrepair.queries.header import HeaderError, View, parse_view, split_unit
+from selfrepair.queries.quoting import literal
 from selfrepair.queries.which_run import Run, which_run
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -180,6 +181,13 @@ def with_run(values: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     return found
 
 
+def filled_in(name: str, values: Mapping[str, Any]) -> str:
+    """The question's SQL with the bound `values` written into it: it runs as it stands, without parameters."""
+    asked = question(name)
+    texts = {key: _constant(values[key], parameter.sql_type) for key, parameter in asked.parameters.items()}
+    return _filled(asked.sql, texts)
+
+
 def as_views(asked: Iterable[Question]) -> Iterator[View]:
     """The questions as views with every parameter NULL: what `catalog.catalogue` needs to describe their columns."""
     for question in asked:
@@ -189,6 +197,17 @@ def as_views(asked: Iterable[Question]) -> Iterator[View]:
 
 def _filled(sql: str, texts: Mapping[str, str]) -> str:
     return _USE.sub(lambda use: texts[use[1]], sql)
+
+
+def _constant(value: Value, sql_type: str) -> str:
+    if isinstance(value, list):
+        items = ", ".join(_constant(item, sql_type.removesuffix("[]")) for item in value)
+        return f"CAST([{items}] AS {sql_type})"
+    if isinstance(value, str):
+        return literal(value)  # without a type: text and the words of an ENUM alike
+    if value is None or isinstance(value, float) or (not isinstance(value, bool) and value < 0):
+        return f"CAST({'NULL' if value is None else repr(value)} AS {sql_type})"
+    return str(value).upper()
 
 
 def _parameters(block: str) -> dict[str, Parameter]:

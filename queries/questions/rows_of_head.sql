@@ -1,10 +1,10 @@
--- What do a head's single rows look like? Direct effect and change in logit of rows drawn evenly from all prompts.
+-- What do a head's single rows look like? Direct effect and change in logit of rows drawn at random.
 --
 -- Grain: run_id, prompt_id, pos
 -- Paper: sections 3 and 4 (the scatters of single rows)
 --
 -- Which rows are drawn depends on nothing but prompt_id and pos, so that two ablations, or two heads, show the same
--- ones.
+-- ones. They come from prompts drawn first, with three times as many rows, so that not all prompts have to be read.
 --
 -- Parameters:
 --   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
@@ -17,9 +17,18 @@
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
 
-WITH head_rows AS (
+WITH drawn_prompts AS (
+    SELECT run_id, prompt_id
+    FROM prompts
+    WHERE $run_id IS NULL OR run_id = $run_id
+    QUALIFY
+        sum(len(token_ids) - 1) OVER (PARTITION BY run_id ORDER BY hash(prompt_id), prompt_id)
+        < 3 * $at_most + len(token_ids) - 1
+),
+head_rows AS (
     SELECT repair_rows.*, models.name AS model
     FROM repair_rows
+    INNER JOIN drawn_prompts USING (run_id, prompt_id)
     INNER JOIN runs USING (run_id)
     INNER JOIN models USING (model_id)
     WHERE
