@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shutil
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,7 @@ import click
 from selfrepair.warehouse.options import db_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from selfrepair.queries.export import Format
     from selfrepair.queries.reader import Answer, Batches
@@ -27,6 +30,8 @@ MOST_ROWS_ON_SCREEN = 10_000
 
 _WIDTH_WITHOUT_TERMINAL = 120
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
+_TIMEOUT_S = 60.0
+_GRACE_S = 2.0
 _CUT = "; --limit cut the others off"
 _FORMATS = ("parquet", "csv", "json", "jsonl")
 
@@ -42,6 +47,14 @@ def _parameters(ctx: click.Context, option: click.Parameter, values: tuple[str, 
         parameters[name] = text
     return parameters
 
+
+_timeout_option = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Stop the query after so long.  [default: 60 for what is printed, none for files]",
+)
 
 _param_option = click.option(
     "--param",
@@ -71,8 +84,16 @@ _param_option = click.option(
     metavar="N",
     help=f"At most N rows.  [default: {ROWS_ON_SCREEN} in a table, else all]",
 )
+@_timeout_option
 def query(
-    asked: str, db: Path, params: dict[str, str], csv: bool, json: bool, parquet: Path | None, limit: int | None
+    asked: str,
+    db: Path,
+    params: dict[str, str],
+    csv: bool,
+    json: bool,
+    parquet: Path | None,
+    limit: int | None,
+    timeout_s: float | None,
 ) -> None:
     """Answer a question, a table or view by name, or SQL.
 
@@ -86,16 +107,19 @@ def query(
     if csv + json + (parquet is not None) > 1:
         raise click.UsageError("--csv, --json and --parquet exclude each other; give one.")
     if parquet:
-        _write_file(asked, db, params, parquet, "parquet", limit)
-    elif csv or json:
+        _write_file(asked, db, params, parquet, "parquet", limit, timeout_s)
+        return
+    timeout_s = timeout_s or _TIMEOUT_S
+    if csv or json:
         kind: Format = "csv" if csv else "json"
         if limit is None and sys.stdout.isatty():
-            _answer(asked, db, params, lambda rows: _print_on_screen(rows, kind), MOST_ROWS_ON_SCREEN, flat=csv)
+            limit, show = MOST_ROWS_ON_SCREEN, _print_on_screen
         else:
-            _answer(asked, db, params, lambda rows: _print_rows(rows, kind), limit, flat=csv)
+            show = _print_rows
+        _answer(asked, db, params, lambda rows: show(rows, kind), limit, timeout_s, flat=csv)
     else:
         limit = ROWS_ON_SCREEN if limit is None else limit
-        _answer(asked, db, params, lambda rows: _print_table(rows.to_answer()), limit, flat=True)
+        _answer(asked, db, params, lambda rows: _print_table(rows.to_answer()), limit, timeout_s, flat=True)
 
 
 @click.command()
@@ -162,6 +186,7 @@ def describe(names: tuple[str, ...]) -> None:
 )
 @_param_option
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most N rows.")
+@_timeout_option
 def export(
     asked: str | None,
     output: Path,
@@ -170,6 +195,7 @@ def export(
     kind: Format | None,
     params: dict[str, str],
     limit: int | None,
+    timeout_s: float | None,
 ) -> None:
     """Write an answer, or the whole warehouse, to files.
 
@@ -182,13 +208,13 @@ def export(
       selfrepair export --all -o folder
     """  # noqa: D301 - click knows the character
     if everything:
-        if asked is not None or kind or params or limit is not None:
+        if asked is not None or kind or params or limit is not None or timeout_s:
             raise click.UsageError("--all writes everything as Parquet; give nothing with it but -o FOLDER.")
         _export_all(db, output)
     elif asked is None:
         raise click.UsageError("name what to write: a question, a table, a view or SQL; or give --all.")
     else:
-        _write_file(asked, db, params, output, kind, limit)
+        _write_file(asked, db, params, output, kind, limit, timeout_s)
 
 
 @click.command()
@@ -230,11 +256,12 @@ def _answer(
     db: Path,
     params: dict[str, str],
     show: Callable[[Batches], object],
-    limit: int | None = None,
+    limit: int | None,
+    timeout_s: float | None,
     *,
     flat: bool = False,
 ) -> None:
-    """Hand the rows that answer `asked` to `show`."""
+    """Hand the rows that answer `asked` to `show`, which has to be done with them after `timeout_s` seconds."""
     from selfrepair.queries import questions as library
     from selfrepair.queries.reader import Reader
     from selfrepair.queries.which_run import RUNS
@@ -251,13 +278,13 @@ def _answer(
         raise SelfRepairError(
             f"--param fills in what a question takes, and '{asked}' is no question{hint} See: selfrepair questions"
         )
-    with Reader(db, on_wait=_to_stderr, on_note=_to_stderr) as reader:
+    with Reader(db, on_wait=_to_stderr, on_note=_to_stderr) as reader, _ended_after(timeout_s):
         try:
             if is_question:
                 values = library.with_run(values, reader.frame(RUNS).to_dicts())
-                rows = reader.batches(asked, values, limit=limit, flat=flat)
+                rows = reader.batches(asked, values, limit=limit, flat=flat, timeout_s=timeout_s)
             else:
-                rows = reader.batches(asked, limit=limit, flat=flat)
+                rows = reader.batches(asked, limit=limit, flat=flat, timeout_s=timeout_s)
         except SelfRepairError as error:
             if is_question or not near or not str(error).startswith("there is no table or view"):
                 raise
@@ -265,8 +292,36 @@ def _answer(
         show(rows)
 
 
+@contextmanager
+def _ended_after(timeout_s: float | None) -> Iterator[None]:
+    """End this process where a query is still at it after its time: within one call of a function DuckDB hears nothing."""
+    if timeout_s is None:
+        yield
+        return
+
+    def end() -> None:
+        from selfrepair.queries.reader import out_of_time
+
+        _to_stderr(f"Error: {out_of_time(timeout_s)}")
+        os._exit(1)
+
+    timer = threading.Timer(timeout_s + _GRACE_S, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _write_file(
-    asked: str, db: Path, params: dict[str, str], path: Path, kind: Format | None, limit: int | None
+    asked: str,
+    db: Path,
+    params: dict[str, str],
+    path: Path,
+    kind: Format | None,
+    limit: int | None,
+    timeout_s: float | None,
 ) -> None:
     from selfrepair.queries.export import format_of, write_file
 
@@ -276,7 +331,7 @@ def _write_file(
         n_rows = write_file(rows.to_reader(), path, chosen)
         _to_stderr(f"wrote {_counted(n_rows)} to {path}{_CUT if rows.truncated else ''}")
 
-    _answer(asked, db, params, write, limit, flat=chosen == "csv")
+    _answer(asked, db, params, write, limit, timeout_s, flat=chosen == "csv")
 
 
 def _export_all(db: Path, folder: Path) -> None:

@@ -361,3 +361,18 @@ def test_refresh_names_what_is_not_there(own: Path, tmp_path: Path) -> None:
     with pytest.raises(SelfRepairError, match="there is no warehouse at"):
         run(refresh, "--db", tmp_path / "none.duckdb")
     assert not (tmp_path / "none.duckdb").exists()
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        "SELECT count(*) FROM range(10000000) AS a, range(10000000) AS b",
+        "SELECT levenshtein(repeat('ab', 200000), repeat('ba', 200000))",  # one call, which DuckDB cannot interrupt
+    ],
+)
+def test_a_query_ends_when_its_time_is_up(endless: str, db: Path) -> None:
+    command = [sys.executable, "-c", MAIN, "query", endless, "--db", str(db), "--timeout", "0.5"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 1
+    assert "the query was stopped at its time limit of 0.5 s" in found.stderr
+    assert "Traceback" not in found.stderr
