@@ -19,10 +19,10 @@ from rich.table import Table
 from benchmarks.synthetic import shape_of, write_run
 from selfrepair.queries import Warehouse, marts
 from selfrepair.queries.catalog import relations
+from selfrepair.queries.install import install
 from selfrepair.queries.questions import questions
 from selfrepair.warehouse.connection import open_writer
 from selfrepair.warehouse.load import load
-from selfrepair.warehouse.register import run_id_of
 
 ROW_VIEWS = ("self_repair", "prompt_repair", "top_effect")
 """Views with rows for single tokens or prompts: asked for one head, not whole."""
@@ -37,7 +37,9 @@ ANSWERS = {"layer": 9, "head": 6, "run_id": 1, "other_run_id": 2}
 @click.option("--rows", default=100_000_000, show_default=True, help="Rows of the first run.")
 @click.option("--second", default=10_000_000, show_default=True, help="Rows of the second run.")
 @click.option("--memory", default="8GB", show_default=True, help="DuckDB's memory limit while refreshing.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, too.")
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, too."
+)
 def main(folder: Path, rows: int, second: int, memory: str, json_file: Path | None) -> None:
     """Time a warehouse of ROWS made-up rows in FOLDER."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,20 +73,24 @@ def _add_run(db: Path, parts: Path, key: str, n_rows: int, seed: int, memory: st
     click.echo(f"making up {n_rows:,} rows ...", err=True)
     write_run(parts / key, key, f"made-up-{key}", shape_of(n_rows), seed)
     click.echo("loading ...", err=True)
-    report = load(db, parts / key)
+    report = load(db, parts / key, after_load=False)
     figures[f"{key} run: rows [millions]"] = report.rows / 1e6
-    figures[f"{key} run: rows loaded a second [millions]"] = report.rows / 1e6 / report.loading_s
+    figures[f"{key} run: rows loaded a second [millions]"] = report.rows / 1e6 / report.seconds
     click.echo("refreshing ...", err=True)
     with open_writer(db) as con:
         con.execute(f"SET memory_limit = '{memory}'")
         con.execute("SET threads = 2")
+        install(con)
         began = time.perf_counter()
-        marts.refresh(con, [run_id_of(con, key)])
+        marts.refresh(con)
         figures[f"{key} run: refresh of its marts, {memory} [s]"] = time.perf_counter() - began
+        con.execute("CHECKPOINT")
 
 
 def _views(db: Path) -> list[tuple[str, float]]:
-    names = [name for name, relation in relations().items() if relation.kind == "view" and not relation.is_building_block]
+    names = [
+        name for name, relation in relations().items() if relation.kind == "view" and not relation.is_building_block
+    ]
     return [(name, _ms(lambda name=name: Warehouse(db).view(name))) for name in names if name not in ROW_VIEWS]
 
 

@@ -24,8 +24,12 @@ def read_only_engine(path: Path, wait_s: float, on_note: OnNote) -> sa.Engine:
         # The dialect would open the file with a configuration of its own, and DuckDB refuses two in one process.
         with open_reader(path, wait_s):
             connection = duckdb.connect(str(path), read_only=True)  # which stays open
-        for note in prepare_reader(connection):
-            on_note(note)
+        try:
+            for note in prepare_reader(connection):
+                on_note(note)
+        except BaseException:
+            connection.close()
+            raise
         return ConnectionWrapper(connection)
 
     return engine

@@ -208,6 +208,7 @@ def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node) -> None:
                 functions.add(name.lower())
             case {"cte_map": {"map": [*entries]}}:
                 named_here |= {entry["key"].lower() for entry in entries}
+    _refuse_borrowed_names(con, named_here)
     for name in sorted(functions | table_functions):
         if name in REFUSED_FUNCTIONS or _REFUSED_KINDS.fullmatch(name):
             raise _refused(name)
@@ -215,6 +216,16 @@ def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node) -> None:
         for name in sorted(table_functions - TABLE_FUNCTIONS - _macros_of_file(con)):
             raise _refused(name)
     _refuse_unknown(con, {name for name in relations if name.lower() not in named_here | SYSTEM_VIEWS})
+
+
+def _refuse_borrowed_names(con: duckdb.DuckDBPyConnection, named_here: set[str]) -> None:
+    """A part of a query may not be called what would elsewhere in it be a system view, or a path."""
+    if not named_here:
+        return
+    system = {name for (name,) in con.execute("SELECT lower(view_name) FROM duckdb_views() WHERE internal").fetchall()}
+    for name in sorted(named_here):
+        if name in system | SYSTEM_VIEWS or re.search(r"[/\\.:*]", name):
+            raise SelfRepairError(f'WITH "{name}" takes a name that means something else here; choose another one.')
 
 
 def _macros_of_file(con: duckdb.DuckDBPyConnection) -> set[str]:

@@ -39,8 +39,8 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
             con.execute(f"CREATE OR REPLACE VIEW {view.name} AS\n{_sql(view, stored=True)}")
             _comment(con, view.name)
         con.execute(
-            "CREATE OR REPLACE TABLE marts.installed AS SELECT ? AS views, ? AS marts",
-            [_fingerprint(), marts.definition()],
+            "CREATE OR REPLACE TABLE selfrepair_marts.installed AS SELECT ? AS views, ? AS in_file, ? AS marts",
+            [_fingerprint(), _in_file(con), marts.definition()],
         )
 
 
@@ -61,11 +61,13 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
     gets its marts computed when asked, which is right and may take long.
     """
     made = con.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'marts' AND table_name = 'installed'"
+        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed'"
     ).fetchall()
-    of_views, of_marts = con.execute("SELECT views, marts FROM marts.installed").fetchall()[0] if made else ("", "")
+    of_views, in_file, of_marts = (
+        con.execute("SELECT views, in_file, marts FROM selfrepair_marts.installed").fetchall()[0] if made else ("",) * 3
+    )
     stored = of_marts == marts.definition()
-    if of_views != _fingerprint():
+    if of_views != _fingerprint() or in_file != _in_file(con):
         install_temp(con, stored=stored)
     if stored:
         return [
@@ -89,6 +91,22 @@ def _fingerprint() -> str:
     """SHA-256 of all that the installed views are made of."""
     text = "\n".join(f"{view.name}: {_sql(view, stored=True)}" for view in views())
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _in_file(con: duckdb.DuckDBPyConnection) -> str:
+    """Hash of the views under our names as the file has them: another one there since they were installed shows.
+
+    Of their words in order of the alphabet: once DuckDB has read the file anew it sets quotation marks, brackets and lists
+    in another way, and writes a comma for CROSS JOIN.
+    """
+    names = ", ".join(literal(view.name) for view in views())
+    found = con.execute(
+        "SELECT coalesce(md5(string_agg(words, chr(10) ORDER BY view_name)), '') FROM ("
+        "SELECT view_name, array_to_string(list_sort(regexp_extract_all(sql, '\\w+')), ' ') AS words FROM ("
+        "SELECT view_name, replace(sql, 'CROSS JOIN', '') AS sql FROM duckdb_views() "
+        f"WHERE database_name = current_database() AND schema_name = 'main' AND view_name IN ({names})))"
+    ).fetchall()
+    return str(found[0][0])
 
 
 def _installed(con: duckdb.DuckDBPyConnection) -> set[str]:

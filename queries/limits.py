@@ -1,5 +1,6 @@
 """How much a question may take, and what DuckDB is told to leave alone while it answers."""
 
+import contextlib
 import os
 import sys
 from dataclasses import dataclass, field
@@ -55,12 +56,13 @@ def confine(con: duckdb.DuckDBPyConnection, limits: Limits, spill_folder: Path) 
 
     `spill_folder` need not be there; DuckDB makes it when memory runs out, and removes it when the database is closed.
     """
+    with contextlib.suppress(duckdb.Error):  # prompts looked up by a join are then found without reading all others
+        con.execute("SET dynamic_or_filter_threshold = 1000")
     for setting in (
         f"memory_limit = '{limits.memory_bytes}B'",
         f"threads = {limits.n_threads}",
         f"temp_directory = {literal(str(spill_folder))}",
         f"max_temp_directory_size = '{limits.spill_bytes}B'",
-        "dynamic_or_filter_threshold = 1000",  # prompts looked up by a join are then found without reading all others
         "python_enable_replacements = false",
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",

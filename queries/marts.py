@@ -1,8 +1,8 @@
 """Marts: what the views that summarise all rows come to, kept in the file for every run and recomputed when it changes.
 
 A mart is the view's own SELECT: computed with the tables narrowed down to one run, its rows are stored in a table of
-schema `marts`, and the installed view reads them there. A run counts as summarised as long as the ledger
-`marts.refreshed` agrees with the ledger of its loaded units and with these definitions; the views show no other, so
+schema `selfrepair_marts`, and the installed view reads them there. A run counts as summarised as long as the ledger
+`selfrepair_marts.refreshed` agrees with the ledger of its loaded units and with these definitions; the views show no other, so
 that a mart is complete or absent and never out of date.
 """
 
@@ -24,7 +24,7 @@ OnRun = Callable[[int, float], None]
 """Called with a run's id and the seconds its marts took."""
 
 _LEDGER = """
-CREATE TABLE IF NOT EXISTS marts.refreshed (
+CREATE TABLE IF NOT EXISTS selfrepair_marts.refreshed (
     run_id INTEGER PRIMARY KEY,
     definition VARCHAR NOT NULL,
     n_units BIGINT NOT NULL,
@@ -41,16 +41,17 @@ _NARROWED = ("measurements", "tokens", "prompts", "units")
 @cache
 def definition() -> str:
     """SHA-256 of all that decides what the marts hold."""
-    return hashlib.sha256("\n".join(f"{view.name}:{view.kept}:{view.sql}" for view in _needed()).encode()).hexdigest()
+    texts = sorted(f"{view.name}:{view.kept}:{view.sql}" for view in _needed())
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def stored_sql(view: View) -> str:
     """The SELECT that reads a mart's stored rows, of the runs that are summarised."""
     return (
-        f"SELECT stored.*\nFROM marts.{identifier(view.name)} AS stored\n"
+        f"SELECT stored.*\nFROM selfrepair_marts.{identifier(view.name)} AS stored\n"
         "SEMI JOIN (\n"
         "    SELECT refreshed.run_id\n"
-        "    FROM marts.refreshed\n"
+        "    FROM selfrepair_marts.refreshed\n"
         f"    INNER JOIN ({_LOADED}) AS loaded USING (run_id, n_units, last_loaded_at)\n"
         f"    WHERE refreshed.definition = {literal(definition())}\n"
         ") AS summarised USING (run_id)"
@@ -59,13 +60,13 @@ def stored_sql(view: View) -> str:
 
 def make_tables(con: duckdb.DuckDBPyConnection) -> None:
     """Make the marts' tables; those of another version go, and with them what they hold."""
-    con.execute("CREATE SCHEMA IF NOT EXISTS marts")
+    con.execute("CREATE SCHEMA IF NOT EXISTS selfrepair_marts")
     con.execute(_LEDGER)
-    con.execute("DELETE FROM marts.refreshed WHERE definition <> ?", [definition()])
+    con.execute("DELETE FROM selfrepair_marts.refreshed WHERE definition <> ?", [definition()])
     found = dict(
         con.execute(
             "SELECT table_name, list(column_name || ' ' || data_type ORDER BY column_index) FROM duckdb_columns() "
-            "WHERE schema_name = 'marts' AND database_name = current_database() GROUP BY table_name"
+            "WHERE schema_name = 'selfrepair_marts' AND database_name = current_database() GROUP BY table_name"
         ).fetchall()
     )
     wanted = {
@@ -75,16 +76,16 @@ def make_tables(con: duckdb.DuckDBPyConnection) -> None:
     }
     for name in found.keys() - {"refreshed"}:
         if found[name] != wanted.get(name):
-            con.execute(f"DROP TABLE marts.{identifier(name)}")
+            con.execute(f"DROP TABLE selfrepair_marts.{identifier(name)}")
     for name, columns in wanted.items():
-        con.execute(f"CREATE TABLE IF NOT EXISTS marts.{identifier(name)} ({', '.join(columns)})")
+        con.execute(f"CREATE TABLE IF NOT EXISTS selfrepair_marts.{identifier(name)} ({', '.join(columns)})")
 
 
 def unsummarised(con: duckdb.DuckDBPyConnection) -> list[int]:
     """Runs whose loaded rows the marts of this version do not hold, or hold as they were before the last load."""
     rows = con.execute(
         f"SELECT run_id FROM ({_LOADED}) AS loaded "
-        "ANTI JOIN (SELECT * FROM marts.refreshed WHERE definition = ?) AS refreshed "
+        "ANTI JOIN (SELECT * FROM selfrepair_marts.refreshed WHERE definition = ?) AS refreshed "
         "USING (run_id, n_units, last_loaded_at) ORDER BY run_id",
         [definition()],
     ).fetchall()
@@ -102,15 +103,17 @@ def refresh(
     marts = [view for view in views() if view.kept == "mart"]
     with transaction(con):
         for name in ("refreshed", *(view.name for view in marts)):
-            con.execute(f"DELETE FROM marts.{identifier(name)} WHERE run_id NOT IN (SELECT run_id FROM main.units)")
+            con.execute(
+                f"DELETE FROM selfrepair_marts.{identifier(name)} WHERE run_id NOT IN (SELECT run_id FROM main.units)"
+            )
     for run_id in chosen:
         began = time.monotonic()
         with transaction(con), _computed(con, run_id):
             for view in marts:
-                con.execute(f"DELETE FROM marts.{identifier(view.name)} WHERE run_id = ?", [run_id])
-                con.execute(f"INSERT INTO marts.{identifier(view.name)} FROM temp.{identifier(view.name)}")
+                con.execute(f"DELETE FROM selfrepair_marts.{identifier(view.name)} WHERE run_id = ?", [run_id])
+                con.execute(f"INSERT INTO selfrepair_marts.{identifier(view.name)} FROM temp.{identifier(view.name)}")
             con.execute(
-                f"INSERT OR REPLACE INTO marts.refreshed SELECT run_id, ?, n_units, last_loaded_at, "
+                f"INSERT OR REPLACE INTO selfrepair_marts.refreshed SELECT run_id, ?, n_units, last_loaded_at, "
                 f"current_timestamp AT TIME ZONE 'UTC' FROM ({_LOADED}) WHERE run_id = ?",
                 [definition(), run_id],
             )

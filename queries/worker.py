@@ -36,6 +36,7 @@ GRACE_S = 0.5
 """How long a query may go on after it was interrupted, before its process is ended [s]."""
 
 _IDLE_KEPT = 2
+_LONGEST_MESSAGE = 20_000  # SELECT error(...) can be of any length
 _ASK = [sys.executable, "-P", "-m", "selfrepair.queries.worker"]  # -P: a user's own duckdb.py is not ours
 
 
@@ -265,7 +266,7 @@ def _answer(request: Request, out: IO[bytes], spill_folder: Path) -> dict[str, A
                     stream.write_batch(batch)
         return {"kind": "end", "truncated": batches.truncated}
     except SelfRepairError as error:
-        return {"kind": "error", "text": str(error), "is_bug": False}
+        return {"kind": "error", "text": str(error)[:_LONGEST_MESSAGE], "is_bug": False}
     except MemoryError:
         return {"kind": "error", "text": out_of_memory(request.limits), "is_bug": False}
     except BrokenPipeError:  # nobody listens any more

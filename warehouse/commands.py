@@ -62,6 +62,7 @@ _EMPTY = "{db} holds no {what} yet. Measure one (selfrepair demo), or load parts
 @click.argument("parts_folder", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False)
 @db_option
 @click.option("--keep-parts", is_flag=True, help="Leave the part files where they are.")
+@click.option("--rows-only", is_flag=True, help="Leave the summaries for later: selfrepair refresh.")
 @click.option(
     "--wait",
     "wait_s",
@@ -71,7 +72,7 @@ _EMPTY = "{db} holds no {what} yet. Measure one (selfrepair demo), or load parts
     metavar="SECONDS",
     help="How long to wait for another program that has the warehouse open.",
 )
-def load(parts_folder: Path | None, db: Path, keep_parts: bool, wait_s: float) -> None:
+def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool, wait_s: float) -> None:
     """Load finished units into the warehouse.
 
     PARTS_FOLDER is where measuring left them; without it, the folder beside the warehouse (<db>.parts). Each unit is
@@ -81,7 +82,12 @@ def load(parts_folder: Path | None, db: Path, keep_parts: bool, wait_s: float) -
 
     parts = parts_folder or Path(f"{db}.parts")
     report = load_parts(
-        db, parts, wait_s=wait_s, keep_parts=keep_parts, on_wait=lambda text: click.echo(text, err=True)
+        db,
+        parts,
+        wait_s=wait_s,
+        keep_parts=keep_parts,
+        on_wait=lambda text: click.echo(text, err=True),
+        after_load=not rows_only,
     )
     if report.units or report.crosschecks:
         click.echo(

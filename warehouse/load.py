@@ -49,11 +49,14 @@ def load(
     wait_s: float = 60.0,
     keep_parts: bool = False,
     on_wait: OnWait | None = None,
+    after_load: bool = True,
 ) -> LoadReport:
     """Load every finished unit and cross-check below `parts_root` (of one run, if `run_key` is given) into `db`.
 
     What is loaded already is skipped; loaded part files are removed unless `keep_parts`. Makes `db` and brings its
     schema up to date. Waits up to `wait_s` seconds for other processes to close `db`.
+
+    When all is loaded, the entry points of `AFTER_LOAD` are called unless `after_load` is False.
 
     Raises SelfRepairError when there is neither folder nor `db`, or `db` cannot be written. Damaged parts are named in
     one SelfRepairError after all others were loaded.
@@ -73,13 +76,13 @@ def load(
         for run_load in loads:
             run_load.run()
         con.execute("RESET threads")
-        report.loading_s = time.monotonic() - began
-        for entry_point in entry_points(group=AFTER_LOAD):
-            entry_point.load()(con)
         con.execute("CHECKPOINT")
+    report.loading_s = time.monotonic() - began
     if not keep_parts:
         for run_load in loads:
             run_load.parts.remove(run_load.loaded, is_whole=run_load.is_whole)
+    if after_load:
+        _call_entry_points(db, wait_s, on_wait)
     report.seconds = time.monotonic() - began
     damaged = [text for run_load in loads for text in run_load.damaged]
     if damaged:
@@ -87,6 +90,20 @@ def load(
             "\n".join([*damaged, f"Everything else was loaded: {report.units} units, {report.rows:,} rows."])
         )
     return report
+
+
+def _call_entry_points(db: Path, wait_s: float, on_wait: OnWait | None) -> None:
+    """In an opening of its own: the rows are safe and the parts are gone, whatever becomes of it."""
+    try:
+        with open_writer(db, wait_s, on_wait) as con:
+            for entry_point in entry_points(group=AFTER_LOAD):
+                entry_point.load()(con)
+            con.execute("CHECKPOINT")
+    except duckdb.Error as error:
+        raise SelfRepairError(
+            f"the rows are loaded, but their summaries could not be made: {error}\n"
+            "With more memory or room on the disk: selfrepair refresh"
+        ) from error
 
 
 def loaded_units(db: Path, run_key: str, wait_s: float = 60.0) -> set[int]:

@@ -171,13 +171,27 @@ def with_run(values: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     """The bound `values`, where a model or run is named with the number of that run among `runs`.
 
     Without either, an answer has all runs, told apart by its column run_id. Raises SelfRepairError as `which_run` does: an
-    unknown name would look as if there were no such heads, and a model's several runs like one.
+    unknown name would look as if there were no such heads, and a model's several runs like one. So it does for a run that
+    failed, and for an ablation that none of the runs has.
     """
     found = dict(values)
+    asked = [run for run in runs if run["status"] != "failed"]
     if found.get("run_id") is not None or found.get("model") is not None:
-        found["run_id"] = which_run(runs, found.get("model"), found.get("run_id"))["run_id"]
+        asked = [which_run(runs, found.get("model"), found.get("run_id"))]
+        found["run_id"] = asked[0]["run_id"]
+        if asked[0]["status"] == "failed":
+            raise SelfRepairError(
+                f"run {found['run_id']} failed its cross-check, and views leave such runs out. Its rows are in the view "
+                "self_repair, where it failed in the table crosschecks."
+            )
     if found.get("other_run_id") is not None:
         which_run(runs, None, found["other_run_id"])
+    measured = {kind for run in asked for kind in run["ablations"]}
+    if measured and found.get("ablation") is not None and found["ablation"] not in measured:
+        raise SelfRepairError(
+            f"nothing asked for was measured with {found['ablation']} ablation, but with {', '.join(sorted(measured))}: "
+            f"give ablation={min(measured)}"
+        )
     return found
 
 

@@ -3,6 +3,9 @@
 -- Grain: run_id, layer, head
 -- Paper: section 3 (breakage)
 --
+-- Of heads that the ablation takes a push towards the correct token from; of one that pushes it down, a negative
+-- self-repair is compensation.
+--
 -- Parameters:
 --   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
 --   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
@@ -31,5 +34,6 @@ WHERE
     AND ablation = $ablation
     AND population = $population
     AND mean_self_repair < 0
+    AND mean_removed_effect > 0
 QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY mean_self_repair, layer, head) <= $at_most
 ORDER BY run_id, mean_self_repair, layer, head

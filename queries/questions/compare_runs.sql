@@ -4,7 +4,7 @@
 -- Paper: none
 --
 -- The runs can be of two models of one shape, two sets of prompts, or two devices; run_health says in what they
--- differ.
+-- differ. Standard errors take the runs as independent: on the same prompts the difference is surer than they say.
 --
 -- Parameters:
 --   run_id INTEGER: Number of the one run, as selfrepair runs lists it

@@ -3,8 +3,9 @@
 -- Grain: run_id, layer, head
 -- Paper: section 3 (the scatter of mean direct effect against mean logit change)
 --
--- Without self-repair, ablating a head changes the logit by -mean_removed_effect. A change that is less negative is
--- self-repair, one that is more negative is breakage: the rest of the model adds to the damage.
+-- Without self-repair, ablating a head changes the logit by -mean_removed_effect. Where the rest of the model takes a part
+-- of that change back, the head is self-repaired; where it adds to it, that is breakage. Of a head that pushes the correct
+-- token down (mean_removed_effect < 0), a negative mean_self_repair takes back.
 --
 -- Parameters:
 --   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
@@ -13,8 +14,8 @@
 --   population all|top2|top2_nobos = all: Which rows of a head (selfrepair describe head_repair)
 --
 -- Columns:
---   verdict VARCHAR: 'self-repaired' or 'breakage' where mean_self_repair is more than two standard errors above or
---     below 0, else 'undecided'; NULL: a single prompt has no standard error
+--   verdict VARCHAR: 'self-repaired' or 'breakage' where mean_self_repair and mean_removed_effect are both more than two
+--     standard errors from 0, else 'undecided'; NULL: a single prompt has no standard error
 
 SELECT
     run_id,
@@ -26,9 +27,14 @@ SELECT
     mean_self_repair,
     mean_self_repair_se,
     CASE
-        WHEN mean_self_repair > 2 * mean_self_repair_se THEN 'self-repaired'
-        WHEN mean_self_repair < -2 * mean_self_repair_se THEN 'breakage'
-        WHEN mean_self_repair_se IS NOT NULL THEN 'undecided'
+        WHEN mean_self_repair_se IS NULL THEN NULL
+        WHEN least(
+            abs(mean_self_repair) / nullif(mean_self_repair_se, 0),
+            abs(mean_removed_effect) / nullif(mean_removed_effect_se, 0)
+        ) <= 2 THEN 'undecided'
+        WHEN mean_self_repair * mean_removed_effect > 0 THEN 'self-repaired'
+        WHEN mean_self_repair * mean_removed_effect < 0 THEN 'breakage'
+        ELSE 'undecided'
     END AS verdict,
     layer,
     head,

@@ -20,7 +20,8 @@ SELECT
     repair_means.* EXCLUDE (
         run_id, ablation, population, level, layer, head,
         mean_frozen_logit_change, mean_frozen_logit_change_se, larger_frozen_share, larger_frozen_share_se
-    )
+    ),
+    runs.status
 FROM repair_means
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)

@@ -11,10 +11,11 @@
 --   health VARCHAR: 'ok', or what is wrong, the worst first found, with the next step
 --   rows_expected BIGINT: Rows of measurements the whole run has [rows]
 --   rows_loaded BIGINT: Rows of measurements of the units that are loaded, by their ledger [rows]
---   rows_stored BIGINT: Rows of measurements that the summaries found; NULL: no summaries [rows]
+--   rows_stored BIGINT: Rows of measurements that are in the file [rows]
+--   rows_summarised BIGINT: Rows of measurements that the summaries were made of; NULL: no summaries [rows]
 --   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| of the stored
 --     rows; up to 3e-4 above identity_error_max is rounding; NULL: no summaries [logits]
---   share_undefined_ratios DOUBLE: Rows with direct_effect = 0, which have no fraction, as a share of rows_stored [ratio]
+--   share_undefined_ratios DOUBLE: Rows with direct_effect = 0, which have no fraction, as a share of rows_summarised [ratio]
 --   has_summaries BOOLEAN: True: the views that summarise rows have this run
 --   n_other_runs BIGINT: Other runs of a model of this name in this file, failed ones not counted [runs]
 --   settings_differ VARCHAR: In what at least one of those differs, of: weights, dtype, conventions, given_heads, dataset,
@@ -64,10 +65,15 @@ ledger AS (
     FROM units
     GROUP BY run_id
 ),
+stored AS (
+    SELECT run_id, count(*) AS rows_stored
+    FROM measurements
+    GROUP BY run_id
+),
 summaries AS (
     SELECT
         run_id,
-        CAST(sum(n_rows) AS BIGINT) AS rows_stored,
+        CAST(sum(n_rows) AS BIGINT) AS rows_summarised,
         sum(undefined_ratios) / sum(n_rows) AS share_undefined_ratios,
         max(stored_identity_error) AS stored_identity_error
     FROM top_sums
@@ -81,7 +87,8 @@ facts AS (
         runs.status,
         runs.n_measurements AS rows_expected,
         coalesce(ledger.rows_loaded, 0) AS rows_loaded,
-        summaries.rows_stored,
+        coalesce(stored.rows_stored, 0) AS rows_stored,
+        summaries.rows_summarised,
         runs.identity_error_max,
         summaries.stored_identity_error,
         runs.crosscheck_error_max,
@@ -94,6 +101,7 @@ facts AS (
     FROM runs
     INNER JOIN settings USING (run_id)
     LEFT JOIN ledger USING (run_id)
+    LEFT JOIN stored USING (run_id)
     LEFT JOIN summaries USING (run_id)
     LEFT JOIN differences USING (run_id)
 )
@@ -114,12 +122,18 @@ SELECT
         )
         WHEN crosscheck_error_max IS NULL OR status <> 'complete'
             THEN 'unchecked: the cross-check is not all loaded; give the same selfrepair ingest again, or selfrepair load'
-        WHEN NOT has_summaries THEN 'not summarised: the views have no numbers of this run; give selfrepair refresh'
         WHEN rows_loaded > rows_expected OR rows_stored <> rows_loaded THEN format(
             'damaged: {:,} rows are stored, {:,} were loaded, {:,} are expected; see selfrepair verify',
             rows_stored,
             rows_loaded,
             rows_expected
+        )
+        WHEN NOT has_summaries THEN 'not summarised: the views have no numbers of this run; give selfrepair refresh'
+        WHEN rows_summarised <> rows_stored THEN format(
+            'out of date: the summaries are of {:,} rows, {:,} are stored; give selfrepair refresh --run {}',
+            rows_summarised,
+            rows_stored,
+            run_id
         )
         WHEN stored_identity_error > identity_error_max + 4e-4 THEN format(
             'damaged: the parts of a stored row miss its self-repair by {:.2g} logits, when measured by {:.2g}; '
@@ -132,6 +146,7 @@ SELECT
     rows_expected,
     rows_loaded,
     rows_stored,
+    rows_summarised,
     identity_error_max,
     stored_identity_error,
     crosscheck_error_max,

@@ -7,6 +7,7 @@ FILES = "files are not read here"
 FUNCTION = r"may not be called here"
 NO_QUESTION = "is no question, and a warehouse is only read here"
 ONE_STATEMENT = "it takes one SQL statement"
+BORROWED = "takes a name that means something else here"
 UNKNOWN = "there is no table or view"
 
 READS_FILES = [
@@ -95,7 +96,6 @@ NAMES_FILES = [
     "SHOW '{secret}'",
     "SELECT (FROM '{secret}')",
     "PIVOT '{secret}' ON a IN ('x') USING count(*)",
-    "WITH \"other.csv\" AS (SELECT 1) FROM 'x.csv'",
     "EXPLAIN FROM '{secret}'",
 ]
 
@@ -263,6 +263,12 @@ NOT_QUESTIONS = [
 ]
 
 OTHERWISE_REFUSED = [
+    ("WITH \"other.csv\" AS (SELECT 1) FROM 'x.csv'", BORROWED),
+    ("WITH pg_settings AS (SELECT 1) SELECT name, setting FROM pg_catalog.pg_settings", BORROWED),
+    ("SELECT * FROM (WITH duckdb_databases AS (SELECT 1) SELECT 1), duckdb_databases", BORROWED),
+    ("SELECT * FROM (WITH pragma_database_list AS (SELECT 1) SELECT 1), pragma_database_list", BORROWED),
+    ("SELECT * FROM (WITH \"{secret}\" AS (SELECT 1) SELECT 1), '{secret}'", BORROWED),
+    ('SELECT * FROM (WITH "{db}" AS (SELECT 1) SELECT 1), "{db}"', BORROWED),
     ("SELECT 1; SELECT 2", ONE_STATEMENT),
     ("SELECT 1;; SELECT 2", ONE_STATEMENT),
     ("", ONE_STATEMENT),
@@ -392,5 +398,5 @@ HARMLESS = [
     "SELECT regexp_extract(token, '[0-9]+') FROM tokens TABLESAMPLE 50%",
     "SELECT json_extract('{{\"a\": 1}}', '$.a'), current_date, random() < 2, version()",
     "SELECT histogram(layer) FROM measurements",
-    "FROM marts.installed",
+    "FROM selfrepair_marts.installed",
 ]

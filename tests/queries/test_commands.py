@@ -337,7 +337,7 @@ def test_refresh_computes_what_is_missing_and_says_so(own: Path) -> None:
     assert run(refresh, "--db", own).stdout == f"{own}: the summaries of all runs are up to date\n"
     n = n_heads(own)
     with duckdb.connect(own) as con:
-        con.execute("DELETE FROM marts.refreshed")
+        con.execute("DELETE FROM selfrepair_marts.refreshed")
     assert n_heads(own) == 0
     assert re.fullmatch(r"run 1: summarised in \d+\.\d s\n", run(refresh, "--db", own).stdout)
     assert n_heads(own) == n > 0

@@ -57,6 +57,7 @@ def test_a_healthy_run(healthy: Con) -> None:
             "rows_expected": 3,
             "rows_loaded": 3,
             "rows_stored": 3,
+            "rows_summarised": 3,
             "identity_error_max": 2e-5,
             "stored_identity_error": 2e-4,
             "crosscheck_error_max": 4e-5,
@@ -84,7 +85,10 @@ def test_a_healthy_run(healthy: Con) -> None:
         ),
         ("UPDATE runs SET status = 'running'", "unchecked: the cross-check is not all loaded; "),
         ("UPDATE runs SET crosscheck_error_max = NULL", "unchecked: the cross-check is not all loaded; "),
-        ("DELETE FROM measurements", "not summarised: the views have no numbers of this run; give selfrepair refresh"),
+        (
+            "DELETE FROM measurements",
+            "damaged: 0 rows are stored, 3 were loaded, 3 are expected; see selfrepair verify",
+        ),
         (
             "DELETE FROM measurements WHERE pos = 3",
             "damaged: 2 rows are stored, 3 were loaded, 3 are expected; see selfrepair verify",
@@ -115,12 +119,24 @@ def test_rounding_is_no_damage(healthy: Con) -> None:
 
 def test_summaries_are_looked_for_in_the_marts(healthy: Con) -> None:
     install(healthy)
-    assert healthy.execute("SELECT has_summaries, rows_stored, rows_loaded FROM run_health").fetchall() == [
-        (False, None, 3)
-    ]
-    assert health(healthy)[1].startswith("not summarised")
+    numbers = "SELECT has_summaries, rows_summarised, rows_stored FROM run_health"
+    assert healthy.execute(numbers).fetchall() == [(False, None, 3)]
+    assert health(healthy)[1].startswith(
+        "not summarised: the views have no numbers of this run; give selfrepair refresh"
+    )
     marts.refresh(healthy)
-    assert healthy.execute("SELECT has_summaries, rows_stored, health FROM run_health").fetchall() == [(True, 3, "ok")]
+    assert healthy.execute(numbers).fetchall() == [(True, 3, 3)]
+    assert health(healthy)[1] == "ok"
+
+
+def test_rows_changed_by_hand_are_told_from_their_summaries(healthy: Con) -> None:
+    install(healthy)
+    marts.refresh(healthy)
+    healthy.execute("INSERT INTO measurements SELECT * REPLACE (pos + 10 AS pos) FROM measurements WHERE pos = 3")
+    healthy.execute("UPDATE units SET n_measurements = 4")
+    healthy.execute("UPDATE runs SET n_measurements = 4")
+    expected = "out of date: the summaries are of 3 rows, 4 are stored; give selfrepair refresh --run 1"
+    assert health(healthy)[1] == expected
 
 
 def test_every_run_is_there(con: Con, fill: Fill, one_row: OneRow) -> None:

@@ -39,7 +39,9 @@ def test_any_client_sees_views_and_comments(path: Path) -> None:
     with duckdb.connect(path, read_only=True) as con:
         for view in views():
             con.execute(f"FROM {view.name}").fetchall()
-            rows = con.execute("SELECT comment FROM duckdb_columns() WHERE schema_name = 'main' AND table_name = ?", [view.name]).fetchall()
+            rows = con.execute(
+                "SELECT comment FROM duckdb_columns() WHERE schema_name = 'main' AND table_name = ?", [view.name]
+            ).fetchall()
             assert [comment for (comment,) in rows] == [column.comment for column in relations()[view.name].columns]
         (about,) = con.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'head_repair'").fetchall()[0]
     assert about.startswith(relations()["head_repair"].summary)

@@ -54,7 +54,7 @@ def assert_marts_equal_their_views(db: Path) -> None:
 
 
 def refreshed(db: Path) -> dict[int, Any]:
-    query = "SELECT run_id, refreshed_at FROM marts.refreshed"
+    query = "SELECT run_id, refreshed_at FROM selfrepair_marts.refreshed"
     return in_file(db, lambda con: dict(con.execute(query).fetchall()))
 
 
@@ -97,23 +97,26 @@ def test_rows_loaded_without_a_refresh_are_absent_until_it_comes(db: Path, first
 def test_a_refresh_that_fails_changes_nothing(db: Path, first: FabricatedRun) -> None:
     load_run(db, first)
     last = MARTS[-1].name
-    in_file(db, lambda con: con.execute(f"ALTER TABLE marts.{last} RENAME COLUMN run_id TO gone"))
-    others = {view.name: in_file(db, lambda con, v=view: con.execute(f"FROM marts.{v.name}").fetchall()) for view in MARTS}
+    in_file(db, lambda con: con.execute(f"ALTER TABLE selfrepair_marts.{last} RENAME COLUMN run_id TO gone"))
+    others = {
+        view.name: in_file(db, lambda con, v=view: con.execute(f"FROM selfrepair_marts.{v.name}").fetchall())
+        for view in MARTS
+    }
     with pytest.raises(duckdb.Error):
         in_file(db, lambda con: marts.refresh(con, [1]))
     for name, rows in others.items():
-        assert in_file(db, lambda con, n=name: con.execute(f"FROM marts.{n}").fetchall()) == rows
+        assert in_file(db, lambda con, n=name: con.execute(f"FROM selfrepair_marts.{n}").fetchall()) == rows
 
 
 def test_marts_of_another_version_are_made_anew(db: Path, first: FabricatedRun) -> None:
     load_run(db, first)
 
     def grow_old(con: Con) -> None:
-        con.execute("UPDATE marts.refreshed SET definition = 'older'")
-        con.execute("UPDATE marts.installed SET views = 'older', marts = 'older'")
-        con.execute("DROP TABLE marts.top_cuts")
-        con.execute("CREATE TABLE marts.top_cuts (run_id INTEGER, another VARCHAR)")
-        con.execute("CREATE TABLE marts.gone (run_id INTEGER)")
+        con.execute("UPDATE selfrepair_marts.refreshed SET definition = 'older'")
+        con.execute("UPDATE selfrepair_marts.installed SET views = 'older', marts = 'older'")
+        con.execute("DROP TABLE selfrepair_marts.top_cuts")
+        con.execute("CREATE TABLE selfrepair_marts.top_cuts (run_id INTEGER, another VARCHAR)")
+        con.execute("CREATE TABLE selfrepair_marts.gone (run_id INTEGER)")
 
     in_file(db, grow_old)
     with duckdb.connect(db, read_only=True) as con:  # until then a reader computes what it is asked
@@ -125,7 +128,10 @@ def test_marts_of_another_version_are_made_anew(db: Path, first: FabricatedRun) 
     assert in_file(db, marts.refresh) == [1]
     assert_marts_equal_their_views(db)
     tables = in_file(
-        db, lambda con: con.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'marts'").fetchall()
+        db,
+        lambda con: con.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'selfrepair_marts'"
+        ).fetchall(),
     )
     assert {name for (name,) in tables} == {"refreshed", "installed", *(view.name for view in MARTS)}
 
@@ -135,7 +141,7 @@ def test_what_is_stored_of_a_run_that_is_gone_goes_too(db: Path, first: Fabricat
     in_file(db, lambda con: con.execute("DELETE FROM units"))
     assert in_file(db, marts.refresh) == []
     for view in MARTS:
-        assert in_file(db, lambda con, v=view: con.execute(f"FROM marts.{v.name}").fetchall()) == []
+        assert in_file(db, lambda con, v=view: con.execute(f"FROM selfrepair_marts.{v.name}").fetchall()) == []
 
 
 def test_a_reader_of_an_up_to_date_file_makes_no_views(db: Path, first: FabricatedRun) -> None:
@@ -143,6 +149,24 @@ def test_a_reader_of_an_up_to_date_file_makes_no_views(db: Path, first: Fabricat
     with duckdb.connect(db, read_only=True) as con:
         assert prepare_reader(con) == []
         assert con.execute("SELECT view_name FROM duckdb_views() WHERE temporary AND NOT internal").fetchall() == []
+
+
+def test_a_reader_asks_its_own_views_where_the_file_has_others_by_now(db: Path, first: FabricatedRun) -> None:
+    load_run(db, first)
+    in_file(db, lambda con: con.execute("CREATE OR REPLACE VIEW head_repair AS SELECT 7 AS run_id"))
+    with duckdb.connect(db, read_only=True) as con:
+        assert prepare_reader(con) == []
+        assert {run_id for (run_id,) in con.execute("SELECT run_id FROM head_repair").fetchall()} == {1}
+
+
+def test_a_file_of_any_name_and_a_schema_of_the_users_own(tmp_path: Path, first: FabricatedRun) -> None:
+    db = tmp_path / "marts.duckdb"
+    load_run(db, first)
+    with duckdb.connect(db) as con:
+        con.execute("CREATE SCHEMA marts.marts; CREATE TABLE marts.marts.mine AS SELECT 1 AS x")
+    load_run(db, fabricate("run-b", model="other-model", seed=5))
+    assert in_file(db, lambda con: con.execute("FROM marts.marts.mine").fetchall()) == [(1,)]
+    assert_marts_equal_their_views(db)
 
 
 def test_a_failed_run_leaves_the_views_without_a_refresh(db: Path, first: FabricatedRun) -> None:

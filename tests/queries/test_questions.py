@@ -191,9 +191,12 @@ def test_output_change_and_its_verdict(reader: Reader, rows: Frame) -> None:
     )
     for mine, column in (("direct_effect", "mean_direct_effect"), ("logit_change", "mean_logit_change")):
         assert found[column].to_list() == pytest.approx(wanted[mine].to_list(), abs=1e-6)
-    for repair, error, verdict in found.select("mean_self_repair", "mean_self_repair_se", "verdict").rows():
-        expected = "self-repaired" if repair > 2 * error else "breakage" if repair < -2 * error else "undecided"
-        assert verdict == expected
+    columns = ("mean_self_repair", "mean_self_repair_se", "mean_removed_effect", "mean_removed_effect_se")
+    heads = reader.frame("FROM head_repair WHERE run_id = 1 AND ablation = 'zero' AND population = 'all'")
+    for *numbers, verdict in heads.join(found, on="label").select(*columns, "verdict").rows():
+        repair, repair_error, removed, removed_error = numbers
+        sure = abs(repair) > 2 * repair_error and abs(removed) > 2 * removed_error
+        assert verdict == (("self-repaired" if repair * removed > 0 else "breakage") if sure else "undecided")
     assert set(found["verdict"]) > {"undecided"}
 
 

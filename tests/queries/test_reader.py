@@ -200,7 +200,7 @@ def test_runs_whose_summaries_are_missing_are_named(tmp_path: Path) -> None:
     with Reader(path, on_note=heard.append):
         assert heard == []
     with duckdb.connect(path) as con:
-        con.execute("DELETE FROM marts.refreshed")
+        con.execute("DELETE FROM selfrepair_marts.refreshed")
         assert marts.unsummarised(con) == [1]
     with Reader(path, on_note=heard.append) as reader:
         assert reader.frame("head_repair").is_empty()

@@ -158,7 +158,11 @@ def test_views_equal_the_reference(rows: list[Row], fill: Fill) -> None:
             assert found.keys() == expected.keys()
             for group, numbers in expected.items():
                 for name, value in numbers.items():
-                    wanted = None if value is None else pytest.approx(value, rel=_tolerance(name), abs=_rounding(numbers, name))
+                    wanted = (
+                        None
+                        if value is None
+                        else pytest.approx(value, rel=_tolerance(name), abs=_rounding(numbers, name))
+                    )
                     assert found[group][name] == wanted, (view, group, name)
 
 
@@ -322,6 +326,6 @@ def test_failed_runs_are_not_aggregated(con: duckdb.DuckDBPyConnection, fill: Fi
 def test_the_reference_covers_every_number() -> None:
     """A new number in a view needs a line in the reference."""
     checked = _summary([dict.fromkeys((*EFFECTS, "removed_effect", "self_repair", "prompt_id"), 1)]).keys()
-    named = {"model", "label", "depth", "n_heads"}
+    named = {"model", "label", "depth", "n_heads", "status"}
     for view, grain in GRAINS.items():
         assert {column.name for column in relations()[view].columns} - named - set(grain) == checked

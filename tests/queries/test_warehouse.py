@@ -484,7 +484,7 @@ def test_ctrl_c_ends_a_query_at_once(path: Path, spawn: Callable[..., subprocess
 def test_summaries_that_are_out_of_date_are_a_warning(tmp_path: Path) -> None:
     db = loaded(tmp_path)
     with duckdb.connect(db) as con:
-        con.execute("DELETE FROM marts.refreshed")
+        con.execute("DELETE FROM selfrepair_marts.refreshed")
     with pytest.warns(OutOfDate, match="run 1: its summaries are missing or out of date: selfrepair refresh") as caught:
         assert Warehouse(db).view("head_repair").is_empty()
     assert [warning.filename for warning in caught] == [__file__]
@@ -511,7 +511,7 @@ def test_an_engine_reads_beside_everything_else_and_cannot_write(tmp_path: Path)
     with open_writer(db, wait_s=0) as con:
         install(con)
         con.execute("CREATE OR REPLACE VIEW main.head_repair AS SELECT 7 AS run_id")
-        con.execute("UPDATE marts.installed SET views = 'of another version'")
+        con.execute("UPDATE selfrepair_marts.installed SET views = 'of another version'")
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM head_repair")).scalar_one() > 1
     with pytest.raises(SelfRepairError, match="there is no warehouse"):
