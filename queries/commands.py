@@ -19,6 +19,8 @@ from selfrepair.warehouse.options import db_option
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import polars as pl
+
     from selfrepair.queries.export import Format
     from selfrepair.queries.reader import Answer, Batches
 
@@ -29,6 +31,7 @@ MOST_ROWS_ON_SCREEN = 10_000
 """Rows of CSV or JSON that a terminal is sent when no --limit is given."""
 
 _WIDTH_WITHOUT_TERMINAL = 120
+_CONTEXT = ("run_id", "model", "ablation", "population")
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
 _TIMEOUT_S = 60.0
 _GRACE_S = 2.0
@@ -102,7 +105,8 @@ def query(
     \b
       selfrepair query most_repaired_heads --param at_most=5
       selfrepair query layer_repair
-      selfrepair query "SELECT label, mean_self_repair FROM head_repair ORDER BY 2 DESC"
+      selfrepair query "SELECT label, mean_self_repair FROM head_repair
+                        WHERE ablation = 'resample' AND population = 'top2' ORDER BY 2 DESC"
     """  # noqa: D301 - click knows the character
     if csv + json + (parquet is not None) > 1:
         raise click.UsageError("--csv, --json and --parquet exclude each other; give one.")
@@ -135,7 +139,7 @@ def questions(names: tuple[str, ...]) -> None:
 
     if not names:
         click.echo(question_listing(library.questions().values(), _screen_width()))
-        click.echo("\nWhat one takes: selfrepair questions NAME. Ask it: selfrepair query NAME --param layer=9")
+        click.echo("\nWhat one takes: selfrepair questions NAME. Ask it: selfrepair query NAME --param layer=4")
         return
     asked = [library.question(name) for name in names]
     answers = catalog.catalogue((*catalog.views(), *library.as_views(asked)))
@@ -204,7 +208,7 @@ def export(
 
     \b
       selfrepair export head_repair -o heads.parquet
-      selfrepair export strongest_rows --param layer=9 --param head=6 -o rows.csv
+      selfrepair export strongest_rows --param layer=4 --param head=2 -o rows.csv
       selfrepair export --all -o folder
     """  # noqa: D301 - click knows the character
     if everything:
@@ -368,17 +372,30 @@ def _print_on_screen(rows: Batches, kind: Format) -> None:
     sys.stdout.buffer.write(text.getvalue())
 
 
+def _without_constants(frame: pl.DataFrame) -> tuple[str, pl.DataFrame]:
+    """What is the same in all rows of a longer answer, said once; and the rest, which then has the room."""
+    if frame.height < 2:
+        return "", frame
+    same = [name for name in _CONTEXT if name in frame.columns and frame[name].n_unique() == 1]
+    if len(same) == frame.width:
+        return "", frame
+    return ", ".join(f"{name} {frame[name][0]}" for name in same), frame.drop(same)
+
+
 def _print_table(answer: Answer) -> None:
     from selfrepair.queries.text_table import text_table
 
-    table = text_table(answer.frame, _screen_width() if sys.stdout.isatty() else None)
+    same, frame = _without_constants(answer.frame)
+    if same:
+        click.echo(f"{same}\n")
+    table = text_table(frame, _screen_width() if sys.stdout.isatty() else None)
     click.echo(table.text)
     click.echo()
     n_rows = answer.frame.height
     click.echo(f"the first {_counted(n_rows)}; more with --limit N" if answer.truncated else _counted(n_rows))
     if table.left_out:
         click.echo(
-            f"showing {answer.frame.width - len(table.left_out)} of {answer.frame.width} columns, what fits here; "
+            f"showing {frame.width - len(table.left_out)} of {frame.width} columns, what fits here; "
             f"--csv has the others: {', '.join(table.left_out)}"
         )
 

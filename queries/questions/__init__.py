@@ -186,6 +186,10 @@ def with_run(values: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
             )
     if found.get("other_run_id") is not None:
         which_run(runs, None, found["other_run_id"])
+    for place, number in (("layer", "n_layers"), ("head", "n_heads")):
+        most = max((run[number] for run in asked), default=None)
+        if most is not None and found.get(place) is not None and not 0 <= found[place] < most:
+            raise SelfRepairError(f"there is no {place} {found[place]} here: {place}s are 0 to {most - 1}.")
     measured = {kind for run in asked for kind in run["ablations"]}
     if measured and found.get("ablation") is not None and found["ablation"] not in measured:
         raise SelfRepairError(

@@ -15,78 +15,79 @@
 --
 -- Columns:
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
---   mean_self_repair_se DOUBLE: Standard error of mean_self_repair, clustered by prompt [logits]
 --   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]
---   mean_direct_effect_se DOUBLE: Standard error of mean_direct_effect, clustered by prompt [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change; < 0: the ablation hurts [logits]
---   mean_logit_change_se DOUBLE: Standard error of mean_logit_change, clustered by prompt [logits]
 --   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the part by the final norm's scale [logits]
---   mean_repair_layernorm_se DOUBLE: Standard error of mean_repair_layernorm, clustered by prompt [logits]
 --   mean_repair_attention DOUBLE: Mean of repair_attention, the part by later attention layers [logits]
---   mean_repair_attention_se DOUBLE: Standard error of mean_repair_attention, clustered by prompt [logits]
 --   mean_repair_mlp DOUBLE: Mean of repair_mlp, the part by later MLPs [logits]
---   mean_repair_mlp_se DOUBLE: Standard error of mean_repair_mlp, clustered by prompt [logits]
 --   mean_ablated_direct_effect DOUBLE: Mean of ablated_direct_effect, what the replacement says instead [logits]
---   mean_ablated_direct_effect_se DOUBLE: Standard error of mean_ablated_direct_effect, clustered by prompt [logits]
 --   mean_removed_effect DOUBLE: Mean of removed_effect, the direct effect that the ablation takes away [logits]
---   mean_removed_effect_se DOUBLE: Standard error of mean_removed_effect, clustered by prompt [logits]
 --   mean_ln_scale_ratio DOUBLE: Mean of ln_scale_ratio, S/S'; > 1: the final norm shrank [ratio]
---   mean_ln_scale_ratio_se DOUBLE: Standard error of mean_ln_scale_ratio, clustered by prompt [ratio]
 --   repaired_share DOUBLE: Rows with self_repair > 0, as a share of n_rows [ratio]
---   repaired_share_se DOUBLE: Standard error of repaired_share, clustered by prompt [ratio]
---   overrepaired_share DOUBLE: Rows with self_repair > direct_effect: more came back than the head had given [ratio]
---   overrepaired_share_se DOUBLE: Standard error of overrepaired_share, clustered by prompt [ratio]
+--   overrepaired_share DOUBLE: Rows with self_repair > direct_effect, as a share of n_rows; more came back than the
+--     head had given only where its direct_effect is above 0, as in top2 [ratio]
 --   mean_frozen_logit_change DOUBLE: Mean of logit_change with the final norm's scale frozen at its clean value,
 --     logit_change - repair_layernorm; < 0: the ablation hurts [logits]
---   mean_frozen_logit_change_se DOUBLE: Standard error of mean_frozen_logit_change, clustered by prompt [logits]
 --   larger_frozen_share DOUBLE: Rows where freezing that scale makes the change larger in size, as a share of n_rows: there
 --     the norm damps the ablation, whichever way it goes [ratio]
---   larger_frozen_share_se DOUBLE: Standard error of larger_frozen_share, clustered by prompt [ratio]
 --   total_fraction_of_effect DOUBLE: Sum of self_repair / sum of direct_effect [ratio]
+--   layernorm_fraction_of_effect DOUBLE: Sum of repair_layernorm / sum of direct_effect [ratio]
+--   attention_fraction_of_effect DOUBLE: Sum of repair_attention / sum of direct_effect [ratio]
+--   mlp_fraction_of_effect DOUBLE: Sum of repair_mlp / sum of direct_effect [ratio]
+--   clipped_total_fraction DOUBLE: Mean over rows of self_repair / direct_effect held within 0..1; means little in population all [ratio]
+--   clipped_layernorm_fraction DOUBLE: Mean over rows of repair_layernorm / direct_effect held within 0..1; means little in population all [ratio]
+--   clipped_attention_fraction DOUBLE: Mean over rows of repair_attention / direct_effect held within 0..1; means little in population all [ratio]
+--   clipped_mlp_fraction DOUBLE: Mean over rows of repair_mlp / direct_effect held within 0..1; means little in population all [ratio]
+--   total_fraction_of_removed DOUBLE: Sum of self_repair / sum of removed_effect [ratio]
+--   layernorm_fraction_of_removed DOUBLE: Sum of repair_layernorm / sum of removed_effect [ratio]
+--   attention_fraction_of_removed DOUBLE: Sum of repair_attention / sum of removed_effect [ratio]
+--   mlp_fraction_of_removed DOUBLE: Sum of repair_mlp / sum of removed_effect [ratio]
+--   mean_self_repair_se DOUBLE: Standard error of mean_self_repair, clustered by prompt [logits]
+--   mean_direct_effect_se DOUBLE: Standard error of mean_direct_effect, clustered by prompt [logits]
+--   mean_logit_change_se DOUBLE: Standard error of mean_logit_change, clustered by prompt [logits]
+--   mean_repair_layernorm_se DOUBLE: Standard error of mean_repair_layernorm, clustered by prompt [logits]
+--   mean_repair_attention_se DOUBLE: Standard error of mean_repair_attention, clustered by prompt [logits]
+--   mean_repair_mlp_se DOUBLE: Standard error of mean_repair_mlp, clustered by prompt [logits]
+--   mean_ablated_direct_effect_se DOUBLE: Standard error of mean_ablated_direct_effect, clustered by prompt [logits]
+--   mean_removed_effect_se DOUBLE: Standard error of mean_removed_effect, clustered by prompt [logits]
+--   mean_ln_scale_ratio_se DOUBLE: Standard error of mean_ln_scale_ratio, clustered by prompt [ratio]
+--   repaired_share_se DOUBLE: Standard error of repaired_share, clustered by prompt [ratio]
+--   overrepaired_share_se DOUBLE: Standard error of overrepaired_share, clustered by prompt [ratio]
+--   mean_frozen_logit_change_se DOUBLE: Standard error of mean_frozen_logit_change, clustered by prompt [logits]
+--   larger_frozen_share_se DOUBLE: Standard error of larger_frozen_share, clustered by prompt [ratio]
 --   total_fraction_of_effect_se DOUBLE: Standard error of total_fraction_of_effect, clustered by prompt [ratio]
 --   total_fraction_of_effect_low DOUBLE: Lower end of the 95 % interval of total_fraction_of_effect [ratio]
 --   total_fraction_of_effect_high DOUBLE: Upper end of the 95 % interval of total_fraction_of_effect [ratio]
---   layernorm_fraction_of_effect DOUBLE: Sum of repair_layernorm / sum of direct_effect [ratio]
 --   layernorm_fraction_of_effect_se DOUBLE: Standard error of layernorm_fraction_of_effect, clustered by prompt [ratio]
 --   layernorm_fraction_of_effect_low DOUBLE: Lower end of the 95 % interval of layernorm_fraction_of_effect [ratio]
 --   layernorm_fraction_of_effect_high DOUBLE: Upper end of the 95 % interval of layernorm_fraction_of_effect [ratio]
---   attention_fraction_of_effect DOUBLE: Sum of repair_attention / sum of direct_effect [ratio]
 --   attention_fraction_of_effect_se DOUBLE: Standard error of attention_fraction_of_effect, clustered by prompt [ratio]
 --   attention_fraction_of_effect_low DOUBLE: Lower end of the 95 % interval of attention_fraction_of_effect [ratio]
 --   attention_fraction_of_effect_high DOUBLE: Upper end of the 95 % interval of attention_fraction_of_effect [ratio]
---   mlp_fraction_of_effect DOUBLE: Sum of repair_mlp / sum of direct_effect [ratio]
 --   mlp_fraction_of_effect_se DOUBLE: Standard error of mlp_fraction_of_effect, clustered by prompt [ratio]
 --   mlp_fraction_of_effect_low DOUBLE: Lower end of the 95 % interval of mlp_fraction_of_effect [ratio]
 --   mlp_fraction_of_effect_high DOUBLE: Upper end of the 95 % interval of mlp_fraction_of_effect [ratio]
---   clipped_total_fraction DOUBLE: Mean over rows of self_repair / direct_effect held within 0..1; means little in population all [ratio]
 --   clipped_total_fraction_se DOUBLE: Standard error of clipped_total_fraction, clustered by prompt [ratio]
 --   clipped_total_fraction_low DOUBLE: Lower end of the 95 % interval of clipped_total_fraction [ratio]
 --   clipped_total_fraction_high DOUBLE: Upper end of the 95 % interval of clipped_total_fraction [ratio]
---   clipped_layernorm_fraction DOUBLE: Mean over rows of repair_layernorm / direct_effect held within 0..1; means little in population all [ratio]
 --   clipped_layernorm_fraction_se DOUBLE: Standard error of clipped_layernorm_fraction, clustered by prompt [ratio]
 --   clipped_layernorm_fraction_low DOUBLE: Lower end of the 95 % interval of clipped_layernorm_fraction [ratio]
 --   clipped_layernorm_fraction_high DOUBLE: Upper end of the 95 % interval of clipped_layernorm_fraction [ratio]
---   clipped_attention_fraction DOUBLE: Mean over rows of repair_attention / direct_effect held within 0..1; means little in population all [ratio]
 --   clipped_attention_fraction_se DOUBLE: Standard error of clipped_attention_fraction, clustered by prompt [ratio]
 --   clipped_attention_fraction_low DOUBLE: Lower end of the 95 % interval of clipped_attention_fraction [ratio]
 --   clipped_attention_fraction_high DOUBLE: Upper end of the 95 % interval of clipped_attention_fraction [ratio]
---   clipped_mlp_fraction DOUBLE: Mean over rows of repair_mlp / direct_effect held within 0..1; means little in population all [ratio]
 --   clipped_mlp_fraction_se DOUBLE: Standard error of clipped_mlp_fraction, clustered by prompt [ratio]
 --   clipped_mlp_fraction_low DOUBLE: Lower end of the 95 % interval of clipped_mlp_fraction [ratio]
 --   clipped_mlp_fraction_high DOUBLE: Upper end of the 95 % interval of clipped_mlp_fraction [ratio]
---   total_fraction_of_removed DOUBLE: Sum of self_repair / sum of removed_effect [ratio]
 --   total_fraction_of_removed_se DOUBLE: Standard error of total_fraction_of_removed, clustered by prompt [ratio]
 --   total_fraction_of_removed_low DOUBLE: Lower end of the 95 % interval of total_fraction_of_removed [ratio]
 --   total_fraction_of_removed_high DOUBLE: Upper end of the 95 % interval of total_fraction_of_removed [ratio]
---   layernorm_fraction_of_removed DOUBLE: Sum of repair_layernorm / sum of removed_effect [ratio]
 --   layernorm_fraction_of_removed_se DOUBLE: Standard error of layernorm_fraction_of_removed, clustered by prompt [ratio]
 --   layernorm_fraction_of_removed_low DOUBLE: Lower end of the 95 % interval of layernorm_fraction_of_removed [ratio]
 --   layernorm_fraction_of_removed_high DOUBLE: Upper end of the 95 % interval of layernorm_fraction_of_removed [ratio]
---   attention_fraction_of_removed DOUBLE: Sum of repair_attention / sum of removed_effect [ratio]
 --   attention_fraction_of_removed_se DOUBLE: Standard error of attention_fraction_of_removed, clustered by prompt [ratio]
 --   attention_fraction_of_removed_low DOUBLE: Lower end of the 95 % interval of attention_fraction_of_removed [ratio]
 --   attention_fraction_of_removed_high DOUBLE: Upper end of the 95 % interval of attention_fraction_of_removed [ratio]
---   mlp_fraction_of_removed DOUBLE: Sum of repair_mlp / sum of removed_effect [ratio]
 --   mlp_fraction_of_removed_se DOUBLE: Standard error of mlp_fraction_of_removed, clustered by prompt [ratio]
 --   mlp_fraction_of_removed_low DOUBLE: Lower end of the 95 % interval of mlp_fraction_of_removed [ratio]
 --   mlp_fraction_of_removed_high DOUBLE: Upper end of the 95 % interval of mlp_fraction_of_removed [ratio]
@@ -98,83 +99,83 @@ SELECT
     level,
     layer,
     head,
+    max(value) FILTER (estimate = 'mean_self_repair') AS mean_self_repair,
+    max(value) FILTER (estimate = 'mean_direct_effect') AS mean_direct_effect,
+    max(value) FILTER (estimate = 'mean_logit_change') AS mean_logit_change,
+    max(value) FILTER (estimate = 'mean_repair_layernorm') AS mean_repair_layernorm,
+    max(value) FILTER (estimate = 'mean_repair_attention') AS mean_repair_attention,
+    max(value) FILTER (estimate = 'mean_repair_mlp') AS mean_repair_mlp,
+    max(value) FILTER (estimate = 'mean_ablated_direct_effect') AS mean_ablated_direct_effect,
+    max(value) FILTER (estimate = 'mean_removed_effect') AS mean_removed_effect,
+    max(value) FILTER (estimate = 'mean_ln_scale_ratio') AS mean_ln_scale_ratio,
+    max(value) FILTER (estimate = 'repaired_share') AS repaired_share,
+    max(value) FILTER (estimate = 'overrepaired_share') AS overrepaired_share,
+    max(value) FILTER (estimate = 'mean_frozen_logit_change') AS mean_frozen_logit_change,
+    max(value) FILTER (estimate = 'larger_frozen_share') AS larger_frozen_share,
+    max(value) FILTER (estimate = 'total_fraction_of_effect') AS total_fraction_of_effect,
+    max(value) FILTER (estimate = 'layernorm_fraction_of_effect') AS layernorm_fraction_of_effect,
+    max(value) FILTER (estimate = 'attention_fraction_of_effect') AS attention_fraction_of_effect,
+    max(value) FILTER (estimate = 'mlp_fraction_of_effect') AS mlp_fraction_of_effect,
+    max(value) FILTER (estimate = 'clipped_total_fraction') AS clipped_total_fraction,
+    max(value) FILTER (estimate = 'clipped_layernorm_fraction') AS clipped_layernorm_fraction,
+    max(value) FILTER (estimate = 'clipped_attention_fraction') AS clipped_attention_fraction,
+    max(value) FILTER (estimate = 'clipped_mlp_fraction') AS clipped_mlp_fraction,
+    max(value) FILTER (estimate = 'total_fraction_of_removed') AS total_fraction_of_removed,
+    max(value) FILTER (estimate = 'layernorm_fraction_of_removed') AS layernorm_fraction_of_removed,
+    max(value) FILTER (estimate = 'attention_fraction_of_removed') AS attention_fraction_of_removed,
+    max(value) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed,
     max(n_heads) AS n_heads,
     max(n_prompts) AS n_prompts,
     max(n_rows) AS n_rows,
-    max(value) FILTER (estimate = 'mean_self_repair') AS mean_self_repair,
+    max(undefined_ratios) AS undefined_ratios,
     max(standard_error) FILTER (estimate = 'mean_self_repair') AS mean_self_repair_se,
-    max(value) FILTER (estimate = 'mean_direct_effect') AS mean_direct_effect,
     max(standard_error) FILTER (estimate = 'mean_direct_effect') AS mean_direct_effect_se,
-    max(value) FILTER (estimate = 'mean_logit_change') AS mean_logit_change,
     max(standard_error) FILTER (estimate = 'mean_logit_change') AS mean_logit_change_se,
-    max(value) FILTER (estimate = 'mean_repair_layernorm') AS mean_repair_layernorm,
     max(standard_error) FILTER (estimate = 'mean_repair_layernorm') AS mean_repair_layernorm_se,
-    max(value) FILTER (estimate = 'mean_repair_attention') AS mean_repair_attention,
     max(standard_error) FILTER (estimate = 'mean_repair_attention') AS mean_repair_attention_se,
-    max(value) FILTER (estimate = 'mean_repair_mlp') AS mean_repair_mlp,
     max(standard_error) FILTER (estimate = 'mean_repair_mlp') AS mean_repair_mlp_se,
-    max(value) FILTER (estimate = 'mean_ablated_direct_effect') AS mean_ablated_direct_effect,
     max(standard_error) FILTER (estimate = 'mean_ablated_direct_effect') AS mean_ablated_direct_effect_se,
-    max(value) FILTER (estimate = 'mean_removed_effect') AS mean_removed_effect,
     max(standard_error) FILTER (estimate = 'mean_removed_effect') AS mean_removed_effect_se,
-    max(value) FILTER (estimate = 'mean_ln_scale_ratio') AS mean_ln_scale_ratio,
     max(standard_error) FILTER (estimate = 'mean_ln_scale_ratio') AS mean_ln_scale_ratio_se,
-    max(value) FILTER (estimate = 'repaired_share') AS repaired_share,
     max(standard_error) FILTER (estimate = 'repaired_share') AS repaired_share_se,
-    max(value) FILTER (estimate = 'overrepaired_share') AS overrepaired_share,
     max(standard_error) FILTER (estimate = 'overrepaired_share') AS overrepaired_share_se,
-    max(value) FILTER (estimate = 'mean_frozen_logit_change') AS mean_frozen_logit_change,
     max(standard_error) FILTER (estimate = 'mean_frozen_logit_change') AS mean_frozen_logit_change_se,
-    max(value) FILTER (estimate = 'larger_frozen_share') AS larger_frozen_share,
     max(standard_error) FILTER (estimate = 'larger_frozen_share') AS larger_frozen_share_se,
-    max(value) FILTER (estimate = 'total_fraction_of_effect') AS total_fraction_of_effect,
     max(standard_error) FILTER (estimate = 'total_fraction_of_effect') AS total_fraction_of_effect_se,
     max(low) FILTER (estimate = 'total_fraction_of_effect') AS total_fraction_of_effect_low,
     max(high) FILTER (estimate = 'total_fraction_of_effect') AS total_fraction_of_effect_high,
-    max(value) FILTER (estimate = 'layernorm_fraction_of_effect') AS layernorm_fraction_of_effect,
     max(standard_error) FILTER (estimate = 'layernorm_fraction_of_effect') AS layernorm_fraction_of_effect_se,
     max(low) FILTER (estimate = 'layernorm_fraction_of_effect') AS layernorm_fraction_of_effect_low,
     max(high) FILTER (estimate = 'layernorm_fraction_of_effect') AS layernorm_fraction_of_effect_high,
-    max(value) FILTER (estimate = 'attention_fraction_of_effect') AS attention_fraction_of_effect,
     max(standard_error) FILTER (estimate = 'attention_fraction_of_effect') AS attention_fraction_of_effect_se,
     max(low) FILTER (estimate = 'attention_fraction_of_effect') AS attention_fraction_of_effect_low,
     max(high) FILTER (estimate = 'attention_fraction_of_effect') AS attention_fraction_of_effect_high,
-    max(value) FILTER (estimate = 'mlp_fraction_of_effect') AS mlp_fraction_of_effect,
     max(standard_error) FILTER (estimate = 'mlp_fraction_of_effect') AS mlp_fraction_of_effect_se,
     max(low) FILTER (estimate = 'mlp_fraction_of_effect') AS mlp_fraction_of_effect_low,
     max(high) FILTER (estimate = 'mlp_fraction_of_effect') AS mlp_fraction_of_effect_high,
-    max(value) FILTER (estimate = 'clipped_total_fraction') AS clipped_total_fraction,
     max(standard_error) FILTER (estimate = 'clipped_total_fraction') AS clipped_total_fraction_se,
     max(low) FILTER (estimate = 'clipped_total_fraction') AS clipped_total_fraction_low,
     max(high) FILTER (estimate = 'clipped_total_fraction') AS clipped_total_fraction_high,
-    max(value) FILTER (estimate = 'clipped_layernorm_fraction') AS clipped_layernorm_fraction,
     max(standard_error) FILTER (estimate = 'clipped_layernorm_fraction') AS clipped_layernorm_fraction_se,
     max(low) FILTER (estimate = 'clipped_layernorm_fraction') AS clipped_layernorm_fraction_low,
     max(high) FILTER (estimate = 'clipped_layernorm_fraction') AS clipped_layernorm_fraction_high,
-    max(value) FILTER (estimate = 'clipped_attention_fraction') AS clipped_attention_fraction,
     max(standard_error) FILTER (estimate = 'clipped_attention_fraction') AS clipped_attention_fraction_se,
     max(low) FILTER (estimate = 'clipped_attention_fraction') AS clipped_attention_fraction_low,
     max(high) FILTER (estimate = 'clipped_attention_fraction') AS clipped_attention_fraction_high,
-    max(value) FILTER (estimate = 'clipped_mlp_fraction') AS clipped_mlp_fraction,
     max(standard_error) FILTER (estimate = 'clipped_mlp_fraction') AS clipped_mlp_fraction_se,
     max(low) FILTER (estimate = 'clipped_mlp_fraction') AS clipped_mlp_fraction_low,
     max(high) FILTER (estimate = 'clipped_mlp_fraction') AS clipped_mlp_fraction_high,
-    max(value) FILTER (estimate = 'total_fraction_of_removed') AS total_fraction_of_removed,
     max(standard_error) FILTER (estimate = 'total_fraction_of_removed') AS total_fraction_of_removed_se,
     max(low) FILTER (estimate = 'total_fraction_of_removed') AS total_fraction_of_removed_low,
     max(high) FILTER (estimate = 'total_fraction_of_removed') AS total_fraction_of_removed_high,
-    max(value) FILTER (estimate = 'layernorm_fraction_of_removed') AS layernorm_fraction_of_removed,
     max(standard_error) FILTER (estimate = 'layernorm_fraction_of_removed') AS layernorm_fraction_of_removed_se,
     max(low) FILTER (estimate = 'layernorm_fraction_of_removed') AS layernorm_fraction_of_removed_low,
     max(high) FILTER (estimate = 'layernorm_fraction_of_removed') AS layernorm_fraction_of_removed_high,
-    max(value) FILTER (estimate = 'attention_fraction_of_removed') AS attention_fraction_of_removed,
     max(standard_error) FILTER (estimate = 'attention_fraction_of_removed') AS attention_fraction_of_removed_se,
     max(low) FILTER (estimate = 'attention_fraction_of_removed') AS attention_fraction_of_removed_low,
     max(high) FILTER (estimate = 'attention_fraction_of_removed') AS attention_fraction_of_removed_high,
-    max(value) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed,
     max(standard_error) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed_se,
     max(low) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed_low,
-    max(high) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed_high,
-    max(undefined_ratios) AS undefined_ratios
+    max(high) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed_high
 FROM repair_estimates
 GROUP BY run_id, ablation, population, level, layer, head
