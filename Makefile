@@ -29,5 +29,5 @@ $(DEV): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ingest,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ingest,app,dev]'
 	touch $@

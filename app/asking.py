@@ -1,31 +1,53 @@
 """What pages ask the warehouse: SQL in, frames out, the same question answered once as long as the file is the same."""
 
 import os
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 import streamlit as st
 
+from selfrepair.app.kept import Kept
+from selfrepair.app.plain import plain
 from selfrepair.queries import Warehouse
+from selfrepair.queries.limits import Limits
 from selfrepair.warehouse.errors import SelfRepairError
 
 MOST_ROWS = 10_000
 """Rows that a page sends to the browser at most."""
 
+MOST_BYTES = 64_000_000
+"""Bytes that these rows may have, however long their texts."""
+
 TIME_LIMIT_S = 30.0
 _WAIT_S = 3.0
+_WAIT_AGAIN_S = 0.05
+_BUSY_S = 5.0
+"""How long after waiting in vain no other question waits for the file; a page has many."""
 
-Stamp = tuple[int, int, int]
+_TOLD_AGAIN_S = 10.0
+_KEPT_BYTES = 256_000_000
+_KEPT_ROW_BYTES = 4_096  # of an answer with few rows: its query, and what Python itself takes
+
+Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What answers a query. `truncated`: there are more rows than the page asked for; `notes`: what to tell the user."""
+    """What answers a query, after `seconds`. `truncated`: there are more rows than the page asked for; `notes`: what to tell
+    the user. `stale` is not empty where the file could not be asked and this is its last answer: it says so.
+    """
 
     frame: pl.DataFrame
     truncated: bool
     notes: tuple[str, ...] = field(default=())
+    seconds: float = 0.0
+    stale: str = ""
+
+
+class BusyError(SelfRepairError):
+    """Another process has the file open for writing: a load that takes longer than a page waits."""
 
 
 def warehouse_path() -> Path:
@@ -42,47 +64,90 @@ def ask(query: str, limit: int = MOST_ROWS) -> pl.DataFrame:
     try:
         rows = answered(query, limit)
     except SelfRepairError as error:
-        last = _last_answers().get((str(warehouse_path()), query, limit))
-        if last is None:
-            st.error(str(error), icon=":material/error:")
-            st.stop()
-        _tell(f"{str(error).splitlines()[0]} What is shown is from before.")
-        return last.frame
-    for note in rows.notes:
-        _tell(note)
+        st.error(plain(str(error)), icon=":material/error:")
+        st.stop()
+    tell(rows)
     if rows.truncated:
         st.caption(f"The first {limit:,} rows; there are more.")
     return rows.frame
 
 
-def answered(query: str, limit: int) -> Rows:
-    """The same with errors as SelfRepairError, for SQL that a user wrote."""
+def answered(query: str, limit: int, *, flat: bool = False) -> Rows:
+    """The same with errors as SelfRepairError, for SQL that a user wrote. `flat`: lists and maps as JSON text."""
     path = warehouse_path()
-    rows = _answered(str(path), _stamp(path), query, limit)
-    _last_answers()[str(path), query, limit] = rows
+    key, stamp = (str(path), query, limit, flat), _stamp(path)
+    found = _kept().get(key)
+    if found is not None and found[0] == stamp:
+        return found[1]
+    try:
+        rows = _asked(path, query, limit, flat=flat)
+    except BusyError as busy:
+        if found is None:
+            raise
+        return replace(found[1], stale=f"{busy} What is shown is from before.")
+    _kept().put(key, (stamp, rows), rows.frame.estimated_size() + 2 * len(query) + _KEPT_ROW_BYTES)
     return rows
 
 
-@st.cache_data(max_entries=300, show_spinner=False)
-def _answered(path: str, stamp: Stamp, query: str, limit: int) -> Rows:
+def tell(rows: Rows) -> None:
+    """Say what has to be known about the rows: a note once, and every few seconds that they are from before."""
+    for note in rows.notes:
+        _tell_once_in(float("inf"), note)
+    if rows.stale:
+        _tell_once_in(_TOLD_AGAIN_S, rows.stale)
+
+
+def _asked(path: Path, query: str, limit: int, *, flat: bool) -> Rows:
+    waited_for: list[str] = []
     notes: list[str] = []
-    answer = Warehouse(path, wait_s=_WAIT_S, on_note=notes.append).ask(query, limit=limit, timeout_s=TIME_LIMIT_S)
-    return Rows(answer.frame, answer.truncated, tuple(notes))
+    busy_since = _busy_since()
+    is_busy = time.monotonic() - busy_since.get(str(path), float("-inf")) < _BUSY_S
+    warehouse = Warehouse(
+        path,
+        limits=Limits(answer_bytes=MOST_BYTES),
+        wait_s=_WAIT_AGAIN_S if is_busy else _WAIT_S,
+        on_note=notes.append,
+    )
+    began = time.perf_counter()
+    try:
+        answer = warehouse.ask(query, limit=limit, timeout_s=TIME_LIMIT_S, flat=flat, on_wait=waited_for.append)
+    except SelfRepairError as error:
+        if not waited_for or " is in use by " not in str(error):
+            raise
+        if not is_busy:
+            busy_since[str(path)] = time.monotonic()
+        raise BusyError(f"{path.name} is not to be read just now: {waited_for[-1]}.") from error
+    busy_since.pop(str(path), None)
+    return Rows(answer.frame, answer.truncated, tuple(notes), time.perf_counter() - began)
 
 
 @st.cache_resource
-def _last_answers() -> dict[tuple[str, str, int], Rows]:
+def _kept() -> Kept[tuple[Stamp, Rows]]:
+    return Kept(_KEPT_BYTES)
+
+
+@st.cache_resource
+def _busy_since() -> dict[str, float]:
+    """When each file was last waited for in vain [s, time.monotonic]."""
     return {}
 
 
 def _stamp(path: Path) -> Stamp:
     """Changes when the file does: another load, or another file in its place."""
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
+    stamp: Stamp = ()
+    for part in (path, path.with_name(path.name + ".wal")):
+        try:
+            found = part.stat()
+        except OSError:
+            stamp += (0, 0, 0)
+        else:
+            stamp += (found.st_ino, found.st_size, found.st_mtime_ns)
+    return stamp
 
 
-def _tell(text: str) -> None:
-    st.toast(text, icon=":material/info:")
+def _tell_once_in(seconds: float, text: str) -> None:
+    told: dict[str, float] = st.session_state.setdefault("told", {})
+    now = time.monotonic()
+    if now - told.get(text, float("-inf")) >= seconds:
+        told[text] = now
+        st.toast(plain(text), icon=":material/info:")

@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from selfrepair.app.asking import ask, warehouse_path
+from selfrepair.app.plain import plain
 from selfrepair.queries.quoting import literal
 from selfrepair.queries.which_run import RUNS, Run
 from selfrepair.warehouse.schema import ABLATIONS
@@ -56,11 +57,11 @@ def choose() -> Choice:
             "Run",
             list(of_model),
             key="run",
-            bind="query-params",
-            format_func=lambda key: _told(of_model[key]),
+            bind="query-params",  # a format_func's words would be what stands in the link, and they change
             help="Rows of different runs are never mixed. Failed runs are left out.",
         )
         run = of_model[number]
+        st.caption(plain(_told(run)))
         kinds = [kind for kind in ABLATIONS if kind in run["ablations"]]
         ablation = st.selectbox("Ablation", kinds, key="ablation", bind="query-params", help=_HELP_ABLATION)
         population = st.selectbox(
@@ -68,9 +69,9 @@ def choose() -> Choice:
             list(POPULATIONS),
             key="population",
             bind="query-params",
-            format_func=POPULATIONS.__getitem__,
             help="Which rows of a head count. Top: by clean direct effect, as in the paper.",
         )
+        st.caption(plain(POPULATIONS[population]))
     return Choice(run, ablation, population)
 
 
@@ -87,7 +88,7 @@ _HELP_ABLATION = (
 
 
 def _told(run: dict[str, Any]) -> str:
-    return f"{run['run_id']}: {run['n_prompts']:,} prompts of {run['dataset']}, {run['status']}"
+    return f"{run['n_prompts']:,} prompts of {run['dataset']}, {run['status']}"
 
 
 def _say_what_the_link_lost(runs: list[Run]) -> None:
@@ -101,4 +102,4 @@ def _say_what_the_link_lost(runs: list[Run]) -> None:
         wanted = st.query_params.get(name)
         if wanted is not None and wanted not in values and not st.session_state.get(f"told {name} {wanted}"):
             st.session_state[f"told {name} {wanted}"] = True
-            st.warning(f"The link asks for {name} '{wanted[:100]}', which is not here; another one is shown.")
+            st.warning(f"The link asks for {name} '{plain(wanted[:100])}', which is not here; another one is shown.")

@@ -29,3 +29,10 @@ def words(name: str) -> str:
 def meaning(view: str, name: str) -> str:
     """What the column means, in a sentence: the help beside its number."""
     return column(view, name).comment
+
+
+@cache
+def known_columns(names: tuple[str, ...]) -> dict[str, Column]:
+    """Those of `names` that a table or view has a column of: one name means one thing in the whole warehouse."""
+    known = {column.name: column for relation in relations().values() for column in relation.columns}
+    return {name: known[name] for name in names if name in known}

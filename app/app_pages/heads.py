@@ -1,8 +1,168 @@
-"""To come."""
+"""Which heads are repaired, and one of them from all sides: its rows, what gives back, its noise and its tail."""
 
+from urllib.parse import urlencode
+
+import polars as pl
 import streamlit as st
 
-from selfrepair.app.choice import choose
+from selfrepair.app import head_queries as queries
+from selfrepair.app.asking import ask
+from selfrepair.app.charts.head_map import head_map
+from selfrepair.app.charts.head_parts import part_bars
+from selfrepair.app.charts.head_prompts import prompt_histogram
+from selfrepair.app.charts.head_scatter import of_heads, of_rows
+from selfrepair.app.charts.head_tail import tail_of_head
+from selfrepair.app.charts.token_text import visible
+from selfrepair.app.choice import POPULATIONS, choose
+from selfrepair.app.figure import below, show
+from selfrepair.app.head_choice import choose_head, heads_of_run
+from selfrepair.app.head_click import clickable
+from selfrepair.app.head_measures import choose_effect, choose_measure, effect_title
+from selfrepair.app.headers import facts, headers
+from selfrepair.app.wording import column, meaning, title, words
+from selfrepair.queries.quoting import literal
 
-choose()
-st.title("heads")
+METRICS = ("mean_direct_effect", "mean_logit_change", "mean_self_repair", "total_fraction_of_effect")
+NOISE = ("self_repair_sd_between", "self_repair_sd_within", "slope", "intercept", "correlation", "overrepaired_share")
+SIDEBAR = ("model", "run", "ablation", "population")
+TAIL = ("share_top_1", "share_top_10", "gini", "excess_kurtosis", "quantile_50", "quantile_99", "hill_2", "hill_2_se")
+
+choice = choose()
+st.title("Heads")
+heads = heads_of_run(choice)
+if heads.is_empty():
+    st.info("This run has no summaries yet: `selfrepair refresh`.", icon=":material/info:")
+    st.stop()
+
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    measure = choose_measure()
+    effect = choose_effect()
+    label = choose_head(heads)
+(chosen,) = heads.filter(pl.col("label") == label).to_dicts()
+where = queries.where_head(choice, chosen["layer"], chosen["head"])
+among = POPULATIONS[choice.population]
+
+left, right = st.columns(2, gap="medium")
+with left:
+    st.subheader("All heads", help="Click a cell to choose its head.")
+    st.caption(f"{words(measure.name)}: {measure.meaning}. {measure.rows(among, effect)}")
+    sql = f"SELECT layer, head, label, {measure.name}\nFROM {measure.view}\nWHERE {measure.where(choice, effect)}"
+    cells = ask(sql)
+    chart = head_map(cells, measure.name, words=measure.title, centre=measure.centre, chosen=label)
+    clickable(chart, "head_map", label)
+    below(cells, sql, name="head_map", chart=chart)
+with right:
+    st.subheader("Does the output change less than the direct effect?")
+    st.caption(
+        f"Means over {among}. On the dashed line, the logit changes by all of the direct effect: exactly so where the "
+        "replacement has none of its own (zero ablation)."
+    )
+    sql = (
+        "SELECT label, layer, mean_direct_effect, mean_logit_change, mean_self_repair\n"
+        f"FROM head_repair\nWHERE {choice.where}"
+    )
+    means = ask(sql)
+    dots = of_heads(means, label)
+    clickable(dots, "heads_scatter", label)
+    below(means, sql, name="heads_scatter", chart=dots)
+
+st.header(label, divider="gray")
+sql = f"FROM head_repair\nWHERE {where} AND population = {literal(choice.population)}"
+found = ask(sql).to_dicts()
+if not found:
+    st.info(f"{label} has no rows among {among}. Choose another population in the sidebar.", icon=":material/info:")
+    st.stop()
+(numbers,) = found
+with st.container(horizontal=True):
+    for name in METRICS:
+        value, error, is_share = numbers[name], numbers[f"{name}_se"], column("head_repair", name).unit == "ratio"
+        form = ".1%" if is_share else ".4f"
+        st.metric(
+            words(name) if is_share else title("head_repair", name),
+            "none" if value is None else format(value, form),
+            None if error is None else f"± {error:{form}}",
+            delta_color="off",
+            delta_arrow="off",
+            help=f"{meaning('head_repair', name)}. ±: one standard error, clustered by prompt.",
+            border=True,
+            width="content",
+        )
+
+left, right = st.columns(2, gap="medium")
+with left:
+    st.subheader("Its rows")
+    (noise,) = ask(f"FROM head_noise\nWHERE {where}").to_dicts()
+    sql = queries.sampled_rows(where)
+    rows = ask(sql)
+    drawn = (
+        f"{rows.height:,} of its {noise['n_rows']:,} rows, drawn evenly"
+        if rows.height < noise["n_rows"]
+        else "All its rows"
+    )
+    line = "" if noise["slope"] is None else f" Solid: the line fitted through all rows, slope {noise['slope']:.3f}."
+    st.caption(f"{drawn}, whatever the population.{line}")
+    show(of_rows(rows, noise["slope"], noise["intercept"]), rows, sql, name="head_rows")
+with right:
+    st.subheader("What gives back")
+    unit = st.segmented_control(
+        "Unit", ["logits", "of direct effect"], default="logits", key="unit", bind="query-params", required=True
+    )
+    of_effect = unit == "of direct effect"
+    sql = queries.parts(where, choice.population, of_effect=of_effect)
+    bars = ask(sql)
+    st.caption(
+        f"Means over {among}, with "
+        + ("95 % intervals" if of_effect else "two standard errors on both sides")
+        + ", clustered by prompt. The parts add up to the total."
+        + (" A single prompt has no interval." if noise["n_prompts"] == 1 else "")
+    )
+    named = "Share of direct effect" if of_effect else "Self-repair [logits]"
+    show(part_bars(bars, named, ".0%" if of_effect else ".3~f"), bars, sql, name="head_parts")
+
+left, right = st.columns(2, gap="medium")
+with left:
+    st.subheader("How far prompts differ")
+    sql = queries.prompt_bins(where)
+    bins = ask(sql)
+    st.caption(f"Mean self-repair of each of {noise['n_prompts']:,} prompts, all positions.")
+    mean = ask(f"SELECT mean_self_repair\nFROM head_repair\nWHERE {where} AND population = 'all'").item()
+    show(prompt_histogram(bins, mean), bins, sql, name="head_prompts")
+    sql = f"SELECT {', '.join(NOISE)}\nFROM head_noise\nWHERE {where}"
+    frame = ask(sql)
+    facts("head_noise", frame.row(0, named=True))
+    below(frame, sql, name="head_noise")
+with right:
+    st.subheader("How heavy its tail is")
+    st.caption(
+        f"{effect_title(effect)}: the share of all rows that reach a value. A straight line would be a power law."
+    )
+    sql = queries.tail_curve(where, effect)
+    curve = ask(sql)
+    if curve.is_empty():
+        st.info("No row is above 0, and a logarithmic axis has nothing to show.", icon=":material/info:")
+    else:
+        show(tail_of_head(curve, effect_title(effect)), curve, sql, name="head_tail")
+    sql = f"SELECT {', '.join(TAIL)}\nFROM head_tail\nWHERE {where} AND measure = {literal(effect)}"
+    frame = ask(sql)
+    facts("head_tail", frame.row(0, named=True))
+    below(frame, sql, name="head_tail_numbers")
+
+st.subheader("Where it acts most")
+sql = queries.top_rows(where)
+top = ask(sql)
+st.caption(
+    f"The {top.height:,} rows with the highest direct effect, of its top 2 %. · is a blank, ⏎ the end of a line."
+)
+address = {name: st.query_params[name] for name in SIDEBAR if name in st.query_params} | {"head": label}
+st.dataframe(
+    top.with_columns(
+        visible("token"),
+        visible("target"),
+        pl.concat_str(pl.lit(f"tokens?{urlencode(address)}&prompt="), "prompt_id").alias("see"),
+    ).select("see", *top.columns),
+    hide_index=True,
+    height=400,
+    column_config=headers("top_effect", top.columns)
+    | {"see": st.column_config.LinkColumn("Text", display_text="open", help="The prompt in the Tokens page")},
+)
+below(top, sql, name="top_rows")

@@ -1,8 +1,133 @@
-"""To come."""
+"""Which heads matter at few tokens, and whether ablation finds those that matter."""
 
 import streamlit as st
 
+from selfrepair.app.asking import ask
+from selfrepair.app.charts.ranks import effect_against_ablation
+from selfrepair.app.charts.tail import HEADS, hill, lorenz, reached
 from selfrepair.app.choice import choose
+from selfrepair.app.figure import below, show
+from selfrepair.app.head_choice import choose_head, heads_of_run
+from selfrepair.app.head_click import clickable
+from selfrepair.app.headers import headers
+from selfrepair.app.wording import meaning, title
+from selfrepair.queries.quoting import literal
 
-choose()
-st.title("tails")
+MEASURES = ["direct_effect", "logit_change", "self_repair", "abs_direct_effect", "abs_logit_change", "abs_self_repair"]
+TAIL_NUMBERS = {"share_top_2": ".1%", "gini": ".3f", "excess_kurtosis": ",.1f", "hill_2": ".2f"}
+AGREEMENTS = {"spearman": ".3f", "kendall_tau": ".3f", "top10_overlap": ".0%", "top20_overlap": ".0%"}
+
+choice = choose()
+st.title("Tails")
+heads = heads_of_run(choice)
+if heads.is_empty():
+    st.info("This run has no summaries, or failed its cross-check: `selfrepair refresh`, then `selfrepair runs`.")
+    st.stop()
+
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    label = choose_head(heads)
+    strongest = heads.sort("mean_direct_effect", descending=True, maintain_order=True)["label"].to_list()
+    others = st.multiselect(
+        "Beside",
+        heads["label"].to_list(),
+        # They depend on run and ablation alone, so that a link without them means the same heads on another day.
+        default=list(dict.fromkeys([strongest[len(strongest) // 2], strongest[-1]])),
+        key="others",
+        bind="query-params",
+        max_selections=len(HEADS) - 1,
+        help="Heads to compare with. At first: the middle and the lowest by mean direct effect over all positions.",
+        width=420,
+    )
+    measure = st.selectbox(
+        "Measure", MEASURES, key="measure", bind="query-params", help=meaning("head_tail", "measure"), width=260
+    )
+labels = list(dict.fromkeys([label, *others]))
+of_heads = f"{choice.where_rows} AND label IN ({', '.join(map(literal, labels))})"
+of_measure = f"{of_heads} AND measure = {literal(measure)}"
+
+sql = f"FROM head_tail\nWHERE {of_measure}\nORDER BY label <> {literal(label)}, layer, head"
+numbers = ask(sql)
+first = numbers.row(0, named=True)
+for place, (name, form) in zip(st.columns(len(TAIL_NUMBERS)), TAIL_NUMBERS.items(), strict=True):
+    value, error = first[name], first.get(f"{name}_se")
+    place.metric(
+        f"{label}: {title('head_tail', name)}",
+        "none" if value is None else format(value, form),
+        None if error is None else f"standard error {error:.2f}",
+        delta_color="off",
+        delta_arrow="off",
+        help=meaning("head_tail", name),
+        border=True,
+        height="stretch",
+    )
+with st.expander("All numbers of these heads"):
+    st.dataframe(
+        numbers,
+        hide_index=True,
+        column_order=["label", *numbers.columns[numbers.columns.index("n_rows") :]],
+        column_config=headers("head_tail", numbers.columns),
+    )
+    below(numbers, sql, name="head_tail")
+
+left, right = st.columns(2)
+with left:
+    st.subheader("Share of rows that reach a value", help=meaning("tail_curve", "reached_share"))
+    sql = f"""SELECT label, value, n_reached, reached_share
+FROM tail_curve
+WHERE {of_measure} AND value > 0
+ORDER BY layer, head, value"""
+    points = ask(sql)
+    if points.is_empty():
+        st.info("No row of these heads has a value above 0: choose the measure's size, `abs_`.")
+    else:
+        show(reached(points, labels, measure), points, sql, name="tail_curve")
+        st.caption("Values above 0, on logarithmic axes: a tail that follows a power law is a straight line.")
+with right:
+    size = f"abs_{measure.removeprefix('abs_')}"
+    st.subheader("Lorenz curve", help=meaning("lorenz_curve", "total_share"))
+    sql = f"""SELECT label, lowest_share, total_share
+FROM lorenz_curve
+WHERE {of_heads} AND measure = {literal(size)}
+ORDER BY layer, head, lowest_share"""
+    points = ask(sql)
+    if points.is_empty():
+        st.info("All values of these heads are 0, so that there are no shares.")
+    else:
+        show(lorenz(points, labels), points, sql, name="lorenz_curve")
+        st.caption(f"Of `{size}`: where signs cancel there are no shares. On the dashed line all rows are equal.")
+
+st.subheader("Hill plot", help=meaning("hill_curve", "hill"))
+sql = f"""SELECT label, n_top, top_share, cut_value, hill, hill_se
+FROM hill_curve
+WHERE {of_measure}
+ORDER BY layer, head, n_top"""
+points = ask(sql)
+if points.is_empty():
+    st.info("These heads have no Hill index: too few rows lie above 0. Choose the measure's size, `abs_`.")
+else:
+    show(hill(points, labels), points, sql, name="hill_curve")
+    st.caption(
+        f"Where a curve is level, the tail follows a power law. Shaded: 95 % interval of {label} if rows were independent. "
+        "Dashed: up to 2 the variance keeps growing with the number of rows, up to 1 the mean does. "
+        "Indices of very few rows may lie above the axis."
+    )
+
+st.header("Are important heads still found?")
+sql = f"FROM rank_agreement\nWHERE {choice.where}"
+agreement = ask(sql).row(0, named=True)
+for place, (name, form) in zip(st.columns(len(AGREEMENTS)), AGREEMENTS.items(), strict=True):
+    place.metric(
+        title("rank_agreement", name),
+        "none" if agreement[name] is None else format(agreement[name], form),
+        help=meaning("rank_agreement", name),
+        border=True,
+    )
+sql = f"FROM importance_rank\nWHERE {choice.where}\nORDER BY direct_effect_rank"
+ranks = ask(sql)
+ranking = effect_against_ablation(ranks, label)
+clickable(ranking, "importance_rank", label)
+below(ranks, sql, name="importance_rank", chart=ranking)
+st.caption(
+    "A dot is a head; click one to see its tail above. Above the dashed line, ablation ranks it lower than its direct "
+    "effect does: repair hides it."
+)

@@ -18,6 +18,9 @@ MAY_IMPORT = {
     "app": {"app", "queries", "warehouse"},
 }
 LIGHT = ("warehouse", "queries", "app")
+PAGES = ("app/home.py", "app/app_pages/")
+"""Scripts that Streamlit runs; to import one is to draw it."""
+
 MODULES = sorted(path.relative_to(ROOT) for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -45,7 +48,8 @@ def run_python(code: str) -> str:
 
 
 def test_every_light_module_imports_without_the_ingest_extra() -> None:
-    modules = [f"selfrepair.{'.'.join(path.with_suffix('').parts)}" for path in MODULES if path.parts[0] in LIGHT]
+    light = [path for path in MODULES if path.parts[0] in LIGHT and not path.as_posix().startswith(PAGES)]
+    modules = [f"selfrepair.{'.'.join(path.with_suffix('').parts)}" for path in light]
     modules = [name.removesuffix(".__init__") for name in modules]
     assert len(modules) > 10
     run_python(

@@ -1,0 +1,15 @@
+"""Colours of pictures of heads, beside those that every picture shares (`palette`)."""
+
+from typing import Final
+
+CHOSEN = "#d6317f"
+"""The one head that was chosen among many, and what belongs to all of its rows."""
+
+DOTS = "#3d8fd1"
+"""Rows and prompts of one head, which differ by place alone."""
+
+DIVERGING: Final = "blueorange"
+"""Vega's scheme for values on both sides of a centre."""
+
+SEQUENTIAL: Final = "viridis"
+"""Vega's scheme for values from low to high."""

@@ -1,0 +1,81 @@
+"""A layer x head heat map of one number; a click chooses a head."""
+
+from collections.abc import Sequence
+
+import altair as alt
+import polars as pl
+
+from selfrepair.app.charts.head_colors import CHOSEN, DIVERGING, SEQUENTIAL
+from selfrepair.app.charts.palette import REFERENCE
+from selfrepair.app.wording import title
+
+PICK = "cell"
+"""The selection of the clicked cell; it holds the head's `label`."""
+
+_CELL_PX = 26
+_AROUND_PX = 130  # legend and axis, which the height of a chart in a page includes
+_LOWEST_PX, _HIGHEST_PX = 300, 760
+
+
+def head_map(
+    heads: pl.DataFrame,
+    value: str,
+    *,
+    words: str,
+    centre: float | None = None,
+    chosen: str = "",
+    domain: tuple[float, float] | None = None,
+    also: tuple[alt.Tooltip, ...] = (),
+) -> alt.Chart:
+    """A cell for each of `heads` (layer, head, label and the column `value`), grey where it is NULL.
+
+    `words` names the value with its unit. Colours diverge from `centre`, where there is one; they span `domain`, which is
+    that of `heads` alone if not given. `chosen` is the label of the head with a frame; `also` adds to what a hover shows.
+    """
+    scale = alt.Scale(
+        scheme=SEQUENTIAL if centre is None else DIVERGING,
+        domain=list(domain or domain_of([heads[value]], centre)),
+        clamp=True,
+    )
+    color = alt.Color(
+        f"{value}:Q",
+        title=words,
+        scale=scale,
+        legend=alt.Legend(orient="top", titleLimit=600, gradientLength=280, gradientThickness=10, tickCount=5),
+    )
+    is_chosen = alt.datum.label == chosen
+    n_layers = heads["layer"].n_unique()
+    cells: alt.Chart = (
+        alt.Chart(heads)
+        .mark_rect(invalid=None)
+        .encode(
+            alt.X("head:O", title=title("head_repair", "head"), axis=alt.Axis(labelAngle=0)),
+            alt.Y("layer:O", title=title("head_repair", "layer")),
+            color=alt.condition(f"isValid(datum['{value}'])", color, alt.value(f"{REFERENCE}55")),
+            stroke=alt.condition(is_chosen, alt.value(CHOSEN), alt.value("transparent")),
+            strokeWidth=alt.condition(is_chosen, alt.value(3), alt.value(0)),
+            tooltip=[
+                alt.Tooltip("label:N", title=title("head_repair", "label")),
+                alt.Tooltip(f"{value}:Q", title=words, format=".4f"),
+                *also,
+            ],
+        )
+        .add_params(pick())
+        .properties(height=min(_HIGHEST_PX, max(_LOWEST_PX, _AROUND_PX + _CELL_PX * n_layers)))
+    )
+    return cells
+
+
+def pick() -> alt.Parameter:
+    """The selection by a click, for any chart of heads."""
+    return alt.selection_point(name=PICK, fields=["label"], toggle=False)
+
+
+def domain_of(columns: Sequence[pl.Series], centre: float | None) -> tuple[float, float]:
+    """From the lowest to the highest of all values, or equally far on both sides of the centre; never of no width."""
+    known = [float(value) for column in columns for value in column.drop_nulls()]
+    if centre is None:
+        low, high = min(known, default=0.0), max(known, default=0.0)
+        return (low, high) if low < high else (low - 0.5, high + 0.5)
+    reach = max((abs(value - centre) for value in known), default=0.0) or 1.0
+    return centre - reach, centre + reach

@@ -1,0 +1,98 @@
+"""A first picture of any answer: its own columns as points, a line, bars or a histogram."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import altair as alt
+import polars as pl
+
+Kind = Literal["points", "line", "bars", "histogram"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+MOST_TOLD = 12
+"""Columns that are told of a mark."""
+
+_COLOURS = ("#3d8fd1", "#e69f00", "#009e73", "#d6317f", "#56b4e9", "#b59b00", "#9467bd", "#8a8f98")
+_BINS = 50
+
+
+def numbers(frame: pl.DataFrame) -> list[str]:
+    """Columns of numbers, in their order."""
+    return [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
+
+
+def drawable(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """The rows that have a place in the picture: none of `columns` is NULL, infinite or no number."""
+    conditions = [pl.col(name).is_not_null() for name in columns]
+    conditions += [pl.col(name).is_finite() for name in columns if frame.schema[name].is_float()]
+    return frame.filter(conditions)
+
+
+def quick(frame: pl.DataFrame, kind: Kind, x: str, y: str, colour: str | None, titles: Mapping[str, str]) -> alt.Chart:
+    """Draw `frame`, whose column names may be anything. `titles` are the columns' with their units, where known.
+
+    A histogram is of `x` and leaves `y` alone. Words keep the order of the rows.
+    """
+    told = list(dict.fromkeys([name for name in (x, y, colour) if name is not None] + frame.columns))[:MOST_TOLD]
+    columns = {name: _Column(f"c{n}", titles.get(name, name), frame.schema[name]) for n, name in enumerate(told)}
+    chart = alt.Chart(frame.select(column.of(name) for name, column in columns.items()))
+    encoded = {"color": columns[colour].color()} if colour is not None else {}
+    mark = {} if colour is not None else {"color": _COLOURS[0]}
+    if kind == "histogram":
+        counted = alt.Y("count()", title="Rows shown [rows]")
+        tooltip = [columns[x].binned(alt.Tooltip), alt.Tooltip("count()", title="Rows shown [rows]")]
+        return chart.mark_bar(**mark).encode(columns[x].binned(alt.X), counted, tooltip=tooltip, **encoded)
+    encoded["tooltip"] = [alt.Tooltip(**column.described) for column in columns.values()]
+    if kind == "bars":
+        if colour not in (None, x) and columns[colour].vega_type != "quantitative":
+            encoded["xOffset"] = alt.XOffset(field=columns[colour].field, type="nominal", sort=None)
+        bar = alt.X(**(columns[x].described | {"type": "ordinal"}), sort=None)
+        return chart.mark_bar(**mark).encode(bar, columns[y].axis(alt.Y, zero=True).stack(None), **encoded)
+    of_x, of_y = columns[x].axis(alt.X), columns[y].axis(alt.Y)
+    if kind == "line":
+        return chart.mark_line(point={"size": 25}, **mark).encode(of_x, of_y, **encoded)
+    return chart.mark_circle(opacity=0.6, size=40, **mark).encode(of_x, of_y, **encoded)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column under a `field` name that Vega does not read as a path, as it does a name with dots or brackets."""
+
+    field: str
+    title: str
+    dtype: pl.DataType
+
+    @property
+    def vega_type(self) -> str:
+        if self.dtype.is_numeric():
+            return "quantitative"
+        return "temporal" if self.dtype in (pl.Date, pl.Datetime) else "nominal"
+
+    @property
+    def described(self) -> dict[str, Any]:
+        return {"field": self.field, "type": self.vega_type, "title": self.title}
+
+    def of(self, name: str) -> pl.Expr:
+        """The frame's column `name` as Vega takes it."""
+        known = self.dtype.is_numeric() or self.dtype in (pl.Date, pl.Datetime, pl.String, pl.Boolean)
+        return (pl.col(name) if known else pl.col(name).cast(pl.String)).alias(self.field)
+
+    def axis(self, channel: type[Any], *, zero: bool = False) -> Any:
+        if self.vega_type == "quantitative":
+            return channel(**self.described, scale=alt.Scale(zero=zero))
+        return channel(**self.described, sort=None) if self.vega_type == "nominal" else channel(**self.described)
+
+    def binned(self, channel: type[Any]) -> Any:
+        if self.vega_type == "quantitative":
+            return channel(**self.described, bin=alt.Bin(maxbins=_BINS))
+        return channel(**self.described)
+
+    def color(self) -> alt.Color:
+        """Fractions on a scale from low to high; all else, whole numbers among it, in colours to tell apart."""
+        if self.dtype.is_float():
+            return alt.Color(**self.described, scale=alt.Scale(scheme="viridis"))
+        described = self.described | {"type": "nominal"}
+        return alt.Color(
+            **described, scale=alt.Scale(range=list(_COLOURS)), sort=None, legend=alt.Legend(symbolLimit=20)
+        )

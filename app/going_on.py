@@ -1,0 +1,74 @@
+"""How a run goes on that is not whole yet: the command that began it, from what is written down about the run."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from selfrepair.warehouse.parts import RunRecord
+
+_LABEL = re.compile(r"L(\d+)H(\d+)")
+_DEVICES = ("cpu", "mps")
+
+
+def written_down(record: RunRecord) -> dict[str, Any]:
+    """The record with the columns' names that `command` reads, as a query of the warehouse gives them."""
+    return {
+        "model": record.model.name,
+        "revision": record.model.revision,
+        "checkpoint": record.model.checkpoint,
+        "n_layers": record.model.n_layers,
+        "n_heads": record.model.n_heads,
+        "dataset": record.dataset.name,
+        "split": record.dataset.split,
+        "seq_len": record.dataset.seq_len,
+        "n_prompts": record.n_prompts,
+        "n_units": record.n_units,
+        "n_measurements": record.n_measurements,
+        "ablations": list(record.ablations),
+        "selected_heads": list(record.selected_heads),
+        "seed": record.seed,
+        "dtype": record.dtype,
+        "device": record.device,
+        "started_at": record.started_at,
+    }
+
+
+def command(run: Mapping[str, Any], db: Path) -> str:
+    """The `selfrepair ingest` that measures this run, typed again, goes on with it.
+
+    Models and datasets from local folders and files are written down by their last name alone: the path before it is the
+    user's to add.
+    """
+    given = {
+        "--model": run["model"],
+        "--revision": None if run["checkpoint"] is not None else run["revision"],  # which then is step<checkpoint>
+        "--checkpoint": run["checkpoint"],
+        "--dataset": run["dataset"],
+        "--split": run["split"],
+        "--prompts": run["n_prompts"],
+        "--seq-len": run["seq_len"],
+        "--ablation": ",".join(run["ablations"]),
+        **_heads(run["selected_heads"], run["n_layers"], run["n_heads"]),
+        "--dtype": run["dtype"],
+        "--device": run["device"] if run["device"] in _DEVICES else "cuda",
+        "--seed": run["seed"],
+        "--db": db,
+    }
+    words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    return shlex.join(["selfrepair", "ingest", *words])
+
+
+def _heads(labels: Sequence[str], n_layers: int, n_heads: int) -> dict[str, str | None]:
+    """Whole layers by number, other heads by name; nothing where every head is meant."""
+    in_layer: dict[int, list[str]] = {}
+    for label in labels:
+        match = _LABEL.fullmatch(label)
+        if match is not None:
+            in_layer.setdefault(int(match[1]), []).append(label)
+    whole = [layer for layer, heads in sorted(in_layer.items()) if len(heads) == n_heads]
+    if len(whole) == n_layers:
+        return {}
+    single = [label for layer, heads in sorted(in_layer.items()) if layer not in whole for label in heads]
+    return {"--layers": ",".join(map(str, whole)) or None, "--heads": ",".join(single) or None}

@@ -1,0 +1,41 @@
+"""Numbers in tables: each with its name in words, its unit and its meaning."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from selfrepair.app.wording import column, meaning, title
+
+
+def headers(view: str, names: Iterable[str]) -> dict[str, Any]:
+    """Streamlit's `column_config` for columns of `view`; numbers that are no counts get four decimals."""
+    return {name: _header(view, name) for name in names}
+
+
+def facts(view: str, row: Mapping[str, Any]) -> None:
+    """Draw one row of `view` as a list: a number, what it is called, what it means."""
+    frame = pl.DataFrame(
+        {
+            "number": [title(view, name) for name in row],
+            "value": [None if value is None else float(value) for value in row.values()],
+            "meaning": [meaning(view, name) for name in row],
+        },
+        schema={"number": pl.String, "value": pl.Float64, "meaning": pl.String},
+    )
+    st.dataframe(
+        frame,
+        hide_index=True,
+        column_config={
+            "number": st.column_config.Column("Number"),
+            "value": st.column_config.NumberColumn("Value", format="%.4f"),
+            "meaning": st.column_config.Column("Meaning", width="large"),
+        },
+    )
+
+
+def _header(view: str, name: str) -> Any:
+    if column(view, name).type in ("DOUBLE", "FLOAT"):
+        return st.column_config.NumberColumn(title(view, name), help=meaning(view, name), format="%.4f")
+    return st.column_config.Column(title(view, name), help=meaning(view, name))

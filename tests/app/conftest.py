@@ -1,0 +1,56 @@
+"""A browser for the tests of pages, where this machine has one."""
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.browser import Watched, chromium, launched, served
+from support.loaded import loaded
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """A Chromium; without one the test is skipped."""
+    if find_spec("playwright") is None:
+        pytest.skip("playwright is not installed: pip install 'selfrepair[dev]'")
+    if chromium() is None:
+        pytest.skip("this machine has no chromium to look at pages with: apt-get install chromium")
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the app is served over a small warehouse: one run of tiny-model."""
+    with served(loaded(tmp_path_factory.mktemp("served"))) as address:
+        yield address
+
+
+@pytest.fixture
+def watched(browser: "Browser", address: str) -> Iterator[Watched]:
+    """An empty page of that app, which is checked once more when the test is done."""
+    page = Watched(browser, address)
+    yield page
+    page.check()
+    page.close()
+
+
+@pytest.fixture
+def watch(browser: "Browser") -> Iterator[Callable[[Path], Watched]]:
+    """Serves another warehouse for the time of the test, and opens an empty page of it."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def over(db: Path) -> Watched:
+            page = Watched(browser, stack.enter_context(served(db)))
+            stack.callback(page.close)
+            return page
+
+        yield over

@@ -1,0 +1,226 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from selfrepair.app import head_click, head_queries
+from selfrepair.app.charts.head_map import PICK, domain_of, head_map
+from selfrepair.app.charts.head_parts import part_bars
+from selfrepair.app.charts.head_prompts import prompt_histogram
+from selfrepair.app.charts.head_scatter import of_heads, of_rows
+from selfrepair.app.charts.token_text import visible
+from selfrepair.app.charts.zones import span
+from selfrepair.app.head_measures import EFFECTS, measures
+from selfrepair.queries import Warehouse
+from selfrepair.warehouse.load import load
+from selfrepair.warehouse.migrate import migrate
+from support.fabricate import fabricate
+from support.loaded import loaded
+
+HOME = str(Path(__file__).parents[2] / "app" / "home.py")
+HEAD = "run_id = 1 AND ablation = 'resample' AND layer = 1 AND head = 2"
+
+
+def page(db: Path, monkeypatch: pytest.MonkeyPatch, population: str = "top2", **link: str) -> AppTest:
+    monkeypatch.setenv("SELFREPAIR_DB", str(db))
+    app = AppTest.from_file(HOME, default_timeout=60).run()
+    for name, value in link.items():
+        app.query_params[name] = value
+    app.switch_page("app_pages/heads.py").run()
+    return app.selectbox(key="population").set_value(population).run() if population != "top2" else app
+
+
+def made(folder: Path, **shape: Any) -> Path:
+    fabricate(**shape).write(folder / "parts")
+    load(folder / "w.duckdb", folder / "parts")
+    return folder / "w.duckdb"
+
+
+def value_of(app: AppTest, words: str) -> str:
+    (found,) = (metric for metric in app.metric if metric.label.startswith(words))
+    return str(found.value)
+
+
+def test_the_page_shows_what_the_views_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    app = page(db, monkeypatch, head="L1H2", population="all")
+    assert not app.exception
+    (row,) = Warehouse(db).sql(f"FROM head_repair WHERE {HEAD} AND population = 'all'").to_dicts()
+    assert app.header[0].value == "L1H2"
+    assert value_of(app, "Mean self repair") == f"{row['mean_self_repair']:.4f}"
+    assert value_of(app, "Total fraction") == f"{row['total_fraction_of_effect']:.1%}"
+    (noise,) = Warehouse(db).sql(f"FROM head_noise WHERE {HEAD}").to_dicts()
+    facts = [frame.value for frame in app.dataframe if list(frame.value.columns) == ["number", "value", "meaning"]]
+    slopes = [frame.set_index("number")["value"].get("Slope [logits per logit]") for frame in facts]
+    assert noise["slope"] in slopes
+
+
+def test_every_query_of_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    app = page(db, monkeypatch)
+    statements = [code.value for code in app.code]
+    assert len(statements) >= 9
+    for statement in statements:
+        assert Warehouse(db).sql(statement).height > 0
+
+
+@pytest.mark.parametrize("name", list(measures()))
+def test_every_measure_can_be_mapped(name: str, shared: Path) -> None:
+    measure = measures()[name]
+    effect = " AND measure = 'self_repair'" if measure.view == "head_tail" else ""
+    population = " AND population = 'all'" if measure.view == "head_repair" else ""
+    frame = Warehouse(shared).sql(
+        f"SELECT layer, head, label, {name} FROM {measure.view} WHERE run_id = 1 AND ablation = 'zero'{effect}{population}"
+    )
+    assert frame.height == 12
+    domain = head_map(frame, name, words=measure.title, centre=measure.centre).to_dict()["encoding"]["color"]
+    low, high = domain["condition"]["scale"]["domain"]
+    values = frame[name].drop_nulls()
+    assert low <= values.min() <= values.max() <= high if values.len() else low < high
+    if measure.centre is not None:
+        assert (low + high) / 2 == pytest.approx(measure.centre)
+    else:
+        assert values.len() == 0 or values.min() >= 0
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return loaded(tmp_path_factory.mktemp("heads"))
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_the_tail_is_drawn_above_zero_only(effect: str, shared: Path) -> None:
+    curve = Warehouse(shared).sql(head_queries.tail_curve(HEAD, effect))
+    assert curve.height > 0
+    assert curve["value"].min() > 0
+
+
+def test_bins_hold_every_prompt_once_and_never_both_signs(shared: Path) -> None:
+    bins = Warehouse(shared).sql(head_queries.prompt_bins(HEAD))
+    means = Warehouse(shared).sql(f"SELECT mean_self_repair FROM prompt_repair WHERE {HEAD}")["mean_self_repair"]
+    assert bins["n_prompts"].sum() == means.len() == 6
+    for low, high, n_prompts in bins.rows():
+        assert ((means >= low) & (means < high)).sum() == n_prompts
+        assert low >= 0 or high <= 1e-12
+
+
+@pytest.mark.parametrize("of_effect", [False, True])
+def test_parts_add_up_to_the_total(of_effect: bool, shared: Path) -> None:
+    parts = Warehouse(shared).sql(head_queries.parts(HEAD, "all", of_effect=of_effect))
+    value = dict(parts.select("part", "value").iter_rows())
+    assert list(value) == ["total", "LayerNorm", "attention", "MLP"]
+    assert value["total"] == pytest.approx(value["LayerNorm"] + value["attention"] + value["MLP"], abs=2e-4)
+    assert ((parts["low"] < parts["value"]) & (parts["value"] < parts["high"])).all()
+
+
+def test_sampled_rows_are_rows_of_the_head(shared: Path) -> None:
+    drawn = Warehouse(shared).sql(head_queries.sampled_rows(HEAD))
+    whole = Warehouse(shared).sql(f"SELECT {', '.join(drawn.columns)} FROM self_repair WHERE {HEAD}")
+    assert drawn.sort("prompt_id", "pos").equals(whole.sort("prompt_id", "pos"))  # fewer than are drawn at most
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"n_units": 1, "prompts_per_unit": 1, "ablations": ("zero",)},
+        {"n_layers": 1, "n_heads": 3, "n_units": 1},
+        {"seq_len": 2},
+    ],
+    ids=["one prompt, one ablation", "one layer", "only first positions"],
+)
+@pytest.mark.parametrize("population", ["top2", "top2_nobos"])
+def test_odd_runs(shape: dict[str, Any], population: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(made(tmp_path, **shape), monkeypatch, population=population)
+    assert not app.exception
+    assert app.header[0].value.startswith("L")
+    if shape == {"seq_len": 2} and population == "top2_nobos":
+        assert "no rows" in app.info[0].value
+
+
+def test_a_mangled_link_shows_something_else_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(loaded(tmp_path), monkeypatch, head="L99H<b>", measure="DROP TABLE", effect="'", unit="yards")
+    assert not app.exception
+    assert len(app.warning) == 2
+    assert app.selectbox(key="measure").value == "mean_self_repair"
+
+
+def test_no_file_and_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import duckdb
+
+    assert not page(tmp_path / "none.duckdb", monkeypatch).exception
+    with duckdb.connect(str(tmp_path / "empty.duckdb")) as con:
+        migrate(con)
+    app = page(tmp_path / "empty.duckdb", monkeypatch)
+    assert not app.exception
+    assert not app.header
+
+
+def test_a_click_chooses_the_head_and_one_beside_all_heads_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    state: dict[str, Any] = {"head": "L0H0"}
+    monkeypatch.setattr(head_click, "st", SimpleNamespace(session_state=state))
+    head_click.take({"selection": {PICK: []}})
+    assert state == {"head": "L0H0"}
+    head_click.take({"selection": {PICK: [{"label": "L2H3"}]}})
+    assert state == {"head": "L2H3"}
+
+
+def test_colours_are_as_far_apart_on_both_sides_of_the_centre() -> None:
+    assert domain_of([pl.Series([-0.25, None, 2.0])], 0.0) == (-2.0, 2.0)
+    assert domain_of([pl.Series([0.5]), pl.Series([1.25])], 1.0) == (0.5, 1.5)
+    assert domain_of([pl.Series([0.5, 3.0])], None) == (0.5, 3.0)
+    assert domain_of([pl.Series([None, None], dtype=pl.Float64)], 0.0) == (-1.0, 1.0)
+
+
+def test_a_map_frames_the_chosen_head_and_greys_what_is_missing() -> None:
+    heads = pl.DataFrame({"layer": [0, 1], "head": [0, 0], "label": ["L0H0", "L1H0"], "x": [0.5, None]})
+    encoding = head_map(heads, "x", words="X [logits]", centre=0.0, chosen="L1H0").to_dict()["encoding"]
+    assert "L1H0" in str(encoding["stroke"]["condition"]["test"])
+    assert encoding["color"]["condition"]["test"] == "isValid(datum['x'])"
+    assert "value" in encoding["color"]
+
+
+def test_the_line_of_no_self_repair_goes_through_opposite_corners() -> None:
+    heads = pl.DataFrame(
+        {
+            "label": ["L0H0", "L0H1"],
+            "layer": [0, 0],
+            "mean_direct_effect": [0.0, 2.0],
+            "mean_logit_change": [-1.0, 0.5],
+            "mean_self_repair": [-1.0, 2.5],
+        }
+    )
+    spec = of_heads(heads, "L0H1").to_dict()
+    drawn = [row for rows in spec["datasets"].values() for row in rows]
+    low, high = span(heads["mean_direct_effect"])
+    assert [row for row in drawn if row.keys() == {"x", "y"}] == [{"x": low, "y": -low}, {"x": high, "y": -high}]
+    assert {row["text"] for row in drawn if "text" in row} == {"self-repaired", "no self-repair", "breakage"}
+
+
+def test_rows_of_one_value_have_no_fit_and_tokens_stay_as_they_are() -> None:
+    rows = pl.DataFrame(
+        {
+            "prompt_id": [3],
+            "pos": [1],
+            "token": ["<b>\n"],
+            "target": [" the"],
+            "direct_effect": [0.0],
+            "logit_change": [0.0],
+            "self_repair": [0.0],
+        }
+    )
+    drawn = [row for data in of_rows(rows, None, None).to_dict()["datasets"].values() for row in data]
+    assert [(row["token"], row["target"]) for row in drawn if "token" in row] == [("<b>⏎", "·the")]
+    assert sum(row.keys() == {"x", "y"} for row in drawn) == 2  # the line of no self-repair alone
+    assert rows.select(visible("token")).item() == "<b>⏎"
+
+
+def test_bars_and_bins_carry_their_data() -> None:
+    parts = pl.DataFrame({"part": ["total", "MLP"], "value": [0.5, -0.25], "low": [0.25, None], "high": [0.75, None]})
+    spec = part_bars(parts, "Self-repair [logits]", ".3f").to_dict()
+    assert parts.to_dicts() in list(spec["datasets"].values())
+    bins = pl.DataFrame({"low": [-0.5, 0.0], "high": [0.0, 0.5], "n_prompts": [2, 4]})
+    assert len(prompt_histogram(bins, None).to_dict()["layer"]) == 2
+    assert len(prompt_histogram(bins, 0.125).to_dict()["layer"]) == 3

@@ -1,0 +1,67 @@
+"""The overview: its numbers are the view's, and every state of a warehouse is a page that says what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from selfrepair.queries import Warehouse
+from selfrepair.warehouse.connection import open_writer
+from support.fabricate import fabricate
+from support.loaded import loaded
+from support.pages import opened, said, stored
+
+
+def test_its_numbers_are_the_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    app = opened("overview", db, monkeypatch, ablation="zero", population="all")
+    (numbers,) = Warehouse(db).view("model_repair", ablation="zero", population="all").to_dicts()
+    parts = ["self_repair", "repair_layernorm", "repair_attention", "repair_mlp"]
+    assert [metric.value for metric in app.metric] == [f"{numbers[f'mean_{part}']:.3f}" for part in parts]
+    assert all("[logits]" in metric.label for metric in app.metric)
+
+
+def test_every_run_is_listed_with_its_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = stored(tmp_path, fabricate("one"), fabricate("two", model="other-model", seed=3))
+    shown = [table.value for table in opened("overview", db, monkeypatch).dataframe]
+    health = Warehouse(db).view("run_health")
+    listed = next(frame for frame in shown if "health" in frame.columns)
+    assert list(listed["run_id"]) == [1, 2]
+    assert list(listed["health"]) == health["health"].to_list()
+
+
+def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened("overview", tmp_path / "none.duckdb", monkeypatch)
+    assert "there is no warehouse" in said(app).replace("\\", "")
+    assert "selfrepair demo" in said(app).replace("\\", "")
+
+
+def test_an_empty_warehouse_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_writer(tmp_path / "w.duckdb"):
+        pass
+    assert "selfrepair demo" in said(opened("overview", tmp_path / "w.duckdb", monkeypatch))
+
+
+def test_a_run_without_summaries_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    with open_writer(db) as con:
+        con.execute("DELETE FROM selfrepair_marts.refreshed")
+    assert "selfrepair refresh" in said(opened("overview", db, monkeypatch))
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"), [("model", "gone![x](http://c.example/x.png)"), ("run", "99"), ("ablation", "x")]
+)
+def test_a_link_to_what_is_gone_says_so(name: str, gone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened("overview", loaded(tmp_path), monkeypatch, **{name: gone})
+    (warning,) = app.warning
+    assert "which is not here; another one is shown" in warning.value
+    assert "![" not in warning.value
+    assert len(app.metric) == 4
+
+
+def test_a_link_shows_what_it_was_copied_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = stored(tmp_path, fabricate("one"), fabricate("two", model="other-model", seed=3), fabricate("three", seed=5))
+    link = {"model": "tiny-model", "run": "1", "ablation": "mean", "population": "top2_nobos", "part": "MLP"}
+    app = opened("overview", db, monkeypatch, **link)
+    assert [box.value for box in app.sidebar.selectbox] == ["tiny-model", "1", "mean", "top2_nobos"]
+    assert len(app.warning) == 0

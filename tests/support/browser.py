@@ -1,0 +1,110 @@
+"""The app as a user has it: served by the real command, seen by a real Chromium that watches what should not happen."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from selfrepair.app.server import HOME
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+
+COMMAND = [sys.executable, "-c", "from selfrepair.app.cli import main; main(prog_name='selfrepair')", "app"]
+PAGES = sorted(path.stem for path in (HOME.parent / "app_pages").glob("[!_]*.py"))
+OWN_HOSTS = ("localhost", "127.0.0.1")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+PATIENCE_MS = 60_000
+
+
+def chromium() -> Path | None:
+    """The browser of this machine, if it has one."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return Path(found) if found else None
+
+
+def free_port() -> int:
+    """A port that nobody serves at now."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+@contextmanager
+def served(db: Path, port: int | None = None) -> Iterator[str]:
+    """`selfrepair app` over the file; its address."""
+    port = port or free_port()
+    with subprocess.Popen(
+        [*COMMAND, "--db", str(db), "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert f":{port}" in process.stdout.readline()
+            yield f"http://localhost:{port}"
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def launched() -> Iterator["Browser"]:
+    """A Chromium without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Watched:
+    """A page of the app, and what went wrong on it: boxes with exceptions, errors of the console, requests to other hosts."""
+
+    def __init__(self, browser: "Browser", address: str, scheme: Literal["light", "dark"] = "light") -> None:
+        context = browser.new_context(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
+        context.set_default_timeout(PATIENCE_MS)
+        self.page: Page = context.new_page()
+        self.wrong: list[str] = []
+        self._address = address
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
+        self.page.on("request", self._asked)
+
+    def open(self, path: str) -> "Page":
+        """Go to a page such as `sql?sql=...` and wait until it is drawn."""
+        self.page.goto(f"{self._address}/{path}")
+        return self.settle()
+
+    def settle(self) -> "Page":
+        """Wait until the page is drawn and check that nothing went wrong on the way."""
+        self.page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        self.page.wait_for_function("() => !document.querySelector('[data-stale=\"true\"]')")
+        self.check()
+        return self.page
+
+    def check(self) -> None:
+        """Fail for whatever went wrong up to now."""
+        boxes = [box.inner_text() for box in self.page.get_by_test_id("stException").all()]
+        assert (boxes, self.wrong) == ([], []), self.page.url
+
+    def close(self) -> None:
+        """Close the page and all that belongs to it."""
+        self.page.context.close()
+
+    def _heard(self, message: "ConsoleMessage") -> None:
+        # Below /sql and the like, Streamlit looks for its server there first, and finds it at / then.
+        looked_for = re.search(r"/\w+/_stcore/", message.location.get("url", ""))
+        if message.type == "error" and not (looked_for and "404" in message.text):
+            self.wrong.append(f"console: {message.text}")
+
+    def _asked(self, request: "Request") -> None:
+        url = urlsplit(request.url)
+        if url.scheme in ("http", "https", "ws", "wss") and url.hostname not in OWN_HOSTS:
+            self.wrong.append(f"request to another host: {request.url}")

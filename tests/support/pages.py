@@ -1,0 +1,36 @@
+"""Pages as Streamlit's own test runner sees them: what is drawn, without a browser."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from selfrepair.app.server import HOME
+from selfrepair.warehouse.load import load
+from support.fabricate import FabricatedRun
+
+
+def opened(name: str, db: Path, monkeypatch: pytest.MonkeyPatch, **link: str) -> AppTest:
+    """The page `name` over the file `db`, opened by a link with these parameters; no exception stands on it."""
+    monkeypatch.setenv("SELFREPAIR_DB", str(db))
+    app = AppTest.from_file(str(HOME), default_timeout=120)
+    for key, value in link.items():
+        app.query_params[key] = value
+    app.switch_page(f"app_pages/{name}.py").run()
+    assert not app.exception, app.exception
+    return app
+
+
+def stored(folder: Path, *runs: FabricatedRun) -> Path:
+    """A warehouse in `folder` with these runs, loaded whole."""
+    db = folder / "w.duckdb"
+    for run in runs:
+        load(db, run.write(folder / "parts").root)
+    return db
+
+
+def said(app: AppTest) -> str:
+    """All that the page says in messages, captions, text and code."""
+    elements: list[Any] = [*app.error, *app.warning, *app.info, *app.caption, *app.markdown, *app.code]
+    return "\n".join(element.value for element in elements)

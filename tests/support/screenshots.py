@@ -1,0 +1,35 @@
+"""Pictures of every page, light and dark: `python -m support.screenshots WAREHOUSE FOLDER`, in the folder `tests`."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from support.browser import PAGES, Watched, launched, served
+
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+SETTLED_MS = 1_500
+
+
+def screenshots(db: Path, folder: Path) -> list[Path]:
+    """Write `<page>-<scheme>.png` into `folder`; the files. Fails where anything goes wrong on a page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    with served(db) as address, launched() as browser:
+        for scheme in SCHEMES:
+            for name in PAGES:
+                watched = Watched(browser, address, scheme)
+                page = watched.open(name)
+                page.wait_for_timeout(SETTLED_MS)  # pictures draw themselves after the script has ended
+                height = page.get_by_test_id("stMain").evaluate("element => element.scrollHeight")
+                page.set_viewport_size({"width": 1400, "height": max(1000, height)})
+                page.wait_for_timeout(SETTLED_MS)
+                files.append(folder / f"{name}-{scheme}.png")
+                page.screenshot(path=files[-1])
+                watched.check()
+                watched.close()
+    return files
+
+
+if __name__ == "__main__":
+    for file in screenshots(Path(sys.argv[1]), Path(sys.argv[2])):
+        print(file)
