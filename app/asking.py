@@ -85,7 +85,7 @@ def answered(query: str, limit: int, *, flat: bool = False) -> Rows:
         if found is None:
             raise
         return replace(found[1], stale=f"{busy} What is shown is from before.")
-    _kept().put(key, (stamp, rows), rows.frame.estimated_size() + 2 * len(query) + _KEPT_ROW_BYTES)
+    _kept().put(key, (stamp, rows), int(rows.frame.estimated_size()) + 2 * len(query) + _KEPT_ROW_BYTES)
     return rows
 
 

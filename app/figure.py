@@ -8,11 +8,16 @@ import polars as pl
 import streamlit as st
 import vl_convert
 
+Picture = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart | alt.ConcatChart
+
 MOST_MARKS = 20_000
 """Marks a picture may have; a page that has more rows draws a sample and says so."""
 
 
-def show(chart: alt.TopLevelMixin, frame: pl.DataFrame, sql: str, *, name: str, on_select: Any = "ignore") -> Any:
+_WIDTH_OF_FILE = 800
+
+
+def show(chart: Picture, frame: pl.DataFrame, sql: str, *, name: str, on_select: Any = "ignore") -> Any:
     """Draw a chart of `frame`, which answers `sql`; `name` is its widget key and the stem of its files.
 
     Below it are the data (CSV, Parquet), the SQL with a way to the SQL page, and the picture (SVG, PNG). Returns what
@@ -24,7 +29,7 @@ def show(chart: alt.TopLevelMixin, frame: pl.DataFrame, sql: str, *, name: str, 
     return selected
 
 
-def below(frame: pl.DataFrame, sql: str, *, name: str, chart: alt.TopLevelMixin | None = None) -> None:
+def below(frame: pl.DataFrame, sql: str, *, name: str, chart: Picture | None = None) -> None:
     """The row of buttons below a picture or table."""
     with st.container(horizontal=True, horizontal_alignment="right", gap="small"):
         with st.popover("Data", type="tertiary", icon=":material/table:"):
@@ -37,11 +42,20 @@ def below(frame: pl.DataFrame, sql: str, *, name: str, chart: alt.TopLevelMixin 
             st.page_link("app_pages/sql.py", label="Open in the SQL page", query_params={"sql": sql})
         if chart is not None:
             with st.popover("Picture", type="tertiary", icon=":material/image:"), st.container(horizontal=True):
-                spec = chart.to_json
-                st.download_button("SVG", lambda: vl_convert.vegalite_to_svg(spec()), f"{name}.svg", key=f"{name} svg")
                 st.download_button(
-                    "PNG", lambda: vl_convert.vegalite_to_png(spec(), scale=2), f"{name}.png", key=f"{name} png"
+                    "SVG", lambda: vl_convert.vegalite_to_svg(_spec(chart)), f"{name}.svg", key=f"{name} svg"
                 )
+                st.download_button(
+                    "PNG", lambda: vl_convert.vegalite_to_png(_spec(chart), scale=2), f"{name}.png", key=f"{name} png"
+                )
+
+
+def _spec(chart: Picture) -> str:
+    """The chart as Vega-Lite with all its data, as wide as on the page where it is a single one."""
+    if isinstance(chart, alt.Chart | alt.LayerChart):
+        chart = chart.properties(width=_WIDTH_OF_FILE)
+    with alt.data_transformers.enable("default", max_rows=None):
+        return chart.to_json()
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

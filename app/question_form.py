@@ -28,7 +28,11 @@ def sql_of(question: Question, given: Mapping[str, Any], runs: Sequence[Run]) ->
 
 def _widget(question: str, parameter: Parameter, runs: Sequence[Run]) -> Any:
     label = words(parameter.name) + (f" [{parameter.unit}]" if parameter.unit else "")
-    common = {"label": plain(label), "key": f"{question} {parameter.name}", "help": plain(parameter.description)}
+    common: dict[str, Any] = {
+        "label": plain(label),
+        "key": f"{question} {parameter.name}",
+        "help": plain(parameter.description),
+    }
     first = 0 if parameter.required else None
     if parameter.name == "model":
         return st.selectbox(**common, options=_models(runs), index=first, placeholder="every model")

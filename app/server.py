@@ -86,8 +86,8 @@ def _refuse_unusable(host: str, port: int) -> None:
                 trial.bind(address)
         except OSError as error:
             refusals.append(error)
-    for error in refusals:
-        if error.errno == errno.EADDRINUSE:
+    for refusal in refusals:
+        if refusal.errno == errno.EADDRINUSE:
             raise SelfRepairError(
                 f"port {port} of {host} is in use, perhaps by another selfrepair app. Try: --port {_free_port(port)}"
             )

@@ -5,7 +5,14 @@ from functools import cache
 from selfrepair.queries.catalog import relations
 from selfrepair.queries.header import Column
 
-_SPELLED = {"mlp": "MLP", "layernorm": "LayerNorm", "ln": "final norm", "se": "standard error", "id": "id", "bos": "BOS"}
+_SPELLED = {
+    "mlp": "MLP",
+    "layernorm": "LayerNorm",
+    "ln": "final norm",
+    "se": "standard error",
+    "id": "id",
+    "bos": "BOS",
+}
 
 
 @cache

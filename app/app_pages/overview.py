@@ -6,6 +6,7 @@ from selfrepair.app.asking import ask
 from selfrepair.app.charts.figure_1 import by_depth
 from selfrepair.app.choice import choose
 from selfrepair.app.figure import below, show
+from selfrepair.app.one_of import one_of
 from selfrepair.app.wording import meaning, title
 from selfrepair.queries.quoting import literal
 
@@ -42,10 +43,8 @@ for place, (part, column) in zip(st.columns(4), PARTS.items(), strict=True):
 
 st.subheader("Self-repair by depth")
 with st.container(horizontal=True):
-    part = st.segmented_control("Part", list(PARTS), default="total", key="part", bind="query-params", required=True)
-    unit = st.segmented_control(
-        "Unit", ["logits", "of direct effect"], default="logits", key="unit", bind="query-params", required=True
-    )
+    part = one_of("Part", PARTS, key="part")
+    unit = one_of("Unit", ["logits", "of direct effect"], key="unit")
 measure = FRACTIONS[part] if unit == "of direct effect" else f"mean_{PARTS[part]}"
 conditions = f"ablation = {literal(choice.ablation)} AND population = {literal(choice.population)}"
 named = "model || ' (run ' || run_id || ')' AS run"
@@ -60,7 +59,8 @@ st.dataframe(
     health,
     hide_index=True,
     column_config={
-        name: st.column_config.Column(title("run_health", name), help=meaning("run_health", name)) for name in health.columns
+        name: st.column_config.Column(title("run_health", name), help=meaning("run_health", name))
+        for name in health.columns
     },
 )
 below(health, sql, name="runs")

@@ -1,6 +1,7 @@
 """Any question to the warehouse in SQL: written, taken from the questions, or brought by a link."""
 
 import time
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import polars as pl
@@ -66,7 +67,7 @@ def show_link(sql: str) -> None:
     st.caption(f"This query is too long for a link ({len(quote(sql)):,} of {LONGEST_LINK:,} characters).")
 
 
-def listing(key: str, heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def listing(key: str, heading: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """A table of what there is to choose; a click on a cell chooses its row's first for the widget `key`."""
 
     def choose() -> None:

@@ -37,15 +37,15 @@ def quick(frame: pl.DataFrame, kind: Kind, x: str, y: str, colour: str | None, t
     told = list(dict.fromkeys([name for name in (x, y, colour) if name is not None] + frame.columns))[:MOST_TOLD]
     columns = {name: _Column(f"c{n}", titles.get(name, name), frame.schema[name]) for n, name in enumerate(told)}
     chart = alt.Chart(frame.select(column.of(name) for name, column in columns.items()))
-    encoded = {"color": columns[colour].color()} if colour is not None else {}
-    mark = {} if colour is not None else {"color": _COLOURS[0]}
+    encoded: dict[str, Any] = {"color": columns[colour].color()} if colour is not None else {}
+    mark: dict[str, Any] = {} if colour is not None else {"color": _COLOURS[0]}
     if kind == "histogram":
         counted = alt.Y("count()", title="Rows shown [rows]")
         tooltip = [columns[x].binned(alt.Tooltip), alt.Tooltip("count()", title="Rows shown [rows]")]
         return chart.mark_bar(**mark).encode(columns[x].binned(alt.X), counted, tooltip=tooltip, **encoded)
     encoded["tooltip"] = [alt.Tooltip(**column.described) for column in columns.values()]
     if kind == "bars":
-        if colour not in (None, x) and columns[colour].vega_type != "quantitative":
+        if colour is not None and colour != x and columns[colour].vega_type != "quantitative":
             encoded["xOffset"] = alt.XOffset(field=columns[colour].field, type="nominal", sort=None)
         bar = alt.X(**(columns[x].described | {"type": "ordinal"}), sort=None)
         return chart.mark_bar(**mark).encode(bar, columns[y].axis(alt.Y, zero=True).stack(None), **encoded)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 COMMAND = [sys.executable, "-c", "from selfrepair.app.cli import main; main(prog_name='selfrepair')", "app"]
 PAGES = sorted(path.stem for path in (HOME.parent / "app_pages").glob("[!_]*.py"))
+FIRST = "overview"
+"""The page that has no path of its own."""
+
 OWN_HOSTS = ("localhost", "127.0.0.1")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 60_000
@@ -79,7 +82,7 @@ class Watched:
 
     def open(self, path: str) -> "Page":
         """Go to a page such as `sql?sql=...` and wait until it is drawn."""
-        self.page.goto(f"{self._address}/{path}")
+        self.page.goto(f"{self._address}/{path.removeprefix(FIRST)}")
         return self.settle()
 
     def settle(self) -> "Page":
@@ -92,7 +95,8 @@ class Watched:
     def check(self) -> None:
         """Fail for whatever went wrong up to now."""
         boxes = [box.inner_text() for box in self.page.get_by_test_id("stException").all()]
-        assert (boxes, self.wrong) == ([], []), self.page.url
+        if boxes or self.wrong:
+            raise AssertionError("\n".join([self.page.url, *boxes, *self.wrong]))
 
     def close(self) -> None:
         """Close the page and all that belongs to it."""
