@@ -27,6 +27,9 @@ MOST_HISTORY = 50
 TWO_LINES = 54
 """Height of a table's row in which long texts take two lines [pixels]."""
 
+TEXT_WIDTH = 260
+"""Width of these texts, in which two lines hold most of them [pixels]."""
+
 FIRST = """SELECT label, mean_direct_effect, mean_self_repair, total_fraction_of_effect
 FROM head_repair
 WHERE ablation = 'resample' AND population = 'top2'
@@ -81,7 +84,7 @@ def listing(key: str, heading: tuple[str, ...], rows: Sequence[tuple[str, ...]])
         hide_index=True,
         height=340,
         row_height=TWO_LINES,
-        column_config={heading[1]: st.column_config.Column(width="large")},
+        column_config={heading[1]: st.column_config.Column(width=TEXT_WIDTH)},
         on_select=choose,
         selection_mode="single-cell",
     )
@@ -108,7 +111,7 @@ def tables() -> None:
     st.caption(plain(f"{relation.summary}{grain}"))
     rows = [(column.name, column.unit, column.description, column.type) for column in relation.columns]
     frame = pl.DataFrame(rows, schema=["column", "unit", "meaning", "type"], orient="row")
-    wide = {"meaning": st.column_config.Column(width="large")}
+    wide = {"meaning": st.column_config.Column(width=TEXT_WIDTH)}
     st.dataframe(frame, hide_index=True, height=230, row_height=TWO_LINES, column_config=wide)
     st.button("Ask it", on_click=run, args=[f"FROM {name}\nLIMIT 100"], icon=":material/play_arrow:")
 
