@@ -24,11 +24,8 @@ LONGEST_LINK = 6_000
 """Characters that a query may have in a link, as written there; more is refused on the way by servers and messengers."""
 
 MOST_HISTORY = 50
-TWO_LINES = 54
-"""Height of a table's row in which long texts take two lines [pixels]."""
-
-TEXT_WIDTH = 260
-"""Width of these texts, in which two lines hold most of them [pixels]."""
+TEXT_WIDTH = 400
+"""Width of a column of sentences [pixels]."""
 
 FIRST = """SELECT label, mean_direct_effect, mean_self_repair, total_fraction_of_effect
 FROM head_repair
@@ -83,7 +80,6 @@ def listing(key: str, heading: tuple[str, ...], rows: Sequence[tuple[str, ...]])
         key=f"list of {key}",
         hide_index=True,
         height=340,
-        row_height=TWO_LINES,
         column_config={heading[1]: st.column_config.Column(width=TEXT_WIDTH)},
         on_select=choose,
         selection_mode="single-cell",
@@ -112,7 +108,7 @@ def tables() -> None:
     rows = [(column.name, column.unit, column.description, column.type) for column in relation.columns]
     frame = pl.DataFrame(rows, schema=["column", "unit", "meaning", "type"], orient="row")
     wide = {"meaning": st.column_config.Column(width=TEXT_WIDTH)}
-    st.dataframe(frame, hide_index=True, height=230, row_height=TWO_LINES, column_config=wide)
+    st.dataframe(frame, hide_index=True, height=230, column_config=wide)
     st.button("Ask it", on_click=run, args=[f"FROM {name}\nLIMIT 100"], icon=":material/play_arrow:")
 
 
