@@ -1,12 +1,14 @@
 """Load part files into the warehouse: every finished unit exactly once, wherever a process was killed."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from selfrepair.warehouse.connection import OnWait, open_reader, open_writer
 from selfrepair.warehouse.crosscheck_files import append_cells, read_cells
@@ -14,13 +16,15 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import PartsFolder, is_run_key
 from selfrepair.warehouse.register import refresh, register, run_id_of, units_in
 from selfrepair.warehouse.transactions import transaction
-from selfrepair.warehouse.unit_files import CheckedUnit, append_units, check_unit, refused
+from selfrepair.warehouse.unit_files import CheckedUnit, append_units, by_head, check_unit, refused
 
 AFTER_LOAD = "selfrepair.after_load"
 """Entry points of this group are called with the open connection after each load, such as to install views."""
 
 _ROWS_PER_TRANSACTION = 4_000_000
-"""Small units share a transaction: one each would leave half-filled row groups, and takes up to three times as long."""
+"""Units share a transaction: one each would leave half-filled row groups, and takes up to three times as long. As many are
+laid out together by head (`by_head`): with more of them, what asks for one prompt would have to read more.
+"""
 
 _REFUSED = (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError, SelfRepairError)
 """A part's own fault; anything else (a full disk) is the warehouse's and ends the load."""
@@ -149,8 +153,8 @@ class _RunLoad:
         done = units_in(self.con, self.run_id)
         finished = self.parts.finished_units()
         self.loaded += [self.parts.unit_path(unit) for unit in sorted(finished & done)]
-        for batch in self._batches(sorted(finished - done)):
-            self._load_units(batch)
+        for batch, measurements in _read_ahead(self._batches(sorted(finished - done))):
+            self._load_units(batch, measurements)
         for path in self.parts.finished_crosschecks():
             self._load_crosscheck(path)
         with transaction(self.con):
@@ -169,15 +173,15 @@ class _RunLoad:
         if batch:
             yield batch
 
-    def _load_units(self, batch: Sequence[CheckedUnit]) -> None:
+    def _load_units(self, batch: Sequence[CheckedUnit], measurements: "Future[pa.Table]") -> None:
         """Load the units in one transaction or, when the tables refuse one of them, each in its own."""
         try:
             with transaction(self.con):
-                append_units(self.con, self.run_id, batch)
+                append_units(self.con, self.run_id, batch, measurements.result())
         except _REFUSED as error:
             if len(batch) > 1:
-                for unit in batch:
-                    self._load_units([unit])
+                for single, of_single in _read_ahead([unit] for unit in batch):
+                    self._load_units(single, of_single)
             else:
                 self.damaged.append(refused(batch[0].path, error))
             return
@@ -198,3 +202,18 @@ class _RunLoad:
             return
         self.report.crosschecks += n_cells
         self.loaded.append(path)
+
+
+def _read_ahead(
+    batches: Iterable[list[CheckedUnit]],
+) -> Iterator[tuple[list[CheckedUnit], "Future[pa.Table]"]]:
+    """Each batch with its measurements, which are read while the batch before it is loaded."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        before = None
+        for batch in batches:
+            read = batch, reader.submit(by_head, batch)
+            if before is not None:
+                yield before
+            before = read
+        if before is not None:
+            yield before
