@@ -285,7 +285,7 @@ def _answer(
     with Reader(db, on_wait=_to_stderr, on_note=_to_stderr) as reader, _ended_after(timeout_s):
         try:
             if is_question:
-                values = library.with_run(values, reader.frame(RUNS).to_dicts())
+                values = library.with_run(values, reader.rows(RUNS))
                 rows = reader.batches(asked, values, limit=limit, flat=flat, timeout_s=timeout_s)
             else:
                 rows = reader.batches(asked, limit=limit, flat=flat, timeout_s=timeout_s)

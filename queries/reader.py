@@ -174,6 +174,11 @@ class Reader:
         """The rows of `batches` as one frame."""
         return self.batches(query, params, limit=limit, flat=flat, timeout_s=timeout_s).to_answer()
 
+    def rows(self, query: str, params: Params | None = None) -> list[dict[str, Any]]:
+        """All rows that answer `query`, as plain values by column."""
+        found: list[dict[str, Any]] = self.batches(query, params).to_reader().read_all().to_pylist()
+        return found
+
     def frame(self, query: str, params: Params | None = None) -> "pl.DataFrame":
         """All rows that answer `query`, as by `ask`."""
         return self.ask(query, params=params).frame

@@ -7,20 +7,20 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from selfrepair.queries.filters import conditions_of, unknown_column
+from selfrepair.queries.asked import Asked, HeadRows, PlainSql, QuestionAsked, ViewRows
 from selfrepair.queries.frames import WholeFrame
 from selfrepair.queries.limits import Limits
 from selfrepair.queries.quoting import identifier
 from selfrepair.queries.reader import Answer, OnNote, Params, polars_frame
-from selfrepair.queries.which_run import RUNS, Run, which_run
+from selfrepair.queries.which_run import RUNS, Run
 from selfrepair.queries.worker import Request, ask
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.schema import ABLATIONS
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -35,12 +35,6 @@ _FEW_WORDS = 50
 _SPELLING_S = 3.0
 _PATIENCE_OF_REPR_S = 0.5
 _HERE = Path(__file__).parent
-_ROW_COLUMNS = (
-    *("run_id", "model", "ablation", "prompt_id", "pos", "layer", "head", "label", "token", "target"),
-    *("direct_effect", "ablated_direct_effect", "removed_effect", "logit_change", "self_repair"),
-    *("repair_layernorm", "repair_attention", "repair_mlp", "ln_scale_ratio"),
-)
-_COLUMNS = "SELECT column_name FROM duckdb_columns() WHERE lower(table_name) = lower($name) ORDER BY column_index"
 _DESCRIBED = """
 SELECT column_name AS column, data_type AS type, coalesce(comment, '') AS comment
 FROM duckdb_columns() WHERE lower(table_name) = lower($name) ORDER BY column_index
@@ -132,10 +126,7 @@ class Warehouse:
         >>> answer.frame.height, answer.truncated
         (10, True)
         """
-        reply = ask(
-            Request(self.path, query, params, limit, timeout_s, self.wait_s, flat, self.limits), self._on_note, on_wait
-        )
-        return Answer(polars_frame(reply.table), reply.truncated)
+        return self._answer(PlainSql(query, params), limit, timeout_s, flat=flat, on_wait=on_wait)
 
     def view(
         self,
@@ -157,19 +148,9 @@ class Warehouse:
         >>> heads.height, heads["layer"].unique().to_list()
         (8, [0, 2])
         """
-        columns, runs = self._columns_and_runs(name)
         if run is not None:
             filters["run_id"] = run
-        for column in filters:
-            if column not in columns:
-                raise SelfRepairError(unknown_column(name, column, columns))
-        if "run_id" in columns:
-            filters |= _runs_meant(runs, filters)
-        conditions, params = conditions_of(filters)
-        query = f"FROM {identifier(name)}"
-        if conditions:
-            query += f" WHERE {' AND '.join(conditions)}"
-        frame = self._frame(self.ask(query, params, limit=limit, timeout_s=timeout_s), limit)
+        frame = self._frame(self._answer(ViewRows(name, filters), limit, timeout_s), limit)
         if frame.is_empty() and limit != 0:
             self._refuse_misspelt(name, filters)
         return frame
@@ -183,10 +164,9 @@ class Warehouse:
         >>> warehouse.question("most_repaired_heads", model="tiny-model", population="all", at_most=3).height
         3
         """
-        from selfrepair.queries.questions import bind, with_run
+        from selfrepair.queries.questions import bind
 
-        sql, values = bind(name, params)
-        return self._frame(self.ask(sql, with_run(values, self._quietly(RUNS))), MOST_ROWS)
+        return self._frame(self._answer(QuestionAsked(*bind(name, params)), MOST_ROWS, TIME_LIMIT_S), MOST_ROWS)
 
     def rows(
         self,
@@ -208,23 +188,18 @@ class Warehouse:
         >>> rows["label"].to_list(), rows["direct_effect"].is_sorted(descending=True)
         (['L1H3', 'L1H3'], True)
         """
-        found = which_run(self._quietly(RUNS), model, run)
-        _check_head(found, layer, head, ablation)
-        condition = "run_id = $run_id AND ablation = $ablation AND layer = $layer AND head = $head"
-        values = {"run_id": found["run_id"], "ablation": ablation, "layer": layer, "head": head}
+        asked = partial(HeadRows, model=model, run=run, layer=layer, head=head, ablation=ablation)
         order = "prompt_id, pos"
         if top is not None:
-            order = "direct_effect DESC, prompt_id, pos"
-            kept = f"SELECT {', '.join(_ROW_COLUMNS)} FROM top_effect WHERE {condition} ORDER BY effect_rank"
-            answer = self.ask(kept, values, limit=top, timeout_s=timeout_s)
+            answer = self._answer(asked("top_effect", "effect_rank"), top, timeout_s)
             if answer.frame.height == top:
                 return answer.frame  # within the head's top 2 %, which need not be looked for
-        query = f"SELECT {', '.join(_ROW_COLUMNS)} FROM self_repair WHERE {condition} ORDER BY {order}"
-        answer = self.ask(query, values, limit=top, timeout_s=timeout_s)
+            order = "direct_effect DESC, prompt_id, pos"
+        answer = self._answer(asked("self_repair", order), top, timeout_s)
         if answer.frame.is_empty():
             raise SelfRepairError(
-                f"run {found['run_id']} has no rows of L{layer}H{head} under {ablation}: that head was not selected, or "
-                "nothing is loaded yet. See: selfrepair runs"
+                f"{model} has no rows of L{layer}H{head} under {ablation}: that head was not selected, or nothing is loaded "
+                "yet. See: selfrepair runs"
             )
         return answer.frame
 
@@ -245,8 +220,10 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         if name in catalog.relations():
             rows = [(c.name, c.type, c.unit, c.description) for c in catalog.describe(name).columns]
         else:
-            self._columns_and_runs(name)
-            for found in self._quietly(_DESCRIBED, {"name": name}):
+            described = self._quietly(_DESCRIBED, {"name": name})
+            if not described:
+                self._quietly(f"FROM {identifier(name)} LIMIT 0")  # which says that there is no such name
+            for found in described:
                 meaning, unit = split_unit(found["comment"])
                 rows.append((found["column"], found["type"], unit, meaning))
         return WholeFrame(rows, schema=["column", "type", "unit", "meaning"], orient="row")
@@ -294,22 +271,24 @@ target; < 0: the ablation hurts, > 0: it helps'}]
 
         return read_only_engine(self.path, self.wait_s, self._on_note)
 
+    def _answer(
+        self,
+        asked: Asked,
+        limit: int | None,
+        timeout_s: float | None,
+        *,
+        flat: bool = False,
+        on_wait: OnNote | None = None,
+    ) -> Answer:
+        request = Request(self.path, asked, limit, timeout_s, self.wait_s, flat, self.limits)
+        reply = ask(request, self._on_note, on_wait)
+        return Answer(polars_frame(reply.table), reply.truncated)
+
     def _quietly(self, query: str, params: Params | None = None, wait_s: float | None = None) -> list[Run]:
         """Rows for this class' own use: notes are for those who asked."""
         wait_s = self.wait_s if wait_s is None else wait_s
-        request = Request(self.path, query, params, None, TIME_LIMIT_S, wait_s, False, self.limits)
+        request = Request(self.path, PlainSql(query, params), None, TIME_LIMIT_S, wait_s, False, self.limits)
         return polars_frame(ask(request).table).to_dicts()
-
-    def _columns_and_runs(self, name: str) -> tuple[list[str], list[Run]]:
-        """The columns of a view or table, and all runs; one question, since each opens the file."""
-        (found,) = self._quietly(
-            f"SELECT (SELECT list(column_name) FROM ({_COLUMNS})) AS columns, "
-            f"(SELECT list(run) FROM ({RUNS}) AS run) AS runs",
-            {"name": name},
-        )
-        if not found["columns"]:
-            self._quietly(f"FROM {identifier(name)} LIMIT 0")  # which says that there is no such name
-        return list(dict.fromkeys(found["columns"])), found["runs"] or []
 
     def _refuse_misspelt(self, name: str, filters: Mapping[str, Any]) -> None:
         """Raise if no row of the view has one of the texts in `filters`, and a few rows have one that is nearly the same."""
@@ -345,23 +324,3 @@ def _warn(text: str, category: type[Warning]) -> None:
     while frame.f_back is not None and Path(frame.f_code.co_filename).parent == _HERE:
         frame, level = frame.f_back, level + 1
     warnings.warn(text, category, stacklevel=level)
-
-
-def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
-    if ablation not in run["ablations"]:
-        known = "there is no such ablation" if ablation not in ABLATIONS else f"run {run['run_id']} was not measured so"
-        raise SelfRepairError(f"ablation '{ablation}': {known}; it has {', '.join(run['ablations'])}.")
-    for noun, number, n in (("layer", layer, run["n_layers"]), ("head", head, run["n_heads"])):
-        if not 0 <= number < n:
-            raise SelfRepairError(f"{run['model']} has {noun}s 0 to {n - 1}, and no {noun} {number}.")
-
-
-def _runs_meant(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:
-    """The run_id that `filters` come to: the one they name if it is there, or the only one of each model they name."""
-    run_id, wanted = filters.get("run_id"), filters.get("model")
-    if isinstance(run_id, int):
-        return {"run_id": which_run(runs, wanted if isinstance(wanted, str) else None, run_id)["run_id"]}
-    if wanted is None or "run_id" in filters:
-        return {}
-    models = [wanted] if isinstance(wanted, str) else list(wanted)
-    return {"run_id": [which_run(runs, model, None)["run_id"] for model in models]}

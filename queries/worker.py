@@ -28,8 +28,9 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from selfrepair.queries.asked import Asked
 from selfrepair.queries.limits import Limits, confine_process, may_keep, memory_in_use
-from selfrepair.queries.reader import OnNote, Params, Reader, out_of_memory, out_of_time
+from selfrepair.queries.reader import OnNote, Reader, out_of_memory, out_of_time
 from selfrepair.warehouse.errors import SelfRepairError
 
 GRACE_S = 0.5
@@ -45,8 +46,7 @@ class Request:
     """One question, with all that answering it takes. `limit` is in rows, None: all of them."""
 
     db: Path
-    query: str
-    params: Params | None
+    asked: Asked
     limit: int | None
     timeout_s: float | None
     wait_s: float
@@ -252,9 +252,10 @@ def _answer(request: Request, out: IO[bytes], spill_folder: Path) -> dict[str, A
             spill_folder=spill_folder,
         ) as reader:
             _send(out, kind="open")
+            query, params = request.asked.to_sql(reader)
             batches = reader.batches(
-                request.query,
-                request.params,
+                query,
+                params,
                 limit=request.limit,
                 flat=request.flat,
                 timeout_s=request.timeout_s,

@@ -10,11 +10,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from selfrepair.warehouse import schema
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import MANIFEST, PART_TABLES, Manifest
-
 
 _MEASUREMENTS = "measurements.parquet"
 _ARROW = "selfrepair_measurements_of_units"
@@ -144,10 +144,10 @@ def _insert_sql(table: str, source: str) -> str:
     return f"INSERT INTO {table} (run_id, {names}) SELECT $run_id, {names} FROM {source}"
 
 
-def _numbers_of_heads(rows: pa.Table) -> np.ndarray:
+def _numbers_of_heads(rows: pa.Table) -> NDArray[np.int64]:
     """A number for each row that grows with its layer and, within a layer, with its head."""
-    layer, head = (rows[name].combine_chunks().to_numpy(zero_copy_only=False) for name in ("layer", "head"))
-    return layer.astype(np.int64) * 2**16 + head
+    layer, head = (np.asarray(rows[name]).astype(np.int64) for name in ("layer", "head"))
+    return layer * 2**16 + head
 
 
 def _sha256(path: Path) -> str:
