@@ -16,7 +16,6 @@ from selfrepair.queries.which_run import RUNS, Run, which_run
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.schema import ABLATIONS
 
-_COLUMNS = "SELECT column_name FROM duckdb_columns() WHERE lower(table_name) = lower($name) ORDER BY column_index"
 _ROW_COLUMNS = (
     *("run_id", "model", "ablation", "prompt_id", "pos", "layer", "head", "label", "token", "target"),
     *("direct_effect", "ablated_direct_effect", "removed_effect", "logit_change", "self_repair"),
@@ -52,9 +51,7 @@ class ViewRows:
 
     def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
         """A model is asked for by the number of its run. Raises where it has several, or the view no such column."""
-        columns = list(dict.fromkeys(row["column_name"] for row in reader.rows(_COLUMNS, {"name": self.name})))
-        if not columns:
-            reader.rows(f"FROM {identifier(self.name)} LIMIT 0")  # which says that there is no such name
+        columns = reader.columns(self.name)
         for column in self.filters:
             if column not in columns:
                 raise SelfRepairError(unknown_column(self.name, column, columns))

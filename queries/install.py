@@ -39,8 +39,8 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
             con.execute(f"CREATE OR REPLACE VIEW {view.name} AS\n{_sql(view, stored=True)}")
             _comment(con, view.name)
         con.execute(
-            "CREATE OR REPLACE TABLE selfrepair_marts.installed AS SELECT ? AS views, ? AS in_file, ? AS marts",
-            [_fingerprint(), _in_file(con), marts.definition()],
+            "CREATE OR REPLACE TABLE selfrepair_marts.installed AS SELECT ? AS views, ? AS marts",
+            [_fingerprint(), marts.definition()],
         )
 
 
@@ -63,11 +63,11 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
     made = con.execute(
         "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed'"
     ).fetchall()
-    of_views, in_file, of_marts = (
-        con.execute("SELECT views, in_file, marts FROM selfrepair_marts.installed").fetchall()[0] if made else ("",) * 3
+    of_views, of_marts = (
+        con.execute("SELECT views, marts FROM selfrepair_marts.installed").fetchall()[0] if made else ("", "")
     )
     stored = of_marts == marts.definition()
-    if of_views != _fingerprint() or in_file != _in_file(con):
+    if of_views != _fingerprint() or not _installed(con).issuperset(view.name for view in views()):
         install_temp(con, stored=stored)
     if stored:
         return [
@@ -93,23 +93,8 @@ def _fingerprint() -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _in_file(con: duckdb.DuckDBPyConnection) -> str:
-    """Hash of the views under our names as the file has them: another one there since they were installed shows.
-
-    Of their words in order of the alphabet: once DuckDB has read the file anew it sets quotation marks, brackets and lists
-    in another way, and writes a comma for CROSS JOIN.
-    """
-    names = ", ".join(literal(view.name) for view in views())
-    found = con.execute(
-        "SELECT coalesce(md5(string_agg(words, chr(10) ORDER BY view_name)), '') FROM ("
-        "SELECT view_name, array_to_string(list_sort(regexp_extract_all(sql, '\\w+')), ' ') AS words FROM ("
-        "SELECT view_name, replace(sql, 'CROSS JOIN', '') AS sql FROM duckdb_views() "
-        f"WHERE database_name = current_database() AND schema_name = 'main' AND view_name IN ({names})))"
-    ).fetchall()
-    return str(found[0][0])
-
-
 def _installed(con: duckdb.DuckDBPyConnection) -> set[str]:
+    """Names of the file's views that were installed; another one put in the place of one has lost its comment."""
     rows = con.execute(
         "SELECT view_name, comment FROM duckdb_views() "
         "WHERE database_name = current_database() AND schema_name = 'main' AND comment IS NOT NULL",

@@ -175,9 +175,15 @@ class Reader:
         return self.batches(query, params, limit=limit, flat=flat, timeout_s=timeout_s).to_answer()
 
     def rows(self, query: str, params: Params | None = None) -> list[dict[str, Any]]:
-        """All rows that answer `query`, as plain values by column."""
-        found: list[dict[str, Any]] = self.batches(query, params).to_reader().read_all().to_pylist()
+        """All rows that answer a `query` of this package's own, as plain values by column; it is not fenced."""
+        with _explained(self._db, self._limits, None):
+            found: list[dict[str, Any]] = self._con.execute(query, params).to_arrow_table().to_pylist()
         return found
+
+    def columns(self, name: str) -> list[str]:
+        """The columns of the table or view `name`. Raises SelfRepairError with the nearest names when there is none."""
+        with _explained(self._db, self._limits, None):
+            return [column for column, *_ in self._con.execute(f"{self._all_of(name)} LIMIT 0").description or []]
 
     def frame(self, query: str, params: Params | None = None) -> "pl.DataFrame":
         """All rows that answer `query`, as by `ask`."""
@@ -215,11 +221,14 @@ class Reader:
 
     def _statement(self, query: str) -> Statement:
         if name := _NAME.fullmatch(query):
-            known = known_relations(self._con)
-            if name[1].lower() not in known:
-                raise SelfRepairError(f"{unknown_name(name[1], sorted(known))} See: selfrepair views")
-            return Statement(f"FROM {identifier(known[name[1].lower()])}", "select")
+            return Statement(self._all_of(name[1]), "select")
         return checked(self._con, query)
+
+    def _all_of(self, name: str) -> str:
+        known = known_relations(self._con)
+        if name.lower() not in known:
+            raise SelfRepairError(f"{unknown_name(name, sorted(known))} See: selfrepair views")
+        return f"FROM {identifier(known[name.lower()])}"
 
 
 def polars_frame(table: pa.Table) -> "pl.DataFrame":

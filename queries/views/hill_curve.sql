@@ -5,10 +5,10 @@
 --
 -- At most 100 points, close together in the logarithm of n_top, and only as far down as values stay above 0. Ties are never
 -- split: n_top ends where a value ends. Failed runs are left out.
+-- Rows come in no order, since sorting all curves takes as long as reading them: ORDER BY n_top to draw one.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 --   n_top BIGINT: Rows in the top: those above cut_value [rows]
 --   top_share DOUBLE: The same as a share of the head's rows [ratio]
 --   cut_value DOUBLE: The highest value below the top, which the index measures the top's values against [logits]
@@ -24,7 +24,7 @@ SELECT
     measure,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    label,
     n_reached AS n_top,
     n_reached / n_rows AS top_share,
     next_value AS cut_value,
@@ -34,4 +34,3 @@ FROM tail_points
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed' AND hill IS NOT NULL
-ORDER BY run_id, ablation, measure, layer, head, n_top

@@ -8,6 +8,8 @@
 -- direct_effect = 0 have none; they are in undefined_ratios and in every other column.
 --
 -- Columns:
+--   population VARCHAR: Which rows of a head: 'all' measured positions; 'top2', the 2 % with the highest clean
+--     direct_effect (the same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one
 --   n_rows BIGINT: Rows that the numbers cover [rows]
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no clipped fraction and are not in its mean [rows]
 --   repaired_rows BIGINT: Rows with self_repair > 0 [rows]
@@ -26,14 +28,18 @@
 --   sum_clipped_mlp DOUBLE: Sum of the rows' clipped fraction of repair_mlp [ratio]
 --   sum_clipped_total DOUBLE: Sum of the rows' clipped fraction of self_repair [ratio]
 
-WITH row_ratios AS (
-    SELECT
-        *,
-        CAST(repair_layernorm AS DOUBLE) / nullif(direct_effect, 0) AS layernorm_ratio,
-        CAST(repair_attention AS DOUBLE) / nullif(direct_effect, 0) AS attention_ratio,
-        CAST(repair_mlp AS DOUBLE) / nullif(direct_effect, 0) AS mlp_ratio,
-        CAST(self_repair AS DOUBLE) / nullif(direct_effect, 0) AS total_ratio
-    FROM population_rows
+WITH top_stretches AS (
+    SELECT CASE WHEN with_first THEN 'top2' ELSE 'top2_nobos' END AS population, stretch_sums.*
+    FROM stretch_sums
+    INNER JOIN top_cuts USING (run_id, layer, head)
+    WHERE top_percent = 2 AND cut_number > n_cuts_above AND (with_first OR NOT is_first)
+),
+population_stretches AS (
+    SELECT 'all' AS population, *
+    FROM stretch_sums
+    UNION ALL
+    SELECT *
+    FROM top_stretches
 )
 SELECT
     run_id,
@@ -42,22 +48,21 @@ SELECT
     layer,
     head,
     prompt_id,
-    count(*) AS n_rows,
-    count(*) FILTER (direct_effect = 0) AS undefined_ratios,
-    count(*) FILTER (self_repair > 0) AS repaired_rows,
-    count(*) FILTER (self_repair > direct_effect) AS overrepaired_rows,
-    -- |d - r| > |d| in a form that float noise cannot turn where the two are equal, r = 2 d
-    count(*) FILTER (repair_layernorm * (repair_layernorm - 2 * logit_change) > 0) AS larger_frozen_rows,
-    sum(direct_effect) AS sum_direct_effect,
-    sum(ablated_direct_effect) AS sum_ablated_direct_effect,
-    sum(logit_change) AS sum_logit_change,
-    sum(repair_layernorm) AS sum_repair_layernorm,
-    sum(repair_attention) AS sum_repair_attention,
-    sum(repair_mlp) AS sum_repair_mlp,
-    sum(ln_scale_ratio) AS sum_ln_scale_ratio,
-    sum(CASE WHEN layernorm_ratio < 0 THEN 0 WHEN layernorm_ratio > 1 THEN 1 ELSE layernorm_ratio END) AS sum_clipped_layernorm,
-    sum(CASE WHEN attention_ratio < 0 THEN 0 WHEN attention_ratio > 1 THEN 1 ELSE attention_ratio END) AS sum_clipped_attention,
-    sum(CASE WHEN mlp_ratio < 0 THEN 0 WHEN mlp_ratio > 1 THEN 1 ELSE mlp_ratio END) AS sum_clipped_mlp,
-    sum(CASE WHEN total_ratio < 0 THEN 0 WHEN total_ratio > 1 THEN 1 ELSE total_ratio END) AS sum_clipped_total
-FROM row_ratios
+    CAST(sum(n_rows) AS BIGINT) AS n_rows,
+    CAST(sum(undefined_ratios) AS BIGINT) AS undefined_ratios,
+    CAST(sum(repaired_rows) AS BIGINT) AS repaired_rows,
+    CAST(sum(overrepaired_rows) AS BIGINT) AS overrepaired_rows,
+    CAST(sum(larger_frozen_rows) AS BIGINT) AS larger_frozen_rows,
+    sum(sum_direct_effect) AS sum_direct_effect,
+    sum(sum_ablated_direct_effect) AS sum_ablated_direct_effect,
+    sum(sum_logit_change) AS sum_logit_change,
+    sum(sum_repair_layernorm) AS sum_repair_layernorm,
+    sum(sum_repair_attention) AS sum_repair_attention,
+    sum(sum_repair_mlp) AS sum_repair_mlp,
+    sum(sum_ln_scale_ratio) AS sum_ln_scale_ratio,
+    sum(sum_clipped_layernorm) AS sum_clipped_layernorm,
+    sum(sum_clipped_attention) AS sum_clipped_attention,
+    sum(sum_clipped_mlp) AS sum_clipped_mlp,
+    sum(sum_clipped_total) AS sum_clipped_total
+FROM population_stretches
 GROUP BY run_id, ablation, population, layer, head, prompt_id

@@ -66,7 +66,7 @@ prompt_effects AS (
         n_rows - undefined_ratios AS n_ratios
     FROM prompt_totals
 ),
-prompt_estimates AS (
+moments AS (
     SELECT
         run_id,
         ablation,
@@ -74,55 +74,227 @@ prompt_estimates AS (
         level,
         layer,
         head,
-        n_rows,
-        undefined_ratios,
-        unnest([
-            {'estimate': 'mean_direct_effect', 'numerator': effect, 'denominator': n_rows},
-            {'estimate': 'mean_ablated_direct_effect', 'numerator': ablated_direct_effect, 'denominator': n_rows},
-            {'estimate': 'mean_removed_effect', 'numerator': removed, 'denominator': n_rows},
-            {'estimate': 'mean_logit_change', 'numerator': logit_change, 'denominator': n_rows},
-            {'estimate': 'mean_self_repair', 'numerator': self_repair, 'denominator': n_rows},
-            {'estimate': 'mean_repair_layernorm', 'numerator': repair_layernorm, 'denominator': n_rows},
-            {'estimate': 'mean_repair_attention', 'numerator': repair_attention, 'denominator': n_rows},
-            {'estimate': 'mean_repair_mlp', 'numerator': repair_mlp, 'denominator': n_rows},
-            {'estimate': 'mean_ln_scale_ratio', 'numerator': ln_scale_ratio, 'denominator': n_rows},
-            {'estimate': 'repaired_share', 'numerator': repaired_rows, 'denominator': n_rows},
-            {'estimate': 'overrepaired_share', 'numerator': overrepaired_rows, 'denominator': n_rows},
-            {'estimate': 'larger_frozen_share', 'numerator': larger_frozen_rows, 'denominator': n_rows},
-            {'estimate': 'mean_frozen_logit_change', 'numerator': frozen_change, 'denominator': n_rows},
-            {'estimate': 'clipped_layernorm_fraction', 'numerator': clipped_layernorm, 'denominator': n_ratios},
-            {'estimate': 'clipped_attention_fraction', 'numerator': clipped_attention, 'denominator': n_ratios},
-            {'estimate': 'clipped_mlp_fraction', 'numerator': clipped_mlp, 'denominator': n_ratios},
-            {'estimate': 'clipped_total_fraction', 'numerator': clipped_total, 'denominator': n_ratios},
-            {'estimate': 'layernorm_fraction_of_effect', 'numerator': repair_layernorm, 'denominator': effect},
-            {'estimate': 'attention_fraction_of_effect', 'numerator': repair_attention, 'denominator': effect},
-            {'estimate': 'mlp_fraction_of_effect', 'numerator': repair_mlp, 'denominator': effect},
-            {'estimate': 'total_fraction_of_effect', 'numerator': self_repair, 'denominator': effect},
-            {'estimate': 'layernorm_fraction_of_removed', 'numerator': repair_layernorm, 'denominator': removed},
-            {'estimate': 'attention_fraction_of_removed', 'numerator': repair_attention, 'denominator': removed},
-            {'estimate': 'mlp_fraction_of_removed', 'numerator': repair_mlp, 'denominator': removed},
-            {'estimate': 'total_fraction_of_removed', 'numerator': self_repair, 'denominator': removed}
-        ], recursive := true)
-    FROM prompt_effects
-),
-totals AS (
-    SELECT
-        run_id,
-        ablation,
-        population,
-        level,
-        layer,
-        head,
-        estimate,
         count(*) AS n_prompts,
         CAST(sum(n_rows) AS BIGINT) AS n_rows,
         CAST(sum(undefined_ratios) AS BIGINT) AS undefined_ratios,
-        count(*) - 1 AS freedom,
-        nullif(round(sum(denominator), 4), 0) AS divisor,
-        round(sum(numerator), 9) / divisor AS value,
-        sum(numerator * numerator) - 2 * value * sum(numerator * denominator) + value * value * sum(denominator * denominator) AS squares
-    FROM prompt_estimates
-    GROUP BY run_id, ablation, population, level, layer, head, estimate
+        -- over prompts, of a numerator n and a denominator d: their sums, their squares' and their product's
+        [
+            {
+                'estimate': 'mean_direct_effect',
+                'n': sum(effect),
+                'd': sum(n_rows),
+                'nn': sum(effect * effect),
+                'nd': sum(effect * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'mean_ablated_direct_effect',
+                'n': sum(ablated_direct_effect),
+                'd': sum(n_rows),
+                'nn': sum(ablated_direct_effect * ablated_direct_effect),
+                'nd': sum(ablated_direct_effect * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'mean_removed_effect',
+                'n': sum(removed),
+                'd': sum(n_rows),
+                'nn': sum(removed * removed),
+                'nd': sum(removed * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'mean_logit_change',
+                'n': sum(logit_change),
+                'd': sum(n_rows),
+                'nn': sum(logit_change * logit_change),
+                'nd': sum(logit_change * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'mean_self_repair',
+                'n': sum(self_repair),
+                'd': sum(n_rows),
+                'nn': sum(self_repair * self_repair),
+                'nd': sum(self_repair * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'mean_repair_layernorm',
+                'n': sum(repair_layernorm),
+                'd': sum(n_rows),
+                'nn': sum(repair_layernorm * repair_layernorm),
+                'nd': sum(repair_layernorm * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'mean_repair_attention',
+                'n': sum(repair_attention),
+                'd': sum(n_rows),
+                'nn': sum(repair_attention * repair_attention),
+                'nd': sum(repair_attention * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'mean_repair_mlp',
+                'n': sum(repair_mlp),
+                'd': sum(n_rows),
+                'nn': sum(repair_mlp * repair_mlp),
+                'nd': sum(repair_mlp * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'mean_ln_scale_ratio',
+                'n': sum(ln_scale_ratio),
+                'd': sum(n_rows),
+                'nn': sum(ln_scale_ratio * ln_scale_ratio),
+                'nd': sum(ln_scale_ratio * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'repaired_share',
+                'n': sum(repaired_rows),
+                'd': sum(n_rows),
+                'nn': sum(repaired_rows * repaired_rows),
+                'nd': sum(repaired_rows * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'overrepaired_share',
+                'n': sum(overrepaired_rows),
+                'd': sum(n_rows),
+                'nn': sum(overrepaired_rows * overrepaired_rows),
+                'nd': sum(overrepaired_rows * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'larger_frozen_share',
+                'n': sum(larger_frozen_rows),
+                'd': sum(n_rows),
+                'nn': sum(larger_frozen_rows * larger_frozen_rows),
+                'nd': sum(larger_frozen_rows * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'mean_frozen_logit_change',
+                'n': sum(frozen_change),
+                'd': sum(n_rows),
+                'nn': sum(frozen_change * frozen_change),
+                'nd': sum(frozen_change * n_rows),
+                'dd': sum(n_rows * n_rows)
+            },
+            {
+                'estimate': 'clipped_layernorm_fraction',
+                'n': sum(clipped_layernorm),
+                'd': sum(n_ratios),
+                'nn': sum(clipped_layernorm * clipped_layernorm),
+                'nd': sum(clipped_layernorm * n_ratios),
+                'dd': sum(n_ratios * n_ratios)
+            },
+            {
+                'estimate': 'clipped_attention_fraction',
+                'n': sum(clipped_attention),
+                'd': sum(n_ratios),
+                'nn': sum(clipped_attention * clipped_attention),
+                'nd': sum(clipped_attention * n_ratios),
+                'dd': sum(n_ratios * n_ratios)
+            },
+            {
+                'estimate': 'clipped_mlp_fraction',
+                'n': sum(clipped_mlp),
+                'd': sum(n_ratios),
+                'nn': sum(clipped_mlp * clipped_mlp),
+                'nd': sum(clipped_mlp * n_ratios),
+                'dd': sum(n_ratios * n_ratios)
+            },
+            {
+                'estimate': 'clipped_total_fraction',
+                'n': sum(clipped_total),
+                'd': sum(n_ratios),
+                'nn': sum(clipped_total * clipped_total),
+                'nd': sum(clipped_total * n_ratios),
+                'dd': sum(n_ratios * n_ratios)
+            },
+            {
+                'estimate': 'layernorm_fraction_of_effect',
+                'n': sum(repair_layernorm),
+                'd': sum(effect),
+                'nn': sum(repair_layernorm * repair_layernorm),
+                'nd': sum(repair_layernorm * effect),
+                'dd': sum(effect * effect)
+            },
+            {
+                'estimate': 'attention_fraction_of_effect',
+                'n': sum(repair_attention),
+                'd': sum(effect),
+                'nn': sum(repair_attention * repair_attention),
+                'nd': sum(repair_attention * effect),
+                'dd': sum(effect * effect)
+            },
+            {
+                'estimate': 'mlp_fraction_of_effect',
+                'n': sum(repair_mlp),
+                'd': sum(effect),
+                'nn': sum(repair_mlp * repair_mlp),
+                'nd': sum(repair_mlp * effect),
+                'dd': sum(effect * effect)
+            },
+            {
+                'estimate': 'total_fraction_of_effect',
+                'n': sum(self_repair),
+                'd': sum(effect),
+                'nn': sum(self_repair * self_repair),
+                'nd': sum(self_repair * effect),
+                'dd': sum(effect * effect)
+            },
+            {
+                'estimate': 'layernorm_fraction_of_removed',
+                'n': sum(repair_layernorm),
+                'd': sum(removed),
+                'nn': sum(repair_layernorm * repair_layernorm),
+                'nd': sum(repair_layernorm * removed),
+                'dd': sum(removed * removed)
+            },
+            {
+                'estimate': 'attention_fraction_of_removed',
+                'n': sum(repair_attention),
+                'd': sum(removed),
+                'nn': sum(repair_attention * repair_attention),
+                'nd': sum(repair_attention * removed),
+                'dd': sum(removed * removed)
+            },
+            {
+                'estimate': 'mlp_fraction_of_removed',
+                'n': sum(repair_mlp),
+                'd': sum(removed),
+                'nn': sum(repair_mlp * repair_mlp),
+                'nd': sum(repair_mlp * removed),
+                'dd': sum(removed * removed)
+            },
+            {
+                'estimate': 'total_fraction_of_removed',
+                'n': sum(self_repair),
+                'd': sum(removed),
+                'nn': sum(self_repair * self_repair),
+                'nd': sum(self_repair * removed),
+                'dd': sum(removed * removed)
+            }
+        ] AS of_estimates
+    FROM prompt_effects
+    GROUP BY run_id, ablation, population, level, layer, head
+),
+estimate_moments AS (
+    SELECT * EXCLUDE (of_estimates), unnest(of_estimates, recursive := true)
+    FROM moments
+),
+totals AS (
+    SELECT
+        * EXCLUDE (n, d, nn, nd, dd),
+        n_prompts - 1 AS freedom,
+        nullif(round(d, 4), 0) AS divisor,
+        round(n, 9) / divisor AS value,
+        nn - 2 * value * nd + value * value * dd AS squares
+    FROM estimate_moments
 ),
 errors AS (
     SELECT

@@ -11,7 +11,8 @@
 --   health VARCHAR: 'ok', or what is wrong, the worst first found, with the next step
 --   rows_expected BIGINT: Rows of measurements the whole run has [rows]
 --   rows_loaded BIGINT: Rows of measurements of the units that are loaded, by their ledger [rows]
---   rows_stored BIGINT: Rows of measurements that are in the file [rows]
+--   rows_stored BIGINT: Rows of measurements that are in the file; taken to be rows_loaded as long as those of all runs
+--     together are what their ledgers say, since counting each run's takes long [rows]
 --   rows_summarised BIGINT: Rows of measurements that the summaries were made of; NULL: no summaries [rows]
 --   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| of the stored
 --     rows; up to 3e-4 above identity_error_max is rounding; NULL: no summaries [logits]
@@ -65,9 +66,13 @@ ledger AS (
     FROM units
     GROUP BY run_id
 ),
+totals AS (
+    SELECT (SELECT count(*) FROM measurements) = (SELECT coalesce(sum(n_measurements), 0) FROM units) AS agree
+),
 stored AS (
     SELECT run_id, count(*) AS rows_stored
     FROM measurements
+    SEMI JOIN (SELECT run_id FROM runs CROSS JOIN totals WHERE NOT agree) AS counted USING (run_id)
     GROUP BY run_id
 ),
 summaries AS (
@@ -87,7 +92,7 @@ facts AS (
         runs.status,
         runs.n_measurements AS rows_expected,
         coalesce(ledger.rows_loaded, 0) AS rows_loaded,
-        coalesce(stored.rows_stored, 0) AS rows_stored,
+        coalesce(CASE WHEN totals.agree THEN ledger.rows_loaded ELSE stored.rows_stored END, 0) AS rows_stored,
         summaries.rows_summarised,
         runs.identity_error_max,
         summaries.stored_identity_error,
@@ -100,6 +105,7 @@ facts AS (
         differences.settings_differ
     FROM runs
     INNER JOIN settings USING (run_id)
+    CROSS JOIN totals
     LEFT JOIN ledger USING (run_id)
     LEFT JOIN stored USING (run_id)
     LEFT JOIN summaries USING (run_id)

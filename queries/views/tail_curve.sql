@@ -5,10 +5,10 @@
 --
 -- On two logarithmic axes a power-law tail is a straight line, with slope -alpha (see hill_curve). Points are exact: values
 -- that occur, close together in the logarithm of the share from the highest value down. Failed runs are left out.
+-- Rows come in no order, since sorting all curves takes as long as reading them: ORDER BY value to draw one.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 --   reached_share DOUBLE: Rows with this value or a higher one, as a share of the head's rows; the lowest value has 1 [ratio]
 
 SELECT
@@ -18,7 +18,7 @@ SELECT
     measure,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    label,
     value,
     n_reached,
     n_reached / n_rows AS reached_share
@@ -26,4 +26,3 @@ FROM tail_points
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'
-ORDER BY run_id, ablation, measure, layer, head, value

@@ -38,66 +38,58 @@
 WITH places AS (
     SELECT
         *,
-        n_rows - n_above AS n_up_to,
+        -- rows up to this value, in whole thousandths of all: at least 50 of them is exactly when 5 % of the rows are
+        CAST(1000 * (n_rows - n_above) // n_rows AS SMALLINT) AS thousandths,
+        value - mean AS distance,
         greatest(1, n_rows // 1000) AS n_top_0_1,
         greatest(1, n_rows // 200) AS n_top_0_5,
         greatest(1, n_rows // 100) AS n_top_1,
         greatest(1, n_rows // 50) AS n_top_2,
-        greatest(1, n_rows // 10) AS n_top_10
+        greatest(1, n_rows // 10) AS n_top_10,
+        CASE WHEN value > 0 AND n_above < n_top_10 THEN ln(value) END AS logarithm
     FROM tail_places
 ),
 sums AS (
     SELECT
         distribution,
-        any_value(n_rows) AS n_all,
-        sum(value * n_tied) / n_all AS mean,
+        any_value(n_top_10) AS n_hill_10,
+        any_value(n_top_2) AS n_hill_2,
+        any_value(n_top_0_5) AS n_hill_0_5,
+        max(value) AS highest,
+        max(value) - min(value) AS spread,
         sum(abs(value) * n_tied) AS absolute_sum,
         sum(value * n_tied * (n_tied - 2 * n_reached + n_rows)) AS differences, -- sum of |x - y| over all pairs of rows
-        max(value) - min(value) AS spread,
-        min(value) FILTER (100 * n_up_to >= 5 * n_rows) AS quantile_5,
-        min(value) FILTER (100 * n_up_to >= 25 * n_rows) AS quantile_25,
-        min(value) FILTER (100 * n_up_to >= 50 * n_rows) AS quantile_50,
-        min(value) FILTER (100 * n_up_to >= 75 * n_rows) AS quantile_75,
-        min(value) FILTER (100 * n_up_to >= 90 * n_rows) AS quantile_90,
-        min(value) FILTER (100 * n_up_to >= 95 * n_rows) AS quantile_95,
-        min(value) FILTER (100 * n_up_to >= 98 * n_rows) AS quantile_98,
-        min(value) FILTER (100 * n_up_to >= 99 * n_rows) AS quantile_99,
-        min(value) FILTER (1000 * n_up_to >= 999 * n_rows) AS quantile_99_9,
+        sum(n_tied * distance * distance) / any_value(n_rows) AS variance,
+        sum(n_tied * distance * distance * distance * distance) / any_value(n_rows) AS fourth_moment,
+        min(value) FILTER (thousandths >= 50) AS quantile_5,
+        min(value) FILTER (thousandths >= 250) AS quantile_25,
+        min(value) FILTER (thousandths >= 500) AS quantile_50,
+        min(value) FILTER (thousandths >= 750) AS quantile_75,
+        min(value) FILTER (thousandths >= 900) AS quantile_90,
+        min(value) FILTER (thousandths >= 950) AS quantile_95,
+        min(value) FILTER (thousandths >= 980) AS quantile_98,
+        min(value) FILTER (thousandths >= 990) AS quantile_99,
+        min(value) FILTER (thousandths >= 999) AS quantile_99_9,
         sum(value * least(n_tied, n_top_0_1 - n_above)) FILTER (n_above < n_top_0_1) AS sum_top_0_1,
         sum(value * least(n_tied, n_top_1 - n_above)) FILTER (n_above < n_top_1) AS sum_top_1,
         sum(value * least(n_tied, n_top_2 - n_above)) FILTER (n_above < n_top_2) AS sum_top_2,
         sum(value * least(n_tied, n_top_10 - n_above)) FILTER (n_above < n_top_10) AS sum_top_10,
-        any_value(n_top_10) AS n_hill_10,
-        any_value(n_top_2) AS n_hill_2,
-        any_value(n_top_0_5) AS n_hill_0_5,
+        sum(logarithm * least(n_tied, n_top_10 - n_above)) FILTER (n_above < n_top_10) AS logs_10,
         max(value) FILTER (n_reached > n_top_10) AS cut_10,
+        sum(logarithm * least(n_tied, n_top_2 - n_above)) FILTER (n_above < n_top_2) AS logs_2,
         max(value) FILTER (n_reached > n_top_2) AS cut_2,
+        sum(logarithm * least(n_tied, n_top_0_5 - n_above)) FILTER (n_above < n_top_0_5) AS logs_0_5,
         max(value) FILTER (n_reached > n_top_0_5) AS cut_0_5
     FROM places
     GROUP BY distribution
 ),
-distances AS (
+tail_indices AS (
     SELECT
-        sums.*,
-        tail_places.n_tied,
-        tail_places.value - sums.mean AS distance,
-        -- ties with the cut add ln 1 = 0, so that rows above the cut are all that count
-        CASE WHEN cut_10 > 0 AND value > cut_10 THEN n_tied * ln(value / cut_10) END AS logs_10,
-        CASE WHEN cut_2 > 0 AND value > cut_2 THEN n_tied * ln(value / cut_2) END AS logs_2,
-        CASE WHEN cut_0_5 > 0 AND value > cut_0_5 THEN n_tied * ln(value / cut_0_5) END AS logs_0_5
-    FROM tail_places
-    INNER JOIN sums USING (distribution)
-),
-moments AS (
-    SELECT
-        distribution,
-        sum(n_tied * distance * distance) / any_value(n_all) AS variance,
-        sum(n_tied * distance * distance * distance * distance) / any_value(n_all) AS fourth_moment,
-        any_value(n_hill_10) / sum(logs_10) AS hill_10,
-        any_value(n_hill_2) / sum(logs_2) AS hill_2,
-        any_value(n_hill_0_5) / sum(logs_0_5) AS hill_0_5
-    FROM distances
-    GROUP BY distribution
+        *,
+        CASE WHEN cut_10 > 0 AND highest > cut_10 THEN n_hill_10 / (logs_10 - n_hill_10 * ln(cut_10)) END AS hill_10,
+        CASE WHEN cut_2 > 0 AND highest > cut_2 THEN n_hill_2 / (logs_2 - n_hill_2 * ln(cut_2)) END AS hill_2,
+        CASE WHEN cut_0_5 > 0 AND highest > cut_0_5 THEN n_hill_0_5 / (logs_0_5 - n_hill_0_5 * ln(cut_0_5)) END AS hill_0_5
+    FROM sums
 )
 SELECT
     run_id,
@@ -121,7 +113,7 @@ SELECT
     sum_top_1 / nullif(absolute_sum, 0) AS share_top_1,
     sum_top_2 / nullif(absolute_sum, 0) AS share_top_2,
     sum_top_10 / nullif(absolute_sum, 0) AS share_top_10,
-    differences / n_all / nullif(absolute_sum, 0) AS gini,
+    differences / n_rows / nullif(absolute_sum, 0) AS gini,
     CASE WHEN spread > 0 THEN fourth_moment / variance ** 2 - 3 END AS excess_kurtosis,
     hill_10,
     hill_10 / sqrt(n_hill_10) AS hill_10_se,
@@ -130,5 +122,4 @@ SELECT
     hill_0_5,
     hill_0_5 / sqrt(n_hill_0_5) AS hill_0_5_se
 FROM tail_distributions
-INNER JOIN sums USING (distribution)
-INNER JOIN moments USING (distribution)
+INNER JOIN tail_indices USING (distribution)

@@ -10,26 +10,37 @@
 --   n_above BIGINT: Rows with a higher value [rows]
 --   n_reached BIGINT: Rows with this value or a higher one [rows]
 --   n_rows BIGINT: Rows of the distribution [rows]
+--   mean DOUBLE: Mean of the distribution [logits]
 
-WITH counts AS (
+WITH signed_counts AS (
     SELECT
-        any_value(tail_distributions.run_id) AS run_id,
         distribution,
-        CASE WHEN tail_distributions.measure = signed_measure THEN value ELSE abs(value) END AS stored_value,
-        CAST(sum(effect_counts.n_rows) AS BIGINT) AS n_tied,
-        any_value(tail_distributions.n_rows) AS n_rows
+        tail_distributions.measure = signed_measure AS is_signed,
+        value AS stored_value,
+        effect_counts.n_rows AS n_tied,
+        tail_distributions.n_rows,
+        mean
     FROM effect_counts
-    INNER JOIN tail_distributions
-        ON tail_distributions.run_id = effect_counts.run_id
-        AND tail_distributions.ablation = effect_counts.ablation
-        AND tail_distributions.signed_measure = effect_counts.measure
-        AND tail_distributions.layer = effect_counts.layer
-        AND tail_distributions.head = effect_counts.head
-    GROUP BY distribution, stored_value
+    INNER JOIN tail_distributions USING (run_id, ablation, layer, head)
+    WHERE signed_measure = effect_counts.measure
+),
+counts AS (
+    SELECT distribution, stored_value, n_tied, n_rows, mean
+    FROM signed_counts
+    WHERE is_signed
+    UNION ALL
+    SELECT
+        distribution,
+        abs(stored_value) AS stored_value,
+        CAST(sum(n_tied) AS BIGINT) AS n_tied,
+        any_value(n_rows) AS n_rows,
+        any_value(mean) AS mean
+    FROM signed_counts
+    WHERE NOT is_signed
+    GROUP BY distribution, abs(stored_value)
 ),
 places AS (
     SELECT
-        run_id,
         distribution,
         round(CAST(stored_value AS DOUBLE), 4) + 0 AS value, -- + 0 makes of -0.0 the plain 0
         n_tied,
@@ -39,8 +50,9 @@ places AS (
                 PARTITION BY distribution ORDER BY stored_value DESC ROWS UNBOUNDED PRECEDING
             ) AS BIGINT
         ) AS n_reached,
-        n_rows
+        n_rows,
+        mean
     FROM counts
 )
-SELECT run_id, distribution, value, n_tied, n_reached - n_tied AS n_above, n_reached, n_rows
+SELECT distribution, value, n_tied, n_reached - n_tied AS n_above, n_reached, n_rows, mean
 FROM places

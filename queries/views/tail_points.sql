@@ -6,9 +6,11 @@
 --
 -- Every point is exact, nothing is interpolated. The rows, from the highest value down, are cut into 60 stretches of equal
 -- length in the logarithm of their number and again into 40 of equal numbers; a point is the lowest value of a stretch.
--- So the highest value is a point (in a distribution of a few rows, nearly every value is) and so is the lowest.
+-- So the highest value is a point (in a distribution of a few rows, nearly every value is) and so is the lowest. Stored in
+-- the order of the heads, so that one head's points are found without reading the others.
 --
 -- Columns:
+--   label VARCHAR: Name of the head as the field writes it, such as L9H6
 --   value DOUBLE: A value of the measure [logits]
 --   n_reached BIGINT: Rows with this value or a higher one [rows]
 --   n_rows BIGINT: Rows of the distribution [rows]
@@ -50,6 +52,7 @@ SELECT
     measure,
     layer,
     head,
+    'L' || layer || 'H' || head AS label,
     value,
     n_reached,
     n_rows,
@@ -58,3 +61,4 @@ SELECT
     CASE WHEN next_value > 0 THEN n_reached / (logarithm_sum - n_reached * ln(next_value)) END AS hill
 FROM points
 INNER JOIN tail_distributions USING (distribution)
+ORDER BY run_id, ablation, measure, layer, head, value

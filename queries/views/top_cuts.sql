@@ -6,7 +6,7 @@
 --
 -- A head's top p % are its max(1, floor(p % of n)) rows with the highest direct_effect of all n measured positions; ties
 -- go to the lower prompt_id, then the lower pos. The clean direct effect knows of no ablation, so one ablation's rows
--- decide for all. A row is in the top if its direct_effect is above cut_effect, or equals it and the row does not come
+-- decide for all (those of effect_counts). A row is in the top if its direct_effect is above cut_effect, or equals it and the row does not come
 -- after (cut_prompt_id, cut_pos). A run whose parts are not all loaded has the top of what is there.
 --
 -- Columns:
@@ -16,30 +16,32 @@
 --   cut_effect FLOAT: direct_effect of the last row in the top [logits]
 --   cut_prompt_id INTEGER: Prompt of the last row in the top: prompts.prompt_id
 --   cut_pos SMALLINT: Position of the last row in the top
+--   cut_number TINYINT: Place of the cut among the head's from the highest down, 1 to 14; 15: that of all rows, in both
+--     variants
 
-WITH chosen_ablations AS (
-    SELECT run_id, min(ablation) AS ablation
-    FROM effect_counts
-    GROUP BY run_id
-),
-variants AS (
+WITH variants AS (
     SELECT unnest([true, false]) AS with_first
 ),
 counts AS (
-    SELECT run_id, layer, head, with_first, value, CAST(sum(n_rows) AS BIGINT) AS n_rows
+    SELECT
+        run_id,
+        ablation,
+        layer,
+        head,
+        with_first,
+        value,
+        CASE WHEN with_first THEN n_rows ELSE n_rows - n_first END AS n_tied
     FROM effect_counts
-    INNER JOIN chosen_ablations USING (run_id, ablation)
-    INNER JOIN variants ON with_first OR NOT is_first
-    WHERE measure = 'direct_effect'
-    GROUP BY run_id, layer, head, with_first, value
+    CROSS JOIN variants
+    WHERE measure = 'direct_effect' AND (with_first OR n_rows > n_first)
 ),
 places AS (
     SELECT
         *,
         -- as DOUBLE, in which counts are exact, too, and running sums take half the time
-        CAST(sum(n_rows) OVER (PARTITION BY run_id, layer, head, with_first) AS BIGINT) AS n_all,
+        CAST(sum(n_tied) OVER (PARTITION BY run_id, layer, head, with_first) AS BIGINT) AS n_all,
         CAST(
-            sum(CAST(n_rows AS DOUBLE)) OVER (PARTITION BY run_id, layer, head, with_first ORDER BY value DESC) AS BIGINT
+            sum(CAST(n_tied AS DOUBLE)) OVER (PARTITION BY run_id, layer, head, with_first ORDER BY value DESC) AS BIGINT
         ) AS n_down_to
     FROM counts
 ),
@@ -56,15 +58,16 @@ tops AS (
 cuts AS (
     SELECT
         run_id,
+        ablation,
         layer,
         head,
         with_first,
         CAST(top_percent AS DOUBLE) AS top_percent,
         n_top,
         value AS cut_effect,
-        n_top - (n_down_to - n_rows) AS n_tied
+        n_top - (n_down_to - n_tied) AS n_tied
     FROM tops
-    WHERE n_top BETWEEN n_down_to - n_rows + 1 AND n_down_to
+    WHERE n_top BETWEEN n_down_to - n_tied + 1 AND n_down_to
 ),
 tied_rows AS (
     SELECT
@@ -78,13 +81,11 @@ tied_rows AS (
     FROM cuts
     INNER JOIN measurements
         ON measurements.run_id = cuts.run_id
+        AND measurements.ablation = cuts.ablation
         AND measurements.layer = cuts.layer
         AND measurements.head = cuts.head
         AND measurements.direct_effect = cuts.cut_effect
         AND (cuts.with_first OR measurements.pos > 0)
-    SEMI JOIN chosen_ablations
-        ON chosen_ablations.run_id = measurements.run_id
-        AND chosen_ablations.ablation = measurements.ablation
 )
 SELECT
     run_id,
@@ -95,6 +96,16 @@ SELECT
     CAST(n_top AS BIGINT) AS n_top,
     cut_effect,
     prompt_id AS cut_prompt_id,
-    pos AS cut_pos
+    pos AS cut_pos,
+    CAST(
+        CASE
+            WHEN top_percent = 100 THEN 15
+            ELSE row_number() OVER (
+                PARTITION BY run_id, layer, head, top_percent = 100
+                ORDER BY cut_effect DESC, prompt_id, pos, with_first, top_percent
+            )
+        END
+        AS TINYINT
+    ) AS cut_number
 FROM tied_rows
 WHERE tie_place = n_tied

@@ -29,96 +29,7 @@
 --   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| of the stored
 --     rows; up to 3e-4 of it is rounding [logits]
 
-WITH numbered_cuts AS (
-    SELECT
-        run_id,
-        layer,
-        head,
-        with_first,
-        top_percent,
-        cut_effect,
-        32768 * CAST(cut_prompt_id AS BIGINT) + cut_pos AS cut_place,
-        CASE
-            WHEN top_percent = 100 THEN 15
-            ELSE row_number() OVER (
-                PARTITION BY run_id, layer, head, top_percent = 100
-                ORDER BY cut_effect DESC, cut_prompt_id, cut_pos
-            )
-        END AS cut_number
-    FROM top_cuts
-),
-head_cuts AS (
-    SELECT
-        run_id,
-        layer,
-        head,
-        max(cut_effect) FILTER (cut_number = 1) AS effect_1,
-        max(cut_place) FILTER (cut_number = 1) AS place_1,
-        max(cut_effect) FILTER (cut_number = 2) AS effect_2,
-        max(cut_place) FILTER (cut_number = 2) AS place_2,
-        max(cut_effect) FILTER (cut_number = 3) AS effect_3,
-        max(cut_place) FILTER (cut_number = 3) AS place_3,
-        max(cut_effect) FILTER (cut_number = 4) AS effect_4,
-        max(cut_place) FILTER (cut_number = 4) AS place_4,
-        max(cut_effect) FILTER (cut_number = 5) AS effect_5,
-        max(cut_place) FILTER (cut_number = 5) AS place_5,
-        max(cut_effect) FILTER (cut_number = 6) AS effect_6,
-        max(cut_place) FILTER (cut_number = 6) AS place_6,
-        max(cut_effect) FILTER (cut_number = 7) AS effect_7,
-        max(cut_place) FILTER (cut_number = 7) AS place_7,
-        max(cut_effect) FILTER (cut_number = 8) AS effect_8,
-        max(cut_place) FILTER (cut_number = 8) AS place_8,
-        max(cut_effect) FILTER (cut_number = 9) AS effect_9,
-        max(cut_place) FILTER (cut_number = 9) AS place_9,
-        max(cut_effect) FILTER (cut_number = 10) AS effect_10,
-        max(cut_place) FILTER (cut_number = 10) AS place_10,
-        max(cut_effect) FILTER (cut_number = 11) AS effect_11,
-        max(cut_place) FILTER (cut_number = 11) AS place_11,
-        max(cut_effect) FILTER (cut_number = 12) AS effect_12,
-        max(cut_place) FILTER (cut_number = 12) AS place_12,
-        max(cut_effect) FILTER (cut_number = 13) AS effect_13,
-        max(cut_place) FILTER (cut_number = 13) AS place_13,
-        max(cut_effect) FILTER (cut_number = 14) AS effect_14,
-        max(cut_place) FILTER (cut_number = 14) AS place_14
-    FROM numbered_cuts
-    GROUP BY run_id, layer, head
-),
-placed_rows AS (
-    SELECT
-        repair_rows.*,
-        32768 * CAST(prompt_id AS BIGINT) + pos AS place,
-        head_cuts.* EXCLUDE (run_id, layer, head)
-    FROM repair_rows
-    INNER JOIN head_cuts USING (run_id, layer, head)
-),
-row_ratios AS (
-    SELECT
-        *,
-        pos = 0 AS is_first,
-        CASE
-            WHEN direct_effect < effect_14 OR (direct_effect = effect_14 AND place > place_14) THEN 14
-            WHEN direct_effect < effect_13 OR (direct_effect = effect_13 AND place > place_13) THEN 13
-            WHEN direct_effect < effect_12 OR (direct_effect = effect_12 AND place > place_12) THEN 12
-            WHEN direct_effect < effect_11 OR (direct_effect = effect_11 AND place > place_11) THEN 11
-            WHEN direct_effect < effect_10 OR (direct_effect = effect_10 AND place > place_10) THEN 10
-            WHEN direct_effect < effect_9 OR (direct_effect = effect_9 AND place > place_9) THEN 9
-            WHEN direct_effect < effect_8 OR (direct_effect = effect_8 AND place > place_8) THEN 8
-            WHEN direct_effect < effect_7 OR (direct_effect = effect_7 AND place > place_7) THEN 7
-            WHEN direct_effect < effect_6 OR (direct_effect = effect_6 AND place > place_6) THEN 6
-            WHEN direct_effect < effect_5 OR (direct_effect = effect_5 AND place > place_5) THEN 5
-            WHEN direct_effect < effect_4 OR (direct_effect = effect_4 AND place > place_4) THEN 4
-            WHEN direct_effect < effect_3 OR (direct_effect = effect_3 AND place > place_3) THEN 3
-            WHEN direct_effect < effect_2 OR (direct_effect = effect_2 AND place > place_2) THEN 2
-            WHEN direct_effect < effect_1 OR (direct_effect = effect_1 AND place > place_1) THEN 1
-            ELSE 0
-        END AS n_cuts_above,
-        CAST(repair_layernorm AS DOUBLE) / nullif(direct_effect, 0) AS layernorm_ratio,
-        CAST(repair_attention AS DOUBLE) / nullif(direct_effect, 0) AS attention_ratio,
-        CAST(repair_mlp AS DOUBLE) / nullif(direct_effect, 0) AS mlp_ratio,
-        CAST(self_repair AS DOUBLE) / nullif(direct_effect, 0) AS total_ratio
-    FROM placed_rows
-),
-stretch_sums AS (
+WITH head_stretches AS (
     SELECT
         run_id,
         ablation,
@@ -126,32 +37,32 @@ stretch_sums AS (
         head,
         is_first,
         n_cuts_above,
-        count(*) AS n_rows,
-        count(*) FILTER (direct_effect = 0) AS undefined_ratios,
-        sum(direct_effect) AS direct_effect,
-        sum(repair_layernorm) AS repair_layernorm,
-        sum(repair_attention) AS repair_attention,
-        sum(repair_mlp) AS repair_mlp,
-        sum(self_repair) AS self_repair,
-        sum(layernorm_ratio) AS layernorm_ratio,
-        sum(attention_ratio) AS attention_ratio,
-        sum(mlp_ratio) AS mlp_ratio,
-        sum(total_ratio) AS total_ratio,
-        sum(CASE WHEN layernorm_ratio < 0 THEN 0 WHEN layernorm_ratio > 1 THEN 1 ELSE layernorm_ratio END) AS clipped_layernorm,
-        sum(CASE WHEN attention_ratio < 0 THEN 0 WHEN attention_ratio > 1 THEN 1 ELSE attention_ratio END) AS clipped_attention,
-        sum(CASE WHEN mlp_ratio < 0 THEN 0 WHEN mlp_ratio > 1 THEN 1 ELSE mlp_ratio END) AS clipped_mlp,
-        sum(CASE WHEN total_ratio < 0 THEN 0 WHEN total_ratio > 1 THEN 1 ELSE total_ratio END) AS clipped_total,
-        max(abs(self_repair - repair_layernorm - repair_attention - repair_mlp)) AS identity_error
-    FROM row_ratios
+        sum(n_rows) AS n_rows,
+        sum(undefined_ratios) AS undefined_ratios,
+        sum(sum_direct_effect) AS direct_effect,
+        sum(sum_repair_layernorm) AS repair_layernorm,
+        sum(sum_repair_attention) AS repair_attention,
+        sum(sum_repair_mlp) AS repair_mlp,
+        sum(sum_self_repair) AS self_repair,
+        sum(sum_layernorm_ratio) AS layernorm_ratio,
+        sum(sum_attention_ratio) AS attention_ratio,
+        sum(sum_mlp_ratio) AS mlp_ratio,
+        sum(sum_total_ratio) AS total_ratio,
+        sum(sum_clipped_layernorm) AS clipped_layernorm,
+        sum(sum_clipped_attention) AS clipped_attention,
+        sum(sum_clipped_mlp) AS clipped_mlp,
+        sum(sum_clipped_total) AS clipped_total,
+        max(stored_identity_error) AS identity_error
+    FROM stretch_sums
     GROUP BY run_id, ablation, layer, head, is_first, n_cuts_above
 )
 SELECT
-    stretch_sums.run_id,
-    stretch_sums.ablation,
-    stretch_sums.layer,
-    stretch_sums.head,
-    numbered_cuts.with_first,
-    numbered_cuts.top_percent,
+    run_id,
+    ablation,
+    layer,
+    head,
+    with_first,
+    top_percent,
     CAST(sum(n_rows) AS BIGINT) AS n_rows,
     CAST(sum(undefined_ratios) AS BIGINT) AS undefined_ratios,
     round(sum(direct_effect), 4) AS sum_direct_effect,
@@ -167,18 +78,8 @@ SELECT
     coalesce(sum(clipped_attention), 0) AS sum_clipped_attention,
     coalesce(sum(clipped_mlp), 0) AS sum_clipped_mlp,
     coalesce(sum(clipped_total), 0) AS sum_clipped_total,
-    round(CAST(max(identity_error) AS DOUBLE), 4) AS stored_identity_error
-FROM stretch_sums
-INNER JOIN numbered_cuts
-    ON numbered_cuts.run_id = stretch_sums.run_id
-    AND numbered_cuts.layer = stretch_sums.layer
-    AND numbered_cuts.head = stretch_sums.head
-    AND numbered_cuts.cut_number > stretch_sums.n_cuts_above
-    AND (numbered_cuts.with_first OR NOT stretch_sums.is_first)
-GROUP BY
-    stretch_sums.run_id,
-    stretch_sums.ablation,
-    stretch_sums.layer,
-    stretch_sums.head,
-    numbered_cuts.with_first,
-    numbered_cuts.top_percent
+    round(max(identity_error), 4) AS stored_identity_error
+FROM head_stretches
+INNER JOIN top_cuts USING (run_id, layer, head)
+WHERE cut_number > n_cuts_above AND (with_first OR NOT is_first)
+GROUP BY run_id, ablation, layer, head, with_first, top_percent
