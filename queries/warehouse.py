@@ -280,15 +280,18 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         flat: bool = False,
         on_wait: OnNote | None = None,
     ) -> Answer:
-        request = Request(self.path, asked, limit, timeout_s, self.wait_s, flat, self.limits)
-        reply = ask(request, self._on_note, on_wait)
+        reply = ask(self._request(asked, limit, timeout_s, self.wait_s, flat), self._on_note, on_wait)
         return Answer(polars_frame(reply.table), reply.truncated)
 
     def _quietly(self, query: str, params: Params | None = None, wait_s: float | None = None) -> list[Run]:
         """Rows for this class' own use: notes are for those who asked."""
         wait_s = self.wait_s if wait_s is None else wait_s
-        request = Request(self.path, PlainSql(query, params), None, TIME_LIMIT_S, wait_s, False, self.limits)
+        request = self._request(PlainSql(query, params), None, TIME_LIMIT_S, wait_s, flat=False)
         return polars_frame(ask(request).table).to_dicts()
+
+    def _request(self, asked: Asked, limit: int | None, timeout_s: float | None, wait_s: float, flat: bool) -> Request:
+        folder = "" if self.path.is_absolute() else os.getcwd()
+        return Request(self.path, folder, asked, limit, timeout_s, wait_s, flat, self.limits)
 
     def _refuse_misspelt(self, name: str, filters: Mapping[str, Any]) -> None:
         """Raise if no row of the view has one of the texts in `filters`, and a few rows have one that is nearly the same."""

@@ -43,9 +43,14 @@ _ASK = [sys.executable, "-P", "-m", "selfrepair.queries.worker"]  # -P: a user's
 
 @dataclass(frozen=True)
 class Request:
-    """One question, with all that answering it takes. `limit` is in rows, None: all of them."""
+    """One question, with all that answering it takes. `limit` is in rows, None: all of them.
+
+    A relative `db` is meant from `folder`: where whoever asks is now, and not where the process was that once started the
+    one which answers.
+    """
 
     db: Path
+    folder: str
     asked: Asked
     limit: int | None
     timeout_s: float | None
@@ -243,6 +248,8 @@ def main(folder: str) -> None:
 def _answer(request: Request, out: IO[bytes], spill_folder: Path) -> dict[str, Any]:
     """Send everything but the last message, and return that."""
     try:
+        if not request.db.is_absolute():
+            os.chdir(request.folder)
         with Reader(
             request.db,
             lambda text: _send(out, kind="wait", text=text),

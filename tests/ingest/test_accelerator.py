@@ -47,7 +47,9 @@ def exact(family):
 @pytest.mark.skipif(DEVICE == "mps", reason="Apple GPUs know no float64")
 def test_float64_equals_the_cpu(family, exact):
     on_device = measure(family, DEVICE, "float64")
-    torch.testing.assert_close(on_device.effects, exact.effects, rtol=0, atol=1e-9)
+    # Rotary angles and RMSNorm are float32 in the families' own code, whatever the model's dtype.
+    exact_throughout = family in ("gpt2", "opt")
+    torch.testing.assert_close(on_device.effects, exact.effects, rtol=0, atol=1e-9 if exact_throughout else 1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [7, None])

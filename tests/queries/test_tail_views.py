@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from scipy.stats import kurtosis
 
+from selfrepair.queries.catalog import relations
 from selfrepair.queries.install import install_temp
 from support.effects import STEPS, Drawn, Group, Row, grouped, quantile, self_repair, stored
 
@@ -78,7 +79,7 @@ def by_grain(con: duckdb.DuckDBPyConnection, query: str) -> dict[Group, dict[str
 
 
 def curves(con: duckdb.DuckDBPyConnection, view: str) -> dict[Group, list[Row]]:
-    return grouped(con.sql(f"FROM {view}").pl().to_dicts(), *GRAIN)
+    return grouped(con.sql(f"FROM {view} ORDER BY {relations()[view].grain[-1]}").pl().to_dicts(), *GRAIN)
 
 
 def one_head(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow, values: Any) -> None:
@@ -214,9 +215,9 @@ def test_by_hand(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) ->
     assert row["share_top_10"] == pytest.approx(0.4)  # the 4 of 4 + 2 + 2 + 1 + 1
     assert row["gini"] == pytest.approx(44 / 25 / 4)  # 22 over all pairs, twice, / 5^2; / (2 * mean size 2)
     assert row["hill_10"] == pytest.approx(1 / math.log(2))  # ln(4 / 2)
-    tops = con.sql("SELECT n_top, cut_value FROM hill_curve WHERE measure = 'direct_effect'").fetchall()
+    tops = con.sql("SELECT n_top, cut_value FROM hill_curve WHERE measure = 'direct_effect' ORDER BY 1").fetchall()
     assert tops == [(1, 2.0), (3, 1.0)]  # the 4, cut by the 2s; these, too, cut by the 1, which -1 does not cut
-    absolute = con.sql("FROM lorenz_curve WHERE measure = 'abs_direct_effect'").pl()
+    absolute = con.sql("FROM lorenz_curve WHERE measure = 'abs_direct_effect' ORDER BY lowest_share").pl()
     shares = absolute.select("lowest_share", "total_share").rows()
     assert shares == [pytest.approx(pair) for pair in [(0, 0), (0.4, 0.2), (0.8, 0.6), (1, 1)]]
 

@@ -523,3 +523,9 @@ def test_a_warehouse_can_be_sent_to_another_process(path: Path) -> None:
     assert ours.sql("SELECT 1 AS x").item() == 1
     assert ours.limits.memory_bytes == 500_000_000
     assert os.getpid() != worker._idle[0]._process.pid
+
+
+def test_a_relative_path_is_meant_from_where_one_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Warehouse(path).runs()  # leaves a process behind that was started here
+    monkeypatch.chdir(path.parent)
+    assert Warehouse(path.name).runs().height == Warehouse(path).runs().height

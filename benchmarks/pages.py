@@ -1,0 +1,149 @@
+"""Time the pages in a real browser: `python -m benchmarks.pages WAREHOUSE`, such as the one `benchmarks.warehouse` made.
+
+Opens every page anew, then works every control on it that chooses something, and a click on a heat map, a token and a
+prompt: how long from the click to the last change of what is drawn. The server's memory is that of all its processes.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from tests.support.browser import PAGES, Watched, launched, served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+QUIET_MS = 700
+"""For how long nothing may change before a page counts as drawn; not part of its time."""
+
+_WATCH = """() => {
+    const apart = '[data-testid="stStatusWidget"], [data-testid="stToolbar"], [role="tooltip"], [role="listbox"]';
+    const seen = (changes) => {
+        if (changes.some((change) => !(change.target.closest ?? change.target.parentElement?.closest)
+            || !(change.target.closest ? change.target : change.target.parentElement)?.closest(apart))) {
+            window.lastChange = performance.now();
+        }
+    };
+    new MutationObserver(seen).observe(document.body, {subtree: true, childList: true, attributes: true});
+    window.lastChange = performance.now();
+}"""
+_QUIET = f"""() => performance.now() - window.lastChange > {QUIET_MS}
+    && document.querySelector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    && !document.querySelector('[data-stale="true"]')"""
+
+Timed = tuple[str, str, float]
+"""A page, what was done on it, and the milliseconds until it was drawn."""
+
+
+@click.command()
+@click.argument("db", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, too."
+)
+def main(db: Path, json_file: Path | None) -> None:
+    """Time every page and control over DB."""
+    with launched() as browser, served(db) as address:
+        began = time.perf_counter()
+        watched = Watched(browser, address)
+        watched.open("overview")
+        figures: list[Timed] = [("overview", "first page of a fresh server", 1e3 * (time.perf_counter() - began))]
+        watched.close()
+        for name in PAGES:
+            watched = Watched(browser, address)
+            figures += [(name, what, ms) for what, ms in _page(watched, name)]
+            watched.check()
+            watched.close()
+        memory_mb = _memory_mb()
+    _print(figures, memory_mb)
+    if json_file:
+        json_file.write_text(json.dumps({"ms": figures, "server_mb": memory_mb}, indent=1) + "\n")
+
+
+def _page(watched: Watched, name: str) -> Iterator[tuple[str, float]]:
+    began = time.perf_counter()
+    page = watched.open(name)
+    yield "open", 1e3 * (time.perf_counter() - began)
+    page.evaluate(_WATCH)
+    page.wait_for_function(_QUIET)
+    for what, work in _clicks(page, name):
+        yield what, _until_drawn(page, work)
+    for number in range(page.get_by_test_id("stSelectbox").count()):
+        box = page.get_by_test_id("stSelectbox").nth(number)
+        label = box.locator("label").inner_text()
+        for option in _other_option(page, box):
+            yield f"choose {label}", _until_drawn(page, option.click)
+    for number in range(page.get_by_test_id("stButtonGroup").count()):
+        group = page.get_by_test_id("stButtonGroup").nth(number)
+        label = group.locator("label").inner_text() if group.locator("label").count() else "a panel"
+        for button in group.get_by_role("radio", checked=False).all()[:1]:
+            yield f"choose {label}", _until_drawn(page, button.click)
+
+
+def _clicks(page: "Page", name: str) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What a page has to be clicked beside its widgets."""
+    if name in ("heads", "compare"):
+        chart = page.locator('[data-testid="stVegaLiteChart"] canvas').first
+        box = chart.bounding_box()
+        assert box is not None
+        yield "click a cell", lambda: chart.click(position={"x": box["width"] * 0.3, "y": box["height"] * 0.4})
+    if name == "tokens":
+        yield "lock a token", page.locator(".token").nth(40).click
+        yield "next prompt", page.get_by_role("button", name="Next").click
+    if name == "sql":
+        yield "run", page.get_by_role("button", name="Run").click
+
+
+def _other_option(page: "Page", box: "Locator") -> Iterator["Locator"]:
+    """An option of a select box that is not chosen, its list being open; none where there is one alone."""
+    if box.locator("input").is_disabled():
+        return
+    box.locator("input").click()
+    options = page.get_by_role("option")
+    options.first.wait_for()
+    others = [option for option in options.all() if option.get_attribute("aria-selected") != "true"]
+    if others:
+        yield others[-1]
+    else:
+        page.keyboard.press("Escape")
+
+
+def _until_drawn(page: "Page", work: Callable[[], object]) -> float:
+    """Milliseconds from the work to the last change that follows it."""
+    began = page.evaluate("() => (window.lastChange = performance.now())")
+    work()
+    page.wait_for_function(_QUIET)
+    return float(page.evaluate("() => window.lastChange")) - float(began)
+
+
+def _memory_mb() -> float:
+    """Memory of the app's processes [MB]; pages that several of them share count once."""
+    return sum(
+        process.memory_full_info().pss / 1e6
+        for process in psutil.Process().children(recursive=True)
+        if any("selfrepair" in word or "streamlit" in word for word in process.cmdline())
+    )
+
+
+def _print(figures: list[Timed], memory_mb: float) -> None:
+    table = Table("page", "what", title="from a click to a drawn page", title_justify="left")
+    table.add_column("ms", justify="right")
+    for name, what, ms in figures:
+        table.add_row(name, what, f"{ms:,.0f}")
+    Console().print(table)
+    changes = [ms for _, what, ms in figures if not what.startswith(("first", "open"))]
+    click.echo(
+        f"{len(changes)} changes: median {statistics.median(changes):,.0f} ms, longest {max(changes):,.0f} ms; "
+        f"server {memory_mb:,.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()
