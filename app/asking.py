@@ -1,7 +1,9 @@
 """What pages ask the warehouse: SQL in, frames out, the same question answered once as long as the file is the same."""
 
+import contextlib
 import os
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,6 +33,8 @@ _KEPT_BYTES = 256_000_000
 _KEPT_ROW_BYTES = 4_096  # of an answer with few rows: its query, and what Python itself takes
 
 Stamp = tuple[int, ...]
+Key = tuple[str, str, int, bool]
+"""File, query, limit, and whether lists are written as text."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,26 @@ def answered(query: str, limit: int, *, flat: bool = False) -> Rows:
     if found is not None and found[0] == stamp:
         return found[1]
     try:
-        rows = _asked(path, query, limit, flat=flat)
+        (rows,) = _asked(path, [query], limit, flat=flat)
     except BusyError as busy:
         if found is None:
             raise
         return replace(found[1], stale=f"{busy} What is shown is from before.")
-    _kept().put(key, (stamp, rows), int(rows.frame.estimated_size()) + 2 * len(query) + _KEPT_ROW_BYTES)
+    _keep(key, stamp, rows)
     return rows
+
+
+def ask_ahead(queries: Iterable[str]) -> None:
+    """Have the answers to these at hand when `ask` wants them: the file is then opened once, not for each."""
+    path = warehouse_path()
+    stamp = _stamp(path)
+    keys = [(str(path), query, MOST_ROWS, False) for query in dict.fromkeys(queries)]
+    missing = [key for key in keys if (found := _kept().get(key)) is None or found[0] != stamp]
+    if len(missing) > 1:
+        with contextlib.suppress(SelfRepairError):  # `ask` meets it again, where it belongs
+            answers = _asked(path, [query for _, query, _, _ in missing], MOST_ROWS, flat=False)
+            for key, rows in zip(missing, answers, strict=True):
+                _keep(key, stamp, rows)
 
 
 def tell(rows: Rows) -> None:
@@ -97,7 +114,7 @@ def tell(rows: Rows) -> None:
         _tell_once_in(_TOLD_AGAIN_S, rows.stale)
 
 
-def _asked(path: Path, query: str, limit: int, *, flat: bool) -> Rows:
+def _asked(path: Path, queries: Sequence[str], limit: int, *, flat: bool) -> list[Rows]:
     waited_for: list[str] = []
     notes: list[str] = []
     busy_since = _busy_since()
@@ -110,7 +127,7 @@ def _asked(path: Path, query: str, limit: int, *, flat: bool) -> Rows:
     )
     began = time.perf_counter()
     try:
-        answer = warehouse.ask(query, limit=limit, timeout_s=TIME_LIMIT_S, flat=flat, on_wait=waited_for.append)
+        answers = warehouse.ask_all(queries, limit=limit, timeout_s=TIME_LIMIT_S, flat=flat, on_wait=waited_for.append)
     except SelfRepairError as error:
         if not waited_for or " is in use by " not in str(error):
             raise
@@ -118,7 +135,12 @@ def _asked(path: Path, query: str, limit: int, *, flat: bool) -> Rows:
             busy_since[str(path)] = time.monotonic()
         raise BusyError(f"{path.name} is not to be read just now: {waited_for[-1]}.") from error
     busy_since.pop(str(path), None)
-    return Rows(answer.frame, answer.truncated, tuple(notes), time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return [Rows(answer.frame, answer.truncated, tuple(notes), seconds) for answer in answers]
+
+
+def _keep(key: Key, stamp: Stamp, rows: Rows) -> None:
+    _kept().put(key, (stamp, rows), int(rows.frame.estimated_size()) + 2 * len(key[1]) + _KEPT_ROW_BYTES)
 
 
 @st.cache_resource

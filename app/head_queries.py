@@ -6,7 +6,7 @@ from selfrepair.queries.quoting import literal
 PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}
 """Columns of a row by what gives back."""
 
-MOST_ROWS_DRAWN = 4_000
+MOST_ROWS_DRAWN = 2_000
 MOST_TOP_ROWS = 200
 
 _ABOUT_BINS = 30
@@ -40,9 +40,10 @@ def _part(part: str, column: str, of_effect: bool) -> str:
 def sampled_rows(head: str) -> str:
     """Rows of a head drawn evenly, the same ones each time."""
     return (
+        f"WITH head_rows AS (\n    FROM repair_rows\n    WHERE {head}\n),\n"
+        f"drawn AS (\n    FROM head_rows\n    USING SAMPLE reservoir({MOST_ROWS_DRAWN} ROWS) REPEATABLE (1)\n)\n"
         "SELECT prompt_id, pos, token, target, direct_effect, logit_change, self_repair\n"
-        f"FROM (\n    FROM self_repair\n    WHERE {head}\n)\n"
-        f"USING SAMPLE reservoir({MOST_ROWS_DRAWN} ROWS) REPEATABLE (1)"
+        "FROM drawn\nINNER JOIN tokens USING (run_id, prompt_id, pos)"
     )
 
 
@@ -91,3 +92,18 @@ def top_rows(head: str) -> str:
         "    repair_layernorm, repair_attention, repair_mlp, prompt_id, pos\n"
         f"FROM top_effect\nWHERE {head} AND effect_rank <= {MOST_TOP_ROWS}\nORDER BY effect_rank"
     )
+
+
+def numbers(head: str, population: str) -> str:
+    """All that `head_repair` knows of a head."""
+    return f"FROM head_repair\nWHERE {head} AND population = {literal(population)}"
+
+
+def noise(head: str) -> str:
+    """All that `head_noise` knows of a head."""
+    return f"FROM head_noise\nWHERE {head}"
+
+
+def tail_numbers(head: str, effect: str) -> str:
+    """All that `head_tail` knows of one effect of a head."""
+    return f"FROM head_tail\nWHERE {head} AND measure = {literal(effect)}"

@@ -3,12 +3,20 @@
 Run as `python -m selfrepair.app.tethered run home.py --option=value`, with a pipe for standard input.
 """
 
+import contextlib
 import os
 import sys
 import threading
+from importlib import import_module
 
 from streamlit import net_util
 from streamlit.web.cli import main
+
+from selfrepair.app.asking import MOST_BYTES, warehouse_path
+from selfrepair.queries import Warehouse
+from selfrepair.queries.catalog import relations
+from selfrepair.queries.limits import Limits
+from selfrepair.warehouse.errors import SelfRepairError
 
 
 def _end_with_standard_input() -> None:
@@ -16,7 +24,17 @@ def _end_with_standard_input() -> None:
     os._exit(0)  # what it asks the warehouse by ends the same way
 
 
+def _get_ready() -> None:
+    """What the first page would wait for: modules, the meaning of every column, and a process that asks."""
+    for module in ("pandas", "selfrepair.app.choice", "selfrepair.app.figure", "selfrepair.app.charts.figure_1"):
+        import_module(module)
+    relations()
+    with contextlib.suppress(SelfRepairError):  # the page says it
+        Warehouse(warehouse_path(), limits=Limits(answer_bytes=MOST_BYTES), wait_s=0).runs()
+
+
 if __name__ == "__main__":
     net_util.get_external_ip = lambda: None  # which asks a host on the internet for this machine's address
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
+    _get_ready()
     main(prog_name="streamlit")

@@ -4,6 +4,7 @@ Opens every page anew, then works every control on it that chooses something, an
 prompt: how long from the click to the last change of what is drawn. The server's memory is that of all its processes.
 """
 
+import contextlib
 import json
 import statistics
 import time
@@ -45,10 +46,11 @@ Timed = tuple[str, str, float]
 
 @click.command()
 @click.argument("db", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--page", "names", multiple=True, type=click.Choice(PAGES), help="Only this page; may be given again.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, too."
 )
-def main(db: Path, json_file: Path | None) -> None:
+def main(db: Path, names: tuple[str, ...], json_file: Path | None) -> None:
     """Time every page and control over DB."""
     with launched() as browser, served(db) as address:
         began = time.perf_counter()
@@ -56,7 +58,7 @@ def main(db: Path, json_file: Path | None) -> None:
         watched.open("overview")
         figures: list[Timed] = [("overview", "first page of a fresh server", 1e3 * (time.perf_counter() - began))]
         watched.close()
-        for name in PAGES:
+        for name in names or PAGES:
             watched = Watched(browser, address)
             figures += [(name, what, ms) for what, ms in _page(watched, name)]
             watched.check()
@@ -90,10 +92,7 @@ def _page(watched: Watched, name: str) -> Iterator[tuple[str, float]]:
 def _clicks(page: "Page", name: str) -> Iterator[tuple[str, Callable[[], object]]]:
     """What a page has to be clicked beside its widgets."""
     if name in ("heads", "compare"):
-        chart = page.locator('[data-testid="stVegaLiteChart"] canvas').first
-        box = chart.bounding_box()
-        assert box is not None
-        yield "click a cell", lambda: chart.click(position={"x": box["width"] * 0.3, "y": box["height"] * 0.4})
+        yield "click a cell", page.locator('[data-testid="stVegaLiteChart"] .mark-rect path').nth(50).click
     if name == "tokens":
         yield "lock a token", page.locator(".token").nth(40).click
         yield "next prompt", page.get_by_role("button", name="Next").click
@@ -124,12 +123,13 @@ def _until_drawn(page: "Page", work: Callable[[], object]) -> float:
 
 
 def _memory_mb() -> float:
-    """Memory of the app's processes [MB]; pages that several of them share count once."""
-    return sum(
-        process.memory_full_info().pss / 1e6
-        for process in psutil.Process().children(recursive=True)
-        if any("selfrepair" in word or "streamlit" in word for word in process.cmdline())
-    )
+    """Memory of the app's processes [MB]; what several of them share counts once."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile
+            if any("selfrepair" in word for word in process.cmdline()):
+                total += process.memory_full_info().pss / 1e6
+    return total
 
 
 def _print(figures: list[Timed], memory_mb: float) -> None:

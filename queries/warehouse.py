@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,6 +127,23 @@ class Warehouse:
         (10, True)
         """
         return self._answer(PlainSql(query, params), limit, timeout_s, flat=flat, on_wait=on_wait)
+
+    def ask_all(
+        self,
+        queries: Sequence[str],
+        *,
+        limit: int | None = MOST_ROWS,
+        timeout_s: float | None = TIME_LIMIT_S,
+        flat: bool = False,
+        on_wait: OnNote | None = None,
+    ) -> list[Answer]:
+        """The same for several queries, which the file is opened for once; `limit` and `timeout_s` are each one's.
+
+        >>> [answer.frame.height for answer in warehouse.ask_all(["FROM runs", "FROM measurements"])]
+        [1, 864]
+        """
+        asked = [PlainSql(query) for query in queries]
+        return self._answers(asked, limit, timeout_s, flat=flat, on_wait=on_wait) if asked else []
 
     def view(
         self,
@@ -280,18 +297,31 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         flat: bool = False,
         on_wait: OnNote | None = None,
     ) -> Answer:
-        reply = ask(self._request(asked, limit, timeout_s, self.wait_s, flat), self._on_note, on_wait)
-        return Answer(polars_frame(reply.table), reply.truncated)
+        return self._answers([asked], limit, timeout_s, flat=flat, on_wait=on_wait)[0]
+
+    def _answers(
+        self,
+        asked: Sequence[Asked],
+        limit: int | None,
+        timeout_s: float | None,
+        *,
+        flat: bool = False,
+        on_wait: OnNote | None = None,
+    ) -> list[Answer]:
+        replies = ask(self._request(asked, limit, timeout_s, self.wait_s, flat), self._on_note, on_wait)
+        return [Answer(polars_frame(reply.table), reply.truncated) for reply in replies]
 
     def _quietly(self, query: str, params: Params | None = None, wait_s: float | None = None) -> list[Run]:
         """Rows for this class' own use: notes are for those who asked."""
         wait_s = self.wait_s if wait_s is None else wait_s
-        request = self._request(PlainSql(query, params), None, TIME_LIMIT_S, wait_s, flat=False)
-        return polars_frame(ask(request).table).to_dicts()
+        (reply,) = ask(self._request([PlainSql(query, params)], None, TIME_LIMIT_S, wait_s, flat=False))
+        return polars_frame(reply.table).to_dicts()
 
-    def _request(self, asked: Asked, limit: int | None, timeout_s: float | None, wait_s: float, flat: bool) -> Request:
-        folder = "" if self.path.is_absolute() else os.getcwd()
-        return Request(self.path, folder, asked, limit, timeout_s, wait_s, flat, self.limits)
+    def _request(
+        self, asked: Sequence[Asked], limit: int | None, timeout_s: float | None, wait_s: float, flat: bool
+    ) -> Request:
+        folder = "" if self.path.is_absolute() else str(Path.cwd())
+        return Request(self.path, folder, tuple(asked), limit, timeout_s, wait_s, flat, self.limits)
 
     def _refuse_misspelt(self, name: str, filters: Mapping[str, Any]) -> None:
         """Raise if no row of the view has one of the texts in `filters`, and a few rows have one that is nearly the same."""

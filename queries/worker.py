@@ -4,9 +4,9 @@ DuckDB cannot be interrupted within one call of a function, nor held to a memory
 long strings runs for minutes, a single `repeat` takes what memory the machine has. A process can be ended.
 
 The parent sends a pickled `Request`. The child answers in lines of JSON, each an object with a `kind`, and after `rows`
-with an Arrow stream: `note`*, `open`, `rows`, the stream, and `end`; or `error` at any place, after the stream if that has
-begun. The last line says whether it takes another request: memory that DuckDB has had is not always given back. It waits
-for that until its standard input ends.
+with an Arrow stream: `note`*, `open`, and for each query `rows`, the stream and `next`, after the last one `end` instead; or
+`error` at any place, after the stream if that has begun. The last line says whether it takes another request: memory that
+DuckDB has had is not always given back. It waits for that until its standard input ends.
 """
 
 import atexit
@@ -43,7 +43,8 @@ _ASK = [sys.executable, "-P", "-m", "selfrepair.queries.worker"]  # -P: a user's
 
 @dataclass(frozen=True)
 class Request:
-    """One question, with all that answering it takes. `limit` is in rows, None: all of them.
+    """Questions to one opening of the file, with all that answering takes. `limit` is in rows of each, None: all of them, and
+    `timeout_s` is each one's, too.
 
     A relative `db` is meant from `folder`: where whoever asks is now, and not where the process was that once started the
     one which answers.
@@ -51,7 +52,7 @@ class Request:
 
     db: Path
     folder: str
-    asked: Asked
+    asked: tuple[Asked, ...]
     limit: int | None
     timeout_s: float | None
     wait_s: float
@@ -67,8 +68,11 @@ class Reply:
     truncated: bool
 
 
-def ask(request: Request, on_note: OnNote | None = None, on_wait: OnNote | None = None) -> Reply:
-    """Have a process answer the request; an idle one, or a new one. Raises SelfRepairError as `Reader.batches` does."""
+def ask(request: Request, on_note: OnNote | None = None, on_wait: OnNote | None = None) -> list[Reply]:
+    """Have a process answer the request, an idle one or a new one; a reply to each of its questions.
+
+    Raises SelfRepairError as `Reader.batches` does.
+    """
     worker = _taken(request.limits)
     try:
         return worker.ask(request, on_note, on_wait)
@@ -108,45 +112,41 @@ class _Worker:
                 pipe.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def ask(self, request: Request, on_note: OnNote | None, on_wait: OnNote | None) -> Reply:
-        killed = threading.Event()
-
-        def kill() -> None:
-            killed.set()
-            self._process.kill()
-
+    def ask(self, request: Request, on_note: OnNote | None, on_wait: OnNote | None) -> list[Reply]:
         try:
             text = pickle.dumps(request)
         except Exception as error:
             raise SelfRepairError(f"the parameters cannot be sent to the process that asks: {error}") from None
         assert self._process.stdin is not None
         self.is_ready = False
-        timer = threading.Timer((request.timeout_s or 0) + GRACE_S, kill)
-        timer.daemon = True
+        replies: list[Reply] = []
+        limit = _Deadline(self._process, request.timeout_s)
         try:
             self._process.stdin.write(text)
             self._process.stdin.flush()
-            while True:
+            while len(replies) < len(request.asked):
                 message = self._message()
                 match message["kind"]:
                     case "wait" if on_wait:
                         on_wait(message["text"])
                     case "note" if on_note:
                         on_note(message["text"])
-                    case "open" if request.timeout_s is not None:
-                        timer.start()
+                    case "open":
+                        limit.start()
                     case "rows":
-                        return self._reply()
+                        replies.append(self._reply())
+                        limit.start()
                     case "error":
                         raise self._error(message)
+            return replies
         except (OSError, EOFError, pa.ArrowException):
             self._process.kill()
             self._process.wait()
-            if killed.is_set() and request.timeout_s is not None:
+            if limit.is_over and request.timeout_s is not None:
                 raise SelfRepairError(out_of_time(request.timeout_s)) from None
             raise SelfRepairError(_why_ended(self._process.returncode, request.limits)) from None
         finally:
-            timer.cancel()
+            limit.cancel()
 
     def _reply(self) -> Reply:
         assert self._process.stdout is not None
@@ -155,7 +155,7 @@ class _Worker:
         message = self._message()
         if message["kind"] == "error":
             raise self._error(message)
-        self.is_ready = message["again"]
+        self.is_ready = message.get("again", False)
         return Reply(table, message["truncated"])
 
     def _error(self, message: dict[str, Any]) -> Exception:
@@ -169,6 +169,33 @@ class _Worker:
             raise EOFError
         message: dict[str, Any] = json.loads(line)
         return message
+
+
+class _Deadline:
+    """Ends a process that is still at one question some time after it should have been interrupted."""
+
+    def __init__(self, process: subprocess.Popen[bytes], timeout_s: float | None) -> None:
+        self.is_over = False
+        self._process = process
+        self._timeout_s = timeout_s
+        self._timer: threading.Timer | None = None
+
+    def start(self) -> None:
+        """Begin anew, for the next question."""
+        self.cancel()
+        if self._timeout_s is not None:
+            self._timer = threading.Timer(self._timeout_s + GRACE_S, self._end)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def cancel(self) -> None:
+        """There is nothing to wait for any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._process.kill()
 
 
 _idle: list[_Worker] = []
@@ -259,20 +286,11 @@ def _answer(request: Request, out: IO[bytes], spill_folder: Path) -> dict[str, A
             spill_folder=spill_folder,
         ) as reader:
             _send(out, kind="open")
-            query, params = request.asked.to_sql(reader)
-            batches = reader.batches(
-                query,
-                params,
-                limit=request.limit,
-                flat=request.flat,
-                timeout_s=request.timeout_s,
-                most_bytes=request.limits.answer_bytes,
-            )
-            _send(out, kind="rows")
-            with pa.ipc.new_stream(out, batches.schema) as stream:
-                for batch in batches:
-                    stream.write_batch(batch)
-        return {"kind": "end", "truncated": batches.truncated}
+            for number, asked in enumerate(request.asked, start=1):
+                truncated = _answer_one(asked, request, reader, out)
+                if number < len(request.asked):
+                    _send(out, kind="next", truncated=truncated)
+        return {"kind": "end", "truncated": truncated}
     except SelfRepairError as error:
         return {"kind": "error", "text": str(error)[:_LONGEST_MESSAGE], "is_bug": False}
     except MemoryError:
@@ -281,6 +299,24 @@ def _answer(request: Request, out: IO[bytes], spill_folder: Path) -> dict[str, A
         raise
     except Exception:
         return {"kind": "error", "text": traceback.format_exc(), "is_bug": True}
+
+
+def _answer_one(asked: Asked, request: Request, reader: Reader, out: IO[bytes]) -> bool:
+    """Send the rows; whether there are more of them."""
+    query, params = asked.to_sql(reader)
+    batches = reader.batches(
+        query,
+        params,
+        limit=request.limit,
+        flat=request.flat,
+        timeout_s=request.timeout_s,
+        most_bytes=request.limits.answer_bytes,
+    )
+    _send(out, kind="rows")
+    with pa.ipc.new_stream(out, batches.schema) as stream:
+        for batch in batches:
+            stream.write_batch(batch)
+    return batches.truncated
 
 
 def _send(out: IO[bytes], **message: Any) -> None:

@@ -6,7 +6,7 @@ import polars as pl
 import streamlit as st
 
 from selfrepair.app import head_queries as queries
-from selfrepair.app.asking import ask
+from selfrepair.app.asking import ask, ask_ahead
 from selfrepair.app.charts.head_map import head_map
 from selfrepair.app.charts.head_parts import part_bars
 from selfrepair.app.charts.head_prompts import prompt_histogram
@@ -19,8 +19,8 @@ from selfrepair.app.head_choice import choose_head, heads_of_run
 from selfrepair.app.head_click import clickable
 from selfrepair.app.head_measures import choose_effect, choose_measure, effect_title
 from selfrepair.app.headers import facts, headers
+from selfrepair.app.one_of import one_of
 from selfrepair.app.wording import column, meaning, title, words
-from selfrepair.queries.quoting import literal
 
 METRICS = ("mean_direct_effect", "mean_logit_change", "mean_self_repair", "total_fraction_of_effect")
 NOISE = ("self_repair_sd_between", "self_repair_sd_within", "slope", "intercept", "correlation", "overrepaired_share")
@@ -42,37 +42,65 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 where = queries.where_head(choice, chosen["layer"], chosen["head"])
 among = POPULATIONS[choice.population]
 
+unit = st.session_state.get("unit", st.query_params.get("unit"))
+cells_sql = f"SELECT layer, head, label, {measure.name}\nFROM {measure.view}\nWHERE {measure.where(choice, effect)}"
+means_sql = (
+    "SELECT label, layer, mean_direct_effect, mean_logit_change, mean_self_repair\n"
+    f"FROM head_repair\nWHERE {choice.where}"
+)
+numbers_sql = queries.numbers(where, choice.population)
+of_all_sql = queries.numbers(where, "all")
+noise_sql = queries.noise(where)
+rows_sql = queries.sampled_rows(where)
+of_effect = unit == "of direct effect"
+parts_sql = queries.parts(where, choice.population, of_effect=of_effect)
+bins_sql = queries.prompt_bins(where)
+curve_sql = queries.tail_curve(where, effect)
+tail_sql = queries.tail_numbers(where, effect)
+top_sql = queries.top_rows(where)
+ask_ahead(
+    [
+        cells_sql,
+        means_sql,
+        numbers_sql,
+        of_all_sql,
+        noise_sql,
+        rows_sql,
+        parts_sql,
+        bins_sql,
+        curve_sql,
+        tail_sql,
+        top_sql,
+    ]
+)
+
 left, right = st.columns(2, gap="medium")
 with left:
     st.subheader("All heads", help="Click a cell to choose its head.")
     st.caption(f"{words(measure.name)}: {measure.meaning}. {measure.rows(among, effect)}")
-    sql = f"SELECT layer, head, label, {measure.name}\nFROM {measure.view}\nWHERE {measure.where(choice, effect)}"
-    cells = ask(sql)
+    cells = ask(cells_sql)
     chart = head_map(cells, measure.name, words=measure.title, centre=measure.centre, chosen=label)
     clickable(chart, "head_map", label)
-    below(cells, sql, name="head_map", chart=chart)
+    below(cells, cells_sql, name="head_map", chart=chart)
 with right:
     st.subheader("Does the output change less than the direct effect?")
     st.caption(
         f"Means over {among}. On the dashed line, the logit changes by all of the direct effect: exactly so where the "
         "replacement has none of its own (zero ablation)."
     )
-    sql = (
-        "SELECT label, layer, mean_direct_effect, mean_logit_change, mean_self_repair\n"
-        f"FROM head_repair\nWHERE {choice.where}"
-    )
-    means = ask(sql)
+    means = ask(means_sql)
     dots = of_heads(means, label)
     clickable(dots, "heads_scatter", label)
-    below(means, sql, name="heads_scatter", chart=dots)
+    below(means, means_sql, name="heads_scatter", chart=dots)
 
 st.header(label, divider="gray")
-sql = f"FROM head_repair\nWHERE {where} AND population = {literal(choice.population)}"
-found = ask(sql).to_dicts()
+found = ask(numbers_sql).to_dicts()
 if not found:
     st.info(f"{label} has no rows among {among}. Choose another population in the sidebar.", icon=":material/info:")
     st.stop()
 (numbers,) = found
+noise_frame = ask(noise_sql)
+(noise,) = noise_frame.to_dicts()
 with st.container(horizontal=True):
     for name in METRICS:
         value, error, is_share = numbers[name], numbers[f"{name}_se"], column("head_repair", name).unit == "ratio"
@@ -91,9 +119,7 @@ with st.container(horizontal=True):
 left, right = st.columns(2, gap="medium")
 with left:
     st.subheader("Its rows")
-    (noise,) = ask(f"FROM head_noise\nWHERE {where}").to_dicts()
-    sql = queries.sampled_rows(where)
-    rows = ask(sql)
+    rows = ask(rows_sql)
     drawn = (
         f"{rows.height:,} of its {noise['n_rows']:,} rows, drawn evenly"
         if rows.height < noise["n_rows"]
@@ -101,15 +127,11 @@ with left:
     )
     line = "" if noise["slope"] is None else f" Solid: the line fitted through all rows, slope {noise['slope']:.3f}."
     st.caption(f"{drawn}, whatever the population.{line}")
-    show(of_rows(rows, noise["slope"], noise["intercept"]), rows, sql, name="head_rows")
+    show(of_rows(rows, noise["slope"], noise["intercept"]), rows, rows_sql, name="head_rows")
 with right:
     st.subheader("What gives back")
-    unit = st.segmented_control(
-        "Unit", ["logits", "of direct effect"], default="logits", key="unit", bind="query-params", required=True
-    )
-    of_effect = unit == "of direct effect"
-    sql = queries.parts(where, choice.population, of_effect=of_effect)
-    bars = ask(sql)
+    one_of("Unit", ["logits", "of direct effect"], key="unit")
+    bars = ask(parts_sql)
     st.caption(
         f"Means over {among}, with "
         + ("95 % intervals" if of_effect else "two standard errors on both sides")
@@ -117,39 +139,33 @@ with right:
         + (" A single prompt has no interval." if noise["n_prompts"] == 1 else "")
     )
     named = "Share of direct effect" if of_effect else "Self-repair [logits]"
-    show(part_bars(bars, named, ".0%" if of_effect else ".3~f"), bars, sql, name="head_parts")
+    show(part_bars(bars, named, ".0%" if of_effect else ".3~f"), bars, parts_sql, name="head_parts")
 
 left, right = st.columns(2, gap="medium")
 with left:
     st.subheader("How far prompts differ")
-    sql = queries.prompt_bins(where)
-    bins = ask(sql)
+    bins = ask(bins_sql)
     st.caption(f"Mean self-repair of each of {noise['n_prompts']:,} prompts, all positions.")
-    mean = ask(f"SELECT mean_self_repair\nFROM head_repair\nWHERE {where} AND population = 'all'").item()
-    show(prompt_histogram(bins, mean), bins, sql, name="head_prompts")
-    sql = f"SELECT {', '.join(NOISE)}\nFROM head_noise\nWHERE {where}"
-    frame = ask(sql)
-    facts("head_noise", frame.row(0, named=True))
-    below(frame, sql, name="head_noise")
+    mean = ask(of_all_sql)["mean_self_repair"].item()
+    show(prompt_histogram(bins, mean), bins, bins_sql, name="head_prompts")
+    facts("head_noise", noise_frame.select(NOISE).row(0, named=True))
+    below(noise_frame, noise_sql, name="head_noise")
 with right:
     st.subheader("How heavy its tail is")
     st.caption(
         f"{effect_title(effect)}: the share of all rows that reach a value. A straight line would be a power law."
     )
-    sql = queries.tail_curve(where, effect)
-    curve = ask(sql)
+    curve = ask(curve_sql)
     if curve.is_empty():
         st.info("No row is above 0, and a logarithmic axis has nothing to show.", icon=":material/info:")
     else:
-        show(tail_of_head(curve, effect_title(effect)), curve, sql, name="head_tail")
-    sql = f"SELECT {', '.join(TAIL)}\nFROM head_tail\nWHERE {where} AND measure = {literal(effect)}"
-    frame = ask(sql)
-    facts("head_tail", frame.row(0, named=True))
-    below(frame, sql, name="head_tail_numbers")
+        show(tail_of_head(curve, effect_title(effect)), curve, curve_sql, name="head_tail")
+    tail = ask(tail_sql)
+    facts("head_tail", tail.select(TAIL).row(0, named=True))
+    below(tail, tail_sql, name="head_tail_numbers")
 
 st.subheader("Where it acts most")
-sql = queries.top_rows(where)
-top = ask(sql)
+top = ask(top_sql)
 st.caption(
     f"The {top.height:,} rows with the highest direct effect, of its top 2 %. · is a blank, ⏎ the end of a line."
 )
@@ -165,4 +181,4 @@ st.dataframe(
     column_config=headers("top_effect", top.columns)
     | {"see": st.column_config.LinkColumn("Text", display_text="open", help="The prompt in the Tokens page")},
 )
-below(top, sql, name="top_rows")
+below(top, top_sql, name="top_rows")

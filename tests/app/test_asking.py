@@ -47,19 +47,40 @@ def held_by_another_process(db: Path) -> Iterator[None]:
 
 def test_an_answer_is_kept_as_long_as_the_file_is_the_same(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    real = asking.Warehouse.ask
+    real = asking.Warehouse.ask_all
 
-    def counted(self: asking.Warehouse, query: str, **options: object) -> object:
-        asked.append(query)
-        return real(self, query, **options)  # type: ignore[arg-type]
+    def counted(self: asking.Warehouse, queries: list[str], **options: object) -> object:
+        asked.extend(queries)
+        return real(self, queries, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(asking.Warehouse, "ask", counted)
+    monkeypatch.setattr(asking.Warehouse, "ask_all", counted)
     first = asking.answered(MODELS, 10)
     assert asking.answered(MODELS, 10) is first
     assert asked == [MODELS]
     with open_writer(db) as con:
         con.execute("UPDATE models SET name = 'renamed'")
     assert asking.answered(MODELS, 10).frame["name"].to_list() == ["renamed"]
+
+
+def test_what_is_asked_ahead_is_at_hand(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    openings: list[list[str]] = []
+    real = asking.Warehouse.ask_all
+
+    def counted(self: asking.Warehouse, queries: list[str], **options: object) -> object:
+        openings.append(queries)
+        return real(self, queries, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asking.Warehouse, "ask_all", counted)
+    asking.ask_ahead([MODELS, "FROM runs", MODELS])
+    assert openings == [[MODELS, "FROM runs"]]
+    assert asking.answered(MODELS, asking.MOST_ROWS).frame.height == 1
+    assert asking.answered("FROM runs", asking.MOST_ROWS).frame.height == 1
+    asking.ask_ahead(
+        [MODELS, "FROM nothing_of_that_name", "FROM datasets"]
+    )  # an error is met where its answer is wanted
+    assert len(openings) == 2
+    with pytest.raises(SelfRepairError, match="nothing_of_that_name"):
+        asking.answered("FROM nothing_of_that_name", asking.MOST_ROWS)
 
 
 def test_a_question_is_never_in_a_loads_way(db: Path) -> None:

@@ -65,7 +65,7 @@ def test_it_says_where_and_serves_there_before_there_is_a_warehouse(tmp_path: Pa
 
 def test_only_this_machine_is_served_unless_another_host_is_given(tmp_path: Path) -> None:
     with serving(tmp_path / "w.duckdb", "--port", str(free_port())) as process:
-        (server,) = children(process)
+        (server,) = psutil.Process(process.pid).children()
         listening = [at.laddr.ip for at in server.net_connections() if at.status == psutil.CONN_LISTEN]
         assert set(listening) <= {"127.0.0.1", "::1"}
         assert listening
@@ -93,7 +93,7 @@ def test_no_server_outlives_its_command(number: signal.Signals, tmp_path: Path) 
 
 def test_a_server_that_ends_by_itself_is_an_error(tmp_path: Path) -> None:
     with serving(tmp_path / "w.duckdb", "--port", str(free_port())) as process:
-        (server,) = children(process)
+        (server,) = psutil.Process(process.pid).children()
         server.kill()
         _, err = process.communicate(timeout=30)
     assert process.returncode == 1
@@ -145,5 +145,5 @@ def test_every_address_is_served_when_asked_for(tmp_path: Path) -> None:
     with serving(tmp_path / "w.duckdb", "--port", str(port), "--host", "0.0.0.0") as process:
         assert f"http://localhost:{port} " in process.said  # type: ignore[attr-defined]
         assert time.monotonic() - began < 60
-        (server,) = children(process)
+        (server,) = psutil.Process(process.pid).children()
         assert {at.laddr.ip for at in server.net_connections() if at.status == psutil.CONN_LISTEN} == {"0.0.0.0"}
