@@ -12,7 +12,7 @@ from importlib import import_module
 from streamlit import net_util
 from streamlit.web.cli import main
 
-from selfrepair.app.asking import MOST_BYTES, warehouse_path
+from selfrepair.app.asking.answers import MOST_BYTES, warehouse_path
 from selfrepair.queries import Warehouse
 from selfrepair.queries.catalog import relations
 from selfrepair.queries.limits import Limits
@@ -26,7 +26,12 @@ def _end_with_standard_input() -> None:
 
 def _get_ready() -> None:
     """What the first page would wait for: modules, the meaning of every column, and a process that asks."""
-    for module in ("pandas", "selfrepair.app.choice", "selfrepair.app.figure", "selfrepair.app.charts.figure_1"):
+    for module in (
+        "pandas",
+        "selfrepair.app.choosing.choice",
+        "selfrepair.app.showing.figure",
+        "selfrepair.app.charts.figure_1",
+    ):
         import_module(module)
     relations()
     with contextlib.suppress(SelfRepairError):  # the page says it

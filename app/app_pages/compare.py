@@ -2,19 +2,19 @@
 
 import streamlit as st
 
-from selfrepair.app.asking import ask
+from selfrepair.app.asking.answers import ask
+from selfrepair.app.asking.of_pair import Pair
 from selfrepair.app.charts.head_map import domain_of, head_map
 from selfrepair.app.charts.head_pairs import pair_scatter
-from selfrepair.app.choice import POPULATIONS, choose
-from selfrepair.app.compare_queries import Pair
-from selfrepair.app.figure import below
-from selfrepair.app.head_choice import choose_head, heads_of_run
-from selfrepair.app.head_click import clickable
-from selfrepair.app.head_measures import choose_effect, choose_measure
-from selfrepair.app.headers import headers
-from selfrepair.app.other_side import choose_other, named
-from selfrepair.app.plain import plain
-from selfrepair.app.wording import column, words
+from selfrepair.app.choosing.choice import POPULATIONS, choose
+from selfrepair.app.choosing.head import choose_head, heads_of_run
+from selfrepair.app.choosing.head_click import clickable
+from selfrepair.app.choosing.measure import choose_effect, choose_measure
+from selfrepair.app.choosing.other_side import choose_other, named
+from selfrepair.app.showing.figure import below
+from selfrepair.app.showing.headers import headers
+from selfrepair.app.showing.plain import plain
+from selfrepair.app.showing.wording import column, words
 
 choice = choose()
 st.title("Compare")

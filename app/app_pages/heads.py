@@ -5,22 +5,22 @@ from urllib.parse import urlencode
 import polars as pl
 import streamlit as st
 
-from selfrepair.app import head_queries as queries
-from selfrepair.app.asking import ask, ask_ahead
+from selfrepair.app.asking import of_head as queries
+from selfrepair.app.asking.answers import ask, ask_ahead
 from selfrepair.app.charts.head_map import head_map
 from selfrepair.app.charts.head_parts import part_bars
 from selfrepair.app.charts.head_prompts import prompt_histogram
 from selfrepair.app.charts.head_scatter import of_heads, of_rows
 from selfrepair.app.charts.head_tail import tail_of_head
-from selfrepair.app.charts.token_text import visible
-from selfrepair.app.choice import POPULATIONS, choose
-from selfrepair.app.figure import below, show
-from selfrepair.app.head_choice import choose_head, heads_of_run
-from selfrepair.app.head_click import clickable
-from selfrepair.app.head_measures import choose_effect, choose_measure, effect_title
-from selfrepair.app.headers import facts, headers
-from selfrepair.app.one_of import one_of
-from selfrepair.app.wording import column, meaning, title, words
+from selfrepair.app.choosing.choice import POPULATIONS, choose
+from selfrepair.app.choosing.head import choose_head, heads_of_run
+from selfrepair.app.choosing.head_click import clickable
+from selfrepair.app.choosing.measure import choose_effect, choose_measure, effect_title
+from selfrepair.app.choosing.one_of import one_of
+from selfrepair.app.showing.figure import below, show
+from selfrepair.app.showing.headers import facts, headers
+from selfrepair.app.showing.visible import visible_column
+from selfrepair.app.showing.wording import column, meaning, title, words
 
 METRICS = ("mean_direct_effect", "mean_logit_change", "mean_self_repair", "total_fraction_of_effect")
 NOISE = ("self_repair_sd_between", "self_repair_sd_within", "slope", "intercept", "correlation", "overrepaired_share")
@@ -172,8 +172,8 @@ st.caption(
 address = {name: st.query_params[name] for name in SIDEBAR if name in st.query_params} | {"head": label}
 st.dataframe(
     top.with_columns(
-        visible("token"),
-        visible("target"),
+        visible_column("token"),
+        visible_column("target"),
         pl.concat_str(pl.lit(f"tokens?{urlencode(address)}&prompt="), "prompt_id").alias("see"),
     ).select("see", *top.columns),
     hide_index=True,

@@ -9,13 +9,13 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.asking import MOST_ROWS, answered, tell, warehouse_path
-from selfrepair.app.figure import below
-from selfrepair.app.going_on import command, written_down
-from selfrepair.app.headers import headers
-from selfrepair.app.part_files import WaitingRun, pace_s, waiting_runs
-from selfrepair.app.plain import plain
-from selfrepair.app.wording import meaning, words
+from selfrepair.app.asking.answers import MOST_ROWS, answered, tell, warehouse_path
+from selfrepair.app.showing.figure import below
+from selfrepair.app.showing.headers import headers
+from selfrepair.app.showing.plain import plain
+from selfrepair.app.showing.wording import meaning, words
+from selfrepair.app.unfinished.going_on import command, written_down
+from selfrepair.app.unfinished.part_files import WaitingRun, pace_s, waiting_runs
 from selfrepair.warehouse.errors import SelfRepairError
 
 REFRESH_S = 5

@@ -2,16 +2,16 @@
 
 import streamlit as st
 
-from selfrepair.app.asking import ask
+from selfrepair.app.asking.answers import ask
 from selfrepair.app.charts.frozen_norm import free_against_frozen
 from selfrepair.app.charts.norm_histogram import overlaid
 from selfrepair.app.charts.repair_parts import stacked
 from selfrepair.app.charts.sensitivity import grid
-from selfrepair.app.choice import choose
-from selfrepair.app.figure import show
-from selfrepair.app.head_choice import choose_head, heads_of_run
-from selfrepair.app.one_of import one_of
-from selfrepair.app.wording import meaning, title
+from selfrepair.app.choosing.choice import choose
+from selfrepair.app.choosing.head import choose_head, heads_of_run
+from selfrepair.app.choosing.one_of import one_of
+from selfrepair.app.showing.figure import show
+from selfrepair.app.showing.wording import meaning, title
 from selfrepair.queries.quoting import literal
 
 LOGITS = {"LayerNorm": "mean_repair_layernorm", "attention": "mean_repair_attention", "MLP": "mean_repair_mlp"}

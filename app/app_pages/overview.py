@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from selfrepair.app.asking import ask
+from selfrepair.app.asking.answers import ask
 from selfrepair.app.charts.figure_1 import by_depth
-from selfrepair.app.choice import choose
-from selfrepair.app.figure import below, show
-from selfrepair.app.one_of import one_of
-from selfrepair.app.wording import meaning, title
+from selfrepair.app.choosing.choice import choose
+from selfrepair.app.choosing.one_of import one_of
+from selfrepair.app.showing.figure import below, show
+from selfrepair.app.showing.wording import meaning, title
 from selfrepair.queries.quoting import literal
 
 PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}

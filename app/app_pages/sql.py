@@ -7,12 +7,13 @@ from urllib.parse import quote
 import polars as pl
 import streamlit as st
 
-from selfrepair.app import question_form, snippets
-from selfrepair.app.asking import MOST_ROWS, TIME_LIMIT_S, Rows, answered, ask, tell, warehouse_path
+from selfrepair.app.asking.answers import MOST_ROWS, TIME_LIMIT_S, Rows, answered, ask, tell, warehouse_path
 from selfrepair.app.charts.quick import KINDS, drawable, numbers, quick
-from selfrepair.app.figure import below, show
-from selfrepair.app.plain import plain
-from selfrepair.app.wording import known_columns
+from selfrepair.app.choosing import question_form
+from selfrepair.app.showing import snippets
+from selfrepair.app.showing.figure import below, show
+from selfrepair.app.showing.plain import plain
+from selfrepair.app.showing.wording import known_columns
 from selfrepair.queries.catalog import relations
 from selfrepair.queries.describe import grouped
 from selfrepair.queries.fence import LONGEST_QUERY

@@ -2,15 +2,15 @@
 
 import streamlit as st
 
-from selfrepair.app.asking import ask
+from selfrepair.app.asking.answers import ask
 from selfrepair.app.charts.ranks import effect_against_ablation
 from selfrepair.app.charts.tail import HEADS, hill, lorenz, reached
-from selfrepair.app.choice import choose
-from selfrepair.app.figure import below, show
-from selfrepair.app.head_choice import choose_head, heads_of_run
-from selfrepair.app.head_click import clickable
-from selfrepair.app.headers import headers
-from selfrepair.app.wording import meaning, title
+from selfrepair.app.choosing.choice import choose
+from selfrepair.app.choosing.head import choose_head, heads_of_run
+from selfrepair.app.choosing.head_click import clickable
+from selfrepair.app.showing.figure import below, show
+from selfrepair.app.showing.headers import headers
+from selfrepair.app.showing.wording import meaning, title
 from selfrepair.queries.quoting import literal
 
 MEASURES = ["direct_effect", "logit_change", "self_repair", "abs_direct_effect", "abs_logit_change", "abs_self_repair"]

@@ -7,11 +7,8 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.asking import ask
-from selfrepair.app.choice import Choice, choose
-from selfrepair.app.figure import below
-from selfrepair.app.head_choice import choose_head, heads_of_run
-from selfrepair.app.token_queries import (
+from selfrepair.app.asking.answers import ask
+from selfrepair.app.asking.of_tokens import (
     CLEAN,
     CONTEXT,
     EFFECTS,
@@ -22,8 +19,12 @@ from selfrepair.app.token_queries import (
     rows_with,
     top_rows,
 )
-from selfrepair.app.token_view import Field, drawing, largest, meant_by, show_tokens, visible
-from selfrepair.app.wording import column, meaning, title, words
+from selfrepair.app.choosing.choice import Choice, choose
+from selfrepair.app.choosing.head import choose_head, heads_of_run
+from selfrepair.app.showing.figure import below
+from selfrepair.app.showing.token_view import Field, drawing, largest, show_tokens
+from selfrepair.app.showing.visible import meant_by, visible, visible_column
+from selfrepair.app.showing.wording import column, meaning, title, words
 
 SOURCES = dict.fromkeys(EFFECTS, "self_repair") | dict.fromkeys(CLEAN, "tokens")
 MEASURES = [name for name in SOURCES if name != "clean_rank"]
@@ -95,7 +96,7 @@ def columns_of(frame: pl.DataFrame) -> dict[str, Any]:
 def readable(frame: pl.DataFrame) -> pl.DataFrame:
     """The same with signs for the blanks in texts."""
     texts = [name for name in ("context", "token", "target") if name in frame.columns]
-    return frame.with_columns(pl.col(name).map_elements(visible, return_dtype=pl.String) for name in texts)
+    return frame.with_columns(visible_column(name) for name in texts)
 
 
 def heads_to_choose(choice: Choice) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from selfrepair.app.wording import title
+from selfrepair.app.showing.wording import title
 
 
 def by_depth(heads: pl.DataFrame, layers: pl.DataFrame, measure: str) -> alt.LayerChart:

@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.palette import REFERENCE
-from selfrepair.app.wording import title
+from selfrepair.app.showing.wording import title
 
 VIEW = "frozen_layernorm"
 FREE, FROZEN = "mean_logit_change", "mean_frozen_logit_change"

@@ -7,7 +7,7 @@ import polars as pl
 
 from selfrepair.app.charts.head_colors import CHOSEN, DIVERGING, SEQUENTIAL
 from selfrepair.app.charts.palette import REFERENCE
-from selfrepair.app.wording import title
+from selfrepair.app.showing.wording import title
 
 PICK = "cell"
 """The selection of the clicked cell; it holds the head's `label`."""

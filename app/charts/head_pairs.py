@@ -6,7 +6,7 @@ import polars as pl
 from selfrepair.app.charts.head_colors import CHOSEN, SEQUENTIAL
 from selfrepair.app.charts.head_map import pick
 from selfrepair.app.charts.palette import REFERENCE
-from selfrepair.app.wording import title, words
+from selfrepair.app.showing.wording import title, words
 
 _HEIGHT_PX = 400
 

@@ -5,7 +5,7 @@ import polars as pl
 
 from selfrepair.app.charts.head_colors import CHOSEN, DOTS
 from selfrepair.app.charts.palette import REFERENCE
-from selfrepair.app.wording import title
+from selfrepair.app.showing.wording import title
 
 _HEIGHT_PX = 300
 

@@ -6,9 +6,9 @@ import polars as pl
 from selfrepair.app.charts.head_colors import CHOSEN, DOTS, SEQUENTIAL
 from selfrepair.app.charts.head_map import pick
 from selfrepair.app.charts.palette import REFERENCE
-from selfrepair.app.charts.token_text import visible
 from selfrepair.app.charts.zones import Span, span, zones
-from selfrepair.app.wording import title, words
+from selfrepair.app.showing.visible import visible_column
+from selfrepair.app.showing.wording import title, words
 
 _HEIGHT_PX = 380
 
@@ -52,7 +52,7 @@ def of_rows(rows: pl.DataFrame, slope: float | None, intercept: float | None) ->
     """
     x, y = span(rows["direct_effect"]), span(rows["logit_change"])
     dots = (
-        alt.Chart(rows.with_columns(visible("token"), visible("target")))
+        alt.Chart(rows.with_columns(visible_column("token"), visible_column("target")))
         .mark_circle(size=18, opacity=0.45, color=DOTS)
         .encode(
             _axis(alt.X, "direct_effect", "self_repair", x),

@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.head_colors import DOTS
-from selfrepair.app.wording import title
+from selfrepair.app.showing.wording import title
 
 _HEIGHT_PX = 300
 

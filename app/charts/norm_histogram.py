@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.palette import ABLATIONS, REFERENCE
-from selfrepair.app.wording import title
+from selfrepair.app.showing.wording import title
 
 VIEW = "layernorm_histogram"
 BINS_PER_UNIT = 200

@@ -6,7 +6,7 @@ import polars as pl
 from selfrepair.app.charts.head_colors import CHOSEN
 from selfrepair.app.charts.head_map import pick
 from selfrepair.app.charts.palette import REFERENCE
-from selfrepair.app.wording import title
+from selfrepair.app.showing.wording import title
 
 VIEW = "importance_rank"
 BY_EFFECT, BY_CHANGE = "direct_effect_rank", "logit_change_rank"

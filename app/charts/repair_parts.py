@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.palette import PARTS, REFERENCE
-from selfrepair.app.wording import title
+from selfrepair.app.showing.wording import title
 
 HEIGHT_PX = 400
 

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from selfrepair.app.wording import title
+from selfrepair.app.showing.wording import title
 
 VIEW = "repair_sensitivity"
 ROW_PX = 44

@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.palette import REFERENCE
-from selfrepair.app.wording import column, title, words
+from selfrepair.app.showing.wording import column, title, words
 
 HEADS = ("#d6317f", "#3d8fd1", "#e69f00", "#009e73", "#8a63d2", "#56b4e9", "#a6761d", "#999999")
 """The chosen head's colour, then those of the heads beside it, in the order they were chosen."""

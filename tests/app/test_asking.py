@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from selfrepair.app import asking
-from selfrepair.app.kept import Kept
+from selfrepair.app.asking import answers as asking
+from selfrepair.app.asking.kept import Kept
 from selfrepair.warehouse.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from support.fabricate import fabricate

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 from streamlit.testing.v1 import AppTest
 
+from selfrepair.app.asking.of_pair import MOST_HEADS_LISTED, Pair
 from selfrepair.app.charts.head_pairs import pair_scatter
-from selfrepair.app.choice import Choice
-from selfrepair.app.compare_queries import MOST_HEADS_LISTED, Pair
-from selfrepair.app.head_measures import measures
+from selfrepair.app.choosing.choice import Choice
+from selfrepair.app.choosing.measure import measures
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.load import load
 from selfrepair.warehouse.migrate import migrate

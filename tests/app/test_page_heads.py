@@ -6,14 +6,15 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app import head_click, head_queries
+from selfrepair.app.asking import of_head as head_queries
 from selfrepair.app.charts.head_map import PICK, domain_of, head_map
 from selfrepair.app.charts.head_parts import part_bars
 from selfrepair.app.charts.head_prompts import prompt_histogram
 from selfrepair.app.charts.head_scatter import of_heads, of_rows
-from selfrepair.app.charts.token_text import visible
 from selfrepair.app.charts.zones import span
-from selfrepair.app.head_measures import EFFECTS, measures
+from selfrepair.app.choosing import head_click
+from selfrepair.app.choosing.measure import EFFECTS, measures
+from selfrepair.app.showing.visible import visible_column
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.load import load
 from selfrepair.warehouse.migrate import migrate
@@ -214,7 +215,7 @@ def test_rows_of_one_value_have_no_fit_and_tokens_stay_as_they_are() -> None:
     drawn = [row for data in of_rows(rows, None, None).to_dict()["datasets"].values() for row in data]
     assert [(row["token"], row["target"]) for row in drawn if "token" in row] == [("<b>⏎", "·the")]
     assert sum(row.keys() == {"x", "y"} for row in drawn) == 2  # the line of no self-repair alone
-    assert rows.select(visible("token")).item() == "<b>⏎"
+    assert rows.select(visible_column("token")).item() == "<b>⏎"
 
 
 def test_bars_and_bins_carry_their_data() -> None:

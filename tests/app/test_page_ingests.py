@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from selfrepair.app.cli import main
-from selfrepair.app.going_on import command, written_down
-from selfrepair.app.part_files import pace_s, waiting_runs
+from selfrepair.app.unfinished.going_on import command, written_down
+from selfrepair.app.unfinished.part_files import pace_s, waiting_runs
 from selfrepair.ingest import session
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.load import load

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app import snippets
 from selfrepair.app.charts.quick import KINDS, drawable, numbers, quick
-from selfrepair.app.plain import plain
+from selfrepair.app.showing import snippets
+from selfrepair.app.showing.plain import plain
 from selfrepair.queries import Warehouse
 from selfrepair.queries.questions import bind, filled_in, questions, with_run
 from selfrepair.queries.which_run import RUNS

@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from selfrepair.app.asking.of_tokens import heads_at, of_head, of_prompt, rows_with, size_of, top_rows
 from selfrepair.app.server import HOME
-from selfrepair.app.token_queries import heads_at, of_head, of_prompt, rows_with, size_of, top_rows
-from selfrepair.app.token_view import Field, drawing, largest, meant_by, visible
+from selfrepair.app.showing.token_view import Field, drawing, largest
+from selfrepair.app.showing.visible import meant_by, visible
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.load import load
 from support.fabricate import FabricatedRun, fabricate

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.kept import Kept
-from selfrepair.app.plain import plain
+from selfrepair.app.asking.kept import Kept
+from selfrepair.app.showing.plain import plain
 from selfrepair.queries import Warehouse
 from selfrepair.queries.limits import Limits
 from selfrepair.warehouse.errors import SelfRepairError

@@ -5,8 +5,8 @@ from typing import Any
 
 import streamlit as st
 
-from selfrepair.app.asking import ask, warehouse_path
-from selfrepair.app.plain import plain
+from selfrepair.app.asking.answers import ask, warehouse_path
+from selfrepair.app.showing.plain import plain
 from selfrepair.queries.quoting import literal
 from selfrepair.queries.which_run import RUNS, Run
 from selfrepair.warehouse.schema import ABLATIONS

@@ -5,8 +5,8 @@ from typing import Any
 
 import streamlit as st
 
-from selfrepair.app.plain import plain
-from selfrepair.app.wording import words
+from selfrepair.app.showing.plain import plain
+from selfrepair.app.showing.wording import words
 from selfrepair.queries.questions import Parameter, Question, bind, filled_in, with_run
 from selfrepair.queries.which_run import Run
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from selfrepair.app.choice import Choice
-from selfrepair.app.head_measures import Measure
+from selfrepair.app.choosing.choice import Choice
+from selfrepair.app.choosing.measure import Measure
 
 MOST_HEADS_LISTED = 20
 

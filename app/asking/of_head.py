@@ -1,6 +1,6 @@
 """What the page of a head asks: SQL that runs as it stands."""
 
-from selfrepair.app.choice import Choice
+from selfrepair.app.choosing.choice import Choice
 from selfrepair.queries.quoting import literal
 
 PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}

@@ -5,8 +5,8 @@ from functools import cache
 
 import streamlit as st
 
-from selfrepair.app.choice import Choice
-from selfrepair.app.wording import column, meaning, title, words
+from selfrepair.app.choosing.choice import Choice
+from selfrepair.app.showing.wording import column, meaning, title, words
 from selfrepair.queries.catalog import relations
 from selfrepair.queries.quoting import literal
 

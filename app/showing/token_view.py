@@ -3,15 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from unicodedata import category
 
 import polars as pl
 import streamlit as st
-
-SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
-"""What stands for blanks that would not be seen."""
-
-_UNSEEN = {"Cc", "Cf", "Zl", "Zp"}  # Unicode's classes of controls and separators; some turn the text around them
 
 
 @dataclass(frozen=True)
@@ -22,22 +16,6 @@ class Field:
     title: str
     unit: str
     neutral: float = 0.0
-
-
-def visible(text: str) -> str:
-    """`text` in one line, with signs for the blanks: ' the' is '·the'. What else cannot be seen is told by its code."""
-    return "".join(
-        SIGNS.get(character) or (f"[U+{ord(character):04X}]" if category(character) in _UNSEEN else character)
-        for character in text
-    )
-
-
-def meant_by(text: str) -> list[str]:
-    """The texts that what a user typed may mean: as it is, and with the signs read as the blanks they stand for."""
-    read = text
-    for blank, sign in SIGNS.items():
-        read = read.replace(sign, blank)
-    return list(dict.fromkeys([text, read]))
 
 
 def largest(values: pl.Series, neutral: float) -> float:

@@ -4,8 +4,8 @@ import dataclasses
 
 import streamlit as st
 
-from selfrepair.app.choice import Choice, runs_of_warehouse
-from selfrepair.app.plain import plain
+from selfrepair.app.choosing.choice import Choice, runs_of_warehouse
+from selfrepair.app.showing.plain import plain
 from selfrepair.queries.which_run import Run
 from selfrepair.warehouse.schema import ABLATIONS
 

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.wording import column, meaning, title
+from selfrepair.app.showing.wording import column, meaning, title
 
 
 def headers(view: str, names: Iterable[str]) -> dict[str, Any]:

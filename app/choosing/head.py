@@ -3,8 +3,8 @@
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.asking import ask
-from selfrepair.app.choice import Choice
+from selfrepair.app.asking.answers import ask
+from selfrepair.app.choosing.choice import Choice
 
 
 def heads_of_run(choice: Choice) -> pl.DataFrame:

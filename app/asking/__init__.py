@@ -1,0 +1,1 @@
+"""What pages ask the warehouse, and how the answers are kept."""

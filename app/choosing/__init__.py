@@ -1,0 +1,1 @@
+"""The widgets: what is looked at, kept in the URL."""

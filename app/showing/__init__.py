@@ -1,0 +1,1 @@
+"""How pages show what they have: pictures, tables, texts, names."""

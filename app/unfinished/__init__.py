@@ -1,0 +1,1 @@
+"""Runs that are not whole yet, and how they go on."""
