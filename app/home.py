@@ -18,13 +18,28 @@ PAGES = {
 }
 """Files of `app_pages/` by heading, with title and icon. A new page is a new file and a line here."""
 
+FIRST = "overview"
+"""The page at the bare address."""
+
+
+def first() -> None:
+    """What stands at the first page's own name: the way to the bare address."""
+    st.switch_page(f"app_pages/{FIRST}.py", query_params=st.query_params.to_dict())
+
+
 st.set_page_config(page_title="selfrepair", page_icon="🩹", layout="wide")
-st.navigation(
-    {
-        heading: [
-            st.Page(f"app_pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
-            for name, (title, icon) in pages.items()
-        ]
-        for heading, pages in PAGES.items()
-    }
-).run()
+pages = {
+    heading: [
+        st.Page(
+            f"app_pages/{name}.py",
+            title=title,
+            icon=icon,
+            url_path="home" if name == FIRST else name,  # of the first page it is not used, and has to be another's
+            default=name == FIRST,
+        )
+        for name, (title, icon) in of_heading.items()
+    ]
+    for heading, of_heading in PAGES.items()
+}
+pages[""] = [st.Page(first, title=FIRST.capitalize(), url_path=FIRST, visibility="hidden")]
+st.navigation(pages).run()

@@ -25,6 +25,7 @@ _SETTINGS = {
     "runner.magicEnabled": "false",
     "server.fileWatcherType": "none",
     "server.headless": "true",
+    "theme.primaryColor": "#2f7fc1",  # of what is chosen; Streamlit's own red looks like an error
 }
 _EVERYWHERE = ("0.0.0.0", "::")
 _PAUSE_S = 0.1

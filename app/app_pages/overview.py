@@ -7,7 +7,7 @@ from selfrepair.app.charts.figure_1 import by_depth
 from selfrepair.app.choosing.choice import choose
 from selfrepair.app.choosing.one_of import one_of
 from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.wording import meaning, title
+from selfrepair.app.showing.wording import column, meaning, title
 from selfrepair.queries.quoting import literal
 
 PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}
@@ -27,17 +27,17 @@ if numbers.is_empty():
     st.info("This run has no summaries yet: `selfrepair refresh`.")
     st.stop()
 (run,) = numbers.to_dicts()
-for place, (part, column) in zip(st.columns(4), PARTS.items(), strict=True):
-    mean, fraction = f"mean_{column}", FRACTIONS[part]
+for place, (part, source) in zip(st.columns(4), PARTS.items(), strict=True):
+    mean, fraction = f"mean_{source}", FRACTIONS[part]
     low, high = run[f"{fraction}_low"], run[f"{fraction}_high"]
-    interval = "" if low is None else f" ({low:.0%} to {high:.0%})"
+    interval = "" if low is None else f" ± {(high - low) / 2:.1%}"
     place.metric(
-        title("model_repair", mean),
+        f"{part[:1].upper()}{part[1:]} [{column('model_repair', mean).unit}]",
         f"{run[mean]:.3f}",
-        None if run[fraction] is None else f"{run[fraction]:.0%} of direct effect{interval}",
+        None if run[fraction] is None else f"{run[fraction]:.1%}{interval} of direct effect",
         delta_color="off",
         delta_arrow="off",
-        help=f"{meaning('model_repair', mean)}  \n{meaning('model_repair', fraction)}, with its 95 % interval.",
+        help=f"{meaning('model_repair', mean)}  \n{meaning('model_repair', fraction)}; ±: its 95 % interval.",
         border=True,
     )
 

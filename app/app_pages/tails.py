@@ -8,12 +8,12 @@ from selfrepair.app.charts.tail import HEADS, hill, lorenz, reached
 from selfrepair.app.choosing.choice import choose
 from selfrepair.app.choosing.head import choose_head, heads_of_run
 from selfrepair.app.choosing.head_click import clickable
+from selfrepair.app.choosing.measure import choose_effect
 from selfrepair.app.showing.figure import below, show
 from selfrepair.app.showing.headers import headers
 from selfrepair.app.showing.wording import meaning, title
 from selfrepair.queries.quoting import literal
 
-MEASURES = ["direct_effect", "logit_change", "self_repair", "abs_direct_effect", "abs_logit_change", "abs_self_repair"]
 TAIL_NUMBERS = {"share_top_2": ".1%", "gini": ".3f", "excess_kurtosis": ",.1f", "hill_2": ".2f"}
 AGREEMENTS = {"spearman": ".3f", "kendall_tau": ".3f", "top10_overlap": ".0%", "top20_overlap": ".0%"}
 
@@ -38,9 +38,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         help="Heads to compare with. At first: the middle and the lowest by mean direct effect over all positions.",
         width=420,
     )
-    measure = st.selectbox(
-        "Measure", MEASURES, key="measure", bind="query-params", help=meaning("head_tail", "measure"), width=260
-    )
+    measure = choose_effect()
 labels = list(dict.fromkeys([label, *others]))
 of_heads = f"{choice.where_rows} AND label IN ({', '.join(map(literal, labels))})"
 of_measure = f"{of_heads} AND measure = {literal(measure)}"

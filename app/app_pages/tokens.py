@@ -162,7 +162,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         "Colour",
         MEASURES,
         index=MEASURES.index("self_repair"),
-        key="measure",
+        key="colour",
         bind="query-params",
         help="The number of a row that colours its token. Hover a token to read them all.",
         width=240,

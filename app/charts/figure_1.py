@@ -5,6 +5,8 @@ import polars as pl
 
 from selfrepair.app.showing.wording import title
 
+_HEIGHT_PX = 360
+
 
 def by_depth(heads: pl.DataFrame, layers: pl.DataFrame, measure: str) -> alt.LayerChart:
     """`heads` has run, label, depth [%] and `measure`; `layers` run, depth and `measure`. One colour a run."""
@@ -23,4 +25,4 @@ def by_depth(heads: pl.DataFrame, layers: pl.DataFrame, measure: str) -> alt.Lay
     )
     lines = alt.Chart(layers).mark_line(strokeWidth=2.5).encode(depth, y, color)
     zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y="zero:Q")
-    return zero + dots + lines
+    return (zero + dots + lines).properties(height=_HEIGHT_PX)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -68,3 +69,63 @@ def test_an_exception_box_or_a_foreign_request_is_noticed(watched: Watched) -> N
     with pytest.raises(AssertionError, match="seen"):
         watched.check()
     page.evaluate("() => document.querySelector('[data-testid=stException]').remove()")
+
+
+def test_a_click_on_the_heat_map_chooses_the_head_and_stays_in_the_link(watched: Watched) -> None:
+    page = watched.open("heads?head=L0H0")
+    page.get_by_role("heading", name="L0H0", level=2).wait_for()
+    cells = page.get_by_test_id("stVegaLiteChart").first.locator(".mark-rect path")
+    cells.first.wait_for()
+    cell = page.get_by_test_id("stVegaLiteChart").first.locator(".mark-rect path[aria-label*='L2H1']").first
+    cell.click()
+    page.get_by_role("heading", name="L2H1", level=2).wait_for()
+    watched.settle()
+    page.wait_for_url(re.compile("head=L2H1"))
+    again = watched.open(page.url.split("/")[-1])
+    again.get_by_role("heading", name="L2H1", level=2).wait_for()
+
+
+def test_tokens_are_locked_by_clicks_and_compared_and_come_back_from_the_link(watched: Watched) -> None:
+    page = watched.open("tokens?head=L1H2&prompt=1")
+    tokens = page.locator(".token")
+    tokens.nth(2).click()
+    page.get_by_text("Locked tokens").wait_for()
+    watched.settle()
+    tokens.nth(4).click()
+    page.wait_for_url(re.compile("locked=1(%2C|,)3"))
+    watched.settle()
+    again = watched.open(page.url.split("/")[-1])
+    again.get_by_text("Locked tokens").wait_for()
+    again.locator(".token[aria-selected=true]").nth(1).wait_for()
+    assert again.locator(".token[aria-selected=true]").count() == 2
+    again.get_by_role("button", name="Next").click()
+    again.wait_for_url(re.compile("prompt=2"))
+    watched.settle()
+    assert again.locator(".token[aria-selected=true]").count() == 0
+
+
+def test_the_first_page_has_its_own_name_too(watched: Watched) -> None:
+    watched.page.goto(f"{watched.address}/overview?ablation=mean")
+    watched.page.get_by_role("heading", name="Overview", level=1).wait_for()
+    watched.page.wait_for_url(re.compile(r"/\?ablation=mean"))
+    assert watched.page.get_by_role("dialog").count() == 0
+
+
+def test_an_answer_is_exported_as_it_is_shown(watched: Watched) -> None:
+    page = watched.open("sql?sql=SELECT+1+AS+one%2C+'<b>'+AS+text")
+    page.get_by_text("1 row, 2 columns").wait_for()
+    page.get_by_role("button", name="Data").click()
+    with page.expect_download() as downloading:
+        page.get_by_test_id("stDownloadButton").get_by_role("button", name="CSV").click()
+    assert Path(downloading.value.path()).read_text() == "one,text\n1,<b>\n"
+
+
+def test_hostile_sql_is_refused_in_words(watched: Watched) -> None:
+    for sql, told in (
+        ("COPY measurements TO 'x.csv'", "SELECT"),
+        ("SELECT * FROM read_csv('/etc/passwd')", "read_csv"),
+        ("SELECT * FORM models", "LINE 1"),
+    ):
+        page = watched.open(f"sql?sql={quote(sql)}")
+        page.get_by_text(told).first.wait_for()
+        watched.check()

@@ -32,7 +32,7 @@ def metric(app: AppTest, words: str) -> str:
 
 def test_every_picture_has_the_rows_that_its_sql_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = loaded(tmp_path)
-    app = opened("tails", db, monkeypatch, ablation="zero", population="all", measure="abs_logit_change", head="L1H3")
+    app = opened("tails", db, monkeypatch, ablation="zero", population="all", effect="abs_logit_change", head="L1H3")
     assert list(data(app)) == PICTURES
     for sql, shown in zip(app.code, data(app).values(), strict=True):
         assert shown.rows() == Warehouse(db).sql(sql.value).rows() != []
@@ -40,7 +40,7 @@ def test_every_picture_has_the_rows_that_its_sql_returns(tmp_path: Path, monkeyp
 
 def test_numbers_are_those_of_the_chosen_head_and_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = loaded(tmp_path)
-    app = opened("tails", db, monkeypatch, head="L2H1", measure="abs_self_repair", ablation="mean")
+    app = opened("tails", db, monkeypatch, head="L2H1", effect="abs_self_repair", ablation="mean")
     (tail,) = Warehouse(db).view("head_tail", label="L2H1", measure="abs_self_repair", ablation="mean").to_dicts()
     assert metric(app, "Gini") == f"{tail['gini']:.3f}"
     assert metric(app, "Share top 2") == f"{tail['share_top_2']:.1%}"
@@ -65,7 +65,7 @@ def test_heads_beside_the_chosen_one_come_from_the_link(tmp_path: Path, monkeypa
 
 
 def test_sizes_alone_have_a_lorenz_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened("tails", loaded(tmp_path), monkeypatch, measure="logit_change")
+    app = opened("tails", loaded(tmp_path), monkeypatch, effect="logit_change")
     asked = {sql.value.split("FROM ")[1].split("\n")[0]: sql.value for sql in app.code}
     assert "measure = 'abs_logit_change'" in asked["lorenz_curve"]
     assert "measure = 'logit_change'" in asked["tail_curve"]
@@ -81,9 +81,9 @@ def test_before_any_choice_the_strongest_head_is_shown(tmp_path: Path, monkeypat
 
 
 def test_a_mangled_link_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened("tails", loaded(tmp_path), monkeypatch, head="'; --", others="<b>", measure="gini", population="ÿ")
+    app = opened("tails", loaded(tmp_path), monkeypatch, head="'; --", others="<b>", effect="gini", population="ÿ")
     assert list(data(app)) == PICTURES
-    assert app.selectbox(key="measure").value == "direct_effect"
+    assert app.selectbox(key="effect").value == "abs_self_repair"
     assert "not measured" in said(app)
 
 
@@ -92,7 +92,7 @@ def test_heads_too_few_to_rank_and_rows_too_few_for_an_index(tmp_path: Path, mon
         tmp_path,
         fabricate(n_layers=1, n_heads=4, ablations=("mean",), n_units=1, prompts_per_unit=2, seq_len=2),
     )
-    app = opened("tails", db, monkeypatch)
+    app = opened("tails", db, monkeypatch, effect="direct_effect")
     assert metric(app, "Hill 2") == "none"
     assert data(app)["importance_rank"].height == 4
 

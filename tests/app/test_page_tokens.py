@@ -65,7 +65,7 @@ def table_with(app: AppTest, column: str) -> pl.DataFrame:
 
 
 def test_every_token_has_the_number_of_the_row_that_predicts_it(page: Any, tmp_path: Path) -> None:
-    given = drawn(page(head="L1H2", prompt="4", measure="repair_mlp"))
+    given = drawn(page(head="L1H2", prompt="4", colour="repair_mlp"))
     rows = Warehouse(tmp_path / "w.duckdb").sql(
         f"FROM self_repair WHERE {HEAD.format(layer=1, head=2)} AND prompt_id = 4 ORDER BY pos"
     )
@@ -87,7 +87,7 @@ def test_a_colour_can_be_on_the_token_that_is_read(page: Any) -> None:
 
 
 def test_with_a_fixed_value_colours_are_full_there_and_beyond(page: Any, tmp_path: Path) -> None:
-    given = drawn(page(scale="a fixed value", max_logits="0.5", head="L0H0", measure="direct_effect"))
+    given = drawn(page(scale="a fixed value", max_logits="0.5", head="L0H0", colour="direct_effect"))
     rows = Warehouse(tmp_path / "w.duckdb").sql(
         f"SELECT direct_effect / 0.5 AS shade FROM self_repair WHERE {HEAD.format(layer=0, head=0)} AND prompt_id = 0 "
         "ORDER BY pos"
@@ -97,7 +97,7 @@ def test_with_a_fixed_value_colours_are_full_there_and_beyond(page: Any, tmp_pat
 
 
 def test_the_scale_ratio_has_no_colour_at_1(page: Any) -> None:
-    given = drawn(page(measure="ln_scale_ratio"))
+    given = drawn(page(colour="ln_scale_ratio"))
     assert given["legend"]["neutral"] == "1"
     numbers = next(numbers for numbers, field in zip(given["numbers"], given["fields"], strict=True) if field["shown"])
     for number, shade in zip(numbers, given["shades"], strict=True):
@@ -115,7 +115,7 @@ def test_locked_tokens_are_compared_in_the_order_of_locking(page: Any, tmp_path:
 
 
 def test_the_heads_of_the_newest_locked_token_are_listed(page: Any, tmp_path: Path) -> None:
-    app = page(prompt="2", locked="3,1", measure="logit_change")
+    app = page(prompt="2", locked="3,1", colour="logit_change")
     assert app.selectbox(key="at").value == "1"
     listed = table_with(app, "label")
     expected = Warehouse(tmp_path / "w.duckdb").sql(
@@ -183,7 +183,7 @@ def test_rows_with_a_token(page: Any, tmp_path: Path) -> None:
 
 
 def test_a_link_that_asks_for_what_is_not_there_shows_something_and_says_so(page: Any) -> None:
-    app = page(prompt="999", locked="77,1,x", measure="nonsense", at="-", max_logits="-3", coloured="never", find="?")
+    app = page(prompt="999", locked="77,1,x", colour="nonsense", at="-", max_logits="-3", coloured="never", find="?")
     assert app.number_input(key="prompt").value == 0
     assert any("prompts 0 to 5" in warning.value for warning in app.warning)
     assert len(drawn(app)["tokens"]) == 5

@@ -75,14 +75,14 @@ class Watched:
         context.set_default_timeout(PATIENCE_MS)
         self.page: Page = context.new_page()
         self.wrong: list[str] = []
-        self._address = address
+        self.address = address
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
         self.page.on("request", self._asked)
 
     def open(self, path: str) -> "Page":
         """Go to a page such as `sql?sql=...` and wait until it is drawn."""
-        self.page.goto(f"{self._address}/{path.removeprefix(FIRST)}")
+        self.page.goto(f"{self.address}/{path.removeprefix(FIRST)}")
         return self.settle()
 
     def settle(self) -> "Page":

@@ -1,4 +1,7 @@
-"""Pictures of every page, light and dark: `python -m support.screenshots WAREHOUSE FOLDER`, in the folder `tests`."""
+"""Pictures of every page, light and dark: `python -m support.screenshots WAREHOUSE FOLDER`, in the folder `tests`.
+
+The README's are `heads.png`, `tokens.png` and `mechanisms.png` of `python -m support.screenshots demo.duckdb FOLDER`.
+"""
 
 import sys
 from pathlib import Path
@@ -8,6 +11,12 @@ from support.browser import PAGES, Watched, launched, served
 
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SETTLED_MS = 1_500
+README = {
+    "heads": ("heads", 980),
+    "tokens": ("tokens?prompt=183&locked=54,61&head=L4H2", 980),
+    "mechanisms": ("mechanisms", 980),
+}
+"""Pictures of the README: what is opened, and how high the picture is [pixels]."""
 
 
 def screenshots(db: Path, folder: Path) -> list[Path]:
@@ -27,6 +36,13 @@ def screenshots(db: Path, folder: Path) -> list[Path]:
                 page.screenshot(path=files[-1])
                 watched.check()
                 watched.close()
+        for name, (link, height) in README.items():
+            watched = Watched(browser, address)
+            watched.page.set_viewport_size({"width": 1400, "height": height})
+            watched.open(link).wait_for_timeout(SETTLED_MS)
+            files.append(folder / f"{name}.png")
+            watched.page.screenshot(path=files[-1])
+            watched.close()
     return files
 
 
