@@ -10,7 +10,7 @@ demo: $(DEV)
 	$(BIN)/selfrepair demo
 
 test: $(DEV)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 lint: $(DEV)
 	$(BIN)/ruff check .

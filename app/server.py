@@ -25,7 +25,9 @@ _SETTINGS = {
     "runner.magicEnabled": "false",
     "server.fileWatcherType": "none",
     "server.headless": "true",
-    "theme.primaryColor": "#2f7fc1",  # of what is chosen; Streamlit's own red looks like an error
+    # of what is chosen, where Streamlit's own red looks like an error; one for both would take the dark ground away
+    "theme.light.primaryColor": "#2f7fc1",
+    "theme.dark.primaryColor": "#5aa5e0",
 }
 _EVERYWHERE = ("0.0.0.0", "::")
 _PAUSE_S = 0.1

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from support.browser import PAGES, Watched
 from support.fabricate import fabricate
 from support.pages import stored
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 HOSTILE = "<img src=http://a.example/a.png onerror=alert(1)> ![x](http://b.example/b.png) `:red[c]` $d$"
 
@@ -129,3 +133,15 @@ def test_hostile_sql_is_refused_in_words(watched: Watched) -> None:
         page = watched.open(f"sql?sql={quote(sql)}")
         page.get_by_text(told).first.wait_for()
         watched.check()
+
+
+@pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
+def test_pages_are_as_light_or_dark_as_the_browser(
+    browser: "Browser", address: str, scheme: Literal["light", "dark"], is_dark: bool
+) -> None:
+    watched = Watched(browser, address, scheme)
+    page = watched.open("overview")
+    ground = page.get_by_test_id("stApp").evaluate("element => getComputedStyle(element).backgroundColor")
+    red, green, blue = map(int, re.findall(r"\d+", ground)[:3])
+    assert (red + green + blue < 3 * 128) == is_dark
+    watched.close()
