@@ -76,8 +76,8 @@ def by_head(units: Sequence[CheckedUnit]) -> pa.Table:
     slices: dict[int, list[pa.Table]] = {}
     try:
         for unit in units:
-            # Neither read with threads: the load's own work goes on beside it.
-            rows = pq.ParquetFile(unit.path / _MEASUREMENTS, read_dictionary=["ablation"]).read(use_threads=False)
+            with pq.ParquetFile(unit.path / _MEASUREMENTS, read_dictionary=["ablation"]) as file:
+                rows = file.read(use_threads=False)  # the load's own work goes on beside it
             heads = _numbers_of_heads(rows)
             if np.any(np.diff(heads) < 0):
                 order = np.argsort(heads, kind="stable")

@@ -1,6 +1,7 @@
 """From part files to tables: every value in its column, every unit once, every bad part named."""
 
 import hashlib
+import itertools
 import json
 import tempfile
 from datetime import UTC, datetime
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +20,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load import load, loaded_units
 from selfrepair.warehouse.parts import CrosscheckCell, PartsFolder
 from selfrepair.warehouse.schema import ABLATIONS, EFFECTS, metadata
+from selfrepair.warehouse.unit_files import CheckedUnit, by_head
 from selfrepair.warehouse.verify import verify
 
 
@@ -333,3 +337,26 @@ def test_a_load_waits_for_a_reader_of_the_warehouse(run, root, db, spawn):
         reader.stdin.flush()
 
     assert load(db, root, wait_s=30, on_wait=release).units == 2
+
+
+def test_units_that_are_loaded_together_are_laid_out_by_head(run, root, db, ask):
+    run.write(root)
+    load(db, root)
+    heads = ask("SELECT layer, head FROM measurements")
+    assert [head for head, _ in itertools.groupby(heads)] == sorted(set(heads))
+
+
+def test_a_unit_whose_rows_are_in_no_order_loses_none(run, root):
+    parts = run.write(root)
+    paths = [parts.unit_path(number) for number in (0, 1)]
+    whole = pa.concat_tables([pq.read_table(path / "measurements.parquet") for path in paths])
+    shuffled = pq.read_table(paths[0] / "measurements.parquet")
+    shuffled = shuffled.take(np.random.default_rng(5).permutation(shuffled.num_rows))
+    pq.write_table(shuffled, paths[0] / "measurements.parquet")
+    found = by_head([CheckedUnit(path, None, "") for path in paths])
+    assert found.select(["layer", "head"]).to_pylist() == sorted(
+        found.select(["layer", "head"]).to_pylist(), key=lambda row: (row["layer"], row["head"])
+    )
+    in_order = [(name, "ascending") for name in ("layer", "head", "ablation", "prompt_id", "pos")]
+    plain = found.set_column(0, "ablation", found["ablation"].cast(pa.string()))
+    assert plain.sort_by(in_order).to_pylist() == whole.sort_by(in_order).to_pylist()
