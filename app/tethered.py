@@ -16,7 +16,6 @@ from selfrepair.app.asking.answers import MOST_BYTES, warehouse_path
 from selfrepair.queries import Warehouse
 from selfrepair.queries.catalog import relations
 from selfrepair.queries.limits import Limits
-from selfrepair.warehouse.errors import SelfRepairError
 
 
 def _end_with_standard_input() -> None:
@@ -34,8 +33,8 @@ def _get_ready() -> None:
     ):
         import_module(module)
     relations()
-    with contextlib.suppress(SelfRepairError):  # the page says it
-        Warehouse(warehouse_path(), limits=Limits(answer_bytes=MOST_BYTES), wait_s=0).runs()
+    with contextlib.suppress(Exception):  # the page will say it
+        Warehouse(warehouse_path(), limits=Limits(answer_bytes=MOST_BYTES), wait_s=0, on_note=lambda note: None).runs()
 
 
 if __name__ == "__main__":

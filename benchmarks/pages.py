@@ -128,7 +128,8 @@ def _memory_mb() -> float:
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile
             if any("selfrepair" in word for word in process.cmdline()):
-                total += process.memory_full_info().pss / 1e6
+                memory = process.memory_full_info()
+                total += getattr(memory, "pss", memory.uss) / 1e6  # only Linux knows what is shared
     return total
 
 

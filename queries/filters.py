@@ -7,12 +7,17 @@ from typing import Any
 from selfrepair.queries.quoting import identifier
 
 
+def listed(wanted: Any) -> Any:
+    """A list of the values that a filter allows, where it is any kind of collection; else the value itself."""
+    return wanted if isinstance(wanted, str | bytes) or not hasattr(wanted, "__iter__") else list(wanted)
+
+
 def conditions_of(filters: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """A condition for each filter, and the values they have as parameters."""
     conditions = []
     params: dict[str, Any] = {}
     for number, (column, wanted) in enumerate(filters.items()):
-        values = [wanted] if isinstance(wanted, str | bytes) or not hasattr(wanted, "__iter__") else list(wanted)
+        values = wanted if isinstance(wanted, list) else [wanted]
         names = [f"filter_{number}_{i}" for i in range(len(values))]
         params |= {name: value for name, value in zip(names, values, strict=True) if value is not None}
         either = [f"{identifier(column)} = ${name}" for name in names if name in params]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from selfrepair.queries.asked import Asked, HeadRows, PlainSql, QuestionAsked, ViewRows
+from selfrepair.queries.filters import listed
 from selfrepair.queries.frames import WholeFrame
 from selfrepair.queries.limits import Limits
 from selfrepair.queries.quoting import identifier
@@ -167,7 +168,8 @@ class Warehouse:
         """
         if run is not None:
             filters["run_id"] = run
-        frame = self._frame(self._answer(ViewRows(name, filters), limit, timeout_s), limit)
+        wanted = {column: listed(value) for column, value in filters.items()}
+        frame = self._frame(self._answer(ViewRows(name, wanted), limit, timeout_s), limit)
         if frame.is_empty() and limit != 0:
             self._refuse_misspelt(name, filters)
         return frame
@@ -214,8 +216,9 @@ class Warehouse:
             order = "direct_effect DESC, prompt_id, pos"
         answer = self._answer(asked("self_repair", order), top, timeout_s)
         if answer.frame.is_empty():
+            named = f"run {model}" if isinstance(model, int) else model
             raise SelfRepairError(
-                f"{model} has no rows of L{layer}H{head} under {ablation}: that head was not selected, or nothing is loaded "
+                f"{named} has no rows of L{layer}H{head} under {ablation}: that head was not selected, or nothing is loaded "
                 "yet. See: selfrepair runs"
             )
         return answer.frame
@@ -320,8 +323,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
     def _request(
         self, asked: Sequence[Asked], limit: int | None, timeout_s: float | None, wait_s: float, flat: bool
     ) -> Request:
-        folder = "" if self.path.is_absolute() else str(Path.cwd())
-        return Request(self.path, folder, tuple(asked), limit, timeout_s, wait_s, flat, self.limits)
+        return Request(self.path.absolute(), tuple(asked), limit, timeout_s, wait_s, flat, self.limits)
 
     def _refuse_misspelt(self, name: str, filters: Mapping[str, Any]) -> None:
         """Raise if no row of the view has one of the texts in `filters`, and a few rows have one that is nearly the same."""

@@ -37,6 +37,7 @@ GRACE_S = 0.5
 """How long a query may go on after it was interrupted, before its process is ended [s]."""
 
 _IDLE_KEPT = 2
+_KILLED = -9  # SIGKILL, which Windows has no name for
 _LONGEST_MESSAGE = 20_000  # SELECT error(...) can be of any length
 _ASK = [sys.executable, "-P", "-m", "selfrepair.queries.worker"]  # -P: a user's own duckdb.py is not ours
 
@@ -46,12 +47,10 @@ class Request:
     """Questions to one opening of the file, with all that answering takes. `limit` is in rows of each, None: all of them, and
     `timeout_s` is each one's, too.
 
-    A relative `db` is meant from `folder`: where whoever asks is now, and not where the process was that once started the
-    one which answers.
+    `db` is absolute: the process that answers may have been started from another folder.
     """
 
     db: Path
-    folder: str
     asked: tuple[Asked, ...]
     limit: int | None
     timeout_s: float | None
@@ -239,7 +238,7 @@ def end_idle() -> None:
 
 
 def _why_ended(return_code: int, limits: Limits) -> str:
-    if return_code in (-signal.SIGABRT, -signal.SIGKILL):  # by itself or by the system, for want of memory
+    if return_code in (-signal.SIGABRT, _KILLED):  # by itself or by the system, for want of memory
         return out_of_memory(limits)
     return (
         f"the process that asked ended before it answered (exit code {return_code}): DuckDB could not bear this query. "
@@ -251,13 +250,18 @@ def main(folder: str) -> None:
     """The child's end: answer requests from standard input, one after the other, until there are no more."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing else may get between the answers
-    requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[Request | str] = queue.SimpleQueue()
     at_first = None
 
     def receive() -> None:
         try:
             while True:
-                requests.put(pickle.load(sys.stdin.buffer))
+                try:
+                    requests.put(pickle.load(sys.stdin.buffer))
+                except EOFError:
+                    return
+                except Exception as error:  # of a type that only the parent's own script has
+                    requests.put(f"the parameters cannot be read by the process that asks: {error}")
         finally:  # the parent is gone, or has no use for this process any more
             shutil.rmtree(folder, ignore_errors=True)
             os._exit(0)
@@ -265,6 +269,9 @@ def main(folder: str) -> None:
     threading.Thread(target=receive, daemon=True).start()
     while True:
         request = requests.get()
+        if isinstance(request, str):
+            _send(out, kind="error", text=request, is_bug=False, again=False)
+            continue
         if at_first is None:
             confine_process(request.limits)
             at_first = memory_in_use()
@@ -275,8 +282,6 @@ def main(folder: str) -> None:
 def _answer(request: Request, out: IO[bytes], spill_folder: Path) -> dict[str, Any]:
     """Send everything but the last message, and return that."""
     try:
-        if not request.db.is_absolute():
-            os.chdir(request.folder)
         with Reader(
             request.db,
             lambda text: _send(out, kind="wait", text=text),

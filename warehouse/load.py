@@ -155,6 +155,7 @@ class _RunLoad:
         self.loaded += [self.parts.unit_path(unit) for unit in sorted(finished & done)]
         for batch, measurements in _read_ahead(self._batches(sorted(finished - done))):
             self._load_units(batch, measurements)
+            del batch, measurements  # or they would stay in memory beside the next two
         for path in self.parts.finished_crosschecks():
             self._load_crosscheck(path)
         with transaction(self.con):
@@ -185,6 +186,11 @@ class _RunLoad:
             else:
                 self.damaged.append(refused(batch[0].path, error))
             return
+        except (OSError, MemoryError) as error:
+            raise SelfRepairError(
+                f"{len(batch)} units from {batch[0].path} on could not be read: {error or 'memory ran out'}. Nothing of them "
+                "was loaded, and their files are kept. Once that is mended: selfrepair load"
+            ) from error
         self.report.rows += sum(unit.n_measurements for unit in batch)
         self.report.bytes += sum(unit.n_bytes for unit in batch)
         self.report.units += len(batch)

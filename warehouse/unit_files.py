@@ -71,7 +71,7 @@ def by_head(units: Sequence[CheckedUnit]) -> pa.Table:
 
     Each unit is ordered by layer and head already, so that its rows are only laid out anew, in slices, and not copied. What
     asks for one head then reads a few blocks of the warehouse instead of some of every unit's. Raises SelfRepairError for
-    files that are no such table.
+    files that are no such table; OSError and MemoryError say nothing about the files.
     """
     slices: dict[int, list[pa.Table]] = {}
     try:
@@ -86,7 +86,11 @@ def by_head(units: Sequence[CheckedUnit]) -> pa.Table:
             for start, length in zip(starts, np.diff(starts, append=len(heads)), strict=True):
                 slices.setdefault(int(heads[start]), []).append(rows.slice(start, length))
         return pa.concat_tables([part for head in sorted(slices) for part in slices[head]])
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except MemoryError:  # Arrow's is an ArrowException, too
+        raise
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; Arrow's own is about what it read
+            raise
         raise SelfRepairError(f"{_MEASUREMENTS} cannot be read: {error}") from error
 
 

@@ -23,6 +23,9 @@ MOST_BYTES = 64_000_000
 """Bytes that these rows may have, however long their texts."""
 
 TIME_LIMIT_S = 30.0
+_AHEAD_LIMIT_S = 5.0
+"""Longer than this a question is not waited for before it is its turn."""
+
 _WAIT_S = 3.0
 _WAIT_AGAIN_S = 0.05
 _BUSY_S = 5.0
@@ -101,7 +104,8 @@ def ask_ahead(queries: Iterable[str]) -> None:
     missing = [key for key in keys if (found := _kept().get(key)) is None or found[0] != stamp]
     if len(missing) > 1:
         with contextlib.suppress(SelfRepairError):  # `ask` meets it again, where it belongs
-            answers = _asked(path, [query for _, query, _, _ in missing], MOST_ROWS, flat=False)
+            queries = [query for _, query, _, _ in missing]
+            answers = _asked(path, queries, MOST_ROWS, flat=False, timeout_s=_AHEAD_LIMIT_S)
             for key, rows in zip(missing, answers, strict=True):
                 _keep(key, stamp, rows)
 
@@ -114,7 +118,9 @@ def tell(rows: Rows) -> None:
         _tell_once_in(_TOLD_AGAIN_S, rows.stale)
 
 
-def _asked(path: Path, queries: Sequence[str], limit: int, *, flat: bool) -> list[Rows]:
+def _asked(
+    path: Path, queries: Sequence[str], limit: int, *, flat: bool, timeout_s: float = TIME_LIMIT_S
+) -> list[Rows]:
     waited_for: list[str] = []
     notes: list[str] = []
     busy_since = _busy_since()
@@ -127,7 +133,7 @@ def _asked(path: Path, queries: Sequence[str], limit: int, *, flat: bool) -> lis
     )
     began = time.perf_counter()
     try:
-        answers = warehouse.ask_all(queries, limit=limit, timeout_s=TIME_LIMIT_S, flat=flat, on_wait=waited_for.append)
+        answers = warehouse.ask_all(queries, limit=limit, timeout_s=timeout_s, flat=flat, on_wait=waited_for.append)
     except SelfRepairError as error:
         if not waited_for or " is in use by " not in str(error):
             raise

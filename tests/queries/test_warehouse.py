@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -29,6 +30,7 @@ from support.loaded import loaded
 WRITE_FOR_A_WHILE = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from selfrepair.warehouse.connection import open_writer
 path, hold_s, times = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 with open_writer(path) as con:
@@ -529,3 +531,20 @@ def test_a_relative_path_is_meant_from_where_one_is(path: Path, monkeypatch: pyt
     Warehouse(path).runs()  # leaves a process behind that was started here
     monkeypatch.chdir(path.parent)
     assert Warehouse(path.name).runs().height == Warehouse(path).runs().height
+
+
+def test_a_filter_may_be_any_collection(ours: Warehouse) -> None:
+    wanted = ours.view("head_repair", run=1, layer=[0, 2])
+    for layers in ((0, 2), {0: "", 2: ""}.keys(), (layer for layer in (0, 2))):
+        assert ours.view("head_repair", run=1, layer=layers).equals(wanted)
+
+
+class Unreadable:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (int, ("not a number",))
+
+
+def test_a_parameter_that_cannot_be_sent_says_so(ours: Warehouse) -> None:
+    assert "the parameters cannot be read" in refusal(lambda: ours.sql("SELECT $x", {"x": Unreadable()}))
+    assert "the parameters cannot be sent" in refusal(lambda: ours.sql("SELECT $x", {"x": lambda: 0}))
+    assert ours.sql("SELECT 1 AS one").item() == 1
