@@ -101,7 +101,7 @@ def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
         known = "there is no such ablation" if ablation not in ABLATIONS else f"run {run['run_id']} was not measured so"
         raise SelfRepairError(f"ablation '{ablation}': {known}; it has {', '.join(run['ablations'])}.")
     for noun, number, n in (("layer", layer, run["n_layers"]), ("head", head, run["n_heads"])):
-        if not 0 <= number < n:
+        if not (isinstance(number, int) and 0 <= number < n):
             raise SelfRepairError(f"{run['model']} has {noun}s 0 to {n - 1}, and no {noun} {number}.")
 
 

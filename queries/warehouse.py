@@ -207,6 +207,10 @@ class Warehouse:
         >>> rows["label"].to_list(), rows["direct_effect"].is_sorted(descending=True)
         (['L1H3', 'L1H3'], True)
         """
+        if top is not None and top < 1:
+            raise SelfRepairError(
+                f"top={top} asks for no rows; give how many of the strongest there shall be, such as top=100"
+            )
         asked = partial(HeadRows, model=model, run=run, layer=layer, head=head, ablation=ablation)
         order = "prompt_id, pos"
         if top is not None:

@@ -108,10 +108,10 @@ with st.container(horizontal=True):
         st.metric(
             words(name) if is_share else title("head_repair", name),
             "none" if value is None else format(value, form),
-            None if error is None else f"± {error:{form}}",
+            None if error is None else f"SE {error:{form}}",
             delta_color="off",
             delta_arrow="off",
-            help=f"{meaning('head_repair', name)}. ±: one standard error, clustered by prompt.",
+            help=f"{meaning('head_repair', name)}. SE: standard error, clustered by prompt.",
             border=True,
             width="content",
         )

@@ -4,7 +4,7 @@ import streamlit as st
 
 from selfrepair.app.asking.answers import ask
 from selfrepair.app.charts.figure_1 import by_depth
-from selfrepair.app.choosing.choice import choose
+from selfrepair.app.choosing.choice import POPULATIONS, choose
 from selfrepair.app.choosing.one_of import one_of
 from selfrepair.app.showing.figure import below, show
 from selfrepair.app.showing.wording import column, meaning, title
@@ -26,13 +26,17 @@ numbers = ask(sql)
 if numbers.is_empty():
     st.info("This run has no summaries yet: `selfrepair refresh`.")
     st.stop()
+st.caption(
+    f"What the rest of the model gives back to the correct token when one head is gone ({choice.ablation} ablation): "
+    f"self-repair, and what it is made of. Means over {POPULATIONS[choice.population]}; ±: 95 % interval, clustered by prompt."
+)
 (run,) = numbers.to_dicts()
 for place, (part, source) in zip(st.columns(4), PARTS.items(), strict=True):
     mean, fraction = f"mean_{source}", FRACTIONS[part]
     low, high = run[f"{fraction}_low"], run[f"{fraction}_high"]
     interval = "" if low is None else f" ± {(high - low) / 2:.1%}"
     place.metric(
-        f"{part[:1].upper()}{part[1:]} [{column('model_repair', mean).unit}]",
+        f"{'Self-repair' if part == 'total' else f'{part[:1].upper()}{part[1:]}'} [{column('model_repair', mean).unit}]",
         f"{run[mean]:.3f}",
         None if run[fraction] is None else f"{run[fraction]:.1%}{interval} of direct effect",
         delta_color="off",

@@ -1,5 +1,6 @@
 """The form of a question: a widget for each of its parameters."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,12 +51,19 @@ def _widget(question: str, parameter: Parameter, runs: Sequence[Run]) -> Any:
         return st.selectbox(**common, options=(True, False), index=None, placeholder=str(parameter.default))
     if parameter.type == "INTEGER":
         least = 0 if parameter.required else -_MOST
-        return st.number_input(**common, value=_number(parameter, 0), min_value=least, max_value=_MOST, step=1)
+        value: Any = _of_chosen_head(parameter.name) if parameter.required else parameter.default
+        return st.number_input(**common, value=value, min_value=least, max_value=_MOST, step=1, placeholder="needed")
     if parameter.type == "DOUBLE":
         return st.number_input(**common, value=_number(parameter, 0.0), format="%g")
     default = parameter.default
     written = ", ".join(map(str, default)) if isinstance(default, list) else str(default or "")
     return st.text_input(**common, value=written)
+
+
+def _of_chosen_head(name: str) -> int | None:
+    """Layer or head of the one that the other pages look at; None, which has to be filled in, before there is one."""
+    match = re.fullmatch(r"L(\d+)H(\d+)", str(st.session_state.get("head") or st.query_params.get("head") or ""))
+    return int(match[("layer", "head").index(name) + 1]) if match and name in ("layer", "head") else None
 
 
 def _number(parameter: Parameter, first: float) -> Any:

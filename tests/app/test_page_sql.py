@@ -157,17 +157,23 @@ def test_a_view_is_described_by_its_comments(db: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("name", questions())
 def test_every_question_has_a_form_and_shows_its_sql(name: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened("sql", db, monkeypatch, beside="Questions", question=name)
+    app = opened("sql", db, monkeypatch, beside="Questions", question=name, head="L1H2")
     press(app, "Ask")
     assert not app.error, app.error
     shown = app.text_area[0].value
     assert shown is not None
     assert shown.startswith("-- ")
     assert "$" not in shown.partition("\n")[2]
-    needed = {key: 0 for key, parameter in questions()[name].parameters.items() if parameter.required}
-    needed |= {key: 1 for key in needed if "run_id" in key}
+    needed: dict[str, Any] = {key: 1 for key, parameter in questions()[name].parameters.items() if parameter.required}
+    needed |= {key: 2 for key in needed if key == "head"}
     needed |= {key: "tiny-model" for key in needed if key == "model"}
     assert Warehouse(db).sql(shown).equals(Warehouse(db).question(name, **needed), null_equal=True)
+
+
+def test_a_head_that_nobody_chose_is_not_asked_for(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened("sql", db, monkeypatch, beside="Questions", question="strongest_rows")
+    press(app, "Ask")
+    assert "needs layer and head" in app.error[0].value.replace("\\", "")
 
 
 def test_constants_are_written_so_that_nothing_else_is_read_from_them(db: Path) -> None:

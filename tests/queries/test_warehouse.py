@@ -548,3 +548,8 @@ def test_a_parameter_that_cannot_be_sent_says_so(ours: Warehouse) -> None:
     assert "the parameters cannot be read" in refusal(lambda: ours.sql("SELECT $x", {"x": Unreadable()}))
     assert "the parameters cannot be sent" in refusal(lambda: ours.sql("SELECT $x", {"x": lambda: 0}))
     assert ours.sql("SELECT 1 AS one").item() == 1
+
+
+def test_rows_of_what_is_no_head_or_no_number_say_so(ours: Warehouse) -> None:
+    assert "has layers 0 to 2, and no layer x" in refusal(lambda: ours.rows(1, "x", 0))  # type: ignore[arg-type]
+    assert "top=-1 asks for no rows" in refusal(lambda: ours.rows(1, 0, 0, top=-1))
