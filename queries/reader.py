@@ -3,7 +3,6 @@
 import itertools
 import re
 import tempfile
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pyarrow as pa
 from selfrepair.queries.catalog import unknown_name
 from selfrepair.queries.fence import Statement, checked, known_relations
 from selfrepair.queries.install import prepare_reader
+from selfrepair.queries.interrupt import interrupted_after, interrupted_by_ctrl_c
 from selfrepair.queries.limits import Limits, confine
 from selfrepair.queries.quoting import identifier
 from selfrepair.warehouse.connection import OnWait, open_reader
@@ -46,7 +46,6 @@ _PLAIN_TYPES = {
 _NESTED_TYPE = re.compile(r"(STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
 _LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
 _HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe NAME"
-_PAUSE_S = 0.05
 _SPILL_NUMBERS = itertools.count()
 
 
@@ -124,6 +123,7 @@ class Reader:
     def __enter__(self) -> "Reader":
         self._con = self._open.enter_context(open_reader(self._db, self._wait_s, self._on_wait))
         try:
+            self._open.enter_context(interrupted_by_ctrl_c(self._con))
             confine(self._con, self._limits, self._spill_folder or _new_spill_folder())
             for note in prepare_reader(self._con):
                 if self._on_note:
@@ -200,7 +200,7 @@ class Reader:
         most_bytes: int | None,
     ) -> Generator[Any, None, None]:
         """First the schema of the rows, then their batches, with one row more than `limit` where there is one."""
-        with _explained(self._db, self._limits, timeout_s), _interrupted_after(self._con, timeout_s):
+        with _explained(self._db, self._limits, timeout_s), interrupted_after(self._con, timeout_s):
             statement = self._statement(query)
             sql = statement.text
             if statement.kind == "select":
@@ -276,29 +276,6 @@ def _explained(db: Path, limits: Limits, timeout_s: float | None) -> Iterator[No
         if "Out of Memory" in text:
             raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
         raise SelfRepairError(f"{_in_the_users_lines(text)}\n{_HELP}") from None
-
-
-@contextmanager
-def _interrupted_after(con: duckdb.DuckDBPyConnection, timeout_s: float | None) -> Iterator[None]:
-    """Interrupt what runs on the connection after `timeout_s` seconds, again and again until the block is left."""
-    if timeout_s is None:
-        yield
-        return
-    done = threading.Event()
-
-    def interrupt() -> None:
-        pause_s = timeout_s
-        while not done.wait(pause_s):
-            con.interrupt()  # one may fall between two of the block's statements
-            pause_s = _PAUSE_S
-
-    thread = threading.Thread(target=interrupt, name="time limit", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def _with_plain_types(con: duckdb.DuckDBPyConnection, rows: str, params: Params | None, *, flat: bool) -> str:

@@ -1,12 +1,15 @@
 """The root command: what it lists is there, and what goes wrong is said without a traceback."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 import click
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -16,7 +19,16 @@ from selfrepair.warehouse.connection import open_writer
 
 COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}
 WITHOUT_INGEST = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS['ingest']!r})); "
+HEEDS_CTRL_C = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
 MAIN = "from selfrepair.app.cli import main; main(prog_name='selfrepair')"
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Path:
+    path = tmp_path / "w.duckdb"
+    with open_writer(path):
+        pass
+    return path
 
 
 def loaded(name: str) -> click.Command:
@@ -101,24 +113,34 @@ def test_a_missing_package_of_no_extra_is_a_bug_with_a_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("query", "interrupt"),
-    [
-        ("-", "sys.stdin = type('Typed', (), {'read': lambda self: signal.raise_signal(signal.SIGINT)})(); "),
-        (
-            "SELECT sum(hash(a.range * b.range)) FROM range(1000000) AS a, range(1000000) AS b",
-            "threading.Timer(2, signal.raise_signal, [signal.SIGINT]).start(); ",
-        ),
-    ],
-    ids=["while it waits", "while DuckDB works"],
-)
-def test_ctrl_c_is_one_line(query: str, interrupt: str, tmp_path: Path) -> None:
-    path = tmp_path / "w.duckdb"
-    with open_writer(path):
-        pass
-    handled = "import signal, sys, threading; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    done = selfrepair("query", query, "--db", str(path), before=handled + interrupt)
+def test_ctrl_c_while_it_waits_is_one_line(warehouse: Path) -> None:
+    typed = "sys.stdin = type('Typed', (), {'read': lambda self: signal.raise_signal(signal.SIGINT)})(); "
+    done = selfrepair("query", "-", "--db", str(warehouse), before=HEEDS_CTRL_C + typed)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
+
+
+def test_ctrl_c_while_duckdb_works_is_one_line(warehouse: Path) -> None:
+    endless = "SELECT sum(hash(a.range * b.range)) FROM range(1000000) AS a, range(1000000) AS b"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HEEDS_CTRL_C + MAIN, "query", endless, "--db", str(warehouse)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until_it_works(process.pid, cpu_s=3)  # what comes before the query takes a third of that
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)  # the query's own limit is twice that
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (130, "", "\nInterrupted.\n")
+
+
+def wait_until_it_works(pid: int, cpu_s: float) -> None:
+    by = time.monotonic() + 60
+    while psutil.Process(pid).cpu_times().user < cpu_s:
+        assert time.monotonic() < by, "it never did work for so long"
+        time.sleep(0.05)
 
 
 def test_a_closed_pipe_is_silent() -> None:
