@@ -24,5 +24,5 @@ def by_depth(heads: pl.DataFrame, layers: pl.DataFrame, measure: str) -> alt.Lay
         )
     )
     lines = alt.Chart(layers).mark_line(strokeWidth=2.5).encode(depth, y, color)
-    zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y="zero:Q")
+    zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y=alt.Y("zero:Q"))
     return (zero + dots + lines).properties(height=_HEIGHT_PX)

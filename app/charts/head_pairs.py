@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.head_colors import CHOSEN, SEQUENTIAL
-from selfrepair.app.charts.head_map import pick
+from selfrepair.app.charts.head_map import pick, when
 from selfrepair.app.charts.palette import REFERENCE
 from selfrepair.app.showing.wording import title, words
 
@@ -41,9 +41,9 @@ def pair_scatter(pairs: pl.DataFrame, name_a: str, name_b: str, unit: str, chose
                 scale=alt.Scale(scheme=SEQUENTIAL),
                 legend=alt.Legend(orient="top", tickMinStep=1, format="d", gradientLength=160, gradientThickness=10),
             ),
-            size=alt.condition(is_chosen, alt.value(170), alt.value(60)),
-            stroke=alt.condition(is_chosen, alt.value(CHOSEN), alt.value(REFERENCE)),
-            strokeWidth=alt.condition(is_chosen, alt.value(3), alt.value(0.5)),
+            size=alt.SizeValue(60, condition=when(is_chosen, 170)),
+            stroke=alt.StrokeValue(REFERENCE, condition=when(is_chosen, CHOSEN)),
+            strokeWidth=alt.StrokeWidthValue(0.5, condition=when(is_chosen, 3)),
             tooltip=[
                 alt.Tooltip("label:N", title=title("head_repair", "label")),
                 alt.Tooltip("value_a:Q", title=name_a, format=".4f"),

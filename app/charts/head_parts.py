@@ -30,6 +30,8 @@ def part_bars(parts: pl.DataFrame, words: str, form: str) -> alt.LayerChart:
         alt.X("value:Q", title=words, axis=alt.Axis(format=form)),
         alt.Color("part:N", scale=alt.Scale(domain=list(COLORS), range=list(COLORS.values())), legend=None),
     )
-    whiskers = base.mark_rule(strokeWidth=2.5, color=_WHISKERS).encode(x="low:Q", x2="high:Q")
-    zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color=REFERENCE, strokeDash=[4, 4]).encode(x="zero:Q")
+    whiskers = base.mark_rule(strokeWidth=2.5, color=_WHISKERS).encode(x=alt.X("low:Q"), x2=alt.X2("high"))
+    zero = (
+        alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color=REFERENCE, strokeDash=[4, 4]).encode(x=alt.X("zero:Q"))
+    )
     return alt.LayerChart(layer=[zero, bars, whiskers], height=_HEIGHT_PX)

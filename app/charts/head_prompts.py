@@ -40,7 +40,8 @@ def _rule(value: float, color: str, text: str, dash: list[int] | None = None) ->
         alt.Chart(pl.DataFrame({"value": [value], "text": [text]}))
         .mark_rule(color=color, strokeWidth=2, strokeDash=dash or [1, 0])
         .encode(
-            x="value:Q", tooltip=[alt.Tooltip("text:N", title=" "), alt.Tooltip("value:Q", title="at", format=".4f")]
+            x=alt.X("value:Q"),
+            tooltip=[alt.Tooltip("text:N", title=" "), alt.Tooltip("value:Q", title="at", format=".4f")],
         )
     )
     return rule

@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.head_colors import CHOSEN, DOTS, SEQUENTIAL
-from selfrepair.app.charts.head_map import pick
+from selfrepair.app.charts.head_map import pick, when
 from selfrepair.app.charts.palette import REFERENCE
 from selfrepair.app.charts.zones import Span, span, zones
 from selfrepair.app.showing.visible import visible_column
@@ -29,9 +29,9 @@ def of_heads(heads: pl.DataFrame, chosen: str = "") -> alt.LayerChart:
                 scale=alt.Scale(scheme=SEQUENTIAL),
                 legend=alt.Legend(orient="top", tickMinStep=1, format="d", gradientLength=160, gradientThickness=10),
             ),
-            size=alt.condition(is_chosen, alt.value(170), alt.value(60)),
-            stroke=alt.condition(is_chosen, alt.value(CHOSEN), alt.value(REFERENCE)),
-            strokeWidth=alt.condition(is_chosen, alt.value(3), alt.value(0.5)),
+            size=alt.SizeValue(60, condition=when(is_chosen, 170)),
+            stroke=alt.StrokeValue(REFERENCE, condition=when(is_chosen, CHOSEN)),
+            strokeWidth=alt.StrokeWidthValue(0.5, condition=when(is_chosen, 3)),
             tooltip=[
                 alt.Tooltip("label:N", title=title("head_repair", "label")),
                 *(
@@ -72,7 +72,7 @@ def of_rows(rows: pl.DataFrame, slope: float | None, intercept: float | None) ->
     layers = [zones(x, y), dots]
     if slope is not None and intercept is not None:
         ends = pl.DataFrame({"x": list(x), "y": [intercept + slope * end for end in x]})
-        fit = alt.Chart(ends).mark_line(color=CHOSEN, strokeWidth=2, clip=True).encode(x="x:Q", y="y:Q")
+        fit = alt.Chart(ends).mark_line(color=CHOSEN, strokeWidth=2, clip=True).encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
         layers.append(fit)
     # thousands of marks: as pixels they are drawn in a third of the time that the page's usual SVG takes
     return alt.LayerChart(layer=layers, height=_HEIGHT_PX, usermeta={"embedOptions": {"renderer": "canvas"}})

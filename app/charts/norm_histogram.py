@@ -35,7 +35,7 @@ def overlaid(bins: pl.DataFrame) -> alt.LayerChart:
         )
     )
     one = alt.Chart(pl.DataFrame({"one": [1.0]})).mark_rule(color=REFERENCE, strokeDash=[5, 4], strokeWidth=1.5)
-    return outlines + one.encode(x="one:Q") + _hovered(bins, found, x)
+    return outlines + one.encode(x=alt.X("one:Q")) + _hovered(bins, found, x)
 
 
 def _hovered(bins: pl.DataFrame, found: list[str], x: alt.X) -> alt.Chart:
@@ -46,7 +46,7 @@ def _hovered(bins: pl.DataFrame, found: list[str], x: alt.X) -> alt.Chart:
         .mark_rect(color=REFERENCE)
         .encode(
             x,
-            x2="bin_high:Q",
+            x2=alt.X2("bin_high"),
             opacity=alt.condition(over, alt.value(0.25), alt.value(0)),
             tooltip=[
                 alt.Tooltip("bin_low:Q", title=title(VIEW, "bin_low"), format=".3f"),

@@ -69,7 +69,7 @@ def effect_against_ablation(heads: pl.DataFrame, chosen: str) -> alt.LayerChart:
     names = (
         alt.Chart(told.filter(named(told)))
         .mark_text(align="left", dx=8, fontSize=12)
-        .encode(x, y, text="label:N", color=color)
+        .encode(x, y, text=alt.Text("label:N"), color=color)
     )
     same = alt.Chart(pl.DataFrame({BY_EFFECT: [1, last], BY_CHANGE: [1, last]}))
     return same.mark_line(color=REFERENCE, strokeDash=[5, 4]).encode(x, y) + ring + names + dots.add_params(pick())

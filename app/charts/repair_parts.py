@@ -60,7 +60,7 @@ def stacked(
         .mark_point(shape="diamond", size=70, filled=True, color="white", stroke="black", strokeWidth=1.2, opacity=1)
         .encode(at, alt.Y(f"{total}:Q", title=y_title), tooltip=[alt.Tooltip(f"{x}:N", title=x_title), *about])
     )
-    zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color=REFERENCE).encode(y="zero:Q")
+    zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color=REFERENCE).encode(y=alt.Y("zero:Q"))
     return stack + zero + totals
 
 

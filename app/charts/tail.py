@@ -91,7 +91,7 @@ def hill(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
         ],
     )
     limits = alt.Chart(pl.DataFrame({"limit": [1.0, 2.0]})).mark_rule(color=REFERENCE, strokeDash=[5, 4])
-    return chosen.encode(x, alt.Y("low:Q"), alt.Y2("high:Q")) + limits.encode(y="limit:Q") + curves
+    return chosen.encode(x, alt.Y("low:Q"), alt.Y2("high:Q")) + limits.encode(y=alt.Y("limit:Q")) + curves
 
 
 _LOG_AXIS = alt.Axis(tickCount=6, format="~g")

@@ -53,6 +53,6 @@ def _word(
     word: alt.Chart = (
         alt.Chart(frame)
         .mark_text(color=REFERENCE, fontSize=12, fontStyle="italic", align=align, baseline=baseline, dx=dx, dy=dy)
-        .encode(x="x:Q", y="y:Q", text="text:N")
+        .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"), text=alt.Text("text:N"))
     )
     return word

@@ -77,8 +77,10 @@ def test_every_measure_can_be_mapped(name: str, shared: Path) -> None:
         f"SELECT layer, head, label, {name} FROM {measure.view} WHERE run_id = 1 AND ablation = 'zero'{effect}{population}"
     )
     assert frame.height == 12
-    domain = head_map(frame, name, words=measure.title, centre=measure.centre).to_dict()["encoding"]["color"]
-    low, high = domain["condition"]["scale"]["domain"]
+    domain = head_map(frame, name, words=measure.title, centre=measure.centre).to_dict()["encoding"]["color"]["scale"][
+        "domain"
+    ]
+    low, high = domain
     values = frame[name].drop_nulls()
     assert low <= values.min() <= values.max() <= high if values.len() else low < high
     if measure.centre is not None:
@@ -179,8 +181,8 @@ def test_a_map_frames_the_chosen_head_and_greys_what_is_missing() -> None:
     heads = pl.DataFrame({"layer": [0, 1], "head": [0, 0], "label": ["L0H0", "L1H0"], "x": [0.5, None]})
     encoding = head_map(heads, "x", words="X [logits]", centre=0.0, chosen="L1H0").to_dict()["encoding"]
     assert "L1H0" in str(encoding["stroke"]["condition"]["test"])
-    assert encoding["color"]["condition"]["test"] == "isValid(datum['x'])"
-    assert "value" in encoding["color"]
+    assert encoding["color"]["condition"]["test"] == "!isValid(datum['x'])"
+    assert "value" in encoding["color"]["condition"]
 
 
 def test_the_line_of_no_self_repair_goes_through_opposite_corners() -> None:
