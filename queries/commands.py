@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import shutil
 import sys
 import threading
 from contextlib import contextmanager
@@ -14,28 +13,30 @@ from typing import TYPE_CHECKING
 
 import click
 
+from selfrepair.queries.printing import (
+    CUT,
+    MOST_ROWS_ON_SCREEN,
+    counted,
+    print_on_screen,
+    print_rows,
+    print_table,
+    screen_width,
+    to_stderr,
+)
 from selfrepair.warehouse.options import db_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import polars as pl
-
     from selfrepair.queries.export import Format
-    from selfrepair.queries.reader import Answer, Batches
+    from selfrepair.queries.reader import Batches
 
 ROWS_ON_SCREEN = 40
 """Rows a table shows when no --limit is given."""
 
-MOST_ROWS_ON_SCREEN = 10_000
-"""Rows of CSV or JSON that a terminal is sent when no --limit is given."""
-
-_WIDTH_WITHOUT_TERMINAL = 120
-_CONTEXT = ("run_id", "model", "ablation", "population")
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
 _TIMEOUT_S = 60.0
 _GRACE_S = 2.0
-_CUT = "; --limit cut the others off"
 _FORMATS = ("parquet", "csv", "json", "jsonl")
 
 
@@ -117,13 +118,13 @@ def query(
     if csv or json:
         kind: Format = "csv" if csv else "json"
         if limit is None and sys.stdout.isatty():
-            limit, show = MOST_ROWS_ON_SCREEN, _print_on_screen
+            limit, show = MOST_ROWS_ON_SCREEN, print_on_screen
         else:
-            show = _print_rows
+            show = print_rows
         _answer(asked, db, params, lambda rows: show(rows, kind), limit, timeout_s, flat=csv)
     else:
         limit = ROWS_ON_SCREEN if limit is None else limit
-        _answer(asked, db, params, lambda rows: _print_table(rows.to_answer()), limit, timeout_s, flat=True)
+        _answer(asked, db, params, lambda rows: print_table(rows.to_answer()), limit, timeout_s, flat=True)
 
 
 @click.command()
@@ -138,12 +139,12 @@ def questions(names: tuple[str, ...]) -> None:
     from selfrepair.queries.describe import question_description, question_listing
 
     if not names:
-        click.echo(question_listing(library.questions().values(), _screen_width()))
+        click.echo(question_listing(library.questions().values(), screen_width()))
         click.echo("\nWhat one takes: selfrepair questions NAME. Ask it: selfrepair query NAME --param layer=4")
         return
     asked = [library.question(name) for name in names]
     answers = catalog.catalogue((*catalog.views(), *library.as_views(asked)))
-    click.echo("\n\n".join(question_description(one, answers[one.name], _screen_width()) for one in asked))
+    click.echo("\n\n".join(question_description(one, answers[one.name], screen_width()) for one in asked))
 
 
 @click.command()
@@ -152,7 +153,7 @@ def views() -> None:
     from selfrepair.queries.catalog import relations
     from selfrepair.queries.describe import listing
 
-    click.echo(listing(relations().values(), _screen_width()))
+    click.echo(listing(relations().values(), screen_width()))
     click.echo("\nTheir columns: selfrepair describe NAME. Questions over them: selfrepair questions")
 
 
@@ -167,7 +168,7 @@ def describe(names: tuple[str, ...]) -> None:
     from selfrepair.queries.describe import description
 
     relations = [catalog.describe(name) for name in names]
-    click.echo("\n\n".join(description(relation, _screen_width()) for relation in relations))
+    click.echo("\n\n".join(description(relation, screen_width()) for relation in relations))
 
 
 @click.command()
@@ -238,7 +239,7 @@ def refresh(db: Path, run_ids: tuple[int, ...]) -> None:
 
     if not db.exists():
         raise SelfRepairError(f"there is no warehouse at {db}. Name the file with --db, or make one: selfrepair demo")
-    with open_writer(db, on_wait=_to_stderr) as con:
+    with open_writer(db, on_wait=to_stderr) as con:
         known = [run_id for (run_id,) in con.execute("SELECT DISTINCT run_id FROM units ORDER BY run_id").fetchall()]
         for run_id in run_ids:
             if run_id not in known:
@@ -282,7 +283,7 @@ def _answer(
         raise SelfRepairError(
             f"--param fills in what a question takes, and '{asked}' is no question{hint} See: selfrepair questions"
         )
-    with Reader(db, on_wait=_to_stderr, on_note=_to_stderr) as reader, _ended_after(timeout_s):
+    with Reader(db, on_wait=to_stderr, on_note=to_stderr) as reader, _ended_after(timeout_s):
         try:
             if is_question:
                 values = library.with_run(values, reader.rows(RUNS))
@@ -306,7 +307,7 @@ def _ended_after(timeout_s: float | None) -> Iterator[None]:
     def end() -> None:
         from selfrepair.queries.reader import out_of_time
 
-        _to_stderr(f"Error: {out_of_time(timeout_s)}")
+        to_stderr(f"Error: {out_of_time(timeout_s)}")
         os._exit(1)
 
     timer = threading.Timer(timeout_s + _GRACE_S, end)
@@ -333,7 +334,7 @@ def _write_file(
 
     def write(rows: Batches) -> None:
         n_rows = write_file(rows.to_reader(), path, chosen)
-        _to_stderr(f"wrote {_counted(n_rows)} to {path}{_CUT if rows.truncated else ''}")
+        to_stderr(f"wrote {counted(n_rows)} to {path}{CUT if rows.truncated else ''}")
 
     _answer(asked, db, params, write, limit, timeout_s, flat=chosen == "csv")
 
@@ -342,71 +343,6 @@ def _export_all(db: Path, folder: Path) -> None:
     from selfrepair.queries.export_all import export_all
     from selfrepair.queries.reader import Reader
 
-    with Reader(db, on_wait=_to_stderr, on_note=_to_stderr) as reader:
-        n_rows = export_all(reader, folder, lambda name, n: _to_stderr(f"{name}: {_counted(n)}"))
-    click.echo(f"wrote {_counted(n_rows)} to {folder}; what they are: {folder / 'README.md'}")
-
-
-def _print_rows(rows: Batches, kind: Format) -> None:
-    from selfrepair.queries.export import write_rows
-
-    n_rows = write_rows(rows.to_reader(), sys.stdout.buffer, kind)
-    if rows.truncated:
-        _to_stderr(f"wrote {_counted(n_rows)}{_CUT}")
-
-
-def _print_on_screen(rows: Batches, kind: Format) -> None:
-    """The same on a terminal, where a million lines would scroll by: few are printed, or none."""
-    from io import BytesIO
-
-    from selfrepair.queries.export import write_rows
-    from selfrepair.warehouse.errors import SelfRepairError
-
-    text = BytesIO()
-    write_rows(rows.to_reader(), text, kind)
-    if rows.truncated:
-        raise SelfRepairError(
-            f"the answer has more than {MOST_ROWS_ON_SCREEN:,} rows, too many for a screen. Give --limit N, send it "
-            f"elsewhere (| less, > rows.{kind}), or write a file: selfrepair export ... -o rows.{kind}"
-        )
-    sys.stdout.buffer.write(text.getvalue())
-
-
-def _without_constants(frame: pl.DataFrame) -> tuple[str, pl.DataFrame]:
-    """What is the same in all rows of a longer answer, said once; and the rest, which then has the room."""
-    if frame.height < 2:
-        return "", frame
-    same = [name for name in _CONTEXT if name in frame.columns and frame[name].n_unique() == 1]
-    if len(same) == frame.width:
-        return "", frame
-    return ", ".join(f"{name} {frame[name][0]}" for name in same), frame.drop(same)
-
-
-def _print_table(answer: Answer) -> None:
-    from selfrepair.queries.text_table import text_table
-
-    same, frame = _without_constants(answer.frame)
-    if same:
-        click.echo(f"{same}\n")
-    table = text_table(frame, _screen_width() if sys.stdout.isatty() else None)
-    click.echo(table.text)
-    click.echo()
-    n_rows = answer.frame.height
-    click.echo(f"the first {_counted(n_rows)}; more with --limit N" if answer.truncated else _counted(n_rows))
-    if table.left_out:
-        click.echo(
-            f"showing {frame.width - len(table.left_out)} of {frame.width} columns, what fits here; "
-            f"--csv has the others: {', '.join(table.left_out)}"
-        )
-
-
-def _counted(n_rows: int) -> str:
-    return f"{n_rows:,} {'row' if n_rows == 1 else 'rows'}"
-
-
-def _screen_width() -> int:
-    return shutil.get_terminal_size(fallback=(_WIDTH_WITHOUT_TERMINAL, 0)).columns
-
-
-def _to_stderr(text: str) -> None:
-    click.echo(text, err=True)
+    with Reader(db, on_wait=to_stderr, on_note=to_stderr) as reader:
+        n_rows = export_all(reader, folder, lambda name, n: to_stderr(f"{name}: {counted(n)}"))
+    click.echo(f"wrote {counted(n_rows)} to {folder}; what they are: {folder / 'README.md'}")

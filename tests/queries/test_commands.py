@@ -21,7 +21,6 @@ from click.testing import CliRunner, Result
 from selfrepair.queries import catalog
 from selfrepair.queries import questions as library
 from selfrepair.queries.commands import (
-    MOST_ROWS_ON_SCREEN,
     ROWS_ON_SCREEN,
     describe,
     export,
@@ -32,6 +31,7 @@ from selfrepair.queries.commands import (
 )
 from selfrepair.queries.describe import BLOCKS, OTHERS, TABLES, grouped
 from selfrepair.queries.export import FORMATS
+from selfrepair.queries.printing import MOST_ROWS_ON_SCREEN
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load import load
 from selfrepair.warehouse.migrate import migrate
