@@ -8,11 +8,13 @@ import re
 import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from selfrepair.queries import kinds
 from selfrepair.queries.printing import (
     CUT,
     MOST_ROWS_ON_SCREEN,
@@ -26,10 +28,12 @@ from selfrepair.queries.printing import (
 from selfrepair.warehouse.options import db_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Mapping
+
+    import polars as pl
 
     from selfrepair.queries.export import Format
-    from selfrepair.queries.reader import Batches
+    from selfrepair.queries.reader import Answer, Batches, Reader
 
 ROWS_ON_SCREEN = 40
 """Rows a table shows when no --limit is given."""
@@ -37,6 +41,7 @@ ROWS_ON_SCREEN = 40
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
 _TIMEOUT_S = 60.0
 _GRACE_S = 2.0
+_COURTESY_S = 1.0  # for what nobody asked for; less than the grace
 _FORMATS = ("parquet", "csv", "json", "jsonl")
 
 
@@ -121,10 +126,13 @@ def query(
             limit, show = MOST_ROWS_ON_SCREEN, print_on_screen
         else:
             show = print_rows
-        _answer(asked, db, params, lambda rows: show(rows, kind), limit, timeout_s, flat=csv)
+        with _answered(asked, db, params, limit, timeout_s, flat=csv) as answered:
+            show(answered.rows, kind)
     else:
         limit = ROWS_ON_SCREEN if limit is None else limit
-        _answer(asked, db, params, lambda rows: print_table(rows.to_answer()), limit, timeout_s, flat=True)
+        with _answered(asked, db, params, limit, timeout_s, flat=True) as answered:
+            answer = answered.rows.to_answer()
+            print_table(answer, answered.params, answered.kinds(answer))
 
 
 @click.command()
@@ -256,17 +264,40 @@ def refresh(db: Path, run_ids: tuple[int, ...]) -> None:
         click.echo(f"{db}: the summaries of all runs are up to date")
 
 
-def _answer(
-    asked: str,
-    db: Path,
-    params: dict[str, str],
-    show: Callable[[Batches], object],
-    limit: int | None,
-    timeout_s: float | None,
-    *,
-    flat: bool = False,
-) -> None:
-    """Hand the rows that answer `asked` to `show`, which has to be done with them after `timeout_s` seconds."""
+@dataclass(frozen=True)
+class _Answered:
+    """`rows` to be read once, while `reader` is open; `params` has a question's values, and is empty for all else."""
+
+    rows: Batches
+    reader: Reader
+    asked: str
+    params: Mapping[str, Any]
+
+    def kinds(self, answer: Answer) -> str:
+        """What of an answer has to be told apart and how, in a sentence; empty where there is nothing to say."""
+        name = _NAME.fullmatch(self.asked)
+        if not answer.truncated and name is None:
+            return ""  # whoever wrote the SQL sees all its rows
+
+        def ask(sql: str) -> pl.DataFrame:
+            return self.reader.ask(sql, params=self.params or None, timeout_s=_COURTESY_S).frame
+
+        asked = f"FROM {name[1]}" if name else self.asked
+        found = kinds.kinds_in(answer, asked, ask, self.params or kinds.COLUMNS)
+        if not found:
+            return ""
+        if self.params:
+            one = " ".join(f"--param {key}={values[0]}" for key, values in found.items())
+        else:
+            one = f"WHERE {kinds.condition(found)}"
+        return kinds.note(found, f'selfrepair query "{asked} {one}"' if name else one)
+
+
+@contextmanager
+def _answered(
+    asked: str, db: Path, params: dict[str, str], limit: int | None, timeout_s: float | None, *, flat: bool = False
+) -> Iterator[_Answered]:
+    """The rows that answer `asked`; whoever takes them has to be done after `timeout_s` seconds."""
     from selfrepair.queries import questions as library
     from selfrepair.queries.reader import Reader
     from selfrepair.queries.which_run import RUNS
@@ -275,26 +306,20 @@ def _answer(
     asked = sys.stdin.read() if asked == "-" else asked
     name = _NAME.fullmatch(asked)
     is_question = name is not None and name[1] in library.questions()
-    near = difflib.get_close_matches(name[1].lower(), library.questions(), n=3) if name else []
+    values: dict[str, Any] = {}
     if name and is_question:
         asked, values = library.bind(name[1], params)
     elif params:
+        near = difflib.get_close_matches(name[1].lower(), library.questions(), n=3) if name else []
         hint = f"; did you mean {' or '.join(near)}?" if near else "."
         raise SelfRepairError(
             f"--param fills in what a question takes, and '{asked}' is no question{hint} See: selfrepair questions"
         )
     with Reader(db, on_wait=to_stderr, on_note=to_stderr) as reader, _ended_after(timeout_s):
-        try:
-            if is_question:
-                values = library.with_run(values, reader.rows(RUNS))
-                rows = reader.batches(asked, values, limit=limit, flat=flat, timeout_s=timeout_s)
-            else:
-                rows = reader.batches(asked, limit=limit, flat=flat, timeout_s=timeout_s)
-        except SelfRepairError as error:
-            if is_question or not near or not str(error).startswith("there is no table or view"):
-                raise
-            raise SelfRepairError(f"{error}. Questions of nearly that name: {', '.join(near)}") from error
-        show(rows)
+        if is_question:
+            values = library.with_run(values, reader.rows(RUNS))
+        rows = reader.batches(asked, values or None, limit=limit, flat=flat, timeout_s=timeout_s)
+        yield _Answered(rows, reader, asked, values)
 
 
 @contextmanager
@@ -332,11 +357,9 @@ def _write_file(
 
     chosen = kind or format_of(path)
 
-    def write(rows: Batches) -> None:
-        n_rows = write_file(rows.to_reader(), path, chosen)
-        to_stderr(f"wrote {counted(n_rows)} to {path}{CUT if rows.truncated else ''}")
-
-    _answer(asked, db, params, write, limit, timeout_s, flat=chosen == "csv")
+    with _answered(asked, db, params, limit, timeout_s, flat=chosen == "csv") as answered:
+        n_rows = write_file(answered.rows.to_reader(), path, chosen)
+        to_stderr(f"wrote {counted(n_rows)} to {path}{CUT if answered.rows.truncated else ''}")
 
 
 def _export_all(db: Path, folder: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import polars as pl
 
     from selfrepair.queries.export import Format
@@ -50,21 +52,27 @@ def print_on_screen(rows: Batches, kind: Format) -> None:
     sys.stdout.buffer.write(text.getvalue())
 
 
-def _without_constants(frame: pl.DataFrame) -> tuple[str, pl.DataFrame]:
-    """What is the same in all rows of a longer answer, said once; and the rest, which then has the room."""
-    if frame.height < 2:
-        return "", frame
+def _without_constants(frame: pl.DataFrame, params: Mapping[str, Any]) -> tuple[str, pl.DataFrame]:
+    """What is the same in all rows of a longer answer, said once; and the rest, which then has the room.
+
+    A question's parameters are said, too, where no column has them.
+    """
     same = [name for name in _CONTEXT if name in frame.columns and frame[name].n_unique() == 1]
-    if len(same) == frame.width:
-        return "", frame
-    return ", ".join(f"{name} {frame[name][0]}" for name in same), frame.drop(same)
+    if frame.height < 2 or len(same) == frame.width:
+        same = []
+    told = {name: params[name] for name in _CONTEXT if name not in frame.columns and params.get(name) is not None}
+    told |= {name: frame[name][0] for name in same}
+    return ", ".join(f"{name} {told[name]}" for name in _CONTEXT if name in told), frame.drop(same)
 
 
-def print_table(answer: Answer) -> None:
-    """Print an answer as a table, and below it how many rows it has and what is left out."""
+def print_table(answer: Answer, params: Mapping[str, Any], note: str) -> None:
+    """Print an answer as a table; below it how many rows it has, the `note`, and which columns are left out.
+
+    `params` are those of the question that it answers.
+    """
     from selfrepair.queries.text_table import text_table
 
-    same, frame = _without_constants(answer.frame)
+    same, frame = _without_constants(answer.frame, params)
     if same:
         click.echo(f"{same}\n")
     table = text_table(frame, screen_width() if sys.stdout.isatty() else None)
@@ -72,6 +80,8 @@ def print_table(answer: Answer) -> None:
     click.echo()
     n_rows = answer.frame.height
     click.echo(f"the first {counted(n_rows)}; more with --limit N" if answer.truncated else counted(n_rows))
+    if note:
+        click.echo(note)
     if table.left_out:
         click.echo(
             f"showing {frame.width - len(table.left_out)} of {frame.width} columns, what fits here; "

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -207,6 +208,36 @@ def test_a_question_is_asked_by_name(loaded: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(run(query, *args, "--param", "model=two").stdout)))
     assert [(row["run_id"], row["model"]) for row in rows] == [("2", "two")] * 3
     assert len(run(query, *args).stdout.splitlines()) == 1 + 2 * 3
+
+
+def test_a_question_says_what_it_was_asked_about(loaded: Path) -> None:
+    args = ("--param", "model=two", "--param", "ablation=mean", "--limit", "2")
+    said, _, header, *_ = run(query, "most_repaired_heads", "--db", loaded, *args).stdout.splitlines()
+    assert said == "run_id 2, model two, ablation mean, population top2"
+    assert header.split()[0] == "label"
+    one = run(query, "most_repaired_heads", "--db", loaded, *args[:2], "--param", "at_most=1").stdout.splitlines()
+    assert one[0] == "ablation resample, population top2"  # the rest stands in its one row
+
+
+def test_rows_of_several_kinds_are_told_with_the_way_to_one(loaded: Path) -> None:
+    def last(*asked: str) -> str:
+        return run(query, *asked, "--db", loaded).stdout.splitlines()[-1]
+
+    told, _, suggested = last("head_repair").partition(". One of them alone: ")
+    several = "rows of several kinds: run_id 1, 2; ablation resample, mean, zero"
+    assert told == f"{several}; population all, top2, top2_nobos"
+    program, command, sql = shlex.split(suggested)
+    assert (program, command) == ("selfrepair", "query")
+    assert last(sql) == "12 rows"
+    assert last(f"{sql};", "--limit", "5") == "the first 5 rows; more with --limit N"
+    assert last("model_repair").startswith("rows of several kinds: run_id 1, 2; ablation")  # not truncated
+    every_row = "SELECT ablation FROM self_repair;"
+    assert last(every_row).endswith(
+        "kinds: ablation resample, mean, zero. One of them alone: WHERE ablation = 'resample'"
+    )
+    assert last("SELECT DISTINCT ablation FROM self_repair") == "3 rows"
+    assert last("figure_1", "--limit", "20").endswith("kinds: run_id 1, 2. One of them alone: --param run_id=1")
+    assert last("runs") == "2 rows"  # a run each
 
 
 def test_params_are_read_as_typed(loaded: Path) -> None:
