@@ -179,6 +179,7 @@ def _record(run_key: str, model: str, shape: Shape, n_units: int, seed: int) -> 
         ablations=shape.ablations,
         given_heads=(),
         selected_heads=tuple(f"L{layer}H{head}" for layer in range(shape.n_layers) for head in range(shape.n_heads)),
+        mechanisms=(),
         seed=seed,
         dtype="float32",
         device="cpu",

@@ -25,6 +25,7 @@ _ARROW_TYPES: dict[type[Any], pa.DataType] = {
     sa.SmallInteger: pa.int16(),
     sa.String: pa.string(),
     sa.ARRAY: pa.list_(pa.int32()),
+    sa.Double: pa.float64(),
     sa.Enum: pa.dictionary(pa.int8(), pa.string()),
 }
 
@@ -75,15 +76,15 @@ def parquet_bytes(table: pa.Table) -> memoryview:
 def _column(table: str, values: Any, field: pa.Field) -> pa.Array:
     what = f"{table}.{field.name}"
     try:
-        array = _arrow(values, field)
+        array = _arrow(values, field, _kinds(table, field.name))
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise SelfRepairError(f"{what} cannot be read as {field.type}: {error}") from error
     if array.null_count and not field.nullable:
         raise SelfRepairError(f"{what} has {array.null_count} empty values of {len(array)}; it may have none")
-    if field.name in schema.EFFECTS:
+    if (table, field.name) in schema.ROUNDED:
         array = _rounded(array)
     if pa.types.is_floating(field.type):
-        n_bad = len(array) - (pc.sum(pc.is_finite(array), min_count=0).as_py() or 0)
+        n_bad = len(array) - array.null_count - (pc.sum(pc.is_finite(array), min_count=0).as_py() or 0)
         if n_bad:
             raise SelfRepairError(
                 f"{what} has {n_bad} values of {len(array)} that are not finite. Nothing of this unit was kept. "
@@ -92,11 +93,16 @@ def _column(table: str, values: Any, field: pa.Field) -> pa.Array:
     return array
 
 
-def _arrow(values: Any, field: pa.Field) -> pa.Array:
+def _kinds(table: str, column: str) -> list[str]:
+    """The names that a column of a fixed set of names may hold; empty for any other."""
+    return list(getattr(schema.metadata.tables[table].columns[column].type, "enums", []))
+
+
+def _arrow(values: Any, field: pa.Field, kinds: list[str]) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if pa.types.is_dictionary(field.type):
-        return _ablations(values, field)
+        return _coded(values, field, kinds)
     if isinstance(values, pa.Array):
         return values.cast(field.type)
     if pa.types.is_list(field.type):
@@ -104,15 +110,15 @@ def _arrow(values: Any, field: pa.Field) -> pa.Array:
     return pa.array(values, field.type)
 
 
-def _ablations(values: Any, field: pa.Field) -> pa.DictionaryArray:
+def _coded(values: Any, field: pa.Field, kinds: list[str]) -> pa.DictionaryArray:
     array = values if isinstance(values, pa.Array) else pa.array(values)
-    names = pa.array(schema.ABLATIONS)
+    names = pa.array(kinds)
     if not pa.types.is_integer(array.type):
         found = array.cast(pa.string())
         array = pc.index_in(found, names)
         if array.null_count:
             unknown = pc.unique(found.filter(pc.is_null(array))).to_pylist()
-            raise ValueError(f"{unknown} is none of {', '.join(schema.ABLATIONS)}")
+            raise ValueError(f"{unknown} is none of {', '.join(kinds)}")
     return pa.DictionaryArray.from_arrays(array.cast(field.type.index_type), names)
 
 

@@ -4,7 +4,8 @@
     <root>/<run_key>/unit-00000/measurements.parquet    the tables' columns without run_id
                                 tokens.parquet
                                 prompts.parquet
-                                manifest.json           rows, sizes and SHA-256 of the three (`Manifest`)
+                                ...                     tables of the mechanisms that were measured, if any
+                                manifest.json           rows, sizes and SHA-256 of all these (`Manifest`)
     <root>/<run_key>/crosscheck-0-of-2.json             what shard 0 of 2 computed the slow way
 
 A unit appears by one rename, so it is there whole or not at all, and any number of processes may write into one root.
@@ -29,6 +30,7 @@ from selfrepair.warehouse.records import DatasetRecord, ModelRecord, RunRecord
 
 __all__ = [
     "MANIFEST",
+    "MECHANISM_TABLES",
     "PART_TABLES",
     "CrosscheckCell",
     "DatasetRecord",
@@ -41,7 +43,19 @@ __all__ = [
 ]
 
 PART_TABLES = ("prompts", "tokens", "measurements")
-"""The tables a unit brings rows for."""
+"""The tables that each unit brings rows for."""
+
+MECHANISM_TABLES = (
+    "neuron_changes",
+    "neuron_curves",
+    "neuron_sums",
+    "edge_sums",
+    "layer_guess",
+    "logprob_changes",
+    "head_feedback",
+    "feedback_sums",
+)
+"""The tables that a unit brings where the run measures mechanisms."""
 
 MANIFEST = "manifest.json"
 """Name of the file that makes a unit finished."""
@@ -51,7 +65,7 @@ _RUN = "run.json"
 _UNIT = re.compile(r"unit-(\d{5,})")
 _CROSSCHECK = re.compile(r"crosscheck-(\d+)-of-(\d+)\.json")
 _RUN_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_FIXED = ("n_prompts", "n_units", "n_measurements", "ablations", "given_heads", "selected_heads")
+_FIXED = ("n_prompts", "n_units", "n_measurements", "ablations", "given_heads", "selected_heads", "mechanisms")
 
 
 @dataclass(frozen=True)
@@ -175,19 +189,26 @@ class PartsFolder:
         tokens: Columns,
         prompts: Columns,
         identity_error_max: float,
+        mechanisms: Mapping[str, Columns] | None = None,
     ) -> Manifest:
         """Write one finished unit; when it returns, the disk has it and `finished_units` lists it.
 
         Each table is a `pyarrow.Table` or a dict of numpy arrays with the warehouse table's columns but `run_id`.
         `ablation` holds names, or codes into `schema.ABLATIONS`. Rows of `measurements` come ordered by layer, head,
-        ablation, prompt_id, pos; effects are rounded to 1e-4 here. A unit that is here already stays as it is.
+        ablation, prompt_id, pos; effects are rounded to 1e-4 here. `mechanisms` holds further tables by name, of
+        `MECHANISM_TABLES`. A unit that is here already stays as it is.
 
         Raises SelfRepairError, and leaves nothing half-written, for missing, unknown or mistyped columns, a number that
         is not finite, prompts that are not `first_prompt`, `first_prompt + 1`, ..., a full disk.
         """
         tables = {
             name: part_table(name, columns)
-            for name, columns in (("prompts", prompts), ("tokens", tokens), ("measurements", measurements))
+            for name, columns in (
+                ("prompts", prompts),
+                ("tokens", tokens),
+                ("measurements", measurements),
+                *(mechanisms or {}).items(),
+            )
         }
         n_prompts = tables["prompts"].num_rows
         ids: Sequence[int] = tables["prompts"].column("prompt_id").to_pylist()

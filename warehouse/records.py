@@ -47,7 +47,7 @@ class RunRecord:
     """One run as it is known before measuring.
 
     `n_prompts`, `n_units`, `n_measurements` (rows) and `n_crosschecks` (cells) are what the whole run will have, all
-    shards together. Heads are written `L9H6`. `crosscheck_tolerance` is in logits, `started_at` in UTC without a zone.
+    shards together. Heads are written `L9H6`, mechanisms as `schema.MECHANISMS` names them. `crosscheck_tolerance` is in logits, `started_at` in UTC without a zone.
     """
 
     run_key: str
@@ -61,6 +61,7 @@ class RunRecord:
     ablations: tuple[str, ...]
     given_heads: tuple[str, ...]
     selected_heads: tuple[str, ...]
+    mechanisms: tuple[str, ...]
     seed: int
     dtype: str
     device: str
@@ -91,6 +92,7 @@ class RunRecord:
                 "ablations": tuple(found["ablations"]),
                 "given_heads": tuple(found["given_heads"]),
                 "selected_heads": tuple(found["selected_heads"]),
+                "mechanisms": tuple(found["mechanisms"]),
                 "started_at": datetime.fromisoformat(found["started_at"]),
             }
         )

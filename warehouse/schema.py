@@ -15,6 +15,10 @@ from duckdb_sqlalchemy.datatypes import Map
 ABLATIONS = ("resample", "mean", "zero")
 STATUSES = ("running", "complete", "failed")
 NORMS = ("layernorm", "rmsnorm")
+TARGET_KINDS = ("head", "mlp")
+EDGE_POPULATIONS = ("all", "top2")
+FEEDBACKS = ("own", "other", "random")
+MECHANISMS = ("edges", "neurons_last", "neurons_all", "guesses", "logprobs", "feedback")
 
 EFFECTS = (
     "direct_effect",
@@ -27,8 +31,28 @@ EFFECTS = (
 )
 """The seven measured numbers of a row of `measurements`, stored rounded to `EFFECT_STEP`."""
 
+ROUNDED = frozenset(
+    (
+        *(("measurements", name) for name in EFFECTS),
+        *(("neuron_changes", name) for name in ("clean_effect", "ablated_effect")),
+        *(("layer_guess", name) for name in ("logit", "logprob")),
+        *(("logprob_changes", name) for name in ("logprob_change", "kl")),
+        *(("head_feedback", name) for name in ("direct_effect", "fed_effect", "fed_effect_own_scale")),
+    )
+)
+"""Columns (table, name) that are stored rounded to `EFFECT_STEP`."""
+
 EFFECT_STEP = 1e-4
 """Step to which the effect columns are rounded [logits]; the rounding noise of a float32 measurement."""
+
+NEURONS_KEPT = 16
+"""Neurons kept in `neuron_changes` for each row and MLP: those of the largest changes."""
+
+NEURONS_RANKED = 50
+"""Largest changes of a row that `neuron_curves` counts one by one."""
+
+CHANGE_SHARES = {"exceed_50": 0.5, "exceed_10": 0.1, "exceed_5": 0.05, "exceed_2_5": 0.025, "exceed_1": 0.01}
+"""Columns of `neuron_curves` by the share of the head's direct effect that they ask a change to reach."""
 
 IDENTITY_ERROR_LIMIT = 1e-3
 """Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| a measured run may have [logits]."""
@@ -37,6 +61,9 @@ metadata = sa.MetaData()
 
 _ablation_kind = sa.Enum(*ABLATIONS, name="ablation_kind", metadata=metadata)
 _run_status = sa.Enum(*STATUSES, name="run_status", metadata=metadata)
+_target_kind = sa.Enum(*TARGET_KINDS, name="target_kind", metadata=metadata)
+_edge_population = sa.Enum(*EDGE_POPULATIONS, name="edge_population", metadata=metadata)
+_feedback_kind = sa.Enum(*FEEDBACKS, name="feedback_kind", metadata=metadata)
 _text = sa.String()
 _texts = sa.ARRAY(sa.String())
 _integer = sa.Integer()
@@ -138,6 +165,13 @@ runs = sa.Table(
         null=True,
     ),
     _column("crosscheck_rows", _bigint, "Measured rows those cells cover [rows]"),
+    _column(
+        "mechanisms",
+        _texts,
+        "What was measured beside the effects: edges, neurons_last or neurons_all, guesses, logprobs, feedback; NULL or "
+        "empty: nothing",
+        null=True,
+    ),
     sa.UniqueConstraint("run_key"),
     sa.CheckConstraint("n_prompts > 0"),
     sa.CheckConstraint("n_units > 0"),
@@ -271,6 +305,207 @@ units = sa.Table(
     _column("measured_at", _utc, "When the unit's part files were finished [UTC]"),
     _column("loaded_at", _utc, "When the unit was loaded into this file [UTC]"),
     comment="Ledger of loaded units: a unit's rows and its row here arrive in one transaction.",
+)
+
+_RUN = ("run_id", _integer, "The run: runs.run_id")
+_UNIT = ("unit", _integer, "The unit whose prompts were summed up: units.unit")
+_ABLATION = ("ablation", _ablation_kind, "What the head's output was replaced by: another prompt's, its mean, or zero")
+_PROMPT = ("prompt_id", _integer, "The prompt: prompts.prompt_id")
+_POS = ("pos", _small, "Position in the prompt whose next token is the target, from 0")
+_LAYER = ("layer", _small, "Layer of the ablated head, from 0")
+_HEAD = ("head", _small, "Number of the ablated query head in its layer, from 0")
+_MLP_LAYER = ("mlp_layer", _small, "Layer of the MLP, from 0")
+
+neuron_changes = sa.Table(
+    "neuron_changes",
+    metadata,
+    _column(*_RUN),
+    _column(*_ABLATION),
+    _column(*_PROMPT),
+    _column(*_POS),
+    _column(*_LAYER),
+    _column(*_HEAD),
+    _column(*_MLP_LAYER),
+    _column("neuron", _integer, "Number of the neuron in its MLP, from 0"),
+    _column(
+        "clean_effect",
+        _effect,
+        "What the neuron writes towards the target's logit with nothing ablated, at the clean scale; < 0: it erases "
+        "[logits]",
+    ),
+    _column(
+        "ablated_effect",
+        _effect,
+        "The same with the head ablated, at the clean scale; above clean_effect where that is < 0: anti-erasure [logits]",
+    ),
+    _column("rank", _small, "Place of the neuron among its MLP's by |ablated_effect - clean_effect|; 1: the largest"),
+    sa.CheckConstraint("pos >= 0"),
+    sa.CheckConstraint("rank >= 1"),
+    comment=(
+        f"The {NEURONS_KEPT} neurons that change most, for each ablation, ablated head, row of the head's top 2 % and MLP. "
+        "Effects are rounded to 1e-4."
+    ),
+)
+
+neuron_curves = sa.Table(
+    "neuron_curves",
+    metadata,
+    _column(*_RUN),
+    _column(*_UNIT),
+    _column(*_ABLATION),
+    _column(*_LAYER),
+    _column(*_HEAD),
+    _column(*_MLP_LAYER),
+    _column(
+        "nth",
+        _small,
+        f"Place of the change among a row's in this MLP by its size; 1: the largest, up to {NEURONS_RANKED}",
+    ),
+    *(
+        _column(
+            name, _integer, f"Rows whose nth largest |change| is above {share * 100:g} % of the direct effect [rows]"
+        )
+        for name, share in CHANGE_SHARES.items()
+    ),
+    _column("largest_changes", _double, "Sum over rows of the nth largest |change| [logits]"),
+    sa.CheckConstraint("nth >= 1"),
+    comment="Over all neurons: how a head's top 2 % rows spread their changes, summed over a unit. Not rounded.",
+)
+
+neuron_sums = sa.Table(
+    "neuron_sums",
+    metadata,
+    _column(*_RUN),
+    _column(*_UNIT),
+    _column(*_ABLATION),
+    _column(*_LAYER),
+    _column(*_HEAD),
+    _column(*_MLP_LAYER),
+    _column("n_rows", _integer, "Rows of the head's top 2 % in the unit [rows]"),
+    _column("direct_effect", _double, "Sum over rows of the head's direct effect [logits]"),
+    _column("change", _double, "Sum over rows and neurons of the change in direct effect [logits]"),
+    _column("absolute_change", _double, "Sum over rows and neurons of |change| [logits]"),
+    _column("positive_change", _double, "Sum over rows and neurons of the changes above 0 [logits]"),
+    _column(
+        "anti_erasure",
+        _double,
+        "Sum over rows and neurons of the changes above 0 of neurons that erase (clean effect < 0) [logits]",
+    ),
+    comment="Over all neurons: what a head's top 2 % rows change in an MLP, summed over a unit. Not rounded.",
+)
+
+edge_sums = sa.Table(
+    "edge_sums",
+    metadata,
+    _column(*_RUN),
+    _column(*_UNIT),
+    _column(*_ABLATION),
+    _column(*_LAYER),
+    _column(*_HEAD),
+    _column("population", _edge_population, "Rows summed up: all, or top2: the head's top 2 % by direct effect"),
+    _column("target_kind", _target_kind, "What changed: a later head, or an MLP"),
+    _column("target_layer", _small, "Layer of what changed, from 0"),
+    _column("target_head", _small, "Number of the head that changed, from 0; NULL: an MLP", null=True),
+    _column("n_rows", _integer, "Rows summed up [rows]"),
+    _column(
+        "change", _double, "Sum over rows of the change in the target's direct effect, at the clean scale [logits]"
+    ),
+    _column("squared_change", _double, "Sum over rows of its square [logits^2]"),
+    comment="How the ablation of a head changes what each later head and MLP writes, summed over a unit. Not rounded.",
+)
+
+layer_guess = sa.Table(
+    "layer_guess",
+    metadata,
+    _column(*_RUN),
+    _column(*_PROMPT),
+    _column(*_POS),
+    _column("layer", _small, "Layer after which the residual stream is read, from 0"),
+    _column("logit", _effect, "Target's logit read there, above the mean of all logits [logits]"),
+    _column("logprob", _effect, "Target's log-probability read there; 0 would be certainty [nats]"),
+    _column("rank", _integer, "Place of the target among all tokens by that logit; 1: the most likely [rank]"),
+    sa.CheckConstraint("pos >= 0"),
+    sa.CheckConstraint("rank >= 1"),
+    comment=(
+        "One row per measured position and layer: the answer read from the residual stream after the layer through the "
+        "final norm and the unembedding, nothing ablated. Rounded to 1e-4."
+    ),
+)
+
+logprob_changes = sa.Table(
+    "logprob_changes",
+    metadata,
+    _column(*_RUN),
+    _column(*_ABLATION),
+    _column(*_PROMPT),
+    _column(*_POS),
+    _column(*_LAYER),
+    _column(*_HEAD),
+    _column(
+        "logprob_change", _effect, "Ablated minus clean log-probability of the target; < 0: the ablation hurts [nats]"
+    ),
+    _column(
+        "kl", _effect, "Kullback-Leibler divergence of the ablated from the clean prediction, KL(clean||ablated) [nats]"
+    ),
+    sa.CheckConstraint("pos >= 0"),
+    comment="One row for each row of measurements, where log-probabilities were asked for. Rounded to 1e-4.",
+)
+
+_STRENGTH = ("strength", _small, "How many times the output was added [times]")
+_FEEDBACK = (
+    "feedback",
+    _feedback_kind,
+    "What was added to the input of the head's layer: its own clean output, another head's or a random direction of the "
+    "same length",
+)
+_FED_HEAD = ("head", _small, "Number of the query head in its layer, from 0")
+_FED_LAYER = ("layer", _small, "Layer of the head, from 0")
+
+head_feedback = sa.Table(
+    "head_feedback",
+    metadata,
+    _column(*_RUN),
+    _column(*_PROMPT),
+    _column(*_POS),
+    _column(*_FED_LAYER),
+    _column(*_FED_HEAD),
+    _column(*_FEEDBACK),
+    _column(*_STRENGTH),
+    _column("other_head", _small, "Head of the same layer whose output was added; NULL: not another head's", null=True),
+    _column("direct_effect", _effect, "Direct effect of the head with nothing added [logits]"),
+    _column(
+        "fed_effect", _effect, "Its direct effect with the output added at this position, at the clean scale [logits]"
+    ),
+    _column(
+        "fed_effect_own_scale",
+        _effect,
+        "The same at the scale of the changed forward's own final norm; NULL: not measured [logits]",
+        null=True,
+    ),
+    sa.CheckConstraint("pos >= 0"),
+    sa.CheckConstraint("strength >= 1"),
+    comment="A seeded sample of rows of the feedback measurement: a head's output added to its own layer's input. Rounded.",
+)
+
+feedback_sums = sa.Table(
+    "feedback_sums",
+    metadata,
+    _column(*_RUN),
+    _column(*_PROMPT),
+    _column(*_FED_LAYER),
+    _column(*_FED_HEAD),
+    _column(*_FEEDBACK),
+    _column(*_STRENGTH),
+    _column("n_rows", _integer, "Positions summed up [rows]"),
+    _column("sum_x", _double, "Sum of the clean direct effect x [logits]"),
+    _column("sum_xx", _double, "Sum of x^2 [logits^2]"),
+    _column("sum_y", _double, "Sum of the direct effect y with the output added, at the clean scale [logits]"),
+    _column("sum_xy", _double, "Sum of x y [logits^2]"),
+    _column("sum_yy", _double, "Sum of y^2 [logits^2]"),
+    _column("sum_z", _double, "Sum of z, y at the changed forward's own scale; NULL: not measured [logits]", null=True),
+    _column("sum_xz", _double, "Sum of x z; NULL: not measured [logits^2]", null=True),
+    _column("sum_zz", _double, "Sum of z^2; NULL: not measured [logits^2]", null=True),
+    comment="Sums over all positions of a prompt, from which a head's feedback slope follows. Not rounded.",
 )
 
 schema_migration = sa.Table(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from selfrepair.warehouse import schema
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts import MANIFEST, PART_TABLES, Manifest
+from selfrepair.warehouse.parts import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest
 
 _MEASUREMENTS = "measurements.parquet"
 _ARROW = "selfrepair_measurements_of_units"
@@ -49,7 +49,7 @@ def check_unit(path: Path, unit: int) -> CheckedUnit:
         manifest = Manifest.from_json(text.decode())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, MANIFEST, f"cannot be read as a manifest: {error}") from error
-    if set(manifest.files) != {f"{table}.parquet" for table in PART_TABLES}:
+    if not _files(PART_TABLES) <= set(manifest.files) <= _files((*PART_TABLES, *MECHANISM_TABLES)):
         raise _damaged(path, MANIFEST, f"lists the files {', '.join(sorted(manifest.files)) or 'none'}")
     if manifest.unit != unit:
         raise _damaged(path, MANIFEST, f"is of unit {manifest.unit}")
@@ -102,17 +102,20 @@ def append_units(
     Call it inside a transaction: all of it counts or nothing. Raises SelfRepairError when a table took another number
     of rows than the manifests say, and duckdb.Error when it refused them.
     """
-    for table in PART_TABLES:
-        wanted = sum(unit.manifest.files[f"{table}.parquet"].rows for unit in units)
+    for table in (*PART_TABLES, *MECHANISM_TABLES):
+        bring = [unit for unit in units if f"{table}.parquet" in unit.manifest.files]
+        wanted = sum(unit.manifest.files[f"{table}.parquet"].rows for unit in bring)
         if table == "measurements":
             con.register(_ARROW, measurements)
             try:
                 ((rows,),) = con.execute(_insert_sql(table, _ARROW), {"run_id": run_id}).fetchall()
             finally:
                 con.unregister(_ARROW)
+        elif not bring:
+            continue
         else:
             # The folder's name is nobody's pattern, and a name such as pos=3 brings no column.
-            paths = [glob.escape(str(unit.path / f"{table}.parquet")) for unit in units]
+            paths = [glob.escape(str(unit.path / f"{table}.parquet")) for unit in bring]
             sql = _insert_sql(table, "read_parquet($paths, hive_partitioning = false)")
             ((rows,),) = con.execute(sql, {"run_id": run_id, "paths": paths}).fetchall()
         if rows != wanted:
@@ -146,6 +149,10 @@ def _insert_sql(table: str, source: str) -> str:
     columns = [column.name for column in schema.metadata.tables[table].columns if column.name != "run_id"]
     names = ", ".join(columns)
     return f"INSERT INTO {table} (run_id, {names}) SELECT $run_id, {names} FROM {source}"
+
+
+def _files(tables: Sequence[str]) -> set[str]:
+    return {f"{table}.parquet" for table in tables}
 
 
 def _numbers_of_heads(rows: pa.Table) -> NDArray[np.int64]:

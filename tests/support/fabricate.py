@@ -113,6 +113,7 @@ def fabricate(
         ablations=ablations,
         given_heads=("L0H3",),
         selected_heads=tuple(f"L{layer}H{head}" for layer in range(n_layers) for head in range(n_heads)),
+        mechanisms=(),
         seed=seed,
         dtype="float32",
         device="abacus",

@@ -96,7 +96,7 @@ def test_the_run_its_model_and_dataset_arrive(run, root, db, ask):
     load(db, root)
     found = {name: values[0] for name, values in stored(ask, "runs", "run_id").items()}
     expected = {name: value for name, value in vars(run.record).items() if name not in ("model", "dataset")}
-    for name in ("ablations", "given_heads", "selected_heads"):
+    for name in ("ablations", "given_heads", "selected_heads", "mechanisms"):
         expected[name] = list(expected[name])
     measured_at = ask("SELECT max(measured_at) FROM units")[0][0]
     assert found == {

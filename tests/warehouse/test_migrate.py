@@ -31,6 +31,19 @@ def test_only_missing_migrations_run(con):
     assert con.execute("SELECT count(*) FROM extra").fetchall() == [(0,)]
 
 
+def test_a_file_of_the_first_schema_keeps_its_runs(con, tmp_path):
+    migrate(con, migrations()[:1])
+    con.execute(
+        """
+        INSERT INTO runs
+        SELECT 1, 'old', 1, 1, 1, 1, 1, 0, ['mean'], [], ['L0H0'], 0, 'float32', 'cpu', 'c', MAP {}, 'running', now(),
+            NULL, NULL, 0.1, NULL, 0
+        """
+    )
+    assert migrate(con) == [step.version for step in migrations()[1:]]
+    assert con.execute("SELECT run_key, mechanisms FROM runs").fetchall() == [("old", None)]
+
+
 def test_a_migration_that_fails_leaves_nothing_behind(con):
     migrate(con)
     broken = "CREATE TABLE half (x INTEGER); INSERT INTO half VALUES ('no number');"
@@ -45,18 +58,18 @@ def test_a_newer_file_is_refused_and_left_alone(con):
     migrate(con)
     con.execute("INSERT INTO schema_migration VALUES (99, '0099_future.sql', 'x', '2030-01-01')")
     for open_it in (migrate, check_readable):
-        with pytest.raises(SelfRepairError, match=r"w\.duckdb has schema 99 .* up to 1: .*pip install --upgrade"):
+        with pytest.raises(SelfRepairError, match=r"w\.duckdb has schema 99 .* up to 2: .*pip install --upgrade"):
             open_it(con)
 
 
 def test_reading_an_older_file_names_the_command_that_upgrades_it(con):
     migrate(con)
-    steps = (*migrations(), Migration(2, "0002_more.sql", "CREATE TABLE more (x INTEGER);"))
+    steps = (*migrations(), Migration(3, "0003_more.sql", "CREATE TABLE more (x INTEGER);"))
     with pytest.raises(
-        SelfRepairError, match=r"has schema 1 and .* reads schema 2\. .*selfrepair load --db .*w\.duckdb"
+        SelfRepairError, match=r"has schema 2 and .* reads schema 3\. .*selfrepair load --db .*w\.duckdb"
     ):
         check_readable(con, steps)
-    assert versions(con) == [1]
+    assert versions(con) == [1, 2]
 
 
 def test_reading_an_empty_file_says_so(con):

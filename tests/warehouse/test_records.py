@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.records import DatasetRecord, ModelRecord, RunRecord
-from selfrepair.warehouse.schema import metadata
+from selfrepair.warehouse.schema import MECHANISMS, metadata
 
 texts = st.text()
 heads = st.lists(st.from_regex(r"L\d{1,2}H\d{1,2}", fullmatch=True)).map(tuple)
@@ -20,6 +20,7 @@ records = st.builds(
     ablations=st.lists(texts).map(tuple),
     given_heads=heads,
     selected_heads=heads,
+    mechanisms=st.lists(st.sampled_from(MECHANISMS), unique=True).map(tuple),
     crosscheck_tolerance=st.floats(0, 1),
     software=st.dictionaries(texts, texts),
     started_at=st.datetimes(datetime(2000, 1, 1)),

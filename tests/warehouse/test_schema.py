@@ -20,7 +20,8 @@ CATALOG = {
         FROM duckdb_constraints() ORDER BY ALL
     """,
     "types": """
-        SELECT type_name, enum_range(NULL::ablation_kind), enum_range(NULL::run_status)
+        SELECT type_name, enum_range(NULL::ablation_kind), enum_range(NULL::run_status), enum_range(NULL::target_kind),
+            enum_range(NULL::edge_population), enum_range(NULL::feedback_kind)
         FROM duckdb_types() WHERE NOT internal AND logical_type = 'ENUM' ORDER BY ALL
     """,
 }
@@ -74,7 +75,9 @@ def test_the_comparison_sees_any_drift(migrated, what, change):
 def test_tables_are_the_designed_ones():
     assert list(schema.metadata.tables) == [
         *("models", "datasets", "runs", "prompts", "tokens", "measurements"),
-        *("crosschecks", "units", "schema_migration"),
+        *("crosschecks", "units"),
+        *("neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "layer_guess", "logprob_changes"),
+        *("head_feedback", "feedback_sums", "schema_migration"),
     ]
 
 
@@ -101,11 +104,14 @@ def test_every_float_has_a_unit():
         for column in table.columns
         if isinstance(column.type, sa.Float)
     ]
-    assert len(floats) == 7 + 4 + 3 + 2
+    assert len(floats) == 7 + 4 + 3 + 2 + 2 + 1 + 5 + 2 + 2 + 2 + 3 + 8
     for column in floats:
         assert re.search(r"\[[^]]+\]$", column.comment), column
 
 
-def test_all_but_measurements_have_a_primary_key():
+def test_all_but_tables_of_many_rows_have_a_primary_key():
     without = [table.name for table in schema.metadata.tables.values() if not table.primary_key.columns]
-    assert without == ["measurements"]
+    assert without == [
+        *("measurements", "neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "layer_guess"),
+        *("logprob_changes", "head_feedback", "feedback_sums"),
+    ]
