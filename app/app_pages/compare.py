@@ -4,7 +4,8 @@ import streamlit as st
 
 from selfrepair.app.asking.answers import ask
 from selfrepair.app.asking.of_pair import Pair
-from selfrepair.app.charts.head_map import domain_of, head_map
+from selfrepair.app.charts.color_ends import domain_of, told_beyond
+from selfrepair.app.charts.head_map import head_map
 from selfrepair.app.charts.head_pairs import pair_scatter
 from selfrepair.app.choosing.choice import POPULATIONS, choose
 from selfrepair.app.choosing.head import choose_head, heads_of_run
@@ -85,13 +86,19 @@ for place, side, value in zip(st.columns(2, gap="medium"), ("A", "B"), ("value_a
         text = f"{side}: {measure.title}"
         chart = head_map(pairs, value, words=text, centre=measure.centre, chosen=label, domain=domain)
         clickable(chart, f"map_{side}", label)
+        if beyond := told_beyond(pairs[value], domain, measure.unit):
+            st.caption(beyond)
         below(pairs, sql, name=f"map_{side}", chart=chart)
 
 left, right = st.columns(2, gap="medium")
 with left:
     st.subheader("A minus B")
-    chart = head_map(pairs, "difference", words=f"A minus B: {measure.title}", centre=0.0, chosen=label)
+    domain = domain_of([pairs["difference"]], 0.0)
+    text = f"A minus B: {measure.title}"
+    chart = head_map(pairs, "difference", words=text, centre=0.0, chosen=label, domain=domain)
     clickable(chart, "map_difference", label)
+    if beyond := told_beyond(pairs["difference"], domain, measure.unit):
+        st.caption(beyond)
     below(pairs, sql, name="map_difference", chart=chart)
 with right:
     st.subheader("A against B")

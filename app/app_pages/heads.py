@@ -7,6 +7,7 @@ import streamlit as st
 
 from selfrepair.app.asking import of_head as queries
 from selfrepair.app.asking.answers import ask, ask_ahead
+from selfrepair.app.charts.color_ends import domain_of, told_beyond
 from selfrepair.app.charts.head_map import head_map
 from selfrepair.app.charts.head_parts import part_bars
 from selfrepair.app.charts.head_prompts import prompt_histogram
@@ -79,8 +80,11 @@ with left:
     st.subheader("All heads", help="Click a cell to choose its head.")
     st.caption(f"{words(measure.name)}: {measure.meaning}. {measure.rows(among, effect)}")
     cells = ask(cells_sql)
-    chart = head_map(cells, measure.name, words=measure.title, centre=measure.centre, chosen=label)
+    domain = domain_of([cells[measure.name]], measure.centre)
+    chart = head_map(cells, measure.name, words=measure.title, centre=measure.centre, chosen=label, domain=domain)
     clickable(chart, "head_map", label)
+    if beyond := told_beyond(cells[measure.name], domain, measure.unit):
+        st.caption(beyond)
     below(cells, cells_sql, name="head_map", chart=chart)
 with right:
     st.subheader("Does the output change less than the direct effect?")

@@ -1,10 +1,9 @@
 """A layer x head heat map of one number; a click chooses a head."""
 
-from collections.abc import Sequence
-
 import altair as alt
 import polars as pl
 
+from selfrepair.app.charts.color_ends import domain_of
 from selfrepair.app.charts.head_colors import CHOSEN, DIVERGING, SEQUENTIAL
 from selfrepair.app.charts.palette import REFERENCE
 from selfrepair.app.showing.wording import title
@@ -74,13 +73,3 @@ def pick() -> alt.Parameter:
 def when(test: object, value: float | str) -> dict[str, float | str]:
     """The condition that gives `value` to the marks that pass the test; `alt.condition` takes ten times as long."""
     return {"test": repr(test), "value": value}
-
-
-def domain_of(columns: Sequence[pl.Series], centre: float | None) -> tuple[float, float]:
-    """From the lowest to the highest of all values, or equally far on both sides of the centre; never of no width."""
-    known = [float(value) for column in columns for value in column.drop_nulls()]
-    if centre is None:
-        low, high = min(known, default=0.0), max(known, default=0.0)
-        return (low, high) if low < high else (low - 0.5, high + 0.5)
-    reach = max((abs(value - centre) for value in known), default=0.0) or 1.0
-    return centre - reach, centre + reach

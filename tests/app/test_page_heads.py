@@ -7,7 +7,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from selfrepair.app.asking import of_head as head_queries
-from selfrepair.app.charts.head_map import PICK, domain_of, head_map
+from selfrepair.app.charts import color_ends
+from selfrepair.app.charts.color_ends import domain_of, told_beyond
+from selfrepair.app.charts.head_map import PICK, head_map
 from selfrepair.app.charts.head_parts import part_bars
 from selfrepair.app.charts.head_prompts import prompt_histogram
 from selfrepair.app.charts.head_scatter import of_heads, of_rows
@@ -20,6 +22,7 @@ from selfrepair.warehouse.load import load
 from selfrepair.warehouse.migrate import migrate
 from support.fabricate import fabricate
 from support.loaded import loaded
+from support.pages import opened, said
 
 HOME = str(Path(__file__).parents[2] / "app" / "home.py")
 HEAD = "run_id = 1 AND ablation = 'resample' AND layer = 1 AND head = 2"
@@ -82,7 +85,8 @@ def test_every_measure_can_be_mapped(name: str, shared: Path) -> None:
     ]
     low, high = domain
     values = frame[name].drop_nulls()
-    assert low <= values.min() <= values.max() <= high if values.len() else low < high
+    assert low < high
+    assert values.is_between(low, high).sum() >= 0.9 * values.len()
     if measure.centre is not None:
         assert (low + high) / 2 == pytest.approx(measure.centre)
     else:
@@ -175,6 +179,36 @@ def test_colours_are_as_far_apart_on_both_sides_of_the_centre() -> None:
     assert domain_of([pl.Series([0.5]), pl.Series([1.25])], 1.0) == (0.5, 1.5)
     assert domain_of([pl.Series([0.5, 3.0])], None) == (0.5, 3.0)
     assert domain_of([pl.Series([None, None], dtype=pl.Float64)], 0.0) == (-1.0, 1.0)
+    assert domain_of([pl.Series([], dtype=pl.Float64)], None) == (-0.5, 0.5)
+
+
+def test_colours_end_where_the_usual_heads_do_and_what_lies_beyond_is_told() -> None:
+    usual = [-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5]
+    assert domain_of([pl.Series(usual)], 0.0) == (-1.5, 1.5)  # the most extreme is no outlier
+    one = pl.Series([*usual, -8.0, None])
+    assert domain_of([one], 0.0) == (-1.5, 1.5)
+    assert told_beyond(one, (-1.5, 1.5), " [logits]") == "Colours end at ±1.5 [logits]; 1 head lies beyond."
+    assert told_beyond(pl.Series(usual), (-1.5, 1.5), "") is None
+    assert domain_of([one.head(5), one.tail(7)], 0.0) == (-1.5, 1.5)  # as one
+    assert domain_of([one + 1], 1.0) == (-0.5, 2.5)
+    shares = pl.Series([*[0.5 + value / 8 for value in usual] * 4, 9.0, 10.0])
+    low, high = domain_of([shares], None)
+    assert (low, high) == (0.375, 0.6875)
+    assert told_beyond(shares, (low, high), "") == "Colours end at 0.375 and 0.688; 2 heads lie beyond."
+
+
+def test_few_heads_and_heads_that_are_mostly_the_same_have_no_outliers() -> None:
+    assert domain_of([pl.Series([0.5, 0.25, 8.0])], 0.0) == (-8.0, 8.0)
+    assert domain_of([pl.Series([0.0] * 30 + [8.0])], 0.0) == (-8.0, 8.0)
+
+
+@pytest.mark.parametrize(("name", "maps"), [("heads", 1), ("compare", 3)])
+def test_the_page_tells_of_heads_beyond_the_colours(
+    name: str, maps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(color_ends, "domain_of", lambda columns, centre: (-1e-6, 1e-6))
+    told = said(opened(name, loaded(tmp_path), monkeypatch)).splitlines()
+    assert told.count("Colours end at ±1e-06 [logits]; 12 heads lie beyond.") == maps
 
 
 def test_a_map_frames_the_chosen_head_and_greys_what_is_missing() -> None:
