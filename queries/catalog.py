@@ -21,6 +21,7 @@ from selfrepair.warehouse.migrate import migrate
 
 _FOLDER = Path(__file__).parent / "views"
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+([a-z_][a-z0-9_]*)")
+_BLOCK = "Building block:"
 _SQL_COMMENT = re.compile(r"--.*")
 
 
@@ -39,7 +40,7 @@ class Relation:
     @property
     def is_building_block(self) -> bool:
         """True for a view that is there for other views to read."""
-        return self.summary.startswith("Building block:")
+        return self.summary.startswith(_BLOCK)
 
 
 def reads(sql: str, known: Collection[str]) -> list[str]:
@@ -94,9 +95,15 @@ def describe(name: str) -> Relation:
 
 def unknown_name(name: str, known: Iterable[str]) -> str:
     """One sentence: there is no such table or view, and which names come near."""
-    near = difflib.get_close_matches(name.lower(), known, n=3)
+    near = nearest(name, known)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return f"there is no table or view '{name}'{hint}"
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three of the names that `name` may have been meant as, the likeliest first: building blocks come last."""
+    blocks = {view.name for view in views() if view.summary.startswith(_BLOCK)}
+    return sorted(difflib.get_close_matches(name.lower(), known, n=3), key=blocks.__contains__)
 
 
 def _tables(con: duckdb.DuckDBPyConnection) -> dict[str, Relation]:

@@ -298,6 +298,7 @@ def _answered(
     asked: str, db: Path, params: dict[str, str], limit: int | None, timeout_s: float | None, *, flat: bool = False
 ) -> Iterator[_Answered]:
     """The rows that answer `asked`; whoever takes them has to be done after `timeout_s` seconds."""
+    from selfrepair.queries import catalog
     from selfrepair.queries import questions as library
     from selfrepair.queries.reader import Reader
     from selfrepair.queries.which_run import RUNS
@@ -318,6 +319,12 @@ def _answered(
     with Reader(db, on_wait=to_stderr, on_note=to_stderr) as reader, _ended_after(timeout_s):
         if is_question:
             values = library.with_run(values, reader.rows(RUNS))
+        elif name and name[1].lower() not in map(str.lower, reader.names()):
+            near = catalog.nearest(name[1], [*library.questions(), *reader.names()])
+            hint = f"; did you mean {' or '.join(near)}?" if near else "."
+            raise SelfRepairError(
+                f"there is no question, table or view '{name[1]}'{hint} See: selfrepair questions, selfrepair views"
+            )
         rows = reader.batches(asked, values or None, limit=limit, flat=flat, timeout_s=timeout_s)
         yield _Answered(rows, reader, asked, values)
 

@@ -180,6 +180,10 @@ class Reader:
             found: list[dict[str, Any]] = self._con.execute(query, params).to_arrow_table().to_pylist()
         return found
 
+    def names(self) -> list[str]:
+        """What can be asked by name: tables and views, the user's own among them."""
+        return sorted(known_relations(self._con).values())
+
     def columns(self, name: str) -> list[str]:
         """The columns of the table or view `name`. Raises SelfRepairError with the nearest names when there is none."""
         with _explained(self._db, self._limits, None):

@@ -1,5 +1,6 @@
 """Headers, comments and DuckDB say the same of every column."""
 
+import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -126,3 +127,10 @@ def test_an_unknown_name_gets_the_nearest() -> None:
     assert str(raised.value).endswith("See: selfrepair views")
     with pytest.raises(SelfRepairError, match=r"there is no table or view 'xyzzy'\. See: selfrepair views"):
         catalog.describe("xyzzy")
+
+
+def test_building_blocks_are_the_last_to_be_meant() -> None:
+    known = list(catalog.relations())
+    near = difflib.get_close_matches("most_repaired_head", known)
+    assert [catalog.relations()[name].is_building_block for name in near] == [True, False]
+    assert catalog.nearest("most_repaired_head", known) == near[::-1]

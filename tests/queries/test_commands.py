@@ -252,8 +252,15 @@ def test_params_are_read_as_typed(loaded: Path) -> None:
         (("figure_2", "--param", "layer=1"), "'figure_2' is no question; did you mean figure_1? See"),
         (
             ("figure_2",),
-            "there is no table or view 'figure_2'. See: selfrepair views. Questions of nearly that name: figure_1",
+            "there is no question, table or view 'figure_2'; did you mean figure_1? "
+            "See: selfrepair questions, selfrepair views",
         ),
+        (
+            ("most_repaired_head",),
+            "did you mean most_repaired_heads or mlp_repaired_heads or most_repaired_tokens?",
+        ),
+        (("Head_repare",), "did you mean head_repair or"),
+        (("xyzzy",), "there is no question, table or view 'xyzzy'. See: selfrepair questions, selfrepair views"),
         (("strongest_rows",), "question 'strongest_rows' needs layer and head"),
         (("run_checks", "--param", "run_id=9"), "there is no run 9 in this warehouse"),
     ],
