@@ -22,6 +22,7 @@ from selfrepair.app.asking.of_tokens import (
 from selfrepair.app.choosing.choice import Choice, choose
 from selfrepair.app.choosing.head import choose_head, heads_of_run
 from selfrepair.app.showing.figure import below
+from selfrepair.app.showing.plain import plain
 from selfrepair.app.showing.token_view import Field, drawing, largest, show_tokens
 from selfrepair.app.showing.visible import meant_by, visible, visible_column
 from selfrepair.app.showing.wording import column, meaning, title, words
@@ -38,10 +39,19 @@ MOST_FOUND = 100
 MOST_LOCKED = 100
 
 
+def locked_words() -> list[str]:
+    """What the link or the widget says of locked positions, word by word."""
+    return re.findall(r"[^\s,;]+", str(st.session_state.get("locked") or ""))
+
+
+def is_position(word: str) -> bool:
+    """True for a whole number from 0 that a prompt may have a position of."""
+    return re.fullmatch(r"[0-9]{1,6}", word) is not None
+
+
 def locked_positions() -> list[int]:
     """What the link or the widget locks, in the order of locking."""
-    numbers = re.findall(r"[0-9]{1,6}", str(st.session_state.get("locked") or ""))
-    return list(dict.fromkeys(map(int, numbers)))[:MOST_LOCKED]
+    return list(dict.fromkeys(map(int, filter(is_position, locked_words()))))[:MOST_LOCKED]
 
 
 def lock(positions: list[int]) -> None:
@@ -223,6 +233,9 @@ if rows.is_empty():
 positions = rows["pos"].to_list()
 locked = [pos for pos in locked_positions() if pos in positions]
 lost = [str(pos) for pos in locked_positions() if pos not in positions]
+odd = [word for word in locked_words() if not is_position(word)]
+if odd:
+    st.warning(f"Locked positions are whole numbers such as 3,17; not read: {plain(', '.join(odd)[:100])}")
 if lost:
     st.warning(f"This prompt has positions {positions[0]} to {positions[-1]}; {', '.join(lost)} cannot be locked.")
 

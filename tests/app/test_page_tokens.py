@@ -195,6 +195,16 @@ def test_positions_that_the_prompt_does_not_have_are_named(page: Any) -> None:
     assert any("77 cannot be locked" in warning.value for warning in app.warning)
 
 
+def test_what_is_no_position_is_named_and_the_rest_is_locked(page: Any) -> None:
+    app = page(locked="3,abc -1")
+    assert drawn(app)["locked"] == [3]
+    (warning,) = app.warning
+    assert warning.value == r"Locked positions are whole numbers such as 3,17; not read: abc\, \-1"
+    app.text_input(key="locked").set_value("3; 1").run()
+    assert drawn(app)["locked"] == [3, 1]
+    assert not app.warning
+
+
 def test_hostile_tokens_reach_the_browser_as_data_alone(page: Any, tmp_path: Path) -> None:
     run = fabricate(n_units=1, seq_len=len(HOSTILE) + 1, prompts_per_unit=2)
     for unit in run.units:
