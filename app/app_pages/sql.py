@@ -8,7 +8,7 @@ import polars as pl
 import streamlit as st
 
 from selfrepair.app.asking.answers import MOST_ROWS, TIME_LIMIT_S, Rows, answered, ask, tell, warehouse_path
-from selfrepair.app.charts.quick import KINDS, drawable, numbers, quick
+from selfrepair.app.charts.quick import KINDS, drawable, first_axes, quick
 from selfrepair.app.choosing import question_form
 from selfrepair.app.showing import snippets
 from selfrepair.app.showing.figure import below, show
@@ -218,14 +218,13 @@ def result(sql: str, rows: Rows) -> None:
 def picture(sql: str, frame: pl.DataFrame) -> None:
     """A quick chart of the answer."""
     columns = frame.columns
-    numeric = numbers(frame) or columns
+    first_x, first_y = first_axes(frame)
     with st.container(horizontal=True):
         kind = st.selectbox("Kind", KINDS, key="kind", bind="query-params", width=140)
-        x = st.selectbox("x", columns, index=columns.index(numeric[0]), key="x", bind="query-params", width=220)
+        x = st.selectbox("x", columns, index=columns.index(first_x), key="x", bind="query-params", width=220)
         y = x
         if kind != "histogram":
-            second = columns.index(numeric[min(1, len(numeric) - 1)])
-            y = st.selectbox("y", columns, index=second, key="y", bind="query-params", width=220)
+            y = st.selectbox("y", columns, index=columns.index(first_y), key="y", bind="query-params", width=220)
         colour = st.selectbox("Colour", columns, index=None, key="colour", bind="query-params", width=220)
     shown = drawable(frame, x, y)
     if shown.height < frame.height:

@@ -22,6 +22,21 @@ def numbers(frame: pl.DataFrame) -> list[str]:
     return [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
 
 
+def first_axes(frame: pl.DataFrame) -> tuple[str, str]:
+    """Columns for x and y before any choice: what tells rows apart against a fraction, or a fraction against another.
+
+    Numbers of runs, prompts and the like are taken where there is nothing else.
+    """
+    columns = [name for name in frame.columns if not (name == "id" or name.endswith("_id"))] or frame.columns
+    counted = [name for name in numbers(frame) if name in columns] or numbers(frame) or columns
+    fractions = [name for name in counted if frame.schema[name].is_float()] or counted
+    first = counted[0] if frame[counted[0]].n_unique() == frame.height or len(fractions) == 1 else fractions[0]
+    others = [name for name in (*fractions, *counted) if name != first]
+    if others:
+        return first, others[0]
+    return next((name for name in columns if name != first), first), first
+
+
 def drawable(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
     """The rows that have a place in the picture: none of `columns` is NULL, infinite or no number."""
     conditions = [pl.col(name).is_not_null() for name in columns]

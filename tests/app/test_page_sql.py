@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app.charts.quick import KINDS, drawable, numbers, quick
+from selfrepair.app.charts.quick import KINDS, drawable, first_axes, numbers, quick
 from selfrepair.app.showing import snippets
 from selfrepair.app.showing.plain import plain
 from selfrepair.queries import Warehouse
@@ -235,6 +235,23 @@ def test_a_picture_tells_names_and_units_of_any_columns() -> None:
     fields = [encoding[channel]["field"] for channel in ("x", "y", "color")]
     assert [tuple(row[field] for field in fields) for row in rows] == [(1.5, 1, "x"), (2.5, 2, "y")]
     assert len(encoding["tooltip"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "axes"),
+    [
+        ({"run_id": [1, 1], "layer": [0, 1], "mean": [0.5, 0.25], "other": [1.5, 2.5]}, ("layer", "mean")),
+        ({"run_id": [1, 1], "layer": [0, 0], "depth": [0.0, 1.0], "mean": [0.5, 0.25]}, ("depth", "mean")),
+        ({"prompt_id": [1, 2], "label": ["a", "b"], "mean": [0.5, 0.25]}, ("label", "mean")),
+        ({"run_id": [1, 1], "layer": [0, 0], "mean": [0.5, 0.25]}, ("layer", "mean")),
+        ({"id": [1, 2], "n": [3, 4], "m": [5, 5]}, ("n", "m")),
+        ({"run_id": [1, 2], "model_id": [1, 1]}, ("run_id", "model_id")),
+        ({"label": ["a", "b"]}, ("label", "label")),
+        ({"mean": [0.5, None]}, ("mean", "mean")),
+    ],
+)
+def test_a_picture_begins_with_columns_that_say_something(columns: dict[str, Any], axes: tuple[str, str]) -> None:
+    assert first_axes(pl.DataFrame(columns)) == axes
 
 
 def test_bars_begin_at_zero_and_stand_side_by_side() -> None:
