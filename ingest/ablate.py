@@ -4,7 +4,9 @@ Many heads are ablated in one forward: a stack holds one copy of the prompts per
 that can see the ablation are run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from einops import einsum
@@ -50,8 +52,31 @@ class Replacements:
         raise ValueError(f"no replacement for {cell.ablation} ablation was prepared")
 
 
+class Watcher(Protocol):
+    """What looks on while the layers above an ablated stack run."""
+
+    def heads(self, layer: int, z: Float[Tensor, "cell batch pos head d_head"]) -> None:
+        """Attention of `layer` ran with these z."""
+
+    def mlp(
+        self,
+        layer: int,
+        change: Float[Tensor, "cell batch pos"],
+        activations: Float[Tensor, "cell batch pos neuron"] | None,
+    ) -> None:
+        """The MLP of `layer` ran; its read along the targets' directions changed by `change` (logits times S)."""
+
+    def end(self, stream: Float[Tensor, "cell batch pos d_model"]) -> None:
+        """The final residual stream is `stream`."""
+
+
 def ablate(
-    atlas: Atlas, calls: AttentionCalls, clean: CleanBatch, replacements: Replacements, cells: list[Cell]
+    atlas: Atlas,
+    calls: AttentionCalls,
+    clean: CleanBatch,
+    replacements: Replacements,
+    cells: list[Cell],
+    watchers: Sequence[Watcher] = (),
 ) -> Float[Tensor, "cell batch pos effect"]:
     """All effects of a stack of cells of ONE layer, in logits, in the order of `conventions.EFFECTS`."""
     layer = cells[0].layer
@@ -63,15 +88,15 @@ def ablate(
     after = torch.stack([replacements.of(cell).expand_as(z) for cell, z in zip(cells, before, strict=True)]).to(dtype)
 
     with full_precision():
-        read_out = einsum(weight, clean.directions, "cell d_head d_model, batch pos d_model -> cell batch pos d_head")
         difference = einsum(
             after - before, weight, "cell batch pos d_head, cell d_head d_model -> cell batch pos d_model"
         )
+    read_out = clean.read_outs[layer][:, :, heads].movedim(2, 0)
     direct = read_along(before - bias, read_out) / clean.scale
     ablated_direct = read_along(after - bias, read_out) / clean.scale
 
     stream = clean.branch[layer] + difference
-    attention, mlp = _run_above(atlas, calls, clean, stream, layer)
+    attention, mlp = _run_above(atlas, calls, clean, stream, layer, watchers)
 
     scale = final_scale(atlas, stream)
     read = read_along(stream, clean.directions)
@@ -95,28 +120,47 @@ def _run_above(
     clean: CleanBatch,
     stream: Float[Tensor, "cell batch pos d_model"],
     layer: int,
+    watchers: Sequence[Watcher],
 ) -> tuple[Float[Tensor, "cell batch pos"], Float[Tensor, "cell batch pos"]]:
     """Run what sees the ablation, updating `stream` in place; the summed changes of attention and MLP reads."""
     attention_change = torch.zeros(stream.shape[:-1], dtype=stream.dtype, device=stream.device)
     mlp_change = torch.zeros_like(attention_change)
     flat = stream.flatten(0, 1)
 
-    def add(out: Tensor, clean_read: Tensor, change: Tensor) -> None:
+    def add(out: Tensor, clean_read: Tensor, change: Tensor) -> Tensor:
         out = out.unflatten(0, stream.shape[:2])
-        change += read_along(out, clean.directions) - clean_read
+        added = read_along(out, clean.directions) - clean_read
+        change += added
         stream.add_(out)
+        return added
+
+    def run_attention(above: int) -> Tensor:
+        out, z = attend(atlas, above, flat, calls)
+        for watcher in watchers:
+            watcher.heads(above, z.unflatten(0, stream.shape[:2]))
+        return out
+
+    def run_mlp(above: int) -> tuple[Tensor, Tensor | None]:
+        return transform(atlas, above, flat, keep_activations=above in clean.activations)
+
+    def add_mlp(above: int, out: Tensor, activations: Tensor | None) -> None:
+        change = add(out, clean.mlp_reads[above], mlp_change)
+        for watcher in watchers:
+            watcher.mlp(above, change, None if activations is None else activations.unflatten(0, stream.shape[:2]))
 
     if not atlas.parallel_blocks:
-        add(transform(atlas, layer, flat), clean.mlp_reads[layer], mlp_change)
+        add_mlp(layer, *run_mlp(layer))
     for above in range(layer + 1, atlas.n_layers):
-        attention = attend(atlas, above, flat, calls)
+        attention = run_attention(above)
         if atlas.parallel_blocks:
-            mlp = transform(atlas, above, flat)
+            mlp = run_mlp(above)
             add(attention, clean.attention_reads[above], attention_change)
         else:
             add(attention, clean.attention_reads[above], attention_change)
-            mlp = transform(atlas, above, flat)
-        add(mlp, clean.mlp_reads[above], mlp_change)
+            mlp = run_mlp(above)
+        add_mlp(above, *mlp)
+    for watcher in watchers:
+        watcher.end(stream)
     return attention_change, mlp_change
 
 

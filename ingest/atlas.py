@@ -27,7 +27,10 @@ SUPPORTED = "GPT-2, GPT-NeoX (Pythia), OPT, Llama and families of the same shape
 
 @dataclass(frozen=True)
 class Block:
-    """One layer's native modules; `mlp` maps the second norm's output to what the MLP adds to the stream."""
+    """One layer's native modules; `mlp` maps the second norm's output to what the MLP adds to the stream.
+
+    `mlp_output` is the MLP's last projection, whose inputs are the neurons' activations; None where there is not just one.
+    """
 
     module: nn.Module
     ln1: nn.Module
@@ -35,6 +38,7 @@ class Block:
     output_projection: nn.Module
     ln2: nn.Module
     mlp: Callable[[Tensor], Tensor]
+    mlp_output: nn.Module | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,13 @@ class Atlas:
         rows = weight if isinstance(projection, Conv1D) else weight.T
         by_head: Tensor = rows.unflatten(0, (self.n_heads, self.d_head))
         return by_head
+
+    def neuron_output_weight(self, layer: int) -> Float[Tensor, "neuron d_model"]:
+        """W_out of one layer's MLP, a row per neuron."""
+        projection = self.blocks[layer].mlp_output
+        assert projection is not None, "Mechanisms.neuron_layers lets no such layer through"
+        weight: Tensor = projection.weight  # type: ignore[assignment]
+        return weight if isinstance(projection, Conv1D) else weight.T
 
 
 def locate(model: PreTrainedModel, name: str) -> Atlas:
@@ -177,6 +188,7 @@ def _block(module: nn.Module, parts: dict[str, Any]) -> Block:
         output_projection=attention.get_submodule(parts["attn"].submodules["o"].name),
         ln2=module.get_submodule(parts["ln2"].name) if "ln2" in parts else ln1,
         mlp=_mlp(module, parts["mlp"]),
+        mlp_output=_mlp_output(module, parts["mlp"]),
     )
 
 
@@ -188,6 +200,17 @@ def _mlp(module: nn.Module, part: Any) -> Callable[[Tensor], Tensor]:
     activation = module.get_submodule("activation_fn")
     out = module.get_submodule(part.submodules["out"].name)
     return nn.Sequential(into, activation, out)
+
+
+def _mlp_output(module: nn.Module, part: Any) -> nn.Module | None:
+    out = part.submodules.get("out")
+    if out is None or out.name is None:
+        return None
+    try:
+        projection = (module if part.name is None else module.get_submodule(part.name)).get_submodule(out.name)
+    except AttributeError:  # a mixture of experts
+        return None
+    return projection if isinstance(projection, nn.Linear | Conv1D) else None
 
 
 def _name(component: Any) -> str:

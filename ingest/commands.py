@@ -35,6 +35,27 @@ from selfrepair.warehouse.options import db_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--batch-size", default="auto", show_default=True, help="Sequences at once; halved when memory runs out.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides which prompt stands in for which.")
+@click.option(
+    "--given", help="Heads such as L9H6,L9H9 that are ablated already, the same way, in all that is measured."
+)
+@click.option(
+    "--neurons",
+    type=click.Choice(["last", "all", "none"]),
+    default="last",
+    show_default=True,
+    help="MLPs whose neurons are read where a head acts most (its top 2 % rows).",
+)
+@click.option(
+    "--edges/--no-edges", default=True, show_default=True, help="Which later heads and MLPs repair which head."
+)
+@click.option(
+    "--guesses/--no-guesses", default=True, show_default=True, help="What would be predicted after each layer."
+)
+@click.option(
+    "--logprobs", is_flag=True, help="Change in log-probability and KL divergence, too: about twice the time."
+)
+@click.option("--feedback", is_flag=True, help="Whether heads of the later half repress or reinforce themselves.")
+@click.option("--mechanisms", is_flag=True, help="All of these: --logprobs and --feedback beside what is on already.")
 @click.option("--shard", help="i/n: measure the i-th of n shares of the run and leave it as part files.")
 @click.option("--parts", type=click.Path(path_type=Path), help="Folder for part files  [default: <db>.parts]")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and write nothing.")
@@ -54,6 +75,13 @@ def ingest(
     device: str,
     batch_size: str,
     seed: int,
+    given: str | None,
+    neurons: str,
+    edges: bool,
+    guesses: bool,
+    logprobs: bool,
+    feedback: bool,
+    mechanisms: bool,
     shard: str | None,
     parts: Path | None,
     dry_run: bool,
@@ -88,6 +116,13 @@ def ingest(
             batch_size=batch_size,
             seed=seed,
             shard=shard,
+            given=given,
+            neurons=neurons,
+            edges=edges,
+            guesses=guesses,
+            logprobs=logprobs,
+            feedback=feedback,
+            mechanisms=mechanisms,
         ),
         db=db,
         parts=parts or Path(f"{db}.parts"),

@@ -9,12 +9,13 @@ import duckdb
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from selfrepair.ingest import hook_method
 from selfrepair.ingest.ablate import Cell
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.exact import full_precision
-from selfrepair.ingest.hook_method import HookedRun
+from selfrepair.ingest.hook_method import HookedRun, Hooks
 from selfrepair.ingest.loading import cast_parameters
 from selfrepair.ingest.measure import Measurer
 from selfrepair.ingest.plan import RunPlan, Unit
@@ -75,20 +76,25 @@ def _crosscheck(
     cast_parameters(atlas.model, atlas.stream_dtype)
     bridge = hook_method.boot(atlas)
 
-    def clean(prompt: int) -> HookedRun:
+    def clean(prompt: int, hooks: Hooks = ()) -> HookedRun:
         tokens = torch.from_numpy(plan.prompts.tokens([prompt])).to(biases.device)
-        return hook_method.run_clean(bridge, tokens, hook_method.needed)
+        return hook_method.run_clean(bridge, tokens, hook_method.needed, hooks)
+
+    def replacement(cell: Cell, partner: HookedRun | None) -> Tensor:
+        if cell.ablation == "resample" and partner is not None:
+            return partner.head_values(cell)
+        if cell.ablation == "mean" and means is not None:
+            return (means - biases)[cell.layer, cell.head]
+        return torch.zeros_like(biases[cell.layer, cell.head])  # zero: the constant part has moved out of z
 
     checked = []
     for prompt, cell in chosen:
-        own = clean(prompt)
-        if cell.ablation == "resample" and plan.prompts.partners is not None:
-            replacement = clean(plan.prompts.partners[prompt]).head_values(cell)
-        elif cell.ablation == "mean" and means is not None:
-            replacement = (means - biases)[cell.layer, cell.head]
-        else:  # zero: the constant part has moved out of z
-            replacement = torch.zeros_like(biases[cell.layer, cell.head])
-        effects = hook_method.measure_cell(bridge, own, cell, replacement)[0].cpu().double().numpy()
+        partners = plan.prompts.partners if cell.ablation == "resample" else None
+        partner = None if partners is None else clean(partners[prompt])
+        given = [Cell(layer, head, cell.ablation) for layer, head in plan.given]
+        hooks = [hook for gone in given for hook in hook_method.replacing(gone, replacement(gone, partner))]
+        own = clean(prompt, hooks)
+        effects = hook_method.measure_cell(bridge, own, cell, replacement(cell, partner))[0].cpu().double().numpy()
         difference = float(np.abs(effects - stored(prompt, cell)).max())
         checked.append(
             CrosscheckCell(prompt, cell.layer, cell.head, cell.ablation, n_rows=len(effects), error_max=difference)

@@ -8,7 +8,7 @@ eager attention instead of the fused kernel, summed head outputs instead of atte
 against it (`crosscheck`), and `bench` times the engine against it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,6 +23,9 @@ from selfrepair.ingest.atlas import Atlas
 
 Names: TypeAlias = Callable[[str], bool] | None
 """Which activations, by hook name, a cache keeps; None keeps them all, as the field does."""
+
+Hooks: TypeAlias = Sequence[tuple[str | Callable[..., Any], Callable[..., Any]]]
+"""Hooks by the name of what they change."""
 
 FAILURES = (RuntimeError, TypeError, AttributeError, ValueError, LookupError, AssertionError, MemoryError)
 """What a bridge raises around a model that it cannot run (NotImplementedError is a RuntimeError)."""
@@ -45,10 +48,11 @@ def boot(atlas: Atlas) -> TransformerBridge:
 class HookedRun:
     """A clean forward: its cache, target logits, and every head's and MLP's direct effect [logits].
 
-    `names` says what its cache keeps, and what those of the ablated forwards will.
+    `names` says what its cache keeps, and what those of the ablated forwards will; `hooks` ran in it and run in those, too.
     """
 
     names: Names
+    hooks: Hooks
     tokens: Int[Tensor, "batch seq"]
     cache: Any
     directions: Float[Tensor, "batch pos d_model"]
@@ -68,28 +72,35 @@ def needed(name: str) -> bool:
     return name.endswith(("attn.hook_z", ".hook_mlp_out", ".hook_resid_post")) or name == "ln_final.hook_scale"
 
 
-def run_clean(bridge: TransformerBridge, tokens: Int[Tensor, "batch seq"], names: Names = None) -> HookedRun:
-    """What the ablations of one batch are compared with."""
-    logits, cache = bridge.run_with_cache(tokens, names_filter=names)
-    directions = bridge.W_U.T[tokens[:, 1:]]
-    scale = cache["ln_final.hook_scale"][:, :-1, 0]
-    heads, mlps = _direct_effects(bridge, cache, directions, cache)
-    return HookedRun(names, tokens, cache, directions, _target_logits(logits, tokens), scale, heads, mlps)
-
-
-def measure_cell(
-    bridge: TransformerBridge, clean: HookedRun, cell: Cell, replacement: Float[Tensor, "batch seq d_head"]
-) -> Float[Tensor, "batch pos effect"]:
-    """All effects of one cell [logits], in the order of `conventions.EFFECTS`.
-
-    `replacement` is the head's new z in compatibility mode, where the constant part has moved out of z.
+def replacing(cell: Cell, replacement: Float[Tensor, "batch seq d_head"]) -> Hooks:
+    """The hook that ablates a cell's head; `replacement` is its new z in compatibility mode, where the constant part has
+    moved out of z.
     """
 
     def replace_z(z: Tensor, hook: Any) -> Tensor:
         z[:, :, cell.head] = replacement
         return z
 
-    hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = [(f"blocks.{cell.layer}.attn.hook_z", replace_z)]
+    return [(f"blocks.{cell.layer}.attn.hook_z", replace_z)]
+
+
+def run_clean(
+    bridge: TransformerBridge, tokens: Int[Tensor, "batch seq"], names: Names = None, hooks: Hooks = ()
+) -> HookedRun:
+    """What the ablations of one batch are compared with: a forward with the `hooks`."""
+    with bridge.hooks(fwd_hooks=list(hooks)):
+        logits, cache = bridge.run_with_cache(tokens, names_filter=names)
+    directions = bridge.W_U.T[tokens[:, 1:]]
+    scale = cache["ln_final.hook_scale"][:, :-1, 0]
+    heads, mlps = _direct_effects(bridge, cache, directions, cache)
+    return HookedRun(names, hooks, tokens, cache, directions, _target_logits(logits, tokens), scale, heads, mlps)
+
+
+def measure_cell(
+    bridge: TransformerBridge, clean: HookedRun, cell: Cell, replacement: Float[Tensor, "batch seq d_head"]
+) -> Float[Tensor, "batch pos effect"]:
+    """All effects of one cell [logits], in the order of `conventions.EFFECTS`; its head's new z is as `replacing` says."""
+    hooks = [*clean.hooks, *replacing(cell, replacement)]
     with bridge.hooks(fwd_hooks=hooks):
         _, cache = bridge.run_with_cache(clean.tokens, names_filter=clean.names)
     logits = bridge.run_with_hooks(clean.tokens, fwd_hooks=hooks)

@@ -1,7 +1,10 @@
 """Measure prompts: one clean forward, then every selected head ablated in every asked way."""
 
+import contextlib
+import functools
 import gc
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,10 +14,16 @@ from torch import Tensor
 
 from selfrepair.ingest.ablate import Cell, Replacements, ablate, identity_error
 from selfrepair.ingest.atlas import Atlas
-from selfrepair.ingest.clean import clean_batch, head_values
+from selfrepair.ingest.clean import clean_batch, direct_effects, head_values
 from selfrepair.ingest.conventions import EFFECTS, PRECISIONS, Precision, head_label
+from selfrepair.ingest.edges import EdgeSums
 from selfrepair.ingest.exact import float64_sum
+from selfrepair.ingest.given import given_ablated
+from selfrepair.ingest.mechanisms import Mechanisms
+from selfrepair.ingest.neurons import NeuronChanges, joined
+from selfrepair.ingest.onlookers import Onlookers
 from selfrepair.ingest.stream import AttentionCalls, clean_layers, embed, record_calls, value_biases
+from selfrepair.ingest.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.unembed import Prediction, mean_unembedding
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -27,12 +36,18 @@ MOST_PROMPTS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Measured:
-    """The effects of every cell on some prompts, and their clean predictions; everything on the CPU."""
+    """The effects of every cell on some prompts, their clean predictions, and the mechanisms that were asked for;
+    everything on the CPU. `guesses` run over layers.
+    """
 
     cells: list[Cell]
     effects: Float[Tensor, "cell prompt pos effect"]
     prediction: Prediction
     scale: Float[Tensor, "prompt pos"]
+    edges: EdgeSums | None = None
+    neurons: NeuronChanges | None = None
+    guesses: Sequence[Prediction] = ()
+    logprobs: Float[Tensor, "cell prompt pos measure"] | None = None
 
     def identity_error_max(self) -> float:
         """The largest |R - sum of its parts| in logits."""
@@ -43,7 +58,8 @@ class Measurer:
     """A model ready to be measured.
 
     `batch_size` is how many sequences go through a layer at once; it is halved for good when memory runs out, and
-    never changes a result. `means` (z of every head averaged over the reference prompts) is needed for mean ablation.
+    never changes a result. `means` (z of every head averaged over the reference prompts) is needed for mean ablation,
+    `top_rows` (each head's top 2 %) for edges and neurons. The heads `given` are ablated in every forward that is measured.
     """
 
     def __init__(
@@ -55,12 +71,19 @@ class Measurer:
         batch_size: int,
         precision: Precision = PRECISIONS["float32"],
         means: Float[Tensor, "layer head d_head"] | None = None,
+        mechanisms: Mechanisms = Mechanisms(),  # noqa: B008 - it is frozen
+        top_rows: TopRows | None = None,
+        given: Sequence[tuple[int, int]] = (),
         on_halved: Callable[[int], None] = lambda batch_size: None,
     ) -> None:
         self.atlas = atlas
         self.cells = [Cell(layer, head, ablation) for layer, head in sorted(heads) for ablation in ablations]
         self.batch_size = batch_size
         self.means = means
+        self.top_rows = top_rows
+        self._mechanisms = mechanisms
+        self._neuron_layers = mechanisms.neuron_layers(atlas)
+        self._given = [Cell(layer, head, ablation) for layer, head in given for ablation in ablations]
         self._resample = "resample" in ablations
         self._precision = precision
         self._on_halved = on_halved
@@ -101,14 +124,7 @@ class Measurer:
                     raise
             on_rows(-rows_told)
             self._halve()  # outside the handler, whose error holds on to the tensors
-        return Measured(
-            cells=self.cells,
-            effects=torch.cat([piece.effects for piece in pieces], dim=1),
-            prediction=Prediction(
-                *(torch.cat(parts) for parts in zip(*(_fields(p.prediction) for p in pieces), strict=True))
-            ),
-            scale=torch.cat([piece.scale for piece in pieces]),
-        )
+        return _joined(pieces)
 
     @torch.inference_mode()
     def head_value_sums(self, tokens: Int[Tensor, "prompt seq"]) -> Float[Tensor, "layer head d_head"]:
@@ -128,32 +144,101 @@ class Measurer:
             self._halve()
         return sums
 
+    @torch.inference_mode()
+    def find_top_rows(
+        self,
+        search: TopRowsSearch,
+        heads: Sequence[tuple[int, int]],
+        tokens: Int[Tensor, "prompt seq"],
+        partner_tokens: Int[Tensor, "prompt seq"] | None,
+        prompt_ids: Sequence[int],
+    ) -> None:
+        """Give `search` the direct effects of `heads` on `tokens`, measured as `measure` does."""
+        atlas, start = self.atlas, 0
+        layers, numbers = (torch.tensor(part, device=atlas.device) for part in zip(*heads, strict=True))
+        while start < len(tokens):
+            here = slice(start, start + min(PROMPTS_AT_ONCE, self.batch_size))
+            batch = tokens[here].to(atlas.device)
+            calls = self._calls_for(batch.shape[1] - 1)
+            try:
+                partners = None if partner_tokens is None or not self._given else partner_tokens[here]
+                replacements = self._replacements(calls, partners) if self._given else None
+                with given_ablated(atlas, self._given, replacements) if replacements else contextlib.nullcontext():
+                    effects = direct_effects(atlas, calls, self._mean_unembedding, self.value_biases(), batch)
+                search.add(prompt_ids[here], effects[layers, numbers])
+                start += len(batch)
+                continue
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+            self._halve()
+
     def _measure_batch(
         self, tokens: Tensor, partner_tokens: Tensor | None, prompt_ids: Sequence[int], on_rows: Callable[[int], None]
     ) -> Measured:
         calls = self._calls_for(tokens.shape[1] - 1)
-        clean = clean_batch(self.atlas, calls, self._mean_unembedding, tokens.to(self.atlas.device))
-        _refuse_non_finite(torch.stack([*clean.attention_reads, *clean.mlp_reads]), prompt_ids, self.atlas.n_layers)
+        replacements = self._replacements(calls, partner_tokens)
+        with given_ablated(self.atlas, self._given, replacements):
+            return self._measure_given(calls, tokens.to(self.atlas.device), replacements, prompt_ids, on_rows)
+
+    def _replacements(self, calls: AttentionCalls, partner_tokens: Tensor | None) -> Replacements:
         partner = None
         if self._resample:
             if partner_tokens is None:
                 raise ValueError("resample ablation needs partner prompts")
             partner = head_values(self.atlas, calls, partner_tokens[:, :-1].to(self.atlas.device))
-        replacements = Replacements(self.value_biases(), self._device_means(), partner)
+        return Replacements(self.value_biases(), self._device_means(), partner)
+
+    def _measure_given(
+        self,
+        calls: AttentionCalls,
+        tokens: Int[Tensor, "prompt seq"],
+        replacements: Replacements,
+        prompt_ids: Sequence[int],
+        on_rows: Callable[[int], None],
+    ) -> Measured:
+        clean = clean_batch(
+            self.atlas,
+            calls,
+            self._mean_unembedding,
+            tokens,
+            keep_activations=self._neuron_layers,
+            guesses=self._mechanisms.guesses,
+        )
+        _refuse_non_finite(torch.stack([*clean.attention_reads, *clean.mlp_reads]), prompt_ids, self.atlas.n_layers)
+        looking_on = Onlookers(self.atlas, clean, tokens, self._mechanisms, self._neuron_layers, len(self.cells))
         heads_at_once = max(1, self.batch_size // len(tokens))
         effects = torch.empty(
             len(self.cells), *tokens[:, 1:].shape, len(EFFECTS), dtype=self.atlas.stream_dtype, device="cpu"
         )
         done = 0
         for stack in _stacks(self.cells, heads_at_once):
-            part = ablate(self.atlas, calls, clean, replacements, stack).cpu()
+            watchers = looking_on.watch(
+                stack, self._top(stack, prompt_ids, tokens.shape[1] - 1), replacements.value_bias
+            )
+            part = ablate(self.atlas, calls, clean, replacements, stack, watchers).cpu()
             self._check(part, stack, prompt_ids)
+            looking_on.keep(done)
             effects[done : done + len(stack)] = part
             done += len(stack)
             on_rows(part[..., 0].numel())
         return Measured(
-            self.cells, effects, Prediction(*(field.cpu() for field in _fields(clean.prediction))), clean.scale.cpu()
+            self.cells,
+            effects,
+            _on_cpu(clean.prediction),
+            clean.scale.cpu(),
+            edges=looking_on.edges(),
+            neurons=looking_on.neurons(),
+            guesses=[_on_cpu(guess) for guess in clean.guesses],
+            logprobs=looking_on.logprobs(),
         )
+
+    def _top(self, stack: Sequence[Cell], prompt_ids: Sequence[int], n_positions: int) -> Tensor | None:
+        """Which rows of a stack are in the top 2 % of its ablated heads."""
+        if self.top_rows is None:
+            return None
+        masks = [self.top_rows.mask((cell.layer, cell.head), prompt_ids, n_positions) for cell in stack]
+        return torch.stack(masks).to(self.atlas.device)
 
     def _check(self, effects: Tensor, stack: list[Cell], prompt_ids: Sequence[int]) -> None:
         errors = identity_error(effects)
@@ -209,6 +294,34 @@ class Measurer:
 
     def _device_means(self) -> Tensor | None:
         return None if self.means is None else self.means.to(self.atlas.device, self.atlas.layer_dtype)
+
+
+def _joined(pieces: Sequence[Measured]) -> Measured:
+    """The batches of one unit as one."""
+    edges = [piece.edges for piece in pieces if piece.edges is not None]
+    logprobs = [piece.logprobs for piece in pieces if piece.logprobs is not None]
+    starts = itertools.accumulate((piece.effects.shape[1] for piece in pieces), initial=0)
+    neurons = [
+        piece.neurons.after(start) for piece, start in zip(pieces, starts, strict=False) if piece.neurons is not None
+    ]
+    return Measured(
+        cells=pieces[0].cells,
+        effects=torch.cat([piece.effects for piece in pieces], dim=1),
+        prediction=_of_all([piece.prediction for piece in pieces]),
+        scale=torch.cat([piece.scale for piece in pieces]),
+        edges=functools.reduce(operator.add, edges) if edges else None,
+        neurons=joined(neurons) if neurons else None,
+        guesses=[_of_all(layer) for layer in zip(*(piece.guesses for piece in pieces), strict=True)],
+        logprobs=torch.cat(logprobs, dim=1) if logprobs else None,
+    )
+
+
+def _of_all(predictions: Sequence[Prediction]) -> Prediction:
+    return Prediction(*(torch.cat(parts) for parts in zip(*map(_fields, predictions), strict=True)))
+
+
+def _on_cpu(prediction: Prediction) -> Prediction:
+    return Prediction(*(field.cpu() for field in _fields(prediction)))
 
 
 def _stacks(cells: list[Cell], heads_at_once: int) -> Iterable[list[Cell]]:

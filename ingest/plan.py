@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from selfrepair.ingest.conventions import CONVENTIONS, CROSSCHECK_CELLS, Precision, head_label
 from selfrepair.ingest.loading import LoadedModel
+from selfrepair.ingest.mechanisms import Mechanisms
 from selfrepair.ingest.prompts import PromptSet
 from selfrepair.ingest.sources import Source
 from selfrepair.warehouse.parts import DatasetRecord, RunRecord
@@ -45,6 +46,8 @@ class RunPlan:
     units: tuple[Unit, ...]
     seed: int
     precision: Precision
+    mechanisms: Mechanisms
+    given: tuple[tuple[int, int], ...]
     record: RunRecord
 
     @property
@@ -62,12 +65,16 @@ def plan_run(
     heads: Sequence[tuple[int, int]],
     seed: int,
     precision: Precision,
+    mechanisms: Mechanisms = Mechanisms(),  # noqa: B008 - it is frozen
+    given: Sequence[tuple[int, int]] = (),
 ) -> RunPlan:
     """Cut a run into units and name it.
 
     The key hashes what decides the numbers (weights, prompts and their partners, heads, ablations, seed, precision,
-    conventions) and nothing that must not (batch size, device, shards).
+    conventions, mechanisms, given heads) and nothing that must not (batch size, device, shards). Raises SelfRepairError
+    for mechanisms that the model does not have.
     """
+    mechanisms.neuron_layers(model.atlas)
     dataset = DatasetRecord(
         name=source.name,
         split=source.split,
@@ -85,6 +92,8 @@ def plan_run(
         "seed": seed,
         "dtype": precision.name,
         "conventions": CONVENTIONS,
+        "mechanisms": mechanisms.names,
+        "given": sorted(given),
     }
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
     units = _units([len(prompt.tokens) for prompt in prompts.prompts], len(heads) * len(ablations))
@@ -99,8 +108,9 @@ def plan_run(
         n_crosschecks=min(CROSSCHECK_CELLS, n_cells * len(prompts)),
         crosscheck_tolerance=precision.crosscheck,
         ablations=tuple(ablations),
-        given_heads=(),
+        given_heads=tuple(head_label(*head) for head in sorted(given)),
         selected_heads=tuple(head_label(*head) for head in ordered),
+        mechanisms=mechanisms.names,
         seed=seed,
         dtype=precision.name,
         device=_device_name(model),
@@ -108,7 +118,18 @@ def plan_run(
         software={name: importlib.metadata.version(name) for name in _SOFTWARE} | {"python": platform.python_version()},
         started_at=datetime.now(UTC).replace(tzinfo=None),
     )
-    return RunPlan(model, prompts, tuple(ablations), ordered, units, seed, precision, record)
+    return RunPlan(
+        model,
+        prompts,
+        tuple(ablations),
+        ordered,
+        units,
+        seed,
+        precision,
+        mechanisms,
+        tuple(sorted(given)),
+        record,
+    )
 
 
 def _units(lengths: Sequence[int], n_cells: int) -> tuple[Unit, ...]:

@@ -5,24 +5,28 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.crosscheck import choose_cells, crosscheck, loaded_cells, stored_rows
 from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.measure import Measurer
+from selfrepair.ingest.mechanism_tables import mechanism_columns
 from selfrepair.ingest.plan import RunPlan, Unit
 from selfrepair.ingest.preflight import preflight
 from selfrepair.ingest.selection import Shard
+from selfrepair.ingest.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.unit_tables import measurement_columns, prompt_columns, token_columns
 from selfrepair.warehouse import files
 from selfrepair.warehouse.load import loaded_units
 from selfrepair.warehouse.parts import PartsFolder
 
 MEANS_FILE = "means.npy"
+TOP_ROWS_FILE = "top_rows.npy"
 
 
 class Progress(Protocol):
@@ -87,10 +91,14 @@ def measure_run(
         heads=plan.heads,
         batch_size=batch_size or auto_batch_size(atlas, plan.prompts.seq_len),
         precision=plan.precision,
+        mechanisms=plan.mechanisms,
+        given=plan.given,
         on_halved=lambda size: progress.note(f"out of memory: going on with {size} sequences at once"),
     )
     if "mean" in plan.ablations:
         measurer.means = _reference_means(plan, measurer, parts.path / MEANS_FILE, progress)
+    if plan.mechanisms.need_top_rows:
+        measurer.top_rows = _top_rows(plan, measurer, parts.path / TOP_ROWS_FILE, progress)
     rows = {unit.number: _rows(plan, unit) for unit in mine}
     progress.stage(
         "measuring", total=sum(rows.values()), done=sum(rows.values()) - sum(rows[unit.number] for unit in missing)
@@ -113,13 +121,7 @@ def measure_run(
 def _measure_unit(
     plan: RunPlan, measurer: Measurer, parts: PartsFolder, unit: Unit, on_rows: Callable[[int], None]
 ) -> None:
-    partners = plan.prompts.partners
-    measured = measurer.measure(
-        torch.from_numpy(plan.prompts.tokens(unit.prompt_ids)),
-        None if partners is None else torch.from_numpy(plan.prompts.tokens(partners[i] for i in unit.prompt_ids)),
-        unit.prompt_ids,
-        on_rows,
-    )
+    measured = measurer.measure(*_tokens(plan, unit), unit.prompt_ids, on_rows)
     parts.write_unit(
         unit.number,
         unit.first,
@@ -127,7 +129,31 @@ def _measure_unit(
         tokens=token_columns(plan, unit, measured),
         prompts=prompt_columns(plan, unit),
         identity_error_max=measured.identity_error_max(),
+        mechanisms=mechanism_columns(plan, unit, measured),
     )
+
+
+def _tokens(plan: RunPlan, unit: Unit) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The unit's prompts and, where the run resamples, their partners."""
+    partners = plan.prompts.partners
+    return (
+        torch.from_numpy(plan.prompts.tokens(unit.prompt_ids)),
+        None if partners is None else torch.from_numpy(plan.prompts.tokens(partners[i] for i in unit.prompt_ids)),
+    )
+
+
+def _top_rows(plan: RunPlan, measurer: Measurer, path: Path, progress: Progress) -> TopRows:
+    """Each head's top 2 % of all the run's rows; kept, so that a resumed run has the same."""
+    with contextlib.suppress(OSError, ValueError, EOFError):  # not there, or cut short: they are found anew
+        return TopRows(plan.heads, np.load(path))
+    progress.stage("top rows", total=len(plan.prompts))
+    search = TopRowsSearch(plan.heads, plan.prompts.n_positions)
+    for unit in plan.units:
+        measurer.find_top_rows(search, plan.heads, *_tokens(plan, unit), unit.prompt_ids)
+        progress.advance(unit.count)
+    found = search.found()
+    _keep_array(path, found.codes)
+    return found
 
 
 def _reference_means(plan: RunPlan, measurer: Measurer, path: Path, progress: Progress) -> torch.Tensor:
@@ -140,12 +166,16 @@ def _reference_means(plan: RunPlan, measurer: Measurer, path: Path, progress: Pr
         sums = sums + measurer.head_value_sums(torch.from_numpy(plan.prompts.tokens(unit.prompt_ids)))
         progress.advance(unit.count)
     means = sums / sum(len(prompt.tokens) for prompt in plan.prompts.prompts)
+    _keep_array(path, means.numpy())
+    return means
+
+
+def _keep_array(path: Path, values: NDArray[Any]) -> None:
     buffer = io.BytesIO()
-    np.save(buffer, means.numpy())
+    np.save(buffer, values)
     with files.writing(path.name, path.parent, buffer.tell()):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.replace_file(path, buffer.getvalue())
-    return means
 
 
 def _rows(plan: RunPlan, unit: Unit) -> int:

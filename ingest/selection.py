@@ -1,11 +1,13 @@
 """Read what the command line asks for: heads, ablations, a shard, a device, a precision."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from selfrepair.ingest.conventions import ABLATIONS, PRECISIONS, Precision
+from selfrepair.ingest.conventions import ABLATIONS, PRECISIONS, Precision, head_label
+from selfrepair.ingest.mechanisms import Mechanisms
 from selfrepair.warehouse.errors import SelfRepairError
 
 
@@ -45,19 +47,44 @@ def parse_heads(layers: str | None, heads: str | None, n_layers: int, n_heads: i
         if last >= n_layers or first > last:
             raise SelfRepairError(f"--layers {part} is not in the model, which has layers 0 to {n_layers - 1}.")
         chosen.update((layer, head) for layer in range(first, last + 1) for head in range(n_heads))
-    for part in _parts(heads):
-        match = re.fullmatch(r"[Ll](\d+)[Hh](\d+)", part)
-        if match is None:
-            raise SelfRepairError(f"--heads {part} is not a head. Write for example L9H6,L9H9.")
-        layer, head = int(match[1]), int(match[2])
-        if layer >= n_layers or head >= n_heads:
-            raise SelfRepairError(
-                f"--heads {part} is not in the model, whose heads go from L0H0 to L{n_layers - 1}H{n_heads - 1}."
-            )
-        chosen.add((layer, head))
+    chosen.update(_heads("--heads", heads, n_layers, n_heads))
     if not chosen:
         raise SelfRepairError("--layers and --heads name no head. Leave them out to measure every head.")
     return sorted(chosen)
+
+
+def parse_given(text: str | None, ablations: Sequence[str], n_layers: int, n_heads: int) -> tuple[tuple[int, int], ...]:
+    """`L9H6,L9H9` -> the heads that are ablated before any other is, each once."""
+    given = tuple(sorted(set(_heads("--given", text, n_layers, n_heads))))
+    if text is not None and not given:
+        raise SelfRepairError("--given names no head. Leave it out, or write for example L9H6,L9H9.")
+    if given and len(ablations) > 1:
+        raise SelfRepairError(
+            f"--given ablates its heads in the same way as the others, and {len(ablations)} ways would be as many "
+            f"baselines. Name one, such as --ablation {ablations[0]}; each further one is a run of its own."
+        )
+    return given
+
+
+def without_given(
+    heads: Sequence[tuple[int, int]], given: Sequence[tuple[int, int]], *, were_named: str | None
+) -> list[tuple[int, int]]:
+    """The heads that are left to be ablated. Raises SelfRepairError for one that was named and is given."""
+    twice = sorted(set(given) & set(_heads("--heads", were_named, None, None)))
+    if twice:
+        label = head_label(*twice[0])
+        raise SelfRepairError(f"{label} is in --heads and in --given: it cannot be ablated twice. Take it out of one.")
+    left = [head for head in heads if head not in given]
+    if not left:
+        raise SelfRepairError("--given leaves no head to ablate. Name fewer heads there, or more with --layers.")
+    return left
+
+
+def parse_mechanisms(neurons: str, *, edges: bool, guesses: bool, logprobs: bool, feedback: bool) -> Mechanisms:
+    """What is measured beside the effects."""
+    if neurons not in ("last", "all", "none"):
+        raise SelfRepairError(f"--neurons {neurons} is none of last, all, none.")
+    return Mechanisms(edges=edges, neurons=neurons, guesses=guesses, logprobs=logprobs, feedback=feedback)
 
 
 def parse_shard(text: str | None) -> Shard:
@@ -106,6 +133,22 @@ def choose_precision(name: str, device: torch.device) -> Precision:
         raise SelfRepairError("--dtype float64 does not exist on Apple GPUs. Use --device cpu.")
     torch.set_float32_matmul_precision("high" if precision.tf32 else "highest")
     return precision
+
+
+def _heads(option: str, text: str | None, n_layers: int | None, n_heads: int | None) -> list[tuple[int, int]]:
+    """The heads that the option names, within the model's sizes where those are given."""
+    found = []
+    for part in _parts(text):
+        match = re.fullmatch(r"[Ll](\d+)[Hh](\d+)", part)
+        if match is None:
+            raise SelfRepairError(f"{option} {part} is not a head. Write for example L9H6,L9H9.")
+        layer, head = int(match[1]), int(match[2])
+        if n_layers is not None and n_heads is not None and (layer >= n_layers or head >= n_heads):
+            raise SelfRepairError(
+                f"{option} {part} is not in the model, whose heads go from L0H0 to L{n_layers - 1}H{n_heads - 1}."
+            )
+        found.append((layer, head))
+    return found
 
 
 def _parts(text: str | None) -> list[str]:

@@ -18,8 +18,11 @@ from selfrepair.ingest.selection import (
     choose_precision,
     parse_ablations,
     parse_batch_size,
+    parse_given,
     parse_heads,
+    parse_mechanisms,
     parse_shard,
+    without_given,
 )
 from selfrepair.ingest.sources import open_source
 from selfrepair.warehouse.connection import open_reader, open_writer
@@ -51,6 +54,13 @@ class Request:
     batch_size: str
     seed: int
     shard: str | None
+    given: str | None = None
+    mechanisms: bool = False
+    neurons: str = "last"
+    edges: bool = True
+    guesses: bool = True
+    logprobs: bool = False
+    feedback: bool = False
 
 
 def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool, began_at: float) -> int | None:
@@ -119,6 +129,7 @@ def make_plan(request: Request) -> RunPlan:
         request.model, precision=precision, device=device, revision=request.revision, checkpoint=request.checkpoint
     )
     heads = parse_heads(request.layers, request.heads, model.atlas.n_layers, model.atlas.n_heads)
+    given = parse_given(request.given, ablations, model.atlas.n_layers, model.atlas.n_heads)
     source = open_source(request.dataset, split=request.split)
     prompts = build_prompts(
         source,
@@ -130,7 +141,23 @@ def make_plan(request: Request) -> RunPlan:
         seed=request.seed,
         resample="resample" in ablations,
     )
-    return plan_run(model, source, prompts, ablations=ablations, heads=heads, seed=request.seed, precision=precision)
+    return plan_run(
+        model,
+        source,
+        prompts,
+        ablations=ablations,
+        heads=without_given(heads, given, were_named=request.heads),
+        seed=request.seed,
+        precision=precision,
+        mechanisms=parse_mechanisms(
+            request.neurons,
+            edges=request.edges,
+            guesses=request.guesses,
+            logprobs=request.logprobs or request.mechanisms,
+            feedback=request.feedback or request.mechanisms,
+        ),
+        given=given,
+    )
 
 
 def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:

@@ -1,6 +1,6 @@
 """The clean forward: every layer's contribution to the residual stream, run on the layers' native modules."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +28,11 @@ class LayerOutputs:
     """One layer of a clean forward. `branch` is the stream that an ablated head's difference is added to.
 
     In sequential blocks that is the stream after attention (this layer's MLP sees the ablation), in parallel blocks
-    the stream after the whole layer (it does not).
+    the stream after the whole layer (it does not). `activations` are kept where they are asked for.
     """
 
     z: Float[Tensor, "batch pos head d_head"]
+    activations: Float[Tensor, "batch pos neuron"] | None
     attention: Float[Tensor, "batch pos d_model"]
     mlp: Float[Tensor, "batch pos d_model"]
     branch: Float[Tensor, "batch pos d_model"]
@@ -90,39 +91,54 @@ def embed(atlas: Atlas, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batc
     return entered[0].to(atlas.stream_dtype, copy=True)
 
 
-def attend(atlas: Atlas, layer: int, stream: Tensor, calls: AttentionCalls) -> Tensor:
-    """What attention of `layer` adds to `stream` [..., pos, d_model]."""
+def attend(
+    atlas: Atlas, layer: int, stream: Float[Tensor, "batch pos d_model"], calls: AttentionCalls
+) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch pos head d_head"]]:
+    """What attention of `layer` adds to `stream`, and z of its heads."""
     block = atlas.blocks[layer]
     normed = block.ln1(stream.to(atlas.layer_dtype))
-    out: Tensor = block.attention(normed, **calls.keywords[layer])[0]
-    return out
+    with _captured_input(block.output_projection) as inputs:
+        out: Tensor = block.attention(normed, **calls.keywords[layer])[0]
+    return out, inputs[0].unflatten(-1, (atlas.n_heads, atlas.d_head))
 
 
-def transform(atlas: Atlas, layer: int, stream: Tensor) -> Tensor:
-    """What the MLP of `layer` adds to `stream` [..., pos, d_model]."""
+def transform(
+    atlas: Atlas, layer: int, stream: Float[Tensor, "batch pos d_model"], *, keep_activations: bool = False
+) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch pos neuron"] | None]:
+    """What the MLP of `layer` adds to `stream`, and its neurons' activations where they are asked for."""
     block = atlas.blocks[layer]
-    return block.mlp(block.ln2(stream.to(atlas.layer_dtype)))
+    normed = block.ln2(stream.to(atlas.layer_dtype))
+    if not keep_activations:
+        return block.mlp(normed), None
+    assert block.mlp_output is not None, "Mechanisms.neuron_layers lets no such layer through"
+    with _captured_input(block.mlp_output) as inputs:
+        out = block.mlp(normed)
+    return out, inputs[0].unflatten(0, stream.shape[:2]) if inputs[0].ndim == 2 else inputs[0]
 
 
 def clean_layers(
-    atlas: Atlas, stream: Float[Tensor, "batch pos d_model"], calls: AttentionCalls
+    atlas: Atlas,
+    stream: Float[Tensor, "batch pos d_model"],
+    calls: AttentionCalls,
+    keep_activations: Collection[int] = (),
 ) -> Iterator[LayerOutputs]:
-    """Walk the layers over `stream`, which is updated in place and ends as the final residual stream."""
-    for layer, block in enumerate(atlas.blocks):
-        with _captured_input(block.output_projection) as inputs:
-            attention = attend(atlas, layer, stream, calls)
-        z = inputs[0].unflatten(-1, (atlas.n_heads, atlas.d_head))
+    """Walk the layers over `stream`, which is updated in place and ends as the final residual stream.
+
+    The activations of the MLPs of the layers `keep_activations` are kept.
+    """
+    for layer in range(atlas.n_layers):
+        attention, z = attend(atlas, layer, stream, calls)
         if atlas.parallel_blocks:
-            mlp = transform(atlas, layer, stream)
+            mlp, activations = transform(atlas, layer, stream, keep_activations=layer in keep_activations)
             stream += attention
             stream += mlp
             branch = stream.clone()
         else:
             stream += attention
             branch = stream.clone()
-            mlp = transform(atlas, layer, stream)
+            mlp, activations = transform(atlas, layer, stream, keep_activations=layer in keep_activations)
             stream += mlp
-        yield LayerOutputs(z, attention, mlp, branch)
+        yield LayerOutputs(z, activations, attention, mlp, branch)
 
 
 def value_biases(atlas: Atlas, calls: AttentionCalls) -> Float[Tensor, "layer head d_head"]:
@@ -133,8 +149,7 @@ def value_biases(atlas: Atlas, calls: AttentionCalls) -> Float[Tensor, "layer he
     """
     biases = []
     zeros = torch.zeros(1, calls.seq_len, atlas.d_model, dtype=atlas.stream_dtype, device=atlas.device)
-    for layer, block in enumerate(atlas.blocks):
-        with _captured_input(block.output_projection) as inputs:
-            attend(atlas, layer, zeros, calls)
-        biases.append(inputs[0][0, 0].unflatten(-1, (atlas.n_heads, atlas.d_head)))
+    for layer in range(atlas.n_layers):
+        _, z = attend(atlas, layer, zeros, calls)
+        biases.append(z[0, 0])
     return torch.stack(biases)

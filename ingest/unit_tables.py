@@ -14,6 +14,13 @@ Columns = dict[str, Any]
 
 
 def measurement_columns(unit: Unit, measured: Measured) -> Columns:
+    """The effects of `measured_rows`."""
+    return measured_rows(unit, measured) | {
+        name: measured.effects[..., index].flatten().numpy() for index, name in enumerate(EFFECTS)
+    }
+
+
+def measured_rows(unit: Unit, measured: Measured) -> Columns:
     """One row per cell, prompt and position, ordered by layer, head, ablation, prompt, position."""
     n_cells, n_prompts, n_positions, _ = measured.effects.shape
     rows_of_cell = n_prompts * n_positions
@@ -27,7 +34,7 @@ def measurement_columns(unit: Unit, measured: Measured) -> Columns:
         "pos": np.tile(np.arange(n_positions, dtype=np.int16), n_cells * n_prompts),
         "layer": of_cell([cell.layer for cell in measured.cells], np.int16),
         "head": of_cell([cell.head for cell in measured.cells], np.int16),
-    } | {name: measured.effects[..., index].flatten().numpy() for index, name in enumerate(EFFECTS)}
+    }
 
 
 def token_columns(plan: RunPlan, unit: Unit, measured: Measured) -> Columns:

@@ -3,6 +3,7 @@
 It shares no code with the engine: weights are read by each family's own names, and the formulas are written out again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ class Parts:
     attention: str
     projection: str
     mlp: str
+    mlp_output: str
     norm: nn.Module
     unembedding: nn.Module
     rms: bool
@@ -25,7 +27,14 @@ def parts_of(model: Any) -> Parts:
     kind = model.config.model_type
     if kind == "gpt2":
         return Parts(
-            list(model.transformer.h), "attn", "attn.c_proj", "mlp", model.transformer.ln_f, model.lm_head, False
+            list(model.transformer.h),
+            "attn",
+            "attn.c_proj",
+            "mlp",
+            "mlp.c_proj",
+            model.transformer.ln_f,
+            model.lm_head,
+            False,
         )
     if kind == "gpt_neox":
         norm = model.gpt_neox.final_layer_norm
@@ -34,6 +43,7 @@ def parts_of(model: Any) -> Parts:
             "attention",
             "attention.dense",
             "mlp",
+            "mlp.dense_4h_to_h",
             norm,
             model.get_output_embeddings(),
             False,
@@ -45,12 +55,20 @@ def parts_of(model: Any) -> Parts:
             "self_attn",
             "self_attn.out_proj",
             "fc2",
+            "fc2",
             decoder.final_layer_norm,
             model.lm_head,
             False,
         )
     return Parts(
-        list(model.model.layers), "self_attn", "self_attn.o_proj", "mlp", model.model.norm, model.lm_head, True
+        list(model.model.layers),
+        "self_attn",
+        "self_attn.o_proj",
+        "mlp",
+        "mlp.down_proj",
+        model.model.norm,
+        model.lm_head,
+        True,
     )
 
 
@@ -90,22 +108,25 @@ class Run:
     z: list[Tensor]
     attention: list[Tensor]
     mlp: list[Tensor]
+    activations: list[Tensor]
+    after: list[Tensor]
     final: Tensor
     logits: Tensor
 
 
-def forward(model: Any, tokens: list[int], replace: tuple[int, int, Tensor] | None = None) -> Run:
-    """One prompt through the model; `replace` = (layer, head, new z [pos, d_head])."""
+def forward(model: Any, tokens: list[int], replace: Sequence[tuple[int, int, Tensor]] = ()) -> Run:
+    """One prompt through the model; each of `replace` is (layer, head, new z [pos, d_head])."""
     parts = parts_of(model)
-    run = Run([], [], [], torch.empty(0), torch.empty(0))
+    run = Run([], [], [], [], [], torch.empty(0), torch.empty(0))
     handles = []
     d_head = model.config.hidden_size // model.config.num_attention_heads
 
     def watch_projection(layer: int) -> Any:
         def hook(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
             z = arguments[0].clone()
-            if replace is not None and replace[0] == layer:
-                z[0, :, replace[1] * d_head : (replace[1] + 1) * d_head] = replace[2]
+            for at, head, new in replace:
+                if at == layer:
+                    z[0, :, head * d_head : (head + 1) * d_head] = new
             run.z.append(z[0].view(len(tokens), -1, d_head))
             return (z,)
 
@@ -124,18 +145,39 @@ def forward(model: Any, tokens: list[int], replace: tuple[int, int, Tensor] | No
             )
         )
 
+        handles.append(
+            block.get_submodule(parts.mlp_output).register_forward_pre_hook(
+                lambda _, arguments: run.activations.append(arguments[0].reshape(len(tokens), -1))
+            )
+        )
+        handles.append(
+            block.register_forward_hook(
+                lambda _, __, out: run.after.append(
+                    (out[0] if isinstance(out, tuple) else out).reshape(len(tokens), -1)
+                )
+            )
+        )
+
     def keep_final(_: nn.Module, arguments: tuple[Tensor]) -> None:
         run.final = arguments[0][0]
 
     handles.append(parts.norm.register_forward_pre_hook(keep_final))
     model(input_ids=torch.tensor([tokens]), use_cache=False)
-    # The model's own RMSNorm rounds to float32 even in a float64 model; the final one is written out here.
-    centred = run.final if parts.rms else run.final - run.final.mean(-1, keepdim=True)
-    normed = centred / scale(model, run.final)[:, None] * parts.norm.weight
-    run.logits = (normed if parts.rms else normed + parts.norm.bias) @ parts.unembedding.weight.T
+    run.logits = logits(model, run.final)
     for handle in handles:
         handle.remove()
     return run
+
+
+def logits(model: Any, x: Tensor) -> Tensor:
+    """What the residual stream x [pos, d_model] predicts.
+
+    The model's own RMSNorm rounds to float32 even in a float64 model; the final one is written out here.
+    """
+    parts = parts_of(model)
+    centred = x if parts.rms else x - x.mean(-1, keepdim=True)
+    normed = centred / scale(model, x)[:, None] * parts.norm.weight
+    return (normed if parts.rms else normed + parts.norm.bias) @ parts.unembedding.weight.T
 
 
 def scale(model: Any, x: Tensor) -> Tensor:
@@ -152,25 +194,65 @@ def direction(model: Any, token: int) -> Tensor:
     return w if parts.rms else w - w.mean()
 
 
+@dataclass
+class Pair:
+    """One prompt, clean and with a head ablated; `directions` are those of the targets, `scale` the clean one."""
+
+    prompt: list[int]
+    clean: Run
+    ablated: Run
+    directions: Tensor
+    scale: Tensor
+
+
+def pairs(
+    model: Any,
+    prompts: list[list[int]],
+    partners: list[int],
+    layer: int,
+    head: int,
+    ablation: str,
+    given: Sequence[tuple[int, int]] = (),
+) -> list[Pair]:
+    """Every prompt without and with the head ablated, the heads `given` ablated in both."""
+    untouched = [forward(model, prompt) for prompt in prompts]
+
+    def replacement(at: tuple[int, int], prompt: int) -> tuple[int, int, Tensor]:
+        n = len(prompts[prompt])
+        new = {
+            "zero": value_bias(model, *at).expand(n, -1),
+            "mean": torch.cat([run.z[at[0]][:, at[1]] for run in untouched]).mean(0).expand(n, -1),
+            "resample": untouched[partners[prompt]].z[at[0]][:, at[1]],
+        }
+        return (*at, new[ablation])
+
+    found = []
+    for number, prompt in enumerate(prompts):
+        gone = [replacement(at, number) for at in given]
+        clean = forward(model, prompt, gone)
+        ablated = forward(model, prompt, [*gone, replacement((layer, head), number)])
+        w = torch.stack([direction(model, token) for token in prompt[1:]])
+        found.append(Pair(prompt, clean, ablated, w, scale(model, clean.final)[:-1]))
+    return found
+
+
 def measure(
-    model: Any, prompts: list[list[int]], partners: list[int], layer: int, head: int, ablation: str
+    model: Any,
+    prompts: list[list[int]],
+    partners: list[int],
+    layer: int,
+    head: int,
+    ablation: str,
+    given: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Tensor]:
     """Every effect of one cell on every prompt, [prompt, pos], column by column."""
     columns: dict[str, list[Tensor]] = {}
-    clean_runs = [forward(model, prompt) for prompt in prompts]
     weight, bias = head_weight(model, layer, head), value_bias(model, layer, head)
-    mean_z = torch.cat([run.z[layer][:, head] for run in clean_runs]).mean(0)
-    for prompt, partner, clean in zip(prompts, partners, clean_runs, strict=True):
-        n = len(prompt)
-        new_z = {
-            "zero": bias.expand(n, -1),
-            "mean": mean_z.expand(n, -1),
-            "resample": clean_runs[partner].z[layer][:, head],
-        }
-        ablated = forward(model, prompt, (layer, head, new_z[ablation]))
+    for pair in pairs(model, prompts, partners, layer, head, ablation, given):
+        prompt, clean, ablated, n = pair.prompt, pair.clean, pair.ablated, len(pair.prompt)
         targets = prompt[1:]
-        w = torch.stack([direction(model, token) for token in targets])
-        s, s_ablated = scale(model, clean.final)[:-1], scale(model, ablated.final)[:-1]
+        w = pair.directions
+        s, s_ablated = pair.scale, scale(model, ablated.final)[:-1]
         centred = {id(run): run.logits - run.logits.mean(-1, keepdim=True) for run in (clean, ablated)}
         rows = torch.arange(n - 1)
 
@@ -197,3 +279,9 @@ def measure(
         for name, values in effects.items():
             columns.setdefault(name, []).append(values)
     return {name: torch.stack(values) for name, values in columns.items()}
+
+
+def neuron_weight(model: Any, layer: int) -> Tensor:
+    """W_out of one MLP, a row for each neuron [neuron, d_model]."""
+    weight = parts_of(model).blocks[layer].get_submodule(parts_of(model).mlp_output).weight
+    return weight if model.config.model_type == "gpt2" else weight.T

@@ -1,0 +1,134 @@
+"""The mechanisms of a measured unit as the columns of the warehouse's tables."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfrepair.ingest.ablate import Cell
+from selfrepair.ingest.conventions import ABLATIONS
+from selfrepair.ingest.edges import EdgeSums
+from selfrepair.ingest.logprobs import MEASURES
+from selfrepair.ingest.measure import Measured
+from selfrepair.ingest.neurons import SUMS, NeuronChanges
+from selfrepair.ingest.plan import RunPlan, Unit
+from selfrepair.ingest.unit_tables import Columns, measured_rows
+from selfrepair.warehouse.schema import CHANGE_SHARES, EDGE_POPULATIONS
+
+
+def mechanism_columns(plan: RunPlan, unit: Unit, measured: Measured) -> dict[str, Columns]:
+    """A table for each mechanism that was measured, by its name."""
+    tables: dict[str, Columns] = {}
+    if measured.edges is not None:
+        tables["edge_sums"] = _edge_columns(plan, unit, measured.cells, measured.edges)
+    if measured.neurons is not None:
+        layers = np.array(plan.mechanisms.neuron_layers(plan.model.atlas), dtype=np.int16)
+        neurons = measured.neurons
+        tables["neuron_changes"] = _change_columns(unit, measured.cells, layers, neurons)
+        tables["neuron_curves"] = _curve_columns(unit, measured.cells, layers, neurons)
+        tables["neuron_sums"] = _of_mlps(unit, measured.cells, layers, neurons) | {
+            name: neurons.sums[..., index][_has_rows(neurons)].numpy() for index, name in enumerate(SUMS)
+        }
+        tables["neuron_sums"]["n_rows"] = tables["neuron_sums"]["n_rows"].astype(np.int32)
+    if measured.guesses:
+        tables["layer_guess"] = _guess_columns(unit, measured)
+    if measured.logprobs is not None:
+        tables["logprob_changes"] = measured_rows(unit, measured) | {
+            name: measured.logprobs[..., index].flatten().float().numpy() for index, name in enumerate(MEASURES)
+        }
+    return tables
+
+
+def _of_cells(cells: list[Cell], chosen: NDArray[np.int64]) -> Columns:
+    """The ablated heads of the cells of these numbers."""
+    return {
+        "ablation": np.array([ABLATIONS.index(cell.ablation) for cell in cells], dtype=np.int8)[chosen],
+        "layer": np.array([cell.layer for cell in cells], dtype=np.int16)[chosen],
+        "head": np.array([cell.head for cell in cells], dtype=np.int16)[chosen],
+    }
+
+
+def _edge_columns(plan: RunPlan, unit: Unit, cells: list[Cell], edges: EdgeSums) -> Columns:
+    """A row for every cell, population with rows, and target above the ablated head."""
+    atlas = plan.model.atlas
+    n_head_targets = atlas.n_layers * atlas.n_heads
+    target = np.arange(n_head_targets + atlas.n_layers)
+    is_head = target < n_head_targets
+    target_layer = np.where(is_head, target // atlas.n_heads, target - n_head_targets)
+    layer = np.array([cell.layer for cell in cells])[:, None]
+    sees = (target_layer > layer) | (~is_head & (target_layer == layer) & (not atlas.parallel_blocks))
+    chosen = sees[:, None] & (edges.n_rows.numpy() > 0)[..., None]
+    cell, population, at = np.nonzero(chosen)
+    assert EDGE_POPULATIONS == ("all", "top2"), "EdgeWatcher sums in this order"
+    return _of_cells(cells, cell) | {
+        "unit": np.full(len(cell), unit.number, dtype=np.int32),
+        "population": population.astype(np.int8),
+        "target_kind": np.where(is_head[at], 0, 1).astype(np.int8),
+        "target_layer": target_layer[at].astype(np.int16),
+        "target_head": np.ma.masked_array((target % atlas.n_heads)[at].astype(np.int16), ~is_head[at]),
+        "n_rows": edges.n_rows.numpy()[cell, population].astype(np.int32),
+        "change": edges.sums[:, :, 0].numpy()[cell, population, at],
+        "squared_change": edges.sums[:, :, 1].numpy()[cell, population, at],
+    }
+
+
+def _change_columns(unit: Unit, cells: list[Cell], layers: NDArray[np.int16], neurons: NeuronChanges) -> Columns:
+    """A row for each kept neuron, ordered by cell, MLP, prompt, position, rank."""
+    cell, prompt, pos = neurons.rows.numpy().T
+    row, mlp = np.nonzero(neurons.measured.numpy())
+    order = np.lexsort((pos[row], prompt[row], mlp, cell[row]))
+    row, mlp = row[order], mlp[order]
+    n_kept = neurons.neurons.shape[-1]
+
+    def each(values: NDArray[Any]) -> NDArray[Any]:
+        return np.repeat(values, n_kept)
+
+    effects = neurons.effects.float().numpy()[row, mlp]
+    return _of_cells(cells, each(cell[row])) | {
+        "prompt_id": each((prompt[row] + unit.first).astype(np.int32)),
+        "pos": each(pos[row].astype(np.int16)),
+        "mlp_layer": each(layers[mlp]),
+        "neuron": neurons.neurons.numpy()[row, mlp].ravel(),
+        "clean_effect": effects[..., 0].ravel(),
+        "ablated_effect": effects[..., 1].ravel(),
+        "rank": np.tile(np.arange(1, n_kept + 1, dtype=np.int16), len(row)),
+    }
+
+
+def _has_rows(neurons: NeuronChanges) -> Any:
+    return neurons.sums[..., SUMS.index("n_rows")] > 0
+
+
+def _of_mlps(unit: Unit, cells: list[Cell], layers: NDArray[np.int16], neurons: NeuronChanges) -> Columns:
+    """The keys of every cell and MLP that has rows."""
+    cell, mlp = np.nonzero(_has_rows(neurons).numpy())
+    return _of_cells(cells, cell) | {
+        "unit": np.full(len(cell), unit.number, dtype=np.int32),
+        "mlp_layer": layers[mlp],
+    }
+
+
+def _curve_columns(unit: Unit, cells: list[Cell], layers: NDArray[np.int16], neurons: NeuronChanges) -> Columns:
+    n_ranked = neurons.largest.shape[-1]
+    keys = _of_mlps(unit, cells, layers, neurons)
+    has_rows = _has_rows(neurons)
+    exceed = neurons.exceed[has_rows].numpy().astype(np.int32)
+    return {name: np.repeat(values, n_ranked) for name, values in keys.items()} | {
+        "nth": np.tile(np.arange(1, n_ranked + 1, dtype=np.int16), len(exceed)),
+        "largest_changes": neurons.largest[has_rows].numpy().ravel(),
+        **{name: exceed[..., index].ravel() for index, name in enumerate(CHANGE_SHARES)},
+    }
+
+
+def _guess_columns(unit: Unit, measured: Measured) -> Columns:
+    """A row for each layer, prompt and position, in this order."""
+    n_layers = len(measured.guesses)
+    n_prompts, n_positions = measured.scale.shape
+    return {
+        "prompt_id": np.tile(np.repeat(np.array(unit.prompt_ids, dtype=np.int32), n_positions), n_layers),
+        "pos": np.tile(np.arange(n_positions, dtype=np.int16), n_layers * n_prompts),
+        "layer": np.repeat(np.arange(n_layers, dtype=np.int16), n_prompts * n_positions),
+        "logit": np.concatenate([guess.logit.flatten().float().numpy() for guess in measured.guesses]),
+        "logprob": np.concatenate([guess.logprob.flatten().float().numpy() for guess in measured.guesses]),
+        "rank": np.concatenate([guess.rank.flatten().numpy().astype(np.int32) for guess in measured.guesses]),
+    }
