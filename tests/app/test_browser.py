@@ -86,6 +86,12 @@ def test_a_click_on_the_heat_map_chooses_the_head_and_stays_in_the_link(watched:
     again = watched.open(page.url.split("/")[-1])
     again.get_by_role("heading", name="L2H1", level=2).wait_for()
     assert again.get_by_role("heading", name="L0H0", level=2).count() == 0
+    first = again.get_by_test_id("stVegaLiteChart").first.locator(".mark-rect path[aria-label*='L0H0']").first
+    first.click()
+    again.get_by_role("heading", name="L0H0", level=2).wait_for()
+    again.wait_for_url(re.compile("head=L0H0"))  # the first of the list, which is not the one before any choice
+    again.get_by_role("link", name="Tails").click()
+    again.wait_for_url(re.compile("tails.*head=L0H0"))
 
 
 def test_tokens_are_locked_by_clicks_and_compared_and_come_back_from_the_link(watched: Watched) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from streamlit.elements.lib import policies
 from streamlit.testing.v1 import AppTest
 
 from selfrepair.app.asking import of_head as head_queries
@@ -172,6 +173,27 @@ def test_a_click_chooses_the_head_and_one_beside_all_heads_does_not(monkeypatch:
     assert state == {"head": "L0H0"}
     head_click.take({"selection": {PICK: [{"label": "L2H3"}]}})
     assert state == {"head": "L2H3"}
+
+
+def test_a_click_leaves_no_warning_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script() -> None:
+        import polars as pl
+        import streamlit as st
+
+        from selfrepair.app.choosing import head, head_click
+
+        clicked = {"selection": {"cell": [{"label": "L0H0"}]}}
+        st.button("click", on_click=head_click.take, args=(clicked,))
+        head.choose_head(pl.DataFrame({"label": ["L0H0", "L0H1"], "mean_direct_effect": [0.5, 2.0]}))
+
+    monkeypatch.setattr(policies, "_shown_default_value_warning", False)
+    warned: list[Any] = []
+    monkeypatch.setattr(policies, "_LOGGER", SimpleNamespace(warning=lambda *told, **_: warned.append(told)))
+    app = AppTest.from_function(script).run()
+    assert app.selectbox(key="head").value == "L0H1"
+    app.button[0].click().run()
+    assert app.selectbox(key="head").value == "L0H0"
+    assert warned == []
 
 
 def test_colours_are_as_far_apart_on_both_sides_of_the_centre() -> None:
