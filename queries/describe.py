@@ -17,6 +17,8 @@ GROUPS = {
     "Self-repair": ("model_repair", "layer_repair", "head_repair", "prompt_repair", "self_repair", "top_effect"),
     "What it depends on": ("repair_sensitivity", "repair_by_token"),
     "LayerNorm": ("layernorm_ratio", "layernorm_histogram", "frozen_layernorm"),
+    "Who repairs": ("who_repairs", "backup_heads", "repair_matrix"),
+    "Neurons": ("neuron_summary", "neuron_sparsity", "anti_erasure", "neuron_consistency", "neuron_top_rows"),
     "Noise and heavy tails": ("head_noise", "head_tail", "tail_curve", "lorenz_curve", "hill_curve"),
     "Agreement": ("importance_rank", "rank_agreement", "ablation_agreement"),
     "Can it be trusted": ("run_health",),

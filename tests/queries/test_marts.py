@@ -26,7 +26,7 @@ def db(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def first() -> FabricatedRun:
-    return fabricate("run-a", n_units=3, prompts_per_unit=4, seq_len=9)
+    return fabricate("run-a", n_units=3, prompts_per_unit=4, seq_len=9, mechanisms=True)
 
 
 def load_run(db: Path, run: FabricatedRun, units: list[int] | None = None) -> None:

@@ -1,13 +1,16 @@
 """Small runs made up by hand: they hold to every rule of the warehouse, and no two columns hold the same values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 
 from selfrepair.warehouse.parts import CrosscheckCell, DatasetRecord, ModelRecord, PartsFolder, RunRecord
 from selfrepair.warehouse.schema import ABLATIONS
+from support.mechanisms import MECHANISMS, measured_frame, random_mechanisms
 
 IDENTITY_ERROR = 1.25e-5
 CROSSCHECK_ERROR = 3.5e-5
@@ -23,6 +26,7 @@ class FabricatedUnit:
     tokens: dict[str, np.ndarray | list[str]]
     prompts: dict[str, np.ndarray | list[str]]
     identity_error_max: float
+    mechanisms: dict[str, pa.Table] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,13 @@ class FabricatedRun:
 
 def write_unit(parts: PartsFolder, unit: FabricatedUnit) -> None:
     parts.write_unit(
-        unit.unit, unit.first_prompt, unit.measurements, unit.tokens, unit.prompts, unit.identity_error_max
+        unit.unit,
+        unit.first_prompt,
+        unit.measurements,
+        unit.tokens,
+        unit.prompts,
+        unit.identity_error_max,
+        unit.mechanisms,
     )
 
 
@@ -59,6 +69,7 @@ def fabricate(
     ablations: tuple[str, ...] = ABLATIONS,
     model: str = "tiny-model",
     parallel_blocks: bool = False,
+    mechanisms: bool = False,
     seed: int = 11,
 ) -> FabricatedRun:
     """A whole run, decided by its arguments alone."""
@@ -78,6 +89,8 @@ def fabricate(
         )
         for number in range(n_units)
     ]
+    if mechanisms:
+        units = _with_mechanisms(units, n_layers, n_heads, prompts_per_unit, seed)
     record = RunRecord(
         run_key=run_key,
         model=ModelRecord(
@@ -113,7 +126,7 @@ def fabricate(
         ablations=ablations,
         given_heads=("L0H3",),
         selected_heads=tuple(f"L{layer}H{head}" for layer in range(n_layers) for head in range(n_heads)),
-        mechanisms=(),
+        mechanisms=MECHANISMS if mechanisms else (),
         seed=seed,
         dtype="float32",
         device="abacus",
@@ -198,3 +211,20 @@ def _unit(
         },
         identity_error_max=IDENTITY_ERROR * (number + 1) / 2,
     )
+
+
+def _with_mechanisms(
+    units: list[FabricatedUnit], n_layers: int, n_heads: int, prompts_per_unit: int, seed: int
+) -> list[FabricatedUnit]:
+    """The units with the rows of the mechanisms' tables, which are made for the whole run: its top 2 % is one set."""
+    measured = pl.concat(measured_frame(unit.measurements) for unit in units)
+    made = random_mechanisms(measured, n_layers=n_layers, n_heads=n_heads, prompts_per_unit=prompts_per_unit, seed=seed)
+
+    def of_unit(frame: pl.DataFrame, number: int) -> pa.Table:
+        unit = pl.col("unit") if "unit" in frame.columns else pl.col("prompt_id") // prompts_per_unit
+        return frame.filter(unit == number).drop("run_id").to_arrow()
+
+    return [
+        replace(unit, mechanisms={name: of_unit(frame, unit.unit) for name, frame in made.tables.items()})
+        for unit in units
+    ]

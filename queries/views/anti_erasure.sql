@@ -1,0 +1,46 @@
+-- Which neurons make up for a head: how often each is among the 16 that change most, and as anti-erasure, and how much it gives.
+--
+-- Grain: run_id, ablation, layer, head, mlp_layer, neuron
+-- Paper: section 5 (anti-erasure)
+--
+-- Over the rows of the ablated head's top 2 % by clean direct effect. A neuron counts in the rows in which it is among the
+-- 16 of its MLP that change most; a neuron that never is has no row here. Anti-erasure: it writes against the correct token
+-- when nothing is ablated (clean_effect < 0) and less so with the head ablated (change > 0). Failed runs are left out.
+--
+-- Columns:
+--   model VARCHAR: Name of the measured model: models.name
+--   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
+--   n_rows BIGINT: Rows of the head's top 2 % [rows]
+--   n_stored BIGINT: Of these, rows in which the neuron is among the 16: its means are over these [rows]
+--   n_first BIGINT: Of these, rows in which it is the one that changes most [rows]
+--   n_anti_erasure BIGINT: Of the n_stored, rows in which it erases less [rows]
+--   mean_clean_effect DOUBLE: Mean over the n_stored rows of what it writes towards the target with nothing ablated; < 0: it
+--     erases [logits]
+--   mean_ablated_effect DOUBLE: The same with the head ablated [logits]
+--   mean_change DOUBLE: The latter minus the former; > 0: it repairs [logits]
+--   share_of_mlp DOUBLE: Sum of its changes in the n_stored rows as a share of the change of the whole MLP in all rows;
+--     beyond 0..1 where neurons work against each other, and little to read where the MLP's own is near 0; NULL where that
+--     is 0 [ratio]
+
+SELECT
+    run_id,
+    models.name AS model,
+    ablation,
+    layer,
+    head,
+    'L' || layer || 'H' || head AS label,
+    mlp_layer,
+    neuron,
+    n_rows,
+    n_stored,
+    n_first,
+    n_anti_erasure,
+    sum_clean_effect / n_stored AS mean_clean_effect,
+    sum_ablated_effect / n_stored AS mean_ablated_effect,
+    neuron_uses.sum_change / n_stored AS mean_change,
+    neuron_uses.sum_change / nullif(neuron_totals.sum_change, 0) AS share_of_mlp
+FROM neuron_uses
+INNER JOIN neuron_totals USING (run_id, ablation, layer, head, mlp_layer)
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+WHERE runs.status <> 'failed'

@@ -1,0 +1,80 @@
+-- Which heads come in for others: how often a head repairs the ablated ones before it, and how much for its own size.
+--
+-- Grain: run_id, ablation, population, target_layer, target_head
+-- Paper: section 3 (self-repair by later attention layers)
+--
+-- A head that writes much changes much whatever is ablated. Its own size is therefore taken out: the mean of its clean
+-- |direct_effect| over all rows, which, unlike the mean, does not come near 0 where the head pushes up and down in turn.
+-- 0.1 is a change by a tenth of what the head usually writes. A head is said to repair another where its mean change is
+-- more than two standard errors above 0 (those of who_repairs, rather too small); of 40 heads which nobody repairs one
+-- would still seem to be repaired. Near the end few heads are left to be among the first three: compare n_top3 with
+-- expected_top3. Means count each ablated head the same. Failed runs are left out.
+--
+-- Columns:
+--   target_layer SMALLINT: Layer of the head that repairs, from 0
+--   target_head SMALLINT: Number of the head that repairs, from 0
+--   target_label VARCHAR: Name of the head that repairs, such as L10H7
+--   n_ablated BIGINT: Ablated heads of earlier layers: those it could repair [heads]
+--   n_repaired BIGINT: Of these, heads it repairs: mean_change > 2 standard errors [heads]
+--   n_damaged BIGINT: Of these, heads to whose damage it adds: mean_change < -2 standard errors [heads]
+--   n_top3 BIGINT: Of these, heads for which it is among the three heads with the highest mean_change, and that is
+--     above 0 [heads]
+--   expected_top3 DOUBLE: What n_top3 would be on average if the three were drawn from the later heads by chance [heads]
+--   mean_change DOUBLE: Mean over the ablated heads of the change in its direct effect; > 0: it repairs [logits]
+--   own_size DOUBLE: Mean of its own clean |direct_effect| over all rows; NULL: it was not ablated itself, and so not
+--     measured [logits]
+--   relative_change DOUBLE: mean_change / own_size; NULL where that is 0 or unknown [ratio]
+--   score DOUBLE: The same with only the heads it repairs: mean over all ablated heads of mean_change / own_size, those it
+--     does not repair counting 0; how much of itself it adds, how often; never below 0 [ratio]
+
+WITH head_targets AS (
+    SELECT
+        *,
+        count(*) OVER (PARTITION BY run_id, ablation, population, layer, head) AS n_later
+    FROM who_repairs
+    WHERE target_kind = 'head'
+),
+sums AS (
+    SELECT
+        run_id,
+        model,
+        ablation,
+        population,
+        target_layer,
+        target_head,
+        target_label,
+        count(*) AS n_ablated,
+        count(*) FILTER (mean_change > 2 * standard_error) AS n_repaired,
+        count(*) FILTER (mean_change < -2 * standard_error) AS n_damaged,
+        count(*) FILTER (rank_in_kind <= 3 AND mean_change > 0) AS n_top3,
+        sum(least(3, n_later) / n_later) AS expected_top3,
+        sum(mean_change) / count(*) AS mean_change,
+        coalesce(sum(mean_change) FILTER (mean_change > 2 * standard_error), 0) / count(*) AS mean_repair
+    FROM head_targets
+    GROUP BY run_id, model, ablation, population, target_layer, target_head, target_label
+)
+SELECT
+    sums.run_id,
+    sums.model,
+    sums.ablation,
+    sums.population,
+    sums.target_layer,
+    sums.target_head,
+    sums.target_label,
+    sums.n_ablated,
+    sums.n_repaired,
+    sums.n_damaged,
+    sums.n_top3,
+    sums.expected_top3,
+    sums.mean_change,
+    tail_numbers.mean AS own_size,
+    sums.mean_change / nullif(tail_numbers.mean, 0) AS relative_change,
+    sums.mean_repair / nullif(tail_numbers.mean, 0) AS score
+FROM sums
+LEFT JOIN tail_numbers
+    ON tail_numbers.run_id = sums.run_id
+    AND tail_numbers.ablation = sums.ablation
+    AND tail_numbers.layer = sums.target_layer
+    AND tail_numbers.head = sums.target_head
+    AND tail_numbers.measure = 'abs_direct_effect'
+ORDER BY sums.run_id, sums.ablation, sums.population, score DESC NULLS LAST, sums.target_layer, sums.target_head

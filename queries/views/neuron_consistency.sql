@@ -1,0 +1,35 @@
+-- Whether it is always the same few neurons that make up for a head, or others from row to row.
+--
+-- Grain: run_id, ablation, layer, head, mlp_layer
+-- Paper: section 5 (sparse neurons)
+--
+-- Over the rows of the ablated head's top 2 % by clean direct effect, and of each row the 16 neurons of the MLP that change
+-- most. The most frequent neurons are those that are among the 16 in most rows; equal ones go by the larger sum of |change|,
+-- then by number. half_overlap compares two halves of the prompts: neurons drawn by chance from n would overlap by about
+-- 10 / n. Failed runs are left out.
+--
+-- Columns:
+--   model VARCHAR: Name of the measured model: models.name
+--   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
+
+SELECT
+    run_id,
+    models.name AS model,
+    ablation,
+    layer,
+    head,
+    'L' || layer || 'H' || head AS label,
+    mlp_layer,
+    n_rows,
+    neurons_first,
+    neurons_first_4,
+    neurons_first_16,
+    top_neuron,
+    top_neuron_share,
+    change_share_10,
+    half_overlap
+FROM neuron_repeats
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+WHERE runs.status <> 'failed'
+ORDER BY run_id, ablation, layer, head, mlp_layer

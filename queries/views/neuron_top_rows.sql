@@ -1,0 +1,45 @@
+-- Every stored change of a neuron: the 16 that change most, in each row of an ablated head's top 2 %, with the tokens.
+--
+-- Grain: run_id, ablation, layer, head, prompt_id, pos, mlp_layer, neuron
+-- Paper: section 5 (anti-erasure: the scatter of clean against ablated effect)
+--
+-- Read from the rows when asked: name a run and a head to have it at once. Failed runs are left out.
+--
+-- Columns:
+--   model VARCHAR: Name of the measured model: models.name
+--   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
+--   change FLOAT: ablated_effect - clean_effect; > 0: the neuron repairs [logits]
+--   is_anti_erasure BOOLEAN: True: it erases less, change > 0 with clean_effect < 0
+
+WITH changes AS (
+    SELECT
+        *,
+        -- stored effects are whole steps of 1e-4, and so is their difference
+        round((ablated_effect - clean_effect) * 10000) / 10000 AS change
+    FROM neuron_changes
+)
+SELECT
+    run_id,
+    models.name AS model,
+    ablation,
+    layer,
+    head,
+    'L' || layer || 'H' || head AS label,
+    prompt_id,
+    pos,
+    tokens.token,
+    tokens.target,
+    measurements.direct_effect,
+    mlp_layer,
+    neuron,
+    rank,
+    clean_effect,
+    ablated_effect,
+    change,
+    change > 0 AND clean_effect < 0 AS is_anti_erasure
+FROM changes
+INNER JOIN measurements USING (run_id, ablation, layer, head, prompt_id, pos)
+INNER JOIN tokens USING (run_id, prompt_id, pos)
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+WHERE runs.status <> 'failed'

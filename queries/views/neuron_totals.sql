@@ -1,0 +1,31 @@
+-- Building block: what a head's ablation changes in an MLP, neuron by neuron, added up over all units of a run.
+--
+-- Grain: run_id, ablation, layer, head, mlp_layer
+-- Paper: section 5 (sparse neurons and anti-erasure)
+-- Kept: mart
+--
+-- Over the rows of the head's top 2 % by clean direct effect, and over all neurons of the MLP.
+--
+-- Columns:
+--   n_rows BIGINT: Rows of the head's top 2 % [rows]
+--   sum_direct_effect DOUBLE: Sum of the head's direct effect [logits]
+--   sum_change DOUBLE: Sum over rows and neurons of the change in direct effect [logits]
+--   sum_absolute_change DOUBLE: Sum of its size without the sign [logits]
+--   sum_positive_change DOUBLE: Sum of the changes above 0 [logits]
+--   sum_anti_erasure DOUBLE: Sum of the changes above 0 of neurons whose clean effect is below 0 [logits]
+
+SELECT
+    run_id,
+    ablation,
+    layer,
+    head,
+    mlp_layer,
+    CAST(sum(n_rows) AS BIGINT) AS n_rows,
+    sum(direct_effect) AS sum_direct_effect,
+    sum(change) AS sum_change,
+    sum(absolute_change) AS sum_absolute_change,
+    sum(positive_change) AS sum_positive_change,
+    sum(anti_erasure) AS sum_anti_erasure
+FROM neuron_sums
+GROUP BY run_id, ablation, layer, head, mlp_layer
+ORDER BY run_id, ablation, layer, head, mlp_layer
