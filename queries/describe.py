@@ -17,10 +17,14 @@ GROUPS = {
     "Self-repair": ("model_repair", "layer_repair", "head_repair", "prompt_repair", "self_repair", "top_effect"),
     "What it depends on": ("repair_sensitivity", "repair_by_token"),
     "LayerNorm": ("layernorm_ratio", "layernorm_histogram", "frozen_layernorm"),
-    "Who repairs": ("who_repairs", "backup_heads", "repair_matrix"),
+    "Who repairs": ("who_repairs", "backup_heads", "repair_matrix", "co_ablation"),
     "Neurons": ("neuron_summary", "neuron_sparsity", "anti_erasure", "neuron_consistency", "neuron_top_rows"),
+    "Iterative inference": ("guess_by_layer", "repair_by_guess", "head_feedback_slope"),
     "Noise and heavy tails": ("head_noise", "head_tail", "tail_curve", "lorenz_curve", "hill_curve"),
-    "Agreement": ("importance_rank", "rank_agreement", "ablation_agreement"),
+    "Agreement": (
+        *("importance_rank", "rank_agreement", "ablation_agreement"),
+        *("head_measures", "measure_agreement"),
+    ),
     "Can it be trusted": ("run_health",),
 }
 """The views to be asked, by what they are about."""

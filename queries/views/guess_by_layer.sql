@@ -1,0 +1,30 @@
+-- What the model would answer after each layer: how likely the target already is, where it comes first, and where that stays.
+--
+-- Grain: run_id, layer
+-- Paper: section 6 (iterative inference)
+--
+-- The residual stream after the layer is read through the final norm and the unembedding, nothing ablated, over all
+-- measured positions. A quantile is a value that occurs: the lowest one that at least its share of the rows does not
+-- exceed. Failed runs are left out.
+--
+-- Columns:
+--   model VARCHAR: Name of the measured model: models.name
+--   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
+
+SELECT
+    run_id,
+    models.name AS model,
+    layer,
+    100.0::DOUBLE * layer / models.n_layers AS depth,
+    n_rows,
+    mean_guess_logit,
+    mean_guess_logprob,
+    right_share,
+    top10_share,
+    median_rank,
+    settled_share
+FROM layer_guess_numbers
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+WHERE runs.status <> 'failed'
+ORDER BY run_id, layer

@@ -1,0 +1,129 @@
+-- Building block: self-repair of every head where the answer read after its layer is right already, and where it is wrong.
+--
+-- Grain: run_id, ablation, population, layer, head
+-- Paper: section 6 (iterative inference)
+-- Kept: mart
+--
+-- `repair_by_guess` says how each number is defined.
+--
+-- Columns:
+--   population VARCHAR: Which rows of a head: 'all' measured positions; 'top2', the 2 % with the highest clean
+--     direct_effect (the same rows whatever the ablation)
+--   n_right BIGINT: Rows where the answer read after the head's layer is right: the target is the most likely token [rows]
+--   n_wrong BIGINT: Rows where it is not [rows]
+--   mean_self_repair_right DOUBLE: Mean of self_repair where it is right; NULL: there are no such rows [logits]
+--   mean_self_repair_wrong DOUBLE: The same where it is wrong [logits]
+--   mean_direct_effect_right DOUBLE: Mean of direct_effect where it is right; NULL: there are no such rows [logits]
+--   mean_direct_effect_wrong DOUBLE: The same where it is wrong [logits]
+--   self_repair_difference DOUBLE: mean_self_repair_wrong - mean_self_repair_right; > 0: more is given back where the
+--     answer is still wrong; NULL where one of them is [logits]
+--   mean_self_repair_right_se DOUBLE: Standard error of mean_self_repair_right, clustered by prompt; NULL: one prompt [logits]
+--   mean_self_repair_wrong_se DOUBLE: Standard error of mean_self_repair_wrong, clustered by prompt; NULL: one prompt [logits]
+--   mean_direct_effect_right_se DOUBLE: Standard error of mean_direct_effect_right, clustered by prompt; NULL: one
+--     prompt [logits]
+--   mean_direct_effect_wrong_se DOUBLE: Standard error of mean_direct_effect_wrong, clustered by prompt; NULL: one
+--     prompt [logits]
+--   self_repair_difference_se DOUBLE: Standard error of self_repair_difference, clustered by prompt; NULL: one
+--     prompt [logits]
+
+WITH effects AS (
+    SELECT run_id, ablation, 'all' AS population, layer, head, prompt_id, pos, direct_effect, self_repair
+    FROM repair_rows
+    UNION ALL
+    SELECT run_id, ablation, 'top2' AS population, layer, head, prompt_id, pos, direct_effect, self_repair
+    FROM ranked_top_rows
+),
+-- of each prompt: number of rows, effect e and repair r, where the answer is right and where it is wrong
+prompt_totals AS (
+    SELECT
+        run_id,
+        ablation,
+        population,
+        layer,
+        head,
+        CAST(count(*) FILTER (rank = 1) AS DOUBLE) AS n_right,
+        CAST(count(*) FILTER (rank > 1) AS DOUBLE) AS n_wrong,
+        coalesce(round(sum(direct_effect) FILTER (rank = 1), 4), 0) AS e_right,
+        coalesce(round(sum(direct_effect) FILTER (rank > 1), 4), 0) AS e_wrong,
+        coalesce(round(sum(self_repair) FILTER (rank = 1), 4), 0) AS r_right,
+        coalesce(round(sum(self_repair) FILTER (rank > 1), 4), 0) AS r_wrong
+    FROM effects
+    INNER JOIN layer_guess USING (run_id, prompt_id, pos, layer)
+    GROUP BY run_id, ablation, population, layer, head, prompt_id
+),
+sums AS (
+    SELECT
+        run_id,
+        ablation,
+        population,
+        layer,
+        head,
+        count(*) AS n_prompts,
+        count(*) FILTER (n_right > 0) AS n_prompts_right,
+        count(*) FILTER (n_wrong > 0) AS n_prompts_wrong,
+        nullif(sum(n_right), 0) AS n_right,
+        nullif(sum(n_wrong), 0) AS n_wrong,
+        round(sum(e_right), 4) / nullif(sum(n_right), 0) AS e_right,
+        round(sum(e_wrong), 4) / nullif(sum(n_wrong), 0) AS e_wrong,
+        round(sum(r_right), 4) / nullif(sum(n_right), 0) AS r_right,
+        round(sum(r_wrong), 4) / nullif(sum(n_wrong), 0) AS r_wrong,
+        sum(n_right * n_right) AS nn_right,
+        sum(n_wrong * n_wrong) AS nn_wrong,
+        sum(n_right * n_wrong) AS nn_both,
+        sum(e_right * n_right) AS en_right,
+        sum(e_wrong * n_wrong) AS en_wrong,
+        sum(e_right * e_right) AS ee_right,
+        sum(e_wrong * e_wrong) AS ee_wrong,
+        sum(r_right * n_right) AS rn_right,
+        sum(r_wrong * n_wrong) AS rn_wrong,
+        sum(r_right * n_wrong) AS rn_right_wrong,
+        sum(r_wrong * n_right) AS rn_wrong_right,
+        sum(r_right * r_right) AS rr_right,
+        sum(r_wrong * r_wrong) AS rr_wrong,
+        sum(r_right * r_wrong) AS rr_both
+    FROM prompt_totals
+    GROUP BY run_id, ablation, population, layer, head
+),
+-- over prompts, squares of what a prompt's sum has above its rows times the mean
+squares AS (
+    SELECT
+        *,
+        ee_right - 2 * e_right * en_right + e_right * e_right * nn_right AS squares_e_right,
+        ee_wrong - 2 * e_wrong * en_wrong + e_wrong * e_wrong * nn_wrong AS squares_e_wrong,
+        rr_right - 2 * r_right * rn_right + r_right * r_right * nn_right AS squares_r_right,
+        rr_wrong - 2 * r_wrong * rn_wrong + r_wrong * r_wrong * nn_wrong AS squares_r_wrong,
+        rr_both - r_right * rn_wrong_right - r_wrong * rn_right_wrong + r_right * r_wrong * nn_both AS products_r,
+        n_prompts / nullif(n_prompts - 1, 0) AS correction,
+        n_prompts_right / nullif(n_prompts_right - 1, 0) AS correction_right,
+        n_prompts_wrong / nullif(n_prompts_wrong - 1, 0) AS correction_wrong
+    FROM sums
+),
+differences AS (
+    SELECT
+        *,
+        squares_r_right / n_right ** 2 + squares_r_wrong / n_wrong ** 2 - 2 * products_r / (n_right * n_wrong)
+            AS squares_difference
+    FROM squares
+)
+SELECT
+    run_id,
+    ablation,
+    population,
+    layer,
+    head,
+    CAST(coalesce(n_right, 0) AS BIGINT) AS n_right,
+    CAST(coalesce(n_wrong, 0) AS BIGINT) AS n_wrong,
+    r_right AS mean_self_repair_right,
+    r_wrong AS mean_self_repair_wrong,
+    e_right AS mean_direct_effect_right,
+    e_wrong AS mean_direct_effect_wrong,
+    r_wrong - r_right AS self_repair_difference,
+    sqrt(greatest(0, squares_r_right) * correction_right) / n_right AS mean_self_repair_right_se,
+    sqrt(greatest(0, squares_r_wrong) * correction_wrong) / n_wrong AS mean_self_repair_wrong_se,
+    sqrt(greatest(0, squares_e_right) * correction_right) / n_right AS mean_direct_effect_right_se,
+    sqrt(greatest(0, squares_e_wrong) * correction_wrong) / n_wrong AS mean_direct_effect_wrong_se,
+    CASE
+        WHEN n_right > 0 AND n_wrong > 0 THEN sqrt(greatest(0, squares_difference) * correction)
+    END AS self_repair_difference_se
+FROM differences
+ORDER BY run_id, ablation, population, layer, head

@@ -1,0 +1,102 @@
+-- Heads that repress or reinforce themselves: the slope of a head's direct effect once its own output stands in its input.
+--
+-- Grain: run_id, layer, head, strength
+-- Paper: section 6 (iterative inference: self-repression)
+--
+-- The head's own clean output is added, `strength` times, to the input of its own layer at the same position, and its direct
+-- effect with that is fitted on the clean one over all positions (feedback_fits tells how, and what the errors are). A slope
+-- below 1: what the head has written already it writes less of, it represses itself; above 1: it reinforces itself. Two
+-- controls add another head's output and a random direction of the same length: a slope that they have, too, says nothing of
+-- the head's own output.
+--
+-- The verdict asks for both: the own slope's interval excludes 1, and the interval of its difference to each control's slope
+-- excludes 0 on the same side. That interval, sqrt of the sum of the two half widths' squares to either side, takes the
+-- slopes as independent; they are of the same positions and mostly go together, so that it is rather too wide. Failed runs
+-- are left out.
+--
+-- Columns:
+--   model VARCHAR: Name of the measured model: models.name
+--   label VARCHAR: Name of the head as the field writes it, such as L9H6
+--   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
+--   other_slope DOUBLE: The slope with another head's output added; NULL: not measured [logits per logit]
+--   other_slope_se DOUBLE: Standard error of other_slope, clustered by prompt [logits per logit]
+--   other_slope_low DOUBLE: Lower end of the 95 % interval of other_slope [logits per logit]
+--   other_slope_high DOUBLE: Upper end of the 95 % interval of other_slope [logits per logit]
+--   random_slope DOUBLE: The slope with a random direction added; NULL: not measured [logits per logit]
+--   random_slope_se DOUBLE: Standard error of random_slope, clustered by prompt [logits per logit]
+--   random_slope_low DOUBLE: Lower end of the 95 % interval of random_slope [logits per logit]
+--   random_slope_high DOUBLE: Upper end of the 95 % interval of random_slope [logits per logit]
+--   verdict VARCHAR: 'repressing' or 'reinforcing' where slope is surely below or above both 1 and the controls; else
+--     'neither'; NULL: a control is missing, or an interval is
+
+WITH slopes AS (
+    SELECT
+        own.*,
+        other.slope AS other_slope,
+        other.slope_se AS other_slope_se,
+        other.slope_low AS other_slope_low,
+        other.slope_high AS other_slope_high,
+        random.slope AS random_slope,
+        random.slope_se AS random_slope_se,
+        random.slope_low AS random_slope_low,
+        random.slope_high AS random_slope_high,
+        own.slope - other.slope AS above_other,
+        sqrt((own.slope_high - own.slope) ** 2 + (other.slope_high - other.slope) ** 2) AS other_width,
+        own.slope - random.slope AS above_random,
+        sqrt((own.slope_high - own.slope) ** 2 + (random.slope_high - random.slope) ** 2) AS random_width
+    FROM feedback_fits AS own
+    LEFT JOIN feedback_fits AS other
+        ON other.run_id = own.run_id
+        AND other.layer = own.layer
+        AND other.head = own.head
+        AND other.strength = own.strength
+        AND other.feedback = 'other'
+    LEFT JOIN feedback_fits AS random
+        ON random.run_id = own.run_id
+        AND random.layer = own.layer
+        AND random.head = own.head
+        AND random.strength = own.strength
+        AND random.feedback = 'random'
+    WHERE own.feedback = 'own'
+)
+SELECT
+    run_id,
+    models.name AS model,
+    layer,
+    head,
+    'L' || layer || 'H' || head AS label,
+    100.0::DOUBLE * layer / models.n_layers AS depth,
+    strength,
+    slopes.n_prompts,
+    n_rows,
+    mean_direct_effect,
+    mean_fed_effect,
+    slope,
+    slope_se,
+    slope_low,
+    slope_high,
+    intercept,
+    correlation,
+    own_scale_slope,
+    own_scale_slope_se,
+    own_scale_slope_low,
+    own_scale_slope_high,
+    other_slope,
+    other_slope_se,
+    other_slope_low,
+    other_slope_high,
+    random_slope,
+    random_slope_se,
+    random_slope_low,
+    random_slope_high,
+    CASE
+        WHEN slope_high + other_width + random_width IS NULL THEN NULL
+        WHEN slope_high < 1 AND above_other + other_width < 0 AND above_random + random_width < 0 THEN 'repressing'
+        WHEN slope_low > 1 AND above_other - other_width > 0 AND above_random - random_width > 0 THEN 'reinforcing'
+        ELSE 'neither'
+    END AS verdict
+FROM slopes
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+WHERE runs.status <> 'failed'
+ORDER BY run_id, layer, head, strength

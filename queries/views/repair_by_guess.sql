@@ -1,0 +1,29 @@
+-- Whether a head is repaired where the model's answer is still wrong: means where the answer after its layer is right or wrong.
+--
+-- Grain: run_id, ablation, population, layer, head
+-- Paper: section 6 (iterative inference)
+--
+-- The answer is read from the residual stream after the head's layer, which holds what the head wrote, nothing ablated;
+-- it is right where the target is the most likely token. Standard errors take the prompt, not the row, as what was drawn
+-- at random (repair_estimates). Failed runs are left out.
+--
+-- Columns:
+--   model VARCHAR: Name of the measured model: models.name
+--   label VARCHAR: Name of the head as the field writes it, such as L9H6
+--   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
+
+SELECT
+    run_id,
+    models.name AS model,
+    ablation,
+    population,
+    layer,
+    head,
+    'L' || layer || 'H' || head AS label,
+    100.0::DOUBLE * layer / models.n_layers AS depth,
+    guess_splits.* EXCLUDE (run_id, ablation, population, layer, head)
+FROM guess_splits
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+WHERE runs.status <> 'failed'
+ORDER BY run_id, ablation, population, layer, head
