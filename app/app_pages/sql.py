@@ -17,6 +17,7 @@ from selfrepair.app.showing.wording import known_columns
 from selfrepair.queries.catalog import relations
 from selfrepair.queries.describe import grouped
 from selfrepair.queries.fence import LONGEST_QUERY
+from selfrepair.queries.header import Column
 from selfrepair.queries.questions import questions
 from selfrepair.queries.which_run import RUNS
 from selfrepair.warehouse.errors import SelfRepairError
@@ -25,8 +26,8 @@ LONGEST_LINK = 6_000
 """Characters that a query may have in a link, as written there; more is refused on the way by servers and messengers."""
 
 MOST_HISTORY = 50
-TEXT_WIDTH = 400
-"""Width of a column of sentences [pixels]."""
+TEXT_WIDTH, ROW_HEIGHT = 330, 66
+"""Of a column of sentences, which are up to three lines long [pixels]."""
 
 FIRST = """SELECT label, mean_direct_effect, mean_self_repair, total_fraction_of_effect
 FROM head_repair
@@ -80,11 +81,18 @@ def listing(key: str, heading: tuple[str, ...], rows: Sequence[tuple[str, ...]])
         pl.DataFrame(rows, schema=list(heading), orient="row"),
         key=f"list of {key}",
         hide_index=True,
-        height=340,
+        height=420,
+        row_height=ROW_HEIGHT,
         column_config={heading[1]: st.column_config.Column(width=TEXT_WIDTH)},
         on_select=choose,
         selection_mode="single-cell",
     )
+
+
+def described(column: Column) -> str:
+    """What a column is, as Markdown: its name, type and unit, and below them its meaning."""
+    kind = f"{column.type} [{column.unit}]" if column.unit else column.type
+    return f"**{plain(column.name)}** :gray[{plain(kind)}]  \n{plain(column.description)}"
 
 
 def tables() -> None:
@@ -106,10 +114,8 @@ def tables() -> None:
     relation = relations()[name]
     grain = f" One row for each {', '.join(relation.grain)}." if relation.grain else ""
     st.caption(plain(f"{relation.summary}{grain}"))
-    rows = [(column.name, column.unit, column.description, column.type) for column in relation.columns]
-    frame = pl.DataFrame(rows, schema=["column", "unit", "meaning", "type"], orient="row")
-    wide = {"meaning": st.column_config.Column(width=TEXT_WIDTH)}
-    st.dataframe(frame, hide_index=True, height=230, column_config=wide)
+    with st.container(height=310):
+        st.markdown("\n\n".join(map(described, relation.columns)))
     st.button("Ask it", on_click=run, args=[f"FROM {name}\nLIMIT 100"], icon=":material/play_arrow:")
 
 
@@ -241,7 +247,7 @@ if "from_question" in state:
     run(state.pop("from_question"))
 st.title("SQL")
 st.html("<style>.stTextArea textarea { font-family: monospace !important; }</style>")
-left, right = st.columns([3, 2], gap="medium")
+left, right = st.columns(2, gap="medium")
 with left, st.form("query", border=False):
     st.text_area(
         "SQL",

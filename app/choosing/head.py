@@ -28,17 +28,18 @@ def choose_head(heads: pl.DataFrame, *, disabled: bool = False) -> str:
     if wanted is not None and wanted not in labels and not st.session_state.get(f"told head {wanted}"):
         st.session_state[f"told head {wanted}"] = True
         st.warning("The link asks for a head that this run has not measured; another one is shown.")
+    strongest: str = labels[heads["mean_direct_effect"].arg_max() or 0]
     if st.session_state.get("head") not in labels:
-        st.session_state["head"] = wanted if wanted in labels else labels[heads["mean_direct_effect"].arg_max() or 0]
-    label: str = st.selectbox(
+        st.session_state["head"] = wanted if wanted in labels else strongest
+    label = st.selectbox(
         "Head",
         labels,
         index=None,  # a click sets the value, and Streamlit wants a value or an index, not both
-        required=True,
         key="head",
         bind="query-params",
-        help="Begin to type a name such as L4H3. At first it is the head with the highest mean direct effect.",
+        help="Begin to type a name such as L4H3. At first, and once cleared, it is the head with the highest mean direct "
+        "effect.",
         disabled=disabled,
         width=160,
     )
-    return label
+    return label or strongest

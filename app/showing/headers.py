@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from selfrepair.app.showing.sentences import sentences
 from selfrepair.app.showing.wording import column, meaning, title
 
 
@@ -16,23 +17,11 @@ def headers(view: str, names: Iterable[str]) -> dict[str, Any]:
 
 def facts(view: str, row: Mapping[str, Any]) -> None:
     """Draw one row of `view` as a list: a number, what it is called, what it means."""
-    frame = pl.DataFrame(
-        {
-            "number": [title(view, name) for name in row],
-            "value": [None if value is None else float(value) for value in row.values()],
-            "meaning": [meaning(view, name) for name in row],
-        },
-        schema={"number": pl.String, "value": pl.Float64, "meaning": pl.String},
-    )
-    st.dataframe(
-        frame,
-        hide_index=True,
-        column_config={
-            "number": st.column_config.Column("Number"),
-            "value": st.column_config.NumberColumn("Value", format="%.4f"),
-            "meaning": st.column_config.Column("Meaning", width="large"),
-        },
-    )
+    told = [
+        (title(view, name), "none" if value is None else f"{value:.4f}", column(view, name).description)
+        for name, value in row.items()
+    ]
+    sentences(pl.DataFrame(told, schema=["Number", "Value", "Meaning"], orient="row"))
 
 
 def _header(view: str, name: str) -> Any:

@@ -17,7 +17,9 @@ from selfrepair.app.charts.head_scatter import of_heads, of_rows
 from selfrepair.app.charts.zones import span
 from selfrepair.app.choosing import head_click
 from selfrepair.app.choosing.measure import EFFECTS, measures
+from selfrepair.app.showing.plain import plain
 from selfrepair.app.showing.visible import visible_column
+from selfrepair.app.showing.wording import column
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.load import load
 from selfrepair.warehouse.migrate import migrate
@@ -58,9 +60,9 @@ def test_the_page_shows_what_the_views_return(tmp_path: Path, monkeypatch: pytes
     assert value_of(app, "Mean self repair") == f"{row['mean_self_repair']:.4f}"
     assert value_of(app, "Total fraction") == f"{row['total_fraction_of_effect']:.1%}"
     (noise,) = Warehouse(db).sql(f"FROM head_noise WHERE {HEAD}").to_dicts()
-    facts = [frame.value for frame in app.dataframe if list(frame.value.columns) == ["number", "value", "meaning"]]
-    slopes = [frame.set_index("number")["value"].get("Slope [logits per logit]") for frame in facts]
-    assert noise["slope"] in slopes
+    facts = {name: (value, told) for table in app.table for name, value, told in table.value.itertuples(index=False)}
+    slope = column("head_noise", "slope")
+    assert facts[plain("Slope [logits per logit]")] == (plain(f"{noise['slope']:.4f}"), plain(slope.description))
 
 
 def test_every_query_of_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

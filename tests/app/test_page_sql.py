@@ -147,10 +147,13 @@ def test_a_picture_of_any_kind_is_drawn_from_its_link(kind: str, db: Path, monke
 
 def test_a_view_is_described_by_its_comments(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("sql", db, monkeypatch, view="head_tail")
-    meanings = pl.from_pandas(app.dataframe[0].value)
-    described = Warehouse(db).describe("head_tail")
-    assert meanings["column"].to_list() == described["column"].to_list()
-    assert meanings["meaning"].to_list() == described["meaning"].to_list()
+    (told,) = [text.value for text in app.markdown if "run\\_id" in text.value]
+    wanted = Warehouse(db).describe("head_tail")
+    assert len(told.split("\n\n")) == wanted.height
+    for text, (name, kind, unit, meaning) in zip(told.split("\n\n"), wanted.iter_rows(), strict=True):
+        head, _, below = text.partition("  \n")
+        assert head == f"**{plain(name)}** :gray[{plain(f'{kind} [{unit}]' if unit else kind)}]"
+        assert below == plain(meaning)
     press(app, "Ask it")
     assert app.text_area[0].value == "FROM head_tail\nLIMIT 100"
 
