@@ -47,9 +47,10 @@ sums AS (
         count(*) FILTER (mean_change > 2 * standard_error) AS n_repaired,
         count(*) FILTER (mean_change < -2 * standard_error) AS n_damaged,
         count(*) FILTER (rank_in_kind <= 3 AND mean_change > 0) AS n_top3,
-        sum(least(3, n_later) / n_later) AS expected_top3,
-        sum(mean_change) / count(*) AS mean_change,
-        coalesce(sum(mean_change) FILTER (mean_change > 2 * standard_error), 0) / count(*) AS mean_repair
+        -- rounded, since a sum's last digits depend on its order, and with them whether two heads are equal
+        round(sum(least(3, n_later) / n_later), 12) AS expected_top3,
+        round(sum(mean_change), 12) / count(*) AS mean_change,
+        round(coalesce(sum(mean_change) FILTER (mean_change > 2 * standard_error), 0), 12) / count(*) AS mean_repair
     FROM head_targets
     GROUP BY run_id, model, ablation, population, target_layer, target_head, target_label
 )

@@ -25,7 +25,7 @@ WITH head_sums AS (
         head,
         target_kind,
         target_layer,
-        sum(mean_change) AS change,
+        round(sum(mean_change), 12) AS change, -- so that what cancels is 0, and no tiny divisor below
         any_value(mean_direct_effect) AS direct_effect
     FROM who_repairs
     GROUP BY run_id, model, ablation, population, layer, head, target_kind, target_layer
@@ -39,9 +39,8 @@ SELECT
     target_kind,
     target_layer,
     count(*) AS n_heads,
-    sum(change) / count(*) AS mean_change,
-    -- what cancels is 0, and no tiny divisor
-    CASE WHEN round(sum(direct_effect), 12) <> 0 THEN sum(change) / sum(direct_effect) END AS share_of_effect
+    round(sum(change), 12) / count(*) AS mean_change,
+    round(sum(change), 12) / nullif(round(sum(direct_effect), 12), 0) AS share_of_effect
 FROM head_sums
 GROUP BY run_id, model, ablation, population, layer, target_kind, target_layer
 ORDER BY run_id, ablation, population, layer, target_kind, target_layer

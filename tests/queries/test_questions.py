@@ -23,7 +23,7 @@ from selfrepair.warehouse.migrate import migrate
 from support.fabricate import fabricate
 
 HEAD = {"layer": 1, "head": 2}
-FAILED = 4
+GIVEN, FAILED = 3, 4
 N_POSITIONS = 30
 N_ROWS = 6 * N_POSITIONS
 """Rows of one head under one ablation."""
@@ -60,9 +60,12 @@ OF_THE_PAPER = {
     "C: the final norm": {"norm_shrinkage", "norm_histogram", "frozen_norm"},
     "D: kinds of ablation": {"ablations_of_head", "ablations_that_disagree"},
     "E: noise": {"noise_of_head", "overrepaired_heads", "rows_of_head", "prompts_of_head"},
-    "F: MLPs": {"mlp_repaired_heads", "strongest_rows"},
-    "G: iterative inference": {"repair_by_certainty", "repair_by_kind"},
-    "H: importance": {"missed_heads", "heaviest_tails", "tail_of_head"},
+    "F: MLPs": {"mlp_repaired_heads", "strongest_rows", "neurons_of_head", "anti_erasure_neurons"},
+    "G: iterative inference": {
+        *("repair_by_certainty", "repair_by_kind", "guess_of_layer", "repair_where_wrong", "feedback_of_heads"),
+    },
+    "H: importance": {"missed_heads", "heaviest_tails", "tail_of_head", "measures_that_disagree"},
+    "backup heads": {"who_repairs_head", "backup_heads_of_model", "hidden_backups"},
 }
 """Questions about each of the paper's experiments."""
 
@@ -71,14 +74,24 @@ Frame = pl.DataFrame
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run 1 of one model, runs 2 and 3 of another, and run 4, which failed."""
+    """Run 1 of one model, runs 2 and 3 of another, the latter with given heads, and run 4, which failed."""
     path = tmp_path_factory.mktemp("db") / "w.duckdb"
     for key, model, seed in (("a", "one", 1), ("b", "two", 2), ("c", "two", 3), ("d", "failed", 4)):
-        run = fabricate(f"run-{key}", n_units=2, prompts_per_unit=3, seq_len=N_POSITIONS + 1, model=model, seed=seed)
+        run = fabricate(
+            f"run-{key}",
+            n_units=2,
+            prompts_per_unit=3,
+            seq_len=N_POSITIONS + 1,
+            model=model,
+            mechanisms=True,
+            seed=seed,
+        )
         run.write(path.parent / f"parts-{key}")
         load(path, path.parent / f"parts-{key}")
     with duckdb.connect(path) as con:
         con.execute("UPDATE runs SET status = 'failed' WHERE run_id = ?", [FAILED])
+        con.execute("UPDATE runs SET given_heads = [] WHERE run_id <> ?", [GIVEN])
+        con.execute("UPDATE runs SET dataset_id = (SELECT dataset_id FROM runs WHERE run_id = 2) WHERE run_id = 3")
         con.execute("UPDATE tokens SET clean_rank = 1 WHERE (prompt_id + pos) % 3 = 0")
     return path
 
@@ -160,6 +173,8 @@ def test_an_answer_has_a_row_a_grain_and_every_run_that_did_not_fail(name: str, 
     runs = {2} if "other_run_id" in frame.columns else {1, 2, 3}
     if name == "run_checks":
         runs.add(FAILED)
+    if name == "hidden_backups":
+        runs = {GIVEN}
     assert set(frame["run_id"]) == runs
     if "run_id" in question(name).parameters and name != "compare_runs":
         assert answer(reader, name, run_id=3).equals(frame.filter(run_id=3))
@@ -375,6 +390,94 @@ def test_two_runs_are_compared_head_by_head(reader: Reader) -> None:
     assert found["difference"].to_list() == pytest.approx(difference.to_list())
     assert found["difference_in_se"].to_list() == pytest.approx((difference / error).to_list())
     assert (set(found["other_run_id"]), set(found["other_model"])) == ({3}, {"two"})
+
+
+# Answers about mechanisms
+
+
+def test_who_repairs_one_head(reader: Reader, rows: Frame) -> None:
+    found = answer(reader, "who_repairs_head", run_id=1, ablation="zero", population="all", at_most=100)
+    mine = rows.filter(run_id=1, ablation="zero", **HEAD)
+    for kind, part in (("head", "repair_attention"), ("mlp", "repair_mlp")):
+        alone = answer(reader, "who_repairs_head", run_id=1, ablation="zero", population="all", kind=kind)
+        assert alone.equals(found.filter(pl.col("target_kind") == kind))
+        assert alone["mean_change"].sum() == pytest.approx(mine[part].cast(pl.Float64).mean(), abs=1e-6)
+    assert found["target_rank"].to_list() == list(range(1, 7))  # four heads of layer 2, the MLPs of layers 1 and 2
+    assert found["mean_change"].is_sorted(descending=True)
+
+
+def test_backups_and_hidden_ones(reader: Reader) -> None:
+    found = answer(reader, "backup_heads_of_model", run_id=1)
+    assert found["score"].is_sorted(descending=True)
+    assert set(found["n_ablated"]) == {4, 8}
+    assert set(answer(reader, "backup_heads_of_model", run_id=1, at_least=5)["n_ablated"]) == {8}
+    hidden = answer(reader, "hidden_backups", at_most=1000)
+    assert set(hidden["base_run_id"]) == {2}
+    assert "L0H3" not in hidden["label"].to_list()
+    for _, of_run in hidden.group_by("run_id", "ablation"):
+        assert of_run["direct_effect_growth"].is_sorted(descending=True)
+
+
+def test_neurons_of_one_head(reader: Reader) -> None:
+    changes = reader.frame(
+        "SELECT mlp_layer, neuron, sum(ablated_effect::DOUBLE - clean_effect) AS change FROM neuron_changes "
+        "WHERE run_id = 1 AND ablation = 'mean' AND layer = 1 AND head = 2 GROUP BY ALL"
+    )
+    found = answer(reader, "neurons_of_head", run_id=1, ablation="mean", at_most=1000)
+    both = found.join(changes, on=["mlp_layer", "neuron"])
+    assert both.height == found.height == changes.height
+    assert (both["mean_change_of_row"] * both["n_rows"]).to_list() == pytest.approx(both["change"].to_list(), abs=1e-6)
+    assert found["mean_change_of_row"].abs().round(9).is_sorted(descending=True)
+    alone = answer(reader, "neurons_of_head", run_id=1, ablation="mean", mlp_layer=2, at_most=1000)
+    assert alone.equals(found.filter(mlp_layer=2))
+
+
+def test_neurons_that_erase_less_for_many_heads(reader: Reader) -> None:
+    uses = reader.frame("FROM anti_erasure WHERE run_id = 1 AND ablation = 'resample' AND n_anti_erasure > 0")
+    wanted = (
+        uses.filter(pl.col("n_anti_erasure") >= 0.5 * pl.col("n_rows"))
+        .group_by("mlp_layer", "neuron")
+        .agg(
+            pl.len().alias("n_heads"),
+            pl.col("n_anti_erasure").sum(),
+            ((pl.col("mean_change") * pl.col("n_stored")).sum() / pl.col("n_stored").sum()).alias("mean_change"),
+        )
+        .sort(-pl.col("n_heads").cast(pl.Int64), -pl.col("n_anti_erasure"), "mlp_layer", "neuron")
+    )
+    found = answer(reader, "anti_erasure_neurons", run_id=1, often=0.5, at_most=1000)
+    for name in ("mlp_layer", "neuron", "n_heads", "n_anti_erasure"):
+        assert found[name].to_list() == wanted[name].to_list(), name
+    assert found["mean_change"].to_list() == pytest.approx(wanted["mean_change"].to_list())
+    assert found["n_heads"].max() > 1  # type: ignore[operator]
+    assert [len(heads.split(", ")) for heads in found["heads"]] == [min(5, n) for n in found["n_heads"]]
+
+
+def test_guesses_and_where_they_are_wrong(reader: Reader) -> None:
+    found = answer(reader, "guess_of_layer", run_id=1)
+    assert found["layer"].to_list() == [0, 1, 2]
+    assert answer(reader, "guess_of_layer", run_id=1, layer=1).equals(found.filter(layer=1))
+    wrong = answer(reader, "repair_where_wrong", run_id=1)
+    assert wrong["self_repair_difference"].is_sorted(descending=True)
+    difference = wrong["mean_self_repair_wrong"] - wrong["mean_self_repair_right"]
+    assert wrong["self_repair_difference"].to_list() == pytest.approx(difference.to_list())
+    assert (wrong["n_right"] + wrong["n_wrong"]).to_list() == [N_ROWS] * 12
+
+
+def test_feedback_and_its_verdicts(reader: Reader) -> None:
+    found = answer(reader, "feedback_of_heads", run_id=1, strength=3)
+    assert found["slope"].is_sorted()
+    assert "repressing" in found["verdict"].to_list()
+    alone = answer(reader, "feedback_of_heads", run_id=1, strength=3, verdict="repressing")
+    assert alone.equals(found.filter(verdict="repressing"))
+    assert answer(reader, "feedback_of_heads", run_id=1, strength=7).is_empty()
+
+
+def test_measures_that_disagree(reader: Reader) -> None:
+    found = answer(reader, "measures_that_disagree", run_id=1)
+    ranks = found.select("logit_size_rank", "logprob_size_rank", "kl_rank")
+    assert found["rank_range"].to_list() == [max(row) - min(row) for row in ranks.rows()]
+    assert found["rank_range"].is_sorted(descending=True)
+    assert sorted(found["kl_rank"]) == list(range(1, 13))
 
 
 # What a question takes

@@ -1,0 +1,30 @@
+-- What would the model answer after each layer? How often it is right already, and how often that stays.
+--
+-- Grain: run_id, layer
+-- Paper: section 6 (iterative inference)
+--
+-- Runs that did not measure guesses have no rows.
+--
+-- Parameters:
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
+--   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   layer INTEGER = NULL: Only after this layer, from 0; NULL: after each
+
+SELECT
+    run_id,
+    model,
+    layer,
+    depth,
+    right_share,
+    settled_share,
+    top10_share,
+    median_rank,
+    mean_guess_logprob,
+    mean_guess_logit,
+    n_rows
+FROM guess_by_layer
+WHERE
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND ($layer IS NULL OR layer = $layer)
+ORDER BY run_id, layer

@@ -1,0 +1,37 @@
+-- For which heads does it matter by what an ablation is measured? The widest range of ranks by logit, log-probability and KL.
+--
+-- Grain: run_id, layer, head
+-- Paper: none
+--
+-- Runs that did not measure log-probabilities have no rows. How far whole runs agree: measure_agreement.
+--
+-- Parameters:
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
+--   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   ablation resample|mean|zero = resample: What the head's output is replaced by
+--   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--
+-- Columns:
+--   rank_range BIGINT: Highest minus lowest of the three ranks [ranks]
+
+SELECT
+    run_id,
+    model,
+    label,
+    greatest(logit_size_rank, logprob_size_rank, kl_rank) - least(logit_size_rank, logprob_size_rank, kl_rank)
+        AS rank_range,
+    logit_size_rank,
+    logprob_size_rank,
+    kl_rank,
+    mean_logit_change,
+    mean_logprob_change,
+    mean_kl,
+    layer,
+    head
+FROM head_measures
+WHERE
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND ablation = $ablation
+QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY rank_range DESC, layer, head) <= $at_most
+ORDER BY run_id, rank_range DESC, layer, head

@@ -1,0 +1,49 @@
+-- Which neurons make up for one head? Those of each MLP that carry most of its change, with how often they are among its first.
+--
+-- Grain: run_id, mlp_layer, neuron
+-- Paper: section 5 (sparse neurons and anti-erasure)
+--
+-- Neurons with the largest sum of changes come first, whichever way these go. Runs that did not measure neurons have no
+-- rows.
+--
+-- Parameters:
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
+--   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   ablation resample|mean|zero = resample: What the head's output is replaced by
+--   layer INTEGER: Layer of the head, from 0
+--   head INTEGER: Number of the head in its layer, from 0
+--   mlp_layer INTEGER = NULL: Layer of the MLP, from 0; NULL: all that were measured
+--   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--
+-- Columns:
+--   mean_change_of_row DOUBLE: Mean over all n_rows of its change in direct effect, those in which it is not among the 16
+--     counting 0; > 0: it repairs [logits]
+
+SELECT
+    run_id,
+    model,
+    label,
+    mlp_layer,
+    neuron,
+    mean_change * n_stored / n_rows AS mean_change_of_row,
+    share_of_mlp,
+    n_stored,
+    n_first,
+    n_anti_erasure,
+    n_rows,
+    mean_clean_effect,
+    mean_ablated_effect,
+    mean_change
+FROM anti_erasure
+WHERE
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND ablation = $ablation
+    AND layer = $layer
+    AND head = $head
+    AND ($mlp_layer IS NULL OR mlp_layer = $mlp_layer)
+QUALIFY
+    row_number() OVER (
+        PARTITION BY run_id ORDER BY round(abs(mean_change) * n_stored, 4) DESC, mlp_layer, neuron
+    ) <= $at_most
+ORDER BY run_id, round(abs(mean_change) * n_stored, 4) DESC, mlp_layer, neuron

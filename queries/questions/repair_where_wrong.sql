@@ -1,0 +1,38 @@
+-- Are heads repaired where the model's answer is still wrong? The heads with the largest difference to where it is right first.
+--
+-- Grain: run_id, layer, head
+-- Paper: section 6 (iterative inference)
+--
+-- The answer is the one read after the head's layer. Heads without rows of both kinds are left out, and so are runs that
+-- did not measure guesses.
+--
+-- Parameters:
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
+--   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   ablation resample|mean|zero = resample: What the head's output is replaced by
+--   population all|top2 = all: Which rows of a head: all, or its 2 % with the highest direct effect
+--   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+
+SELECT
+    run_id,
+    model,
+    label,
+    self_repair_difference,
+    self_repair_difference_se,
+    mean_self_repair_wrong,
+    mean_self_repair_right,
+    mean_direct_effect_wrong,
+    mean_direct_effect_right,
+    n_wrong,
+    n_right,
+    layer,
+    head
+FROM repair_by_guess
+WHERE
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND ablation = $ablation
+    AND population = $population
+    AND self_repair_difference IS NOT NULL
+QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY self_repair_difference DESC, layer, head) <= $at_most
+ORDER BY run_id, self_repair_difference DESC, layer, head
