@@ -3,6 +3,7 @@
 import altair as alt
 import polars as pl
 
+from selfrepair.app.charts.head_colors import LAYERS
 from selfrepair.app.charts.palette import REFERENCE
 from selfrepair.app.showing.wording import title
 
@@ -23,7 +24,7 @@ def free_against_frozen(heads: pl.DataFrame) -> alt.LayerChart:
             alt.Color(
                 "layer:Q",
                 title="Layer",
-                scale=alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.15, 0.92])),
+                scale=alt.Scale(scheme=LAYERS),
                 legend=alt.Legend(format="d", tickMinStep=1),
             ),
             tooltip=[

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import altair as alt
+
 CHOSEN = "#d6317f"
 """The one head that was chosen among many, and what belongs to all of its rows."""
 
@@ -12,4 +14,7 @@ DIVERGING: Final = "blueorange"
 """Vega's scheme for values on both sides of a centre."""
 
 SEQUENTIAL: Final = "viridis"
-"""Vega's scheme for values from low to high."""
+"""Vega's scheme for values from low to high, as areas."""
+
+LAYERS = alt.SchemeParams(name=SEQUENTIAL, extent=[0.3, 0.88])
+"""The same for layers as dots, without the ends that dark or light ground swallows."""

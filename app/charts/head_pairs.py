@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from selfrepair.app.charts.head_colors import CHOSEN, SEQUENTIAL
+from selfrepair.app.charts.head_colors import CHOSEN, LAYERS
 from selfrepair.app.charts.head_map import pick, when
 from selfrepair.app.charts.palette import REFERENCE
 from selfrepair.app.showing.wording import title, words
@@ -38,7 +38,7 @@ def pair_scatter(pairs: pl.DataFrame, name_a: str, name_b: str, unit: str, chose
             color=alt.Color(
                 "layer:Q",
                 title=words("layer"),
-                scale=alt.Scale(scheme=SEQUENTIAL),
+                scale=alt.Scale(scheme=LAYERS),
                 legend=alt.Legend(orient="top", tickMinStep=1, format="d", gradientLength=160, gradientThickness=10),
             ),
             size=alt.SizeValue(60, condition=when(is_chosen, 170)),

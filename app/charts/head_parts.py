@@ -9,7 +9,8 @@ COLORS = {"total": REFERENCE, **PARTS}
 """The parts and what they come to, in the order of the bars."""
 
 _HEIGHT_PX = 240
-_WHISKERS = "#5f6670"  # on bars and on light and dark ground
+_WHISKERS = {"white": 4.0, "#333a44": 2.0}
+"""Colours and widths [pixels], one drawn on the other: seen on every bar, on light and on dark ground."""
 
 
 def part_bars(parts: pl.DataFrame, words: str, form: str) -> alt.LayerChart:
@@ -30,8 +31,11 @@ def part_bars(parts: pl.DataFrame, words: str, form: str) -> alt.LayerChart:
         alt.X("value:Q", title=words, axis=alt.Axis(format=form)),
         alt.Color("part:N", scale=alt.Scale(domain=list(COLORS), range=list(COLORS.values())), legend=None),
     )
-    whiskers = base.mark_rule(strokeWidth=2.5, color=_WHISKERS).encode(x=alt.X("low:Q"), x2=alt.X2("high"))
+    whiskers = [
+        base.mark_rule(strokeWidth=width, color=color).encode(x=alt.X("low:Q"), x2=alt.X2("high"))
+        for color, width in _WHISKERS.items()
+    ]
     zero = (
         alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color=REFERENCE, strokeDash=[4, 4]).encode(x=alt.X("zero:Q"))
     )
-    return alt.LayerChart(layer=[zero, bars, whiskers], height=_HEIGHT_PX)
+    return alt.LayerChart(layer=[zero, bars, *whiskers], height=_HEIGHT_PX)

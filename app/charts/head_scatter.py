@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from selfrepair.app.charts.head_colors import CHOSEN, DOTS, SEQUENTIAL
+from selfrepair.app.charts.head_colors import CHOSEN, DOTS, LAYERS
 from selfrepair.app.charts.head_map import pick, when
 from selfrepair.app.charts.palette import REFERENCE
 from selfrepair.app.charts.zones import Span, span, zones
@@ -26,7 +26,7 @@ def of_heads(heads: pl.DataFrame, chosen: str = "") -> alt.LayerChart:
             alt.Color(
                 "layer:Q",
                 title=words("layer"),
-                scale=alt.Scale(scheme=SEQUENTIAL),
+                scale=alt.Scale(scheme=LAYERS),
                 legend=alt.Legend(orient="top", tickMinStep=1, format="d", gradientLength=160, gradientThickness=10),
             ),
             size=alt.SizeValue(60, condition=when(is_chosen, 170)),
