@@ -27,13 +27,13 @@ OVERVIEW = """SELECT
     run_health.model,
     datasets.name AS dataset,
     run_health.status,
+    run_health.health,
     runs.started_at,
     runs.finished_at,
     runs.n_units,
     coalesce(loaded.n_units, 0) AS units_loaded,
     run_health.rows_expected,
-    coalesce(run_health.rows_loaded, 0) AS rows_loaded,
-    run_health.health
+    coalesce(run_health.rows_loaded, 0) AS rows_loaded
 FROM run_health
 INNER JOIN runs USING (run_id)
 LEFT JOIN datasets USING (dataset_id)

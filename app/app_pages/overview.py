@@ -7,6 +7,7 @@ from selfrepair.app.charts.figure_1 import by_depth
 from selfrepair.app.choosing.choice import POPULATIONS, choose
 from selfrepair.app.choosing.one_of import one_of
 from selfrepair.app.showing.figure import below, show
+from selfrepair.app.showing.headers import headers
 from selfrepair.app.showing.wording import column, meaning, title
 from selfrepair.queries.quoting import literal
 
@@ -17,6 +18,9 @@ FRACTIONS = {
     "attention": "attention_fraction_of_effect",
     "MLP": "mlp_fraction_of_effect",
 }
+
+SMALL = ("identity_error_max", "crosscheck_error_max", "crosscheck_tolerance", "share_undefined_ratios")
+"""Numbers of a run that four decimals would make 0."""
 
 choice = choose()
 st.title("Overview")
@@ -65,9 +69,10 @@ health = ask(health_sql)
 st.dataframe(
     health,
     hide_index=True,
-    column_config={
-        name: st.column_config.Column(title("run_health", name), help=meaning("run_health", name))
-        for name in health.columns
+    column_config=headers("run_health", health.columns)
+    | {
+        name: st.column_config.NumberColumn(title("run_health", name), help=meaning("run_health", name), format="%.1e")
+        for name in SMALL
     },
 )
 below(health, health_sql, name="runs")

@@ -11,7 +11,7 @@ from selfrepair.app.showing.wording import column, meaning, title
 
 
 def headers(view: str, names: Iterable[str]) -> dict[str, Any]:
-    """Streamlit's `column_config` for columns of `view`; numbers that are no counts get four decimals."""
+    """Streamlit's `column_config` for columns of `view`: four decimals, and counts with their thousands parted."""
     return {name: _header(view, name) for name in names}
 
 
@@ -27,4 +27,6 @@ def facts(view: str, row: Mapping[str, Any]) -> None:
 def _header(view: str, name: str) -> Any:
     if column(view, name).type in ("DOUBLE", "FLOAT"):
         return st.column_config.NumberColumn(title(view, name), help=meaning(view, name), format="%.4f")
+    if column(view, name).unit and column(view, name).type in ("BIGINT", "INTEGER", "HUGEINT"):
+        return st.column_config.NumberColumn(title(view, name), help=meaning(view, name), format="localized")
     return st.column_config.Column(title(view, name), help=meaning(view, name))
