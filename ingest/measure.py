@@ -14,14 +14,16 @@ from torch import Tensor
 
 from selfrepair.ingest.ablate import Cell, Replacements, ablate, identity_error
 from selfrepair.ingest.atlas import Atlas
-from selfrepair.ingest.clean import clean_batch, direct_effects, head_values
+from selfrepair.ingest.clean import CleanBatch, clean_batch, direct_effects, head_values
 from selfrepair.ingest.conventions import EFFECTS, PRECISIONS, Precision, head_label
 from selfrepair.ingest.edges import EdgeSums
 from selfrepair.ingest.exact import float64_sum
+from selfrepair.ingest.feedback import STACKED, Feedback, fed_heads, joined_feedback, measure_feedback
 from selfrepair.ingest.given import given_ablated
 from selfrepair.ingest.mechanisms import Mechanisms
 from selfrepair.ingest.neurons import NeuronChanges, joined
 from selfrepair.ingest.onlookers import Onlookers
+from selfrepair.ingest.pinned import pin
 from selfrepair.ingest.stream import AttentionCalls, clean_layers, embed, record_calls, value_biases
 from selfrepair.ingest.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.unembed import Prediction, mean_unembedding
@@ -48,6 +50,7 @@ class Measured:
     neurons: NeuronChanges | None = None
     guesses: Sequence[Prediction] = ()
     logprobs: Float[Tensor, "cell prompt pos measure"] | None = None
+    feedback: Feedback | None = None
 
     def identity_error_max(self) -> float:
         """The largest |R - sum of its parts| in logits."""
@@ -60,6 +63,7 @@ class Measurer:
     `batch_size` is how many sequences go through a layer at once; it is halved for good when memory runs out, and
     never changes a result. `means` (z of every head averaged over the reference prompts) is needed for mean ablation,
     `top_rows` (each head's top 2 %) for edges and neurons. The heads `given` are ablated in every forward that is measured.
+    `seed` decides feedback's controls.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Measurer:
         mechanisms: Mechanisms = Mechanisms(),  # noqa: B008 - it is frozen
         top_rows: TopRows | None = None,
         given: Sequence[tuple[int, int]] = (),
+        seed: int = 0,
         on_halved: Callable[[int], None] = lambda batch_size: None,
     ) -> None:
         self.atlas = atlas
@@ -83,6 +88,8 @@ class Measurer:
         self.top_rows = top_rows
         self._mechanisms = mechanisms
         self._neuron_layers = mechanisms.neuron_layers(atlas)
+        self._fed_heads = fed_heads(sorted(heads), atlas.n_layers) if mechanisms.feedback else []
+        self._seed = seed
         self._given = [Cell(layer, head, ablation) for layer, head in given for ablation in ablations]
         self._resample = "resample" in ablations
         self._precision = precision
@@ -231,7 +238,27 @@ class Measurer:
             neurons=looking_on.neurons(),
             guesses=[_on_cpu(guess) for guess in clean.guesses],
             logprobs=looking_on.logprobs(),
+            feedback=self._feedback(calls, clean, tokens, prompt_ids),
         )
+
+    def _feedback(
+        self, calls: AttentionCalls, clean: CleanBatch, tokens: Tensor, prompt_ids: Sequence[int]
+    ) -> Feedback | None:
+        """Prompts at once so that a stack of every kind and strength is no larger than one of ablated heads."""
+        if not self._fed_heads:
+            return None
+        pieces = []
+        size = max(1, self.batch_size // STACKED)
+        for start in range(0, len(tokens), size):
+            here = slice(start, start + size)
+            forward = pin(self.atlas, calls, tokens[here, :-1])
+            directions = clean.directions[here]
+            pieces.append(
+                measure_feedback(
+                    forward, self._fed_heads, directions, self.value_biases(), prompt_ids[here], self._seed
+                )
+            )
+        return joined_feedback(pieces)
 
     def _top(self, stack: Sequence[Cell], prompt_ids: Sequence[int], n_positions: int) -> Tensor | None:
         """Which rows of a stack are in the top 2 % of its ablated heads."""
@@ -300,6 +327,7 @@ def _joined(pieces: Sequence[Measured]) -> Measured:
     """The batches of one unit as one."""
     edges = [piece.edges for piece in pieces if piece.edges is not None]
     logprobs = [piece.logprobs for piece in pieces if piece.logprobs is not None]
+    feedback = [piece.feedback for piece in pieces if piece.feedback is not None]
     starts = itertools.accumulate((piece.effects.shape[1] for piece in pieces), initial=0)
     neurons = [
         piece.neurons.after(start) for piece, start in zip(pieces, starts, strict=False) if piece.neurons is not None
@@ -313,6 +341,7 @@ def _joined(pieces: Sequence[Measured]) -> Measured:
         neurons=joined(neurons) if neurons else None,
         guesses=[_of_all(layer) for layer in zip(*(piece.guesses for piece in pieces), strict=True)],
         logprobs=torch.cat(logprobs, dim=1) if logprobs else None,
+        feedback=joined_feedback(feedback) if feedback else None,
     )
 
 

@@ -8,12 +8,16 @@ from numpy.typing import NDArray
 from selfrepair.ingest.ablate import Cell
 from selfrepair.ingest.conventions import ABLATIONS
 from selfrepair.ingest.edges import EdgeSums
+from selfrepair.ingest.feedback import STRENGTHS, Feedback, other_head
 from selfrepair.ingest.logprobs import MEASURES
 from selfrepair.ingest.measure import Measured
 from selfrepair.ingest.neurons import SUMS, NeuronChanges
 from selfrepair.ingest.plan import RunPlan, Unit
 from selfrepair.ingest.unit_tables import Columns, measured_rows
-from selfrepair.warehouse.schema import CHANGE_SHARES, EDGE_POPULATIONS
+from selfrepair.warehouse.schema import CHANGE_SHARES, EDGE_POPULATIONS, FEEDBACKS
+
+FEEDBACK_ROWS = 500
+"""About as many rows of each head and kind of feedback are kept one by one."""
 
 
 def mechanism_columns(plan: RunPlan, unit: Unit, measured: Measured) -> dict[str, Columns]:
@@ -36,6 +40,9 @@ def mechanism_columns(plan: RunPlan, unit: Unit, measured: Measured) -> dict[str
         tables["logprob_changes"] = measured_rows(unit, measured) | {
             name: measured.logprobs[..., index].flatten().float().numpy() for index, name in enumerate(MEASURES)
         }
+    if measured.feedback is not None:
+        tables["feedback_sums"] = _feedback_sum_columns(unit, measured.feedback)
+        tables["head_feedback"] = _feedback_row_columns(plan, unit, measured.feedback)
     return tables
 
 
@@ -132,3 +139,61 @@ def _guess_columns(unit: Unit, measured: Measured) -> Columns:
         "logprob": np.concatenate([guess.logprob.flatten().float().numpy() for guess in measured.guesses]),
         "rank": np.concatenate([guess.rank.flatten().numpy().astype(np.int32) for guess in measured.guesses]),
     }
+
+
+def _feedback_sum_columns(unit: Unit, feedback: Feedback) -> Columns:
+    """A row for each head, kind, strength and prompt; sums run over positions."""
+    x = feedback.clean.double().numpy()
+    y = feedback.fed.double().numpy()
+    z = np.full_like(y, np.nan)
+    z[FEEDBACKS.index("own")] = feedback.fed_own_scale.double().numpy()
+    kind, strength, head, prompt = np.nonzero(~np.isnan(y[..., 0]))
+    chosen = kind, strength, head, prompt
+    sums = {
+        "sum_x": np.broadcast_to(x.sum(-1), y.shape[:-1]),
+        "sum_xx": np.broadcast_to((x * x).sum(-1), y.shape[:-1]),
+        "sum_y": y.sum(-1),
+        "sum_xy": (x * y).sum(-1),
+        "sum_yy": (y * y).sum(-1),
+        "sum_z": z.sum(-1),
+        "sum_xz": (x * z).sum(-1),
+        "sum_zz": (z * z).sum(-1),
+    }
+    return {
+        **_fed(feedback, head),
+        "prompt_id": (prompt + unit.first).astype(np.int32),
+        "feedback": kind.astype(np.int8),
+        "strength": np.array(STRENGTHS, dtype=np.int16)[strength],
+        "n_rows": np.full(len(kind), x.shape[-1], dtype=np.int32),
+        **{name: np.ma.masked_invalid(values[chosen]) for name, values in sums.items()},
+    }
+
+
+def _feedback_row_columns(plan: RunPlan, unit: Unit, feedback: Feedback) -> Columns:
+    """The same rows one by one, at positions drawn for each prompt: about `FEEDBACK_ROWS` of each head in the whole run."""
+    y = feedback.fed.numpy()
+    share = min(1.0, FEEDBACK_ROWS / plan.prompts.n_positions)
+    n_positions = y.shape[-1]
+    drawn = np.stack(
+        [np.random.default_rng((plan.seed, prompt)).random(n_positions) < share for prompt in unit.prompt_ids]
+    )
+    kind, strength, head, prompt, pos = np.nonzero(~np.isnan(y) & drawn)
+    other = [other_head(at, plan.model.atlas.n_heads, plan.seed) for at in feedback.heads]
+    others = np.array([-1 if number is None else number for number in other], dtype=np.int16)[head]
+    own_scale = feedback.fed_own_scale.float().numpy()[strength, head, prompt, pos]
+    return {
+        **_fed(feedback, head),
+        "prompt_id": (prompt + unit.first).astype(np.int32),
+        "pos": pos.astype(np.int16),
+        "feedback": kind.astype(np.int8),
+        "strength": np.array(STRENGTHS, dtype=np.int16)[strength],
+        "other_head": np.ma.masked_array(others, kind != FEEDBACKS.index("other")),
+        "direct_effect": feedback.clean.float().numpy()[head, prompt, pos],
+        "fed_effect": feedback.fed.float().numpy()[kind, strength, head, prompt, pos],
+        "fed_effect_own_scale": np.ma.masked_array(own_scale, kind != FEEDBACKS.index("own")),
+    }
+
+
+def _fed(feedback: Feedback, head: NDArray[np.int64]) -> Columns:
+    layers, heads = np.array(feedback.heads, dtype=np.int16).T
+    return {"layer": layers[head], "head": heads[head]}

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from selfrepair.ingest.conventions import CONVENTIONS, CROSSCHECK_CELLS, Precision, head_label
+from selfrepair.ingest.feedback import fed_heads
 from selfrepair.ingest.loading import LoadedModel
 from selfrepair.ingest.mechanisms import Mechanisms
 from selfrepair.ingest.prompts import PromptSet
 from selfrepair.ingest.sources import Source
+from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import DatasetRecord, RunRecord
 
 ROWS_IN_UNIT = 600_000
@@ -75,6 +77,12 @@ def plan_run(
     for mechanisms that the model does not have.
     """
     mechanisms.neuron_layers(model.atlas)
+    if mechanisms.feedback and not fed_heads(heads, model.atlas.n_layers):
+        raise SelfRepairError(
+            "--feedback measures heads of the later half of the layers, and none of them is among the chosen ones: "
+            f"choose some with --layers {model.atlas.n_layers // 2 + model.atlas.n_layers % 2}-{model.atlas.n_layers - 1}, "
+            "or leave --feedback out."
+        )
     dataset = DatasetRecord(
         name=source.name,
         split=source.split,

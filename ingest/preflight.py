@@ -12,6 +12,7 @@ from selfrepair.ingest.bridge_trial import try_bridge
 from selfrepair.ingest.clean import clean_batch, read_along
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.measure import out_of_memory
+from selfrepair.ingest.pinned import check_pinning
 from selfrepair.ingest.stream import clean_layers, embed, record_calls, value_biases
 from selfrepair.ingest.unembed import final_scale, mean_unembedding, target_directions
 from selfrepair.warehouse.errors import SelfRepairError
@@ -35,6 +36,13 @@ def preflight(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precisi
             raise
         raise unsupported(name, f"its layers cannot be run one by one ({error})") from error
     try_bridge(atlas, name)
+
+
+@torch.inference_mode()
+def check_feedback(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precision, name: str) -> None:
+    """Check that the model can be run with one position changed at a time; raises SelfRepairError where it cannot."""
+    inputs = tokens[:, :POSITIONS].to(atlas.device)
+    check_pinning(atlas, record_calls(atlas, inputs.shape[1]), inputs, precision.preflight, name)
 
 
 def _prove(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precision, name: str) -> None:

@@ -17,7 +17,7 @@ from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.measure import Measurer
 from selfrepair.ingest.mechanism_tables import mechanism_columns
 from selfrepair.ingest.plan import RunPlan, Unit
-from selfrepair.ingest.preflight import preflight
+from selfrepair.ingest.preflight import check_feedback, preflight
 from selfrepair.ingest.selection import Shard
 from selfrepair.ingest.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.unit_tables import measurement_columns, prompt_columns, token_columns
@@ -85,6 +85,8 @@ def measure_run(
         plan.precision,
         plan.model.record.name,
     )
+    if plan.mechanisms.feedback:
+        check_feedback(atlas, torch.from_numpy(plan.prompts.tokens([0])), plan.precision, plan.model.record.name)
     measurer = Measurer(
         atlas,
         ablations=plan.ablations,
@@ -93,6 +95,7 @@ def measure_run(
         precision=plan.precision,
         mechanisms=plan.mechanisms,
         given=plan.given,
+        seed=plan.seed,
         on_halved=lambda size: progress.note(f"out of memory: going on with {size} sequences at once"),
     )
     if "mean" in plan.ablations:

@@ -8,9 +8,12 @@ import torch
 
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
+from selfrepair.ingest.feedback import STRENGTHS, _additions, other_head
 from selfrepair.ingest.measure import Measured, Measurer
 from selfrepair.ingest.mechanisms import Mechanisms
 from selfrepair.ingest.neurons import SUMS
+from selfrepair.ingest.pinned import pin
+from selfrepair.ingest.stream import record_calls, value_biases
 from selfrepair.ingest.top_rows import TopRows, TopRowsSearch
 from selfrepair.warehouse.schema import CHANGE_SHARES
 from support import families, naive
@@ -244,6 +247,65 @@ def test_given_heads_are_gone_in_both_forwards(family, ablation):
 def test_no_given_heads_are_the_plain_run(family, measured):
     _, found = measure(families.build(family), given=(), mechanisms=Mechanisms())
     torch.testing.assert_close(found.effects, measured[1].effects, rtol=0, atol=1e-12)
+
+
+def test_feedback_equals_one_forward_for_each_position(family):
+    model = families.build(family)
+    measurer, found = measure(families.build(family), mechanisms=Mechanisms(feedback=True), ablations=("zero",))
+    feedback, atlas = found.feedback, measurer.atlas
+    later_half = range((atlas.n_layers + 1) // 2, atlas.n_layers)
+    assert feedback.heads == list(itertools.product(later_half, range(atlas.n_heads)))
+    with torch.no_grad():
+        for (number, (layer, head)), (prompt, tokens) in itertools.product(
+            enumerate(feedback.heads), enumerate(prompts().tolist())
+        ):
+            clean = naive.forward(model, tokens)
+            weight, bias = naive.head_weight(model, layer, head), naive.value_bias(model, layer, head)
+            output = (clean.z[layer][:, head] - bias) @ weight
+            w = torch.stack([naive.direction(model, token) for token in tokens[1:]])
+            s = naive.scale(model, clean.final)
+            direct = (output[:-1] * w).sum(-1) / s[:-1]
+            torch.testing.assert_close(feedback.clean[number, prompt], direct, rtol=0, atol=1e-8)
+            for index, strength in enumerate(STRENGTHS):
+                for pos in range(len(tokens) - 1):
+                    run = naive.forward(model, tokens, add=(layer, pos, strength * output[pos]))
+                    fed = ((run.z[layer][pos, head] - bias) @ weight * w[pos]).sum()
+                    mine = feedback.fed[0, index, number, prompt, pos]
+                    torch.testing.assert_close(mine, fed / s[pos], rtol=0, atol=1e-8)
+                    own = fed / naive.scale(model, run.final)[pos]
+                    torch.testing.assert_close(
+                        feedback.fed_own_scale[index, number, prompt, pos], own, rtol=0, atol=1e-8
+                    )
+
+
+def test_controls_are_as_long_as_the_heads_own_output(family):
+    model = families.build(family)
+    atlas = locate(model, "test")
+    tokens = prompts()
+    with torch.inference_mode():
+        calls = record_calls(atlas, SEQ - 1)
+        forward = pin(atlas, calls, tokens[:, :-1])
+        bias = value_biases(atlas, record_calls(atlas, 2))[1]
+        for head in range(atlas.n_heads):
+            own, other, drawn = _additions(forward, (1, head), bias, range(PROMPTS), seed=4)
+            for control in (other, drawn):
+                torch.testing.assert_close(control.norm(dim=-1), own.norm(dim=-1), rtol=1e-12, atol=0)
+            number = other_head((1, head), atlas.n_heads, 4)
+            assert number != head
+            expected = forward.z[1][:, :, number] - bias[number]
+            expected = expected @ atlas.head_output_weight(1)[number]
+            cosine = torch.nn.functional.cosine_similarity(other, expected, dim=-1)
+            torch.testing.assert_close(cosine, torch.ones_like(cosine), rtol=0, atol=1e-10)
+
+
+def test_feedback_depends_on_no_batch(family):
+    results = [
+        measure(families.build(family), mechanisms=Mechanisms(feedback=True), ablations=("zero",), batch_size=size)[1]
+        for size in (1, 30)
+    ]
+    one, many = (found.feedback for found in results)
+    torch.testing.assert_close(one.fed, many.fed, rtol=0, atol=1e-10)
+    torch.testing.assert_close(one.fed_own_scale, many.fed_own_scale, rtol=0, atol=1e-10)
 
 
 def test_the_search_keeps_the_top_of_any_number_of_rows():

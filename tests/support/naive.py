@@ -114,8 +114,15 @@ class Run:
     logits: Tensor
 
 
-def forward(model: Any, tokens: list[int], replace: Sequence[tuple[int, int, Tensor]] = ()) -> Run:
-    """One prompt through the model; each of `replace` is (layer, head, new z [pos, d_head])."""
+def forward(
+    model: Any,
+    tokens: list[int],
+    replace: Sequence[tuple[int, int, Tensor]] = (),
+    add: tuple[int, int, Tensor] | None = None,
+) -> Run:
+    """One prompt through the model; each of `replace` is (layer, head, new z [pos, d_head]), `add` is (layer, pos, vector):
+    what is added to the layer's input there.
+    """
     parts = parts_of(model)
     run = Run([], [], [], [], [], torch.empty(0), torch.empty(0))
     handles = []
@@ -132,6 +139,14 @@ def forward(model: Any, tokens: list[int], replace: Sequence[tuple[int, int, Ten
 
         return hook
 
+    def add_to_input(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        assert add is not None
+        stream = (arguments[0] if arguments else keywords["hidden_states"]).clone()
+        stream[0, add[1]] += add[2]
+        return ((stream, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": stream})
+
+    if add is not None:
+        handles.append(parts.blocks[add[0]].register_forward_pre_hook(add_to_input, with_kwargs=True))
     for layer, block in enumerate(parts.blocks):
         handles.append(block.get_submodule(parts.projection).register_forward_pre_hook(watch_projection(layer)))
         handles.append(

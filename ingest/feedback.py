@@ -1,0 +1,129 @@
+"""Does a head repress or reinforce itself? Its own output is added to the input of its layer, at one position at a time, and
+its direct effect there is read again; another head's output and a random direction, of the same length, are the controls.
+"""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from selfrepair.ingest.clean import read_along, read_out
+from selfrepair.ingest.exact import full_precision
+from selfrepair.ingest.pinned import PinnedForward
+from selfrepair.ingest.unembed import final_scale
+
+STRENGTHS = (1, 3, 5)
+"""How many times the output is added."""
+
+STACKED = 3 * len(STRENGTHS)
+"""Changed sequences of each prompt that run at once: every kind and strength."""
+
+Head = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """The direct effects [logits] of some heads on some prompts, on the CPU.
+
+    `clean` with nothing added, `fed` with it, at the clean scale; kinds are `schema.FEEDBACKS`, NaN where there is no other
+    head. `fed_own_scale` is that of the head's own output at the scale of the changed forward's final norm.
+    """
+
+    heads: Sequence[Head]
+    clean: Float[Tensor, "head prompt pos"]
+    fed: Float[Tensor, "kind strength head prompt pos"]
+    fed_own_scale: Float[Tensor, "strength head prompt pos"]
+
+
+def joined_feedback(pieces: Sequence[Feedback]) -> Feedback:
+    """Batches of the same heads as one."""
+    by_prompt = (
+        torch.cat([getattr(piece, name) for piece in pieces], dim=-2) for name in ("clean", "fed", "fed_own_scale")
+    )
+    return Feedback(pieces[0].heads, *by_prompt)
+
+
+def fed_heads(heads: Sequence[Head], n_layers: int) -> list[Head]:
+    """Those of the later half of the layers, which are measured."""
+    return [head for head in heads if head[0] >= math.ceil(n_layers / 2)]
+
+
+def other_head(head: Head, n_heads: int, seed: int) -> int | None:
+    """The head of the same layer whose output is the control: seeded, never the head itself; None where there is none."""
+    others = [number for number in range(n_heads) if number != head[1]]
+    return random.Random(f"{seed} {head}").choice(others) if others else None
+
+
+def measure_feedback(
+    forward: PinnedForward,
+    heads: Sequence[Head],
+    directions: Float[Tensor, "batch pos d_model"],
+    value_biases: Float[Tensor, "layer head d_head"],
+    prompt_ids: Sequence[int],
+    seed: int,
+) -> Feedback:
+    """Every head of `heads` on the prompts of `forward`, whose targets' directions are `directions`."""
+    atlas = forward.atlas
+    scale = final_scale(atlas, forward.final)
+    clean, fed, own_scale = [], [], []
+    for layer, head in heads:
+        reads = read_out(atlas, layer, directions)[:, :, head]
+        bias = value_biases[layer].to(directions.dtype)
+
+        def effect(z: Tensor, reads: Tensor = reads, bias: Tensor = bias, head: int = head) -> Tensor:
+            """Z is [..., batch, pos, head, d_head]."""
+            return read_along(z[..., head, :].to(directions.dtype) - bias[head], reads) / scale
+
+        clean.append(effect(forward.z[layer]))
+        added = torch.stack(list(_additions(forward, (layer, head), bias, prompt_ids, seed)))
+        of_kinds = [strength * added for strength in STRENGTHS]
+        changed = forward.entering[layer] + torch.stack(of_kinds, dim=1)
+        _, z = forward.attend(layer, changed.flatten(0, 2))
+        fed.append(effect(z.unflatten(0, changed.shape[:3])))
+
+        stream = changed[0].flatten(0, 1)
+        for above in range(layer, atlas.n_layers):
+            stream = forward.run_layer(above, stream)
+        own = final_scale(atlas, stream).unflatten(0, (len(STRENGTHS), -1))
+        own_scale.append(fed[-1][0] * scale / own)
+    return Feedback(
+        heads,
+        torch.stack(clean).cpu(),
+        torch.stack(fed, dim=2).cpu(),
+        torch.stack(own_scale, dim=1).cpu(),
+    )
+
+
+def _additions(
+    forward: PinnedForward, head: Head, bias: Tensor, prompt_ids: Sequence[int], seed: int
+) -> Iterator[Float[Tensor, "batch pos d_model"]]:
+    """What is added once, in the order of `schema.FEEDBACKS`: the head's own output, and both controls as long as that."""
+    own = _output(forward, head, bias)
+    length = torch.linalg.vector_norm(own, dim=-1, keepdim=True)
+
+    def as_long(direction: Tensor) -> Tensor:
+        scaled: Tensor = direction * (length / torch.linalg.vector_norm(direction, dim=-1, keepdim=True))
+        return scaled
+
+    yield own
+    other = other_head(head, forward.atlas.n_heads, seed)
+    yield torch.full_like(own, torch.nan) if other is None else as_long(_output(forward, (head[0], other), bias))
+    yield as_long(torch.stack([_random(own[0], f"{seed} {prompt} {head}") for prompt in prompt_ids]))
+
+
+def _output(forward: PinnedForward, head: Head, bias: Tensor) -> Float[Tensor, "batch pos d_model"]:
+    """What a head adds to the stream, without the constant part that is the value bias's."""
+    layer, number = head
+    z = forward.z[layer][:, :, number].to(bias.dtype) - bias[number]
+    with full_precision():
+        output: Tensor = z @ forward.atlas.head_output_weight(layer)[number].to(bias.dtype)
+    return output
+
+
+def _random(like: Tensor, seed: str) -> Tensor:
+    generator = torch.Generator().manual_seed(random.Random(seed).getrandbits(63))
+    return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
