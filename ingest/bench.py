@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -118,14 +119,8 @@ def measure(
 ) -> Figures:
     """Time engine, matmul and hook method in turns, so that a machine whose speed drifts drifts for all three."""
     keep_freed_memory()
-    torch.manual_seed(0)
-    config = copy.deepcopy(SHAPES[shape])
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
-    hooked = locate(copy.deepcopy(model).to(device), shape)
-    cast_parameters(model, getattr(torch, precision.torch_dtype))
-    model = model.to(device)
-    use_fused_gelu(model)
-    atlas = locate(model, shape)
+    atlas = shaped(shape, precision, device)
+    hooked = locate(_random_model(shape).to(device), shape)
     n_heads = min(heads_per_layer, atlas.n_heads)
     heads = [(layer, head) for layer in range(atlas.n_layers) for head in range(n_heads)]
     size = batch_size or auto_batch_size(atlas, seq_len)
@@ -171,7 +166,7 @@ def measure(
     return Figures(
         shape=shape,
         dtype=precision.name,
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type,
+        device=device_name(device),
         threads=torch.get_num_threads(),
         seq_len=seq_len,
         prompts=n_prompts,
@@ -184,10 +179,25 @@ def measure(
         hook_token_heads_per_s=statistics.median(hooked_token_heads / hook for _, _, hook, _ in rounds),
         times_the_hook_method=statistics.median(hook / engine for engine, _, hook, _ in rounds) * per_head,
         times_the_released_code=statistics.median(released / engine for engine, _, _, released in rounds) * per_head,
-        peak_memory_mb=_peak_memory_mb(device),
+        peak_memory_mb=peak_memory_mb(device),
         torch=torch.__version__,
         python=platform.python_version(),
     )
+
+
+def shaped(shape: str, precision: Precision, device: torch.device) -> Atlas:
+    """The model of that shape with random weights, as an ingest would run it."""
+    model = _random_model(shape)
+    cast_parameters(model, getattr(torch, precision.torch_dtype))
+    model = model.to(device)
+    use_fused_gelu(model)
+    return locate(model, shape)
+
+
+def _random_model(shape: str) -> Any:
+    """Always the same one."""
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(copy.deepcopy(SHAPES[shape]), attn_implementation="sdpa").eval()
 
 
 def _flops(atlas: Atlas, heads: list[tuple[int, int]], n_prompts: int, positions: int) -> float:
@@ -219,7 +229,13 @@ def _matmul(atlas: Atlas, tokens: int) -> tuple[Callable[[], None], float]:
     return matmul, 2.0 * tokens * atlas.d_model * atlas.d_mlp
 
 
-def _peak_memory_mb(device: torch.device) -> float:
+def device_name(device: torch.device) -> str:
+    """What it is called in tables."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory this process has had so far on the device [MB]."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     scale = 1 if sys.platform == "darwin" else 2**10

@@ -159,6 +159,7 @@ def ingest(
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--batch-size", default="auto", show_default=True, help="Sequences at once.")
+@click.option("--mechanisms", is_flag=True, help="Time the mechanisms against the effects alone instead.")
 @click.option(
     "--repeats", type=click.IntRange(1), default=3, show_default=True, help="Interleaved rounds; medians are shown."
 )
@@ -173,15 +174,22 @@ def bench(
     dtype: str,
     device: str,
     batch_size: str,
+    mechanisms: bool,
     repeats: int,
     json_file: Path | None,
 ) -> None:
     """Time the engine on a model shape: token-heads per second, share of this machine's matmul rate measured in the
     same run, peak memory, and the ratio to the per-head hook method timed in the same process.
-    """
-    from selfrepair.ingest import bench as benchmark
 
-    benchmark.run(
+    With --mechanisms: what edges, neurons, guesses, feedback and log-probabilities add to the time, the bytes and the
+    memory of an ingest with one ablation kind.
+    """
+    if mechanisms:
+        from selfrepair.ingest.bench_mechanisms import run
+    else:
+        from selfrepair.ingest.bench import run
+
+    run(
         shape,
         seq_len=seq_len,
         n_prompts=n_prompts,

@@ -107,7 +107,7 @@ def measure_run(
         "measuring", total=sum(rows.values()), done=sum(rows.values()) - sum(rows[unit.number] for unit in missing)
     )
     for unit in missing:
-        _measure_unit(plan, measurer, parts, unit, progress.advance)
+        measure_unit(plan, measurer, parts, unit, progress.advance)
     progress.stage("cross-check", total=len(chosen))
     cells = crosscheck(
         plan,
@@ -121,9 +121,14 @@ def measure_run(
     return RunOutcome(len(missing), len(mine) - len(missing), crosschecked=True)
 
 
-def _measure_unit(
-    plan: RunPlan, measurer: Measurer, parts: PartsFolder, unit: Unit, on_rows: Callable[[int], None]
+def measure_unit(
+    plan: RunPlan,
+    measurer: Measurer,
+    parts: PartsFolder,
+    unit: Unit,
+    on_rows: Callable[[int], None] = lambda rows: None,
 ) -> None:
+    """Measure the prompts of a unit and write its part files; `on_rows` hears of measured rows."""
     measured = measurer.measure(*_tokens(plan, unit), unit.prompt_ids, on_rows)
     parts.write_unit(
         unit.number,
@@ -150,13 +155,20 @@ def _top_rows(plan: RunPlan, measurer: Measurer, path: Path, progress: Progress)
     with contextlib.suppress(OSError, ValueError, EOFError):  # not there, or cut short: they are found anew
         return TopRows(plan.heads, np.load(path))
     progress.stage("top rows", total=len(plan.prompts))
+    found = find_top_rows(plan, measurer, progress.advance)
+    _keep_array(path, found.codes)
+    return found
+
+
+def find_top_rows(
+    plan: RunPlan, measurer: Measurer, on_prompts: Callable[[int], None] = lambda prompts: None
+) -> TopRows:
+    """Each head's top 2 % of all the run's rows; `on_prompts` hears of prompts that were looked at."""
     search = TopRowsSearch(plan.heads, plan.prompts.n_positions)
     for unit in plan.units:
         measurer.find_top_rows(search, plan.heads, *_tokens(plan, unit), unit.prompt_ids)
-        progress.advance(unit.count)
-    found = search.found()
-    _keep_array(path, found.codes)
-    return found
+        on_prompts(unit.count)
+    return search.found()
 
 
 def _reference_means(plan: RunPlan, measurer: Measurer, path: Path, progress: Progress) -> torch.Tensor:
