@@ -15,8 +15,9 @@ SEQ_LEN = 128
 @click.option(
     "--prompts", type=click.IntRange(min=2), default=200, show_default=True, help=f"Prompts of {SEQ_LEN} tokens each."
 )
+@click.option("--mechanisms", is_flag=True, help="Measure log-probabilities and feedback, too: about twice the time.")
 @click.pass_context
-def demo(ctx: click.Context, db: Path, prompts: int) -> None:
+def demo(ctx: click.Context, db: Path, prompts: int, mechanisms: bool) -> None:
     """Measure the bundled model and print what came out.
 
     Every head of a small model that comes with selfrepair is ablated at every token of Python's own library, in three
@@ -32,7 +33,8 @@ def demo(ctx: click.Context, db: Path, prompts: int) -> None:
         "--ablation": ABLATIONS,
         "--db": str(db),
     }
-    run_id = run_command(ctx, "ingest", [word for option in options.items() for word in option])
+    words = [word for option in options.items() for word in option]
+    run_id = run_command(ctx, "ingest", [*words, "--mechanisms"] if mechanisms else words)
     assert isinstance(run_id, int), "ingest returns the run_id of what it measured"
     click.echo(demo_report(db, run_id))
 

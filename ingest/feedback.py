@@ -2,6 +2,7 @@
 its direct effect there is read again; another head's output and a random direction, of the same length, are the controls.
 """
 
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -64,44 +65,72 @@ def measure_feedback(
     directions: Float[Tensor, "batch pos d_model"],
     value_biases: Float[Tensor, "layer head d_head"],
     prompt_ids: Sequence[int],
+    *,
     seed: int,
+    batch_size: int,
 ) -> Feedback:
-    """Every head of `heads` on the prompts of `forward`, whose targets' directions are `directions`."""
-    atlas = forward.atlas
-    scale = final_scale(atlas, forward.final)
-    clean, fed, own_scale = [], [], []
-    for layer, head in heads:
-        reads = read_out(atlas, layer, directions)[:, :, head]
-        bias = value_biases[layer].to(directions.dtype)
+    """Every head of `heads` on the prompts of `forward`, whose targets' directions are `directions`.
 
-        def effect(z: Tensor, reads: Tensor = reads, bias: Tensor = bias, head: int = head) -> Tensor:
-            """Z is [..., batch, pos, head, d_head]."""
-            return read_along(z[..., head, :].to(directions.dtype) - bias[head], reads) / scale
-
-        clean.append(effect(forward.z[layer]))
-        added = torch.stack(list(_additions(forward, (layer, head), bias, prompt_ids, seed)))
-        of_kinds = [strength * added for strength in STRENGTHS]
-        changed = forward.entering[layer] + torch.stack(of_kinds, dim=1)
-        _, z = forward.attend(layer, changed.flatten(0, 2))
-        fed.append(effect(z.unflatten(0, changed.shape[:3])))
-
-        stream = changed[0].flatten(0, 1)
-        for above in range(layer, atlas.n_layers):
-            stream = forward.run_layer(above, stream)
-        own = final_scale(atlas, stream).unflatten(0, (len(STRENGTHS), -1))
-        own_scale.append(fed[-1][0] * scale / own)
+    As many heads of a layer run at once as `batch_size` sequences allow, one at least.
+    """
+    drawn = torch.stack([_random(directions[0], f"{seed} {prompt}") for prompt in prompt_ids])
+    heads_at_once = max(1, batch_size // (STACKED * len(directions)))
+    pieces = []
+    for layer, of_layer in itertools.groupby(sorted(heads), key=lambda head: head[0]):
+        numbers = [number for _, number in of_layer]
+        for start in range(0, len(numbers), heads_at_once):
+            some = numbers[start : start + heads_at_once]
+            pieces.append(_feed(forward, layer, some, directions, value_biases[layer], drawn, seed))
+    clean, fed, own_scale = zip(*pieces, strict=True)
     return Feedback(
-        heads,
-        torch.stack(clean).cpu(),
-        torch.stack(fed, dim=2).cpu(),
-        torch.stack(own_scale, dim=1).cpu(),
+        sorted(heads), torch.cat(clean).cpu(), torch.cat(fed, dim=2).cpu(), torch.cat(own_scale, dim=1).cpu()
     )
 
 
+def _feed(
+    forward: PinnedForward,
+    layer: int,
+    numbers: Sequence[int],
+    directions: Tensor,
+    value_bias: Float[Tensor, "head d_head"],
+    drawn: Float[Tensor, "batch pos d_model"],
+    seed: int,
+) -> tuple[
+    Float[Tensor, "head batch pos"],
+    Float[Tensor, "kind strength head batch pos"],
+    Float[Tensor, "strength head batch pos"],
+]:
+    """`Feedback`'s numbers of some heads of one layer."""
+    atlas = forward.atlas
+    scale = final_scale(atlas, forward.final)
+    reads = read_out(atlas, layer, directions)[:, :, numbers].movedim(2, 0)
+    bias = value_bias.to(directions.dtype)
+
+    def effects(z: Float[Tensor, "*stack head batch pos d_head"]) -> Float[Tensor, "*stack head batch pos"]:
+        return read_along(z.to(directions.dtype) - bias[numbers][:, None, None], reads) / scale
+
+    clean = effects(forward.z[layer][:, :, numbers].movedim(2, 0))
+    added = torch.stack(
+        [torch.stack(list(_additions(forward, (layer, head), bias, drawn, seed))) for head in numbers], dim=1
+    )
+    changed = forward.entering[layer] + torch.stack([strength * added for strength in STRENGTHS], dim=1)
+    shape = changed.shape[:4]
+    out, z = forward.attend(layer, changed.flatten(0, 3))
+    by_head = z.unflatten(0, shape)
+    fed = effects(torch.stack([by_head[:, :, at, ..., head, :] for at, head in enumerate(numbers)], dim=2))
+
+    stream = forward.after_attention(layer, changed[0].flatten(0, 2), out.unflatten(0, shape)[0].flatten(0, 2))
+    for above in range(layer + 1, atlas.n_layers):
+        stream = forward.after_attention(above, stream, forward.attend(above, stream)[0])
+    return clean, fed, fed[0] * scale / final_scale(atlas, stream).unflatten(0, shape[1:])
+
+
 def _additions(
-    forward: PinnedForward, head: Head, bias: Tensor, prompt_ids: Sequence[int], seed: int
+    forward: PinnedForward, head: Head, bias: Tensor, drawn: Float[Tensor, "batch pos d_model"], seed: int
 ) -> Iterator[Float[Tensor, "batch pos d_model"]]:
-    """What is added once, in the order of `schema.FEEDBACKS`: the head's own output, and both controls as long as that."""
+    """What is added once, in the order of `schema.FEEDBACKS`: the head's own output, and both controls as long as that;
+    the random one in the direction of `drawn`.
+    """
     own = _output(forward, head, bias)
     length = torch.linalg.vector_norm(own, dim=-1, keepdim=True)
 
@@ -112,7 +141,7 @@ def _additions(
     yield own
     other = other_head(head, forward.atlas.n_heads, seed)
     yield torch.full_like(own, torch.nan) if other is None else as_long(_output(forward, (head[0], other), bias))
-    yield as_long(torch.stack([_random(own[0], f"{seed} {prompt} {head}") for prompt in prompt_ids]))
+    yield as_long(drawn)
 
 
 def _output(forward: PinnedForward, head: Head, bias: Tensor) -> Float[Tensor, "batch pos d_model"]:

@@ -248,14 +248,19 @@ class Measurer:
         if not self._fed_heads:
             return None
         pieces = []
-        size = max(1, self.batch_size // STACKED)
+        # The given heads' replacements are those of the whole batch.
+        size = len(tokens) if self._given else max(1, self.batch_size // STACKED)
         for start in range(0, len(tokens), size):
             here = slice(start, start + size)
-            forward = pin(self.atlas, calls, tokens[here, :-1])
-            directions = clean.directions[here]
             pieces.append(
                 measure_feedback(
-                    forward, self._fed_heads, directions, self.value_biases(), prompt_ids[here], self._seed
+                    pin(self.atlas, calls, tokens[here, :-1]),
+                    self._fed_heads,
+                    clean.directions[here],
+                    self.value_biases(),
+                    prompt_ids[here],
+                    seed=self._seed,
+                    batch_size=self.batch_size,
                 )
             )
         return joined_feedback(pieces)

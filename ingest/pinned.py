@@ -41,7 +41,7 @@ class _Pinned:
 @dataclass(frozen=True)
 class PinnedForward:
     """A clean forward of some prompts: the stream that enters each layer and that leaves the last, z of every head, and
-    what `run_layer` needs. Lists run over layers.
+    what is needed to run its layers with other streams. Lists run over layers.
     """
 
     atlas: Atlas
@@ -59,9 +59,10 @@ class PinnedForward:
         """
         return attend(self.atlas, layer, stream, self.calls)
 
-    def run_layer(self, layer: int, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        """The stream after `layer`, where each position's is changed and no other's is."""
-        attention, _ = self.attend(layer, stream)
+    def after_attention(
+        self, layer: int, stream: Float[Tensor, "batch pos d_model"], attention: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The stream after `layer`, whose attention adds `attention` to it."""
         if self.atlas.parallel_blocks:
             return stream + attention + transform(self.atlas, layer, stream)[0]
         after = stream + attention

@@ -287,8 +287,9 @@ def test_controls_are_as_long_as_the_heads_own_output(family):
         forward = pin(atlas, calls, tokens[:, :-1])
         bias = value_biases(atlas, record_calls(atlas, 2))[1]
         for head in range(atlas.n_heads):
-            own, other, drawn = _additions(forward, (1, head), bias, range(PROMPTS), seed=4)
-            for control in (other, drawn):
+            drawn = torch.randn(PROMPTS, SEQ - 1, atlas.d_model, dtype=torch.float64)
+            own, other, random = _additions(forward, (1, head), bias, drawn, seed=4)
+            for control in (other, random):
                 torch.testing.assert_close(control.norm(dim=-1), own.norm(dim=-1), rtol=1e-12, atol=0)
             number = other_head((1, head), atlas.n_heads, 4)
             assert number != head
@@ -298,9 +299,16 @@ def test_controls_are_as_long_as_the_heads_own_output(family):
             torch.testing.assert_close(cosine, torch.ones_like(cosine), rtol=0, atol=1e-10)
 
 
-def test_feedback_depends_on_no_batch(family):
+@pytest.mark.parametrize("given", [(), ((0, 1),)])
+def test_feedback_depends_on_no_batch(family, given):
     results = [
-        measure(families.build(family), mechanisms=Mechanisms(feedback=True), ablations=("zero",), batch_size=size)[1]
+        measure(
+            families.build(family),
+            mechanisms=Mechanisms(feedback=True),
+            ablations=("resample",),
+            batch_size=size,
+            given=given,
+        )[1]
         for size in (1, 30)
     ]
     one, many = (found.feedback for found in results)
