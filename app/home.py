@@ -11,6 +11,9 @@ PAGES = {
         "tokens": ("Tokens", ":material/text_fields:"),
         "compare": ("Compare", ":material/compare_arrows:"),
     },
+    "Mechanisms": {
+        "neurons": ("Neurons", ":material/hub:"),
+    },
     "Ask": {
         "sql": ("SQL", ":material/terminal:"),
         "ingests": ("Ingests", ":material/move_to_inbox:"),

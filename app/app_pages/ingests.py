@@ -14,7 +14,7 @@ from selfrepair.app.showing.figure import below
 from selfrepair.app.showing.headers import headers
 from selfrepair.app.showing.plain import plain
 from selfrepair.app.showing.wording import meaning, words
-from selfrepair.app.unfinished.going_on import command, written_down
+from selfrepair.app.unfinished.going_on import RECORDS, command, written_down
 from selfrepair.app.unfinished.part_files import WaitingRun, pace_s, waiting_runs
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -38,21 +38,6 @@ FROM run_health
 INNER JOIN runs USING (run_id)
 LEFT JOIN datasets USING (dataset_id)
 LEFT JOIN (SELECT run_id, count(*) AS n_units FROM units GROUP BY run_id) AS loaded USING (run_id)
-ORDER BY run_id DESC"""
-
-RECORDS = """SELECT
-    runs.* EXCLUDE (software),
-    models.name AS model,
-    models.revision,
-    models.checkpoint,
-    models.n_layers,
-    models.n_heads,
-    datasets.name AS dataset,
-    datasets.split,
-    datasets.seq_len
-FROM runs
-INNER JOIN models USING (model_id)
-INNER JOIN datasets USING (dataset_id)
 ORDER BY run_id DESC"""
 
 LEDGER = """SELECT run_id, unit, units.n_measurements, measured_at

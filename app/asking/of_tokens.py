@@ -58,7 +58,7 @@ def heads_at(where_rows: str, prompt: int, pos: int, measure: str) -> str:
 
 def top_rows(where_population: str, order: str, at_most: int) -> str:
     """A head's first rows of a population by `order`, with the text before them."""
-    return _with_text("population_rows", where_population, order, _SHOWN, at_most)
+    return with_text("population_rows", where_population, order, _SHOWN, at_most)
 
 
 def rows_with(where_head: str, column: str, texts: Sequence[str], whole: bool, measure: str, at_most: int) -> str:
@@ -68,7 +68,7 @@ def rows_with(where_head: str, column: str, texts: Sequence[str], whole: bool, m
     """
     tests = [f"{column} = {literal(text)}" if whole else f"contains({column}, {literal(text)})" for text in texts]
     where = f"{where_head} AND ({' OR '.join(tests)})"
-    return _with_text("self_repair", where, f"{size_of(measure)} DESC", _first(measure, _SHOWN), at_most)
+    return with_text("self_repair", where, f"{size_of(measure)} DESC", _first(measure, _SHOWN), at_most)
 
 
 def size_of(measure: str) -> str:
@@ -77,7 +77,8 @@ def size_of(measure: str) -> str:
     return f"abs({measure})" if neutral is None else f"abs({measure} - {neutral:g})"
 
 
-def _with_text(view: str, where: str, order: str, shown: Sequence[str], at_most: int) -> str:
+def with_text(view: str, where: str, order: str, shown: Sequence[str], at_most: int) -> str:
+    """The first rows of a view by `order` with the columns `shown`, and as `context` the text before each."""
     return (
         f"WITH found AS (\n    SELECT\n        run_id,\n        prompt_id,\n        pos,\n        {_listed(shown, 8)},\n"
         f"        row_number() OVER (ORDER BY {order}, prompt_id, pos) AS place\n"

@@ -11,6 +11,22 @@ from selfrepair.warehouse.parts import RunRecord
 _LABEL = re.compile(r"L(\d+)H(\d+)")
 _DEVICES = ("cpu", "mps")
 
+RECORDS = """SELECT
+    runs.* EXCLUDE (software),
+    models.name AS model,
+    models.revision,
+    models.checkpoint,
+    models.n_layers,
+    models.n_heads,
+    datasets.name AS dataset,
+    datasets.split,
+    datasets.seq_len
+FROM runs
+INNER JOIN models USING (model_id)
+INNER JOIN datasets USING (dataset_id)
+ORDER BY run_id DESC"""
+"""What is written down about every run in the warehouse, the newest first: rows that `command` reads."""
+
 
 def written_down(record: RunRecord) -> dict[str, Any]:
     """The record with the columns' names that `command` reads, as a query of the warehouse gives them."""
@@ -28,6 +44,8 @@ def written_down(record: RunRecord) -> dict[str, Any]:
         "n_measurements": record.n_measurements,
         "ablations": list(record.ablations),
         "selected_heads": list(record.selected_heads),
+        "given_heads": list(record.given_heads),
+        "mechanisms": list(record.mechanisms),
         "seed": record.seed,
         "dtype": record.dtype,
         "device": record.device,
@@ -54,10 +72,12 @@ def command(run: Mapping[str, Any], db: Path) -> str:
         "--dtype": run["dtype"],
         "--device": run["device"] if run["device"] in _DEVICES else "cuda",
         "--seed": run["seed"],
+        "--given": ",".join(run["given_heads"]) or None,
+        "--neurons": _neurons(run["mechanisms"] or ()),
         "--db": db,
     }
     words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-    return shlex.join(["selfrepair", "ingest", *words])
+    return shlex.join(["selfrepair", "ingest", *words, *_switches(run["mechanisms"] or ())])
 
 
 def _heads(labels: Sequence[str], n_layers: int, n_heads: int) -> dict[str, str | None]:
@@ -72,3 +92,13 @@ def _heads(labels: Sequence[str], n_layers: int, n_heads: int) -> dict[str, str 
         return {}
     single = [label for layer, heads in sorted(in_layer.items()) if layer not in whole for label in heads]
     return {"--layers": ",".join(map(str, whole)) or None, "--heads": ",".join(single) or None}
+
+
+def _neurons(mechanisms: Sequence[str]) -> str:
+    return next((name.removeprefix("neurons_") for name in mechanisms if name.startswith("neurons_")), "none")
+
+
+def _switches(mechanisms: Sequence[str]) -> list[str]:
+    """What is on unless switched off is said either way, what is off is said where it is on."""
+    either = [f"--{name}" if name in mechanisms else f"--no-{name}" for name in ("edges", "guesses")]
+    return either + [f"--{name}" for name in ("logprobs", "feedback") if name in mechanisms]

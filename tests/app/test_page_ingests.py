@@ -105,11 +105,25 @@ def test_part_files_that_cannot_be_read_are_named(half: Path, monkeypatch: pytes
     ],
 )
 @pytest.mark.parametrize(("revision", "checkpoint"), [("step512", 512), ("v1", None), (None, None)])
+@pytest.mark.parametrize(
+    ("mechanisms", "neurons"),
+    [
+        (None, "none"),
+        (["feedback"], "none"),
+        (["neurons_last", "guesses"], "last"),
+        (["edges", "neurons_all", "logprobs"], "all"),
+    ],
+)
 def test_the_command_asks_for_the_run_that_is_written_down(
-    heads: list[str], revision: str | None, checkpoint: int | None, monkeypatch: pytest.MonkeyPatch
+    heads: list[str],
+    revision: str | None,
+    checkpoint: int | None,
+    mechanisms: list[str] | None,
+    neurons: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = written_down(HALF.record) | {"selected_heads": heads, "revision": revision, "checkpoint": checkpoint}
-    run |= {"model": "it's a model", "ablations": ["mean", "zero"]}
+    run |= {"model": "it's a model", "ablations": ["mean", "zero"], "mechanisms": mechanisms}
     asked: list[session.Request] = []
     monkeypatch.setattr(session, "ingest", lambda request, **rest: asked.append(request))
     program, *words = shlex.split(command(run, Path("a b.duckdb")))
@@ -133,6 +147,10 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "batch_size": "auto",
         "seed": 3,
         "shard": None,
+        "given": "L0H3",
+        "mechanisms": False,
+        "neurons": neurons,
+        **{name: name in (mechanisms or ()) for name in ("edges", "guesses", "logprobs", "feedback")},
     }
 
 

@@ -1,0 +1,43 @@
+"""What a run did not measure: said once, with the command that measures it."""
+
+from collections.abc import Iterable
+
+import streamlit as st
+
+from selfrepair.app.asking.answers import ask, warehouse_path
+from selfrepair.app.choosing.choice import Choice
+from selfrepair.app.unfinished.going_on import RECORDS, command
+
+USUAL = ("edges", "neurons_last", "guesses")
+"""What an ingest measures unless told not to: the command has it as well."""
+
+NOUNS = {
+    "edges": "which later heads and MLPs repair which head",
+    "neurons_last": "the neurons of MLPs",
+    "guesses": "what would be predicted after each layer",
+    "logprobs": "changes in log-probability and divergence",
+    "feedback": "whether heads repress or reinforce themselves",
+}
+"""What each mechanism is, by the name that adds it to `runs.mechanisms`."""
+
+
+def has_measured(choice: Choice, wanted: str) -> bool:
+    """True where the run has the mechanism, one of `NOUNS`; else the page says what measures it."""
+    (run,) = ask(f"SELECT *\nFROM (\n{RECORDS}\n)\nWHERE run_id = {choice.run['run_id']}").to_dicts()
+    own = run["mechanisms"] or []
+    kind = wanted.split("_")[0]
+    if any(name.split("_")[0] == kind for name in own):
+        return True
+    st.info(
+        f"This run did not measure {NOUNS[wanted]}. This command measures it anew with that, as a run of its own:",
+        icon=":material/science:",
+    )
+    st.code(command(run | {"mechanisms": _together(own, wanted)}, warehouse_path()), language="bash", wrap_lines=True)
+    st.caption("Before a local model or dataset goes its path. Rows that are already here stay as they are.")
+    return False
+
+
+def _together(own: Iterable[str], wanted: str) -> list[str]:
+    """The run's mechanisms, the wanted one, and the usual ones; neurons of one kind only."""
+    kinds = {name.split("_")[0]: name for name in (*USUAL, wanted, *own)}
+    return list(kinds.values())
