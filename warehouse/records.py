@@ -47,7 +47,8 @@ class RunRecord:
     """One run as it is known before measuring.
 
     `n_prompts`, `n_units`, `n_measurements` (rows) and `n_crosschecks` (cells) are what the whole run will have, all
-    shards together. Heads are written `L9H6`, mechanisms as `schema.MECHANISMS` names them. `crosscheck_tolerance` is in logits, `started_at` in UTC without a zone.
+    shards together. Heads are written `L9H6`, mechanisms as `schema.MECHANISMS` names them. `crosscheck_tolerance` is in
+    logits, `started_at` in UTC without a zone.
     """
 
     run_key: str

@@ -6,11 +6,12 @@ from pathlib import Path
 import duckdb
 
 from selfrepair.warehouse.connection import open_reader
+from selfrepair.warehouse.mechanism_rules import MECHANISM_RULES
 from selfrepair.warehouse.number_rules import NUMBER_RULES
 from selfrepair.warehouse.rule import Rule
 from selfrepair.warehouse.structure_rules import STRUCTURE_RULES
 
-RULES = (*STRUCTURE_RULES, *NUMBER_RULES)
+RULES = (*STRUCTURE_RULES, *NUMBER_RULES, *MECHANISM_RULES)
 """Every rule, in the order in which they are told."""
 
 

@@ -50,6 +50,26 @@ CORRUPTIONS = {
         WHERE prompt_id = 1 AND pos = 2 AND layer = 2
     """,
     "the slow way agrees": "UPDATE crosschecks SET error_max = 0.0021 WHERE layer = 0",
+    "mechanisms are those the run measured": "INSERT INTO layer_guess VALUES (1, 0, 0, 0, 1.5, -2.5, 7)",
+    "mechanisms are there for every unit": "UPDATE runs SET mechanisms = ['edges']",
+    "edges add up to the repair by attention and MLPs": """
+        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'all', 'head', 1, 0, 24, 5, 9)
+    """,
+    "neurons add up to the change of their MLP": """
+        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25);
+        INSERT INTO neuron_sums VALUES (1, 0, 'mean', 0, 0, 2, 1, 3.5, 0.4, 0.9, 0.6, 0.2)
+    """,
+    "kept neurons are ranked, each once": """
+        INSERT INTO neuron_changes
+        SELECT 1, 'mean', 1, 2, 0, 0, 2, 5, -0.5, -0.1, rank
+        FROM range(1, 3) AS ranks (rank)
+    """,
+    "the last layer's guess is the clean answer": """
+        INSERT INTO layer_guess
+        SELECT run_id, prompt_id, pos, 2, clean_logit, clean_logprob + 0.01, clean_rank
+        FROM tokens
+        WHERE prompt_id = 1 AND pos = 2
+    """,
 }
 
 
