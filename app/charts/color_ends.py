@@ -32,8 +32,8 @@ def domain_of(columns: Sequence[pl.Series], centre: float | None) -> tuple[float
     return centre - reach, centre + reach
 
 
-def told_beyond(values: pl.Series, domain: tuple[float, float], unit: str) -> str | None:
-    """How many heads lie beyond the ends of the colours, in a sentence for a page; None: none does.
+def told_beyond(values: pl.Series, domain: tuple[float, float], unit: str, noun: str = "head") -> str | None:
+    """How many heads, or what `noun` says, lie beyond the ends of the colours, in a sentence for a page; None: none does.
 
     `unit` stands behind the numbers as it does in titles, ' [logits]'.
     """
@@ -43,5 +43,5 @@ def told_beyond(values: pl.Series, domain: tuple[float, float], unit: str) -> st
     if not n_beyond:
         return None
     ends = f"±{high:.3g}" if low == -high else f"{low:.3g} and {high:.3g}"
-    beyond = "1 head lies" if n_beyond == 1 else f"{n_beyond:,} heads lie"
+    beyond = f"1 {noun} lies" if n_beyond == 1 else f"{n_beyond:,} {noun}s lie"
     return f"Colours end at {ends}{unit}; {beyond} beyond."

@@ -1,6 +1,7 @@
 """What a run did not measure: said once, with the command that measures it."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import streamlit as st
 
@@ -23,7 +24,7 @@ NOUNS = {
 
 def has_measured(choice: Choice, wanted: str) -> bool:
     """True where the run has the mechanism, one of `NOUNS`; else the page says what measures it."""
-    (run,) = ask(f"SELECT *\nFROM (\n{RECORDS}\n)\nWHERE run_id = {choice.run['run_id']}").to_dicts()
+    run = _record(choice)
     own = run["mechanisms"] or []
     kind = wanted.split("_")[0]
     if any(name.split("_")[0] == kind for name in own):
@@ -32,9 +33,28 @@ def has_measured(choice: Choice, wanted: str) -> bool:
         f"This run did not measure {NOUNS[wanted]}. This command measures it anew with that, as a run of its own:",
         icon=":material/science:",
     )
-    st.code(command(run | {"mechanisms": _together(own, wanted)}, warehouse_path()), language="bash", wrap_lines=True)
-    st.caption("Before a local model or dataset goes its path. Rows that are already here stay as they are.")
+    _type(run | {"mechanisms": _together(own, wanted)})
     return False
+
+
+def say_without_given(choice: Choice) -> None:
+    """Say what measures the run that one with given heads is compared with."""
+    st.info(
+        "Heads were ablated already in all of this run. How the others come in for them is told against the same run "
+        "without, which is not here. This command measures it:",
+        icon=":material/science:",
+    )
+    _type(_record(choice) | {"given_heads": []})
+
+
+def _record(choice: Choice) -> dict[str, Any]:
+    (run,) = ask(f"SELECT *\nFROM (\n{RECORDS}\n)\nWHERE run_id = {choice.run['run_id']}").to_dicts()
+    return dict(run)
+
+
+def _type(run: dict[str, Any]) -> None:
+    st.code(command(run, warehouse_path()), language="bash", wrap_lines=True)
+    st.caption("Before a local model or dataset goes its path. Rows that are already here stay as they are.")
 
 
 def _together(own: Iterable[str], wanted: str) -> list[str]:

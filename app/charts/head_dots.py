@@ -1,0 +1,56 @@
+"""Two numbers of every head of one view, against each other."""
+
+from collections.abc import Sequence
+
+import altair as alt
+import polars as pl
+
+from selfrepair.app.charts.diagonal import diagonal
+from selfrepair.app.charts.head_colors import CHOSEN, LAYERS
+from selfrepair.app.charts.head_map import pick, when
+from selfrepair.app.charts.palette import REFERENCE
+from selfrepair.app.charts.zones import span
+from selfrepair.app.showing.wording import title, words
+
+_HEIGHT_PX = 420
+
+
+def head_dots(heads: pl.DataFrame, view: str, x: str, y: str, chosen: str, more: Sequence[str] = ()) -> alt.LayerChart:
+    """A dot for each of `heads` (label, layer and columns of `view`), at column `x` and column `y`; dashed: y = x.
+
+    A click on a head is the selection `head_map.PICK`; `more` are columns that a hover shows as well.
+    """
+    known = heads.drop_nulls([x, y])
+    ends = span(pl.concat([known[x], known[y]]))
+    scale = alt.Scale(domain=list(ends), nice=False)
+    is_chosen = alt.datum.label == chosen
+    dots = (
+        alt.Chart(known)
+        .mark_circle(opacity=0.9)
+        .encode(
+            alt.X(f"{x}:Q", title=title(view, x), scale=scale),
+            alt.Y(f"{y}:Q", title=title(view, y), scale=scale),
+            alt.Color(
+                "layer:Q",
+                title=words("layer"),
+                scale=alt.Scale(scheme=LAYERS),
+                legend=alt.Legend(orient="top", tickMinStep=1, format="d", gradientLength=160, gradientThickness=10),
+            ),
+            size=alt.SizeValue(60, condition=when(is_chosen, 170)),
+            stroke=alt.StrokeValue(REFERENCE, condition=when(is_chosen, CHOSEN)),
+            strokeWidth=alt.StrokeWidthValue(0.5, condition=when(is_chosen, 3)),
+            tooltip=[
+                alt.Tooltip("label:N", title="Head"),
+                *(
+                    alt.Tooltip(f"{name}:Q", title=title(view, name), format=_form(heads, name))
+                    for name in (x, y, *more)
+                ),
+            ],
+        )
+        .add_params(pick())
+    )
+    return alt.LayerChart(layer=[diagonal(ends, ends), dots], height=_HEIGHT_PX)
+
+
+def _form(frame: pl.DataFrame, name: str) -> str:
+    return ",d" if frame.schema[name].is_integer() else ".4f"
