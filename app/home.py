@@ -12,7 +12,9 @@ PAGES = {
         "compare": ("Compare", ":material/compare_arrows:"),
     },
     "Mechanisms": {
+        "edges": ("Who repairs whom", ":material/share:"),
         "neurons": ("Neurons", ":material/hub:"),
+        "feedback": ("Feedback", ":material/replay:"),
     },
     "Ask": {
         "sql": ("SQL", ":material/terminal:"),
