@@ -15,6 +15,7 @@ PAGES = {
         "edges": ("Who repairs whom", ":material/share:"),
         "neurons": ("Neurons", ":material/hub:"),
         "feedback": ("Feedback", ":material/replay:"),
+        "iterations": ("Iterations", ":material/stairs:"),
     },
     "Ask": {
         "sql": ("SQL", ":material/terminal:"),
