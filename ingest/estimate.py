@@ -3,19 +3,25 @@
 import itertools
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from selfrepair.ingest.ablate import Cell, Replacements, ablate
 from selfrepair.ingest.batch_size import auto_batch_size
-from selfrepair.ingest.clean import clean_batch
+from selfrepair.ingest.clean import CleanBatch, clean_batch
 from selfrepair.ingest.crosscheck import choose_cells, crosscheck
+from selfrepair.ingest.feedback import STACKED, fed_heads, measure_feedback
 from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.measure import Measurer, out_of_memory
+from selfrepair.ingest.mechanism_tables import FEEDBACK_ROWS
+from selfrepair.ingest.onlookers import Onlookers
+from selfrepair.ingest.pinned import pin
 from selfrepair.ingest.plan import RunPlan
 from selfrepair.ingest.preflight import preflight
 from selfrepair.ingest.stream import record_calls, value_biases
 from selfrepair.ingest.timing import seconds
+from selfrepair.ingest.top_rows import ROWS_TO_ONE
 from selfrepair.ingest.unembed import mean_unembedding
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -31,6 +37,15 @@ BYTES_PER_ROW = 15.3
 BYTES_PER_POSITION = 37
 """What a measured position adds to `tokens` and `prompts`, about, however many heads are ablated at it."""
 
+MECHANISM_SHARES = {"edges": 0.08, "neurons_last": 0.07, "neurons_all": 0.7, "logprobs": 0.21}
+"""What a mechanism that has rows for every ablation takes, about, as a share of `measurements`."""
+
+BYTES_PER_GUESS = 8
+"""What a position's guess after one layer takes, about."""
+
+BYTES_PER_FEEDBACK = 60, 10
+"""What one prompt's sums of a head, kind and strength of feedback take, and a single row of these, about."""
+
 STORED_ROWS_PER_S = 250_000
 """Rows written to part files, loaded and summarised in a second, all together, on two cores."""
 
@@ -39,6 +54,9 @@ STORED_POSITIONS_PER_S = 100_000
 
 READ_SECONDS = 0.02
 """What finding one cell's stored rows takes the cross-check."""
+
+FEEDBACK_HEIGHT = 2.5
+"""The feedback of a head of the later half takes so many times as long as of one in the last layer, about, on average."""
 
 PROBES = 2
 PROBED_CELLS = 4
@@ -81,13 +99,27 @@ def estimate(plan: RunPlan, batch_size: int | None, began_at: float) -> Estimate
     return Estimate(
         rows=rows,
         bytes=round(
-            FLOOR_BYTES + plan.n_cells * BYTES_PER_CELL + rows * BYTES_PER_ROW + positions * BYTES_PER_POSITION
+            FLOOR_BYTES
+            + plan.n_cells * BYTES_PER_CELL
+            + rows * BYTES_PER_ROW
+            + positions * BYTES_PER_POSITION
+            + _mechanism_bytes(plan)
         ),
         forwards=len(plan.prompts) * plan.n_cells,
         batch_size=size,
         seconds=seconds_of,
         crosscheck_failure=failure,
     )
+
+
+def _mechanism_bytes(plan: RunPlan) -> float:
+    n_layers, mechanisms = plan.model.atlas.n_layers, plan.mechanisms
+    share = sum(MECHANISM_SHARES.get(name, 0.0) for name in mechanisms.names)
+    guesses = plan.prompts.n_positions * n_layers if mechanisms.guesses else 0
+    fed = len(fed_heads(plan.heads, n_layers)) * STACKED if mechanisms.feedback else 0
+    per_prompt, per_row = BYTES_PER_FEEDBACK
+    feedback = fed * (len(plan.prompts) * per_prompt + min(plan.prompts.n_positions, FEEDBACK_ROWS) * per_row)
+    return share * plan.record.n_measurements * BYTES_PER_ROW + guesses * BYTES_PER_GUESS + feedback
 
 
 @torch.inference_mode()
@@ -99,14 +131,27 @@ def _measuring(plan: RunPlan, tokens: torch.Tensor, size: int) -> tuple[float, i
     atlas = plan.model.atlas
     calls = record_calls(atlas, tokens.shape[1] - 1)
     mean = mean_unembedding(atlas)
-    clean_seconds = min(seconds(lambda: clean_batch(atlas, calls, mean, tokens), atlas.device, 1 + PROBES)[1:])
-    clean = clean_batch(atlas, calls, mean, tokens)
+    layers = plan.mechanisms.neuron_layers(atlas)
+
+    def run_clean() -> CleanBatch:
+        return clean_batch(atlas, calls, mean, tokens, keep_activations=layers, guesses=plan.mechanisms.guesses)
+
+    clean_seconds = min(seconds(run_clean, atlas.device, 1 + PROBES)[1:])
+    clean = run_clean()
     replacements = Replacements(value_biases(atlas, calls), None, None)
 
     def stack_seconds(layer: int, size: int) -> float:
         stack = [Cell(layer, head % atlas.n_heads, "zero") for head in range(size)]
-        work = seconds(lambda: ablate(atlas, calls, clean, replacements, stack), atlas.device, 1 + PROBES)
-        return min(work[1:]) / size  # the first one warms up
+        top = torch.zeros(size, *clean.scale.shape, dtype=torch.bool, device=atlas.device)
+        top[..., ::ROWS_TO_ONE] = True
+
+        def work() -> None:
+            watching = Onlookers(atlas, clean, tokens, plan.mechanisms, layers, size)
+            watchers = watching.watch(stack, top if plan.mechanisms.need_top_rows else None, replacements.value_bias)
+            ablate(atlas, calls, clean, replacements, stack, watchers)
+            watching.keep(0)
+
+        return min(seconds(work, atlas.device, 1 + PROBES)[1:]) / size  # the first one warms up
 
     while True:
         try:
@@ -121,7 +166,20 @@ def _measuring(plan: RunPlan, tokens: torch.Tensor, size: int) -> tuple[float, i
     one_prompt = sum(highest + per_layer * (atlas.n_layers - 1 - layer) for layer, _ in plan.heads) * len(
         plan.ablations
     )
-    passes = 1 + ("resample" in plan.ablations) + ("mean" in plan.ablations)
+    passes = 1 + ("resample" in plan.ablations) + ("mean" in plan.ablations) + plan.mechanisms.need_top_rows
+    fed = fed_heads(plan.heads, atlas.n_layers) if plan.mechanisms.feedback else []
+    if fed:
+        feedback = partial(
+            measure_feedback,
+            heads=fed[-1:],
+            directions=clean.directions,
+            value_biases=replacements.value_bias,
+            prompt_ids=[0],
+            seed=plan.seed,
+            batch_size=size,
+        )
+        forward = pin(atlas, calls, tokens[:, :-1])
+        one_prompt += FEEDBACK_HEIGHT * len(fed) * min(seconds(lambda: feedback(forward), atlas.device, 1 + PROBES)[1:])
     return positions * (one_prompt + passes * clean_seconds), size
 
 
