@@ -24,7 +24,7 @@ from selfrepair.queries.questions import questions
 from selfrepair.warehouse.connection import open_writer
 from selfrepair.warehouse.load import load
 
-ROW_VIEWS = ("self_repair", "prompt_repair", "top_effect")
+ROW_VIEWS = ("self_repair", "prompt_repair", "top_effect", "neuron_top_rows")
 """Views with rows for single tokens or prompts: asked for one head, not whole."""
 
 HEAD = {"layer": 9, "head": 6, "ablation": "resample"}
