@@ -32,7 +32,7 @@ if has_measured(choice, "guesses"):
 
     st.caption(
         "The residual stream after each layer, read through the final norm and the unembedding, nothing ablated, over "
-        f"{layers['n_rows'].max() or 0:,} positions; ablation and population in the sidebar do not matter."
+        f"{layers['n_rows'][0]:,} positions; ablation and population in the sidebar do not matter."
     )
     left, right = st.columns(2, gap="medium")
     with left:

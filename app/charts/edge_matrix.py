@@ -22,8 +22,14 @@ def edge_matrix(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[s
 
     A click on a cell is the selection `head_map.PICK`, the ablated head's label.
     """
-    x = alt.X("target_label:N", title="What changes: heads by layer, then the layer's MLP", **_axis(targets))
-    y = alt.Y("label:N", title="Ablated head, by layer", **_axis(ablated))
+    x = alt.X(
+        "target_label:N",
+        title="What changes: heads by layer, then the layer's MLP",
+        scale=_scale(targets),
+        axis=_axis(targets),
+        sort=list(targets),
+    )
+    y = alt.Y("label:N", title="Ablated head, by layer", scale=_scale(ablated), axis=_axis(ablated), sort=list(ablated))
     cells = (
         alt.Chart(edges)
         .mark_rect()
@@ -56,27 +62,26 @@ def edge_matrix(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[s
     return alt.LayerChart(layer=[row, cells], height=height, usermeta={"embedOptions": {"renderer": "canvas"}})
 
 
-def _axis(labels: Sequence[str]) -> dict[str, alt.Axis | alt.Scale | list[str]]:
-    """Axis and scale of heads and MLPs in this order: a line and a name at the first one of each layer."""
+def _scale(labels: Sequence[str]) -> alt.Scale:
+    return alt.Scale(domain=list(labels), paddingInner=0.06)
+
+
+def _axis(labels: Sequence[str]) -> alt.Axis:
+    """A line and a name at the first one of each layer."""
     firsts: dict[str, str] = {}
     for label in labels:
         if "H" in label:  # a layer of which the MLP alone can change has no room for a name
             firsts.setdefault(layer_of(label), label)
     is_first = f"indexof({list(firsts.values())!r}, datum.value) >= 0"
-    shown = f"{is_first} ? split(datum.value, 'H')[0] : ''"
-    return {
-        "scale": alt.Scale(domain=list(labels), paddingInner=0.06),
-        "sort": list(labels),
-        "axis": alt.Axis(
-            labelExpr=shown,
-            labelAngle=0,
-            labelOverlap=False,
-            bandPosition=0,
-            ticks=False,
-            grid=True,
-            gridOpacity={"condition": {"test": is_first, "value": 1}, "value": 0},
-        ),
-    }
+    return alt.Axis(
+        labelExpr=f"{is_first} ? split(datum.value, 'H')[0] : ''",
+        labelAngle=0,
+        labelOverlap=False,
+        bandPosition=0,
+        ticks=False,
+        grid=True,
+        gridOpacity={"condition": {"test": is_first, "value": 1}, "value": 0},
+    )
 
 
 def layer_of(label: str) -> str:

@@ -100,5 +100,5 @@ def slope_map(heads: pl.DataFrame, chosen: str, domain: tuple[float, float]) -> 
     )
     signs = alt.Chart(signed, height=cells.height).encode(alt.X("head:O"), alt.Y("layer:O"), text=alt.Text("sign:N"))
     halo = signs.mark_text(fontSize=12, stroke="white", strokeWidth=3, strokeJoin="round", tooltip=None)
-    layered: alt.LayerChart = alt.layer(cells, halo, signs.mark_text(fontSize=12, color="#333a44", tooltip=None))
-    return layered
+    marks = signs.mark_text(fontSize=12, color="#333a44", tooltip=None)
+    return alt.LayerChart(layer=[cells, halo, marks])
