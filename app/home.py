@@ -2,6 +2,8 @@
 
 import streamlit as st
 
+from selfrepair.app.choosing.named import turn_page
+
 PAGES = {
     "See": {
         "overview": ("Overview", ":material/monitoring:"),
@@ -33,6 +35,7 @@ def first() -> None:
     st.switch_page(f"app_pages/{FIRST}.py", query_params=st.query_params.to_dict())
 
 
+turn_page()
 st.set_page_config(page_title="selfrepair", page_icon="🩹", layout="wide")
 pages = {
     heading: [

@@ -21,6 +21,7 @@ from selfrepair.app.asking.of_tokens import (
 )
 from selfrepair.app.choosing.choice import Choice, choose
 from selfrepair.app.choosing.head import choose_head, heads_of_run
+from selfrepair.app.choosing.named import choose_name
 from selfrepair.app.showing.figure import below
 from selfrepair.app.showing.plain import plain
 from selfrepair.app.showing.token_view import Field, drawing, largest, show_tokens
@@ -168,12 +169,12 @@ st.title("Tokens")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads_to_choose(choice))
     prompt = choose_prompt(choice.run["run_id"])
-    measure = st.selectbox(
+    measure = choose_name(
         "Colour",
         MEASURES,
-        index=MEASURES.index("self_repair"),
-        key="colour",
-        bind="query-params",
+        "colour",
+        words,
+        first="self_repair",
         help="The number of a row that colours its token. Hover a token to read them all.",
         width=240,
     )

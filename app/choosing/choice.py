@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from selfrepair.app.asking.answers import ask, warehouse_path
+from selfrepair.app.choosing.named import choose_name
 from selfrepair.app.showing.plain import plain
 from selfrepair.queries.quoting import literal
 from selfrepair.queries.which_run import RUNS, Run
@@ -64,14 +65,13 @@ def choose() -> Choice:
         st.caption(plain(_told(run)))
         kinds = [kind for kind in ABLATIONS if kind in run["ablations"]]
         ablation = st.selectbox("Ablation", kinds, key="ablation", bind="query-params", help=_HELP_ABLATION)
-        population = st.selectbox(
+        population = choose_name(
             "Population",
             list(POPULATIONS),
-            key="population",
-            bind="query-params",
+            "population",
+            lambda name: _capitalised(POPULATIONS[name]),
             help="Which rows of a head count. Top: by clean direct effect, as in the paper.",
         )
-        st.caption(plain(POPULATIONS[population]))
     return Choice(run, ablation, population)
 
 
@@ -85,6 +85,10 @@ _HELP_ABLATION = (
     "What stands in for the head's output: another prompt's at the same positions (resample), its mean over all prompts, "
     "or nothing (zero)."
 )
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _told(run: dict[str, Any]) -> str:

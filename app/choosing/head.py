@@ -5,6 +5,7 @@ import streamlit as st
 
 from selfrepair.app.asking.answers import ask
 from selfrepair.app.choosing.choice import Choice
+from selfrepair.app.choosing.named import choose_name
 
 
 def heads_of_run(choice: Choice) -> pl.DataFrame:
@@ -28,18 +29,12 @@ def choose_head(heads: pl.DataFrame, *, disabled: bool = False) -> str:
     if wanted is not None and wanted not in labels and not st.session_state.get(f"told head {wanted}"):
         st.session_state[f"told head {wanted}"] = True
         st.warning("The link asks for a head that this run has not measured; another one is shown.")
-    strongest: str = labels[heads["mean_direct_effect"].arg_max() or 0]
-    if st.session_state.get("head") not in labels:
-        st.session_state["head"] = wanted if wanted in labels else strongest
-    label = st.selectbox(
+    return choose_name(
         "Head",
         labels,
-        index=None,  # a click sets the value, and Streamlit wants a value or an index, not both
-        key="head",
-        bind="query-params",
-        help="Begin to type a name such as L4H3. At first, and once cleared, it is the head with the highest mean direct "
-        "effect.",
+        "head",
+        first=labels[heads["mean_direct_effect"].arg_max() or 0],
+        help="Begin to type a name such as L4H3. At first it is the head with the highest mean direct effect.",
         disabled=disabled,
         width=160,
     )
-    return label or strongest

@@ -6,6 +6,7 @@ from functools import cache
 import streamlit as st
 
 from selfrepair.app.choosing.choice import Choice
+from selfrepair.app.choosing.named import choose_name
 from selfrepair.app.showing.wording import column, meaning, title, words
 from selfrepair.queries.catalog import relations
 from selfrepair.queries.quoting import literal
@@ -85,27 +86,28 @@ def measures() -> dict[str, Measure]:
 
 def effect_title(effect: str) -> str:
     """One of `EFFECTS` in words, with its unit."""
+    return f"{effect_words(effect)} [{column('tail_curve', 'value').unit}]"
+
+
+def effect_words(effect: str) -> str:
+    """The same without its unit."""
     name = effect.removeprefix("abs_")
-    text = words(name) if name == effect else f"Size of {words(name).lower()}"
-    return f"{text} [{column('tail_curve', 'value').unit}]"
+    return words(name) if name == effect else f"Size of {words(name).lower()}"
 
 
 def choose_measure() -> Measure:
-    """Draw the widget of all measures.
-
-    Its options are the bare names: what a widget shows of an option is what it writes into the link.
-    """
+    """Draw the widget of all measures."""
     wanted = st.query_params.get("measure")
     if wanted is not None and wanted not in measures() and not st.session_state.get(f"told measure {wanted}"):
         st.session_state[f"told measure {wanted}"] = True
         st.warning("The link asks for a measure that heads do not have; another one is shown.")
-    name = st.selectbox(
+    name = choose_name(
         "Measure",
         list(measures()),
-        index=list(measures()).index("mean_self_repair"),
-        key="measure",
-        bind="query-params",
-        help="A column of head_repair, head_noise or head_tail, whose names queries take, too.",
+        "measure",
+        words,
+        first="mean_self_repair",
+        help="A column of head_repair, head_noise or head_tail. What it is called there, the SQL below the map has.",
         width=320,
     )
     return measures()[name]
@@ -113,12 +115,12 @@ def choose_measure() -> Measure:
 
 def choose_effect() -> str:
     """Draw the widget of `EFFECTS`."""
-    return st.selectbox(
+    return choose_name(
         "Tails of",
         EFFECTS,
-        index=EFFECTS.index("abs_self_repair"),
-        key="effect",
-        bind="query-params",
-        help="Which number of a row it is whose tail is described; abs_: its size, without the sign.",
+        "effect",
+        effect_words,
+        first="abs_self_repair",
+        help="Which number of a row it is whose tail is described. Size: without the sign, abs_ in the views.",
         width=280,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from selfrepair.app.choosing.choice import POPULATIONS
 from selfrepair.app.showing.plain import plain
 from selfrepair.app.showing.wording import words
 from selfrepair.queries.questions import Parameter, Question, bind, filled_in, with_run
@@ -46,7 +47,7 @@ def _widget(question: str, parameter: Parameter, runs: Sequence[Run]) -> Any:
         )
     if parameter.choices:
         chosen = first if parameter.default is None else parameter.choices.index(str(parameter.default))
-        return st.selectbox(**common, options=parameter.choices, index=chosen)
+        return st.selectbox(**common, options=parameter.choices, index=chosen, format_func=_shown)
     if parameter.type == "BOOLEAN":
         return st.selectbox(**common, options=(True, False), index=None, placeholder=str(parameter.default))
     if parameter.type == "INTEGER":
@@ -58,6 +59,11 @@ def _widget(question: str, parameter: Parameter, runs: Sequence[Run]) -> Any:
     default = parameter.default
     written = ", ".join(map(str, default)) if isinstance(default, list) else str(default or "")
     return st.text_input(**common, value=written)
+
+
+def _shown(word: str) -> str:
+    """A word that a parameter may be: populations as in the sidebar, columns in words."""
+    return POPULATIONS.get(word) or (words(word) if "_" in word else word)
 
 
 def _of_chosen_head(name: str) -> int | None:

@@ -86,12 +86,46 @@ def test_a_click_on_the_heat_map_chooses_the_head_and_stays_in_the_link(watched:
     again = watched.open(page.url.split("/")[-1])
     again.get_by_role("heading", name="L2H1", level=2).wait_for()
     assert again.get_by_role("heading", name="L0H0", level=2).count() == 0
-    first = again.get_by_test_id("stVegaLiteChart").first.locator(".mark-rect path[aria-label*='L0H0']").first
-    first.click()
-    again.get_by_role("heading", name="L0H0", level=2).wait_for()
-    again.wait_for_url(re.compile("head=L0H0"))  # the first of the list, which is not the one before any choice
+    for label, link in (
+        ("L0H0", "heads$"),
+        ("L0H1", "head=L0H1"),
+    ):  # the strongest head is what no head in a link means
+        again.get_by_test_id("stVegaLiteChart").first.locator(f".mark-rect path[aria-label*='{label}']").first.click()
+        again.get_by_role("heading", name=label, level=2).wait_for()
+        again.wait_for_url(re.compile(link))
+        watched.settle()
     again.get_by_role("link", name="Tails").click()
-    again.wait_for_url(re.compile("tails.*head=L0H0"))
+    again.wait_for_url(re.compile("tails.*head=L0H1"))
+
+
+def test_words_are_chosen_and_names_stand_in_the_link(watched: Watched) -> None:
+    page = watched.open("heads?measure=gini&population=all")
+    measure = page.get_by_role("combobox", name="Measure")
+
+    def choose(box: str, words: str) -> None:
+        page.get_by_role("combobox", name=box).fill(words)
+        page.get_by_role("option", name=words).first.click()
+
+    def shown() -> list[str]:
+        watched.settle()
+        return [page.get_by_role("combobox", name=box).input_value() for box in ("Measure", "Population")]
+
+    assert shown() == ["Gini", "All positions"]
+    choose("Measure", "Excess kurtosis")
+    page.wait_for_url(re.compile("heads.*measure=excess_kurtosis"))
+    choose("Population", "Each head's top 2 %")  # the first one, which links leave out
+    page.wait_for_url(re.compile("heads[?]measure=excess_kurtosis$"))
+    page.get_by_role("link", name="Tails").click()
+    page.get_by_role("heading", name="Tails", exact=True).wait_for()
+    page.get_by_role("link", name="Heads", exact=True).click()
+    page.wait_for_url(re.compile("heads.*measure=excess_kurtosis"))
+    measure.wait_for()
+    assert shown() == ["Excess kurtosis", "Each head's top 2 %"]
+    choose("Measure", "Mean direct effect")
+    page.wait_for_url(re.compile("measure=mean_direct_effect"))
+    watched.settle()
+    page.go_back()
+    page.wait_for_function("() => document.querySelector('input[aria-label*=Measure]')?.value === 'Excess kurtosis'")
 
 
 def test_tokens_are_locked_by_clicks_and_compared_and_come_back_from_the_link(watched: Watched) -> None:
