@@ -30,11 +30,13 @@ Head = tuple[int, int]
 class Feedback:
     """The direct effects [logits] of some heads on some prompts, on the CPU.
 
-    `clean` with nothing added, `fed` with it, at the clean scale; kinds are `schema.FEEDBACKS`, NaN where there is no other
-    head. `fed_own_scale` is that of the head's own output at the scale of the changed forward's final norm.
+    `others` are the heads of the same layer whose output is the control, None where there is none. `clean` is read with
+    nothing added, `fed` with it, at the clean scale; kinds are `schema.FEEDBACKS`, NaN where there is no other head.
+    `fed_own_scale` is that of the head's own output at the scale of the changed forward's final norm.
     """
 
     heads: Sequence[Head]
+    others: Sequence[int | None]
     clean: Float[Tensor, "head prompt pos"]
     fed: Float[Tensor, "kind strength head prompt pos"]
     fed_own_scale: Float[Tensor, "strength head prompt pos"]
@@ -45,7 +47,7 @@ def joined_feedback(pieces: Sequence[Feedback]) -> Feedback:
     by_prompt = (
         torch.cat([getattr(piece, name) for piece in pieces], dim=-2) for name in ("clean", "fed", "fed_own_scale")
     )
-    return Feedback(pieces[0].heads, *by_prompt)
+    return Feedback(pieces[0].heads, pieces[0].others, *by_prompt)
 
 
 def fed_heads(heads: Sequence[Head], n_layers: int) -> list[Head]:
@@ -53,9 +55,12 @@ def fed_heads(heads: Sequence[Head], n_layers: int) -> list[Head]:
     return [head for head in heads if head[0] >= math.ceil(n_layers / 2)]
 
 
-def other_head(head: Head, n_heads: int, seed: int) -> int | None:
-    """The head of the same layer whose output is the control: seeded, never the head itself; None where there is none."""
-    others = [number for number in range(n_heads) if number != head[1]]
+def other_head(head: Head, n_heads: int, seed: int, gone: Sequence[Head] = ()) -> int | None:
+    """The head of the same layer whose output is the control: seeded, neither the head itself nor one of those that are
+    `gone`; None where there is none.
+    """
+    layer, own = head
+    others = [number for number in range(n_heads) if number != own and (layer, number) not in gone]
     return random.Random(f"{seed} {head}").choice(others) if others else None
 
 
@@ -68,40 +73,46 @@ def measure_feedback(
     *,
     seed: int,
     batch_size: int,
+    gone: Sequence[Head] = (),
 ) -> Feedback:
-    """Every head of `heads` on the prompts of `forward`, whose targets' directions are `directions`.
+    """Every head of `heads` on the prompts of `forward`, whose targets' directions are `directions`; the heads that are
+    `gone` are nobody's control.
 
     As many heads of a layer run at once as `batch_size` sequences allow, one at least.
     """
     drawn = torch.stack([_random(directions[0], f"{seed} {prompt}") for prompt in prompt_ids])
     heads_at_once = max(1, batch_size // (STACKED * len(directions)))
+    others = {head: other_head(head, forward.atlas.n_heads, seed, gone) for head in sorted(heads)}
     pieces = []
-    for layer, of_layer in itertools.groupby(sorted(heads), key=lambda head: head[0]):
+    for layer, of_layer in itertools.groupby(others, key=lambda head: head[0]):
         numbers = [number for _, number in of_layer]
         for start in range(0, len(numbers), heads_at_once):
-            some = numbers[start : start + heads_at_once]
-            pieces.append(_feed(forward, layer, some, directions, value_biases[layer], drawn, seed))
+            some = {number: others[layer, number] for number in numbers[start : start + heads_at_once]}
+            pieces.append(_feed(forward, layer, some, directions, value_biases[layer], drawn))
     clean, fed, own_scale = zip(*pieces, strict=True)
     return Feedback(
-        sorted(heads), torch.cat(clean).cpu(), torch.cat(fed, dim=2).cpu(), torch.cat(own_scale, dim=1).cpu()
+        list(others),
+        list(others.values()),
+        torch.cat(clean).cpu(),
+        torch.cat(fed, dim=2).cpu(),
+        torch.cat(own_scale, dim=1).cpu(),
     )
 
 
 def _feed(
     forward: PinnedForward,
     layer: int,
-    numbers: Sequence[int],
+    others: dict[int, int | None],
     directions: Tensor,
     value_bias: Float[Tensor, "head d_head"],
     drawn: Float[Tensor, "batch pos d_model"],
-    seed: int,
 ) -> tuple[
     Float[Tensor, "head batch pos"],
     Float[Tensor, "kind strength head batch pos"],
     Float[Tensor, "strength head batch pos"],
 ]:
-    """`Feedback`'s numbers of some heads of one layer."""
-    atlas = forward.atlas
+    """`Feedback`'s numbers of some heads of one layer, each with its other head."""
+    atlas, numbers = forward.atlas, list(others)
     scale = final_scale(atlas, forward.final)
     reads = read_out(atlas, layer, directions)[:, :, numbers].movedim(2, 0)
     bias = value_bias.to(directions.dtype)
@@ -111,7 +122,8 @@ def _feed(
 
     clean = effects(forward.z[layer][:, :, numbers].movedim(2, 0))
     added = torch.stack(
-        [torch.stack(list(_additions(forward, (layer, head), bias, drawn, seed))) for head in numbers], dim=1
+        [torch.stack(list(_additions(forward, (layer, head), other, bias, drawn))) for head, other in others.items()],
+        dim=1,
     )
     changed = forward.entering[layer] + torch.stack([strength * added for strength in STRENGTHS], dim=1)
     shape = changed.shape[:4]
@@ -126,20 +138,19 @@ def _feed(
 
 
 def _additions(
-    forward: PinnedForward, head: Head, bias: Tensor, drawn: Float[Tensor, "batch pos d_model"], seed: int
+    forward: PinnedForward, head: Head, other: int | None, bias: Tensor, drawn: Float[Tensor, "batch pos d_model"]
 ) -> Iterator[Float[Tensor, "batch pos d_model"]]:
     """What is added once, in the order of `schema.FEEDBACKS`: the head's own output, and both controls as long as that;
-    the random one in the direction of `drawn`.
+    the random one in the direction of `drawn`. An other head that writes nothing somewhere adds nothing there.
     """
     own = _output(forward, head, bias)
     length = torch.linalg.vector_norm(own, dim=-1, keepdim=True)
 
     def as_long(direction: Tensor) -> Tensor:
-        scaled: Tensor = direction * (length / torch.linalg.vector_norm(direction, dim=-1, keepdim=True))
-        return scaled
+        norm = torch.linalg.vector_norm(direction, dim=-1, keepdim=True)
+        return direction * torch.where(norm > 0, length / norm, 0)
 
     yield own
-    other = other_head(head, forward.atlas.n_heads, seed)
     yield torch.full_like(own, torch.nan) if other is None else as_long(_output(forward, (head[0], other), bias))
     yield as_long(drawn)
 

@@ -261,6 +261,7 @@ class Measurer:
                     prompt_ids[here],
                     seed=self._seed,
                     batch_size=self.batch_size,
+                    gone=[(cell.layer, cell.head) for cell in self._given],
                 )
             )
         return joined_feedback(pieces)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from selfrepair.ingest.ablate import Cell
 from selfrepair.ingest.conventions import ABLATIONS
 from selfrepair.ingest.edges import EdgeSums
-from selfrepair.ingest.feedback import STRENGTHS, Feedback, other_head
+from selfrepair.ingest.feedback import STRENGTHS, Feedback
 from selfrepair.ingest.logprobs import MEASURES
 from selfrepair.ingest.measure import Measured
 from selfrepair.ingest.neurons import SUMS, NeuronChanges
@@ -147,7 +147,7 @@ def _feedback_sum_columns(unit: Unit, feedback: Feedback) -> Columns:
     y = feedback.fed.double().numpy()
     z = np.full_like(y, np.nan)
     z[FEEDBACKS.index("own")] = feedback.fed_own_scale.double().numpy()
-    kind, strength, head, prompt = np.nonzero(~np.isnan(y[..., 0]))
+    kind, strength, head, prompt = np.nonzero(~np.isnan(y).any(-1))
     chosen = kind, strength, head, prompt
     sums = {
         "sum_x": np.broadcast_to(x.sum(-1), y.shape[:-1]),
@@ -178,8 +178,7 @@ def _feedback_row_columns(plan: RunPlan, unit: Unit, feedback: Feedback) -> Colu
         [np.random.default_rng((plan.seed, prompt)).random(n_positions) < share for prompt in unit.prompt_ids]
     )
     kind, strength, head, prompt, pos = np.nonzero(~np.isnan(y) & drawn)
-    other = [other_head(at, plan.model.atlas.n_heads, plan.seed) for at in feedback.heads]
-    others = np.array([-1 if number is None else number for number in other], dtype=np.int16)[head]
+    others = np.array([-1 if number is None else number for number in feedback.others], dtype=np.int16)[head]
     own_scale = feedback.fed_own_scale.float().numpy()[strength, head, prompt, pos]
     return {
         **_fed(feedback, head),

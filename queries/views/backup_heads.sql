@@ -5,7 +5,8 @@
 --
 -- A head that writes much changes much whatever is ablated. Its own size is therefore taken out: the mean of its clean
 -- |direct_effect| over all rows, which, unlike the mean, does not come near 0 where the head pushes up and down in turn.
--- 0.1 is a change by a tenth of what the head usually writes. A head is said to repair another where its mean change is
+-- 0.1 is a change by a tenth of what the head usually writes. What is smaller than the stored step of 1e-4 counts as that: a
+-- backup that is silent until it is needed has a high score, and not none. A head is said to repair another where its mean change is
 -- more than two standard errors above 0 (those of who_repairs, rather too small); of 40 heads which nobody repairs one
 -- would still seem to be repaired. Near the end few heads are left to be among the first three: compare n_top3 with
 -- expected_top3. Means count each ablated head the same. Failed runs are left out.
@@ -23,7 +24,7 @@
 --   mean_change DOUBLE: Mean over the ablated heads of the change in its direct effect; > 0: it repairs [logits]
 --   own_size DOUBLE: Mean of its own clean |direct_effect| over all rows; NULL: it was not ablated itself, and so not
 --     measured [logits]
---   relative_change DOUBLE: mean_change / own_size; NULL where that is 0 or unknown [ratio]
+--   relative_change DOUBLE: mean_change / own_size, that at least 1e-4; NULL where it is unknown [ratio]
 --   score DOUBLE: The same with only the heads it repairs: mean over all ablated heads of mean_change / own_size, those it
 --     does not repair counting 0; how much of itself it adds, how often; never below 0 [ratio]
 
@@ -69,8 +70,8 @@ SELECT
     sums.expected_top3,
     sums.mean_change,
     tail_numbers.mean AS own_size,
-    sums.mean_change / nullif(tail_numbers.mean, 0) AS relative_change,
-    sums.mean_repair / nullif(tail_numbers.mean, 0) AS score
+    sums.mean_change / CASE WHEN tail_numbers.mean < 1e-4 THEN 1e-4 ELSE tail_numbers.mean END AS relative_change,
+    sums.mean_repair / CASE WHEN tail_numbers.mean < 1e-4 THEN 1e-4 ELSE tail_numbers.mean END AS score
 FROM sums
 LEFT JOIN tail_numbers
     ON tail_numbers.run_id = sums.run_id

@@ -7,7 +7,8 @@
 -- forward is the one in which the given heads are ablated, and so are its direct effects: what a head writes when these
 -- are gone. It is compared with the latest run of the same weights on the same dataset, with the same ablation, that has no
 -- given heads and did not fail; without one there are no rows. Given heads themselves are left out. Heads before the given
--- ones cannot grow. Populations top2 and top2_nobos hold each run's own rows. Standard errors take the runs as
+-- ones cannot grow. The final norm shrinks when heads are gone, so that every head grows a little: look for growth far above
+-- the others', not for the first rank. Populations top2 and top2_nobos hold each run's own rows. Standard errors take the runs as
 -- independent; they have the same prompts, so that the error is rather too large. Failed runs are left out.
 --
 -- Columns:

@@ -288,15 +288,31 @@ def test_controls_are_as_long_as_the_heads_own_output(family):
         bias = value_biases(atlas, record_calls(atlas, 2))[1]
         for head in range(atlas.n_heads):
             drawn = torch.randn(PROMPTS, SEQ - 1, atlas.d_model, dtype=torch.float64)
-            own, other, random = _additions(forward, (1, head), bias, drawn, seed=4)
+            number = other_head((1, head), atlas.n_heads, 4)
+            own, other, random = _additions(forward, (1, head), number, bias, drawn)
             for control in (other, random):
                 torch.testing.assert_close(control.norm(dim=-1), own.norm(dim=-1), rtol=1e-12, atol=0)
-            number = other_head((1, head), atlas.n_heads, 4)
             assert number != head
             expected = forward.z[1][:, :, number] - bias[number]
             expected = expected @ atlas.head_output_weight(1)[number]
             cosine = torch.nn.functional.cosine_similarity(other, expected, dim=-1)
             torch.testing.assert_close(cosine, torch.ones_like(cosine), rtol=0, atol=1e-10)
+
+
+def test_the_control_is_neither_the_head_itself_nor_one_that_is_gone():
+    drawn = {other_head((3, 1), 4, seed, gone=[(3, 0), (2, 2)]) for seed in range(40)}
+    assert drawn == {2, 3}
+    assert other_head((3, 1), 2, 0, gone=[(3, 0)]) is None
+    assert other_head((3, 0), 1, 0) is None
+
+
+def test_an_other_head_that_writes_nothing_adds_nothing():
+    model = families.build("gpt2")
+    with torch.no_grad():
+        model.transformer.h[2].attn.c_proj.weight[:] = 0
+    _, found = measure(model, mechanisms=Mechanisms(feedback=True), ablations=("mean",), heads=[(2, 0), (2, 1)])
+    assert bool(found.feedback.fed.isfinite().all())
+    assert bool((found.feedback.fed[1] == found.feedback.clean).all())
 
 
 @pytest.mark.parametrize("given", [(), ((0, 1),)])

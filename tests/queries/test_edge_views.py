@@ -151,8 +151,8 @@ def test_backups_are_counted_and_weighed_by_their_own_size(
             "expected_top3": expected,
             "mean_change": change,
             "own_size": size,
-            "relative_change": change / size if size else None,  # type: ignore[operator]
-            "score": repair / size if size else None,
+            "relative_change": change / max(size, 1e-4) if size is not None else None,  # type: ignore[operator]
+            "score": repair / max(size, 1e-4) if size is not None else None,
         }
         for name, value in wanted.items():
             assert row[name] == (None if value is None else pytest.approx(value, rel=1e-7, abs=1e-9)), (name, row)
