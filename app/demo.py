@@ -8,6 +8,7 @@ from selfrepair.warehouse.options import db_option
 
 ABLATIONS = "resample,mean,zero"
 SEQ_LEN = 128
+EFFECTS_ALONE = ["--neurons", "none", "--no-edges", "--no-guesses"]
 
 
 @click.command()
@@ -15,7 +16,11 @@ SEQ_LEN = 128
 @click.option(
     "--prompts", type=click.IntRange(min=2), default=200, show_default=True, help=f"Prompts of {SEQ_LEN} tokens each."
 )
-@click.option("--mechanisms", is_flag=True, help="Measure log-probabilities and feedback, too: about twice the time.")
+@click.option(
+    "--mechanisms",
+    is_flag=True,
+    help="Measure who repairs whom, neurons, guesses by layer, log-probabilities and feedback, too: three times the time.",
+)
 @click.pass_context
 def demo(ctx: click.Context, db: Path, prompts: int, mechanisms: bool) -> None:
     """Measure the bundled model and print what came out.
@@ -34,7 +39,7 @@ def demo(ctx: click.Context, db: Path, prompts: int, mechanisms: bool) -> None:
         "--db": str(db),
     }
     words = [word for option in options.items() for word in option]
-    run_id = run_command(ctx, "ingest", [*words, "--mechanisms"] if mechanisms else words)
+    run_id = run_command(ctx, "ingest", [*words, *(["--mechanisms"] if mechanisms else EFFECTS_ALONE)])
     assert isinstance(run_id, int), "ingest returns the run_id of what it measured"
     click.echo(demo_report(db, run_id))
 
