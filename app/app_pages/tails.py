@@ -11,7 +11,7 @@ from selfrepair.app.choosing.head_click import clickable
 from selfrepair.app.choosing.measure import choose_effect
 from selfrepair.app.showing.figure import below, show
 from selfrepair.app.showing.headers import headers
-from selfrepair.app.showing.wording import meaning, title
+from selfrepair.app.showing.wording import effect_words, meaning, title
 from selfrepair.queries.quoting import literal
 
 TAIL_NUMBERS = {"share_top_2": ".1%", "gini": ".3f", "excess_kurtosis": ",.1f", "hill_2": ".2f"}
@@ -76,7 +76,7 @@ WHERE {of_measure} AND value > 0
 ORDER BY layer, head, value"""
     points = ask(sql)
     if points.is_empty():
-        st.info("No row of these heads has a value above 0: choose the measure's size, `abs_`.")
+        st.info("No row of these heads has a value above 0: choose the size instead.")
     else:
         show(reached(points, labels, measure), points, sql, name="tail_curve")
         st.caption("Values above 0, on logarithmic axes: a tail that follows a power law is a straight line.")
@@ -92,7 +92,9 @@ ORDER BY layer, head, lowest_share"""
         st.info("All values of these heads are 0, so that there are no shares.")
     else:
         show(lorenz(points, labels), points, sql, name="lorenz_curve")
-        st.caption(f"Of `{size}`: where signs cancel there are no shares. On the dashed line all rows are equal.")
+        st.caption(
+            f"{effect_words(size)}: where signs cancel there are no shares. On the dashed line all rows are equal."
+        )
 
 st.subheader("Hill plot", help=meaning("hill_curve", "hill"))
 sql = f"""SELECT label, n_top, top_share, cut_value, hill, hill_se
@@ -101,7 +103,7 @@ WHERE {of_measure}
 ORDER BY layer, head, n_top"""
 points = ask(sql)
 if points.is_empty():
-    st.info("These heads have no Hill index: too few rows lie above 0. Choose the measure's size, `abs_`.")
+    st.info("These heads have no Hill index: too few rows lie above 0. Choose the size instead.")
 else:
     show(hill(points, labels), points, sql, name="hill_curve")
     st.caption(

@@ -3,6 +3,7 @@
 import altair as alt
 import polars as pl
 
+from selfrepair.app.charts.palette import REFERENCE
 from selfrepair.app.showing.wording import title
 
 _HEIGHT_PX = 360
@@ -24,5 +25,7 @@ def by_depth(heads: pl.DataFrame, layers: pl.DataFrame, measure: str) -> alt.Lay
         )
     )
     lines = alt.Chart(layers).mark_line(strokeWidth=2.5).encode(depth, y, color)
-    zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y=alt.Y("zero:Q"))
+    zero = (
+        alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(strokeDash=[4, 4], color=REFERENCE).encode(y=alt.Y("zero:Q"))
+    )
     return (zero + dots + lines).properties(height=_HEIGHT_PX)

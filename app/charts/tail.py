@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.palette import REFERENCE
-from selfrepair.app.showing.wording import column, title, words
+from selfrepair.app.showing.wording import column, effect_words, title
 
 HEADS = ("#d6317f", "#3d8fd1", "#e69f00", "#009e73", "#8a63d2", "#56b4e9", "#a6761d", "#999999")
 """The chosen head's colour, then those of the heads beside it, in the order they were chosen."""
@@ -25,7 +25,7 @@ def reached(points: pl.DataFrame, labels: Sequence[str], measure: str) -> alt.Ch
     return _curves(points, labels).encode(
         alt.X(
             "value:Q",
-            title=f"{words(measure)} [{column(view, 'value').unit}]",
+            title=f"{effect_words(measure)} [{column(view, 'value').unit}]",
             scale=alt.Scale(type="log", nice=False),
             axis=_LOG_AXIS,
         ),

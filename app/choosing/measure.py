@@ -7,7 +7,7 @@ import streamlit as st
 
 from selfrepair.app.choosing.choice import Choice
 from selfrepair.app.choosing.named import choose_name
-from selfrepair.app.showing.wording import column, meaning, title, words
+from selfrepair.app.showing.wording import column, effect_words, meaning, title, words
 from selfrepair.queries.catalog import relations
 from selfrepair.queries.quoting import literal
 
@@ -87,12 +87,6 @@ def measures() -> dict[str, Measure]:
 def effect_title(effect: str) -> str:
     """One of `EFFECTS` in words, with its unit."""
     return f"{effect_words(effect)} [{column('tail_curve', 'value').unit}]"
-
-
-def effect_words(effect: str) -> str:
-    """The same without its unit."""
-    name = effect.removeprefix("abs_")
-    return words(name) if name == effect else f"Size of {words(name).lower()}"
 
 
 def choose_measure() -> Measure:

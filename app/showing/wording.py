@@ -33,6 +33,12 @@ def words(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def effect_words(effect: str) -> str:
+    """One of `tail_curve`'s measures in words: 'abs_self_repair' is 'Size of self repair'."""
+    name = effect.removeprefix("abs_")
+    return words(name) if name == effect else f"Size of {words(name).lower()}"
+
+
 def meaning(view: str, name: str) -> str:
     """What the column means, in a sentence: the help beside its number."""
     return column(view, name).comment
