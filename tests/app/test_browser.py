@@ -3,17 +3,15 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import quote
 
 import pytest
+from playwright.sync_api import Browser, expect
 
 from support.browser import PAGES, Watched
 from support.fabricate import fabricate
 from support.pages import stored
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 HOSTILE = "<img src=http://a.example/a.png onerror=alert(1)> ![x](http://b.example/b.png) `:red[c]` $d$"
 
@@ -37,7 +35,7 @@ def test_sql_typed_and_run_comes_back_from_its_link(watched: Watched) -> None:
     link = page.url.split("/")[-1]
     again = watched.open(link)
     again.get_by_text("1 row, 2 columns").wait_for()
-    assert again.get_by_role("textbox", name="SQL").input_value() == "SELECT 6 * 7 AS answer,\n       'a&b=c#d' AS text"
+    expect(again.get_by_role("textbox", name="SQL")).to_have_value("SELECT 6 * 7 AS answer,\n       'a&b=c#d' AS text")
 
 
 def test_a_click_on_a_view_says_what_it_is_and_asks_it(watched: Watched) -> None:
@@ -46,7 +44,7 @@ def test_a_click_on_a_view_says_what_it_is_and_asks_it(watched: Watched) -> None
     page.get_by_role("button", name="Ask it").click()
     page.get_by_text("100 rows").or_(page.get_by_text("108 rows")).first.wait_for()
     watched.settle()
-    assert page.get_by_role("textbox", name="SQL").input_value() == "FROM head_repair\nLIMIT 100"
+    expect(page.get_by_role("textbox", name="SQL")).to_have_value("FROM head_repair\nLIMIT 100")
 
 
 def test_names_that_are_html_or_markdown_stay_words(watch: Callable[[Path], Watched], tmp_path: Path) -> None:
@@ -176,7 +174,7 @@ def test_hostile_sql_is_refused_in_words(watched: Watched) -> None:
 
 @pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
 def test_pages_are_as_light_or_dark_as_the_browser(
-    browser: "Browser", address: str, scheme: Literal["light", "dark"], is_dark: bool
+    browser: Browser, address: str, scheme: Literal["light", "dark"], is_dark: bool
 ) -> None:
     watched = Watched(browser, address, scheme)
     page = watched.open("overview")
