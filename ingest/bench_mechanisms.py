@@ -16,7 +16,7 @@ from selfrepair.ingest.atlas import Atlas
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.bench import device_name, peak_memory_mb, shaped
 from selfrepair.ingest.conventions import Precision
-from selfrepair.ingest.loading import LoadedModel
+from selfrepair.ingest.loading import LoadedModel, model_record
 from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.measure import Measurer
 from selfrepair.ingest.mechanisms import Mechanisms
@@ -27,7 +27,6 @@ from selfrepair.ingest.selection import choose_device, choose_precision, parse_b
 from selfrepair.ingest.sources import Source
 from selfrepair.ingest.timing import seconds
 from selfrepair.warehouse.parts import MECHANISM_TABLES, Manifest, PartsFolder
-from selfrepair.warehouse.records import ModelRecord
 
 VARIANTS = {
     "effects alone": Mechanisms(),
@@ -147,27 +146,10 @@ def _plan(
     heads: list[tuple[int, int]],
     mechanisms: Mechanisms,
 ) -> RunPlan:
-    record = ModelRecord(
-        name=name,
-        revision=None,
-        checkpoint=None,
-        architecture=atlas.architecture,
-        n_layers=atlas.n_layers,
-        n_heads=atlas.n_heads,
-        n_kv_heads=atlas.n_kv_heads,
-        d_model=atlas.d_model,
-        d_head=atlas.d_head,
-        d_mlp=atlas.d_mlp,
-        d_vocab=atlas.d_vocab,
-        norm=atlas.norm,
-        parallel_blocks=atlas.parallel_blocks,
-        n_parameters=sum(parameter.numel() for parameter in atlas.model.parameters()),
-        weights_sha256="random",
-    )
     prompts = [Prompt(tuple(row), number) for number, row in enumerate(tokens)]
     partners = [(number + 1) % len(prompts) for number in range(len(prompts))]
     return plan_run(
-        LoadedModel(atlas, None, record),
+        LoadedModel(atlas, None, model_record(atlas, name, "random")),
         Source("random", None, None, iter(())),
         PromptSet(prompts, "random", partners),
         ablations=["resample"],

@@ -3,9 +3,9 @@
 import itertools
 import time
 from dataclasses import dataclass
-from functools import partial
 
 import torch
+from torch import Tensor
 
 from selfrepair.ingest.ablate import Cell, Replacements, ablate
 from selfrepair.ingest.batch_size import auto_batch_size
@@ -19,7 +19,7 @@ from selfrepair.ingest.onlookers import Onlookers
 from selfrepair.ingest.pinned import pin
 from selfrepair.ingest.plan import RunPlan
 from selfrepair.ingest.preflight import preflight
-from selfrepair.ingest.stream import record_calls, value_biases
+from selfrepair.ingest.stream import AttentionCalls, record_calls, value_biases
 from selfrepair.ingest.timing import seconds
 from selfrepair.ingest.top_rows import ROWS_TO_ONE
 from selfrepair.ingest.unembed import mean_unembedding
@@ -54,9 +54,6 @@ STORED_POSITIONS_PER_S = 100_000
 
 READ_SECONDS = 0.02
 """What finding one cell's stored rows takes the cross-check."""
-
-FEEDBACK_HEIGHT = 2.5
-"""The feedback of a head of the later half takes so many times as long as of one in the last layer, about, on average."""
 
 PROBES = 2
 PROBED_CELLS = 4
@@ -146,7 +143,7 @@ def _measuring(plan: RunPlan, tokens: torch.Tensor, size: int) -> tuple[float, i
         top[..., ::ROWS_TO_ONE] = True
 
         def work() -> None:
-            watching = Onlookers(atlas, clean, tokens, plan.mechanisms, layers, size)
+            watching = Onlookers(atlas, clean, tokens, plan.mechanisms, layers)
             watchers = watching.watch(stack, top if plan.mechanisms.need_top_rows else None, replacements.value_bias)
             ablate(atlas, calls, clean, replacements, stack, watchers)
             watching.keep(0)
@@ -167,20 +164,27 @@ def _measuring(plan: RunPlan, tokens: torch.Tensor, size: int) -> tuple[float, i
         plan.ablations
     )
     passes = 1 + ("resample" in plan.ablations) + ("mean" in plan.ablations) + plan.mechanisms.need_top_rows
-    fed = fed_heads(plan.heads, atlas.n_layers) if plan.mechanisms.feedback else []
-    if fed:
-        feedback = partial(
-            measure_feedback,
-            heads=fed[-1:],
-            directions=clean.directions,
-            value_biases=replacements.value_bias,
-            prompt_ids=[0],
-            seed=plan.seed,
-            batch_size=size,
-        )
-        forward = pin(atlas, calls, tokens[:, :-1])
-        one_prompt += FEEDBACK_HEIGHT * len(fed) * min(seconds(lambda: feedback(forward), atlas.device, 1 + PROBES)[1:])
+    one_prompt += _feedback_seconds(plan, tokens, calls, clean, replacements.value_bias, size)
     return positions * (one_prompt + passes * clean_seconds), size
+
+
+def _feedback_seconds(
+    plan: RunPlan, tokens: Tensor, calls: AttentionCalls, clean: CleanBatch, biases: Tensor, size: int
+) -> float:
+    """Seconds of the feedback of all heads on one prompt, from the lowest and the highest of them."""
+    atlas = plan.model.atlas
+    fed = fed_heads(plan.heads, atlas.n_layers) if plan.mechanisms.feedback else []
+    if not fed:
+        return 0.0
+    forward = pin(atlas, calls, tokens[:, :-1])
+
+    def head_seconds(head: tuple[int, int]) -> float:
+        def work() -> None:
+            measure_feedback(forward, [head], clean.directions, biases, [0], seed=plan.seed, batch_size=size)
+
+        return min(seconds(work, atlas.device, 1 + PROBES)[1:])
+
+    return len(fed) * (head_seconds(fed[0]) + head_seconds(fed[-1])) / 2
 
 
 def _crosscheck_seconds(plan: RunPlan) -> float:

@@ -74,8 +74,17 @@ def load_model(
         atlas = locate(model, name)
     except (TypeError, AttributeError, ValueError, KeyError) as error:
         raise unsupported(name, f"its parts do not lie where TransformerLens looks for them ({error})") from error
-    record = ModelRecord(
-        name=Path(name).resolve().name if Path(name).exists() else name,
+    shown = Path(name).resolve().name if Path(name).exists() else name
+    record = model_record(atlas, shown, digest, revision=revision, checkpoint=checkpoint)
+    return LoadedModel(atlas, _load_tokenizer(place, revision), record)
+
+
+def model_record(
+    atlas: Atlas, name: str, digest: str, *, revision: str | None = None, checkpoint: int | None = None
+) -> ModelRecord:
+    """What the warehouse keeps of a model whose weights have the SHA-256 `digest`."""
+    return ModelRecord(
+        name=name,
         revision=revision,
         checkpoint=checkpoint,
         architecture=atlas.architecture,
@@ -88,10 +97,9 @@ def load_model(
         d_vocab=atlas.d_vocab,
         norm=atlas.norm,
         parallel_blocks=atlas.parallel_blocks,
-        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        n_parameters=sum(parameter.numel() for parameter in atlas.model.parameters()),
         weights_sha256=digest,
     )
-    return LoadedModel(atlas, _load_tokenizer(place, revision), record)
 
 
 def weights_sha256(model: PreTrainedModel) -> str:

@@ -21,7 +21,7 @@ from selfrepair.ingest.exact import float64_sum
 from selfrepair.ingest.feedback import STACKED, Feedback, fed_heads, joined_feedback, measure_feedback
 from selfrepair.ingest.given import given_ablated
 from selfrepair.ingest.mechanisms import Mechanisms
-from selfrepair.ingest.neurons import NeuronChanges, joined
+from selfrepair.ingest.neurons import NeuronChanges, of_batches
 from selfrepair.ingest.onlookers import Onlookers
 from selfrepair.ingest.pinned import pin
 from selfrepair.ingest.stream import AttentionCalls, clean_layers, embed, record_calls, value_biases
@@ -204,6 +204,8 @@ class Measurer:
         prompt_ids: Sequence[int],
         on_rows: Callable[[int], None],
     ) -> Measured:
+        if self._mechanisms.need_top_rows and self.top_rows is None:
+            raise ValueError("edges and neurons need each head's top rows")
         clean = clean_batch(
             self.atlas,
             calls,
@@ -213,7 +215,7 @@ class Measurer:
             guesses=self._mechanisms.guesses,
         )
         _refuse_non_finite(torch.stack([*clean.attention_reads, *clean.mlp_reads]), prompt_ids, self.atlas.n_layers)
-        looking_on = Onlookers(self.atlas, clean, tokens, self._mechanisms, self._neuron_layers, len(self.cells))
+        looking_on = Onlookers(self.atlas, clean, tokens, self._mechanisms, self._neuron_layers)
         heads_at_once = max(1, self.batch_size // len(tokens))
         effects = torch.empty(
             len(self.cells), *tokens[:, 1:].shape, len(EFFECTS), dtype=self.atlas.stream_dtype, device="cpu"
@@ -344,7 +346,7 @@ def _joined(pieces: Sequence[Measured]) -> Measured:
         prediction=_of_all([piece.prediction for piece in pieces]),
         scale=torch.cat([piece.scale for piece in pieces]),
         edges=functools.reduce(operator.add, edges) if edges else None,
-        neurons=joined(neurons) if neurons else None,
+        neurons=of_batches(neurons) if neurons else None,
         guesses=[_of_all(layer) for layer in zip(*(piece.guesses for piece in pieces), strict=True)],
         logprobs=torch.cat(logprobs, dim=1) if logprobs else None,
         feedback=joined_feedback(feedback) if feedback else None,

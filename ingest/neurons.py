@@ -1,6 +1,6 @@
 """Which neurons repair: what each neuron of an MLP writes, clean and ablated, at a head's top 2 % rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,16 +45,24 @@ class NeuronChanges:
         return NeuronChanges(rows, *(value for name, value in vars(self).items() if name != "rows"))
 
 
-def joined(pieces: Sequence[NeuronChanges]) -> NeuronChanges:
-    """Batches of the same cells as one."""
-    by_row = (
-        torch.cat([getattr(piece, name) for piece in pieces]) for name in ("rows", "neurons", "effects", "measured")
+def of_batches(pieces: Sequence[NeuronChanges]) -> NeuronChanges:
+    """Batches of the same cells as one: their sums are added."""
+    return _joined(pieces, lambda sums: torch.stack(sums).sum(dim=0))
+
+
+def of_stacks(pieces: Sequence[NeuronChanges]) -> NeuronChanges:
+    """Stacks of cells that follow each other as one: their sums stand one after the other."""
+    return _joined(pieces, torch.cat)
+
+
+def _joined(pieces: Sequence[NeuronChanges], join_sums: Callable[[list[Tensor]], Tensor]) -> NeuronChanges:
+    def each(name: str) -> list[Tensor]:
+        return [getattr(piece, name) for piece in pieces]
+
+    return NeuronChanges(
+        *(torch.cat(each(name)) for name in ("rows", "neurons", "effects", "measured")),
+        *(join_sums(each(name)) for name in ("exceed", "largest", "sums")),
     )
-    summed = (
-        sum(getattr(piece, name) for piece in pieces[1:]) + getattr(pieces[0], name)
-        for name in ("exceed", "largest", "sums")
-    )
-    return NeuronChanges(*by_row, *summed)
 
 
 class NeuronWatcher:
@@ -72,7 +80,6 @@ class NeuronWatcher:
         self._atlas = atlas
         self._clean = clean
         self._layers = list(layers)
-        self._n_cells = len(top)
         self._cell, self._prompt, self._pos = top.nonzero(as_tuple=True)
         self._direct = self._direct_effects(stack, value_bias)
         n_rows, device, dtype = len(self._cell), top.device, clean.scale.dtype
@@ -82,7 +89,7 @@ class NeuronWatcher:
         self._neurons = torch.zeros(*of_rows, self._kept, dtype=torch.int32, device=device)
         self._effects = torch.zeros(*of_rows, self._kept, 2, dtype=dtype, device=device)
         self._measured = torch.zeros(of_rows, dtype=torch.bool, device=device)
-        of_cells = self._n_cells, len(layers)
+        of_cells = len(top), len(layers)
         self._exceed = torch.zeros(*of_cells, self._ranked, len(CHANGE_SHARES), dtype=dtype, device=device)
         self._largest = torch.zeros(*of_cells, self._ranked, dtype=dtype, device=device)
         self._sums = torch.zeros(*of_cells, len(SUMS), dtype=dtype, device=device)
@@ -99,22 +106,16 @@ class NeuronWatcher:
     def end(self, stream: Tensor) -> None:
         """Nothing is read from the final stream."""
 
-    def found(self, first_cell: int, n_cells: int) -> NeuronChanges:
-        """The rows of this stack, whose cells are `first_cell` and on of `n_cells`."""
-
-        def among_all(values: Tensor) -> Tensor:
-            padded = torch.zeros(n_cells, *values.shape[1:], dtype=torch.float64)
-            padded[first_cell : first_cell + self._n_cells] = values.cpu().double()
-            return padded
-
+    def found(self, first_cell: int) -> NeuronChanges:
+        """The rows and sums of this stack, whose cells are counted from `first_cell` on."""
         return NeuronChanges(
             rows=torch.stack([self._cell + first_cell, self._prompt, self._pos], dim=-1).cpu(),
             neurons=self._neurons.cpu(),
             effects=self._effects.cpu(),
             measured=self._measured.cpu(),
-            exceed=among_all(self._exceed),
-            largest=among_all(self._largest),
-            sums=among_all(self._sums),
+            exceed=self._exceed.cpu().double(),
+            largest=self._largest.cpu().double(),
+            sums=self._sums.cpu().double(),
         )
 
     def _direct_effects(self, stack: Sequence[Cell], value_bias: Tensor) -> Float[Tensor, " row"]:

@@ -12,11 +12,11 @@ from selfrepair.ingest.clean import CleanBatch
 from selfrepair.ingest.edges import EdgeSums, EdgeWatcher
 from selfrepair.ingest.logprobs import CleanPredictions, LogprobWatcher
 from selfrepair.ingest.mechanisms import Mechanisms
-from selfrepair.ingest.neurons import NeuronChanges, NeuronWatcher, joined
+from selfrepair.ingest.neurons import NeuronChanges, NeuronWatcher, of_stacks
 
 
 class Onlookers:
-    """What is asked for of `mechanisms`, over a batch of prompts and the stacks of `n_cells` cells in order.
+    """What is asked for of `mechanisms`, over a batch of prompts and its stacks of cells in order.
 
     For every stack `watch`, then `keep` when it has run.
     """
@@ -28,13 +28,11 @@ class Onlookers:
         tokens: Int[Tensor, "batch seq"],
         mechanisms: Mechanisms,
         neuron_layers: Sequence[int],
-        n_cells: int,
     ) -> None:
         self._atlas = atlas
         self._clean = clean
         self._mechanisms = mechanisms
         self._neuron_layers = neuron_layers
-        self._n_cells = n_cells
         self._predictions = CleanPredictions(atlas, clean, tokens[:, 1:]) if mechanisms.logprobs else None
         self._watching: list[Watcher] = []
         self._edges: list[EdgeSums] = []
@@ -61,7 +59,7 @@ class Onlookers:
                 case EdgeWatcher():
                     self._edges.append(watcher.found())
                 case NeuronWatcher():
-                    self._neurons.append(watcher.found(first_cell, self._n_cells))
+                    self._neurons.append(watcher.found(first_cell))
                 case LogprobWatcher():
                     self._logprobs.append(watcher.found())
 
@@ -75,7 +73,7 @@ class Onlookers:
 
     def neurons(self) -> NeuronChanges | None:
         """Over all cells; None where neurons were not asked for."""
-        return joined(self._neurons) if self._neurons else None
+        return of_stacks(self._neurons) if self._neurons else None
 
     def logprobs(self) -> Float[Tensor, "cell batch pos measure"] | None:
         """Over all cells; None where they were not asked for."""

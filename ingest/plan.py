@@ -100,9 +100,9 @@ def plan_run(
         "seed": seed,
         "dtype": precision.name,
         "conventions": CONVENTIONS,
-        "mechanisms": mechanisms.names,
-        "given": sorted(given),
     }
+    # What is not asked for is not in the key: runs from before there was a choice keep theirs.
+    decisive |= {name: value for name, value in (("mechanisms", mechanisms.names), ("given", sorted(given))) if value}
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
     units = _units([len(prompt.tokens) for prompt in prompts.prompts], len(heads) * len(ablations))
     n_cells = len(heads) * len(ablations)

@@ -1,4 +1,4 @@
-"""Two numbers of every head of one view, against each other."""
+"""A dot for every head, coloured by layer: two of its numbers against each other. A click chooses a head."""
 
 from collections.abc import Sequence
 
@@ -18,18 +18,36 @@ _HEIGHT_PX = 420
 def head_dots(heads: pl.DataFrame, view: str, x: str, y: str, chosen: str, more: Sequence[str] = ()) -> alt.LayerChart:
     """A dot for each of `heads` (label, layer and columns of `view`), at column `x` and column `y`; dashed: y = x.
 
-    A click on a head is the selection `head_map.PICK`; `more` are columns that a hover shows as well.
+    `more` are columns that a hover shows as well.
     """
     known = heads.drop_nulls([x, y])
     ends = span(pl.concat([known[x], known[y]]))
     scale = alt.Scale(domain=list(ends), nice=False)
+    dots = dots_by_layer(
+        known,
+        alt.X(f"{x}:Q", title=title(view, x), scale=scale),
+        alt.Y(f"{y}:Q", title=title(view, y), scale=scale),
+        [
+            alt.Tooltip("label:N", title="Head"),
+            *(alt.Tooltip(f"{name}:Q", title=title(view, name), format=_form(heads, name)) for name in (x, y, *more)),
+        ],
+        chosen,
+    )
+    return alt.LayerChart(layer=[diagonal(ends, ends), dots], height=_HEIGHT_PX)
+
+
+def dots_by_layer(heads: pl.DataFrame, x: alt.X, y: alt.Y, tooltip: Sequence[alt.Tooltip], chosen: str) -> alt.Chart:
+    """The dots alone: those of `heads` (label, layer and what the channels name), the `chosen` one larger and framed.
+
+    A click on a head is the selection `head_map.PICK`.
+    """
     is_chosen = alt.datum.label == chosen
-    dots = (
-        alt.Chart(known)
+    dots: alt.Chart = (
+        alt.Chart(heads)
         .mark_circle(opacity=0.9)
         .encode(
-            alt.X(f"{x}:Q", title=title(view, x), scale=scale),
-            alt.Y(f"{y}:Q", title=title(view, y), scale=scale),
+            x,
+            y,
             alt.Color(
                 "layer:Q",
                 title=words("layer"),
@@ -39,17 +57,11 @@ def head_dots(heads: pl.DataFrame, view: str, x: str, y: str, chosen: str, more:
             size=alt.SizeValue(60, condition=when(is_chosen, 170)),
             stroke=alt.StrokeValue(REFERENCE, condition=when(is_chosen, CHOSEN)),
             strokeWidth=alt.StrokeWidthValue(0.5, condition=when(is_chosen, 3)),
-            tooltip=[
-                alt.Tooltip("label:N", title="Head"),
-                *(
-                    alt.Tooltip(f"{name}:Q", title=title(view, name), format=_form(heads, name))
-                    for name in (x, y, *more)
-                ),
-            ],
+            tooltip=list(tooltip),
         )
         .add_params(pick())
     )
-    return alt.LayerChart(layer=[diagonal(ends, ends), dots], height=_HEIGHT_PX)
+    return dots
 
 
 def _form(frame: pl.DataFrame, name: str) -> str:

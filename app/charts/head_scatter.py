@@ -1,46 +1,36 @@
 """Does the output change less than the direct effect? Direct effect against change in logit, of heads and of single rows."""
 
+from typing import TypeVar
+
 import altair as alt
 import polars as pl
 
-from selfrepair.app.charts.head_colors import CHOSEN, DOTS, LAYERS
-from selfrepair.app.charts.head_map import pick, when
-from selfrepair.app.charts.palette import REFERENCE
+from selfrepair.app.charts.head_colors import CHOSEN, DOTS
+from selfrepair.app.charts.head_dots import dots_by_layer
 from selfrepair.app.charts.zones import Span, span, zones
 from selfrepair.app.showing.visible import visible_column
 from selfrepair.app.showing.wording import title, words
 
 _HEIGHT_PX = 380
 
+_Axis = TypeVar("_Axis", alt.X, alt.Y)
+
 
 def of_heads(heads: pl.DataFrame, chosen: str = "") -> alt.LayerChart:
     """A dot for each head, coloured by layer: label, layer, mean_direct_effect and mean_logit_change of `heads`."""
     x, y = span(heads["mean_direct_effect"]), span(heads["mean_logit_change"])
-    is_chosen = alt.datum.label == chosen
-    dots = (
-        alt.Chart(heads)
-        .mark_circle(opacity=0.9)
-        .encode(
-            _axis(alt.X, "mean_direct_effect", "head_repair", x),
-            _axis(alt.Y, "mean_logit_change", "head_repair", y),
-            alt.Color(
-                "layer:Q",
-                title=words("layer"),
-                scale=alt.Scale(scheme=LAYERS),
-                legend=alt.Legend(orient="top", tickMinStep=1, format="d", gradientLength=160, gradientThickness=10),
+    dots = dots_by_layer(
+        heads,
+        _axis(alt.X, "mean_direct_effect", "head_repair", x),
+        _axis(alt.Y, "mean_logit_change", "head_repair", y),
+        [
+            alt.Tooltip("label:N", title=title("head_repair", "label")),
+            *(
+                alt.Tooltip(f"{name}:Q", title=title("head_repair", name), format=".4f")
+                for name in ("mean_direct_effect", "mean_logit_change", "mean_self_repair")
             ),
-            size=alt.SizeValue(60, condition=when(is_chosen, 170)),
-            stroke=alt.StrokeValue(REFERENCE, condition=when(is_chosen, CHOSEN)),
-            strokeWidth=alt.StrokeWidthValue(0.5, condition=when(is_chosen, 3)),
-            tooltip=[
-                alt.Tooltip("label:N", title=title("head_repair", "label")),
-                *(
-                    alt.Tooltip(f"{name}:Q", title=title("head_repair", name), format=".4f")
-                    for name in ("mean_direct_effect", "mean_logit_change", "mean_self_repair")
-                ),
-            ],
-        )
-        .add_params(pick())
+        ],
+        chosen,
     )
     return alt.LayerChart(layer=[zones(x, y), dots], height=_HEIGHT_PX)
 
@@ -78,5 +68,5 @@ def of_rows(rows: pl.DataFrame, slope: float | None, intercept: float | None) ->
     return alt.LayerChart(layer=layers, height=_HEIGHT_PX, usermeta={"embedOptions": {"renderer": "canvas"}})
 
 
-def _axis(channel: type[alt.X] | type[alt.Y], name: str, view: str, domain: Span) -> alt.X | alt.Y:
+def _axis(channel: type[_Axis], name: str, view: str, domain: Span) -> _Axis:
     return channel(f"{name}:Q", title=title(view, name), scale=alt.Scale(domain=list(domain), nice=False))
