@@ -4,6 +4,7 @@ The map comes from TransformerBridge's architecture adapter, so that a family ne
 proved on the weights by `preflight` before anything is measured.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,11 @@ from transformers.pytorch_utils import Conv1D
 from selfrepair.warehouse.errors import SelfRepairError
 
 NORMS_BEFORE = frozenset({"ln1", "ln2"})
-SUPPORTED = "GPT-2, GPT-NeoX (Pythia), OPT, Llama and families of the same shape"
+RESIDUAL = "residual"
+"""Name of the argument by which a module is handed the stream that it is to add its output to."""
+
+SUPPORTED = "selfrepair models --supported"
+"""Where a refusal points to."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def locate(model: PreTrainedModel, name: str) -> Atlas:
 
 def unsupported(name: str, reason: str) -> SelfRepairError:
     """The refusal of a model, with the reason and what can be measured instead."""
-    return SelfRepairError(f"model '{name}' cannot be measured: {reason}. Supported: {SUPPORTED}.")
+    return SelfRepairError(f"model '{name}' cannot be measured: {reason}. What can be: {SUPPORTED}")
 
 
 def _adapter(model: PreTrainedModel, name: str) -> tuple[str, ArchitectureAdapter]:
@@ -150,7 +155,8 @@ def _adapter(model: PreTrainedModel, name: str) -> tuple[str, ArchitectureAdapte
         config = build_bridge_config_from_hf(model.config, architecture, name, model.dtype)
         return architecture, ArchitectureAdapterFactory.select_architecture_adapter(config)
     except ValueError as error:
-        raise unsupported(name, f"TransformerLens does not know its architecture ({error})") from error
+        reason = str(error).partition(". ")[0]  # what follows is the list of all it knows
+        raise unsupported(name, f"TransformerLens does not know its architecture ({reason})") from error
 
 
 def _refuse_other_shapes(model: PreTrainedModel, adapter: ArchitectureAdapter, architecture: str, name: str) -> None:
@@ -194,7 +200,10 @@ def _block(module: nn.Module, parts: dict[str, Any]) -> Block:
 
 def _mlp(module: nn.Module, part: Any) -> Callable[[Tensor], Tensor]:
     if part.name is not None:
-        return module.get_submodule(part.name)
+        mlp = module.get_submodule(part.name)
+        # Families such as Bloom let the MLP add the stream itself: given zeros, it returns what it adds.
+        adds_stream = RESIDUAL in inspect.signature(mlp.forward).parameters
+        return (lambda normed: mlp(normed, **{RESIDUAL: torch.zeros_like(normed)})) if adds_stream else mlp
     # Families such as OPT keep the two projections in the block itself.
     into = module.get_submodule(part.submodules["in"].name)
     activation = module.get_submodule("activation_fn")

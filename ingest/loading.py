@@ -7,7 +7,15 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.activations import NewGELUActivation
 from transformers.utils import logging as transformers_logging
 
@@ -58,7 +66,7 @@ def load_model(
     config = _load_config(place, name, revision)
     if config.is_encoder_decoder:
         raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
-    model = _load_weights(place, name, revision)
+    model = _load_weights(place, name, revision, config)
     digest = weights_sha256(model)
     try:
         cast_parameters(model, getattr(torch, precision.torch_dtype))
@@ -139,22 +147,22 @@ def _load_config(place: str, name: str, revision: str | None):  # type: ignore[n
         raise _not_loaded(name, revision, error) from error
 
 
-def _load_weights(place: str, name: str, revision: str | None) -> PreTrainedModel:
-    for attention in ("sdpa", "eager"):
-        try:
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                place, revision=revision, dtype="auto", attn_implementation=attention
-            )
-            return model
-        except ValueError as error:
-            if attention == "sdpa" and "scaled_dot_product_attention" in str(error):
-                continue
-            if "Unrecognized configuration class" in str(error):
-                raise unsupported(name, "it is not a causal language model of this release of transformers") from error
-            raise _not_loaded(name, revision, error) from error
-        except Exception as error:  # see _load_config
-            raise _not_loaded(name, revision, error) from error
-    raise AssertionError("unreachable")
+def _load_weights(place: str, name: str, revision: str | None, config: PretrainedConfig) -> PreTrainedModel:
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            place, revision=revision, dtype="auto", attn_implementation=attention_kind(config)
+        )
+    except Exception as error:  # see _load_config
+        if "Unrecognized configuration class" in str(error):
+            raise unsupported(name, "it is not a causal language model of this release of transformers") from error
+        raise _not_loaded(name, revision, error) from error
+    return model
+
+
+def attention_kind(config: PretrainedConfig) -> str:
+    """The fused kernel, but where the cross-check could not switch the model to the plain one: there it is plain at once."""
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return "eager" if model_class is not None and not model_class._can_set_attn_implementation() else "sdpa"
 
 
 def _load_tokenizer(place: str, revision: str | None) -> PreTrainedTokenizerBase | None:

@@ -1,6 +1,7 @@
 """The clean forward: every layer's contribution to the residual stream, run on the layers' native modules."""
 
-from collections.abc import Collection, Iterator
+import inspect
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +10,29 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from selfrepair.ingest.atlas import Atlas
+from selfrepair.ingest.atlas import RESIDUAL, Atlas
 
 
 @dataclass(frozen=True)
 class AttentionCalls:
-    """The keyword arguments every layer's attention is called with, for prompts of one length.
+    """What every layer's attention is called with beside the stream, by name, for prompts of one length.
 
-    They depend on positions alone (masks, rotary angles), so that one prompt's serve any number of prompts.
+    It depends on positions alone (masks, rotary angles, biases by distance), so that one prompt's serve any number of
+    prompts; the tensors named in `per_prompt` must be there once for each of them.
     """
 
     seq_len: int
     keywords: tuple[dict[str, Any], ...]
+    per_prompt: frozenset[str] = frozenset()
+
+    def of(self, layer: int, normed: Float[Tensor, "batch pos d_model"]) -> dict[str, Any]:
+        """The arguments of `layer` for a batch whose normed stream is `normed`."""
+        known = {
+            name: _for_each(value, len(normed)) if name in self.per_prompt else value
+            for name, value in self.keywords[layer].items()
+        }
+        # Some families' attention adds the stream itself: given zeros, it returns what it adds.
+        return known | {RESIDUAL: torch.zeros_like(normed)} if RESIDUAL in known else known
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,12 @@ class LayerOutputs:
     branch: Float[Tensor, "batch pos d_model"]
 
 
+def _for_each(value: Tensor, n_prompts: int) -> Tensor:
+    """What one prompt's attention is called with, for so many; a first axis of one takes no memory for them."""
+    shape = [1] * (value.ndim - 1)
+    return value.expand(n_prompts, *value.shape[1:]) if len(value) == 1 else value.repeat(n_prompts, *shape)
+
+
 @contextmanager
 def _captured_input(module: nn.Module) -> Iterator[list[Tensor]]:
     """While it lasts, the inputs that `module` is called with."""
@@ -50,24 +68,41 @@ def _captured_input(module: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def record_calls(atlas: Atlas, seq_len: int) -> AttentionCalls:
-    """Run one prompt through the model itself and keep the keyword arguments of every attention module."""
+    """Run one prompt, then two, through the model itself and keep what every attention module is called with."""
+    one, two = (_recorded(atlas, torch.zeros(n, seq_len, dtype=torch.long, device=atlas.device)) for n in (1, 2))
+    per_prompt = {
+        name
+        for of_one, of_two in zip(one, two, strict=True)
+        for name, value in of_one.items()
+        if isinstance(value, Tensor) and value.ndim and len(value) < len(of_two[name]) and name != RESIDUAL
+    }
+    return AttentionCalls(seq_len, tuple(one), frozenset(per_prompt))
+
+
+def _recorded(atlas: Atlas, tokens: Int[Tensor, "batch pos"]) -> list[dict[str, Any]]:
+    """What the attention of every layer is called with, but for the stream."""
     seen: dict[int, dict[str, Any]] = {}
+
+    def keep(layer: int, module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+        signature = inspect.signature(module.forward)
+        named = signature.bind(*arguments, **keywords).arguments
+        stream, *_ = signature.parameters
+        more = next((name for name, one in signature.parameters.items() if one.kind == one.VAR_KEYWORD), None)
+        others = named.pop(more, {}) if more is not None else {}
+        seen[layer] = {name: value for name, value in (named | others).items() if name != stream}
+
     handles = [
         block.attention.register_forward_pre_hook(
-            lambda _, __, keywords, layer=layer: seen.__setitem__(layer, keywords), with_kwargs=True
+            lambda module, arguments, keywords, layer=layer: keep(layer, module, arguments, keywords), with_kwargs=True
         )
         for layer, block in enumerate(atlas.blocks)
     ]
     try:
-        tokens = torch.zeros(1, seq_len, dtype=torch.long, device=atlas.device)
         atlas.model(input_ids=tokens, use_cache=False, logits_to_keep=1)
     finally:
         for handle in handles:
             handle.remove()
-    return AttentionCalls(
-        seq_len,
-        tuple({k: v for k, v in seen[layer].items() if k != "hidden_states"} for layer in range(atlas.n_layers)),
-    )
+    return [seen[layer] for layer in range(atlas.n_layers)]
 
 
 def embed(atlas: Atlas, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
@@ -98,7 +133,7 @@ def attend(
     block = atlas.blocks[layer]
     normed = block.ln1(stream.to(atlas.layer_dtype))
     with _captured_input(block.output_projection) as inputs:
-        out: Tensor = block.attention(normed, **calls.keywords[layer])[0]
+        out: Tensor = block.attention(normed, **calls.of(layer, normed))[0]
     return out, inputs[0].unflatten(-1, (atlas.n_heads, atlas.d_head))
 
 

@@ -35,26 +35,6 @@ LEFT JOIN (SELECT run_id, sum(n_measurements) AS n_measurements FROM units GROUP
 ORDER BY runs.run_id
 """
 
-_MODELS = """
-SELECT
-    models.model_id,
-    models.name,
-    models.revision,
-    models.checkpoint,
-    models.architecture,
-    models.n_layers,
-    models.n_heads,
-    models.n_kv_heads,
-    models.d_model,
-    models.norm,
-    models.n_parameters,
-    count(runs.run_id) AS runs
-FROM models
-LEFT JOIN runs USING (model_id)
-GROUP BY ALL
-ORDER BY models.model_id
-"""
-
 _EMPTY = "{db} holds no {what} yet. Measure one (selfrepair demo), or load parts measured elsewhere (selfrepair load)."
 
 
@@ -126,18 +106,14 @@ def runs(db: Path) -> None:
     """List the runs of a warehouse."""
     from selfrepair.warehouse.head_names import short_heads
 
-    _print(db, _RUNS, "run", {"heads": lambda stored: short_heads(**stored)})
+    print_rows(db, _RUNS, "run", {"heads": lambda stored: short_heads(**stored)})
 
 
-@click.command()
-@db_option
-def models(db: Path) -> None:
-    """List the models of a warehouse."""
-    _print(db, _MODELS, "model")
+def print_rows(db: Path, query: str, what: str, shown_as: Mapping[str, Callable[[Any], str]] | None = None) -> None:
+    """Print what `query` answers, or that the warehouse holds no `what` yet.
 
-
-def _print(db: Path, query: str, what: str, shown_as: Mapping[str, Callable[[Any], str]] | None = None) -> None:
-    """Print what `query` answers; `shown_as` has functions for columns that are not printed as they are."""
+    `shown_as` has functions for columns that are not printed as they are.
+    """
     from selfrepair.warehouse.connection import open_reader
     from selfrepair.warehouse.terminal import print_records
 

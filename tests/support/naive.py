@@ -19,87 +19,104 @@ class Parts:
     mlp: str
     mlp_output: str
     norm: nn.Module
-    unembedding: nn.Module
     rms: bool
+
+
+GPT = ("transformer.h", "attn", "attn.c_proj", "mlp", "mlp.c_proj", "transformer.ln_f")
+LLAMA = ("model.layers", "self_attn", "self_attn.o_proj", "mlp", "mlp.down_proj", "model.norm")
+BLOOM = (
+    *("transformer.h", "self_attention", "self_attention.dense"),
+    *("mlp", "mlp.dense_4h_to_h", "transformer.ln_f"),
+)
+NAMES = {
+    "gpt2": GPT,
+    "gpt_neo": ("transformer.h", "attn", "attn.attention.out_proj", "mlp", "mlp.c_proj", "transformer.ln_f"),
+    "gptj": ("transformer.h", "attn", "attn.out_proj", "mlp", "mlp.fc_out", "transformer.ln_f"),
+    "gpt_neox": (
+        *("gpt_neox.layers", "attention", "attention.dense"),
+        *("mlp", "mlp.dense_4h_to_h", "gpt_neox.final_layer_norm"),
+    ),
+    "opt": (
+        *("model.decoder.layers", "self_attn", "self_attn.out_proj"),
+        *("fc2", "fc2", "model.decoder.final_layer_norm"),
+    ),
+    "bloom": BLOOM,
+    "falcon": BLOOM,
+    "phi": ("model.layers", "self_attn", "self_attn.dense", "mlp", "mlp.fc2", "model.final_layernorm"),
+    "starcoder2": ("model.layers", "self_attn", "self_attn.o_proj", "mlp", "mlp.c_proj", "model.norm"),
+}
+"""Of each kind of model: its blocks; in each, attention, its output projection, the MLP and its; and the final norm."""
+
+LAYERNORM = {"gpt2", "gpt_neo", "gptj", "gpt_neox", "opt", "bloom", "falcon", "phi", "starcoder2", "stablelm"}
+ADDS_STREAM = {"bloom"}
+"""Kinds whose attention and MLP return the stream with what they add."""
+
+FIRST_NORM = {"gpt2": "ln_1", "gpt_neo": "ln_1", "gptj": "ln_1", "opt": "self_attn_layer_norm"}
 
 
 def parts_of(model: Any) -> Parts:
     kind = model.config.model_type
-    if kind == "gpt2":
-        return Parts(
-            list(model.transformer.h),
-            "attn",
-            "attn.c_proj",
-            "mlp",
-            "mlp.c_proj",
-            model.transformer.ln_f,
-            model.lm_head,
-            False,
-        )
-    if kind == "gpt_neox":
-        norm = model.gpt_neox.final_layer_norm
-        return Parts(
-            list(model.gpt_neox.layers),
-            "attention",
-            "attention.dense",
-            "mlp",
-            "mlp.dense_4h_to_h",
-            norm,
-            model.get_output_embeddings(),
-            False,
-        )
-    if kind == "opt":
-        decoder = model.model.decoder
-        return Parts(
-            list(decoder.layers),
-            "self_attn",
-            "self_attn.out_proj",
-            "fc2",
-            "fc2",
-            decoder.final_layer_norm,
-            model.lm_head,
-            False,
-        )
+    blocks, attention, projection, mlp, mlp_output, norm = NAMES.get(kind, LLAMA)
     return Parts(
-        list(model.model.layers),
-        "self_attn",
-        "self_attn.o_proj",
-        "mlp",
-        "mlp.down_proj",
-        model.model.norm,
-        model.lm_head,
-        True,
+        blocks=list(model.get_submodule(blocks)),
+        attention=attention,
+        projection=projection,
+        mlp=mlp,
+        mlp_output=mlp_output,
+        norm=model.get_submodule(norm),
+        rms=kind not in LAYERNORM,
     )
+
+
+def head_size(model: Any) -> int:
+    config = model.config
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def values_of(model: Any, layer: int, head: int) -> tuple[Tensor, Tensor | int]:
+    """W_V [d_model, d_head] and b_V of a query head."""
+    config, block, d_head = model.config, parts_of(model).blocks[layer], head_size(model)
+    n_heads = config.num_attention_heads
+
+    def slice_of(number: int) -> slice:
+        return slice(number * d_head, (number + 1) * d_head)
+
+    match config.model_type:
+        case "gpt2":
+            joint = block.attn.c_attn
+            return joint.weight[:, slice_of(2 * n_heads + head)], joint.bias[slice_of(2 * n_heads + head)]
+        case "gpt_neox" | "bloom":
+            joint = (
+                block.attention.query_key_value if hasattr(block, "attention") else block.self_attention.query_key_value
+            )
+            own = slice_of(3 * head + 2)
+        case "falcon":  # with multi_query all heads share the last slice
+            joint = block.self_attention.query_key_value
+            own = slice_of(n_heads + 1 if config.multi_query else 3 * head + 2)
+        case "phi3":
+            joint = block.self_attn.qkv_proj
+            n_groups = config.num_key_value_heads
+            own = slice_of(n_heads + n_groups + head // (n_heads // n_groups))
+        case kind:
+            attention = block.attn.attention if kind == "gpt_neo" else block.get_submodule(parts_of(model).attention)
+            joint = attention.v_proj
+            own = slice_of(head // (n_heads // getattr(config, "num_key_value_heads", n_heads)))
+    return joint.weight[own].T, 0 if joint.bias is None else joint.bias[own]
 
 
 def value_bias(model: Any, layer: int, head: int) -> Tensor:
     """The constant part of one head's z: b_V + norm bias @ W_V."""
-    config = model.config
-    d_model, n_heads = config.hidden_size, config.num_attention_heads
-    d_head = d_model // n_heads
-    block = parts_of(model).blocks[layer]
-    own = slice(head * d_head, (head + 1) * d_head)
-    if config.model_type == "gpt2":
-        weight, bias = block.attn.c_attn.weight[:, 2 * d_model :][:, own], block.attn.c_attn.bias[2 * d_model :][own]
-        return bias + block.ln_1.bias @ weight
-    if config.model_type == "gpt_neox":
-        joint = block.attention.query_key_value
-        weight = joint.weight.view(n_heads, 3, d_head, d_model)[head, 2].T
-        return joint.bias.view(n_heads, 3, d_head)[head, 2] + block.input_layernorm.bias @ weight
-    if config.model_type == "opt":
-        values = block.self_attn.v_proj
-        return values.bias[own] + block.self_attn_layer_norm.bias @ values.weight[own].T
-    bias = block.self_attn.v_proj.bias
-    group = n_heads // config.num_key_value_heads
-    return torch.zeros(d_head).double() if bias is None else bias.view(-1, d_head)[head // group]
+    weight, bias = values_of(model, layer, head)
+    norm = parts_of(model).blocks[layer].get_submodule(FIRST_NORM.get(model.config.model_type, "input_layernorm"))
+    norm_bias = getattr(norm, "bias", None)
+    return bias + (torch.zeros(len(weight)).double() if norm_bias is None else norm_bias) @ weight
 
 
 def head_weight(model: Any, layer: int, head: int) -> Tensor:
     """W_O of one head, [d_head, d_model]."""
-    config = model.config
-    d_head = config.hidden_size // config.num_attention_heads
+    d_head = head_size(model)
     projection = parts_of(model).blocks[layer].get_submodule(parts_of(model).projection)
-    weight = projection.weight if config.model_type == "gpt2" else projection.weight.T
+    weight = projection.weight if model.config.model_type == "gpt2" else projection.weight.T
     return weight[head * d_head : (head + 1) * d_head]
 
 
@@ -126,7 +143,11 @@ def forward(
     parts = parts_of(model)
     run = Run([], [], [], [], [], torch.empty(0), torch.empty(0))
     handles = []
-    d_head = model.config.hidden_size // model.config.num_attention_heads
+    d_head = head_size(model)
+
+    def added_stream(arguments: tuple[Any, ...]) -> Any:
+        """What an attention or MLP module puts into its output beside its own: its second argument, or nothing."""
+        return arguments[1][0] if model.config.model_type in ADDS_STREAM else 0
 
     def watch_projection(layer: int) -> Any:
         def hook(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
@@ -151,12 +172,12 @@ def forward(
         handles.append(block.get_submodule(parts.projection).register_forward_pre_hook(watch_projection(layer)))
         handles.append(
             block.get_submodule(parts.attention).register_forward_hook(
-                lambda _, __, out: run.attention.append(out[0][0])
+                lambda _, arguments, out: run.attention.append(out[0][0] - added_stream(arguments))
             )
         )
         handles.append(
             block.get_submodule(parts.mlp).register_forward_hook(
-                lambda _, __, out: run.mlp.append(out.reshape(len(tokens), -1))
+                lambda _, arguments, out: run.mlp.append(out.reshape(len(tokens), -1) - added_stream(arguments))
             )
         )
 
@@ -184,29 +205,36 @@ def forward(
     return run
 
 
+def gain(model: Any) -> Tensor:
+    """What the final norm multiplies with."""
+    weight = parts_of(model).norm.weight
+    return weight + 1 if model.config.model_type == "gemma" else weight
+
+
 def logits(model: Any, x: Tensor) -> Tensor:
     """What the residual stream x [pos, d_model] predicts.
 
     The model's own RMSNorm rounds to float32 even in a float64 model; the final one is written out here.
     """
-    parts = parts_of(model)
+    parts, unembedding = parts_of(model), model.get_output_embeddings()
     centred = x if parts.rms else x - x.mean(-1, keepdim=True)
-    normed = centred / scale(model, x)[:, None] * parts.norm.weight
-    return (normed if parts.rms else normed + parts.norm.bias) @ parts.unembedding.weight.T
+    normed = centred / scale(model, x)[:, None] * gain(model)
+    logits = (normed if parts.rms else normed + parts.norm.bias) @ unembedding.weight.T
+    return logits if unembedding.bias is None else logits + unembedding.bias
 
 
 def scale(model: Any, x: Tensor) -> Tensor:
     parts = parts_of(model)
-    eps = parts.norm.variance_epsilon if parts.rms else parts.norm.eps
+    eps = parts.norm.variance_epsilon if hasattr(parts.norm, "variance_epsilon") else parts.norm.eps
     if not parts.rms:
         x = x - x.mean(-1, keepdim=True)
     return (x.pow(2).mean(-1) + eps).sqrt()
 
 
 def direction(model: Any, token: int) -> Tensor:
-    parts = parts_of(model)
-    w = parts.norm.weight * (parts.unembedding.weight[token] - parts.unembedding.weight.mean(0))
-    return w if parts.rms else w - w.mean()
+    unembedding = model.get_output_embeddings().weight
+    w = gain(model) * (unembedding[token] - unembedding.mean(0))
+    return w if parts_of(model).rms else w - w.mean()
 
 
 @dataclass

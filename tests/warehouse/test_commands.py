@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
+from selfrepair.ingest.list_models import models
 from selfrepair.warehouse import commands
 from selfrepair.warehouse.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
@@ -118,21 +119,21 @@ def test_runs_on_a_narrow_terminal_have_every_name_and_value_whole(call, loaded,
 
 
 def test_models(call, loaded):
-    lines = call(commands.models).output.splitlines()
+    lines = call(models).output.splitlines()
     assert lines[0].split()[:6] == ["model_id", "name", "revision", "checkpoint", "architecture", "n_layers"]
     assert lines[2].split() == [
         *("1", "tiny-model", "a1b2c3", "143,000", "TinyForCausalLM", "3", "4", "2", "24", "rmsnorm", "31,415", "1")
     ]
 
 
-@pytest.mark.parametrize(("command", "what"), [(commands.runs, "run"), (commands.models, "model")])
+@pytest.mark.parametrize(("command", "what"), [(commands.runs, "run"), (models, "model")])
 def test_an_empty_warehouse_says_how_to_fill_it(call, db, command, what):
     with open_writer(db):
         pass
     assert call(command).output.startswith(f"{db} holds no {what} yet. Measure one (selfrepair demo), or load ")
 
 
-@pytest.mark.parametrize("command", [commands.runs, commands.models, commands.verify])
+@pytest.mark.parametrize("command", [commands.runs, models, commands.verify])
 def test_a_missing_warehouse_is_an_error_with_a_next_step(call, command):
     with pytest.raises(SelfRepairError, match=r"there is no warehouse at .*selfrepair demo"):
         call(command)
@@ -140,7 +141,7 @@ def test_a_missing_warehouse_is_an_error_with_a_next_step(call, command):
 
 def test_the_warehouse_can_be_named_in_the_environment(loaded, monkeypatch):
     monkeypatch.setenv("SELFREPAIR_DB", str(loaded))
-    assert "tiny-model" in CliRunner().invoke(commands.models).output
+    assert "tiny-model" in CliRunner().invoke(models).output
 
 
 def test_help_needs_nothing_but_click():

@@ -1,0 +1,151 @@
+"""The families that are known to be measured, and those known to be refused: for people, not for the code.
+
+Nothing is decided here. TransformerBridge's atlas says where a model keeps its parts, and `preflight` proves on the
+weights that they add up; a test builds a small model of every family below and holds that each line is so.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family that is measured. `examples` are hub ids; `key_value_heads` says how many query heads share one."""
+
+    name: str
+    architecture: str
+    examples: tuple[str, ...]
+    norm: str
+    blocks: str
+    key_value_heads: str
+    positions: str
+
+
+@dataclass(frozen=True)
+class RefusedFamily:
+    """A family that is not measured, with the beginning of the reason as `ingest` gives it."""
+
+    name: str
+    architecture: str
+    examples: tuple[str, ...]
+    reason: str
+
+
+EACH, SHARED = "one a head", "shared or one a head"
+LAYERNORM, RMSNORM = "layernorm", "rmsnorm"
+SEQUENTIAL, PARALLEL, EITHER = "sequential", "parallel", "sequential or parallel"
+
+FAMILIES = (
+    Family("GPT-2", "GPT2LMHeadModel", ("gpt2", "gpt2-medium"), LAYERNORM, SEQUENTIAL, EACH, "learned"),
+    Family(
+        "GPT-Neo",
+        "GPTNeoForCausalLM",
+        ("EleutherAI/gpt-neo-125m", "roneneldan/TinyStories-33M"),
+        LAYERNORM,
+        SEQUENTIAL,
+        EACH,
+        "learned, every second layer sees a window",
+    ),
+    Family("GPT-J", "GPTJForCausalLM", ("EleutherAI/gpt-j-6b",), LAYERNORM, PARALLEL, EACH, "rotary, a part"),
+    Family(
+        "GPT-NeoX, Pythia",
+        "GPTNeoXForCausalLM",
+        ("EleutherAI/pythia-160m", "EleutherAI/gpt-neox-20b"),
+        LAYERNORM,
+        EITHER,
+        EACH,
+        "rotary, a part",
+    ),
+    Family("OPT", "OPTForCausalLM", ("facebook/opt-125m", "facebook/opt-1.3b"), LAYERNORM, SEQUENTIAL, EACH, "learned"),
+    Family(
+        "Bloom",
+        "BloomForCausalLM",
+        ("bigscience/bloom-560m",),
+        LAYERNORM,
+        SEQUENTIAL,
+        EACH,
+        "biases by distance (ALiBi)",
+    ),
+    Family(
+        "Llama 1 to 3",
+        "LlamaForCausalLM",
+        ("huggyllama/llama-7b", "meta-llama/Llama-3.2-1B", "TinyLlama/TinyLlama-1.1B-Chat-v1.0"),
+        RMSNORM,
+        SEQUENTIAL,
+        SHARED,
+        "rotary",
+    ),
+    Family(
+        "Mistral",
+        "MistralForCausalLM",
+        ("mistralai/Mistral-7B-v0.1",),
+        RMSNORM,
+        SEQUENTIAL,
+        SHARED,
+        "rotary, a sliding window in some",
+    ),
+    Family("Qwen2", "Qwen2ForCausalLM", ("Qwen/Qwen2.5-0.5B",), RMSNORM, SEQUENTIAL, SHARED, "rotary"),
+    Family(
+        "Qwen3",
+        "Qwen3ForCausalLM",
+        ("Qwen/Qwen3-0.6B",),
+        RMSNORM,
+        SEQUENTIAL,
+        SHARED,
+        "rotary, queries and keys normed by head",
+    ),
+    Family("Phi 1 and 2", "PhiForCausalLM", ("microsoft/phi-2",), LAYERNORM, PARALLEL, SHARED, "rotary, a part"),
+    Family("Phi 3", "Phi3ForCausalLM", ("microsoft/Phi-3-mini-4k-instruct",), RMSNORM, SEQUENTIAL, SHARED, "rotary"),
+    Family("Gemma 1", "GemmaForCausalLM", ("google/gemma-2b",), RMSNORM, SEQUENTIAL, SHARED, "rotary"),
+    Family(
+        "StableLM",
+        "StableLmForCausalLM",
+        ("stabilityai/stablelm-2-1_6b",),
+        LAYERNORM,
+        EITHER,
+        SHARED,
+        "rotary, a part",
+    ),
+    Family(
+        "Falcon 7B and RW",
+        "FalconForCausalLM",
+        ("tiiuae/falcon-7b", "tiiuae/falcon-rw-1b"),
+        LAYERNORM,
+        EITHER,
+        SHARED,
+        "rotary or biases by distance (ALiBi)",
+    ),
+    Family("StarCoder2", "Starcoder2ForCausalLM", ("bigcode/starcoder2-3b",), LAYERNORM, SEQUENTIAL, SHARED, "rotary"),
+)
+"""Known to be measured, the paper's families first."""
+
+REFUSED = (
+    RefusedFamily("Gemma 2", "Gemma2ForCausalLM", ("google/gemma-2-2b",), "normalises what attention or the MLP adds"),
+    RefusedFamily(
+        "Gemma 3", "Gemma3ForCausalLM", ("google/gemma-3-1b-pt",), "normalises what attention or the MLP adds"
+    ),
+    RefusedFamily(
+        "OLMo 2", "Olmo2ForCausalLM", ("allenai/OLMo-2-0425-1B",), "normalises what attention or the MLP adds"
+    ),
+    RefusedFamily("OPT 350M", "OPTForCausalLM", ("facebook/opt-350m",), "normalises after its blocks"),
+    RefusedFamily(
+        "Falcon 40B and 180B",
+        "FalconForCausalLM",
+        ("tiiuae/falcon-40b",),
+        "TransformerBridge, which every run is checked against, cannot run",
+    ),
+    RefusedFamily(
+        "Cohere Command R",
+        "CohereForCausalLM",
+        ("CohereLabs/c4ai-command-r-v01",),
+        "final norm and unembedding do not give the model's logits",
+    ),
+    RefusedFamily(
+        "Granite",
+        "GraniteForCausalLM",
+        ("ibm-granite/granite-3.3-2b-base",),
+        "attention and MLP outputs do not add up to the final residual stream",
+    ),
+    RefusedFamily("Mamba", "MambaForCausalLM", ("state-spaces/mamba-130m-hf",), "blocks have no attn, ln1, mlp"),
+    RefusedFamily("T5, BART", "T5ForConditionalGeneration", ("google-t5/t5-small",), "it is an encoder-decoder"),
+)
+"""Known to be refused."""
