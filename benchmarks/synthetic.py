@@ -137,6 +137,8 @@ def _text(
         "clean_rank": rng.geometric(0.05, n),
         "clean_entropy": rng.exponential(4, n),
         "clean_ln_scale": rng.uniform(5, 50, n),
+        "foil_id": [None] * n,
+        "foil": [None] * n,
     }
     prompts: dict[str, np.ndarray | list[str]] = {
         "prompt_id": ids,
@@ -180,6 +182,7 @@ def _record(run_key: str, model: str, shape: Shape, n_units: int, seed: int) -> 
         given_heads=(),
         selected_heads=tuple(f"L{layer}H{head}" for layer in range(shape.n_layers) for head in range(shape.n_heads)),
         mechanisms=(),
+        logit_of="next_token",
         seed=seed,
         dtype="float32",
         device="cpu",

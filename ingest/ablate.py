@@ -92,14 +92,15 @@ def ablate(
             after - before, weight, "cell batch pos d_head, cell d_head d_model -> cell batch pos d_model"
         )
     read_out = clean.read_outs[layer][:, :, heads].movedim(2, 0)
-    direct = read_along(before - bias, read_out) / clean.scale
-    ablated_direct = read_along(after - bias, read_out) / clean.scale
+    direct = read_along((before - bias)[:, :, clean.measured], read_out) / clean.scale
+    ablated_direct = read_along((after - bias)[:, :, clean.measured], read_out) / clean.scale
 
     stream = clean.branch[layer] + difference
     attention, mlp = _run_above(atlas, calls, clean, stream, layer, watchers)
 
-    scale = final_scale(atlas, stream)
-    read = read_along(stream, clean.directions)
+    end = stream[:, :, clean.measured]
+    scale = final_scale(atlas, end)
+    read = read_along(end, clean.directions)
     return torch.stack(
         [
             direct,
@@ -118,18 +119,19 @@ def _run_above(
     atlas: Atlas,
     calls: AttentionCalls,
     clean: CleanBatch,
-    stream: Float[Tensor, "cell batch pos d_model"],
+    stream: Float[Tensor, "cell batch input d_model"],
     layer: int,
     watchers: Sequence[Watcher],
 ) -> tuple[Float[Tensor, "cell batch pos"], Float[Tensor, "cell batch pos"]]:
     """Run what sees the ablation, updating `stream` in place; the summed changes of attention and MLP reads."""
-    attention_change = torch.zeros(stream.shape[:-1], dtype=stream.dtype, device=stream.device)
+    here = clean.measured
+    attention_change = torch.zeros_like(stream[:, :, here, 0])
     mlp_change = torch.zeros_like(attention_change)
     flat = stream.flatten(0, 1)
 
     def add(out: Tensor, clean_read: Tensor, change: Tensor) -> Tensor:
         out = out.unflatten(0, stream.shape[:2])
-        added = read_along(out, clean.directions) - clean_read
+        added = read_along(out[:, :, here], clean.directions) - clean_read
         change += added
         stream.add_(out)
         return added
@@ -137,7 +139,7 @@ def _run_above(
     def run_attention(above: int) -> Tensor:
         out, z = attend(atlas, above, flat, calls)
         for watcher in watchers:
-            watcher.heads(above, z.unflatten(0, stream.shape[:2]))
+            watcher.heads(above, z.unflatten(0, stream.shape[:2])[:, :, here])
         return out
 
     def run_mlp(above: int) -> tuple[Tensor, Tensor | None]:
@@ -145,8 +147,10 @@ def _run_above(
 
     def add_mlp(above: int, out: Tensor, activations: Tensor | None) -> None:
         change = add(out, clean.mlp_reads[above], mlp_change)
+        if activations is not None:
+            activations = activations.unflatten(0, stream.shape[:2])[:, :, here]
         for watcher in watchers:
-            watcher.mlp(above, change, None if activations is None else activations.unflatten(0, stream.shape[:2]))
+            watcher.mlp(above, change, activations)
 
     if not atlas.parallel_blocks:
         add_mlp(layer, *run_mlp(layer))
@@ -160,7 +164,7 @@ def _run_above(
             mlp = run_mlp(above)
         add_mlp(above, *mlp)
     for watcher in watchers:
-        watcher.end(stream)
+        watcher.end(stream[:, :, here])
     return attention_change, mlp_change
 
 

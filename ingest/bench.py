@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, Pretra
 
 from selfrepair.ingest import hook_method
 from selfrepair.ingest.ablate import Cell
+from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import Atlas, locate
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.conventions import PRECISIONS, Precision
@@ -135,7 +136,7 @@ def measure(
         hooked_clean = hook_method.run_clean(bridge, tokens[:hooked_prompts].to(device))
 
     def engine() -> None:
-        measurer.measure(tokens, tokens.roll(1, 0), range(n_prompts))
+        measurer.measure(next_tokens(tokens), tokens.roll(1, 0)[:, :-1], range(n_prompts))
 
     def by_hooks(partner_forwards: int = 0) -> None:
         with torch.no_grad():
@@ -147,7 +148,7 @@ def measure(
 
     matmul, matmul_flops = _matmul(atlas, size * seq_len)
     rounds = []
-    measurer.measure(tokens[:1], tokens[:1], range(1))  # warm-up, with a piece of the work
+    measurer.measure(next_tokens(tokens[:1]), tokens[:1, :-1], range(1))  # warm-up, with a piece of the work
     by_hooks()
     matmul()
     for _ in range(repeats):

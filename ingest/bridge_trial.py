@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from selfrepair.ingest import hook_method
 from selfrepair.ingest.ablate import Cell, Replacements, ablate
+from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import Atlas, locate, unsupported
 from selfrepair.ingest.clean import clean_batch
 from selfrepair.ingest.conventions import EFFECTS
@@ -61,7 +62,7 @@ def try_bridge(atlas: Atlas, name: str) -> None:
 def _effects(atlas: Atlas, tokens: Int[Tensor, "batch seq"], cell: Cell) -> Float[Tensor, "batch pos effect"]:
     """What the engine finds for the cell, whose head is taken out."""
     calls = record_calls(atlas, tokens.shape[1] - 1)
-    clean = clean_batch(atlas, calls, mean_unembedding(atlas), tokens)
+    clean = clean_batch(atlas, calls, mean_unembedding(atlas), next_tokens(tokens))
     return ablate(atlas, calls, clean, Replacements(value_biases(atlas, calls), None, None), [cell])[0]
 
 

@@ -8,6 +8,7 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from selfrepair.ingest.asked import Asked
 from selfrepair.ingest.atlas import Atlas
 from selfrepair.ingest.exact import full_precision
 from selfrepair.ingest.stream import AttentionCalls, clean_layers, embed
@@ -16,16 +17,17 @@ from selfrepair.ingest.unembed import Prediction, final_scale, predict, target_d
 
 @dataclass(frozen=True)
 class CleanBatch:
-    """The clean forward of some prompts, read along the direction of each position's target.
+    """The clean forward of some prompts, read along the direction of each measured position's target.
 
+    `input` positions are all that were run, `pos` those at their end that are `measured`.
     `attention_reads` and `mlp_reads` are each layer's output times w (logits times S, before the final norm), `read`
     the final stream's. A head's z times `read_outs` is the same of the head: W_O w, of which the value bias's share is
     not part of the head (`head_reads` has it). Lists run over layers; `activations` hold the MLPs that were asked for,
     `guesses` what would be predicted after each layer, if that was.
     """
 
-    z: list[Float[Tensor, "batch pos head d_head"]]
-    branch: list[Float[Tensor, "batch pos d_model"]]
+    z: list[Float[Tensor, "batch input head d_head"]]
+    branch: list[Float[Tensor, "batch input d_model"]]
     activations: dict[int, Float[Tensor, "batch pos neuron"]]
     read_outs: list[Float[Tensor, "batch pos head d_head"]]
     head_reads: list[Float[Tensor, "batch pos head"]]
@@ -37,6 +39,11 @@ class CleanBatch:
     scale: Float[Tensor, "batch pos"]
     prediction: Prediction
     guesses: list[Prediction]
+
+    @property
+    def measured(self) -> slice:
+        """Where the measured positions lie among all that were run."""
+        return slice(-self.directions.shape[1], None)
 
 
 def read_along(
@@ -60,28 +67,29 @@ def clean_batch(
     atlas: Atlas,
     calls: AttentionCalls,
     mean_unembedding: Tensor,
-    tokens: Int[Tensor, "batch seq"],
+    asked: Asked,
     *,
     keep_activations: Collection[int] = (),
     guesses: bool = False,
 ) -> CleanBatch:
-    """Run `tokens` but for the last one, which predicts nothing that is measured."""
-    inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    directions = target_directions(atlas, mean_unembedding, targets)
-    stream = embed(atlas, inputs)
+    """Run the prompts of `asked` and read what each layer says about their targets."""
+    here = slice(asked.first_position, None)
+    directions = target_directions(atlas, mean_unembedding, asked.targets, asked.foils)
+    stream = embed(atlas, asked.inputs)
     z, branch, activations, read_outs, head_reads, attention_reads, mlp_reads = [], [], {}, [], [], [], []
     guessed: list[Prediction] = []
     for number, layer in enumerate(clean_layers(atlas, stream, calls, keep_activations)):
         z.append(layer.z)
         branch.append(layer.branch)
         if layer.activations is not None:
-            activations[number] = layer.activations
+            activations[number] = layer.activations[:, here]
         read_outs.append(read_out(atlas, number, directions))
-        head_reads.append(read_along(layer.z, read_outs[-1]))
-        attention_reads.append(read_along(layer.attention, directions))
-        mlp_reads.append(read_along(layer.mlp, directions))
+        head_reads.append(read_along(layer.z[:, here], read_outs[-1]))
+        attention_reads.append(read_along(layer.attention[:, here], directions))
+        mlp_reads.append(read_along(layer.mlp[:, here], directions))
         if guesses:
-            guessed.append(predict(atlas, stream, targets))
+            guessed.append(predict(atlas, stream[:, here], asked.targets, asked.foils))
+    stream = stream[:, here]
     return CleanBatch(
         z=z,
         branch=branch,
@@ -94,7 +102,7 @@ def clean_batch(
         stream=stream,
         read=read_along(stream, directions),
         scale=final_scale(atlas, stream),
-        prediction=guessed[-1] if guesses else predict(atlas, stream, targets),
+        prediction=guessed[-1] if guesses else predict(atlas, stream, asked.targets, asked.foils),
         guesses=guessed,
     )
 
@@ -104,17 +112,17 @@ def direct_effects(
     calls: AttentionCalls,
     mean_unembedding: Tensor,
     value_biases: Float[Tensor, "layer head d_head"],
-    tokens: Int[Tensor, "batch seq"],
+    asked: Asked,
 ) -> Float[Tensor, "layer head batch pos"]:
     """The direct effect of every head [logits], and nothing else of a clean forward."""
-    inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    directions = target_directions(atlas, mean_unembedding, targets)
-    stream = embed(atlas, inputs)
+    here = slice(asked.first_position, None)
+    directions = target_directions(atlas, mean_unembedding, asked.targets, asked.foils)
+    stream = embed(atlas, asked.inputs)
     reads = []
     for number, layer in enumerate(clean_layers(atlas, stream, calls)):
-        own = layer.z.to(directions.dtype) - value_biases[number].to(directions.dtype)
+        own = layer.z[:, here].to(directions.dtype) - value_biases[number].to(directions.dtype)
         reads.append(read_along(own, read_out(atlas, number, directions)).movedim(-1, 0))
-    return torch.stack(reads) / final_scale(atlas, stream)
+    return torch.stack(reads) / final_scale(atlas, stream[:, here])
 
 
 def head_values(

@@ -78,7 +78,8 @@ def _crosscheck(
 
     def clean(prompt: int, hooks: Hooks = ()) -> HookedRun:
         tokens = torch.from_numpy(plan.prompts.tokens([prompt])).to(biases.device)
-        return hook_method.run_clean(bridge, tokens, hook_method.needed, hooks)
+        foil = plan.prompts.prompts[prompt].foil
+        return hook_method.run_clean(bridge, tokens, hook_method.needed, hooks, foil)
 
     def replacement(cell: Cell, partner: HookedRun | None) -> Tensor:
         if cell.ablation == "resample" and partner is not None:
@@ -95,6 +96,7 @@ def _crosscheck(
         hooks = [hook for gone in given for hook in hook_method.replacing(gone, replacement(gone, partner))]
         own = clean(prompt, hooks)
         effects = hook_method.measure_cell(bridge, own, cell, replacement(cell, partner))[0].cpu().double().numpy()
+        effects = effects[-plan.prompts.positions_of(prompt) :]
         difference = float(np.abs(effects - stored(prompt, cell)).max())
         checked.append(
             CrosscheckCell(prompt, cell.layer, cell.head, cell.ablation, n_rows=len(effects), error_max=difference)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from selfrepair.ingest.ablate import Cell, Replacements, ablate
+from selfrepair.ingest.asked import Asked
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.clean import CleanBatch, clean_batch
 from selfrepair.ingest.crosscheck import choose_cells, crosscheck
@@ -82,10 +83,11 @@ def estimate(plan: RunPlan, batch_size: int | None, began_at: float) -> Estimate
     """
     keep_freed_memory()
     atlas = plan.model.atlas
-    tokens = torch.from_numpy(plan.prompts.tokens([len(plan.prompts) - 1])).to(atlas.device)
-    preflight(atlas, tokens, plan.precision, plan.record.model.name)
+    longest = len(plan.prompts) - 1
+    asked = plan.prompts.asked([longest]).to(atlas.device)
+    preflight(atlas, torch.from_numpy(plan.prompts.tokens([longest])), plan.precision, plan.record.model.name)
     seconds_of = {"start-up": time.perf_counter() - began_at}
-    seconds_of["measuring"], size = _measuring(plan, tokens, batch_size or auto_batch_size(atlas, plan.prompts.seq_len))
+    seconds_of["measuring"], size = _measuring(plan, asked, batch_size or auto_batch_size(atlas, plan.prompts.seq_len))
     failure = None
     try:
         seconds_of["cross-check"] = _crosscheck_seconds(plan)
@@ -120,18 +122,18 @@ def _mechanism_bytes(plan: RunPlan) -> float:
 
 
 @torch.inference_mode()
-def _measuring(plan: RunPlan, tokens: torch.Tensor, size: int) -> tuple[float, int]:
+def _measuring(plan: RunPlan, asked: Asked, size: int) -> tuple[float, int]:
     """Seconds of all forwards, and how many sequences fit at once, from stacks of the lowest and highest layer.
 
     A stack's time falls linearly with its layer, since only the layers above run.
     """
     atlas = plan.model.atlas
-    calls = record_calls(atlas, tokens.shape[1] - 1)
+    calls = record_calls(atlas, asked.inputs.shape[1])
     mean = mean_unembedding(atlas)
     layers = plan.mechanisms.neuron_layers(atlas)
 
     def run_clean() -> CleanBatch:
-        return clean_batch(atlas, calls, mean, tokens, keep_activations=layers, guesses=plan.mechanisms.guesses)
+        return clean_batch(atlas, calls, mean, asked, keep_activations=layers, guesses=plan.mechanisms.guesses)
 
     clean_seconds = min(seconds(run_clean, atlas.device, 1 + PROBES)[1:])
     clean = run_clean()
@@ -143,7 +145,7 @@ def _measuring(plan: RunPlan, tokens: torch.Tensor, size: int) -> tuple[float, i
         top[..., ::ROWS_TO_ONE] = True
 
         def work() -> None:
-            watching = Onlookers(atlas, clean, tokens, plan.mechanisms, layers)
+            watching = Onlookers(atlas, clean, asked, plan.mechanisms, layers)
             watchers = watching.watch(stack, top if plan.mechanisms.need_top_rows else None, replacements.value_bias)
             ablate(atlas, calls, clean, replacements, stack, watchers)
             watching.keep(0)
@@ -159,24 +161,25 @@ def _measuring(plan: RunPlan, tokens: torch.Tensor, size: int) -> tuple[float, i
                 raise
         size //= 2
     per_layer = (lowest - highest) / max(1, atlas.n_layers - 1)
-    positions = plan.prompts.n_positions / (tokens.shape[1] - 1)  # in prompts as long as the probe's
+    n_inputs = sum(len(prompt.tokens) - 1 for prompt in plan.prompts.prompts)
+    prompts = n_inputs / asked.inputs.shape[1]  # counted in ones as long as the probe's
     one_prompt = sum(highest + per_layer * (atlas.n_layers - 1 - layer) for layer, _ in plan.heads) * len(
         plan.ablations
     )
     passes = 1 + ("resample" in plan.ablations) + ("mean" in plan.ablations) + plan.mechanisms.need_top_rows
-    one_prompt += _feedback_seconds(plan, tokens, calls, clean, replacements.value_bias, size)
-    return positions * (one_prompt + passes * clean_seconds), size
+    one_prompt += _feedback_seconds(plan, asked.inputs, calls, clean, replacements.value_bias, size)
+    return prompts * (one_prompt + passes * clean_seconds), size
 
 
 def _feedback_seconds(
-    plan: RunPlan, tokens: Tensor, calls: AttentionCalls, clean: CleanBatch, biases: Tensor, size: int
+    plan: RunPlan, inputs: Tensor, calls: AttentionCalls, clean: CleanBatch, biases: Tensor, size: int
 ) -> float:
     """Seconds of the feedback of all heads on one prompt, from the lowest and the highest of them."""
     atlas = plan.model.atlas
     fed = fed_heads(plan.heads, atlas.n_layers) if plan.mechanisms.feedback else []
     if not fed:
         return 0.0
-    forward = pin(atlas, calls, tokens[:, :-1])
+    forward = pin(atlas, calls, inputs)
 
     def head_seconds(head: tuple[int, int]) -> float:
         def work() -> None:

@@ -80,7 +80,7 @@ def measure_feedback(
 
     As many heads of a layer run at once as `batch_size` sequences allow, one at least.
     """
-    drawn = torch.stack([_random(directions[0], f"{seed} {prompt}") for prompt in prompt_ids])
+    drawn = torch.stack([_random(forward.final[0], f"{seed} {prompt}") for prompt in prompt_ids])
     heads_at_once = max(1, batch_size // (STACKED * len(directions)))
     others = {head: other_head(head, forward.atlas.n_heads, seed, gone) for head in sorted(heads)}
     pieces = []
@@ -105,7 +105,7 @@ def _feed(
     others: dict[int, int | None],
     directions: Tensor,
     value_bias: Float[Tensor, "head d_head"],
-    drawn: Float[Tensor, "batch pos d_model"],
+    drawn: Float[Tensor, "batch input d_model"],
 ) -> tuple[
     Float[Tensor, "head batch pos"],
     Float[Tensor, "kind strength head batch pos"],
@@ -113,12 +113,14 @@ def _feed(
 ]:
     """`Feedback`'s numbers of some heads of one layer, each with its other head."""
     atlas, numbers = forward.atlas, list(others)
-    scale = final_scale(atlas, forward.final)
+    here = slice(-directions.shape[1], None)
+    scale = final_scale(atlas, forward.final[:, here])
     reads = read_out(atlas, layer, directions)[:, :, numbers].movedim(2, 0)
     bias = value_bias.to(directions.dtype)
 
     def effects(z: Float[Tensor, "*stack head batch pos d_head"]) -> Float[Tensor, "*stack head batch pos"]:
-        return read_along(z.to(directions.dtype) - bias[numbers][:, None, None], reads) / scale
+        own = z[..., here, :].to(directions.dtype) - bias[numbers][:, None, None]
+        return read_along(own, reads) / scale
 
     clean = effects(forward.z[layer][:, :, numbers].movedim(2, 0))
     added = torch.stack(
@@ -134,7 +136,7 @@ def _feed(
     stream = forward.after_attention(layer, changed[0].flatten(0, 2), out.unflatten(0, shape)[0].flatten(0, 2))
     for above in range(layer + 1, atlas.n_layers):
         stream = forward.after_attention(above, stream, forward.attend(above, stream)[0])
-    return clean, fed, fed[0] * scale / final_scale(atlas, stream).unflatten(0, shape[1:])
+    return clean, fed, fed[0] * scale / final_scale(atlas, stream[:, here]).unflatten(0, shape[1:])
 
 
 def _additions(

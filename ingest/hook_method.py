@@ -57,6 +57,7 @@ class HookedRun:
     names: Names
     hooks: Hooks
     tokens: Int[Tensor, "batch seq"]
+    foil: int | None
     cache: Any
     directions: Float[Tensor, "batch pos d_model"]
     target_logits: Float[Tensor, "batch pos"]
@@ -88,15 +89,23 @@ def replacing(cell: Cell, replacement: Float[Tensor, "batch seq d_head"]) -> Hoo
 
 
 def run_clean(
-    bridge: TransformerBridge, tokens: Int[Tensor, "batch seq"], names: Names = None, hooks: Hooks = ()
+    bridge: TransformerBridge,
+    tokens: Int[Tensor, "batch seq"],
+    names: Names = None,
+    hooks: Hooks = (),
+    foil: int | None = None,
 ) -> HookedRun:
-    """What the ablations of one batch are compared with: a forward with the `hooks`."""
+    """What the ablations of one batch are compared with: a forward with the `hooks`.
+
+    With a `foil`, every target's logit is read above the foil's.
+    """
     with bridge.hooks(fwd_hooks=list(hooks)):
         logits, cache = bridge.run_with_cache(tokens, names_filter=names)
-    directions = bridge.W_U.T[tokens[:, 1:]]
+    directions = bridge.W_U.T[tokens[:, 1:]] - (0 if foil is None else bridge.W_U.T[foil])
     scale = cache["ln_final.hook_scale"][:, :-1, 0]
     heads, mlps = _direct_effects(bridge, cache, directions, cache)
-    return HookedRun(names, hooks, tokens, cache, directions, _target_logits(logits, tokens), scale, heads, mlps)
+    target_logits = _target_logits(logits, tokens, foil)
+    return HookedRun(names, hooks, tokens, foil, cache, directions, target_logits, scale, heads, mlps)
 
 
 def measure_cell(
@@ -116,7 +125,7 @@ def measure_cell(
         [
             clean.heads[cell.layer, cell.head],
             heads[cell.layer, cell.head],
-            _target_logits(logits, clean.tokens) - clean.target_logits,
+            _target_logits(logits, clean.tokens, clean.foil) - clean.target_logits,
             final * (1 / scale - 1 / clean.scale),
             (heads[above] - clean.heads[above]).sum(dim=(0, 1)),
             (mlps - clean.mlps).sum(dim=0),
@@ -161,6 +170,7 @@ def _read(vectors: Float[Tensor, "*stack batch seq d_model"], directions: Tensor
     return torch.einsum("...bpd,bpd->...bp", vectors[..., :-1, :], directions)
 
 
-def _target_logits(logits: Tensor, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch pos"]:
-    """Compatibility mode centres the unembedding, so that these are relative to the mean logit."""
-    return logits[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
+def _target_logits(logits: Tensor, tokens: Int[Tensor, "batch seq"], foil: int | None) -> Float[Tensor, "batch pos"]:
+    """Compatibility mode centres the unembedding, so that these are relative to the mean logit, or to the foil's."""
+    own = logits[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
+    return own if foil is None else own - logits[:, :-1, foil]

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.ingest.ablate import Cell, Replacements, ablate, identity_error
+from selfrepair.ingest.asked import Asked
 from selfrepair.ingest.atlas import Atlas
 from selfrepair.ingest.clean import CleanBatch, clean_batch, direct_effects, head_values
 from selfrepair.ingest.conventions import EFFECTS, PRECISIONS, Precision, head_label
@@ -39,13 +40,14 @@ MOST_PROMPTS_AT_ONCE = 64
 @dataclass(frozen=True)
 class Measured:
     """The effects of every cell on some prompts, their clean predictions, and the mechanisms that were asked for;
-    everything on the CPU. `guesses` run over layers.
+    everything on the CPU. Positions count from `first_position` on, `guesses` run over layers.
     """
 
     cells: list[Cell]
     effects: Float[Tensor, "cell prompt pos effect"]
     prediction: Prediction
     scale: Float[Tensor, "prompt pos"]
+    first_position: int
     edges: EdgeSums | None = None
     neurons: NeuronChanges | None = None
     guesses: Sequence[Prediction] = ()
@@ -101,19 +103,19 @@ class Measurer:
     @torch.inference_mode()
     def measure(
         self,
-        tokens: Int[Tensor, "prompt seq"],
-        partner_tokens: Int[Tensor, "prompt seq"] | None,
+        asked: Asked,
+        partner_inputs: Int[Tensor, "prompt input"] | None,
         prompt_ids: Sequence[int],
         on_rows: Callable[[int], None] = lambda rows: None,
     ) -> Measured:
-        """All cells on `tokens`, whose rows resample ablation pairs with `partner_tokens`.
+        """All cells on the prompts of `asked`, which resample ablation pairs with `partner_inputs`.
 
         `on_rows` hears of every finished stack. Raises SelfRepairError for a NaN or infinity in a forward, or an
         identity error above the precision's bound, naming prompt and layer; and when not even one sequence fits.
         """
         pieces, start = [], 0
-        while start < len(tokens):
-            stop = start + self._prompts_at_once(len(tokens) - start)
+        while start < len(asked):
+            stop = start + self._prompts_at_once(len(asked) - start)
             rows_told = 0
 
             def tell(rows: int) -> None:
@@ -122,8 +124,8 @@ class Measurer:
                 on_rows(rows)
 
             try:
-                partners = None if partner_tokens is None else partner_tokens[start:stop]
-                pieces.append(self._measure_batch(tokens[start:stop], partners, prompt_ids[start:stop], tell))
+                partners = None if partner_inputs is None else partner_inputs[start:stop]
+                pieces.append(self._measure_batch(asked[start:stop], partners, prompt_ids[start:stop], tell))
                 start = stop
                 continue
             except (MemoryError, RuntimeError) as error:
@@ -156,19 +158,19 @@ class Measurer:
         self,
         search: TopRowsSearch,
         heads: Sequence[tuple[int, int]],
-        tokens: Int[Tensor, "prompt seq"],
-        partner_tokens: Int[Tensor, "prompt seq"] | None,
+        asked: Asked,
+        partner_inputs: Int[Tensor, "prompt input"] | None,
         prompt_ids: Sequence[int],
     ) -> None:
-        """Give `search` the direct effects of `heads` on `tokens`, measured as `measure` does."""
+        """Give `search` the direct effects of `heads` on the prompts of `asked`, measured as `measure` does."""
         atlas, start = self.atlas, 0
         layers, numbers = (torch.tensor(part, device=atlas.device) for part in zip(*heads, strict=True))
-        while start < len(tokens):
+        while start < len(asked):
             here = slice(start, start + min(PROMPTS_AT_ONCE, self.batch_size))
-            batch = tokens[here].to(atlas.device)
-            calls = self._calls_for(batch.shape[1] - 1)
+            batch = asked[here].to(atlas.device)
+            calls = self._calls_for(batch.inputs.shape[1])
             try:
-                partners = None if partner_tokens is None or not self._given else partner_tokens[here]
+                partners = None if partner_inputs is None or not self._given else partner_inputs[here]
                 replacements = self._replacements(calls, partners) if self._given else None
                 with given_ablated(atlas, self._given, replacements) if replacements else contextlib.nullcontext():
                     effects = direct_effects(atlas, calls, self._mean_unembedding, self.value_biases(), batch)
@@ -181,25 +183,25 @@ class Measurer:
             self._halve()
 
     def _measure_batch(
-        self, tokens: Tensor, partner_tokens: Tensor | None, prompt_ids: Sequence[int], on_rows: Callable[[int], None]
+        self, asked: Asked, partner_inputs: Tensor | None, prompt_ids: Sequence[int], on_rows: Callable[[int], None]
     ) -> Measured:
-        calls = self._calls_for(tokens.shape[1] - 1)
-        replacements = self._replacements(calls, partner_tokens)
+        calls = self._calls_for(asked.inputs.shape[1])
+        replacements = self._replacements(calls, partner_inputs)
         with given_ablated(self.atlas, self._given, replacements):
-            return self._measure_given(calls, tokens.to(self.atlas.device), replacements, prompt_ids, on_rows)
+            return self._measure_given(calls, asked.to(self.atlas.device), replacements, prompt_ids, on_rows)
 
-    def _replacements(self, calls: AttentionCalls, partner_tokens: Tensor | None) -> Replacements:
+    def _replacements(self, calls: AttentionCalls, partner_inputs: Tensor | None) -> Replacements:
         partner = None
         if self._resample:
-            if partner_tokens is None:
+            if partner_inputs is None:
                 raise ValueError("resample ablation needs partner prompts")
-            partner = head_values(self.atlas, calls, partner_tokens[:, :-1].to(self.atlas.device))
+            partner = head_values(self.atlas, calls, partner_inputs.to(self.atlas.device))
         return Replacements(self.value_biases(), self._device_means(), partner)
 
     def _measure_given(
         self,
         calls: AttentionCalls,
-        tokens: Int[Tensor, "prompt seq"],
+        asked: Asked,
         replacements: Replacements,
         prompt_ids: Sequence[int],
         on_rows: Callable[[int], None],
@@ -210,21 +212,19 @@ class Measurer:
             self.atlas,
             calls,
             self._mean_unembedding,
-            tokens,
+            asked,
             keep_activations=self._neuron_layers,
             guesses=self._mechanisms.guesses,
         )
         _refuse_non_finite(torch.stack([*clean.attention_reads, *clean.mlp_reads]), prompt_ids, self.atlas.n_layers)
-        looking_on = Onlookers(self.atlas, clean, tokens, self._mechanisms, self._neuron_layers)
-        heads_at_once = max(1, self.batch_size // len(tokens))
+        looking_on = Onlookers(self.atlas, clean, asked, self._mechanisms, self._neuron_layers)
+        heads_at_once = max(1, self.batch_size // len(asked))
         effects = torch.empty(
-            len(self.cells), *tokens[:, 1:].shape, len(EFFECTS), dtype=self.atlas.stream_dtype, device="cpu"
+            len(self.cells), *asked.targets.shape, len(EFFECTS), dtype=self.atlas.stream_dtype, device="cpu"
         )
         done = 0
         for stack in _stacks(self.cells, heads_at_once):
-            watchers = looking_on.watch(
-                stack, self._top(stack, prompt_ids, tokens.shape[1] - 1), replacements.value_bias
-            )
+            watchers = looking_on.watch(stack, self._top(stack, prompt_ids, asked.n_positions), replacements.value_bias)
             part = ablate(self.atlas, calls, clean, replacements, stack, watchers).cpu()
             self._check(part, stack, prompt_ids)
             looking_on.keep(done)
@@ -236,27 +236,28 @@ class Measurer:
             effects,
             _on_cpu(clean.prediction),
             clean.scale.cpu(),
+            asked.first_position,
             edges=looking_on.edges(),
             neurons=looking_on.neurons(),
             guesses=[_on_cpu(guess) for guess in clean.guesses],
             logprobs=looking_on.logprobs(),
-            feedback=self._feedback(calls, clean, tokens, prompt_ids),
+            feedback=self._feedback(calls, clean, asked.inputs, prompt_ids),
         )
 
     def _feedback(
-        self, calls: AttentionCalls, clean: CleanBatch, tokens: Tensor, prompt_ids: Sequence[int]
+        self, calls: AttentionCalls, clean: CleanBatch, inputs: Tensor, prompt_ids: Sequence[int]
     ) -> Feedback | None:
         """Prompts at once so that a stack of every kind and strength is no larger than one of ablated heads."""
         if not self._fed_heads:
             return None
         pieces = []
         # The given heads' replacements are those of the whole batch.
-        size = len(tokens) if self._given else max(1, self.batch_size // STACKED)
-        for start in range(0, len(tokens), size):
+        size = len(inputs) if self._given else max(1, self.batch_size // STACKED)
+        for start in range(0, len(inputs), size):
             here = slice(start, start + size)
             pieces.append(
                 measure_feedback(
-                    pin(self.atlas, calls, tokens[here, :-1]),
+                    pin(self.atlas, calls, inputs[here]),
                     self._fed_heads,
                     clean.directions[here],
                     self.value_biases(),
@@ -345,6 +346,7 @@ def _joined(pieces: Sequence[Measured]) -> Measured:
         effects=torch.cat([piece.effects for piece in pieces], dim=1),
         prediction=_of_all([piece.prediction for piece in pieces]),
         scale=torch.cat([piece.scale for piece in pieces]),
+        first_position=pieces[0].first_position,
         edges=functools.reduce(operator.add, edges) if edges else None,
         neurons=of_batches(neurons) if neurons else None,
         guesses=[_of_all(layer) for layer in zip(*(piece.guesses for piece in pieces), strict=True)],

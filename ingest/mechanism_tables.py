@@ -13,7 +13,7 @@ from selfrepair.ingest.logprobs import MEASURES
 from selfrepair.ingest.measure import Measured
 from selfrepair.ingest.neurons import SUMS, NeuronChanges
 from selfrepair.ingest.plan import RunPlan, Unit
-from selfrepair.ingest.unit_tables import Columns, measured_rows
+from selfrepair.ingest.unit_tables import Columns, measured_rows, positions
 from selfrepair.warehouse.schema import CHANGE_SHARES, EDGE_POPULATIONS, FEEDBACKS
 
 FEEDBACK_ROWS = 500
@@ -28,7 +28,7 @@ def mechanism_columns(plan: RunPlan, unit: Unit, measured: Measured) -> dict[str
     if measured.neurons is not None:
         layers = np.array(plan.mechanisms.neuron_layers(plan.model.atlas), dtype=np.int16)
         neurons = measured.neurons
-        tables["neuron_changes"] = _change_columns(unit, measured.cells, layers, neurons)
+        tables["neuron_changes"] = _change_columns(unit, measured, layers)
         tables["neuron_curves"] = _curve_columns(unit, measured.cells, layers, neurons)
         tables["neuron_sums"] = _of_mlps(unit, measured.cells, layers, neurons) | {
             name: neurons.sums[..., index][_has_rows(neurons)].numpy() for index, name in enumerate(SUMS)
@@ -42,7 +42,7 @@ def mechanism_columns(plan: RunPlan, unit: Unit, measured: Measured) -> dict[str
         }
     if measured.feedback is not None:
         tables["feedback_sums"] = _feedback_sum_columns(unit, measured.feedback)
-        tables["head_feedback"] = _feedback_row_columns(plan, unit, measured.feedback)
+        tables["head_feedback"] = _feedback_row_columns(plan, unit, measured, measured.feedback)
     return tables
 
 
@@ -79,8 +79,10 @@ def _edge_columns(plan: RunPlan, unit: Unit, cells: list[Cell], edges: EdgeSums)
     }
 
 
-def _change_columns(unit: Unit, cells: list[Cell], layers: NDArray[np.int16], neurons: NeuronChanges) -> Columns:
+def _change_columns(unit: Unit, measured: Measured, layers: NDArray[np.int16]) -> Columns:
     """A row for each kept neuron, ordered by cell, MLP, prompt, position, rank."""
+    cells, neurons = measured.cells, measured.neurons
+    assert neurons is not None
     cell, prompt, pos = neurons.rows.numpy().T
     row, mlp = np.nonzero(neurons.measured.numpy())
     order = np.lexsort((pos[row], prompt[row], mlp, cell[row]))
@@ -93,7 +95,7 @@ def _change_columns(unit: Unit, cells: list[Cell], layers: NDArray[np.int16], ne
     effects = neurons.effects.float().numpy()[row, mlp]
     return _of_cells(cells, each(cell[row])) | {
         "prompt_id": each((prompt[row] + unit.first).astype(np.int32)),
-        "pos": each(pos[row].astype(np.int16)),
+        "pos": each(positions(measured)[pos[row]]),
         "mlp_layer": each(layers[mlp]),
         "neuron": neurons.neurons.numpy()[row, mlp].ravel(),
         "clean_effect": effects[..., 0].ravel(),
@@ -133,7 +135,7 @@ def _guess_columns(unit: Unit, measured: Measured) -> Columns:
     n_prompts, n_positions = measured.scale.shape
     return {
         "prompt_id": np.tile(np.repeat(np.array(unit.prompt_ids, dtype=np.int32), n_positions), n_layers),
-        "pos": np.tile(np.arange(n_positions, dtype=np.int16), n_layers * n_prompts),
+        "pos": np.tile(positions(measured), n_layers * n_prompts),
         "layer": np.repeat(np.arange(n_layers, dtype=np.int16), n_prompts * n_positions),
         "logit": np.concatenate([guess.logit.flatten().float().numpy() for guess in measured.guesses]),
         "logprob": np.concatenate([guess.logprob.flatten().float().numpy() for guess in measured.guesses]),
@@ -169,7 +171,7 @@ def _feedback_sum_columns(unit: Unit, feedback: Feedback) -> Columns:
     }
 
 
-def _feedback_row_columns(plan: RunPlan, unit: Unit, feedback: Feedback) -> Columns:
+def _feedback_row_columns(plan: RunPlan, unit: Unit, measured: Measured, feedback: Feedback) -> Columns:
     """The same rows one by one, at positions drawn for each prompt: about `FEEDBACK_ROWS` of each head in the whole run."""
     y = feedback.fed.numpy()
     share = min(1.0, FEEDBACK_ROWS / plan.prompts.n_positions)
@@ -183,7 +185,7 @@ def _feedback_row_columns(plan: RunPlan, unit: Unit, feedback: Feedback) -> Colu
     return {
         **_fed(feedback, head),
         "prompt_id": (prompt + unit.first).astype(np.int32),
-        "pos": pos.astype(np.int16),
+        "pos": positions(measured)[pos],
         "feedback": kind.astype(np.int8),
         "strength": np.array(STRENGTHS, dtype=np.int16)[strength],
         "other_head": np.ma.masked_array(others, kind != FEEDBACKS.index("other")),

@@ -123,7 +123,9 @@ class NeuronWatcher:
         layer, clean = stack[0].layer, self._clean
         head = torch.tensor([cell.head for cell in stack], device=self._cell.device)[self._cell]
         places = self._prompt, self._pos, head
-        own = clean.z[layer][places].to(clean.scale.dtype) - value_bias[layer, head].to(clean.scale.dtype)
+        own = clean.z[layer][:, clean.measured][places].to(clean.scale.dtype) - value_bias[layer, head].to(
+            clean.scale.dtype
+        )
         return read_along(own, clean.read_outs[layer][places]) / clean.scale[self._prompt, self._pos]
 
     def _read(self, layer: int, rows: Tensor, activations: Tensor) -> None:

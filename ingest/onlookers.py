@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from selfrepair.ingest.ablate import Cell, Watcher
+from selfrepair.ingest.asked import Asked
 from selfrepair.ingest.atlas import Atlas
 from selfrepair.ingest.clean import CleanBatch
 from selfrepair.ingest.edges import EdgeSums, EdgeWatcher
@@ -25,7 +26,7 @@ class Onlookers:
         self,
         atlas: Atlas,
         clean: CleanBatch,
-        tokens: Int[Tensor, "batch seq"],
+        asked: Asked,
         mechanisms: Mechanisms,
         neuron_layers: Sequence[int],
     ) -> None:
@@ -33,7 +34,7 @@ class Onlookers:
         self._clean = clean
         self._mechanisms = mechanisms
         self._neuron_layers = neuron_layers
-        self._predictions = CleanPredictions(atlas, clean, tokens[:, 1:]) if mechanisms.logprobs else None
+        self._predictions = CleanPredictions(atlas, clean, asked.targets) if mechanisms.logprobs else None
         self._watching: list[Watcher] = []
         self._edges: list[EdgeSums] = []
         self._neurons: list[NeuronChanges] = []

@@ -104,7 +104,7 @@ def plan_run(
     # What is not asked for is not in the key: runs from before there was a choice keep theirs.
     decisive |= {name: value for name, value in (("mechanisms", mechanisms.names), ("given", sorted(given))) if value}
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
-    units = _units([len(prompt.tokens) for prompt in prompts.prompts], len(heads) * len(ablations))
+    units = _units(prompts, len(heads) * len(ablations))
     n_cells = len(heads) * len(ablations)
     record = RunRecord(
         run_key=key,
@@ -119,6 +119,7 @@ def plan_run(
         given_heads=tuple(head_label(*head) for head in sorted(given)),
         selected_heads=tuple(head_label(*head) for head in ordered),
         mechanisms=mechanisms.names,
+        logit_of=prompts.logit_of,
         seed=seed,
         dtype=precision.name,
         device=_device_name(model),
@@ -140,12 +141,13 @@ def plan_run(
     )
 
 
-def _units(lengths: Sequence[int], n_cells: int) -> tuple[Unit, ...]:
+def _units(prompts: PromptSet, n_cells: int) -> tuple[Unit, ...]:
+    lengths = [len(prompt.tokens) for prompt in prompts.prompts]
     units: list[Unit] = []
     first = 0
     while first < len(lengths):
         length = lengths[first]
-        most = max(1, ROWS_IN_UNIT // (n_cells * (length - 1)))
+        most = max(1, ROWS_IN_UNIT // (n_cells * prompts.positions_of(first)))
         same = next((i for i in range(first, len(lengths)) if lengths[i] != length), len(lengths))
         count = min(most, same - first)
         units.append(Unit(len(units), first, count))

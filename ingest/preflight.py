@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from selfrepair.ingest.ablate import Cell, Replacements, ablate
+from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import Atlas, unsupported
 from selfrepair.ingest.bridge_trial import try_bridge
 from selfrepair.ingest.clean import clean_batch, read_along
@@ -87,7 +88,7 @@ def _prove(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precision,
         "final norm and unembedding do not give the model's logits",
     )
 
-    clean = clean_batch(atlas, calls, mean_unembedding(atlas), tokens)
+    clean = clean_batch(atlas, calls, mean_unembedding(atlas), next_tokens(tokens))
     cells = [Cell(atlas.n_layers - 1, head, "zero") for head in range(atlas.n_heads)]
     effects = ablate(atlas, calls, clean, Replacements(biases, None, None), cells)
     if not bool((effects[..., 2] != 0).any()):

@@ -6,30 +6,41 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from selfrepair.ingest.asked import Asked, answers, next_tokens
 from selfrepair.ingest.documents import Document, TokenRow
 from selfrepair.ingest.pairing import NoPartnerError, pair
 from selfrepair.ingest.sources import Source
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.schema import NEXT_TOKEN
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A row of token ids; `document` is the number of the one its first token of text comes from."""
+    """A row of token ids; `document` is the number of the one its first token of text comes from.
+
+    Where answers are asked for, the last token is the answer, and `foil` what it is compared with.
+    """
 
     tokens: tuple[int, ...]
     document: int
+    foil: int | None = None
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of a run, ordered by length; `partners` is None where resample ablation is not asked for."""
+    """The prompts of a run, ordered by length; `partners` is None where resample ablation is not asked for.
+
+    `logit_of` is one of `schema.LOGITS_OF`: what is asked of every prompt.
+    """
 
     prompts: list[Prompt]
     packing: str
     partners: list[int] | None
+    logit_of: str = NEXT_TOKEN
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -41,20 +52,34 @@ class PromptSet:
 
     @property
     def n_positions(self) -> int:
-        """Measured positions of all prompts: every token but each prompt's last."""
-        return sum(len(prompt.tokens) - 1 for prompt in self.prompts)
+        """Measured positions of all prompts."""
+        return sum(self.positions_of(index) for index in range(len(self.prompts)))
+
+    def positions_of(self, index: int) -> int:
+        """Measured positions of one prompt: all but its last, or where only its answer is asked for, one."""
+        return len(self.prompts[index].tokens) - 1 if self.logit_of == NEXT_TOKEN else 1
 
     def fingerprint(self) -> str:
-        """SHA-256 of every token id, document number and partner."""
+        """SHA-256 of every token id, document number and partner, and of foils where answers are asked for."""
         digest = hashlib.sha256()
         for index, prompt in enumerate(self.prompts):
             partner = -1 if self.partners is None else self.partners[index]
-            digest.update(repr((prompt.tokens, prompt.document, partner)).encode())
+            foil = () if self.logit_of == NEXT_TOKEN else (self.logit_of, prompt.foil)
+            digest.update(repr((prompt.tokens, prompt.document, partner, *foil)).encode())
         return digest.hexdigest()
 
     def tokens(self, indices: Iterable[int]) -> NDArray[np.int64]:
         """Token ids of prompts of one length, [prompt, seq]."""
         return np.array([self.prompts[index].tokens for index in indices], dtype=np.int64)
+
+    def asked(self, indices: Iterable[int]) -> Asked:
+        """What is asked of prompts of one length."""
+        chosen = [self.prompts[index] for index in indices]
+        tokens = torch.tensor([prompt.tokens for prompt in chosen])
+        if self.logit_of == NEXT_TOKEN:
+            return next_tokens(tokens)
+        foils = [prompt.foil for prompt in chosen if prompt.foil is not None]
+        return answers(tokens, torch.tensor(foils) if foils else None)
 
 
 def build_prompts(

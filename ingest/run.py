@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selfrepair.ingest.asked import Asked
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.crosscheck import choose_cells, crosscheck, loaded_cells, stored_rows
 from selfrepair.ingest.malloc import keep_freed_memory
@@ -129,7 +130,7 @@ def measure_unit(
     on_rows: Callable[[int], None] = lambda rows: None,
 ) -> None:
     """Measure the prompts of a unit and write its part files; `on_rows` hears of measured rows."""
-    measured = measurer.measure(*_tokens(plan, unit), unit.prompt_ids, on_rows)
+    measured = measurer.measure(*_asked(plan, unit), unit.prompt_ids, on_rows)
     parts.write_unit(
         unit.number,
         unit.first,
@@ -141,12 +142,12 @@ def measure_unit(
     )
 
 
-def _tokens(plan: RunPlan, unit: Unit) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The unit's prompts and, where the run resamples, their partners."""
+def _asked(plan: RunPlan, unit: Unit) -> tuple[Asked, torch.Tensor | None]:
+    """What is asked of the unit's prompts and, where the run resamples, their partners' inputs."""
     partners = plan.prompts.partners
     return (
-        torch.from_numpy(plan.prompts.tokens(unit.prompt_ids)),
-        None if partners is None else torch.from_numpy(plan.prompts.tokens(partners[i] for i in unit.prompt_ids)),
+        plan.prompts.asked(unit.prompt_ids),
+        None if partners is None else plan.prompts.asked(partners[index] for index in unit.prompt_ids).inputs,
     )
 
 
@@ -166,23 +167,32 @@ def find_top_rows(
     """Each head's top 2 % of all the run's rows; `on_prompts` hears of prompts that were looked at."""
     search = TopRowsSearch(plan.heads, plan.prompts.n_positions)
     for unit in plan.units:
-        measurer.find_top_rows(search, plan.heads, *_tokens(plan, unit), unit.prompt_ids)
+        measurer.find_top_rows(search, plan.heads, *_asked(plan, unit), unit.prompt_ids)
         on_prompts(unit.count)
     return search.found()
 
 
 def _reference_means(plan: RunPlan, measurer: Measurer, path: Path, progress: Progress) -> torch.Tensor:
-    """Z of every head averaged over all positions of all the run's prompts; kept, so that a resumed run uses the same."""
+    """Z of every head averaged over all positions of the run's prompts; kept, so that a resumed run uses the same."""
     with contextlib.suppress(OSError, ValueError, EOFError):  # not there, or cut short: it is computed anew
         return torch.from_numpy(np.load(path))
     progress.stage("reference means", total=len(plan.prompts))
-    sums = torch.zeros(1, dtype=torch.float64)
+    sums, n_tokens = torch.zeros(1, dtype=torch.float64), 0
     for unit in plan.units:
-        sums = sums + measurer.head_value_sums(torch.from_numpy(plan.prompts.tokens(unit.prompt_ids)))
+        tokens = _reference_tokens(plan, unit)
+        sums = sums + measurer.head_value_sums(tokens)
+        n_tokens += tokens.numel()
         progress.advance(unit.count)
-    means = sums / sum(len(prompt.tokens) for prompt in plan.prompts.prompts)
+    means = sums / n_tokens
     _keep_array(path, means.numpy())
     return means
+
+
+def _reference_tokens(plan: RunPlan, unit: Unit) -> torch.Tensor:
+    """What means are taken over: the prompts whole, but without the answers that are asked for at their end."""
+    if plan.prompts.logit_of == NEXT_TOKEN:
+        return torch.from_numpy(plan.prompts.tokens(unit.prompt_ids))
+    return plan.prompts.asked(unit.prompt_ids).inputs
 
 
 def _keep_array(path: Path, values: NDArray[Any]) -> None:
@@ -194,7 +204,7 @@ def _keep_array(path: Path, values: NDArray[Any]) -> None:
 
 
 def _rows(plan: RunPlan, unit: Unit) -> int:
-    return unit.count * (len(plan.prompts.prompts[unit.first].tokens) - 1) * plan.n_cells
+    return unit.count * plan.prompts.positions_of(unit.first) * plan.n_cells
 
 
 def _unit_of(plan: RunPlan, prompt: int) -> Unit:

@@ -15,7 +15,9 @@ LOGITS_AT_ONCE = 2**26
 
 @dataclass(frozen=True)
 class Prediction:
-    """The clean prediction of every position: `logit` relative to the mean logit, `rank` from 1, entropy in nats."""
+    """The clean prediction of every position: `logit` relative to the mean logit, or to the foil's; `rank` from 1, entropy in
+    nats.
+    """
 
     logit: Float[Tensor, "batch pos"]
     logprob: Float[Tensor, "batch pos"]
@@ -30,11 +32,17 @@ def mean_unembedding(atlas: Atlas) -> Float[Tensor, " d_model"]:
 
 
 def target_directions(
-    atlas: Atlas, mean: Float[Tensor, " d_model"], targets: Int[Tensor, "batch pos"]
+    atlas: Atlas,
+    mean: Float[Tensor, " d_model"],
+    targets: Int[Tensor, "batch pos"],
+    foils: Int[Tensor, "batch pos"] | None = None,
 ) -> Float[Tensor, "batch pos d_model"]:
-    """w(y) of every target y: what a vector in the residual stream is multiplied with to read its logits times S."""
+    """w(y) of every target y, or w(y) minus the foil's: what a vector in the residual stream is multiplied with to read its
+    logits times S.
+    """
     rows = atlas.unembedding.weight[targets].to(atlas.stream_dtype)
-    return _centred(atlas, (rows - mean) * atlas.gain.to(atlas.stream_dtype))
+    base = mean if foils is None else atlas.unembedding.weight[foils].to(atlas.stream_dtype)
+    return _centred(atlas, (rows - base) * atlas.gain.to(atlas.stream_dtype))
 
 
 def final_scale(atlas: Atlas, stream: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row"]:
@@ -44,18 +52,26 @@ def final_scale(atlas: Atlas, stream: Float[Tensor, "*row d_model"]) -> Float[Te
     return (mean_square + atlas.eps).sqrt()
 
 
-def predict(atlas: Atlas, stream: Float[Tensor, "batch pos d_model"], targets: Int[Tensor, "batch pos"]) -> Prediction:
+def predict(
+    atlas: Atlas,
+    stream: Float[Tensor, "batch pos d_model"],
+    targets: Int[Tensor, "batch pos"],
+    foils: Int[Tensor, "batch pos"] | None = None,
+) -> Prediction:
     """What the model itself predicts from its final residual stream, through its own final norm and unembedding."""
     pieces = []
     prompts_at_once = max(1, LOGITS_AT_ONCE // (targets.shape[1] * atlas.d_vocab))
-    for x, y in zip(stream.split(prompts_at_once), targets.split(prompts_at_once), strict=True):
+    for start in range(0, len(stream), prompts_at_once):
+        here = slice(start, start + prompts_at_once)
+        x, y = stream[here], targets[here]
         with full_precision():
             logits = atlas.unembedding(atlas.final_norm(x.to(atlas.layer_dtype))).to(atlas.stream_dtype)
         own = logits.gather(-1, y[..., None])
         logprobs = logits.log_softmax(dim=-1)
         pieces.append(
             (
-                own[..., 0] - logits.mean(dim=-1),
+                own[..., 0]
+                - (logits.mean(dim=-1) if foils is None else logits.gather(-1, foils[here][..., None])[..., 0]),
                 logprobs.gather(-1, y[..., None])[..., 0],
                 (logits > own).sum(dim=-1) + 1,
                 -(logprobs.exp() * logprobs).sum(dim=-1),

@@ -20,6 +20,12 @@ def measurement_columns(unit: Unit, measured: Measured) -> Columns:
     }
 
 
+def positions(measured: Measured) -> NDArray[np.int16]:
+    """The measured positions of each prompt."""
+    first, n_positions = measured.first_position, measured.scale.shape[1]
+    return np.arange(first, first + n_positions, dtype=np.int16)
+
+
 def measured_rows(unit: Unit, measured: Measured) -> Columns:
     """One row per cell, prompt and position, ordered by layer, head, ablation, prompt, position."""
     n_cells, n_prompts, n_positions, _ = measured.effects.shape
@@ -31,7 +37,7 @@ def measured_rows(unit: Unit, measured: Measured) -> Columns:
     return {
         "ablation": of_cell([ABLATIONS.index(cell.ablation) for cell in measured.cells], np.int8),
         "prompt_id": np.tile(np.repeat(np.array(unit.prompt_ids, dtype=np.int32), n_positions), n_cells),
-        "pos": np.tile(np.arange(n_positions, dtype=np.int16), n_cells * n_prompts),
+        "pos": np.tile(positions(measured), n_cells * n_prompts),
         "layer": of_cell([cell.layer for cell in measured.cells], np.int16),
         "head": of_cell([cell.head for cell in measured.cells], np.int16),
     }
@@ -40,22 +46,32 @@ def measured_rows(unit: Unit, measured: Measured) -> Columns:
 def token_columns(plan: RunPlan, unit: Unit, measured: Measured) -> Columns:
     """One row per measured position of every prompt of the unit."""
     tokens = plan.prompts.tokens(unit.prompt_ids)
-    n_prompts, n_positions = tokens.shape[0], tokens.shape[1] - 1
+    n_prompts, n_positions = measured.scale.shape
+    first = measured.first_position
     texts = np.array(token_texts(plan.model.tokenizer, tokens.flatten().tolist()), dtype=object).reshape(tokens.shape)
     prediction = measured.prediction
     return {
         "prompt_id": np.repeat(np.array(unit.prompt_ids, dtype=np.int32), n_positions),
-        "pos": np.tile(np.arange(n_positions, dtype=np.int16), n_prompts),
-        "token_id": tokens[:, :-1].flatten().astype(np.int32),
-        "token": texts[:, :-1].flatten(),
-        "target_id": tokens[:, 1:].flatten().astype(np.int32),
-        "target": texts[:, 1:].flatten(),
+        "pos": np.tile(positions(measured), n_prompts),
+        "token_id": tokens[:, first:-1].flatten().astype(np.int32),
+        "token": texts[:, first:-1].flatten(),
+        "target_id": tokens[:, first + 1 :].flatten().astype(np.int32),
+        "target": texts[:, first + 1 :].flatten(),
         "clean_logit": prediction.logit.flatten().float().numpy(),
         "clean_logprob": prediction.logprob.flatten().float().numpy(),
         "clean_rank": prediction.rank.flatten().numpy().astype(np.int32),
         "clean_entropy": prediction.entropy.flatten().float().numpy(),
         "clean_ln_scale": measured.scale.flatten().float().numpy(),
+        **_foil_columns(plan, unit, n_prompts * n_positions),
     }
+
+
+def _foil_columns(plan: RunPlan, unit: Unit, n_rows: int) -> Columns:
+    """The foil of every prompt, which then has one row; empty where there are none."""
+    foils = [foil for index in unit.prompt_ids if (foil := plan.prompts.prompts[index].foil) is not None]
+    if not foils:
+        return {"foil_id": [None] * n_rows, "foil": [None] * n_rows}
+    return {"foil_id": foils, "foil": token_texts(plan.model.tokenizer, foils)}
 
 
 def prompt_columns(plan: RunPlan, unit: Unit) -> Columns:

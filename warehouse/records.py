@@ -63,6 +63,7 @@ class RunRecord:
     given_heads: tuple[str, ...]
     selected_heads: tuple[str, ...]
     mechanisms: tuple[str, ...]
+    logit_of: str
     seed: int
     dtype: str
     device: str

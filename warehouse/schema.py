@@ -17,6 +17,8 @@ STATUSES = ("running", "complete", "failed")
 NORMS = ("layernorm", "rmsnorm")
 TARGET_KINDS = ("head", "mlp")
 EDGE_POPULATIONS = ("all", "top2")
+LOGITS_OF = ("next_token", "answer", "answer_minus_foil")
+NEXT_TOKEN, ANSWER, ANSWER_MINUS_FOIL = LOGITS_OF
 FEEDBACKS = ("own", "other", "random")
 MECHANISMS = ("edges", "neurons_last", "neurons_all", "guesses", "logprobs", "feedback")
 
@@ -172,6 +174,13 @@ runs = sa.Table(
         "empty: nothing",
         null=True,
     ),
+    _column(
+        "logit_of",
+        _text,
+        "Whose logit every effect is on: next_token at every position; answer or answer_minus_foil at the last one alone; "
+        "NULL: next_token",
+        null=True,
+    ),
     sa.UniqueConstraint("run_key"),
     sa.CheckConstraint("n_prompts > 0"),
     sa.CheckConstraint("n_units > 0"),
@@ -207,11 +216,22 @@ tokens = sa.Table(
     _column("token", _text, "Token at this position, as text"),
     _column("target_id", _integer, "Next token, the correct answer at this position [vocabulary id]"),
     _column("target", _text, "Next token, as text"),
-    _column("clean_logit", _effect, "Target's logit with nothing ablated, above the mean of all logits here [logits]"),
+    _column(
+        "clean_logit",
+        _effect,
+        "Target's logit with nothing ablated, above the mean of all logits here, or above the foil's [logits]",
+    ),
     _column("clean_logprob", _effect, "Target's log-probability with nothing ablated; 0 would be certainty [nats]"),
     _column("clean_rank", _integer, "Place of the target among all tokens by logit; 1: the most likely [rank]"),
     _column("clean_entropy", _effect, "Entropy of the clean prediction; 0: the model is certain [nats]"),
     _column("clean_ln_scale", _effect, "What the final norm divides by, nothing ablated: S [residual-stream units]"),
+    _column(
+        "foil_id",
+        _integer,
+        "Token whose logit is subtracted from the target's; NULL: none, the mean of all logits is [vocabulary id]",
+        null=True,
+    ),
+    _column("foil", _text, "That token, as text; NULL: none", null=True),
     sa.CheckConstraint("pos >= 0"),
     sa.CheckConstraint("clean_rank >= 1"),
     sa.CheckConstraint("clean_ln_scale > 0"),

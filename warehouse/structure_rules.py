@@ -142,9 +142,12 @@ _TOKENS = """
     SELECT 'run ' || t.run_id || ', prompt ' || t.prompt_id || ', position ' || t.pos AS what
     FROM tokens AS t
     JOIN prompts AS p USING (run_id, prompt_id)
+    JOIN runs AS r USING (run_id)
     WHERE
         t.token_id IS DISTINCT FROM p.token_ids[t.pos + 1]
         OR t.target_id IS DISTINCT FROM p.token_ids[t.pos + 2]
+        OR (t.foil_id IS NOT NULL) <> (coalesce(r.logit_of, '') = 'answer_minus_foil')
+        OR t.foil_id = t.target_id
 """
 
 _TOKEN_COUNT = """
@@ -152,9 +155,10 @@ _TOKEN_COUNT = """
         'run ' || p.run_id || ', prompt ' || p.prompt_id || ': ' || count(t.pos) || ' rows of tokens for '
             || len(p.token_ids) || ' tokens' AS what
     FROM prompts AS p
+    JOIN runs AS r USING (run_id)
     LEFT JOIN tokens AS t USING (run_id, prompt_id)
-    GROUP BY p.run_id, p.prompt_id, p.token_ids
-    HAVING count(t.pos) <> len(p.token_ids) - 1
+    GROUP BY p.run_id, p.prompt_id, p.token_ids, r.logit_of
+    HAVING count(t.pos) <> CASE WHEN coalesce(r.logit_of, 'next_token') = 'next_token' THEN len(p.token_ids) - 1 ELSE 1 END
 """
 
 _PARTNERS = """

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.conventions import ABLATIONS, PRECISIONS
@@ -31,7 +32,7 @@ def measure(family: str, device: str, dtype: str, precision: str = "float32", ba
         precision=PRECISIONS[precision],
     )
     measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
-    return measurer.measure(tokens, tokens[PARTNERS], range(PROMPTS))
+    return measurer.measure(next_tokens(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
 
 
 @pytest.fixture(scope="module", params=families.CONFIGS)

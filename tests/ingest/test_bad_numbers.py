@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.measure import Measurer
@@ -26,7 +27,7 @@ def test_nan_in_the_clean_forward_names_prompt_and_layer():
 
     model.transformer.h[1].mlp.register_forward_hook(poison)
     with pytest.raises(SelfRepairError, match=r"clean forward of prompt 41, first in layer 1.*--dtype float32"):
-        measurer_of(model).measure(TOKENS, None, [40, 41, 42])
+        measurer_of(model).measure(next_tokens(TOKENS), None, [40, 41, 42])
 
 
 def test_infinity_after_an_ablation_names_head_prompt_and_position():
@@ -43,7 +44,7 @@ def test_infinity_after_an_ablation_names_head_prompt_and_position():
 
     model.transformer.h[2].mlp.register_forward_hook(poison)
     with pytest.raises(SelfRepairError, match=r"zero ablation of L0H1 \(layer 0\), prompt 40, position 3"):
-        measurer_of(model).measure(TOKENS, None, [40, 41, 42])
+        measurer_of(model).measure(next_tokens(TOKENS), None, [40, 41, 42])
 
 
 def test_a_broken_identity_stops_the_run(monkeypatch):
@@ -53,7 +54,7 @@ def test_a_broken_identity_stops_the_run(monkeypatch):
     monkeypatch.setattr(ablate, "final_scale", lambda atlas, stream: sound(atlas, stream) * 1.5)
     monkeypatch.setattr(ablate, "read_along", lambda vectors, w: torch.linalg.vecdot(vectors, w) + 0.01)
     with pytest.raises(SelfRepairError, match=r"the identity .* fails by .*--dtype float64"):
-        measurer_of(families.build("gpt2")).measure(TOKENS, None, [40, 41, 42])
+        measurer_of(families.build("gpt2")).measure(next_tokens(TOKENS), None, [40, 41, 42])
 
 
 def test_no_room_for_one_sequence_says_what_to_try():
@@ -64,7 +65,7 @@ def test_no_room_for_one_sequence_says_what_to_try():
 
     model.transformer.h[0].mlp.register_forward_pre_hook(refuse)
     with pytest.raises(SelfRepairError, match=r"not even one sequence fits.*--seq-len"):
-        measurer_of(model).measure(TOKENS, None, [40, 41, 42])
+        measurer_of(model).measure(next_tokens(TOKENS), None, [40, 41, 42])
 
 
 def test_preflight_finds_a_part_that_the_atlas_does_not_know():

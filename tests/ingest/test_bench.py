@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from selfrepair.ingest import bench
+from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.measure import Measurer
@@ -16,7 +17,7 @@ from support import families
 
 def counted(measurer: Measurer, tokens: torch.Tensor) -> int:
     with FlopCounterMode(display=False) as counter:
-        measurer.measure(tokens, tokens.roll(1, 0), range(len(tokens)))
+        measurer.measure(next_tokens(tokens), tokens.roll(1, 0)[:, :-1], range(len(tokens)))
     return counter.get_total_flops()
 
 

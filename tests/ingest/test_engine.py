@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from selfrepair.ingest.ablate import identity_error
+from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS, PRECISIONS
 from selfrepair.ingest.measure import Measured, Measurer
@@ -27,7 +28,7 @@ def measure(model, *, batch_size: int = 7, heads=None, ablations=ABLATIONS, **op
     measurer = Measurer(atlas, ablations=ablations, heads=heads, batch_size=batch_size, **options)
     tokens = prompts()
     measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
-    return measurer, measurer.measure(tokens, tokens[PARTNERS], range(PROMPTS))
+    return measurer, measurer.measure(next_tokens(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
 
 
 def column(measured: Measured, name: str) -> torch.Tensor:
@@ -158,7 +159,7 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing():
     )
     tokens = prompts()
     measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
-    measured = measurer.measure(tokens, tokens[PARTNERS], range(PROMPTS), rows.append)
+    measured = measurer.measure(next_tokens(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS), rows.append)
     handle.remove()
     assert refused
     assert halved == [20, 10, 5, 2]

@@ -22,6 +22,7 @@ from transformers import (
 
 from selfrepair.ingest import hook_method
 from selfrepair.ingest.ablate import Cell
+from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS, PRECISIONS
 from selfrepair.ingest.families import EITHER, FAMILIES, REFUSED, SHARED
@@ -81,7 +82,7 @@ def measured(model) -> dict[Cell, torch.Tensor]:
     heads = list(itertools.product(range(atlas.n_layers), range(atlas.n_heads)))
     measurer = Measurer(atlas, ablations=ABLATIONS, heads=heads, batch_size=7)
     measurer.means = measurer.head_value_sums(prompts()) / prompts().numel()
-    found = measurer.measure(prompts(), prompts()[PARTNERS], range(3))
+    found = measurer.measure(next_tokens(prompts()), prompts()[PARTNERS][:, :-1], range(3))
     return dict(zip(found.cells, found.effects, strict=True))
 
 

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from selfrepair.ingest import hook_method
 from selfrepair.ingest.ablate import Cell
+from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import ABLATIONS
 from selfrepair.ingest.measure import Measurer
@@ -24,7 +25,7 @@ def test_hooks_in_compatibility_mode_agree_with_the_engine(family):
     heads = list(itertools.product(range(atlas.n_layers), (0, atlas.n_heads - 1)))
     measurer = Measurer(atlas, ablations=ABLATIONS, heads=heads, batch_size=6)
     measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
-    measured = measurer.measure(tokens, tokens[PARTNERS], range(3))
+    measured = measurer.measure(next_tokens(tokens), tokens[PARTNERS][:, :-1], range(3))
     biases = measurer.value_biases().clone()
 
     with torch.no_grad():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
 from selfrepair.ingest.feedback import STRENGTHS, _additions, other_head
@@ -41,9 +42,11 @@ def measure(model, *, batch_size: int = 7, ablations=ABLATIONS, mechanisms=ALL, 
     search = TopRowsSearch(heads, PROMPTS * (SEQ - 1) * 50 // shares)
     for first in range(0, PROMPTS, 2):
         here = slice(first, first + 2)
-        measurer.find_top_rows(search, heads, tokens[here], tokens[PARTNERS][here], range(PROMPTS)[here])
+        measurer.find_top_rows(
+            search, heads, next_tokens(tokens[here]), tokens[PARTNERS][here, :-1], range(PROMPTS)[here]
+        )
     measurer.top_rows = search.found()
-    return measurer, measurer.measure(tokens, tokens[PARTNERS], range(PROMPTS))
+    return measurer, measurer.measure(next_tokens(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
 
 
 @pytest.fixture(scope="module", params=["gpt2", "pythia", "llama-grouped", "opt"])

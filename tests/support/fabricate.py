@@ -127,6 +127,7 @@ def fabricate(
         given_heads=("L0H3",),
         selected_heads=tuple(f"L{layer}H{head}" for layer in range(n_layers) for head in range(n_heads)),
         mechanisms=MECHANISMS if mechanisms else (),
+        logit_of="next_token",
         seed=seed,
         dtype="float32",
         device="abacus",
@@ -201,6 +202,8 @@ def _unit(
             "clean_rank": rng.integers(1, 509, n_tokens),
             "clean_entropy": rng.exponential(4, n_tokens),
             "clean_ln_scale": rng.uniform(5, 50, n_tokens),
+            "foil_id": [None] * n_tokens,
+            "foil": [None] * n_tokens,
         },
         prompts={
             "prompt_id": ids,

@@ -1,0 +1,67 @@
+"""The indirect-object task: two people are named, one of them gives something to... the other.
+
+Wang et al., "Interpretability in the Wild" (2022) made the task known; sentences and words here are this project's own.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from selfrepair.warehouse.errors import SelfRepairError
+
+TEMPLATES = (
+    "When {first} and {second} met near the {place}, {giver} handed a {thing} to",
+    "After {first} and {second} had walked past the {place}, {giver} passed a {thing} to",
+    "While {first} and {second} were waiting at the {place}, {giver} offered a {thing} to",
+    "As soon as {first} and {second} reached the {place}, {giver} brought a {thing} to",
+)
+NAMES = tuple(
+    """Adam Alan Albert Alex Alice Amy Andrew Anna Anne Arthur Ben Brian Carl Charles Chris Claire Daniel David Edward Emily
+    Emma Eric Frank Fred George Grace Harry Helen Henry Howard Jack James Jane Jason Jim John Joseph Julia Karen Kate Kelly
+    Kevin Laura Lisa Louis Lucy Maria Mark Martin Mary Matt Michael Nick Oliver Patrick Paul Peter Rachel Richard Robert
+    Roger Ruth Sam Sarah Scott Simon Steve Susan Thomas Tim Tom Victor Walter William""".split()
+)
+PLACES = ("store", "school", "park", "house", "office", "station", "garden", "hospital", "library", "church")
+THINGS = ("drink", "book", "ring", "ball", "key", "bag", "letter", "coat", "ticket", "phone")
+
+MOST_TRIES = 1000
+
+
+def ioi_rows(tokenizer: PreTrainedTokenizerBase, model: str, *, n: int, seed: int) -> Iterator[dict[str, str]]:
+    """`n` different rows of `text`, `answer` (who receives) and `foil` (who gives), balanced over sentences and over who
+    is named first.
+
+    Every name, place and thing is one token of the tokenizer, so that the rows of one sentence have one length. Raises
+    SelfRepairError where it has too few of them.
+    """
+    names, places, things = (_single(tokenizer, words) for words in (NAMES, PLACES, THINGS))
+    if len(names) < 2 or not places or not things:
+        raise SelfRepairError(
+            f"the tokenizer of '{model}' has {len(names)} of {len(NAMES)} names, {len(places)} of {len(PLACES)} places and "
+            f"{len(things)} of {len(THINGS)} things as single tokens; the task needs 2, 1 and 1. Choose another model."
+        )
+    templates = TEMPLATES[: max(1, min(len(TEMPLATES), n // 2))]  # two rows of a length at least: they are partners
+    draw, seen = random.Random(seed), set[str]()
+    for number in range(n):
+        template = templates[number % len(templates)]
+        for _ in range(MOST_TRIES):
+            giver, receiver = draw.sample(names, 2)
+            named = (giver, receiver) if number // len(templates) % 2 else (receiver, giver)
+            words = {"place": draw.choice(places), "thing": draw.choice(things)}
+            text = template.format(first=named[0], second=named[1], giver=giver, **words)
+            if text not in seen:
+                break
+        else:
+            raise SelfRepairError(
+                f"the tokenizer of '{model}' has too few single-token words for {n} different sentences. Use --n {number}."
+            )
+        seen.add(text)
+        yield {"text": text, "answer": f" {receiver}", "foil": f" {giver}"}
+
+
+def _single(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[str]:
+    """The words that are one token after another word."""
+    ids = [tokenizer(f"so {word}", add_special_tokens=False)["input_ids"] for word in words]
+    alone = tokenizer("so", add_special_tokens=False)["input_ids"]
+    return [word for word, found in zip(words, ids, strict=True) if found[:-1] == alone]
