@@ -86,7 +86,7 @@ def _make_lively(model: PreTrainedModel) -> None:
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         if parameter.ndim == 1:
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
         else:
             parameter.normal_(0, parameter.shape[-1] ** -0.5, generator=generator)
 

@@ -25,6 +25,7 @@ from selfrepair.ingest.unit_tables import measurement_columns, prompt_columns, t
 from selfrepair.warehouse import files
 from selfrepair.warehouse.load import loaded_units
 from selfrepair.warehouse.parts import PartsFolder
+from selfrepair.warehouse.schema import NEXT_TOKEN
 
 MEANS_FILE = "means.npy"
 TOP_ROWS_FILE = "top_rows.npy"
