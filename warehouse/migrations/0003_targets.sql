@@ -1,0 +1,1 @@
+-- Holds the number: what belongs here comes with another change.
