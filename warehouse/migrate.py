@@ -24,7 +24,7 @@ SELECT view_name FROM duckdb_views() WHERE database_name = current_database() AN
 """
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
-_COPY = "COPY {table} FROM '{path}' (FORMAT csv, HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"', NULLSTR '')"
+_COPY = "COPY {table} FROM '{path}' (FORMAT csv, AUTO_DETECT false, HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"', NULLSTR '')"
 
 
 @dataclass(frozen=True)

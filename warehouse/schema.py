@@ -605,10 +605,12 @@ published_feedback = sa.Table(
     _column(
         "top10_mean_direct_effect",
         _double,
-        "mean_direct_effect over the 10 % of positions where it is highest [logits]",
+        "Mean of the direct effect with nothing added over the 10 % of positions where it is highest [logits]",
     ),
-    _column("top10_mean_fed_effect", _double, "mean_fed_effect over the same positions [logits]"),
-    _column("top10_ratio", _double, "top10_mean_fed_effect / top10_mean_direct_effect [ratio]"),
+    _column("top10_mean_fed_effect", _double, "Mean of it with the output added over the same positions [logits]"),
+    _column(
+        "top10_ratio", _double, "The latter mean / the former, top10_mean_fed_effect / top10_mean_direct_effect [ratio]"
+    ),
     sa.CheckConstraint("strength >= 1"),
     comment=(
         "The paper's own numbers, not measured here: whether the strongest heads of 13 models repress or reinforce themselves, "

@@ -14,7 +14,7 @@ from selfrepair.app.charts.training import over_training
 from selfrepair.queries import Warehouse
 from selfrepair.queries.catalog import relations
 from support.pages import opened, said
-from support.published import EARLY, FINAL, NOT_PUBLISHED, PART, compared
+from support.published import EARLY, FINAL, NOT_PUBLISHED, compared
 
 PYTHIA, SMALL = "EleutherAI/pythia-160m", "tiny-model"
 
@@ -45,7 +45,7 @@ def test_every_sql_runs_as_it_stands(db: Path, monkeypatch: pytest.MonkeyPatch) 
         ({}, "self_repair", "default", "top2"),
         ({"quantity": "repair_mlp", "published": "git-b54f6f5"}, "repair_mlp", "git-b54f6f5", "top2"),
         ({"quantity": "direct_effect", "population": "all", "published": "1_"}, "direct_effect", "1_", "all"),
-        ({"population": "top2_nobos", "ablation": "zero"}, "self_repair", "default", "top2"),
+        ({"population": "top2_nobos"}, "self_repair", "default", "top2"),
     ],
 )
 def test_heads_and_agreement_are_the_views(
@@ -105,13 +105,6 @@ def test_a_model_that_was_never_published_says_what_measures_one(db: Path, monke
     assert reproduce.startswith("selfrepair reproduce gpt2-small ")
     assert checkpoint.startswith(f"selfrepair ingest --model {SMALL} --checkpoint 1000 ")
     assert not app.dataframe
-
-
-def test_half_a_model_has_no_verdicts(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = page(db, monkeypatch, model="gpt2", run=str(PART))
-    claims = next(frame for frame in frames(app) if "claim" in frame.columns)
-    assert set(claims["verdict"]) == {None}
-    assert frames(app)[0].height == 72
 
 
 def test_a_fraction_that_one_run_did_not_publish_is_said_so(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:

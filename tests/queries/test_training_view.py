@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
-from support.published import EARLY, FINAL, PART, STEP, compared
+from support.published import EARLY, FINAL, STEP, compared
 
 Con = duckdb.DuckDBPyConnection
 
@@ -34,7 +34,7 @@ LINED_UP = [(EARLY, "resample", 1, EARLY, STEP), (EARLY, "resample", 2, FINAL, N
 
 
 def test_checkpoints_of_one_model_are_lined_up_and_the_final_weights_come_last(filed: Con) -> None:
-    """The final weights alone were ablated to zero, too: a single checkpoint is no series."""
+    """The small model has a single checkpoint, and that is no series."""
     assert points(filed) == LINED_UP
 
 
@@ -55,7 +55,7 @@ def test_the_numbers_are_those_of_the_levels(filed: Con) -> None:
     ]
 
 
-OF_FINAL_MODEL = f"WHERE model_id = (SELECT model_id FROM runs WHERE run_id = {FINAL})"
+OF_FINAL = f"WHERE model_id = (SELECT model_id FROM runs WHERE run_id = {FINAL})"
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ OF_FINAL_MODEL = f"WHERE model_id = (SELECT model_id FROM runs WHERE run_id = {F
         f"UPDATE runs SET dtype = 'bfloat16' WHERE run_id = {FINAL}",
         f"UPDATE runs SET conventions = 'others' WHERE run_id = {FINAL}",
         f"UPDATE runs SET status = 'failed' WHERE run_id = {FINAL}",
-        f"UPDATE models SET name = 'another' {OF_FINAL_MODEL}",
-        f"UPDATE models SET n_layers = 13 {OF_FINAL_MODEL}",
+        f"UPDATE models SET name = 'another' {OF_FINAL}",
+        f"UPDATE models SET n_layers = 13 {OF_FINAL}",
         f"UPDATE runs SET dataset_id = (SELECT max(dataset_id) FROM datasets) WHERE run_id = {FINAL}",
     ],
 )
@@ -79,21 +79,22 @@ def test_what_was_measured_in_another_way_is_not_lined_up(changed: Con, change: 
 
 
 def test_a_revision_that_names_a_step_is_one(changed: Con) -> None:
-    changed.execute(f"UPDATE models SET revision = 'step64' {OF_FINAL_MODEL}")
+    changed.execute(f"UPDATE models SET revision = 'step64' {OF_FINAL}")
     assert points(changed) == [(EARLY, "resample", 1, FINAL, 64), (EARLY, "resample", 2, EARLY, STEP)]
 
 
 def test_of_two_runs_of_a_checkpoint_the_last_whole_one_counts(changed: Con) -> None:
-    """The half of another model plays a second measurement of the early checkpoint."""
+    again = 99
     changed.execute(
-        f"""
-        UPDATE runs SET (dataset_id, seed, selected_heads) = (
-            SELECT (dataset_id, seed, selected_heads) FROM runs WHERE run_id = {FINAL}
-        ) WHERE run_id = {PART}
-        """
+        f"INSERT INTO models SELECT * REPLACE ({again} AS model_id, {STEP} AS checkpoint) FROM models {OF_FINAL}"
     )
-    changed.execute(f"UPDATE models SET name = 'EleutherAI/pythia-160m', checkpoint = {STEP} WHERE name = 'gpt2'")
+    changed.execute(
+        f"INSERT INTO runs SELECT * REPLACE ({again} AS run_id, 'again' AS run_key, {again} AS model_id) FROM runs "
+        f"WHERE run_id = {FINAL}"
+    )
+    for table in ("units", "selfrepair_marts.refreshed", "selfrepair_marts.repair_means"):
+        changed.execute(f"INSERT INTO {table} SELECT * REPLACE ({again} AS run_id) FROM {table} WHERE run_id = {FINAL}")
     final = (EARLY, "resample", 2, FINAL, None)
-    assert points(changed) == [(EARLY, "resample", 1, PART, STEP), final]
-    changed.execute(f"UPDATE runs SET status = 'running' WHERE run_id = {PART}")
+    assert points(changed) == [(EARLY, "resample", 1, again, STEP), final]
+    changed.execute(f"UPDATE runs SET status = 'running' WHERE run_id = {again}")
     assert points(changed) == [(EARLY, "resample", 1, EARLY, STEP), final]

@@ -17,8 +17,8 @@ HEADS = Path(migrate.__file__).parent / "published" / "published_head_repair.csv
 SHAPES = {"gpt2": (12, 12), "EleutherAI/pythia-160m": (12, 12)}
 """Layers and heads of published models, by a name on the hub."""
 
-EARLY, FINAL, PART, NOT_PUBLISHED = 1, 2, 3, 4
-"""Runs of `compared`: pythia-160m at step 1000 and its final weights, the first half of gpt2's layers, and a small model."""
+EARLY, FINAL, NOT_PUBLISHED = 1, 2, 3
+"""Runs of `compared`: pythia-160m at step 1000, its final weights, and a small model."""
 
 STEP = 1000
 PROMPTS, POSITIONS = 5, 10
@@ -26,19 +26,18 @@ _PARTS = ("repair_layernorm", "repair_attention", "repair_mlp")
 
 
 def compared(folder: Path) -> Path:
-    """A file `w.duckdb` in `folder`: two checkpoints of pythia-160m, half a gpt2, and a model that was never published."""
+    """A file `w.duckdb` in `folder`: two checkpoints of pythia-160m and a model that was never published."""
     return Path(shutil.copy(Path(_original().name) / "w.duckdb", folder))
 
 
 @cache
 def _original() -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory(prefix="selfrepair-test-")
-    pythia, kinds = "EleutherAI/pythia-160m", ("resample", "zero")
+    pythia = "EleutherAI/pythia-160m"
     stored(
         Path(folder.name),
         as_published("early", pythia, checkpoint=STEP, scale=0.25, spread=0.2),
-        as_published("final", pythia, ablations=kinds, spread=0.2),
-        as_published("part", "gpt2", n_layers=6, seed=5),
+        as_published("final", pythia, spread=0.2),
         fabricate("small", seed=8),
     )
     return folder
@@ -51,24 +50,21 @@ def as_published(
     spread: float = 0.05,
     scale: float = 1.0,
     checkpoint: int | None = None,
-    given_heads: tuple[str, ...] = (),
-    ablations: tuple[str, ...] = ("resample",),
-    n_layers: int | None = None,
     seed: int = 11,
 ) -> FabricatedRun:
     """A run whose rows lie around the published means (top 2 %) of their head, `spread` logits to either side.
 
-    `scale` multiplies what is given back; `n_layers` leaves out the layers from there on. 100 rows a head and ablation.
+    `scale` multiplies what is given back. Resample ablation alone, 100 rows a head.
     """
-    layers, heads = SHAPES[model]
+    n_layers, n_heads = SHAPES[model]
     run = fabricate(
         run_key,
         n_units=2,
         prompts_per_unit=PROMPTS,
         seq_len=POSITIONS + 1,
-        n_layers=n_layers or layers,
-        n_heads=heads,
-        ablations=ablations,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        ablations=("resample",),
         model=model,
         seed=seed,
     )
@@ -78,10 +74,10 @@ def as_published(
         run,
         record=replace(
             run.record,
-            given_heads=given_heads,
-            model=replace(run.record.model, n_layers=layers, checkpoint=checkpoint, revision=None),
+            given_heads=(),
+            model=replace(run.record.model, checkpoint=checkpoint, revision=None),
         ),
-        units=[_around(unit, means, len(ablations), spread, scale, rng) for unit in run.units],
+        units=[_around(unit, means, spread, scale, rng) for unit in run.units],
     )
 
 
@@ -98,25 +94,15 @@ def _means(model: str) -> dict[str, np.ndarray]:
 
 
 def _around(
-    unit: FabricatedUnit,
-    means: dict[str, np.ndarray],
-    n_ablations: int,
-    spread: float,
-    scale: float,
-    rng: np.random.Generator,
+    unit: FabricatedUnit, means: dict[str, np.ndarray], spread: float, scale: float, rng: np.random.Generator
 ) -> FabricatedUnit:
-    n_rows = len(unit.measurements["layer"])
-    n_cells = n_rows // (n_ablations * PROMPTS * POSITIONS)
+    def drawn(name: str, factor: float = 1.0) -> np.ndarray:
+        mean = means[name].reshape(-1, 1)  # rows are laid out by layer, head
+        noise = rng.normal(0, spread, (mean.size, PROMPTS * POSITIONS)) * (mean != 0)
+        return np.round(factor * mean + noise, 4).ravel()
 
-    def drawn(name: str, factor: float, n_kinds: int) -> np.ndarray:
-        mean = means[name].ravel()[:n_cells].reshape(n_cells, 1, 1)  # rows are laid out by layer, head, ablation
-        noise = rng.normal(0, spread, (n_cells, n_kinds, PROMPTS * POSITIONS)) * (mean != 0)
-        kinds = np.round(factor * mean + noise, 4)
-        return np.broadcast_to(kinds, (n_cells, n_ablations, PROMPTS * POSITIONS)).ravel()
-
-    effects = {"direct_effect": drawn("direct_effect", 1, 1)}  # clean, and so the same under every ablation
-    effects["ablated_direct_effect"] = drawn("ablated_direct_effect", 1, n_ablations)
-    effects |= {name: drawn(name, scale, n_ablations) for name in _PARTS}
+    effects = {name: drawn(name) for name in ("direct_effect", "ablated_direct_effect")}
+    effects |= {name: drawn(name, scale) for name in _PARTS}
     removed = effects["direct_effect"] - effects["ablated_direct_effect"]
     effects["logit_change"] = sum(effects[name] for name in _PARTS) - removed
     return replace(

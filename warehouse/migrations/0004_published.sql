@@ -76,8 +76,8 @@ COMMENT ON COLUMN published_feedback.slope IS 'Change of the direct effect with 
 COMMENT ON COLUMN published_feedback.intercept IS 'The fit''s value at a direct effect of 0 [logits]';
 COMMENT ON COLUMN published_feedback.correlation IS 'Pearson correlation of the two direct effects [-1..1]';
 COMMENT ON COLUMN published_feedback.lowered_share IS 'Positions where the direct effect falls, as a share of n_rows [ratio]';
-COMMENT ON COLUMN published_feedback.top10_mean_direct_effect IS 'mean_direct_effect over the 10 % of positions where it is highest [logits]';
-COMMENT ON COLUMN published_feedback.top10_mean_fed_effect IS 'mean_fed_effect over the same positions [logits]';
-COMMENT ON COLUMN published_feedback.top10_ratio IS 'top10_mean_fed_effect / top10_mean_direct_effect [ratio]';
+COMMENT ON COLUMN published_feedback.top10_mean_direct_effect IS 'Mean of the direct effect with nothing added over the 10 % of positions where it is highest [logits]';
+COMMENT ON COLUMN published_feedback.top10_mean_fed_effect IS 'Mean of it with the output added over the same positions [logits]';
+COMMENT ON COLUMN published_feedback.top10_ratio IS 'The latter mean / the former, top10_mean_fed_effect / top10_mean_direct_effect [ratio]';
 
 COMMENT ON COLUMN schema_migration.sha256 IS 'SHA-256 of the migration''s text and of the rows it brings, in hexadecimal';
