@@ -12,8 +12,9 @@ PAGES = {
         "tails": ("Tails", ":material/ssid_chart:"),
         "tokens": ("Tokens", ":material/text_fields:"),
         "compare": ("Compare", ":material/compare_arrows:"),
+        "reproduce": ("Reproduce", ":material/fact_check:"),
     },
-    "Mechanisms": {
+    "Who and how": {
         "edges": ("Who repairs whom", ":material/share:"),
         "neurons": ("Neurons", ":material/hub:"),
         "feedback": ("Feedback", ":material/replay:"),

@@ -26,7 +26,7 @@ from selfrepair.ingest.top_rows import ROWS_TO_ONE
 from selfrepair.ingest.unembed import mean_unembedding
 from selfrepair.warehouse.errors import SelfRepairError
 
-FLOOR_BYTES = 9_500_000
+FLOOR_BYTES = 10_500_000
 """What a warehouse takes that holds next to nothing: every column of every table begins with a block of its own."""
 
 BYTES_PER_CELL = 16_000

@@ -16,84 +16,12 @@ TEMPLATES = (
     "While {first} and {second} were waiting at the {place}, {giver} offered a {thing} to",
     "As soon as {first} and {second} reached the {place}, {giver} brought a {thing} to",
 )
-NAMES = tuple(
-    [
-        "Adam",
-        "Alan",
-        "Albert",
-        "Alex",
-        "Alice",
-        "Amy",
-        "Andrew",
-        "Anna",
-        "Anne",
-        "Arthur",
-        "Ben",
-        "Brian",
-        "Carl",
-        "Charles",
-        "Chris",
-        "Claire",
-        "Daniel",
-        "David",
-        "Edward",
-        "Emily",
-        "Emma",
-        "Eric",
-        "Frank",
-        "Fred",
-        "George",
-        "Grace",
-        "Harry",
-        "Helen",
-        "Henry",
-        "Howard",
-        "Jack",
-        "James",
-        "Jane",
-        "Jason",
-        "Jim",
-        "John",
-        "Joseph",
-        "Julia",
-        "Karen",
-        "Kate",
-        "Kelly",
-        "Kevin",
-        "Laura",
-        "Lisa",
-        "Louis",
-        "Lucy",
-        "Maria",
-        "Mark",
-        "Martin",
-        "Mary",
-        "Matt",
-        "Michael",
-        "Nick",
-        "Oliver",
-        "Patrick",
-        "Paul",
-        "Peter",
-        "Rachel",
-        "Richard",
-        "Robert",
-        "Roger",
-        "Ruth",
-        "Sam",
-        "Sarah",
-        "Scott",
-        "Simon",
-        "Steve",
-        "Susan",
-        "Thomas",
-        "Tim",
-        "Tom",
-        "Victor",
-        "Walter",
-        "William",
-    ]
-)
+NAMES = """
+Adam Alan Albert Alex Alice Amy Andrew Anna Anne Arthur Ben Brian Carl Charles Chris Claire Daniel David Edward Emily
+Emma Eric Frank Fred George Grace Harry Helen Henry Howard Jack James Jane Jason Jim John Joseph Julia Karen Kate
+Kelly Kevin Laura Lisa Louis Lucy Maria Mark Martin Mary Matt Michael Nick Oliver Patrick Paul Peter Rachel Richard
+Robert Roger Ruth Sam Sarah Scott Simon Steve Susan Thomas Tim Tom Victor Walter William
+"""
 PLACES = ("store", "school", "park", "house", "office", "station", "garden", "hospital", "library", "church")
 THINGS = ("drink", "book", "ring", "ball", "key", "bag", "letter", "coat", "ticket", "phone")
 
@@ -107,10 +35,10 @@ def ioi_rows(tokenizer: PreTrainedTokenizerBase, model: str, *, n: int, seed: in
     Every name, place and thing is one token of the tokenizer, so that the rows of one sentence have one length. Raises
     SelfRepairError where it has too few of them.
     """
-    names, places, things = (_single(tokenizer, words) for words in (NAMES, PLACES, THINGS))
+    names, places, things = (_single(tokenizer, words) for words in (NAMES.split(), PLACES, THINGS))
     if len(names) < 2 or not places or not things:
         raise SelfRepairError(
-            f"the tokenizer of '{model}' has {len(names)} of {len(NAMES)} names, {len(places)} of {len(PLACES)} places and "
+            f"the tokenizer of '{model}' has {len(names)} of {len(NAMES.split())} names, {len(places)} of {len(PLACES)} places and "
             f"{len(things)} of {len(THINGS)} things as single tokens; the task needs 2, 1 and 1. Choose another model."
         )
     templates = TEMPLATES[: max(1, min(len(TEMPLATES), n // 2))]  # two rows of a length at least: they are partners

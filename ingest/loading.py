@@ -161,8 +161,9 @@ def _load_weights(place: str, name: str, revision: str | None, config: Pretraine
 
 def attention_kind(config: PretrainedConfig) -> str:
     """The fused kernel, but where the cross-check could not switch the model to the plain one: there it is plain at once."""
-    model_class: type[PreTrainedModel] | None = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    return "eager" if model_class is not None and not model_class._can_set_attn_implementation() else "sdpa"
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    fixed = isinstance(model_class, type) and not model_class._can_set_attn_implementation()
+    return "eager" if fixed else "sdpa"
 
 
 def _load_tokenizer(place: str, revision: str | None) -> PreTrainedTokenizerBase | None:

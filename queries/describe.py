@@ -25,6 +25,11 @@ GROUPS = {
         *("importance_rank", "rank_agreement", "ablation_agreement"),
         *("head_measures", "measure_agreement"),
     ),
+    "Against the paper": (
+        *("reproduction_claims", "reproduction_agreement", "reproduction", "published_agreement"),
+        "feedback_reproduction",
+    ),
+    "Over training": ("repair_over_training",),
     "Can it be trusted": ("run_health",),
 }
 """The views to be asked, by what they are about."""

@@ -1,12 +1,14 @@
 """Bring a warehouse file to the tables this version of selfrepair knows: numbered steps, forward only.
 
-Each step is one file of `migrations/`, runs in one transaction, and is recorded in `schema_migration`.
+Each step is one file of `migrations/`, runs in one transaction, and is recorded in `schema_migration`. A step that brings
+rows has them in a folder beside `migrations/` under its own name: `0004_published.sql` fills the table `x` from
+`published/x.csv`.
 """
 
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import duckdb
@@ -21,28 +23,38 @@ UNION ALL
 SELECT view_name FROM duckdb_views() WHERE database_name = current_database() AND NOT temporary AND NOT internal
 """
 
-_FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
+_FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
+_COPY = "COPY {table} FROM '{path}' (FORMAT csv, AUTO_DETECT false, HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"', NULLSTR '')"
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One step: its number, its file's name, its SQL."""
+    """One step: its number, its file's name, its SQL, and the CSV files whose rows go into the tables of their names."""
 
     version: int
     name: str
     sql: str
+    rows: tuple[Path, ...] = ()
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the SQL text, in hexadecimal."""
-        return hashlib.sha256(self.sql.encode()).hexdigest()
+        """SHA-256 of the SQL text, and of names and bytes of the CSV files where there are some, in hexadecimal."""
+        digest = hashlib.sha256(self.sql.encode())
+        for path in self.rows:
+            digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()
 
 
 @cache
 def migrations(folder: Path = _FOLDER) -> tuple[Migration, ...]:
     """Every migration in order. Raises ValueError when the numbers are not 1, 2, 3, ..."""
     found = [
-        Migration(int(match[1]), path.name, path.read_text(encoding="utf-8"))
+        Migration(
+            int(match[1]),
+            path.name,
+            path.read_text(encoding="utf-8"),
+            tuple(sorted((folder.parent / match[2]).glob("*.csv"))),
+        )
         for path in sorted(folder.iterdir())
         if (match := _FILE_NAME.fullmatch(path.name))
     ]
@@ -88,6 +100,8 @@ def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] 
 def _apply(con: duckdb.DuckDBPyConnection, step: Migration) -> None:
     with transaction(con):
         con.execute(step.sql)
+        for path in step.rows:
+            con.execute(_COPY.format(table=path.stem, path=str(path).replace("'", "''")))
         con.execute(
             "INSERT INTO schema_migration (version, name, sha256, applied_at) "
             "VALUES (?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",

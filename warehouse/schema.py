@@ -528,12 +528,122 @@ feedback_sums = sa.Table(
     comment="Sums over all positions of a prompt, from which a head's feedback slope follows. Not rounded.",
 )
 
+_PUBLISHED_MODEL = ("published_model", _text, "Name that the paper's authors have for the model")
+_HUB_NAME = (
+    "hub_name",
+    _text,
+    "Last part of the model's name on the Hugging Face hub, in lower case: what a measured model is recognised by",
+)
+
+published_head_repair = sa.Table(
+    "published_head_repair",
+    metadata,
+    _column(*_PUBLISHED_MODEL, key=True),
+    _column(*_HUB_NAME),
+    _column(
+        "population",
+        _text,
+        "Rows that the means cover: all, or top2: the head's top 2 % by clean direct effect",
+        key=True,
+    ),
+    _column(
+        "published_run",
+        _text,
+        "Which of the authors' runs of the model: default, or what its file's name adds",
+        key=True,
+    ),
+    _column(*_LAYER, key=True),
+    _column(*_HEAD, key=True),
+    _column(
+        "direct_effect", _double, "Mean of the head's clean direct effect; > 0: it pushes the correct token up [logits]"
+    ),
+    _column(
+        "ablated_direct_effect",
+        _double,
+        "Mean direct effect of what another prompt's output puts in the head's place; > 0: it pushes the correct token up "
+        "[logits]",
+    ),
+    _column(
+        "logit_change", _double, "Mean of ablated minus clean logit of the target; < 0: the ablation hurts [logits]"
+    ),
+    _column(
+        "repair_layernorm", _double, "Mean self-repair by the final norm's changed scale; > 0: it compensates [logits]"
+    ),
+    _column("repair_attention", _double, "Mean self-repair by later attention layers; > 0: they compensate [logits]"),
+    _column("repair_mlp", _double, "Mean self-repair by later MLPs; > 0: they compensate [logits]"),
+    *(
+        _column(
+            f"clipped_{part}_fraction",
+            _double,
+            f"Mean over rows of repair_{part} / direct_effect, each held within 0..1; NULL: not published [ratio]",
+            null=True,
+        )
+        for part in ("layernorm", "attention", "mlp")
+    ),
+    _one_of("population", EDGE_POPULATIONS),
+    comment=(
+        "The paper's own numbers, not measured here: means of every head under resample ablation, as its authors released "
+        "them. 3000 prompts of 400 tokens, one document each; weights processed by TransformerLens; numbers to 1e-6."
+    ),
+)
+
+published_feedback = sa.Table(
+    "published_feedback",
+    metadata,
+    _column(*_PUBLISHED_MODEL, key=True),
+    _column(*_HUB_NAME),
+    _column("generation", _text, "Which of the authors' sets of files: old, history or new", key=True),
+    _column(
+        "receiver",
+        _text,
+        "Which head it is by mean direct effect: top_head to fourth_head of the model, or each_top_head: another one at "
+        "each position, the highest there",
+        key=True,
+    ),
+    _column("layer", _small, "Layer of the head, from 0; NULL: another head at each position", null=True),
+    _column("head", _small, "Number of the head in its layer, from 0; NULL: another head at each position", null=True),
+    _column("n_receivers", _integer, "Different heads among the positions; 1 unless receiver is each_top_head [heads]"),
+    _column(
+        "feedback",
+        _feedback_kind,
+        "What was added to the input of the head's layer: its own clean output, a random head's or a random direction",
+        key=True,
+    ),
+    _column(*_STRENGTH, key=True),
+    _column("n_rows", _integer, "Positions that the fit covers [rows]"),
+    _column("mean_direct_effect", _double, "Mean direct effect of the head with nothing added [logits]"),
+    _column("mean_fed_effect", _double, "Its mean direct effect with the output added [logits]"),
+    _column(
+        "slope",
+        _double,
+        "Change of the direct effect with the output added per logit of the clean one; < 1: represses, > 1: reinforces "
+        "[logits per logit]",
+    ),
+    _column("intercept", _double, "The fit's value at a direct effect of 0 [logits]"),
+    _column("correlation", _double, "Pearson correlation of the two direct effects [-1..1]"),
+    _column("lowered_share", _double, "Positions where the direct effect falls, as a share of n_rows [ratio]"),
+    _column(
+        "top10_mean_direct_effect",
+        _double,
+        "Mean of the direct effect with nothing added over the 10 % of positions where it is highest [logits]",
+    ),
+    _column("top10_mean_fed_effect", _double, "Mean of it with the output added over the same positions [logits]"),
+    _column(
+        "top10_ratio", _double, "The latter mean / the former, top10_mean_fed_effect / top10_mean_direct_effect [ratio]"
+    ),
+    sa.CheckConstraint("strength >= 1"),
+    comment=(
+        "The paper's own numbers, not measured here: whether the strongest heads of 13 models repress or reinforce themselves, "
+        "as its authors released them (self-repression); few positions, numbers to 1e-6."
+    ),
+)
+
 schema_migration = sa.Table(
     "schema_migration",
     metadata,
     _column("version", _integer, "Number of the migration, from 1", key=True),
     _column("name", _text, "Name of the migration's file"),
-    _column("sha256", _text, "SHA-256 of the migration's text, in hexadecimal"),
+    _column("sha256", _text, "SHA-256 of the migration's text and of the rows it brings, in hexadecimal"),
     _column("applied_at", _utc, "When it was applied to this file [UTC]"),
     comment="Ledger of the migrations this file has been through.",
 )

@@ -12,6 +12,9 @@ from selfrepair.app.unfinished.going_on import RECORDS, command
 USUAL = ("edges", "neurons_last", "guesses")
 """What an ingest measures unless told not to: the command has it as well."""
 
+EARLY_STEP = 1_000
+"""A checkpoint that models with many of them have."""
+
 NOUNS = {
     "edges": "which later heads and MLPs repair which head",
     "neurons_last": "the neurons of MLPs",
@@ -45,6 +48,16 @@ def say_without_given(choice: Choice) -> None:
         icon=":material/science:",
     )
     _type(_record(choice) | {"given_heads": []})
+
+
+def say_without_checkpoints(choice: Choice) -> None:
+    """Say what measures another checkpoint of the run's model, which it is lined up with."""
+    st.info(
+        "There is a single checkpoint of this model here that was measured like this. Where the hub has others of it, as of "
+        f"Pythia, this command measures step {EARLY_STEP:,}:",
+        icon=":material/science:",
+    )
+    _type(_record(choice) | {"checkpoint": EARLY_STEP})
 
 
 def _record(choice: Choice) -> dict[str, Any]:

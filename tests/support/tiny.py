@@ -44,3 +44,25 @@ def write_texts(path: Path, documents: int = 12) -> Path:
     lines = [json.dumps({"text": TEXTS[n % 3] * (1 + n % 4) + f"# {n}\n"}) for n in range(documents)]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def save_shaped(folder: Path, n_layers: int, n_heads: int) -> Path:
+    """A random float32 GPT-2 of this shape, two dimensions a head, with a tokenizer, for prompts of up to 128 tokens."""
+    import torch
+    from transformers import AutoModelForCausalLM, GPT2Config
+
+    torch.manual_seed(n_layers)
+    config = GPT2Config(
+        vocab_size=families.VOCABULARY,
+        n_layer=n_layers,
+        n_head=n_heads,
+        n_embd=2 * n_heads,
+        n_positions=128,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder

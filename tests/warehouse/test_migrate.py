@@ -4,6 +4,8 @@ import pytest
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.migrate import Migration, check_readable, migrate, migrations
 
+NEWEST = len(migrations())
+
 
 @pytest.fixture
 def con(tmp_path):
@@ -58,18 +60,19 @@ def test_a_newer_file_is_refused_and_left_alone(con):
     migrate(con)
     con.execute("INSERT INTO schema_migration VALUES (99, '0099_future.sql', 'x', '2030-01-01')")
     for open_it in (migrate, check_readable):
-        with pytest.raises(SelfRepairError, match=r"w\.duckdb has schema 99 .* up to 2: .*pip install --upgrade"):
+        with pytest.raises(
+            SelfRepairError, match=rf"w\.duckdb has schema 99 .* up to {NEWEST}: .*pip install --upgrade"
+        ):
             open_it(con)
 
 
 def test_reading_an_older_file_names_the_command_that_upgrades_it(con):
     migrate(con)
-    steps = (*migrations(), Migration(3, "0003_more.sql", "CREATE TABLE more (x INTEGER);"))
-    with pytest.raises(
-        SelfRepairError, match=r"has schema 2 and .* reads schema 3\. .*selfrepair load --db .*w\.duckdb"
-    ):
+    steps = (*migrations(), Migration(NEWEST + 1, "0999_more.sql", "CREATE TABLE more (x INTEGER);"))
+    said = rf"has schema {NEWEST} and .* reads schema {NEWEST + 1}\. .*selfrepair load --db .*w\.duckdb"
+    with pytest.raises(SelfRepairError, match=said):
         check_readable(con, steps)
-    assert versions(con) == [1, 2]
+    assert versions(con) == list(range(1, NEWEST + 1))
 
 
 def test_reading_an_empty_file_says_so(con):
@@ -98,3 +101,37 @@ def test_migrations_must_be_numbered_without_gaps(tmp_path):
     (tmp_path / "0003_three.sql").write_text("SELECT 3;")
     with pytest.raises(ValueError, match=r"0001_one\.sql, 0003_three\.sql"):
         migrations(tmp_path)
+
+
+@pytest.fixture
+def with_rows(tmp_path):
+    """Two steps, the second with the rows of a table beside it; a quote in the path."""
+    folder = tmp_path / "it's" / "migrations"
+    (folder.parent / "filled").mkdir(parents=True)
+    folder.mkdir()
+    (folder / "0001_ledger.sql").write_text(migrations()[0].sql)
+    (folder / "0002_filled.sql").write_text("CREATE TABLE sizes (name VARCHAR NOT NULL, size DOUBLE, count INTEGER);")
+    (folder.parent / "filled" / "sizes.csv").write_text('name,size,count\n"a, b",0.25,\nc,,3\n')
+    return folder
+
+
+def test_a_step_brings_the_rows_beside_it(con, with_rows):
+    assert migrate(con, migrations(with_rows)) == [1, 2]
+    assert con.execute("FROM sizes").fetchall() == [("a, b", 0.25, None), ("c", None, 3)]
+    assert migrate(con, migrations(with_rows)) == []
+
+
+def test_rows_are_part_of_what_a_file_went_through(con, with_rows):
+    migrate(con, migrations(with_rows))
+    migrations.cache_clear()
+    (with_rows.parent / "filled" / "sizes.csv").write_text("name,size,count\nc,1,3\n")
+    with pytest.raises(SelfRepairError, match=r"another build of selfrepair: its migration 0002_filled\.sql"):
+        migrate(con, migrations(with_rows))
+
+
+def test_rows_that_do_not_fit_leave_nothing_behind(con, with_rows):
+    (with_rows.parent / "filled" / "sizes.csv").write_text("name,size,count\nc,large,3\n")
+    with pytest.raises(duckdb.ConversionException):
+        migrate(con, migrations(with_rows))
+    assert versions(con) == [1]
+    assert con.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'sizes'").fetchall() == [(0,)]

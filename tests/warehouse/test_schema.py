@@ -77,7 +77,8 @@ def test_tables_are_the_designed_ones():
         *("models", "datasets", "runs", "prompts", "tokens", "measurements"),
         *("crosschecks", "units"),
         *("neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "layer_guess", "logprob_changes"),
-        *("head_feedback", "feedback_sums", "schema_migration"),
+        *("head_feedback", "feedback_sums"),
+        *("published_head_repair", "published_feedback", "schema_migration"),
     ]
 
 
@@ -104,7 +105,7 @@ def test_every_float_has_a_unit():
         for column in table.columns
         if isinstance(column.type, sa.Float)
     ]
-    assert len(floats) == 7 + 4 + 3 + 2 + 2 + 1 + 5 + 2 + 2 + 2 + 3 + 8
+    assert len(floats) == 7 + 4 + 3 + 2 + 2 + 1 + 5 + 2 + 2 + 2 + 3 + 8 + 9 + 9
     for column in floats:
         assert re.search(r"\[[^]]+\]$", column.comment), column
 

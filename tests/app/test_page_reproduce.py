@@ -1,0 +1,167 @@
+"""The page that lays a run beside the paper: it shows what the views return, whatever was measured."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from streamlit.testing.v1 import AppTest
+
+from selfrepair.app.asking import of_published as queries
+from selfrepair.app.charts.reproduction import claims_with_intervals, measured_against_published
+from selfrepair.app.charts.training import FINAL as FINAL_WORD
+from selfrepair.app.charts.training import over_training
+from selfrepair.queries import Warehouse
+from selfrepair.queries.catalog import relations
+from support.pages import opened, said
+from support.published import EARLY, FINAL, NOT_PUBLISHED, compared
+
+PYTHIA, SMALL = "EleutherAI/pythia-160m", "tiny-model"
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compared(tmp_path_factory.mktemp("reproduce"))
+
+
+def page(db: Path, monkeypatch: pytest.MonkeyPatch, **link: str) -> AppTest:
+    return opened("reproduce", db, monkeypatch, **{"model": PYTHIA, "run": str(FINAL), **link})
+
+
+def frames(app: AppTest) -> list[pl.DataFrame]:
+    return [pl.from_pandas(frame.value) for frame in app.dataframe]
+
+
+def test_every_sql_runs_as_it_stands(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(db, monkeypatch)
+    assert len(app.code) == 4
+    for sql in app.code:
+        assert Warehouse(db).sql(sql.value).height > 0
+
+
+@pytest.mark.parametrize(
+    ("link", "quantity", "published_run", "population"),
+    [
+        ({}, "self_repair", "default", "top2"),
+        ({"quantity": "repair_mlp", "published": "git-b54f6f5"}, "repair_mlp", "git-b54f6f5", "top2"),
+        ({"quantity": "direct_effect", "population": "all", "published": "1_"}, "direct_effect", "1_", "all"),
+        ({"population": "top2_nobos"}, "self_repair", "default", "top2"),
+    ],
+)
+def test_heads_and_agreement_are_the_views(
+    link: dict[str, str],
+    quantity: str,
+    published_run: str,
+    population: str,
+    db: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = page(db, monkeypatch, **link)
+    heads, agreement, _, *_ = frames(app)
+    which = {"run_id": FINAL, "population": population, "published_run": published_run}
+    known = Warehouse(db).view("reproduction", **which, quantity=quantity)
+    columns = ["label", "published_value", "measured_value", "difference"]
+    assert heads.select(columns).rows() == known.sort("layer", "head").select(columns).rows() != []
+    middle, half_width = known["measured_value"], 2 * known["measured_value_se"]
+    assert heads["low"].to_list() == pytest.approx((middle - half_width).to_list())
+    assert heads["high"].to_list() == pytest.approx((middle + half_width).to_list())
+    known = Warehouse(db).view("reproduction_agreement", **which)
+    columns = ["verdict", "spearman", "authors_spearman", "slope", "n_heads"]
+    assert sorted(agreement.select(columns).rows(), key=str) == sorted(known.select(columns).rows(), key=str)
+    assert agreement["quantity"][0] == "Direct effect"
+    assert ("with position 0" in said(app)) == (link.get("population") == "top2_nobos")
+
+
+def test_claims_are_the_view(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = next(frame for frame in frames(page(db, monkeypatch)) if "claim" in frame.columns)
+    known = Warehouse(db).view("reproduction_claims", run_id=FINAL).sort("claim_number")
+    assert_frame_equal(shown, known.select(shown.columns).cast(dict(shown.schema)))
+    assert shown.height == 7
+
+
+@pytest.mark.parametrize(("of", "level"), [("all heads", "model"), ("each layer", "layer"), ("one head", "head")])
+def test_checkpoints_are_the_view(of: str, level: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = {"training_of": of, "training_measure": "mean_repair_mlp", "head": "L4H7", "population": "all"}
+    points = frames(page(db, monkeypatch, **link))[-1]
+    known = Warehouse(db).view("repair_over_training", ablation="resample", population="all", level=level)
+    known = known.filter(pl.col("label") == "L4H7") if level == "head" else known
+    columns = ["run_id", "layer", "mean_repair_mlp"]
+    order = ["layer", "checkpoint_place"]
+    assert points.sort(order).select(columns).rows() == known.sort(order).select(columns).rows() != []
+    assert set(points["run_id"]) == {EARLY, FINAL}
+
+
+def test_an_early_checkpoint_is_not_compared_but_lined_up(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(db, monkeypatch, run=str(EARLY))
+    command, training_sql = (code.value for code in app.code)
+    assert command == f"selfrepair reproduce gpt2-small --db {db}"
+    assert "gpt2-medium, pythia-160m, pythia-410m" in said(app)
+    assert "repair_over_training" in training_sql
+
+
+def test_a_model_that_was_never_published_says_what_measures_one(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(db, monkeypatch, model=SMALL, run=str(NOT_PUBLISHED))
+    reproduce, checkpoint = (code.value for code in app.code)
+    assert reproduce.startswith("selfrepair reproduce gpt2-small ")
+    assert checkpoint.startswith(f"selfrepair ingest --model {SMALL} --checkpoint 1000 ")
+    assert not app.dataframe
+
+
+def test_a_fraction_that_one_run_did_not_publish_is_said_so(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(db, monkeypatch, quantity="clipped_mlp_fraction", published="git-b54f6f5")
+    assert "was not published for this run of the authors" in said(app)
+
+
+def test_a_mangled_link_is_a_page(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(db, monkeypatch, quantity="<b>", published="'; --", training_of="' OR 1", training_measure="x", head="H")
+    assert "quantity = 'self_repair'" in app.code[0].value
+
+
+def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "selfrepair demo" in said(opened("reproduce", tmp_path / "none.duckdb", monkeypatch)).replace("\\", "")
+
+
+def test_every_published_quantity_can_be_chosen(db: Path) -> None:
+    known = Warehouse(db).sql("SELECT DISTINCT quantity FROM published_quantities")["quantity"]
+    assert sorted(known) == sorted(queries.QUANTITIES)
+    columns = {column.name for column in relations()["head_repair"].columns}
+    assert {queries.column_of(quantity) for quantity in queries.QUANTITIES} <= columns
+
+
+def test_both_axes_have_one_scale_and_heads_without_a_number_no_dot() -> None:
+    heads = pl.DataFrame(
+        {
+            "label": ["L0H0", "L0H1"],
+            "layer": [0, 0],
+            "published_value": [1.0, 3.0],
+            "measured_value": [-1.0, None],
+            "difference": [-2.0, None],
+            "low": [-1.5, None],
+            "high": [-0.5, None],
+        }
+    )
+    spec = measured_against_published(heads, "self repair", " [logits]", "L0H0").to_dict()
+    line, rules, dots = spec["layer"]
+    assert dots["encoding"]["x"]["scale"] == dots["encoding"]["y"]["scale"] == line["encoding"]["x"]["scale"]
+    assert dots["encoding"]["y"]["title"] == "Measured: self repair [logits]"
+    for layer in (rules, dots):
+        assert [row["label"] for row in spec["datasets"][layer["data"]["name"]]] == ["L0H0"]
+
+
+def test_claims_keep_their_order_and_tell_verdicts_apart(db: Path) -> None:
+    claims = Warehouse(db).sql(queries.claims(FINAL))
+    spec = claims_with_intervals(claims).to_dict()
+    (rows,) = spec["datasets"].values()
+    assert spec["layer"][0]["encoding"]["y"]["sort"] == [row["claim"] for row in rows]
+    assert rows[0]["claim"] == "Late heads repaired"
+    shown = spec["layer"][2]["encoding"]["color"]["legend"]["values"]
+    assert set(shown) == {row["verdict"] for row in rows}
+
+
+def test_final_weights_stand_at_the_end(db: Path) -> None:
+    points = Warehouse(db).sql(
+        queries.training(EARLY, "ablation = 'resample' AND population = 'all' AND level = 'layer'", "mean_self_repair")
+    )
+    spec = over_training(points, "mean_self_repair").to_dict()
+    assert spec["layer"][1]["encoding"]["x"]["sort"] == ["1,000", FINAL_WORD]
+    assert spec["layer"][1]["encoding"]["detail"]["field"] == "layer"
