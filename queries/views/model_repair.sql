@@ -18,6 +18,7 @@ SELECT
         run_id, ablation, population, level, layer, head,
         mean_frozen_logit_change, mean_frozen_logit_change_se, larger_frozen_share, larger_frozen_share_se
     ),
+    coalesce(runs.logit_of, 'next_token') AS logit_of,
     runs.status
 FROM repair_means
 INNER JOIN runs USING (run_id)

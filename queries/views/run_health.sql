@@ -19,8 +19,8 @@
 --   share_undefined_ratios DOUBLE: Rows with direct_effect = 0, which have no fraction, as a share of rows_summarised [ratio]
 --   has_summaries BOOLEAN: True: the views that summarise rows have this run
 --   n_other_runs BIGINT: Other runs of a model of this name in this file, failed ones not counted [runs]
---   settings_differ VARCHAR: In what at least one of those differs, of: weights, dtype, conventions, given_heads, dataset,
---     seq_len, software, device; such runs are not to be compared without regard to it; NULL: none differs
+--   settings_differ VARCHAR: In what at least one of those differs, of: weights, dtype, conventions, given_heads, logit_of,
+--     dataset, seq_len, software, device; such runs are not to be compared without regard to it; NULL: none differs
 
 WITH settings AS (
     SELECT
@@ -31,6 +31,7 @@ WITH settings AS (
         runs.dtype,
         runs.conventions,
         runs.given_heads,
+        coalesce(runs.logit_of, 'next_token') AS logit_of,
         {'name': datasets.name, 'split': datasets.split, 'revision': datasets.revision, 'packing': datasets.packing} AS dataset,
         datasets.seq_len,
         runs.software,
@@ -50,6 +51,7 @@ differences AS (
                 CASE WHEN bool_or(one.dtype <> other.dtype) THEN 'dtype' END,
                 CASE WHEN bool_or(one.conventions <> other.conventions) THEN 'conventions' END,
                 CASE WHEN bool_or(one.given_heads <> other.given_heads) THEN 'given_heads' END,
+                CASE WHEN bool_or(one.logit_of <> other.logit_of) THEN 'logit_of' END,
                 CASE WHEN bool_or(one.dataset IS DISTINCT FROM other.dataset) THEN 'dataset' END,
                 CASE WHEN bool_or(one.seq_len IS DISTINCT FROM other.seq_len) THEN 'seq_len' END,
                 CASE WHEN bool_or(one.software <> other.software) THEN 'software' END,

@@ -20,6 +20,7 @@ SELECT
     'L' || layer || 'H' || head AS label,
     tokens.token,
     tokens.target,
+    tokens.foil,
     direct_effect,
     ablated_direct_effect,
     removed_effect,

@@ -169,6 +169,7 @@ SETTINGS = {
     "dtype": "UPDATE runs SET dtype = 'bfloat16' WHERE run_id = 3",
     "conventions": "UPDATE runs SET conventions = 'other' WHERE run_id = 3",
     "given_heads": "UPDATE runs SET given_heads = ['L0H0'] WHERE run_id = 3",
+    "logit_of": "UPDATE runs SET logit_of = 'answer' WHERE run_id = 3",
     "dataset": "UPDATE datasets SET split = 'test' WHERE dataset_id = 2",
     "seq_len": "UPDATE datasets SET seq_len = 64 WHERE dataset_id = 2",
     "software": "UPDATE runs SET software = MAP {'duckdb': '2'} WHERE run_id = 3",
