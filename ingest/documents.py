@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Document:
-    """A document of text, or a piece of one; `number` is the document's place in its dataset, from 0."""
+    """A document of text, or a piece of one; `number` is the document's place in its dataset, from 0.
+
+    Where there is `more`, the next one is the rest of the same text.
+    """
 
     number: int
     text: str
+    more: bool = False
 
 
 @dataclass(frozen=True)
