@@ -5,15 +5,15 @@ from collections.abc import Iterable, Iterator
 from transformers import PreTrainedTokenizerBase
 
 from selfrepair.ingest.documents import AnswerRow
-from selfrepair.ingest.prompt import Prompt
-from selfrepair.ingest.tokenizing import token_texts
+from selfrepair.ingest.packing import begin_token
+from selfrepair.ingest.token_texts import token_texts
 from selfrepair.warehouse.errors import SelfRepairError
 
 
 def answer_prompts(
     rows: Iterable[AnswerRow], tokenizer: PreTrainedTokenizerBase | None, source: str
-) -> Iterator[Prompt]:
-    """A prompt for each row: BOS and its text, or its tokens as they are; then the answer.
+) -> Iterator[tuple[tuple[int, ...], int, int | None]]:
+    """Token ids of each row (BOS and its text, or its tokens as they are; then the answer), its number, and its foil's id.
 
     Raises SelfRepairError for an answer or foil of several tokens, one that is both, and rows of which only some have a
     foil.
@@ -33,7 +33,7 @@ def answer_prompts(
         foil = None if row.foil is None else _one_token(row, "foil", row.foil, tokenizer, place)
         if foil == answer:
             raise SelfRepairError(f"{place}: answer and foil are the same token, {answer}. Give two different ones.")
-        yield Prompt((*before, answer), row.number, foil)
+        yield (*before, answer), row.number, foil
 
 
 def _tokens_before(row: AnswerRow, tokenizer: PreTrainedTokenizerBase | None, place: str) -> tuple[int, ...]:
@@ -43,11 +43,7 @@ def _tokens_before(row: AnswerRow, tokenizer: PreTrainedTokenizerBase | None, pl
         return row.prompt
     if tokenizer is None:
         raise SelfRepairError(f"{place} holds text, and the model comes without a tokenizer. Give `tokens` instead.")
-    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    tokens = (*([] if begin is None else [begin]), *_ids(tokenizer, row.prompt))
-    if not tokens:
-        raise SelfRepairError(f"{place}: `text` is empty, so that nothing comes before the answer.")
-    return tokens
+    return begin_token(tokenizer), *_ids(tokenizer, row.prompt)
 
 
 def _one_token(

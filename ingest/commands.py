@@ -11,16 +11,28 @@ from selfrepair.warehouse.options import db_option
 @click.command(short_help="Measure a model and keep every row.")
 @click.option("--model", required=True, help="Hub id, local folder in Hugging Face format, or `demo`.")
 @click.option(
-    "--dataset", default="stdlib", show_default=True, help="stdlib, a .txt/.jsonl/.parquet file, or a hub dataset."
+    "--dataset",
+    help="stdlib, random (tokens drawn by --seed), a .txt/.jsonl/.parquet file, or a hub dataset  [default: stdlib]",
 )
 @click.option("--split", help="Split of the dataset  [default: train; heldout for stdlib]")
+@click.option("--dataset-revision", help="Revision of the dataset on the hub.")
+@click.option("--text-column", default="text", show_default=True, help="Column of the dataset that holds its text.")
 @click.option(
     "--prompts", "n_prompts", type=click.IntRange(1), default=200, show_default=True, help="How many prompts."
 )
-@click.option("--seq-len", type=int, default=128, show_default=True, help="Tokens in a prompt, BOS included.")
+@click.option("--seq-len", type=int, help="Tokens in a prompt, BOS included  [default: 128]")
 @click.option(
-    "--ablation", default="resample,mean,zero", show_default=True, help="What stands in for the ablated head's output."
+    "--packing",
+    type=click.Choice(["packed", "document"]),
+    help="Documents joined and cut into prompts, or each cut to one prompt  [default: packed]",
 )
+@click.option(
+    "--protocol",
+    type=click.Choice(["rushing2024"]),
+    help="Prompts and partners as in the code released with the paper: fixes --seq-len 128, its packing, --ablation "
+    "resample and, unless given, --dataset NeelNanda/pile-10k.",
+)
+@click.option("--ablation", help="What stands in for the ablated head's output  [default: resample,mean,zero]")
 @click.option("--layers", help="Only heads of these layers, such as 0,4-7.")
 @click.option("--heads", help="Only these heads, such as L9H6,L9H9 (together with --layers: these too).")
 @click.option("--revision", help="Revision of the model on the hub.")
@@ -62,11 +74,15 @@ from selfrepair.warehouse.options import db_option
 @db_option
 def ingest(
     model: str,
-    dataset: str,
+    dataset: str | None,
     split: str | None,
+    dataset_revision: str | None,
+    text_column: str,
     n_prompts: int,
-    seq_len: int,
-    ablation: str,
+    seq_len: int | None,
+    packing: str | None,
+    protocol: str | None,
+    ablation: str | None,
     layers: str | None,
     heads: str | None,
     revision: str | None,
@@ -123,6 +139,10 @@ def ingest(
             logprobs=logprobs,
             feedback=feedback,
             mechanisms=mechanisms,
+            dataset_revision=dataset_revision,
+            text_column=text_column,
+            packing=packing,
+            protocol=protocol,
         ),
         db=db,
         parts=parts or Path(f"{db}.parts"),

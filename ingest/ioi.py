@@ -38,8 +38,8 @@ def ioi_rows(tokenizer: PreTrainedTokenizerBase, model: str, *, n: int, seed: in
     names, places, things = (_single(tokenizer, words) for words in (NAMES.split(), PLACES, THINGS))
     if len(names) < 2 or not places or not things:
         raise SelfRepairError(
-            f"the tokenizer of '{model}' has {len(names)} of {len(NAMES.split())} names, {len(places)} of {len(PLACES)} places and "
-            f"{len(things)} of {len(THINGS)} things as single tokens; the task needs 2, 1 and 1. Choose another model."
+            f"the tokenizer of '{model}' has {len(names)} of {len(NAMES.split())} names, {len(places)} of {len(PLACES)} places "
+            f"and {len(things)} of {len(THINGS)} things as single tokens; the task needs 2, 1 and 1. Choose another model."
         )
     templates = TEMPLATES[: max(1, min(len(TEMPLATES), n // 2))]  # two rows of a length at least: they are partners
     draw, seen = random.Random(seed), set[str]()

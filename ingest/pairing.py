@@ -4,6 +4,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from random import Random
 
+from selfrepair.warehouse.errors import SelfRepairError
+
+BATCH = 30
+"""Prompts in a batch of the code released with the paper."""
+
 
 class NoPartnerError(ValueError):
     """A prompt has no other prompt of its length; `prompt` is its index."""
@@ -30,6 +35,20 @@ def pair(documents: Sequence[int], lengths: Sequence[int], seed: int) -> list[in
             raise NoPartnerError(groups[length][0], length)
         _pair_group(groups[length], documents, random, partners)
     return partners
+
+
+def next_batch(n_prompts: int) -> list[int]:
+    """The partner of every prompt as the code released with the paper has it: the one at the same place of the next batch
+    of 30, the first following the last.
+
+    Raises SelfRepairError where that can be the prompt itself.
+    """
+    if n_prompts <= BATCH:
+        raise SelfRepairError(
+            f"--protocol rushing2024 takes a prompt's partner from the next batch of {BATCH}, and --prompts {n_prompts} "
+            f"has no second batch. Use --prompts {BATCH + 1} or more, such as {10 * BATCH}."
+        )
+    return [(prompt + BATCH) % n_prompts for prompt in range(n_prompts)]
 
 
 def _pair_group(prompts: list[int], documents: Sequence[int], random: Random, partners: list[int]) -> None:

@@ -2,20 +2,31 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from selfrepair.ingest.answer_prompts import answer_prompts
 from selfrepair.ingest.asked import Asked, answers, next_tokens
-from selfrepair.ingest.documents import Document, TokenRow
-from selfrepair.ingest.pairing import NoPartnerError, pair
-from selfrepair.ingest.sources import Source
+from selfrepair.ingest.documents import AnswerRow, DatasetRow, Document, TokenRow
+from selfrepair.ingest.left_out import LeftOut
+from selfrepair.ingest.packing import DOCUMENT, NONE, PACKED, one_per_document, pack, with_partners
+from selfrepair.ingest.pairing import NoPartnerError, next_batch, pair
+from selfrepair.ingest.refusals import check_length, check_takes_rows, too_few
+from selfrepair.ingest.rushing2024 import RUSHING2024, chunked
+from selfrepair.ingest.sources import RANDOM, Source
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.schema import NEXT_TOKEN
+from selfrepair.warehouse.schema import ANSWER, ANSWER_MINUS_FOIL, NEXT_TOKEN
+
+Row = TypeVar("Row", AnswerRow, TokenRow, Document)
+
+PACKINGS = {PACKED: pack, DOCUMENT: one_per_document, RUSHING2024: chunked}
+"""How documents become rows of tokens."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +45,13 @@ class Prompt:
 class PromptSet:
     """The prompts of a run, ordered by length; `partners` is None where resample ablation is not asked for.
 
-    `logit_of` is one of `schema.LOGITS_OF`: what is asked of every prompt.
+    `notes` tell of documents that were left out; `logit_of` is one of `schema.LOGITS_OF`: what is asked of every prompt.
     """
 
     prompts: list[Prompt]
     packing: str
     partners: list[int] | None
+    notes: tuple[str, ...] = ()
     logit_of: str = NEXT_TOKEN
 
     def __len__(self) -> int:
@@ -92,118 +104,76 @@ def build_prompts(
     context: int | None,
     seed: int,
     resample: bool,
+    packing: str = PACKED,
 ) -> PromptSet:
     """The first `n_prompts` prompts of `source`.
 
-    Text is packed: documents joined by the end-of-text token and cut into rows of `seq_len` that start with BOS. Rows of
-    tokens are taken as they are. Raises SelfRepairError for too little text, too long rows, unknown token ids, and
-    where resample ablation finds no partner.
+    Text becomes rows of at most `seq_len` tokens that start with BOS, as `packing` says: `packed`, `document` or
+    `rushing2024`. Rows of tokens, and prompts with an answer, are taken as they are. Raises SelfRepairError for too little
+    text, too long rows, unknown token ids, and where resample ablation finds no partner.
     """
+    left_out = LeftOut()
+    logit_of = NEXT_TOKEN
     first, documents = _peek(source)
-    if isinstance(first, TokenRow):
-        found = [Prompt(row.tokens, row.number) for row in itertools.islice(_token_rows(source, documents), n_prompts)]
-        packing = "none"
+    if isinstance(first, AnswerRow):
+        check_takes_rows(source.name, packing)
+        packing, logit_of = NONE, ANSWER if first.foil is None else ANSWER_MINUS_FOIL
+        answer_rows = answer_prompts(_only(AnswerRow, source, documents), tokenizer, source.name)
+        found = [Prompt(*row) for row in itertools.islice(answer_rows, n_prompts)]
+    elif isinstance(first, TokenRow):
+        check_takes_rows(source.name, packing)
+        packing = NONE
+        token_rows = _only(TokenRow, source, documents)
+        found = [Prompt(_measurable(row, source), row.number) for row in itertools.islice(token_rows, n_prompts)]
     else:
         if tokenizer is None:
-            raise SelfRepairError("the model comes without a tokenizer; give a dataset whose rows hold `tokens`.")
-        _check_length(seq_len, context)
-        found = list(itertools.islice(pack(_texts(source, documents), tokenizer, seq_len), n_prompts))
-        packing = "packed"
+            raise SelfRepairError(
+                f"the model comes without a tokenizer; give a dataset whose rows hold `tokens`, or `{RANDOM}`."
+            )
+        check_length(seq_len, context, packing)
+        rows = PACKINGS[packing](_only(Document, source, documents), tokenizer, seq_len, left_out)
+        if packing == DOCUMENT and resample:
+            rows = with_partners(rows, n_prompts, left_out)
+        found = [Prompt(*row) for row in itertools.islice(rows, n_prompts)]
     if len(found) < n_prompts:
-        unit = "rows of tokens" if packing == "none" else f"rows of {seq_len} tokens"
-        raise SelfRepairError(
-            f"dataset '{source.name}' gives {len(found)} {unit}, {n_prompts} prompts were asked for. "
-            + (f"Use --prompts {len(found)}" if found else "Use a shorter --seq-len")
-            + " or a larger dataset."
-        )
+        raise too_few(source.name, len(found), n_prompts, packing, seq_len, left_out)
     found.sort(key=lambda prompt: len(prompt.tokens))
     _check_tokens(found, source.name, d_vocab, context)
-    return PromptSet(found, packing, _partners(found, seed) if resample else None)
+    partners = None
+    if resample:
+        partners = next_batch(n_prompts) if packing == RUSHING2024 else _partners(found, seed)
+    return PromptSet(found, packing, partners, left_out.sentences(), logit_of)
 
 
-def pack(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, seq_len: int) -> Iterator[Prompt]:
-    """Rows of BOS and seq_len - 1 tokens of the joined documents; what is left at the end is dropped.
-
-    A tokenizer without BOS begins rows with its end-of-text token, as TransformerLens does.
-    """
-    end = tokenizer.eos_token_id
-    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else end
-    if begin is None:
-        raise SelfRepairError(
-            "the tokenizer has neither a BOS nor an end-of-text token; give rows of `tokens` instead."
-        )
-    tokens: list[int] = []
-    numbers: list[int] = []
-    for document in documents:
-        ids = tokenizer(document.text, add_special_tokens=False, verbose=False)["input_ids"]
-        if not ids:
-            continue
-        if end is not None:
-            ids = [*ids, end]
-        tokens.extend(ids)
-        numbers.extend([document.number] * len(ids))
-        cut = 0
-        while len(tokens) - cut >= seq_len - 1:
-            yield Prompt((begin, *tokens[cut : cut + seq_len - 1]), numbers[cut])
-            cut += seq_len - 1
-        del tokens[:cut], numbers[:cut]
-
-
-def token_texts(tokenizer: PreTrainedTokenizerBase | None, tokens: Sequence[int]) -> list[str]:
-    """Each token as readable text, its leading space kept; `<17>` without a tokenizer."""
-    if tokenizer is None:
-        return [f"<{token}>" for token in tokens]
-    pieces = tokenizer.convert_ids_to_tokens(list(tokens))
-    return [
-        # SentencePiece marks a space with a character that decoding one token alone drops.
-        piece.replace("\u2581", " ")
-        if isinstance(piece, str) and piece.startswith("\u2581")
-        else str(tokenizer.decode([token]))
-        for piece, token in zip(pieces, tokens, strict=True)
-    ]
-
-
-def _peek(source: Source) -> tuple[Document | TokenRow, Iterator[Document | TokenRow]]:
+def _peek(source: Source) -> tuple[DatasetRow, Iterator[DatasetRow]]:
     first = next(source.documents, None)
     if first is None:
         raise SelfRepairError(f"dataset '{source.name}' is empty. Give one with rows of `text` or `tokens`.")
     return first, itertools.chain([first], source.documents)
 
 
-def _token_rows(source: Source, documents: Iterable[Document | TokenRow]) -> Iterator[TokenRow]:
+def _only(kind: type[Row], source: Source, documents: Iterable[DatasetRow]) -> Iterator[Row]:
+    """The rows, all of which must be of the first one's kind."""
     for row in documents:
-        if not isinstance(row, TokenRow):
+        if not isinstance(row, kind):
             raise SelfRepairError(
-                f"dataset '{source.name}' mixes rows of `tokens` and of `text`. Split it into two files."
-            )
-        if len(row.tokens) < 2:
-            raise SelfRepairError(
-                f"dataset '{source.name}', row {row.number} holds {len(row.tokens)} tokens; a prompt needs 2 or more."
+                f"dataset '{source.name}' mixes rows of {kind.holds} and of {row.holds}. Split it into two files."
             )
         yield row
 
 
-def _texts(source: Source, documents: Iterable[Document | TokenRow]) -> Iterator[Document]:
-    for row in documents:
-        if not isinstance(row, Document):
-            raise SelfRepairError(
-                f"dataset '{source.name}' mixes rows of `text` and of `tokens`. Split it into two files."
-            )
-        yield row
-
-
-def _check_length(seq_len: int, context: int | None) -> None:
-    if context is not None and seq_len > context:
+def _measurable(row: TokenRow, source: Source) -> tuple[int, ...]:
+    if len(row.tokens) < 2:
         raise SelfRepairError(
-            f"--seq-len {seq_len} is longer than the model's context of {context} tokens. Use --seq-len {context} or less."
+            f"dataset '{source.name}', row {row.number} holds {len(row.tokens)} tokens; a prompt needs 2 or more."
         )
-    if seq_len < 2:
-        raise SelfRepairError(f"--seq-len {seq_len} leaves no position that predicts a token. Use 2 or more.")
+    return row.tokens
 
 
 def _check_tokens(prompts: list[Prompt], name: str, d_vocab: int, context: int | None) -> None:
     for prompt in prompts:
-        wrong = next((token for token in prompt.tokens if not 0 <= token < d_vocab), None)
+        ids = prompt.tokens if prompt.foil is None else (*prompt.tokens, prompt.foil)
+        wrong = next((token for token in ids if not 0 <= token < d_vocab), None)
         if wrong is not None:
             raise SelfRepairError(
                 f"dataset '{name}', document {prompt.document} holds token id {wrong}; the model knows 0 to {d_vocab - 1}. "

@@ -8,9 +8,12 @@ import click
 
 from selfrepair.ingest.estimate import estimate
 from selfrepair.ingest.loading import load_model
+from selfrepair.ingest.packing import PACKED
 from selfrepair.ingest.plan import RunPlan, plan_run
 from selfrepair.ingest.progress import TerminalProgress
 from selfrepair.ingest.prompts import build_prompts
+from selfrepair.ingest.protocols import settle
+from selfrepair.ingest.random_tokens import random_rows
 from selfrepair.ingest.run import measure_run
 from selfrepair.ingest.selection import (
     Shard,
@@ -24,7 +27,7 @@ from selfrepair.ingest.selection import (
     parse_shard,
     without_given,
 )
-from selfrepair.ingest.sources import open_source
+from selfrepair.ingest.sources import TEXT, open_source
 from selfrepair.warehouse.connection import open_reader, open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load import load, loaded_units
@@ -40,11 +43,11 @@ class Request:
     """What was typed, unread; `commands.ingest` says what each means."""
 
     model: str
-    dataset: str
+    dataset: str | None
     split: str | None
     n_prompts: int
-    seq_len: int
-    ablation: str
+    seq_len: int | None
+    ablation: str | None
     layers: str | None
     heads: str | None
     revision: str | None
@@ -61,6 +64,10 @@ class Request:
     guesses: bool = True
     logprobs: bool = False
     feedback: bool = False
+    dataset_revision: str | None = None
+    text_column: str = TEXT
+    packing: str | None = None
+    protocol: str | None = None
 
 
 def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool, began_at: float) -> int | None:
@@ -72,6 +79,8 @@ def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool, began_at: 
     shard = parse_shard(request.shard)
     batch_size = parse_batch_size(request.batch_size)
     plan = make_plan(request)
+    for note in plan.prompts.notes:
+        click.echo(note, err=True)
     if dry_run:
         _print_estimate(plan, batch_size, began_at)
         return None
@@ -122,7 +131,15 @@ def _load(plan: RunPlan, db: Path, parts: Path) -> None:
 
 def make_plan(request: Request) -> RunPlan:
     """Load the model and the prompts of a request and plan the run."""
-    ablations = parse_ablations(request.ablation)
+    settings = settle(
+        request.protocol,
+        dataset=request.dataset,
+        seq_len=request.seq_len,
+        packing=request.packing,
+        ablation=request.ablation,
+        n_prompts=request.n_prompts,
+    )
+    ablations = parse_ablations(settings.ablation)
     device = choose_device(request.device)
     precision = choose_precision(request.dtype, device)
     model = load_model(
@@ -130,16 +147,30 @@ def make_plan(request: Request) -> RunPlan:
     )
     heads = parse_heads(request.layers, request.heads, model.atlas.n_layers, model.atlas.n_heads)
     given = parse_given(request.given, ablations, model.atlas.n_layers, model.atlas.n_heads)
-    source = open_source(request.dataset, split=request.split)
+    source = open_source(
+        settings.dataset,
+        split=request.split,
+        revision=request.dataset_revision,
+        text_column=request.text_column,
+        whole=settings.packing != PACKED,
+        random=random_rows(
+            model.tokenizer,
+            seq_len=settings.seq_len,
+            d_vocab=model.atlas.d_vocab,
+            context=model.atlas.context,
+            seed=request.seed,
+        ),
+    )
     prompts = build_prompts(
         source,
         model.tokenizer,
         n_prompts=request.n_prompts,
-        seq_len=request.seq_len,
+        seq_len=settings.seq_len,
         d_vocab=model.atlas.d_vocab,
         context=model.atlas.context,
         seed=request.seed,
         resample="resample" in ablations,
+        packing=settings.packing,
     )
     return plan_run(
         model,

@@ -1,10 +1,9 @@
 """Open a dataset by name or file, and yield its documents in order.
 
-`stdlib` is the text on every machine; a path is a .txt, .jsonl or .parquet file; anything else is a dataset of the
-Hugging Face hub, streamed.
+`stdlib` is the text on every machine, `random` is none at all; a path is a .txt, .jsonl or .parquet file; anything else is
+a dataset of the Hugging Face hub, streamed.
 """
 
-import json
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,12 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from selfrepair.ingest import stdlib
-from selfrepair.ingest.documents import Document, TokenRow
-from selfrepair.ingest.hub import offline_reason
+from selfrepair.ingest.dataset_files import json_lines, parquet_rows, text_blocks
+from selfrepair.ingest.documents import AnswerRow, DatasetRow, Document, TokenRow
+from selfrepair.ingest.hub_datasets import hub_rows
+from selfrepair.ingest.pieces import in_pieces
 from selfrepair.warehouse.errors import SelfRepairError
 
 FILE_TYPES = (".txt", ".jsonl", ".parquet")
-STDLIB = "stdlib"
+STDLIB, RANDOM = "stdlib", "random"
+ANSWER, FOIL = "answer", "foil"
+"""Columns of rows that ask for one token after their text."""
+
+TEXT = "text"
+"""The column of a dataset that holds its text unless another is named."""
 
 
 @dataclass(frozen=True)
@@ -27,25 +33,52 @@ class Source:
     name: str
     split: str | None
     revision: str | None
-    documents: Iterator[Document | TokenRow]
+    documents: Iterator[DatasetRow]
 
 
-def open_source(name: str, *, split: str | None = None, revision: str | None = None) -> Source:
-    """The dataset `name`.
+def open_source(
+    name: str,
+    *,
+    split: str | None = None,
+    revision: str | None = None,
+    text_column: str = TEXT,
+    whole: bool = False,
+    random: Iterable[TokenRow] = (),
+) -> Source:
+    """The dataset `name`; `random` are the rows of the one of that name.
 
-    Raises SelfRepairError when there is no such file or hub dataset, or when a row holds neither `text` nor `tokens`.
+    `whole` has documents of stdlib one after the other, which else come in turns, piece by piece.
+
+    Raises SelfRepairError when there is no such file or hub dataset, when it has no such split, when a row holds neither
+    `text_column` nor `tokens`, and for options that mean nothing to such a dataset.
     """
+    path = Path(name)
+    is_file = name not in (STDLIB, RANDOM) and (path.suffix in FILE_TYPES or path.exists())
+    is_hub = name not in (STDLIB, RANDOM) and not is_file
+    _check_option("--dataset-revision", revision, name, means_something=is_hub)
+    _check_option("--split", split, name, means_something=is_hub or name == STDLIB)
+    has_columns = is_hub or (is_file and path.suffix != ".txt")
+    _check_option("--text-column", None if text_column == TEXT else text_column, name, means_something=has_columns)
+    if name == RANDOM:
+        return Source(RANDOM, None, None, iter(random))
     if name == STDLIB:
         split = split or "heldout"
-        return Source(STDLIB, split, f"Python {platform.python_version()}", stdlib.pieces(split))
-    path = Path(name)
-    if path.suffix in FILE_TYPES or path.exists():
-        return Source(path.name, None, None, _from_file(path))
+        documents = stdlib.whole(split) if whole else stdlib.pieces(split)
+        return Source(STDLIB, split, f"Python {platform.python_version()}", documents)
+    if is_file:
+        return Source(path.name, None, None, _from_file(path, text_column))
     split = split or "train"
-    return Source(name, split, revision, _from_hub(name, split, revision))
+    return Source(name, split, revision, _rows(name, hub_rows(name, split, revision), text_column))
 
 
-def _from_file(path: Path) -> Iterator[Document | TokenRow]:
+def _check_option(option: str, value: str | None, name: str, *, means_something: bool) -> None:
+    if value is not None and not means_something:
+        raise SelfRepairError(
+            f"{option} {value} means nothing to dataset '{name}', which has no such thing. Leave it out."
+        )
+
+
+def _from_file(path: Path, text_column: str) -> Iterator[DatasetRow]:
     if path.suffix not in FILE_TYPES:
         raise SelfRepairError(
             f"dataset file {path} is not one of {', '.join(FILE_TYPES)}. Convert it, one row a document."
@@ -56,65 +89,61 @@ def _from_file(path: Path) -> Iterator[Document | TokenRow]:
         )
     try:
         if path.suffix == ".txt":
-            yield Document(0, path.read_text(encoding="utf-8"))
-        elif path.suffix == ".jsonl":
-            yield from _rows(path, _json_lines(path))
+            yield from in_pieces(Document(0, ""), text_blocks(path))
         else:
-            import pyarrow.parquet as pq
-
-            with pq.ParquetFile(path) as file:
-                yield from _rows(path, (row for batch in file.iter_batches() for row in batch.to_pylist()))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise SelfRepairError(f"dataset file {path} cannot be read: {error}. Write it anew as UTF-8.") from error
+            rows = json_lines(path) if path.suffix == ".jsonl" else parquet_rows(path)
+            yield from _rows(path, rows, text_column)
+    except (OSError, ValueError) as error:
+        raise SelfRepairError(f"dataset file {path} cannot be read: {error}. Write it anew.") from error
 
 
-def _json_lines(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise SelfRepairError(
-                        f"{path}, line {number} is not JSON ({error}). "
-                        'Write one object a line, such as {"text": "..."}.'
-                    ) from error
-
-
-def _rows(origin: Path | str, rows: Iterable[Any]) -> Iterator[Document | TokenRow]:
+def _rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iterator[DatasetRow]:
     for number, row in enumerate(rows):
-        if isinstance(row, dict) and isinstance(row.get("text"), str):
-            yield Document(number, row["text"].encode("utf-8", "replace").decode())
-        elif isinstance(row, dict) and isinstance(row.get("tokens"), list):
+        found: Document | TokenRow
+        if isinstance(row, dict) and isinstance(row.get(text_column, 0), str | None):
+            found = Document(number, (row[text_column] or "").encode("utf-8", "replace").decode())
+        elif isinstance(row, dict) and text_column == TEXT and isinstance(row.get("tokens"), list):
             tokens = row["tokens"]
-            if not all(isinstance(token, int) and not isinstance(token, bool) for token in tokens):
+            if not all(_is_whole(token) for token in tokens):
                 raise SelfRepairError(f"{origin}, row {number}: `tokens` must be a list of whole numbers.")
-            yield TokenRow(number, tuple(tokens))
+            found = TokenRow(number, tuple(tokens))
         else:
-            found = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
+            raise _no_text(origin, number, row, text_column)
+        yield found if row.get(ANSWER) is None and row.get(FOIL) is None else _asking(origin, row, found)
+
+
+def _asking(origin: Path | str, row: dict[str, Any], found: Document | TokenRow) -> AnswerRow:
+    """The prompt of a row with an answer."""
+    answer, foil = row.get(ANSWER), row.get(FOIL)
+    for name, value in ((ANSWER, answer), (FOIL, foil)):
+        if not (isinstance(value, str) or _is_whole(value) or (value is None and name == FOIL)):
             raise SelfRepairError(
-                f"{origin}, row {number} has neither `text` (a string) nor `tokens` (a list of token ids); it has {found}. "
-                "Rename the column."
+                f"{origin}, row {found.number}: `{name}` is {value!r:.40}, neither a word nor a token id. Give one token, or "
+                f"leave the columns `{ANSWER}` and `{FOIL}` out to measure every token of the text."
             )
+    prompt = found.tokens if isinstance(found, TokenRow) else found.text
+    return AnswerRow(found.number, prompt, answer, foil)  # type: ignore[arg-type]
 
 
-def _from_hub(name: str, split: str, revision: str | None) -> Iterator[Document | TokenRow]:
-    import datasets
-
-    offline = offline_reason()
-    if offline is not None:
-        datasets.config.HF_HUB_OFFLINE = True  # it copied the hub client's own when it was imported
-    try:
-        yield from _rows(name, datasets.load_dataset(name, split=split, revision=revision, streaming=True))
-    except SelfRepairError:
-        raise
-    except Exception as error:  # the hub client raises a dozen unrelated types, at the first row or any later one
-        reason = _first_line(error) if offline is None else f"{offline}, and it is not in the local cache"
-        raise SelfRepairError(
-            f"dataset '{name}' (split '{split}') cannot be read: {reason}. Give a hub dataset, a "
-            f"{', '.join(FILE_TYPES)} file, or `{STDLIB}`, which needs no network."
-        ) from error
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def _no_text(origin: Path | str, number: int, row: Any, text_column: str) -> SelfRepairError:
+    at = f"{origin}, row {number}"
+    if not isinstance(row, dict):
+        return SelfRepairError(f'{at} is no object with columns: it is {row!r:.40}. Write {{"{TEXT}": "..."}}.')
+    texts = {name: len(value) for name, value in row.items() if isinstance(value, str)}
+    longest = max(texts, key=texts.__getitem__, default=None)
+    step = (
+        f"Use --text-column {longest}." if longest else f"Give rows of `{TEXT}`, or of `tokens` (a list of token ids)."
+    )
+    if text_column in row:
+        kind = type(row[text_column]).__name__
+        return SelfRepairError(f"{at}: column `{text_column}` holds {kind}, not text. {step}")
+    wanted = (
+        f"neither `{TEXT}` (a string) nor `tokens` (a list of token ids)"
+        if text_column == TEXT
+        else f"no `{text_column}`"
+    )
+    return SelfRepairError(f"{at} has {wanted}; it has {', '.join(row) or 'no column'}. {step}")

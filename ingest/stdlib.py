@@ -48,6 +48,11 @@ def pieces(split: str) -> Iterator[Document]:
     return _in_turns({number: text for number, (_, text) in enumerate(documents(split))})
 
 
+def whole(split: str) -> Iterator[Document]:
+    """The same documents uncut, one after the other."""
+    return (Document(number, text) for number, (_, text) in enumerate(documents(split)))
+
+
 def _in_turns(rest: dict[int, str]) -> Iterator[Document]:
     while rest:
         for number, text in list(rest.items()):

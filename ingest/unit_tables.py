@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
 from selfrepair.ingest.measure import Measured
 from selfrepair.ingest.plan import RunPlan, Unit
-from selfrepair.ingest.prompts import token_texts
+from selfrepair.ingest.token_texts import token_texts
 
 Columns = dict[str, Any]
 

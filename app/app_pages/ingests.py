@@ -98,8 +98,8 @@ def unfinished(
             st.markdown("Every unit is measured. The same command again finishes the cross-check:")
         st.code(command(run, db), language="bash", wrap_lines=True)
         st.caption(
-            "As far as it is written down: before a local model or dataset goes its path, and a share of a run had its "
-            "--shard. Only part files beside the warehouse are counted here."
+            "As far as it is written down: before a local model or dataset goes its path, a column of text that is not `text` "
+            "had its --text-column, and a share of a run its --shard. Only part files beside the warehouse are counted here."
         )
 
 

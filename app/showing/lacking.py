@@ -67,7 +67,10 @@ def _record(choice: Choice) -> dict[str, Any]:
 
 def _type(run: dict[str, Any]) -> None:
     st.code(command(run, warehouse_path()), language="bash", wrap_lines=True)
-    st.caption("Before a local model or dataset goes its path. Rows that are already here stay as they are.")
+    st.caption(
+        "Before a local model or dataset goes its path; a column of text that is not `text` goes after --text-column. "
+        "Rows that are already here stay as they are."
+    )
 
 
 def _together(own: Iterable[str], wanted: str) -> list[str]:

@@ -10,6 +10,9 @@ from selfrepair.warehouse.parts import RunRecord
 
 _LABEL = re.compile(r"L(\d+)H(\d+)")
 _DEVICES = ("cpu", "mps")
+_STDLIB = "stdlib"
+_PACKINGS = ("document",)
+_PROTOCOLS = ("rushing2024",)
 
 RECORDS = """SELECT
     runs.* EXCLUDE (software),
@@ -20,6 +23,8 @@ RECORDS = """SELECT
     models.n_heads,
     datasets.name AS dataset,
     datasets.split,
+    datasets.revision AS dataset_revision,
+    datasets.packing,
     datasets.seq_len
 FROM runs
 INNER JOIN models USING (model_id)
@@ -38,6 +43,8 @@ def written_down(record: RunRecord) -> dict[str, Any]:
         "n_heads": record.model.n_heads,
         "dataset": record.dataset.name,
         "split": record.dataset.split,
+        "dataset_revision": record.dataset.revision,
+        "packing": record.dataset.packing,
         "seq_len": record.dataset.seq_len,
         "n_prompts": record.n_prompts,
         "n_units": record.n_units,
@@ -57,7 +64,7 @@ def command(run: Mapping[str, Any], db: Path) -> str:
     """The `selfrepair ingest` that measures this run, typed again, goes on with it.
 
     Models and datasets from local folders and files are written down by their last name alone: the path before it is the
-    user's to add.
+    user's to add, and so is the name of a column of text.
     """
     given = {
         "--model": run["model"],
@@ -65,6 +72,9 @@ def command(run: Mapping[str, Any], db: Path) -> str:
         "--checkpoint": run["checkpoint"],
         "--dataset": run["dataset"],
         "--split": run["split"],
+        "--dataset-revision": run["dataset_revision"] if run["dataset"] != _STDLIB else None,  # its is Python's own
+        "--packing": run["packing"] if run["packing"] in _PACKINGS else None,
+        "--protocol": run["packing"] if run["packing"] in _PROTOCOLS else None,
         "--prompts": run["n_prompts"],
         "--seq-len": run["seq_len"],
         "--ablation": ",".join(run["ablations"]),

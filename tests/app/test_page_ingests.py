@@ -151,7 +151,26 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "mechanisms": False,
         "neurons": neurons,
         **{name: name in (mechanisms or ()) for name in ("edges", "guesses", "logprobs", "feedback")},
+        "dataset_revision": "v7",
+        "text_column": "text",
+        "packing": None,
+        "protocol": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("packing", "dataset", "words"),
+    [
+        ("packed", "owner/texts", ["--dataset-revision", "v7"]),
+        ("document", "stdlib", ["--packing", "document"]),  # whose revision is that of Python
+        ("rushing2024", "owner/texts", ["--dataset-revision", "v7", "--protocol", "rushing2024"]),
+        ("none", "random", ["--dataset-revision", "v7"]),
+    ],
+)
+def test_the_command_makes_the_same_prompts(packing: str, dataset: str, words: list[str]) -> None:
+    told = shlex.split(command(written_down(HALF.record) | {"packing": packing, "dataset": dataset}, Path("w.duckdb")))
+    at = told.index("--split") + 2
+    assert told[at : told.index("--prompts")] == words
 
 
 def test_part_files_are_only_read(half: Path) -> None:

@@ -1,42 +1,20 @@
-"""Packing and pairing: property tests, and the errors of datasets that do not fit."""
+"""From a dataset to the prompts of a run: partners, rows that are tokens already, and datasets that do not fit."""
 
-import json
+import itertools
 from collections import Counter
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from selfrepair.ingest.documents import Document
 from selfrepair.ingest.pairing import NoPartnerError, pair
-from selfrepair.ingest.prompts import build_prompts, pack, token_texts
-from selfrepair.ingest.sources import open_source
+from selfrepair.ingest.prompts import build_prompts
+from selfrepair.ingest.random_tokens import random_rows
+from selfrepair.ingest.sources import Source, open_source
+from selfrepair.ingest.token_texts import token_texts
 from selfrepair.warehouse.errors import SelfRepairError
-from support import tiny
-
-TOKENIZER = tiny.tokenizer()
-END = TOKENIZER.eos_token_id
-
-
-@given(
-    texts=st.lists(st.text(alphabet="abdeflnrst ()\n", max_size=60), max_size=12),
-    seq_len=st.integers(2, 9),
-)
-def test_packing_keeps_every_token_in_order_and_starts_each_row_with_bos(texts, seq_len):
-    rows = list(pack([Document(n, text) for n, text in enumerate(texts)], TOKENIZER, seq_len))
-    joined, owners = [], []
-    for number, text in enumerate(texts):
-        ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
-        if ids:
-            joined += [*ids, END]
-            owners += [number] * (len(ids) + 1)
-    assert len(rows) == len(joined) // (seq_len - 1)
-    for index, row in enumerate(rows):
-        start = index * (seq_len - 1)
-        assert row.tokens == (TOKENIZER.bos_token_id, *joined[start : start + seq_len - 1])
-        assert row.document == owners[start]
+from support.prompts import SETTINGS, TOKENIZER, jsonl, prompts_of
 
 
 @given(
@@ -68,27 +46,6 @@ def test_pairing_depends_on_the_seed():
     assert pair(documents, lengths, 0) != pair(documents, lengths, 1)
 
 
-def prompts_of(path, **options):
-    settings = {"n_prompts": 2, "seq_len": 6, "d_vocab": 61, "context": 32, "seed": 0, "resample": True} | options
-    return build_prompts(open_source(str(path)), TOKENIZER, **settings)
-
-
-def jsonl(path, *rows):
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    return path
-
-
-def test_files_of_text_and_of_tokens_give_prompts(tmp_path):
-    text = "return first + second " * 8
-    plain = tmp_path / "a.txt"
-    plain.write_text(text)
-    lines = jsonl(tmp_path / "a.jsonl", {"text": text, "other": 1})
-    pq.write_table(pa.table({"text": [text]}), tmp_path / "a.parquet")
-    found = [prompts_of(path).prompts for path in (plain, lines, tmp_path / "a.parquet")]
-    assert found[0] == found[1] == found[2]
-    assert all(prompt.tokens[0] == TOKENIZER.bos_token_id and len(prompt.tokens) == 6 for prompt in found[0])
-
-
 def test_rows_of_tokens_are_taken_as_they_are(tmp_path):
     path = jsonl(
         tmp_path / "a.jsonl",
@@ -117,11 +74,13 @@ def test_rows_of_tokens_are_taken_as_they_are(tmp_path):
         ([{"tokens": [1.5]}] * 2, {}, r"`tokens` must be a list of whole numbers"),
         ([{"tokens": [1, 2]}, {"text": "a"}], {}, r"mixes rows of `tokens` and of `text`"),
         ([{"text": "def"}, {"tokens": [1, 2]}], {}, r"mixes rows of `text` and of `tokens`"),
-        ([{"words": "a"}], {}, r"row 0 has neither `text` .* it has words\. Rename the column"),
-        ([["a"]], {}, r"row 0 has neither"),
+        ([{"words": "a"}], {}, r"row 0 has neither `text` .* it has words\. Use --text-column words\."),
+        ([["a"]], {}, r"row 0 is no object with columns: it is \['a'\]\. Write \{\"text\""),
         ([{"tokens": [1, 2]}], {"n_prompts": 1}, r"prompt 0 is the only one of 2 tokens.*--ablation mean,zero"),
         ([{"text": "ab"}], {"seq_len": 33}, r"--seq-len 33 is longer than the model's context of 32"),
         ([{"text": "ab"}], {"seq_len": 1}, r"--seq-len 1 leaves no position"),
+        ([{"tokens": [1, 2]}] * 2, {"packing": "document"}, r"measured as they are; --packing document needs text"),
+        ([{"text": ""}] * 3, {}, r"gives 0 rows of 6 tokens.* asked for\. 3 documents without any text left out\."),
     ],
 )
 def test_a_dataset_that_does_not_fit_says_why_and_what_to_do(tmp_path, rows, options, message):
@@ -129,27 +88,10 @@ def test_a_dataset_that_does_not_fit_says_why_and_what_to_do(tmp_path, rows, opt
         prompts_of(jsonl(tmp_path / "a.jsonl", *rows), **options)
 
 
-def test_unreadable_files_say_what_is_wrong(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"text": "a"}\nnot json\n')
-    with pytest.raises(SelfRepairError, match="line 2 is not JSON"):
-        prompts_of(tmp_path / "a.jsonl")
-    (tmp_path / "b.txt").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(SelfRepairError, match=r"cannot be read.*UTF-8"):
-        prompts_of(tmp_path / "b.txt")
-    (tmp_path / "c.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(SelfRepairError, match=r"c\.parquet cannot be read"):
-        prompts_of(tmp_path / "c.parquet")
-    with pytest.raises(SelfRepairError, match=r"missing.txt does not exist"):
-        prompts_of(tmp_path / "missing.txt")
-    (tmp_path / "d.csv").write_text("text\n")
-    with pytest.raises(SelfRepairError, match=r"is not one of \.txt, \.jsonl, \.parquet"):
-        prompts_of(tmp_path / "d.csv")
-
-
 def test_without_a_tokenizer_only_tokens_will_do(tmp_path):
     source = open_source(str(jsonl(tmp_path / "a.jsonl", {"text": "a"})))
-    with pytest.raises(SelfRepairError, match="comes without a tokenizer"):
-        build_prompts(source, None, n_prompts=1, seq_len=4, d_vocab=9, context=9, seed=0, resample=False)
+    with pytest.raises(SelfRepairError, match=r"comes without a tokenizer; .* hold `tokens`, or `random`"):
+        build_prompts(source, None, **SETTINGS)
     assert token_texts(None, [4, 17]) == ["<4>", "<17>"]
 
 
@@ -169,3 +111,39 @@ def test_the_standard_library_gives_prompts_from_many_documents():
     assert len({prompt.document for prompt in first.prompts}) > 3
     with pytest.raises(SelfRepairError, match="no split 'test'"):
         open_source("stdlib", split="test")
+
+
+def drawn(tokenizer=TOKENIZER, *, n_prompts=40, seed=0, **options):
+    shape = {"seq_len": 6, "d_vocab": 70, "context": 32} | options
+    source = open_source("random", random=random_rows(tokenizer, seed=seed, **shape))
+    return build_prompts(source, tokenizer, n_prompts=n_prompts, seed=seed, resample=True, **shape)
+
+
+def test_random_tokens_are_a_dataset_that_needs_no_text():
+    found = drawn()
+    assert found == drawn()
+    assert found.prompts[:10] == drawn(n_prompts=10).prompts
+    assert found.prompts != drawn(seed=1).prompts
+    assert found.packing == "none"
+    assert {len(prompt.tokens) for prompt in found.prompts} == {6}
+    assert {prompt.tokens[0] for prompt in found.prompts} == {TOKENIZER.bos_token_id}
+    drawn_after_bos = {token for prompt in found.prompts for token in prompt.tokens[1:]}
+    assert max(drawn_after_bos) < len(TOKENIZER) == 61  # the model's 70 are padding beyond that
+    assert len({prompt.document for prompt in found.prompts}) == 40
+
+
+def test_random_tokens_are_equally_likely_and_need_no_tokenizer():
+    found = drawn(None, n_prompts=4000)
+    counts = Counter(token for prompt in found.prompts for token in prompt.tokens)
+    expected = 4000 * 6 / 70
+    assert set(counts) == set(range(70))
+    # Chi-square with 69 degrees of freedom: mean 69, standard deviation 11.7.
+    assert sum((count - expected) ** 2 / expected for count in counts.values()) < 69 + 5 * 11.7
+    with pytest.raises(SelfRepairError, match=r"--seq-len 33 is longer than the model's context of 32 tokens"):
+        drawn(seq_len=33)
+
+
+def test_no_more_is_read_than_is_asked_for():
+    endless = Source("endless", None, None, (Document(n, "return first") for n in itertools.count()))
+    assert len(prompts_of(endless, n_prompts=20)) == 20
+    assert next(endless.documents).number < 2000

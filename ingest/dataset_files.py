@@ -1,0 +1,82 @@
+"""Read dataset files of text, a block or a line at a time, and say where one is not text."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from selfrepair.warehouse.errors import SelfRepairError
+
+BLOCK_CHARACTERS = 2**18
+ROWS_AT_ONCE = 256
+
+_ENCODING = "utf-8-sig"  # UTF-8, and no sign at the beginning where an editor has put one
+
+
+def text_blocks(path: Path) -> Iterator[str]:
+    """The text of a file. Raises SelfRepairError where it is not UTF-8."""
+    try:
+        with path.open(encoding=_ENCODING) as file:
+            while block := file.read(BLOCK_CHARACTERS):
+                if "\0" in block:
+                    raise _not_text(path)
+                yield block
+    except UnicodeDecodeError as error:
+        raise _not_text(path) from error
+
+
+def json_lines(path: Path) -> Iterator[Any]:
+    """What each line holds, empty lines apart. Raises SelfRepairError where a line is not JSON, or not UTF-8."""
+    try:
+        with path.open(encoding=_ENCODING) as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    try:
+                        yield json.loads(line)
+                    except json.JSONDecodeError as error:
+                        raise SelfRepairError(
+                            f"{path}, line {number} is not JSON ({error}). "
+                            'Write one object a line, such as {"text": "..."}.'
+                        ) from error
+    except UnicodeDecodeError as error:
+        raise _not_text(path) from error
+
+
+def parquet_rows(path: Path) -> Iterator[Any]:
+    """Every row as a dictionary. Raises ValueError or OSError where it is no Parquet file."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+
+def _not_text(path: Path) -> SelfRepairError:
+    line, offset, byte = _first_wrong_byte(path)
+    with path.open("rb") as file:
+        begins = file.read(2)
+    if begins in (b"\xff\xfe", b"\xfe\xff"):
+        step = f"It is UTF-16. Convert it: iconv -f UTF-16 -t UTF-8 {path.name} > new{path.suffix}"
+    elif byte == 0:
+        step = "Text has no such bytes: give a .txt, .jsonl or .parquet file that holds what its name says."
+    else:
+        step = f"If it is text in Latin-1, convert it: iconv -f LATIN1 -t UTF-8 {path.name} > new{path.suffix}"
+    return SelfRepairError(
+        f"dataset file {path} is not UTF-8: byte 0x{byte:02x} at offset {offset:,}, line {line:,}. {step}"
+    )
+
+
+def _first_wrong_byte(path: Path) -> tuple[int, int, int]:
+    """Its line from 1, its offset from 0, and the byte. In UTF-8, a line's end is never a part of anything else."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            place = line.find(b"\0")
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                place = error.start if place < 0 else min(place, error.start)
+            if place >= 0:
+                return number, offset + place, line[place]
+            offset += len(line)
+    raise AssertionError("a file that cannot be read as text has such a byte")
