@@ -12,6 +12,9 @@ SECTIONS = {
             "Measure a model of the paper as there, and say how far the numbers agree.",
         ),
         "ingest": Command("selfrepair.ingest.commands:ingest", "Measure a model and keep every row."),
+        "prompts": Command(
+            "selfrepair.ingest.prompt_tasks:prompts", "Write a task to measure: prompts with an answer and a foil."
+        ),
         "bench": Command("selfrepair.ingest.commands:bench", "Time the engine against matmul and against hooks."),
     },
     "Keep": {

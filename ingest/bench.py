@@ -24,11 +24,11 @@ from selfrepair.ingest.atlas import Atlas, locate
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.conventions import PRECISIONS, Precision
 from selfrepair.ingest.demo_model import DEMO
-from selfrepair.ingest.loading import cast_parameters, use_fused_gelu
 from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.measure import Measurer
 from selfrepair.ingest.selection import choose_device, choose_precision, parse_batch_size
 from selfrepair.ingest.timing import seconds
+from selfrepair.ingest.weights import cast_parameters, use_fused_gelu
 
 SHAPES: dict[str, PretrainedConfig] = {
     "gpt2-small": GPT2Config(),

@@ -36,7 +36,10 @@ from selfrepair.warehouse.options import db_option
 @click.option("--layers", help="Only heads of these layers, such as 0,4-7.")
 @click.option("--heads", help="Only these heads, such as L9H6,L9H9 (together with --layers: these too).")
 @click.option("--revision", help="Revision of the model on the hub.")
-@click.option("--checkpoint", type=int, help="Training step of the model, as Pythia names them (revision step<N>).")
+@click.option("--checkpoint", help="Training step (revision step<N>, as Pythia has them); of 1000,143000 one run each.")
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Run the code that comes with the model, where it needs its own."
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "tf32", "float64", "bfloat16", "float16"]),
@@ -86,7 +89,8 @@ def ingest(
     layers: str | None,
     heads: str | None,
     revision: str | None,
-    checkpoint: int | None,
+    checkpoint: str | None,
+    trust_remote_code: bool,
     dtype: str,
     device: str,
     batch_size: str,
@@ -127,6 +131,7 @@ def ingest(
             heads=heads,
             revision=revision,
             checkpoint=checkpoint,
+            trust_remote_code=trust_remote_code,
             dtype=dtype,
             device=device,
             batch_size=batch_size,

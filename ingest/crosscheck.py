@@ -16,9 +16,9 @@ from selfrepair.ingest.ablate import Cell
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.exact import full_precision
 from selfrepair.ingest.hook_method import HookedRun, Hooks
-from selfrepair.ingest.loading import cast_parameters
 from selfrepair.ingest.measure import Measurer
 from selfrepair.ingest.plan import RunPlan, Unit
+from selfrepair.ingest.weights import cast_parameters
 from selfrepair.warehouse.connection import open_reader
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import CrosscheckCell, PartsFolder

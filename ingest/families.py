@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Family:
-    """A family that is measured. `examples` are hub ids; `key_value_heads` says how many query heads share one."""
+    """A family that is measured.
+
+    `examples` are hub ids, of which two are shown; `key_value_heads` says whether query heads share one.
+    """
 
     name: str
     architecture: str
@@ -35,7 +38,21 @@ LAYERNORM, RMSNORM = "layernorm", "rmsnorm"
 SEQUENTIAL, PARALLEL, EITHER = "sequential", "parallel", "sequential or parallel"
 
 FAMILIES = (
-    Family("GPT-2", "GPT2LMHeadModel", ("gpt2", "gpt2-medium"), LAYERNORM, SEQUENTIAL, EACH, "learned"),
+    Family(
+        "GPT-2",
+        "GPT2LMHeadModel",
+        (
+            "openai-community/gpt2",
+            "openai-community/gpt2-medium",
+            "openai-community/gpt2-large",
+            "openai-community/gpt2-xl",
+            "distilbert/distilgpt2",
+        ),
+        LAYERNORM,
+        SEQUENTIAL,
+        EACH,
+        "learned",
+    ),
     Family(
         "GPT-Neo",
         "GPTNeoForCausalLM",
@@ -49,13 +66,25 @@ FAMILIES = (
     Family(
         "GPT-NeoX, Pythia",
         "GPTNeoXForCausalLM",
-        ("EleutherAI/pythia-160m", "EleutherAI/gpt-neox-20b"),
+        (
+            "EleutherAI/pythia-160m",
+            "EleutherAI/gpt-neox-20b",
+            *(f"EleutherAI/pythia-{size}" for size in ("70m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")),
+        ),
         LAYERNORM,
         EITHER,
         EACH,
         "rotary, a part",
     ),
-    Family("OPT", "OPTForCausalLM", ("facebook/opt-125m", "facebook/opt-1.3b"), LAYERNORM, SEQUENTIAL, EACH, "learned"),
+    Family(
+        "OPT",
+        "OPTForCausalLM",
+        ("facebook/opt-125m", "facebook/opt-1.3b", "facebook/opt-2.7b", "facebook/opt-6.7b"),
+        LAYERNORM,
+        SEQUENTIAL,
+        EACH,
+        "learned",
+    ),
     Family(
         "Bloom",
         "BloomForCausalLM",
@@ -68,7 +97,13 @@ FAMILIES = (
     Family(
         "Llama 1 to 3",
         "LlamaForCausalLM",
-        ("huggyllama/llama-7b", "meta-llama/Llama-3.2-1B", "TinyLlama/TinyLlama-1.1B-Chat-v1.0"),
+        (
+            "meta-llama/Llama-2-7b-hf",
+            "meta-llama/Llama-3.2-1B",
+            "meta-llama/Llama-3.1-8B",
+            "huggyllama/llama-7b",
+            "TinyLlama/TinyLlama_v1.1",
+        ),
         RMSNORM,
         SEQUENTIAL,
         SHARED,
@@ -83,7 +118,9 @@ FAMILIES = (
         SHARED,
         "rotary, a sliding window in some",
     ),
-    Family("Qwen2", "Qwen2ForCausalLM", ("Qwen/Qwen2.5-0.5B",), RMSNORM, SEQUENTIAL, SHARED, "rotary"),
+    Family(
+        "Qwen2", "Qwen2ForCausalLM", ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-7B"), RMSNORM, SEQUENTIAL, SHARED, "rotary"
+    ),
     Family(
         "Qwen3",
         "Qwen3ForCausalLM",

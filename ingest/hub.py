@@ -1,11 +1,16 @@
-"""Whether the Hugging Face hub can be asked. Its clients try an unreachable hub again for half a minute, file by file, and
-nothing sets that; so one short question comes first.
+"""Whether the Hugging Face hub can be asked, and for how long its clients wait. They try an unreachable hub again for half a
+minute, file by file, and wait without end for some of its answers; nothing sets either, so one short question comes first.
 """
 
 import functools
 import threading
+from typing import Any
 
-from huggingface_hub import constants, get_session, is_offline_mode
+from huggingface_hub import constants, get_session, is_offline_mode, set_client_factory
+from huggingface_hub.utils._http import default_client_factory
+
+UNBOUNDED = 3
+"""How many times HF_HUB_ETAG_TIMEOUT an answer may take for which the clients would wait without end."""
 
 
 @functools.cache
@@ -17,11 +22,28 @@ def offline_reason() -> str | None:
     """
     if is_offline_mode():
         return "HF_HUB_OFFLINE is set, so that the hub is not asked"
+    set_client_factory(_patient_client)
     failure = _ask()
     if failure is None:
         return None
     constants.HF_HUB_OFFLINE = True
     return f"the hub at {constants.ENDPOINT} cannot be reached: {failure}"
+
+
+def _patient_client() -> Any:
+    """The clients' own HTTP client, in which every wait ends: that for a file's headers, repeated six times, soonest."""
+    client = default_client_factory()
+
+    def bound(request: Any) -> None:
+        patience_s = constants.HF_HUB_ETAG_TIMEOUT
+        waits = request.extensions.get("timeout", {})
+        for kind in ("connect", "read", "write", "pool"):
+            wait_s = waits.get(kind) or UNBOUNDED * patience_s
+            waits[kind] = min(wait_s, patience_s) if request.method == "HEAD" else wait_s
+        request.extensions["timeout"] = waits
+
+    client.event_hooks = {**client.event_hooks, "request": [*client.event_hooks["request"], bound]}
+    return client
 
 
 def _ask() -> str | None:

@@ -49,7 +49,7 @@ def print_supported() -> None:
         [
             (
                 family.name,
-                family.examples,
+                family.examples[:2],
                 family.architecture,
                 family.norm,
                 family.blocks,

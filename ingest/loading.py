@@ -1,28 +1,21 @@
 """Load a causal language model and its tokenizer, by hub id, local folder, or `demo` for the bundled one."""
 
-import difflib
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.activations import NewGELUActivation
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from selfrepair.ingest.atlas import Atlas, locate, unsupported
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.demo_model import DEMO, DEMO_FOLDER
-from selfrepair.ingest.hub import offline_reason
+from selfrepair.ingest.hub_refusals import first_line, not_loaded
+from selfrepair.ingest.revisions import revision_of
+from selfrepair.ingest.snapshot import fetch_model
+from selfrepair.ingest.tokenizer import check_vocabulary, load_tokenizer
+from selfrepair.ingest.weights import NotWholeError, cast_parameters, read_weights, use_fused_gelu, weights_sha256
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import ModelRecord
 
@@ -43,48 +36,53 @@ def load_model(
     device: torch.device,
     revision: str | None = None,
     checkpoint: int | None = None,
+    trust_remote_code: bool = False,
 ) -> LoadedModel:
     """Load `name` for measuring.
 
-    Raises SelfRepairError for an unknown, gated, offline or incomplete model, and for a family that does not fit.
+    Raises SelfRepairError for an unknown, gated, offline or incomplete model, for one with another's tokenizer or code of
+    its own that is not trusted, and for a family that does not fit.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     if checkpoint is not None:
         if revision is not None:
             raise SelfRepairError("--revision and --checkpoint both choose the weights. Give one of them.")
-        revision = f"step{checkpoint}"
-    if name == DEMO and revision is not None:
-        raise SelfRepairError("the demo model has one set of weights. Leave out --revision and --checkpoint.")
-    if name.startswith((".", "/", "~")) and not Path(name).exists():
-        raise SelfRepairError(
-            f"folder '{name}' does not exist. Give a local folder in Hugging Face format, or a hub id."
-        )
-    place = str(DEMO_FOLDER) if name == DEMO else name
-    if not Path(place).exists():
-        offline_reason()  # asked now, so that an unreachable hub is not tried again and again
-    config = _load_config(place, name, revision)
-    if config.is_encoder_decoder:
-        raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
-    model = _load_weights(place, name, revision, config)
-    digest = weights_sha256(model)
+        revision = revision_of(checkpoint)
+    folder = _find(name, revision)
     try:
-        cast_parameters(model, getattr(torch, precision.torch_dtype))
-        nn.Module.to(model, device=device)
-        model.eval()
-    except torch.OutOfMemoryError as error:
-        raise SelfRepairError(
-            f"model '{name}' does not fit into the memory of {device} in {precision.name}. "
-            "Try --dtype bfloat16, --device cpu, or a device with more memory."
-        ) from error
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        if config.is_encoder_decoder:
+            raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
+        model = read_weights(folder, config, trust_remote_code=trust_remote_code)
+        tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+    except SelfRepairError:
+        raise
+    except Exception as error:  # transformers raises a dozen unrelated types
+        raise _not_read(name, revision, error) from error
+    digest = weights_sha256(model)
+    _place(model, name, precision, device)
     use_fused_gelu(model)
     try:
         atlas = locate(model, name)
     except (TypeError, AttributeError, ValueError, KeyError) as error:
         raise unsupported(name, f"its parts do not lie where TransformerLens looks for them ({error})") from error
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, name, atlas.d_vocab)
     shown = Path(name).resolve().name if Path(name).exists() else name
     record = model_record(atlas, shown, digest, revision=revision, checkpoint=checkpoint)
-    return LoadedModel(atlas, _load_tokenizer(place, revision), record)
+    return LoadedModel(atlas, tokenizer, record)
+
+
+def tokenizer_of(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model whose weights are not needed.
+
+    Raises SelfRepairError for an unknown, gated or offline model, and for one that comes without a tokenizer.
+    """
+    tokenizer = load_tokenizer(_find(name, revision, weights=False), trust_remote_code=False)
+    if tokenizer is None:
+        raise SelfRepairError(f"model '{name}' comes without a tokenizer. Name another one with --model.")
+    return tokenizer
 
 
 def model_record(
@@ -110,89 +108,55 @@ def model_record(
     )
 
 
-def weights_sha256(model: PreTrainedModel) -> str:
-    """SHA-256 over names, shapes, types and bytes of the parameters, as the checkpoint holds them."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}\n".encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
-    """Change the parameters' type in place and leave the buffers: rotary frequencies stay in float32, as in a half-precision
-    load by transformers itself.
-    """
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
-
-
-def use_fused_gelu(model: nn.Module) -> None:
-    """Replace GPT-2's `gelu_new`, written as eight operations, by the fused kernel of the same function."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(module, name, nn.GELU(approximate="tanh"))
-
-
-def _load_config(place: str, name: str, revision: str | None):  # type: ignore[no-untyped-def]
-    if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
+def _find(name: str, revision: str | None, *, weights: bool = True) -> Path:
+    """The folder that the model's files lie in, fetched from the hub where `name` is not one."""
+    if name == DEMO:
+        if revision is not None:
+            raise SelfRepairError("the demo model has one set of weights. Leave out --revision and --checkpoint.")
+        return DEMO_FOLDER
+    folder = Path(name)
+    if not folder.exists():
+        if name.startswith((".", "/", "~")):
+            raise SelfRepairError(
+                f"folder '{name}' does not exist. Give a local folder in Hugging Face format, or a hub id."
+            )
+        folder = fetch_model(name, revision, weights=weights)
+    if not (folder / "config.json").is_file():
+        holder = f"folder '{name}'" if folder == Path(name) else f"hub model '{name}'"
         raise SelfRepairError(
-            f"folder '{name}' holds no config.json, so it is no model in Hugging Face format. "
+            f"{holder} holds no config.json, so it is no model in Hugging Face format. "
             "Save one there with model.save_pretrained and tokenizer.save_pretrained."
         )
-    try:
-        return AutoConfig.from_pretrained(place, revision=revision)
-    except Exception as error:  # the hub client raises a dozen unrelated types
-        raise _not_loaded(name, revision, error) from error
+    return folder
 
 
-def _load_weights(place: str, name: str, revision: str | None, config: PretrainedConfig) -> PreTrainedModel:
+def _place(model: PreTrainedModel, name: str, precision: Precision, device: torch.device) -> None:
+    """Cast the parameters and move the model to its device."""
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            place, revision=revision, dtype="auto", attn_implementation=attention_kind(config)
+        cast_parameters(model, getattr(torch, precision.torch_dtype))
+        nn.Module.to(model, device=device)
+        model.eval()
+    except torch.OutOfMemoryError as error:
+        raise SelfRepairError(
+            f"model '{name}' does not fit into the memory of {device} in {precision.name}. "
+            "Try --dtype bfloat16, --device cpu, or a device with more memory."
+        ) from error
+
+
+def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairError:
+    text = str(error)
+    if "trust_remote_code" in text:
+        return not_loaded(
+            name,
+            revision,
+            "it runs code of its own, which comes with its files",
+            "Read that code, and if you trust it add --trust-remote-code.",
         )
-    except Exception as error:  # see _load_config
-        if "Unrecognized configuration class" in str(error):
-            raise unsupported(name, "it is not a causal language model of this release of transformers") from error
-        raise _not_loaded(name, revision, error) from error
-    return model
-
-
-def attention_kind(config: PretrainedConfig) -> str:
-    """The fused kernel, but where the cross-check could not switch the model to the plain one: there it is plain at once."""
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    fixed = isinstance(model_class, type) and not model_class._can_set_attn_implementation()
-    return "eager" if fixed else "sdpa"
-
-
-def _load_tokenizer(place: str, revision: str | None) -> PreTrainedTokenizerBase | None:
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, revision=revision)
-    except Exception:  # no tokenizer is fine for a dataset of token ids; one of text says what is missing
-        return None
-    # transformers makes an empty tokenizer of some families where the files are missing.
-    empty = len(tokenizer) <= len(tokenizer.all_special_tokens)
-    return None if empty else tokenizer
-
-
-def _not_loaded(name: str, revision: str | None, error: Exception) -> SelfRepairError:
-    at = f" at revision '{revision}'" if revision else ""
-    text = f"{type(error).__name__}: {error}"
-    reason = text.strip().splitlines()[0].rstrip(".")
+    if "Unrecognized configuration class" in text:
+        return unsupported(name, "it is not a causal language model of this release of transformers")
+    reason = text if isinstance(error, NotWholeError) else first_line(error)
     if Path(name).exists():
         step = "The folder is not a whole model in Hugging Face format: save it again with model.save_pretrained."
-    elif offline := offline_reason():
-        reason = offline
-        step = (
-            "The model is not whole in the local cache. Download it where the hub can be reached, and give its folder; "
-            f"`--model {DEMO}` needs no network."
-        )
-    elif "gated" in text.lower() or "401" in text or "403" in text:
-        step = "Accept its terms on its hub page and set HF_TOKEN."
-    elif "connect" in text.lower():
-        step = "The hub answers, but did not give the files: run the same command again."
     else:
-        near = difflib.get_close_matches(name, [DEMO, "gpt2", "EleutherAI/pythia-160m", "facebook/opt-125m"], n=1)
-        step = f"Give a hub id such as EleutherAI/pythia-160m, a local folder, or {near[0] if near else DEMO}."
-    return SelfRepairError(f"model '{name}'{at} cannot be loaded ({reason}). {step}")
+        step = "What is on the hub, or in the local cache, is not a whole model: try another --revision."
+    return not_loaded(name, revision, reason, step)

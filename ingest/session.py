@@ -1,12 +1,14 @@
 """One `selfrepair ingest`: read the request, load the model and the text, measure, load the parts, say what came of it."""
 
 import contextlib
-from dataclasses import dataclass
+import gc
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
+import torch
 
-from selfrepair.ingest.estimate import estimate
+from selfrepair.ingest.estimate import FLOOR_BYTES, estimate
 from selfrepair.ingest.loading import load_model
 from selfrepair.ingest.packing import PACKED
 from selfrepair.ingest.plan import RunPlan, plan_run
@@ -14,6 +16,7 @@ from selfrepair.ingest.progress import TerminalProgress
 from selfrepair.ingest.prompts import build_prompts
 from selfrepair.ingest.protocols import settle
 from selfrepair.ingest.random_tokens import random_rows
+from selfrepair.ingest.revisions import check_series, parse_checkpoints
 from selfrepair.ingest.run import measure_run
 from selfrepair.ingest.selection import (
     Shard,
@@ -51,7 +54,7 @@ class Request:
     layers: str | None
     heads: str | None
     revision: str | None
-    checkpoint: int | None
+    checkpoint: str | None
     dtype: str
     device: str
     batch_size: str
@@ -68,22 +71,40 @@ class Request:
     text_column: str = TEXT
     packing: str | None = None
     protocol: str | None = None
+    trust_remote_code: bool = False
 
 
 def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool, began_at: float) -> int | None:
     """Carry the request out; returns the run's number in the warehouse (None for a dry run or a shard).
 
+    Of a series of checkpoints there is one run after the other, and the number is the last one's; a dry run probes the first.
     `began_at` is the `time.perf_counter` of the command's start. Raises SelfRepairError for whatever the user can mend, and
     for a run whose cross-check failed.
     """
     shard = parse_shard(request.shard)
     batch_size = parse_batch_size(request.batch_size)
-    plan = make_plan(request)
-    for note in plan.prompts.notes:
-        click.echo(note, err=True)
+    steps = parse_checkpoints(request.checkpoint)
+    check_series(request.model, steps)
+    series = [replace(request, checkpoint=None if step is None else str(step)) for step in steps]
     if dry_run:
-        _print_estimate(plan, batch_size, began_at)
+        _print_estimate(_noted(make_plan(series[0])), batch_size, began_at, n_runs=len(series))
         return None
+    run_id = None
+    for one in series:
+        run_id = _ingest_one(one, db, parts, shard, batch_size)
+        _free_memory()
+    return run_id
+
+
+def _free_memory() -> None:
+    """Give back what a measured model took: the cross-check's hooks and modules refer to each other."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _ingest_one(request: Request, db: Path, parts: Path, shard: Shard, batch_size: int | None) -> int | None:
+    plan = _noted(make_plan(request))
     if request.shard is None:
         with open_writer(db):  # an unwritable warehouse is found out before hours of measuring, not after
             pass
@@ -107,6 +128,13 @@ def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool, began_at: 
         return None
     _load(plan, db, parts)
     return _conclude(plan, db, measured=outcome.measured)
+
+
+def _noted(plan: RunPlan) -> RunPlan:
+    """The plan, of whose text it was said what is left out."""
+    for note in plan.prompts.notes:
+        click.echo(note, err=True)
+    return plan
 
 
 def _how_far(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> str:
@@ -143,7 +171,12 @@ def make_plan(request: Request) -> RunPlan:
     device = choose_device(request.device)
     precision = choose_precision(request.dtype, device)
     model = load_model(
-        request.model, precision=precision, device=device, revision=request.revision, checkpoint=request.checkpoint
+        request.model,
+        precision=precision,
+        device=device,
+        revision=request.revision,
+        checkpoint=parse_checkpoints(request.checkpoint)[0],
+        trust_remote_code=request.trust_remote_code,
     )
     heads = parse_heads(request.layers, request.heads, model.atlas.n_layers, model.atlas.n_heads)
     given = parse_given(request.given, ablations, model.atlas.n_layers, model.atlas.n_heads)
@@ -216,14 +249,17 @@ def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:
             "out of the summaries. Try --dtype float64; if that fails too, please report the model."
         )
     done = f"{measured} units measured now" if measured else "nothing was left to measure"
+    model = plan.record.model
+    name = model.name if model.checkpoint is None else f"{model.name}, step {model.checkpoint}"
     click.echo(
-        f"run {run_id}: {plan.record.n_measurements:,} rows of {plan.record.model.name}, {status}, in {db}; {done} "
+        f"run {run_id}: {plan.record.n_measurements:,} rows of {name}, {status}, in {db}; {done} "
         f"(identity within {identity:.1e}, {rows:,} rows cross-checked within {difference:.1e} logits)"
     )
     return int(run_id)
 
 
-def _print_estimate(plan: RunPlan, batch_size: int | None, began_at: float) -> None:
+def _print_estimate(plan: RunPlan, batch_size: int | None, began_at: float, n_runs: int) -> None:
+    """What the run takes, and what a series of `n_runs` like it does."""
     cost = estimate(plan, batch_size, began_at)
     model = plan.record.model
     click.echo(
@@ -237,6 +273,12 @@ def _print_estimate(plan: RunPlan, batch_size: int | None, began_at: float) -> N
         ("time", f"{_duration(sum(cost.seconds.values()))}, about: {stages}"),
     ):
         click.echo(f"  {label:<9} {value}")
+    if n_runs > 1:
+        all_bytes = FLOOR_BYTES + n_runs * (cost.bytes - FLOOR_BYTES)
+        click.echo(
+            f"All {n_runs} checkpoints: {n_runs * cost.rows:,} rows, {all_bytes:,} bytes and "
+            f"{_duration(n_runs * sum(cost.seconds.values()))}, about, if the others are loaded as fast as the first."
+        )
     if cost.crosscheck_failure is not None:
         click.echo(f"After measuring, {cost.crosscheck_failure}")
     click.echo("Nothing was written. Leave out --dry-run to measure.")

@@ -149,5 +149,5 @@ def test_the_list_names_every_family_and_needs_no_warehouse():
     assert result.exit_code == 0
     for row in (*FAMILIES, *REFUSED):
         assert row.name in result.output
-        assert all(example in result.output for example in row.examples)
+        assert all(example in result.output for example in row.examples[:2])
     assert all(row.reason in result.output for row in REFUSED)

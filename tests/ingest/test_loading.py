@@ -1,12 +1,17 @@
 """Models that load, and the refusal of those that do not fit."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, OPTConfig, T5Config, T5ForConditionalGeneration
 
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import PRECISIONS
-from selfrepair.ingest.loading import load_model, use_fused_gelu, weights_sha256
+from selfrepair.ingest.loading import load_model
+from selfrepair.ingest.measure import Measurer
+from selfrepair.ingest.preflight import preflight
+from selfrepair.ingest.weights import use_fused_gelu, weights_sha256
 from selfrepair.warehouse.errors import SelfRepairError
 from support import families, tiny
 
@@ -61,13 +66,7 @@ def test_the_fused_gelu_is_the_same_function():
         torch.testing.assert_close(model(tokens).logits, before, rtol=0, atol=1e-12)
 
 
-def test_unknown_models_name_the_next_step(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("selfrepair.ingest.loading.offline_reason", lambda: "the hub is far")
-    with pytest.raises(
-        SelfRepairError, match=r"'gpt3' cannot be loaded \(the hub is far\).*`--model demo` needs no network"
-    ):
-        load("gpt3")
+def test_what_is_no_model_names_the_next_step(tmp_path):
     with pytest.raises(SelfRepairError, match=r"holds no config.json.*save_pretrained"):
         load(tmp_path)
     (tmp_path / "config.json").write_text("{not json")
@@ -85,6 +84,100 @@ def test_a_folder_without_weights_says_so(tmp_path):
     families.CONFIGS["gpt2"].save_pretrained(tmp_path)
     with pytest.raises(SelfRepairError, match=r"not a whole model in Hugging Face format"):
         load(tmp_path)
+
+
+def test_missing_shards_are_named(tmp_path):
+    families.build("opt", torch.float32).save_pretrained(tmp_path, max_shard_size="8KB")
+    assert load(tmp_path).record.architecture == "OPTForCausalLM"
+    lost = sorted(path.name for path in tmp_path.glob("model-*.safetensors"))[1:3]
+    for name in lost:
+        (tmp_path / name).unlink()
+    with pytest.raises(
+        SelfRepairError, match=rf"2 of its files of weights are not there: {', '.join(lost)}\).*save it again"
+    ):
+        load(tmp_path)
+
+
+def test_weights_that_are_not_in_the_files_are_not_made_up(tmp_path):
+    model = families.build("gpt2", torch.float32)
+    weights = model.state_dict()
+    lost = "transformer.h.1.mlp.c_fc.bias"
+    model.save_pretrained(tmp_path, state_dict={name: value for name, value in weights.items() if name != lost})
+    with pytest.raises(SelfRepairError, match=rf"1 of its parameters is in none of its files: {lost}\)"):
+        load(tmp_path)
+
+
+def test_a_damaged_file_of_weights_is_refused(tmp_path):
+    tiny.save(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(SelfRepairError, match=r"\(SafetensorError: .*not a whole model in Hugging Face format"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("family", families.CONFIGS)
+def test_half_precision_on_disk_is_measured_in_float32(tmp_path, family):
+    families.build(family, torch.float16).save_pretrained(tmp_path)
+    loaded = load(tmp_path)
+    assert {parameter.dtype for parameter in loaded.atlas.model.parameters()} == {torch.float32}
+    tokens = torch.randint(3, families.VOCABULARY, (2, 10), generator=torch.Generator().manual_seed(1))
+    preflight(loaded.atlas, tokens, PRECISIONS["float32"], family)
+    measured = Measurer(
+        loaded.atlas,
+        ablations=("zero",),
+        heads=[(layer, head) for layer in range(loaded.atlas.n_layers) for head in range(loaded.atlas.n_heads)],
+        batch_size=4,
+        precision=PRECISIONS["float32"],
+    ).measure(tokens, None, range(2))
+    assert 0 < measured.identity_error_max() < 1e-3
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path):
+    folder = tiny.save(tmp_path)
+    tiny.tokenizer(size=64).save_pretrained(folder)
+    with pytest.raises(
+        SelfRepairError, match=r"another model's tokenizer: it has 64 tokens, and the model knows ids 0 to 60"
+    ):
+        load(folder)
+    padded = tiny.tokenizer()
+    padded.add_special_tokens({"pad_token": "[PAD]"})
+    padded.save_pretrained(folder)
+    assert len(load(folder).tokenizer) == 62, "a token for padding is in no text"
+    padded.bos_token = "[PAD]"
+    padded.save_pretrained(folder)
+    with pytest.raises(SelfRepairError, match=r"its BOS token is 61, and the model knows ids 0 to 60. Save its own"):
+        load(folder)
+
+
+CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class TinyConfig(LlamaConfig):
+    model_type = "tiny-of-its-own"
+
+
+class TinyForCausalLM(LlamaForCausalLM):
+    config_class = TinyConfig
+"""
+
+
+def test_a_models_own_code_runs_only_when_it_is_trusted(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = tiny.save(tmp_path / "own", "llama-grouped")
+    (folder / "tiny_code.py").write_text(f"{CODE}\nopen({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    config = json.loads((folder / "config.json").read_text())
+    classes = {"AutoConfig": "tiny_code.TinyConfig", "AutoModelForCausalLM": "tiny_code.TinyForCausalLM"}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "tiny-of-its-own", "auto_map": classes}))
+    with pytest.raises(
+        SelfRepairError, match=r"\(it runs code of its own, .*\). Read that code, .* add --trust-remote-code"
+    ):
+        load(folder)
+    assert not (tmp_path / "ran").exists()
+    loaded = load(folder, trust_remote_code=True)
+    assert (tmp_path / "ran").exists()
+    assert type(loaded.atlas.model).__name__ == "TinyForCausalLM"
+    assert loaded.record.architecture == "LlamaForCausalLM"
 
 
 def test_families_that_do_not_fit_are_refused_with_the_reason(tmp_path):
