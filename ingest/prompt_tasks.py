@@ -29,7 +29,7 @@ def prompts() -> None:
 @click.option("--revision", help="Revision of that model on the hub.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides names, places and things.")
 def ioi(n: int, output: Path, model: str, revision: str | None, seed: int) -> None:
-    """Write indirect-object sentences: who gave something to whom?
+    """Write indirect-object sentences, which ask to whom something was given.
 
     "When Mary and John met near the park, John handed a book to" has the answer " Mary" and the foil " John". Names,
     places and things are single tokens of the model; sentences and the order of names are balanced.
