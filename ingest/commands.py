@@ -35,7 +35,7 @@ from selfrepair.warehouse.options import db_option
 @click.option("--ablation", help="What stands in for the ablated head's output  [default: resample,mean,zero]")
 @click.option("--layers", help="Only heads of these layers, such as 0,4-7.")
 @click.option("--heads", help="Only these heads, such as L9H6,L9H9 (together with --layers: these too).")
-@click.option("--revision", help="Revision of the model on the hub.")
+@click.option("--revision", help="Branch, tag or commit of the model on the hub.")
 @click.option("--checkpoint", help="Training step (revision step<N>, as Pythia has them); of 1000,143000 one run each.")
 @click.option(
     "--trust-remote-code", is_flag=True, help="Run the code that comes with the model, where it needs its own."
@@ -115,6 +115,7 @@ def ingest(
     \b
     selfrepair ingest --model EleutherAI/pythia-160m --dataset NeelNanda/pile-10k --prompts 1000 --device cuda
     selfrepair ingest --model ./my-model --dataset texts.jsonl --ablation mean --layers 8-11
+    selfrepair ingest --model EleutherAI/pythia-160m --checkpoint 1000,10000,143000
     """  # noqa: D301
     began_at = time.perf_counter()  # before the import of torch, which is part of what a run takes
     from selfrepair.ingest import session

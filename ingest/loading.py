@@ -11,7 +11,8 @@ from transformers.utils import logging as transformers_logging
 from selfrepair.ingest.atlas import Atlas, locate, unsupported
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.demo_model import DEMO, DEMO_FOLDER
-from selfrepair.ingest.hub_refusals import first_line, not_loaded
+from selfrepair.ingest.hub import offline_reason
+from selfrepair.ingest.hub_refusals import first_line, not_fetched, not_loaded
 from selfrepair.ingest.revisions import revision_of
 from selfrepair.ingest.snapshot import fetch_model
 from selfrepair.ingest.tokenizer import check_vocabulary, load_tokenizer
@@ -155,8 +156,10 @@ def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairEr
     if "Unrecognized configuration class" in text:
         return unsupported(name, "it is not a causal language model of this release of transformers")
     reason = text if isinstance(error, NotWholeError) else first_line(error)
-    if Path(name).exists():
+    if name == DEMO or Path(name).exists():
         step = "The folder is not a whole model in Hugging Face format: save it again with model.save_pretrained."
+    elif offline_reason():
+        return not_fetched(name, revision, error)
     else:
-        step = "What is on the hub, or in the local cache, is not a whole model: try another --revision."
+        step = "What the hub has is not a whole model that this release of transformers reads: try another --revision."
     return not_loaded(name, revision, reason, step)

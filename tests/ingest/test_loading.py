@@ -1,6 +1,8 @@
 """Models that load, and the refusal of those that do not fit."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 from support import families, tiny
 
 CPU = torch.device("cpu")
+STATUS = Path("/proc/self/status")
 SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "vocab_size": 61}
 
 
@@ -130,6 +133,28 @@ def test_half_precision_on_disk_is_measured_in_float32(tmp_path, family):
         precision=PRECISIONS["float32"],
     ).measure(tokens, None, range(2))
     assert 0 < measured.identity_error_max() < 1e-3
+
+
+def peak_mb() -> float:
+    """Most memory that the process has had since this was asked last [MB]."""
+    peak = int(re.search(r"VmHWM:\s+(\d+)", STATUS.read_text())[1]) / 1024
+    STATUS.with_name("clear_refs").write_text("5")
+    return peak
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells the peak of memory in use")
+def test_loading_holds_the_weights_once(tmp_path):
+    config = families.CONFIGS["pythia"].__class__(
+        hidden_size=512, num_hidden_layers=3, num_attention_heads=8, vocab_size=61
+    )
+    AutoModelForCausalLM.from_config(config).half().save_pretrained(tmp_path)
+    on_disk_mb = (tmp_path / "model.safetensors").stat().st_size / 2**20
+    peak_mb()
+    before = peak_mb()
+    loaded = load(tmp_path)
+    assert loaded.record.n_parameters * 2 / 2**20 == pytest.approx(on_disk_mb, rel=0.01)
+    # The file, which is mapped into memory, and its float32 copy: a half and one; a second copy would be two and a half.
+    assert peak_mb() - before < 1.8 * 2 * on_disk_mb
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path):
