@@ -129,7 +129,11 @@ def _types(con: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
 
 def _empty(view: View) -> str:
     """The view without rows; what is kept is a table, so that what reads it is not bound down to the measured rows again."""
-    return f"CREATE TABLE {view.name} AS\n{view.sql}\nWITH NO DATA" if view.kept else f"CREATE VIEW {view.name} AS\n{view.sql}"
+    return (
+        f"CREATE TABLE {view.name} AS\n{view.sql}\nWITH NO DATA"
+        if view.kept
+        else f"CREATE VIEW {view.name} AS\n{view.sql}"
+    )
 
 
 def _described(view: View, types: Mapping[str, str], relations: Mapping[str, Relation]) -> Relation:
