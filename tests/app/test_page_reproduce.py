@@ -58,7 +58,7 @@ def test_heads_and_agreement_are_the_views(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     app = page(db, monkeypatch, **link)
-    heads, agreement, _, *_ = frames(app)
+    heads, _, agreement, *_ = frames(app)  # heads and agreement below their pictures, then the table of agreement
     which = {"run_id": FINAL, "population": population, "published_run": published_run}
     known = Warehouse(db).view("reproduction", **which, quantity=quantity)
     columns = ["label", "published_value", "measured_value", "difference"]
@@ -74,10 +74,20 @@ def test_heads_and_agreement_are_the_views(
 
 
 def test_claims_are_the_view(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = next(frame for frame in frames(page(db, monkeypatch)) if "claim" in frame.columns)
+    app = page(db, monkeypatch)
+    shown = next(frame for frame in frames(app) if "claim" in frame.columns)
     known = Warehouse(db).view("reproduction_claims", run_id=FINAL).sort("claim_number")
     assert_frame_equal(shown, known.select(shown.columns).cast(dict(shown.schema)))
-    assert shown.height == 7
+    (table,) = app.table
+    for row, claim in zip(table.value.to_dict("records"), known.to_dicts(), strict=True):
+        assert row["Claim"] == words(claim["claim"])
+        assert row["This run"].replace("\\", "") == f"{claim['value']:.3f}"
+        assert row["Verdict"] == claim["verdict"]
+        low, high, number = (claim[name] for name in ("low", "high", "published_value"))
+        told = "none" if low is None else f"{low:.3f} to {high:.3f}"
+        assert row["95 % interval"].replace("\\", "") == told
+        told = f"above {claim['expected_above']:g}" if number is None else f"{number:.3f}"
+        assert row["The paper"].replace("\\", "") == told
 
 
 @pytest.mark.parametrize(("of", "level"), [("all heads", "model"), ("each layer", "layer"), ("one head", "head")])
@@ -155,7 +165,7 @@ def test_claims_keep_their_order_and_tell_verdicts_apart(db: Path) -> None:
     (rows,) = spec["datasets"].values()
     assert spec["layer"][0]["encoding"]["y"]["sort"] == [row["claim"] for row in rows]
     assert rows[0]["claim"] == "Late heads repaired"
-    shown = spec["layer"][2]["encoding"]["color"]["legend"]["values"]
+    shown = spec["layer"][1]["encoding"]["color"]["legend"]["values"]
     assert set(shown) == {row["verdict"] for row in rows}
 
 
