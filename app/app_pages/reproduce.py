@@ -83,8 +83,9 @@ def claim_by_claim(run_id: int) -> None:
     claims = ask(sql)
     show(claims_with_intervals(claims), claims, sql, name="claims")
     st.caption(
-        "A dot is this run's value, with its 95 % interval where there is one. Diamond: the published number. Tick: the "
-        "paper's words say that the value lies above. A claim agrees up to 0.05 beyond its interval."
+        "Over each head's top 2 %; tails and noise over all rows. A dot is this run's value, with its 95 % interval where "
+        "there is one. Diamond: the published number. Tick: the paper's words say that the value lies above. A claim agrees up "
+        "to 0.05 beyond its interval."
     )
     rows = [
         (
