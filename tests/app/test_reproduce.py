@@ -130,15 +130,17 @@ def test_a_run_of_another_model_is_said_to_be_one(db: Path, run_id: int) -> None
         reproduce_report(db, run_id, "gpt2-small")
 
 
-def test_the_whole_way_on_a_model_of_the_same_shape(tmp_path: Path) -> None:
+def test_the_whole_way_on_a_model_of_the_same_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model of 12 layers of 12 heads in a folder named gpt2: measured and compared."""
     pytest.importorskip("torch", reason="measuring needs the ingest extra")
     ingest = main.get_command(click.Context(main), "ingest")
     assert ingest is not None
     if "protocol" not in {param.name for param in ingest.params}:
         pytest.skip("this ingest has no --protocol yet")
+    from selfrepair.ingest import plan
     from support import tiny
 
+    monkeypatch.setattr(plan, "CROSSCHECK_CELLS", 2)  # of 64, which take most of the time at twelve layers
     model = tiny.save_shaped(tmp_path / "gpt2", n_layers=12, n_heads=12)
     typed = ["--model", str(model), "--dataset", str(tiny.write_texts(tmp_path / "texts.jsonl", 40)), "--device", "cpu"]
     typed += ["--tokens", "254", "--db", str(tmp_path / "w.duckdb")]
