@@ -52,4 +52,4 @@ pages = {
     for heading, of_heading in PAGES.items()
 }
 pages[""] = [st.Page(first, title=FIRST.capitalize(), url_path=FIRST, visibility="hidden")]
-st.navigation(pages).run()
+st.navigation(pages, expanded=True).run()  # all of them in sight

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from selfrepair.app.asking.of_published import QUANTITIES
+from selfrepair.app.showing.wording import words
 from selfrepair.queries.quoting import literal
 from selfrepair.queries.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError
@@ -64,7 +65,7 @@ def _agreement_table(rows: list[Row]) -> str:
     )
     cells = [
         (
-            row["quantity"].replace("_", " "),
+            words(row["quantity"]),
             f"{row['n_heads']}",
             _number(row["spearman"], 2),
             _interval(row["spearman_low"], row["spearman_high"], 2),

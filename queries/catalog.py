@@ -72,7 +72,7 @@ def catalogue(of_views: Iterable[View]) -> dict[str, Relation]:
         relations = _tables(con)
         for view in of_views:
             try:
-                con.execute(f"CREATE VIEW {view.name} AS\n{view.sql}")
+                con.execute(_empty(view))
             except duckdb.Error as error:
                 raise HeaderError(f"views/{view.name}.sql: {error}") from None
             relations[view.name] = _described(view, _types(con, view.name), relations)
@@ -125,6 +125,15 @@ def _table_columns(con: duckdb.DuckDBPyConnection, table: str) -> tuple[Column, 
 
 def _types(con: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
     return {name: kind for name, kind, *_ in con.execute(f"DESCRIBE {view}").fetchall()}
+
+
+def _empty(view: View) -> str:
+    """The view without rows; what is kept is a table, so that what reads it is not bound down to the measured rows again."""
+    return (
+        f"CREATE TABLE {view.name} AS\n{view.sql}\nWITH NO DATA"
+        if view.kept
+        else f"CREATE VIEW {view.name} AS\n{view.sql}"
+    )
 
 
 def _described(view: View, types: Mapping[str, str], relations: Mapping[str, Relation]) -> Relation:

@@ -1,13 +1,18 @@
 """Whether a run gives the paper's own numbers: head by head, claim by claim; and how self-repair comes about in training."""
 
 import shlex
+from typing import Any
 
 import polars as pl
 import streamlit as st
 
 from selfrepair.app.asking import of_published as queries
 from selfrepair.app.asking.answers import ask, ask_ahead, warehouse_path
-from selfrepair.app.charts.reproduction import claims_with_intervals, measured_against_published
+from selfrepair.app.charts.reproduction import (
+    agreement_with_intervals,
+    claims_with_intervals,
+    measured_against_published,
+)
 from selfrepair.app.charts.training import over_training
 from selfrepair.app.choosing.choice import POPULATIONS, Choice, choose
 from selfrepair.app.choosing.head import choose_head, heads_of_run
@@ -18,6 +23,7 @@ from selfrepair.app.reproduce import HUB_IDS
 from selfrepair.app.showing.figure import below, show
 from selfrepair.app.showing.headers import headers
 from selfrepair.app.showing.lacking import say_without_checkpoints
+from selfrepair.app.showing.sentences import sentences
 from selfrepair.app.showing.wording import column, meaning, words
 from selfrepair.queries.catalog import relations
 from selfrepair.queries.quoting import literal
@@ -32,44 +38,28 @@ TRAINED = [
 """Measures of `repair_over_training` that have a standard error."""
 
 
-def beside_the_paper(choice: Choice, label: str) -> None:
-    """The run's heads, its agreement and the claims; what adds such a run where it is none."""
-    run_id = choice.run["run_id"]
-    population = "all" if choice.population == "all" else "top2"  # none was published without position 0
-    published = ask(queries.published_runs(run_id, population))
-    if published.is_empty():
-        st.info(
-            "This run is none of a model whose heads the paper's authors published, or not as they measured it: its final "
-            "weights, resample ablation, no heads given. This command measures one that is and lays it beside the paper:",
-            icon=":material/compare:",
-        )
-        st.code(
-            shlex.join(["selfrepair", "reproduce", next(iter(HUB_IDS)), "--db", str(warehouse_path())]), language="bash"
-        )
-        st.caption(f"Published are {', '.join(HUB_IDS)}. `--dry-run` says before what it would take.")
-        return
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        quantity = choose_name("Quantity", queries.QUANTITIES, "quantity", words, first="self_repair", width=280)
-        published_run = choose_name(
-            "Run of the authors",
-            published["published_run"].to_list(),
-            "published",
-            help=meaning("reproduction", "published_run"),
-            width=200,
-        )
-    heads_sql = queries.heads(run_id, population, published_run, quantity)
-    agreements_sql, claims_sql = queries.agreements(run_id, population, published_run), queries.claims(run_id)
-    ask_ahead([heads_sql, agreements_sql, claims_sql])
-    agreements = ask(agreements_sql)
-    noted = "" if population == choice.population else " (with position 0)"
-    st.caption(
-        f"Against the paper's {published['published_model'][0]}: means over {POPULATIONS[population]}{noted}, resample "
-        "ablation, whatever the sidebar says. The authors measured other text: order and magnitude should agree, not decimals."
+def say_what_is_compared() -> None:
+    """The command that adds a run of a published model."""
+    st.info(
+        "This run is none of a model whose heads the paper's authors published, or not as they measured it: its final "
+        "weights, resample ablation, no heads given. This command measures one that is and lays it beside the paper:",
+        icon=":material/compare:",
     )
-    left, right = st.columns([3, 2], gap="medium")
+    st.code(
+        shlex.join(["selfrepair", "reproduce", next(iter(HUB_IDS)), "--db", str(warehouse_path())]), language="bash"
+    )
+    st.caption(f"Published are {', '.join(HUB_IDS)}. `--dry-run` says before what it would take.")
+
+
+def over_heads(run_id: int, population: str, published_run: str, quantity: str, label: str) -> None:
+    """One quantity head by head, and how far all of them agree."""
+    heads_sql = queries.heads(run_id, population, published_run, quantity)
+    agreements_sql = queries.agreements(run_id, population, published_run)
+    ask_ahead([heads_sql, agreements_sql, queries.claims(run_id), queries.feedback(run_id)])
+    heads, agreements = ask(heads_sql), ask(agreements_sql)
+    left, right = st.columns(2, gap="medium")
     with left:
         st.subheader(f"{words(quantity)}, head by head", help=meaning("head_repair", queries.column_of(quantity)))
-        heads = ask(heads_sql)
         if heads.is_empty():
             st.info(f"{words(quantity)} was not published for this run of the authors; choose another one.")
         else:
@@ -80,28 +70,63 @@ def beside_the_paper(choice: Choice, label: str) -> None:
             below(heads, heads_sql, name="reproduction", chart=chart)
     with right:
         st.subheader("Agreement over heads", help=meaning("reproduction_agreement", "verdict"))
-        shown = agreements.with_columns(quantity=agreements["quantity"].map_elements(words, pl.String))
-        st.dataframe(
-            shown, hide_index=True, height=420, column_config=headers("reproduction_agreement", agreements.columns)
-        )
-        st.caption("Beside each number the authors' own: two runs of theirs of pythia-160m.")
-        below(agreements, agreements_sql, name="agreement")
+        show(agreement_with_intervals(agreements), agreements, agreements_sql, name="agreement")
+        st.caption("Diamond: how far two runs of the authors' own agree, of pythia-160m. A line is a 95 % interval.")
+    shown = agreements.with_columns(pl.col("quantity").map_elements(words, pl.String))
+    st.dataframe(shown, hide_index=True, column_config=headers("reproduction_agreement", shown.columns))
 
+
+def claim_by_claim(run_id: int) -> None:
+    """The paper's claims as a picture, and in words."""
     st.header("The paper's claims", divider="gray", help=meaning("reproduction_claims", "verdict"))
-    claims = ask(claims_sql)
-    show(claims_with_intervals(claims), claims, claims_sql, name="claims")
+    sql = queries.claims(run_id)
+    claims = ask(sql)
+    show(claims_with_intervals(claims), claims, sql, name="claims")
     st.caption(
-        "A dot is this run's value, with its 95 % interval where there is one. Diamond: the published number. Triangle: the "
-        "paper's words say that the value lies above."
+        "Over each head's top 2 %; tails and noise over all rows. A dot is this run's value, with its 95 % interval where "
+        "there is one. Diamond: the published number. Tick: the paper's words say that the value lies above. A claim agrees up "
+        "to 0.05 beyond its interval."
     )
-    st.dataframe(claims, hide_index=True, column_config=headers("reproduction_claims", claims.columns))
+    rows = [
+        (
+            words(claim["claim"]),
+            claim["statement"],
+            number(claim["value"]),
+            interval(claim),
+            paper(claim),
+            claim["verdict"] or "none",
+        )
+        for claim in claims.to_dicts()
+    ]
+    names = ["Claim", "What it is", "This run", "95 % interval", "The paper", "Verdict"]
+    sentences(pl.DataFrame(rows, schema=names, orient="row"))
 
-    feedback_sql = queries.feedback(run_id)
-    feedback = ask(feedback_sql)
+
+def number(value: float | None) -> str:
+    """A share or ratio as text."""
+    return "none" if value is None else f"{value:.3f}"
+
+
+def interval(claim: dict[str, Any]) -> str:
+    """The interval of a claim as text."""
+    return "none" if claim["low"] is None else f"{number(claim['low'])} to {number(claim['high'])}"
+
+
+def paper(claim: dict[str, Any]) -> str:
+    """What the paper has for a claim: a number, or what its words say that the value lies above."""
+    return (
+        f"above {claim['expected_above']:g}" if claim["published_value"] is None else number(claim["published_value"])
+    )
+
+
+def self_repression(run_id: int) -> None:
+    """Slopes of feedback beside the published ones, where the run measured feedback."""
+    sql = queries.feedback(run_id)
+    feedback = ask(sql)
     if not feedback.is_empty():
         st.header("Self-repression", divider="gray", help=meaning("feedback_reproduction", "same_side"))
         st.dataframe(feedback, hide_index=True, column_config=headers("feedback_reproduction", feedback.columns))
-        below(feedback, feedback_sql, name="feedback_reproduction")
+        below(feedback, sql, name="feedback_reproduction")
 
 
 def in_training(choice: Choice, label: str) -> None:
@@ -136,6 +161,29 @@ heads = heads_of_run(choice)
 if heads.is_empty():
     st.info("This run has no summaries, or failed its cross-check: `selfrepair refresh`, then `selfrepair runs`.")
     st.stop()
-label = choose_head(heads)
-beside_the_paper(choice, label)
+run_id = choice.run["run_id"]
+population = "all" if choice.population == "all" else "top2"  # none was published without position 0
+published = ask(queries.published_runs(run_id, population))
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    label = choose_head(heads)
+    if not published.is_empty():
+        quantity = choose_name("Quantity", queries.QUANTITIES, "quantity", words, first="self_repair", width=280)
+        published_run = choose_name(
+            "Run of the authors",
+            published["published_run"].to_list(),
+            "published",
+            help=meaning("reproduction", "published_run"),
+            width=200,
+        )
+if published.is_empty():
+    say_what_is_compared()
+else:
+    noted = "" if population == choice.population else " (with position 0)"
+    st.caption(
+        f"Against the paper's {published['published_model'][0]}: means over {POPULATIONS[population]}{noted}, resample "
+        "ablation, whatever the sidebar says. The authors measured other text: order and magnitude should agree, not decimals."
+    )
+    over_heads(run_id, population, published_run, quantity, label)
+    claim_by_claim(run_id)
+    self_repression(run_id)
 in_training(choice, label)

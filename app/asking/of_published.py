@@ -36,8 +36,9 @@ def published_runs(run_id: int, population: str) -> str:
 def agreements(run_id: int, population: str, published_run: str) -> str:
     """How far every quantity agrees over heads, beside how far the authors agree with themselves."""
     return (
-        "SELECT\n    quantity, verdict, spearman, spearman_low, spearman_high, authors_spearman, pearson, authors_pearson,\n"
-        "    slope, mean_absolute_difference, authors_mean_absolute_difference, n_heads\nFROM reproduction_agreement\n"
+        "SELECT\n    quantity, verdict, spearman, authors_spearman, slope, mean_absolute_difference,\n"
+        "    authors_mean_absolute_difference, n_heads, spearman_low, spearman_high, pearson, authors_pearson\n"
+        "FROM reproduction_agreement\n"
         f"WHERE run_id = {run_id} AND population = {literal(population)} AND published_run = {literal(published_run)}\n"
         f"ORDER BY {_IN_ORDER}"
     )

@@ -11,6 +11,7 @@ from selfrepair.app.asking import of_published as queries
 from selfrepair.app.charts.reproduction import claims_with_intervals, measured_against_published
 from selfrepair.app.charts.training import FINAL as FINAL_WORD
 from selfrepair.app.charts.training import over_training
+from selfrepair.app.showing.wording import words
 from selfrepair.queries import Warehouse
 from selfrepair.queries.catalog import relations
 from support.pages import opened, said
@@ -57,7 +58,7 @@ def test_heads_and_agreement_are_the_views(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     app = page(db, monkeypatch, **link)
-    heads, agreement, _, *_ = frames(app)
+    heads, _, agreement, *_ = frames(app)  # heads and agreement below their pictures, then the table of agreement
     which = {"run_id": FINAL, "population": population, "published_run": published_run}
     known = Warehouse(db).view("reproduction", **which, quantity=quantity)
     columns = ["label", "published_value", "measured_value", "difference"]
@@ -66,17 +67,27 @@ def test_heads_and_agreement_are_the_views(
     assert heads["low"].to_list() == pytest.approx((middle - half_width).to_list())
     assert heads["high"].to_list() == pytest.approx((middle + half_width).to_list())
     known = Warehouse(db).view("reproduction_agreement", **which)
-    columns = ["verdict", "spearman", "authors_spearman", "slope", "n_heads"]
-    assert sorted(agreement.select(columns).rows(), key=str) == sorted(known.select(columns).rows(), key=str)
+    known = known.with_columns(pl.col("quantity").map_elements(words, pl.String)).select(agreement.columns)
+    assert_frame_equal(agreement.sort("quantity"), known.cast(dict(agreement.schema)).sort("quantity"))
     assert agreement["quantity"][0] == "Direct effect"
     assert ("with position 0" in said(app)) == (link.get("population") == "top2_nobos")
 
 
 def test_claims_are_the_view(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = next(frame for frame in frames(page(db, monkeypatch)) if "claim" in frame.columns)
+    app = page(db, monkeypatch)
+    shown = next(frame for frame in frames(app) if "claim" in frame.columns)
     known = Warehouse(db).view("reproduction_claims", run_id=FINAL).sort("claim_number")
     assert_frame_equal(shown, known.select(shown.columns).cast(dict(shown.schema)))
-    assert shown.height == 7
+    (table,) = app.table
+    for row, claim in zip(table.value.to_dict("records"), known.to_dicts(), strict=True):
+        assert row["Claim"] == words(claim["claim"])
+        assert row["This run"].replace("\\", "") == f"{claim['value']:.3f}"
+        assert row["Verdict"] == claim["verdict"]
+        low, high, number = (claim[name] for name in ("low", "high", "published_value"))
+        told = "none" if low is None else f"{low:.3f} to {high:.3f}"
+        assert row["95 % interval"].replace("\\", "") == told
+        told = f"above {claim['expected_above']:g}" if number is None else f"{number:.3f}"
+        assert row["The paper"].replace("\\", "") == told
 
 
 @pytest.mark.parametrize(("of", "level"), [("all heads", "model"), ("each layer", "layer"), ("one head", "head")])
@@ -154,7 +165,7 @@ def test_claims_keep_their_order_and_tell_verdicts_apart(db: Path) -> None:
     (rows,) = spec["datasets"].values()
     assert spec["layer"][0]["encoding"]["y"]["sort"] == [row["claim"] for row in rows]
     assert rows[0]["claim"] == "Late heads repaired"
-    shown = spec["layer"][2]["encoding"]["color"]["legend"]["values"]
+    shown = spec["layer"][1]["encoding"]["color"]["legend"]["values"]
     assert set(shown) == {row["verdict"] for row in rows}
 
 

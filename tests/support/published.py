@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from selfrepair.warehouse import migrate
+from selfrepair.warehouse.load import load
 from support.fabricate import FabricatedRun, FabricatedUnit, fabricate
-from support.pages import stored
 
 HEADS = Path(migrate.__file__).parent / "published" / "published_head_repair.csv"
 SHAPES = {"gpt2": (12, 12), "EleutherAI/pythia-160m": (12, 12)}
@@ -33,13 +33,14 @@ def compared(folder: Path) -> Path:
 @cache
 def _original() -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory(prefix="selfrepair-test-")
-    pythia = "EleutherAI/pythia-160m"
-    stored(
-        Path(folder.name),
+    pythia, parts = "EleutherAI/pythia-160m", Path(folder.name) / "parts"
+    for run in (
         as_published("early", pythia, checkpoint=STEP, scale=0.25, spread=0.2),
         as_published("final", pythia, spread=0.2),
         fabricate("small", seed=8),
-    )
+    ):
+        run.write(parts)
+    load(Path(folder.name) / "w.duckdb", parts)
     return folder
 
 
