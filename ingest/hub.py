@@ -31,7 +31,9 @@ def offline_reason() -> str | None:
 
 
 def _patient_client() -> Any:
-    """The clients' own HTTP client, in which every wait ends: that for a file's headers, repeated six times, soonest."""
+    """The clients' own HTTP client, but every wait in it ends. They ask for a file's headers seven times, and would wait a
+    minute for each answer.
+    """
     client = default_client_factory()
 
     def bound(request: Any) -> None:

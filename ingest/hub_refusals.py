@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 from selfrepair.ingest.demo_model import DEMO
 from selfrepair.ingest.hub import offline_reason
 from selfrepair.ingest.known_models import near_names
-from selfrepair.ingest.revisions import near_revisions, revisions
+from selfrepair.ingest.revisions import listed, near_revisions, revisions
 from selfrepair.warehouse.errors import SelfRepairError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -49,9 +49,10 @@ def _why(name: str, revision: str | None, error: Exception) -> tuple[str, str]:
             "Free some, or name a folder on a larger disk with HF_HOME; files that are whole are not fetched again.",
         )
     if offline := offline_reason():
+        cached = revisions(name)
         return offline, (
-            "The model is not whole in the local cache. Download it where the hub can be reached, and give its folder; "
-            f"`--model {DEMO}` needs no network."
+            f"The model is not whole in the local cache{f', which has {listed(cached)} of it' if cached else ''}. Download it "
+            f"where the hub can be reached, and give its folder; `--model {DEMO}` needs no network."
         )
     if any(isinstance(cause, HFValidationError) for cause in chain):
         return "that is no name of a hub model", f"Give a hub id such as EleutherAI/pythia-160m.{_did_you_mean(name)}"
@@ -66,12 +67,14 @@ def _why(name: str, revision: str | None, error: Exception) -> tuple[str, str]:
         return "the hub has no such model", (
             f"Give a hub id such as EleutherAI/pythia-160m, a local folder, or {DEMO}{hidden}.{_did_you_mean(name)}"
         )
-    if status == 401:
+    if status == 401 and get_token():
         return "the hub does not know the token", (
             f"Make a new one at {constants.ENDPOINT}/settings/tokens and set HF_TOKEN to it, or unset HF_TOKEN."
         )
-    if status == 403:
-        return "the token may not read it", f"Let it read {name} at {constants.ENDPOINT}/settings/tokens."
+    if status in (401, 403):
+        return "the hub lets nobody read it without a token that may", (
+            f"Set HF_TOKEN to one that may read {name}; {constants.ENDPOINT}/settings/tokens makes them."
+        )
     if status == 429:
         return "the hub answers that it was asked too often", "Wait some minutes and run the same command again."
     if any(isinstance(cause, TimeoutError) for cause in chain):

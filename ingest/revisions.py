@@ -3,6 +3,7 @@
 import difflib
 import re
 from pathlib import Path
+from typing import TypeAlias
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.file_download import repo_folder_name
@@ -11,7 +12,8 @@ from selfrepair.ingest.demo_model import DEMO
 from selfrepair.ingest.hub import offline_reason
 from selfrepair.warehouse.errors import SelfRepairError
 
-Checkpoints = tuple[int | None, ...]
+Checkpoints: TypeAlias = tuple[int | None, ...]
+"""Training steps; None is the revision that is asked for otherwise."""
 
 
 def parse_checkpoints(text: str | None) -> Checkpoints:
@@ -64,21 +66,24 @@ def revisions(model: str) -> list[str]:
 
 def near_revisions(wrong: str, there: list[str]) -> str:
     """The sentence that says what could be asked for in place of a revision that is not there."""
+    if not there:
+        return "The model's page on the hub lists those it has."
     step = _step(wrong)
     steps = sorted(found for name in there if (found := _step(name)) is not None)
     if step is not None and steps:
         below, above = [found for found in steps if found < step][-2:], [found for found in steps if found > step][:2]
-        return f"Near it there are --checkpoint {' and '.join(str(found) for found in (*below, *above))}."
+        return f"Nearest to it: --checkpoint {', '.join(str(found) for found in (*below, *above))}."
     if step is not None:
-        return f"It has no training checkpoints (branches named step<N>); it has {_listed(there)}."
-    return f"It has {_listed(difflib.get_close_matches(wrong, there, n=3) or there)}."
+        return f"It has no training checkpoints (branches named step<N>); it has {listed(there)}."
+    return f"It has {listed(difflib.get_close_matches(wrong, there, n=3) or there)}."
+
+
+def listed(names: list[str], most: int = 5) -> str:
+    """Revisions as they are typed, the first few of them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"--revision {', '.join(names[:most])}{more}"
 
 
 def _step(revision: str) -> int | None:
     found = re.fullmatch(r"step(\d+)", revision)
     return int(found[1]) if found else None
-
-
-def _listed(names: list[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"--revision {', '.join(names[:most])}{more}"

@@ -9,12 +9,13 @@ import time
 import warnings
 from pathlib import Path
 
+import click
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from selfrepair.ingest.hub import offline_reason
-from selfrepair.ingest.hub_refusals import NO_ROOM_WARNING, causes, not_fetched
+from selfrepair.ingest.hub_refusals import NO_ROOM_WARNING, causes, first_line, not_fetched
 
 DESCRIPTIONS = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py"]
 """What a repository holds beside its weights: configuration, tokenizer, code of its own."""
@@ -73,6 +74,7 @@ def _download(name: str, revision: str, patterns: list[str]) -> Path:
             pause_s = _pause_s(error)
             if attempt + 1 == ATTEMPTS or pause_s is None:
                 raise
+            click.echo(f"{name}: {first_line(error)}; trying again in {pause_s} s", err=True)
             time.sleep(pause_s)
     raise AssertionError("unreachable")
 

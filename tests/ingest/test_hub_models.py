@@ -124,6 +124,13 @@ def test_a_gated_model_asks_for_a_token_and_loads_with_it(server, folders, monke
     assert not any(request.authorized for request in server.asked(WEIGHTS)), "a token is for the hub alone"
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_mirror_that_wants_a_token_says_so(server, status):
+    server.fail("GET /api/models", status, times=1000)
+    with refusal(rf"the hub lets nobody read it without a token .*Set HF_TOKEN to one that may read {NAME}"):
+        load()
+
+
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     [
@@ -155,7 +162,7 @@ def test_a_wrong_revision_gets_those_there_are(server, folders):
         load(checkpoint=5)
     for step in (0, 512, 1000, 2000, 143000):
         server.add("models", NAME, folders["gpt2"], f"step{step}")
-    with refusal(r"'step1500' cannot be .*Near it there are --checkpoint 512 and 1000 and 2000 and 143000"):
+    with refusal(r"'step1500' cannot be .*Nearest to it: --checkpoint 512, 1000, 2000, 143000"):
         load(checkpoint=1500)
     with refusal(r"'mian' cannot be .*no such revision of it\). It has --revision main\."):
         load(revision="mian")

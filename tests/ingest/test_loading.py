@@ -118,9 +118,10 @@ def test_a_damaged_file_of_weights_is_refused(tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("family", families.CONFIGS)
-def test_half_precision_on_disk_is_measured_in_float32(tmp_path, family):
-    families.build(family, torch.float16).save_pretrained(tmp_path)
+def test_half_precision_on_disk_is_measured_in_float32(tmp_path, family, dtype):
+    families.build(family, dtype).save_pretrained(tmp_path)
     loaded = load(tmp_path)
     assert {parameter.dtype for parameter in loaded.atlas.model.parameters()} == {torch.float32}
     tokens = torch.randint(3, families.VOCABULARY, (2, 10), generator=torch.Generator().manual_seed(1))
