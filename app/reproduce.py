@@ -21,6 +21,8 @@ HUB_IDS = {
 PROTOCOL = "rushing2024"
 DATASET = "NeelNanda/pile-10k"
 
+FEWEST_PROMPTS = 31
+
 _TOKENS = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
 _FACTORS = {"": 1, "k": 1_000, "M": 1_000_000}
 
@@ -100,8 +102,8 @@ def reproduce(
 
 
 def n_prompts(tokens: int) -> int:
-    """Prompts that hold so many measured positions, at least; two, as each needs a partner under resample."""
-    return max(2, math.ceil(tokens / (SEQ_LEN - 1)))
+    """Prompts that hold so many measured positions, at least; the protocol takes partners from the next batch of 30."""
+    return max(FEWEST_PROMPTS, math.ceil(tokens / (SEQ_LEN - 1)))
 
 
 def _check_name(published: str, model: str) -> None:

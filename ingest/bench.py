@@ -3,9 +3,7 @@
 import copy
 import json
 import platform
-import resource
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from selfrepair.ingest.conventions import PRECISIONS, Precision
 from selfrepair.ingest.demo_model import DEMO
 from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.measure import Measurer
+from selfrepair.ingest.peak_memory import peak_memory_mb
 from selfrepair.ingest.selection import choose_device, choose_precision, parse_batch_size
 from selfrepair.ingest.timing import seconds
 from selfrepair.ingest.weights import cast_parameters, use_fused_gelu
@@ -233,14 +232,6 @@ def _matmul(atlas: Atlas, tokens: int) -> tuple[Callable[[], None], float]:
 def device_name(device: torch.device) -> str:
     """What it is called in tables."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """The most memory this process has had so far on the device [MB]."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    scale = 1 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20
 
 
 def _print(figures: Figures) -> None:

@@ -14,12 +14,13 @@ from rich.table import Table
 
 from selfrepair.ingest.atlas import Atlas
 from selfrepair.ingest.batch_size import auto_batch_size
-from selfrepair.ingest.bench import device_name, peak_memory_mb, shaped
+from selfrepair.ingest.bench import device_name, shaped
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.loading import LoadedModel, model_record
 from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.measure import Measurer
 from selfrepair.ingest.mechanisms import Mechanisms
+from selfrepair.ingest.peak_memory import peak_memory_mb
 from selfrepair.ingest.plan import RunPlan, plan_run
 from selfrepair.ingest.prompts import Prompt, PromptSet
 from selfrepair.ingest.run import find_top_rows, measure_unit

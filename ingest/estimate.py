@@ -17,6 +17,7 @@ from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.measure import Measurer, out_of_memory
 from selfrepair.ingest.mechanism_tables import FEEDBACK_ROWS
 from selfrepair.ingest.onlookers import Onlookers
+from selfrepair.ingest.peak_memory import peak_memory_mb, peak_process_mb
 from selfrepair.ingest.pinned import pin
 from selfrepair.ingest.plan import RunPlan
 from selfrepair.ingest.preflight import preflight
@@ -38,13 +39,13 @@ BYTES_PER_ROW = 15.3
 BYTES_PER_POSITION = 37
 """What a measured position adds to `tokens` and `prompts`, about, however many heads are ablated at it."""
 
-MECHANISM_SHARES = {"edges": 0.08, "neurons_last": 0.07, "neurons_all": 0.7, "logprobs": 0.21}
+MECHANISM_SHARES = {"edges": 0.02, "neurons_last": 0.17, "neurons_all": 0.7, "logprobs": 0.36}
 """What a mechanism that has rows for every ablation takes, about, as a share of `measurements`."""
 
-BYTES_PER_GUESS = 8
+BYTES_PER_GUESS = 11
 """What a position's guess after one layer takes, about."""
 
-BYTES_PER_FEEDBACK = 60, 10
+BYTES_PER_FEEDBACK = 60, 9
 """What one prompt's sums of a head, kind and strength of feedback take, and a single row of these, about."""
 
 STORED_ROWS_PER_S = 250_000
@@ -52,6 +53,9 @@ STORED_ROWS_PER_S = 250_000
 
 STORED_POSITIONS_PER_S = 100_000
 """The same for positions, whose tokens have texts."""
+
+BYTES_PER_UNIT_ROW, BYTES_WITH_MECHANISMS = 800, 3000
+"""What a measured row takes in memory, about, until its unit is written and loaded: as measured on the demo model."""
 
 READ_SECONDS = 0.02
 """What finding one cell's stored rows takes the cross-check."""
@@ -64,6 +68,8 @@ PROBED_CELLS = 4
 class Estimate:
     """`forwards` counts ablated sequences, each run through the layers above its head only. `seconds` is by stage.
 
+    `memory_mb` is the most that measuring takes of the machine's own memory, `gpu_memory_mb` of a GPU's; None: it has none.
+
     `crosscheck_failure` says why the probe of the cross-check failed; that stage then counts nothing.
     """
 
@@ -72,6 +78,8 @@ class Estimate:
     forwards: int
     batch_size: int
     seconds: dict[str, float]
+    memory_mb: float
+    gpu_memory_mb: float | None
     crosscheck_failure: str | None
 
 
@@ -107,8 +115,16 @@ def estimate(plan: RunPlan, batch_size: int | None, began_at: float) -> Estimate
         forwards=len(plan.prompts) * plan.n_cells,
         batch_size=size,
         seconds=seconds_of,
+        memory_mb=peak_process_mb() + _unit_mb(plan),
+        gpu_memory_mb=peak_memory_mb(atlas.device) if atlas.device.type == "cuda" else None,
         crosscheck_failure=failure,
     )
+
+
+def _unit_mb(plan: RunPlan) -> float:
+    """What the largest unit takes in memory."""
+    rows = max(unit.count * plan.prompts.positions_of(unit.first) for unit in plan.units) * plan.n_cells
+    return rows * (BYTES_WITH_MECHANISMS if plan.mechanisms.names else BYTES_PER_UNIT_ROW) / 2**20
 
 
 def _mechanism_bytes(plan: RunPlan) -> float:

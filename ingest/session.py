@@ -271,6 +271,7 @@ def _print_estimate(plan: RunPlan, batch_size: int | None, began_at: float, n_ru
         ("bytes", f"{cost.bytes:,} in a new warehouse, about"),
         ("forwards", f"{cost.forwards:,} ablated sequences, {cost.batch_size} at once"),
         ("time", f"{_duration(sum(cost.seconds.values()))}, about: {stages}"),
+        ("memory", _memory(cost.memory_mb, cost.gpu_memory_mb)),
     ):
         click.echo(f"  {label:<9} {value}")
     if n_runs > 1:
@@ -282,6 +283,11 @@ def _print_estimate(plan: RunPlan, batch_size: int | None, began_at: float, n_ru
     if cost.crosscheck_failure is not None:
         click.echo(f"After measuring, {cost.crosscheck_failure}")
     click.echo("Nothing was written. Leave out --dry-run to measure.")
+
+
+def _memory(own_mb: float, gpu_mb: float | None) -> str:
+    on_gpu = "" if gpu_mb is None else f"{gpu_mb:,.0f} MB on the GPU, "
+    return f"{on_gpu}{own_mb:,.0f} MB of the machine's own, about"
 
 
 def _duration(seconds: float) -> str:

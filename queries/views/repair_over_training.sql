@@ -35,6 +35,7 @@ WITH settings AS (
             'n_layers': models.n_layers,
             'n_heads': models.n_heads,
             'selected_heads': runs.selected_heads,
+            'logit_of': coalesce(runs.logit_of, 'next_token'),
             'seed': runs.seed,
             'dtype': runs.dtype,
             'conventions': runs.conventions

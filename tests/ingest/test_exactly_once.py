@@ -198,6 +198,7 @@ def test_a_dry_run_writes_nothing(start, model, texts, tmp_path):
     db = tmp_path / "w.duckdb"
     out = finish(start(model, texts, db, "--dry-run", program=MAIN))
     assert f"{ROWS:,}" in out
+    assert re.search(r"memory +[\d,]{3,} MB of the machine's own, about", out)
     assert "Nothing was written" in out
     duration = r"(?:(\d+) min )?(\d+) s"
     ((minutes, seconds, stages),) = re.findall(rf"time +{duration}, about: (.*)", out)
