@@ -41,7 +41,9 @@ def test_what_is_no_number_of_tokens_says_how_to_write_one(typed: str) -> None:
         TokenCount().convert(typed, None, None)
 
 
-@pytest.mark.parametrize(("tokens", "prompts"), [(1, 2), (127, 2), (255, 3), (100_000, 788), (127_000, 1_000)])
+@pytest.mark.parametrize(
+    ("tokens", "prompts"), [(1, 31), (31 * 127, 31), (31 * 127 + 1, 32), (100_000, 788), (127_000, 1_000)]
+)
 def test_prompts_hold_at_least_so_many_tokens(tokens: int, prompts: int) -> None:
     assert n_prompts(tokens) == prompts
 
@@ -133,22 +135,18 @@ def test_a_run_of_another_model_is_said_to_be_one(db: Path, run_id: int) -> None
 def test_the_whole_way_on_a_model_of_the_same_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model of 12 layers of 12 heads in a folder named gpt2: measured and compared."""
     pytest.importorskip("torch", reason="measuring needs the ingest extra")
-    ingest = main.get_command(click.Context(main), "ingest")
-    assert ingest is not None
-    if "protocol" not in {param.name for param in ingest.params}:
-        pytest.skip("this ingest has no --protocol yet")
     from selfrepair.ingest import plan
     from support import tiny
 
     monkeypatch.setattr(plan, "CROSSCHECK_CELLS", 2)  # of 64, which take most of the time at twelve layers
     model = tiny.save_shaped(tmp_path / "gpt2", n_layers=12, n_heads=12)
-    typed = ["--model", str(model), "--dataset", str(tiny.write_texts(tmp_path / "texts.jsonl", 40)), "--device", "cpu"]
-    typed += ["--tokens", "254", "--db", str(tmp_path / "w.duckdb")]
+    typed = ["--model", str(model), "--dataset", str(tiny.write_texts(tmp_path / "texts.jsonl", 60)), "--device", "cpu"]
+    typed += ["--tokens", "127", "--db", str(tmp_path / "w.duckdb")]
     done = CliRunner().invoke(main, ["reproduce", "gpt2-small", *typed])
     assert done.exit_code == 0, done.output
     assert done.stdout.endswith(reproduce_report(tmp_path / "w.duckdb", 1, "gpt2-small") + "\n")
     with duckdb.connect(str(tmp_path / "w.duckdb"), read_only=True) as con:
-        assert con.execute("SELECT count(*) FROM measurements").fetchall() == [(144 * 2 * 127,)]
+        assert con.execute("SELECT count(*) FROM measurements").fetchall() == [(144 * 31 * 127,)]
         n_heads = con.execute("SELECT DISTINCT n_heads FROM reproduction_agreement").fetchall()
         verdicts = con.execute("SELECT count(*) FROM reproduction_claims WHERE verdict IS NULL").fetchall()
     assert (n_heads, verdicts) == ([(144,)], [(0,)])
