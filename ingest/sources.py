@@ -5,6 +5,7 @@ a dataset of the Hugging Face hub, streamed.
 """
 
 import platform
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ FILE_TYPES = (".txt", ".jsonl", ".parquet")
 STDLIB, RANDOM = "stdlib", "random"
 TEXT = "text"
 """The column of a dataset that holds its text unless another is named."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which JSON can hold and no text has
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def _from_file(path: Path, text_column: str) -> Iterator[Document | TokenRow]:
 def _rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iterator[Document | TokenRow]:
     for number, row in enumerate(rows):
         if isinstance(row, dict) and isinstance(row.get(text_column, 0), str | None):
-            yield Document(number, (row[text_column] or "").encode("utf-8", "replace").decode())
+            yield Document(number, _SURROGATES.sub("?", row[text_column] or ""))
         elif isinstance(row, dict) and text_column == TEXT and isinstance(row.get("tokens"), list):
             tokens = row["tokens"]
             if not all(isinstance(token, int) and not isinstance(token, bool) for token in tokens):
