@@ -12,7 +12,8 @@ from selfrepair.warehouse.options import db_option
 @click.option("--model", required=True, help="Hub id, local folder in Hugging Face format, or `demo`.")
 @click.option(
     "--dataset",
-    help="stdlib, random (tokens drawn by --seed), a .txt/.jsonl/.parquet file, or a hub dataset  [default: stdlib]",
+    help="stdlib, random (tokens drawn by --seed), a .txt/.jsonl/.parquet file, or a hub dataset, OWNER/NAME or "
+    "OWNER/NAME:CONFIG  [default: stdlib]",
 )
 @click.option("--split", help="Split of the dataset  [default: train; heldout for stdlib]")
 @click.option("--dataset-revision", help="Revision of the dataset on the hub.")
@@ -49,7 +50,13 @@ from selfrepair.warehouse.options import db_option
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--batch-size", default="auto", show_default=True, help="Sequences at once; halved when memory runs out.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides which prompt stands in for which.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Decides which prompt stands in for which, and what is random.",
+)
 @click.option(
     "--given", help="Heads such as L9H6,L9H9 that are ablated already, the same way, in all that is measured."
 )

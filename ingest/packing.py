@@ -73,14 +73,13 @@ def with_partners(rows: Iterable[Row], n_rows: int, left_out: LeftOut) -> Iterat
     read: list[Row] = []
     chosen = 0
     for row in rows:
-        read.append(row)
         same = of_length.get(len(row[0]), 0)
         gain = (0, 2, 1)[min(same, 2)]
         if chosen + gain <= n_rows:
             of_length[len(row[0])] = same + 1
             chosen += gain
+            read.append(row)
         else:
-            read.pop()
             left_out.without_partner += 1
         if chosen == n_rows:
             break

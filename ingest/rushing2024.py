@@ -7,6 +7,7 @@ padding was taken out: rows run from one document into the next without a sign.
 
 import bisect
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 
 from transformers import PreTrainedTokenizerBase
@@ -42,38 +43,32 @@ def chunked(
 
 
 def _stream(documents: list[Document], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[int, int]]:
-    """The tokens of a batch, each with the number of its document."""
-    separator = str(tokenizer.eos_token)
+    """The tokens of a batch but the end-of-text tokens, each with the number of its document.
+
+    A tokenizer that reads the separator as other text leaves no sign of it: all of a chunk then counts to its first document.
+    """
+    separator, end = str(tokenizer.eos_token), int(tokenizer.eos_token_id)
     text = separator.join(document.text for document in documents)
     size = (len(text) - 1) // CHUNKS + 1
-    chunks = [text[size * chunk : size * (chunk + 1)] for chunk in range(CHUNKS)]
+    chunks = (Document(chunk, text[size * chunk : size * (chunk + 1)]) for chunk in range(CHUNKS))
     # A separator counts to the document after it: a chunk that begins within one begins with the next document.
     lengths = (len(document.text) + len(separator) for document in documents)
-    ends = [end - len(separator) for end in itertools.accumulate(lengths)]
-    ids: list[int] = []
-    for found in tokenize((Document(n, chunk) for n, chunk in enumerate(chunks)), tokenizer, LeftOut()):
-        ids.extend(found.ids)
+    ends = [total - len(separator) for total in itertools.accumulate(lengths)]
+    numbers: list[int] = []
+    for found in tokenize(chunks, tokenizer, LeftOut()):
+        if not numbers:
+            starts = _parts(text, separator, size * found.number, size * (found.number + 1))
+            owners = [min(bisect.bisect_right(ends, start), len(documents) - 1) for start in starts]
+            numbers = [documents[owner].number for owner in reversed(owners)]
+        for token in found.ids:
+            if token != end:
+                yield token, numbers[-1]
+            elif len(numbers) > 1:
+                numbers.pop()
         if found.ends:
-            starts = _starts(chunks[found.number], separator, size * found.number)
-            numbers = [documents[min(bisect.bisect_right(ends, start), len(ends) - 1)].number for start in starts]
-            yield from _without_ends(ids, int(tokenizer.eos_token_id), numbers)
-            ids = []
+            numbers = []
 
 
-def _starts(chunk: str, separator: str, offset: int) -> list[int]:
+def _parts(text: str, separator: str, start: int, end: int) -> list[int]:
     """Where the parts of a chunk begin that separators part."""
-    lengths = [len(part) + len(separator) for part in chunk.split(separator)]
-    return [offset + start for start in itertools.accumulate(lengths[:-1], initial=0)]
-
-
-def _without_ends(ids: list[int], end: int, numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """The tokens of a chunk but the end-of-text tokens, each of which leads to the next of its parts' documents.
-
-    A tokenizer that reads the separator as other text leaves no sign: all the chunk then counts to its first document.
-    """
-    part = 0
-    for token in ids:
-        if token == end:
-            part = min(part + 1, len(numbers) - 1)
-        else:
-            yield token, numbers[part]
+    return [start, *(found.end() for found in re.compile(re.escape(separator)).finditer(text, start, end))]

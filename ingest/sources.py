@@ -5,6 +5,7 @@ a dataset of the Hugging Face hub, streamed.
 """
 
 import platform
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ ANSWER, FOIL = "answer", "foil"
 
 TEXT = "text"
 """The column of a dataset that holds its text unless another is named."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which JSON can hold and no text has
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def _rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iterator
     for number, row in enumerate(rows):
         found: Document | TokenRow
         if isinstance(row, dict) and isinstance(row.get(text_column, 0), str | None):
-            found = Document(number, (row[text_column] or "").encode("utf-8", "replace").decode())
+            found = Document(number, _SURROGATES.sub("?", row[text_column] or ""))
         elif isinstance(row, dict) and text_column == TEXT and isinstance(row.get("tokens"), list):
             tokens = row["tokens"]
             if not all(_is_whole(token) for token in tokens):

@@ -7,7 +7,9 @@ import pytest
 
 from selfrepair.ingest import session
 from selfrepair.ingest.loading import load_model
+from selfrepair.ingest.plan import plan_run
 from selfrepair.ingest.prompts import PromptSet
+from selfrepair.ingest.sources import Source
 from support.prompts import jsonl
 
 WORDS = ("return", "first", "second", "names", "values", "tuple", "list", "holds", "stay", "print", "for", "in", "add")
@@ -71,6 +73,19 @@ def test_the_protocol_plans_what_it_fixes(plan_of):
     assert plan.ablations == ("resample",)
     assert plan.prompts.seq_len == 128
     assert plan.prompts.partners == [(prompt + 30) % 31 for prompt in range(31)]
+
+
+def test_the_same_prompts_of_another_dataset_are_another_run(plan_of):
+    plan = plan_of(seed=0)
+    settings = {"ablations": plan.ablations, "heads": plan.heads, "seed": 0, "precision": plan.precision}
+    sources = [
+        Source("owner/texts", "train", None, iter(())),
+        Source("owner/texts", "train", "v2", iter(())),
+        Source("owner/texts", "test", None, iter(())),
+        Source("owner/others", "train", None, iter(())),
+    ]
+    keys = [plan_run(plan.model, source, plan.prompts, **settings).record.run_key for source in sources]
+    assert len(set(keys)) == len(sources)
 
 
 def test_the_same_prompts_with_other_partners_are_another_run(plan_of):

@@ -66,6 +66,12 @@ def test_missing_text_is_an_empty_document(tmp_path):
         prompts_of(tmp_path / "a.parquet", n_prompts=999)
 
 
+def test_half_a_character_is_none(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(r'{"text": "a\ud83d b \ud83d\ude00"}')
+    assert list(open_source(str(path)).documents) == [Document(0, "a? b \U0001f600")]
+
+
 def test_a_byte_order_mark_is_no_text(tmp_path):
     plain, lines = tmp_path / "a.txt", tmp_path / "a.jsonl"
     plain.write_text(TEXT, encoding="utf-8-sig")
