@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from huggingface_hub import constants
 
 from selfrepair.app.cli import main
+from selfrepair.ingest.snapshot import fetch_model
 from support import hub, tiny
 
 
@@ -77,33 +78,35 @@ def test_a_hub_that_answers_is_asked_for_the_model(tmp_path):
     assert "Give a hub id such as EleutherAI/pythia-160m" in said
 
 
+OFFLINE = """
+import json, torch
+from selfrepair.ingest.conventions import PRECISIONS
+from selfrepair.ingest.loading import load_model
+from selfrepair.warehouse.errors import SelfRepairError
+
+def attempt(step):
+    how = {"precision": PRECISIONS["float32"], "device": torch.device("cpu")}
+    try:
+        return load_model("lab/tiny", checkpoint=step, **how).record.revision
+    except SelfRepairError as error:
+        return str(error)
+
+print(json.dumps([attempt(step) for step in (3000, 4000, None)]))
+"""
+
+
 def test_offline_by_wish_nobody_is_asked_and_the_cache_is_enough(tmp_path):
     """In a process of its own: HF_HUB_OFFLINE is read when the hub's clients are imported."""
-    from selfrepair.ingest.snapshot import fetch_model
-
-    texts, cache = tiny.write_texts(tmp_path / "texts.jsonl"), tmp_path / "cache"
     with hub.serve() as server:
         server.add("models", "lab/tiny", tiny.save(tmp_path / "model"), "step3000")
-        with hub.ask_only(server.address, cache):
+        with hub.ask_only(server.address, tmp_path / "cache"):
             fetch_model("lab/tiny", "step3000")
         n_asked = len(server.requests)
-        options = ["--dataset", str(texts), "--prompts", "4", "--seq-len", "9", "--dry-run"]
-        calls = [["--checkpoint", "3000"], ["--checkpoint", "4000"], []]
-        program = (
-            "import sys, json; from click.testing import CliRunner; from selfrepair.app.cli import main\n"
-            "calls = json.loads(sys.argv[1])\n"
-            "print(json.dumps([CliRunner().invoke(main, ['ingest', *words]).output for words in calls]))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program, json.dumps([["--model", "lab/tiny", *options, *call] for call in calls])],
-            capture_output=True,
-            text=True,
-            env={**hub.environment(server.address, cache), "HF_HUB_OFFLINE": "1"},
-            check=True,
-        )
+        environment = {**hub.environment(server.address, tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run([sys.executable, "-c", OFFLINE], stdout=subprocess.PIPE, env=environment, check=True)
         assert len(server.requests) == n_asked
     cached, *others = json.loads(done.stdout)
-    assert "lab/tiny: 3 layers x 4 heads" in cached
+    assert cached == "step3000"
     for said, at in zip(others, (" at revision 'step4000'", ""), strict=True):
         assert f"model 'lab/tiny'{at} cannot be loaded (HF_HUB_OFFLINE is set" in said
         assert "The model is not whole in the local cache, which has --revision step3000 of it." in said

@@ -81,6 +81,12 @@ def test_a_commit_hash_is_a_revision_too(server, folders):
     assert load(revision=old.sha).record.architecture == "Qwen2ForCausalLM"
 
 
+def test_a_renamed_model_loads_under_its_old_name(server):
+    server.rename("models", "tiny", NAME)
+    assert load("tiny").record.name == "tiny"
+    assert server.asked(f"GET /api/models/{NAME}")
+
+
 @pytest.mark.parametrize("kind", ["sharded", "pickled"])
 def test_shards_and_pickled_weights_load(server, folders, kind):
     server.add("models", "lab/other", folders[kind])

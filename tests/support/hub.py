@@ -72,6 +72,7 @@ class Hub:
         self.requests: list[Request] = []
         self.closing = threading.Event()
         self._repositories: dict[tuple[str, str], Repository] = {}
+        self._names: dict[tuple[str, str], str] = {}
         self._faults: list[_Fault] = []
         self._lock = threading.Lock()
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, answer)) for answer in (_hub, _storage)]
@@ -87,6 +88,10 @@ class Hub:
         if tag:
             repository.tags.add(revision)
         return commit
+
+    def rename(self, kind: str, old: str, new: str) -> None:
+        """Send whoever asks for `old` to `new`, as the public hub does from `gpt2` to `openai-community/gpt2`."""
+        self._names[kind, old] = new
 
     def fail(self, pattern: str, status: int, *, times: int = 1, **headers: str) -> None:
         """Answer the next `times` requests whose method and path match with `status`; `retry_after="0"` is a header."""
@@ -122,6 +127,10 @@ class Hub:
     def repository(self, kind: str, name: str) -> Repository | None:
         """The repository of that name."""
         return self._repositories.get((kind, name))
+
+    def new_name(self, kind: str, name: str) -> str | None:
+        """What a repository is called now that had this name; None where none had it."""
+        return self._names.get((kind, name))
 
     def stored(self, sha256: str) -> File | None:
         """The file with these bytes, of any repository."""
@@ -262,6 +271,10 @@ def _hub(handler: Any, server: Hub) -> None:
     token = (handler.headers.get("Authorization") or "").removeprefix("Bearer ")
     if token not in ("", server.token, server.other_token):
         _refuse(handler, 401, "", "Invalid credentials in Authorization header")
+        return
+    renamed = server.new_name(kind, name)
+    if renamed is not None:
+        handler.send(307, b"", {"Location": handler.path.replace(f"/{name}/", f"/{renamed}/", 1)})
         return
     repository = server.repository(kind, name)
     if repository is None:
