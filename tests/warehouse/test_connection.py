@@ -45,7 +45,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 path = Path(sys.argv[1])
 with open_writer(path) as con:
     con.execute("CREATE TABLE numbers AS SELECT 1::DOUBLE AS x")
-resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (6_000_000, 6_000_000))
 try:
     with open_writer(path) as con:
         con.execute("INSERT INTO numbers SELECT random() FROM range(2_000_000)")
