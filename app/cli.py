@@ -9,7 +9,7 @@ SECTIONS = {
         "demo": Command("selfrepair.app.demo:demo", "Measure the bundled model and print what came out."),
         "reproduce": Command(
             "selfrepair.app.reproduce:reproduce",
-            "Measure a model of the paper as there, and say how far the numbers agree.",
+            "Measure a model of the paper and compare the numbers.",
         ),
         "ingest": Command("selfrepair.ingest.commands:ingest", "Measure a model and keep every row."),
         "prompts": Command(

@@ -68,7 +68,7 @@ def reproduce(
     dry_run: bool,
     db: Path,
 ) -> None:
-    """Measure a model of the paper as there, and say how far the numbers agree.
+    """Measure a model of the paper and compare the numbers.
 
     MODEL is the paper's name of a model. Every head is ablated at every token, resample ablation alone; what comes out is
     laid beside the numbers that the paper's authors released, and beside how far two runs of their own agree. Run

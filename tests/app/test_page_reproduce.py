@@ -1,7 +1,9 @@
 """The page that lays a run beside the paper: it shows what the views return, whatever was measured."""
 
+import shutil
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -88,6 +90,28 @@ def test_claims_are_the_view(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert row["95 % interval"].replace("\\", "") == told
         told = f"above {claim['expected_above']:g}" if number is None else f"{number:.3f}"
         assert row["The paper"].replace("\\", "") == told
+
+
+def test_slopes_of_feedback_are_the_view(db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Self-repression" not in [header.value for header in page(db, monkeypatch).header]
+    with_feedback = Path(shutil.copy(db, tmp_path))
+    with duckdb.connect(str(with_feedback)) as con:
+        con.execute(
+            f"""
+            INSERT INTO selfrepair_marts.feedback_fits BY NAME
+            SELECT {FINAL} AS run_id, 11 AS layer, head, kind AS feedback, strength, 10 AS n_prompts, 100 AS n_rows,
+                0.5 - strength / 8 AS slope, 0.4 - strength / 8 AS slope_low, 0.6 - strength / 8 AS slope_high
+            FROM (VALUES (0), (1)) AS heads (head), (VALUES (1), (3)) AS strengths (strength),
+                (VALUES ('own'), ('random')) AS kinds (kind)
+            """
+        )
+    app = page(with_feedback, monkeypatch)
+    assert "Self-repression" in [header.value for header in app.header]
+    shown = next(frame for frame in frames(app) if "same_side" in frame.columns)
+    known = Warehouse(with_feedback).view("feedback_reproduction", run_id=FINAL)
+    assert_frame_equal(shown, known.select(shown.columns).cast(dict(shown.schema)), check_row_order=False)
+    assert set(shown["label"]) == {"L11H0"}  # of L11H1 nothing was published
+    assert set(shown["strength"]) == {1, 3}
 
 
 @pytest.mark.parametrize(("of", "level"), [("all heads", "model"), ("each layer", "layer"), ("one head", "head")])
