@@ -50,20 +50,18 @@ def _one_token(
     row: AnswerRow, name: str, word: str | int, tokenizer: PreTrainedTokenizerBase | None, place: str
 ) -> int:
     """The token of an answer or foil, as the tokenizer makes it after the row's text."""
-    if isinstance(word, int):
-        return word
-    if tokenizer is None:
-        raise SelfRepairError(f"{place}: `{name}` is text, and the model comes without a tokenizer. Give a token id.")
-    before = _ids(tokenizer, row.prompt) if isinstance(row.prompt, str) else []
-    whole = _ids(tokenizer, row.prompt + word) if isinstance(row.prompt, str) else _ids(tokenizer, word)
-    if whole[:-1] == before and len(whole) == len(before) + 1:
+    if isinstance(word, int) or not isinstance(row.prompt, str):
+        return int(word)
+    assert tokenizer is not None, "the text before it was tokenized"
+    before, whole = _ids(tokenizer, row.prompt), _ids(tokenizer, row.prompt + word)
+    if whole[:-1] == before:
         return whole[-1]
     shared = next((i for i, pair in enumerate(zip(before, whole, strict=False)) if pair[0] != pair[1]), len(before))
     found = ", ".join(f"'{text}'" for text in token_texts(tokenizer, whole[shared:])) or "nothing"
-    hint = "" if word.startswith(" ") or isinstance(row.prompt, tuple) else " It may want a space in front."
+    hint = "" if word.startswith(" ") else " It may want a space in front."
     raise SelfRepairError(
         f"{place}: {name} '{word}' is not one token after its text; the end becomes {found}.{hint} "
-        "Choose another word, or give a token id."
+        "Choose another word, or give `tokens` and ids; to measure every token of the text, rename the column."
     )
 
 

@@ -13,6 +13,7 @@ from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import Atlas, locate, unsupported
 from selfrepair.ingest.clean import clean_batch
 from selfrepair.ingest.conventions import EFFECTS
+from selfrepair.ingest.measure import out_of_memory
 from selfrepair.ingest.stream import record_calls, value_biases
 from selfrepair.ingest.unembed import mean_unembedding
 from selfrepair.warehouse.errors import SelfRepairError
@@ -46,12 +47,12 @@ def try_bridge(atlas: Atlas, name: str) -> None:
             bridge = hook_method.boot(small)
             clean = hook_method.run_clean(bridge, tokens, hook_method.needed)
             found = hook_method.measure_cell(bridge, clean, cell, torch.zeros_like(clean.head_values(cell)))
-    except MemoryError:
-        return
     except hook_method.FAILURES as error:
+        if out_of_memory(error):
+            return
         raise unsupported(
             name,
-            f"{bridge_is.format('cannot run')} in compatibility mode ({hook_method.first_line(error)})",
+            f"{bridge_is.format('cannot run')} in compatibility mode ({hook_method.message_of(error)})",
         ) from error
     logits = slice(EFFECTS.index("ln_scale_ratio"))  # a ratio about 1 would dwarf the effects of random weights
     off = float((found - expected)[..., logits].abs().max() / expected[..., logits].abs().max())

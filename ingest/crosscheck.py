@@ -57,7 +57,7 @@ def crosscheck(
             return _crosscheck(plan, measurer, chosen, stored, on_cell)
     except hook_method.FAILURES as error:
         raise SelfRepairError(
-            f"the cross-check through TransformerBridge could not run ({hook_method.first_line(error)}). The measured rows "
+            f"the cross-check through TransformerBridge could not run ({hook_method.message_of(error)}). The measured rows "
             "are kept, the run is not complete. If memory ran out, the same command with --device cpu measures nothing "
             "again and checks there."
         ) from error

@@ -20,7 +20,7 @@ from selfrepair.ingest.onlookers import Onlookers
 from selfrepair.ingest.peak_memory import peak_memory_mb, peak_process_mb
 from selfrepair.ingest.pinned import pin
 from selfrepair.ingest.plan import RunPlan
-from selfrepair.ingest.preflight import preflight
+from selfrepair.ingest.preflight import check_feedback, preflight
 from selfrepair.ingest.stream import AttentionCalls, record_calls, value_biases
 from selfrepair.ingest.timing import seconds
 from selfrepair.ingest.top_rows import ROWS_TO_ONE
@@ -93,7 +93,10 @@ def estimate(plan: RunPlan, batch_size: int | None, began_at: float) -> Estimate
     atlas = plan.model.atlas
     longest = len(plan.prompts) - 1
     asked = plan.prompts.asked([longest]).to(atlas.device)
-    preflight(atlas, torch.from_numpy(plan.prompts.tokens([longest])), plan.precision, plan.record.model.name)
+    tokens = torch.from_numpy(plan.prompts.tokens([longest]))
+    preflight(atlas, tokens, plan.precision, plan.record.model.name)
+    if plan.mechanisms.feedback:
+        check_feedback(atlas, tokens, plan.precision, plan.record.model.name)
     seconds_of = {"start-up": time.perf_counter() - began_at}
     seconds_of["measuring"], size = _measuring(plan, asked, batch_size or auto_batch_size(atlas, plan.prompts.seq_len))
     failure = None

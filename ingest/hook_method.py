@@ -135,7 +135,7 @@ def measure_cell(
     )
 
 
-def first_line(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """What a failure of the bridge says, in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 

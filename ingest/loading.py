@@ -75,12 +75,16 @@ def load_model(
     return LoadedModel(atlas, tokenizer, record)
 
 
-def tokenizer_of(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+def tokenizer_of(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a model whose weights are not needed.
 
     Raises SelfRepairError for an unknown, gated or offline model, and for one that comes without a tokenizer.
     """
-    tokenizer = load_tokenizer(_find(name, revision, weights=False), trust_remote_code=False)
+    folder = _find(name, revision, weights=False)
+    try:
+        tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # see load_model
+        raise _not_read(name, revision, error) from error
     if tokenizer is None:
         raise SelfRepairError(f"model '{name}' comes without a tokenizer. Name another one with --model.")
     return tokenizer

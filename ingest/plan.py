@@ -147,7 +147,7 @@ def _units(prompts: PromptSet, n_cells: int) -> tuple[Unit, ...]:
     first = 0
     while first < len(lengths):
         length = lengths[first]
-        most = max(1, ROWS_IN_UNIT // (n_cells * prompts.positions_of(first)))
+        most = max(1, ROWS_IN_UNIT // (n_cells * (length - 1)))  # what is run, where only the end is measured, too
         same = next((i for i in range(first, len(lengths)) if lengths[i] != length), len(lengths))
         count = min(most, same - first)
         units.append(Unit(len(units), first, count))

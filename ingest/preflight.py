@@ -41,8 +41,10 @@ def preflight(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precisi
 
 @torch.inference_mode()
 def check_feedback(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precision, name: str) -> None:
-    """Check that the model can be run with one position changed at a time; raises SelfRepairError where it cannot."""
-    inputs = tokens[:, :POSITIONS].to(atlas.device)
+    """Check that the model can be run with one position changed at a time, on prompts as long as the longest: attention may
+    have a window. Raises SelfRepairError where it cannot.
+    """
+    inputs = tokens[:, :-1].to(atlas.device)
     check_pinning(atlas, record_calls(atlas, inputs.shape[1]), inputs, precision.preflight, name)
 
 

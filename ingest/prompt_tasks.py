@@ -1,6 +1,7 @@
 """`selfrepair prompts`: write tasks to measure, rows with an answer and a foil."""
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -27,8 +28,9 @@ def prompts() -> None:
 )
 @click.option("--model", default="gpt2", show_default=True, help="Whose tokenizer must have each name as one token.")
 @click.option("--revision", help="Revision of that model on the hub.")
+@click.option("--trust-remote-code", is_flag=True, help="Let the tokenizer run code that comes with it.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides names, places and things.")
-def ioi(n: int, output: Path, model: str, revision: str | None, seed: int) -> None:
+def ioi(n: int, output: Path, model: str, revision: str | None, trust_remote_code: bool, seed: int) -> None:
     """Write indirect-object sentences, which ask to whom something was given.
 
     "When Mary and John met near the park, John handed a book to" has the answer " Mary" and the foil " John". Names,
@@ -38,11 +40,17 @@ def ioi(n: int, output: Path, model: str, revision: str | None, seed: int) -> No
     from selfrepair.ingest.loading import tokenizer_of
     from selfrepair.warehouse.errors import SelfRepairError
 
-    rows = list(ioi_rows(tokenizer_of(model, revision), model, n=n, seed=seed))
+    if output.suffix != ".jsonl":
+        raise SelfRepairError(f"{output} would not be read as rows of JSON. Give a name that ends in .jsonl with -o.")
+    if output.exists():
+        raise SelfRepairError(f"{output} exists, and stays as it is. Name another file with -o, or remove it.")
+    tokenizer = tokenizer_of(model, revision, trust_remote_code=trust_remote_code)
+    rows = list(ioi_rows(tokenizer, model, n=n, seed=seed))
     try:
         output.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     except OSError as error:
         raise SelfRepairError(f"{output} cannot be written: {error.strerror}. Name another file with -o.") from error
+    measure = ["--model", model, *(["--revision", revision] if revision else []), "--dataset", str(output)]
     click.echo(
-        f"{len(rows)} prompts in {output}. Measure them: selfrepair ingest --model {model} --dataset {output} --prompts {n}"
+        f"{n} prompts in {output}. Measure them: selfrepair ingest {shlex.join([*measure, '--prompts', str(n)])}"
     )

@@ -116,12 +116,12 @@ def build_prompts(
     logit_of = NEXT_TOKEN
     first, documents = _peek(source)
     if isinstance(first, AnswerRow):
-        check_takes_rows(source.name, packing)
+        check_takes_rows(source.name, packing, AnswerRow.holds)
         packing, logit_of = NONE, ANSWER if first.foil is None else ANSWER_MINUS_FOIL
         answer_rows = answer_prompts(_only(AnswerRow, source, documents), tokenizer, source.name)
         found = [Prompt(*row) for row in itertools.islice(answer_rows, n_prompts)]
     elif isinstance(first, TokenRow):
-        check_takes_rows(source.name, packing)
+        check_takes_rows(source.name, packing, TokenRow.holds)
         packing = NONE
         token_rows = _only(TokenRow, source, documents)
         found = [Prompt(_measurable(row, source), row.number) for row in itertools.islice(token_rows, n_prompts)]
@@ -136,13 +136,16 @@ def build_prompts(
             rows = with_partners(rows, n_prompts, left_out)
         found = [Prompt(*row) for row in itertools.islice(rows, n_prompts)]
     if len(found) < n_prompts:
-        raise too_few(source.name, len(found), n_prompts, packing, seq_len, left_out)
+        raise too_few(source.name, len(found), n_prompts, packing, seq_len, left_out, first.holds)
     found.sort(key=lambda prompt: len(prompt.tokens))
     _check_tokens(found, source.name, d_vocab, context)
     partners = None
     if resample:
         partners = next_batch(n_prompts) if packing == RUSHING2024 else _partners(found, seed)
-    return PromptSet(found, packing, partners, left_out.sentences(), logit_of)
+    notes = left_out.sentences()
+    if logit_of != NEXT_TOKEN:
+        notes = (*notes, f"Rows have an `answer`: it alone is asked for, at the end of each prompt ({logit_of}).")
+    return PromptSet(found, packing, partners, notes, logit_of)
 
 
 def _peek(source: Source) -> tuple[DatasetRow, Iterator[DatasetRow]]:

@@ -6,11 +6,11 @@ from selfrepair.ingest.rushing2024 import RUSHING2024
 from selfrepair.warehouse.errors import SelfRepairError
 
 
-def check_takes_rows(name: str, packing: str) -> None:
-    """Raise SelfRepairError where rows of tokens are to be packed in a way that was asked for."""
+def check_takes_rows(name: str, packing: str, holds: str) -> None:
+    """Raise SelfRepairError where rows that are prompts already, of what they hold, are to be packed as text is."""
     if packing != PACKED:
         raise SelfRepairError(
-            f"dataset '{name}' gives rows of tokens, which are measured as they are; {_option(packing)} needs text. "
+            f"dataset '{name}' gives rows of {holds}, which are measured as they are; {_option(packing)} needs text. "
             "Leave it out."
         )
 
@@ -26,9 +26,11 @@ def check_length(seq_len: int, context: int | None, packing: str) -> None:
         raise SelfRepairError(f"--seq-len {seq_len} leaves no position that predicts a token. Use 2 or more.")
 
 
-def too_few(name: str, n_found: int, n_prompts: int, packing: str, seq_len: int, left_out: LeftOut) -> SelfRepairError:
+def too_few(
+    name: str, n_found: int, n_prompts: int, packing: str, seq_len: int, left_out: LeftOut, holds: str
+) -> SelfRepairError:
     """The error of a dataset that gives fewer prompts than were asked for."""
-    unit = {NONE: "rows of tokens", DOCUMENT: "documents to measure"}.get(packing, f"rows of {seq_len} tokens")
+    unit = {NONE: f"rows of {holds}", DOCUMENT: "documents to measure"}.get(packing, f"rows of {seq_len} tokens")
     step = f"Use --prompts {n_found} or a larger dataset."
     if packing == RUSHING2024 or (packing == DOCUMENT and not n_found):
         step = "Use a larger dataset."

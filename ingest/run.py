@@ -88,7 +88,8 @@ def measure_run(
         plan.model.record.name,
     )
     if plan.mechanisms.feedback:
-        check_feedback(atlas, torch.from_numpy(plan.prompts.tokens([0])), plan.precision, plan.model.record.name)
+        longest = torch.from_numpy(plan.prompts.tokens([len(plan.prompts) - 1]))
+        check_feedback(atlas, longest, plan.precision, plan.model.record.name)
     measurer = Measurer(
         atlas,
         ablations=plan.ablations,

@@ -112,17 +112,20 @@ def _rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iterator
             found = TokenRow(number, tuple(tokens))
         else:
             raise _no_text(origin, number, row, text_column)
-        yield found if row.get(ANSWER) is None and row.get(FOIL) is None else _asking(origin, row, found)
+        asks = text_column == TEXT and any(row.get(name) is not None for name in (ANSWER, FOIL))
+        yield _asking(origin, row, found) if asks else found
 
 
 def _asking(origin: Path | str, row: dict[str, Any], found: Document | TokenRow) -> AnswerRow:
-    """The prompt of a row with an answer."""
+    """The prompt of a row with an answer: words where it holds text, token ids where it holds tokens."""
     answer, foil = row.get(ANSWER), row.get(FOIL)
+    in_tokens = isinstance(found, TokenRow)
     for name, value in ((ANSWER, answer), (FOIL, foil)):
-        if not (isinstance(value, str) or _is_whole(value) or (value is None and name == FOIL)):
+        fits = _is_whole(value) if in_tokens else isinstance(value, str)
+        if not fits and not (value is None and name == FOIL):
             raise SelfRepairError(
-                f"{origin}, row {found.number}: `{name}` is {value!r:.40}, neither a word nor a token id. Give one token, or "
-                f"leave the columns `{ANSWER}` and `{FOIL}` out to measure every token of the text."
+                f"{origin}, row {found.number}: `{name}` is {value!r:.40}, not {'a token id' if in_tokens else 'a word'}. Give "
+                f"one, or rename the columns `{ANSWER}` and `{FOIL}` to measure every token of the row."
             )
     prompt = found.tokens if isinstance(found, TokenRow) else found.text
     return AnswerRow(found.number, prompt, answer, foil)  # type: ignore[arg-type]

@@ -4,16 +4,26 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from selfrepair.ingest.hub_refusals import first_line
+from selfrepair.ingest.weights import NotWholeError
 from selfrepair.warehouse.errors import SelfRepairError
+
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
+"""Files of which a tokenizer has at least one."""
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a folder; None without one, which is fine for a dataset of token ids."""
+    """The tokenizer of a folder; None without one, which is fine for a dataset of token ids.
+
+    Raises what transformers raises where there is one that cannot be read.
+    """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # of many types, one for each way in which files can be missing
         if "trust_remote_code" in str(error):
             raise
+        if any((folder / name).is_file() for name in VOCABULARIES):
+            raise NotWholeError(f"its tokenizer cannot be read: {first_line(error)}") from error
         return None
     # transformers makes an empty tokenizer of some families where the files are missing.
     empty = len(tokenizer) <= len(tokenizer.all_special_tokens)

@@ -16,7 +16,7 @@ from selfrepair.ingest.snapshot import WEIGHTS, indexed_files
 
 
 class NotWholeError(Exception):
-    """A folder lacks some of a model's weights; the text says which."""
+    """A folder lacks something of a model, or holds something unreadable; the text says what."""
 
 
 def read_weights(folder: Path, config: PreTrainedConfig, *, trust_remote_code: bool) -> PreTrainedModel:

@@ -263,9 +263,9 @@ class PartsFolder:
         files.sweep(self.path)
         try:
             first = self.run()
-        except SelfRepairError:
+        except SelfRepairError as error:
             if (self.path / _RUN).exists():
-                raise
+                raise SelfRepairError(f"{error} To measure again, remove {self.path} first.") from error
         else:
             self._check_same(first, run)
             run = replace(run, started_at=first.started_at)

@@ -87,8 +87,28 @@ def test_the_task_is_balanced_and_names_are_single_tokens(model, task):
 
 def test_a_seed_decides_the_task(model, task, tmp_path):
     for seed, same in ((0, True), (1, False)):
-        call("prompts", "ioi", "--n", PROMPTS, "--model", model, "--seed", seed, "-o", tmp_path / "again.jsonl")
-        assert ((tmp_path / "again.jsonl").read_text() == task.read_text()) is same
+        path = tmp_path / f"{seed}.jsonl"
+        call("prompts", "ioi", "--n", PROMPTS, "--model", model, "--seed", seed, "-o", path)
+        assert (path.read_text() == task.read_text()) is same
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("ioi.txt", "ends in .jsonl"), ("there.jsonl", "exists, and stays as it is")]
+)
+def test_a_task_is_written_where_it_can_be_measured_and_nothing_is_lost(model, tmp_path, name, said):
+    (tmp_path / "there.jsonl").write_text("mine")
+    result = call("prompts", "ioi", "--model", model, "-o", tmp_path / name)
+    assert result.exit_code == 1
+    assert said in result.output
+    assert (tmp_path / "there.jsonl").read_text() == "mine"
+
+
+def test_another_column_s_answers_are_no_answers(model, tmp_path):
+    rows = [{"question": TEXT * 2, "answer": n} for n in range(2)]
+    result = ingest(model, rows, tmp_path / "w.duckdb", "--text-column", "question", "--seq-len", "8", "--layers", "1")
+    assert result.exit_code == 0, result.output
+    with duckdb.connect(str(tmp_path / "w.duckdb"), read_only=True) as con:
+        assert con.execute("SELECT logit_of FROM runs").fetchall() == [("next_token",)]
 
 
 def test_every_prompt_is_measured_once_at_its_end(measured, task):
@@ -161,24 +181,17 @@ TEXT = "When Mary and John met near the park, John handed a book to"
         ({"text": TEXT, "answer": "Mary", "foil": " John"}, "It may want a space in front. Choose another word"),
         ({"text": TEXT, "answer": " Mary", "foil": " Mary"}, "row 1: answer and foil are the same token"),
         ({"text": TEXT, "answer": " Mary"}, "row 1 has no foil, and the rows before it have one"),
-        ({"text": TEXT, "foil": " Mary"}, "row 1: `answer` is None, neither a word nor a token id"),
-        ({"text": TEXT, "answer": [3], "foil": " Mary"}, "row 1: `answer` is [3], neither a word nor a token id"),
-        ({"text": TEXT, "answer": 99999, "foil": " Mary"}, "holds token id 99999; the model knows 0 to"),
-        ({"text": TEXT, "answer": " Mary", "foil": 99999}, "holds token id 99999; the model knows 0 to"),
+        ({"text": TEXT, "foil": " Mary"}, "row 1: `answer` is None, not a word. Give one, or rename the columns"),
+        ({"text": TEXT, "answer": 3, "foil": " Mary"}, "row 1: `answer` is 3, not a word"),
+        ({"tokens": [0, 5], "answer": " Mary", "foil": 4}, "row 1: `answer` is ' Mary', not a token id"),
+        ({"tokens": [0, 5], "answer": 99999, "foil": 4}, "holds token id 99999; the model knows 0 to"),
+        ({"tokens": [0, 5], "answer": 4, "foil": 99999}, "holds token id 99999; the model knows 0 to"),
         ({"tokens": [], "answer": 5, "foil": 6}, "row 1: `tokens` is empty, so that nothing comes before the answer"),
         ({"text": TEXT}, "mixes rows of `answer` and of `text`. Split it into two files."),
     ],
     ids=[
-        "several-tokens",
-        "no-space",
-        "same",
-        "foil-missing",
-        "answer-missing",
-        "list",
-        "id",
-        "foil-id",
-        "empty",
-        "mixed",
+        *("several-tokens", "no-space", "same", "foil-missing", "answer-missing", "number", "word", "id", "foil-id"),
+        *("empty", "mixed"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(model, tmp_path, row, said):

@@ -28,7 +28,7 @@ from selfrepair.ingest.conventions import ABLATIONS, EFFECTS, PRECISIONS
 from selfrepair.ingest.families import EITHER, FAMILIES, REFUSED, SHARED
 from selfrepair.ingest.list_models import models
 from selfrepair.ingest.measure import Measurer
-from selfrepair.ingest.preflight import preflight
+from selfrepair.ingest.preflight import check_feedback, preflight
 from selfrepair.warehouse.errors import SelfRepairError
 from support import families, naive
 
@@ -151,3 +151,13 @@ def test_the_list_names_every_family_and_needs_no_warehouse():
         assert row.name in result.output
         assert all(example in result.output for example in row.examples[:2])
     assert all(row.reason in result.output for row in REFUSED)
+
+
+@pytest.mark.parametrize(("name", "window"), [("gpt-neo", 4), ("mistral", 4)])
+def test_feedback_is_refused_where_prompts_are_longer_than_a_window(name, window):
+    """Pinned keys lie before the others: attention that counts back a window would not see them."""
+    atlas = locate(families.build(name, torch.float32), name)
+    with pytest.raises(SelfRepairError, match="Leave --feedback out"):
+        check_feedback(atlas, prompts(), PRECISIONS["float32"], name)
+    assert window < SEQ - 1
+    check_feedback(locate(families.build("gpt2", torch.float32), "gpt2"), prompts(), PRECISIONS["float32"], "gpt2")

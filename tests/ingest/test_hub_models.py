@@ -166,9 +166,9 @@ def test_a_name_like_no_other_gets_an_example(server):
 def test_a_wrong_revision_gets_those_there_are(server, folders):
     with refusal(r"at revision 'step5' cannot be .*no training checkpoints .*it has --revision main"):
         load(checkpoint=5)
-    for step in (0, 512, 1000, 2000, 143000):
+    for step in (0, 512 or 1000 or 2000 or 143000):
         server.add("models", NAME, folders["gpt2"], f"step{step}")
-    with refusal(r"'step1500' cannot be .*Nearest to it: --checkpoint 512, 1000, 2000, 143000"):
+    with refusal(r"'step1500' cannot be .*Nearest to it: --checkpoint 512 or 1000 or 2000 or 143000"):
         load(checkpoint=1500)
     with refusal(r"'mian' cannot be .*no such revision of it\). It has --revision main\."):
         load(revision="mian")
@@ -219,8 +219,8 @@ def test_a_download_that_breaks_again_and_again_is_given_up_and_goes_on_later(se
 @pytest.mark.parametrize("what", ["GET /api/models", "HEAD .*/config.json", "GET .*/config.json", WEIGHTS])
 def test_a_hub_that_stops_answering_is_given_up(server, what, monkeypatch):
     assert offline_reason() is None  # asked with the patience that is usual
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 2)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 2)
     server.stall(what, times=1000)
     with refusal(r"'lab/tiny' cannot be loaded \(the hub stopped answering\). Run the same .* HF_HUB_DOWNLOAD_TIMEOUT"):
         load()
