@@ -166,7 +166,7 @@ def test_a_name_like_no_other_gets_an_example(server):
 def test_a_wrong_revision_gets_those_there_are(server, folders):
     with refusal(r"at revision 'step5' cannot be .*no training checkpoints .*it has --revision main"):
         load(checkpoint=5)
-    for step in (0, 512 or 1000 or 2000 or 143000):
+    for step in (0, 512, 1000, 2000, 143000):
         server.add("models", NAME, folders["gpt2"], f"step{step}")
     with refusal(r"'step1500' cannot be .*Nearest to it: --checkpoint 512 or 1000 or 2000 or 143000"):
         load(checkpoint=1500)
