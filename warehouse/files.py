@@ -55,6 +55,10 @@ def replace_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+WAL = ".wal"
+"""What DuckDB adds to a database's name for the log of what is not yet in it."""
+
+
 def temporary_name(name: str) -> str:
     """A hidden name beside `name` that tells which machine and process is writing; `sweep` understands it."""
     return f".{name}.{_host()}.{os.getpid()}.tmp"
@@ -65,8 +69,9 @@ def sweep(folder: Path, name: str = "") -> None:
 
     Another living process' files stay, and so do another machine's: nobody here can tell whether it still writes.
     """
-    for path in folder.glob(f".{glob.escape(name)}*.tmp"):
-        *_, host, pid, _ = path.name.split(".")
+    begins = f".{glob.escape(name)}*.tmp"
+    for path in (*folder.glob(begins), *folder.glob(f"{begins}{WAL}")):
+        *_, host, pid, _ = path.name.removesuffix(WAL).split(".")
         if host == _host() and pid.isdecimal() and not _is_other_process(int(pid)):
             remove(path)
 

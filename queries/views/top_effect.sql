@@ -22,6 +22,7 @@ SELECT
     pos,
     tokens.token,
     tokens.target,
+    tokens.foil,
     direct_effect,
     ablated_direct_effect,
     removed_effect,

@@ -122,7 +122,7 @@ def test_ctrl_c_while_it_waits_is_one_line(warehouse: Path) -> None:
 def test_ctrl_c_while_duckdb_works_is_one_line(warehouse: Path) -> None:
     endless = "SELECT sum(hash(a.range * b.range)) FROM range(1000000) AS a, range(1000000) AS b"
     process = subprocess.Popen(
-        [sys.executable, "-c", HEEDS_CTRL_C + MAIN, "query", endless, "--db", str(warehouse)],
+        [sys.executable, "-c", HEEDS_CTRL_C + MAIN, "query", endless, "--timeout", "300", "--db", str(warehouse)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -130,7 +130,7 @@ def test_ctrl_c_while_duckdb_works_is_one_line(warehouse: Path) -> None:
     try:
         wait_until_it_works(process.pid, cpu_s=3)  # what comes before the query takes a third of that
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)  # the query's own limit is twice that
+        out, err = process.communicate(timeout=30)  # the query's own limit is ten times that
     finally:
         process.kill()
     assert (process.returncode, out, err) == (130, "", "\nInterrupted.\n")

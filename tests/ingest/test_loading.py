@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, OPTConfig, T5Config, T5ForConditionalGeneration
 
+from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.loading import load_model
@@ -132,7 +133,7 @@ def test_half_precision_on_disk_is_measured_in_float32(tmp_path, family, dtype):
         heads=[(layer, head) for layer in range(loaded.atlas.n_layers) for head in range(loaded.atlas.n_heads)],
         batch_size=4,
         precision=PRECISIONS["float32"],
-    ).measure(tokens, None, range(2))
+    ).measure(next_tokens(tokens), None, range(2))
     assert 0 < measured.identity_error_max() < 1e-3
 
 

@@ -86,7 +86,7 @@ def fill_tokens(con: Con, tokens: pl.DataFrame) -> None:
 
 
 def add_token(con: Con, run_id: int, prompt_id: int, pos: int, logprob: float, target: str) -> None:
-    values = [run_id, prompt_id, pos, 0, "t", 1, target, 1.0, logprob, 1, 1.0, 1.0]
+    values = [run_id, prompt_id, pos, 0, "t", 1, target, 1.0, logprob, 1, 1.0, 1.0, None, None]
     con.execute(f"INSERT INTO tokens VALUES ({', '.join('?' * len(values))})", values)
 
 

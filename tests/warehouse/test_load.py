@@ -52,7 +52,10 @@ def test_no_two_columns_of_the_fabricated_run_hold_the_same(run, root, db, ask):
     load(db, root)
     for table in ("models", "datasets", "runs", "units", "measurements", "tokens", "prompts", "crosschecks"):
         found = stored(ask, table, "ALL")
-        own = {name: values for name, values in found.items() if name not in ("run_id", "model_id", "dataset_id")}
+        shared = ("run_id", "model_id", "dataset_id")
+        if table == "tokens":
+            shared += ("foil",)  # as empty as foil_id: this run asks for the next token
+        own = {name: values for name, values in found.items() if name not in shared}
         assert len({str(values) for values in own.values()}) == len(own), table
 
 
