@@ -254,6 +254,26 @@ def test_half_the_heads_make_no_verdict(changed: Con) -> None:
     assert found == [(72,)]
 
 
+@pytest.mark.parametrize("n_heads", [2, 3, 4])
+def test_few_heads_have_no_interval(changed: Con, n_heads: int) -> None:
+    """The run as it would be summarised with so many heads measured."""
+    changed.execute(
+        f"DELETE FROM selfrepair_marts.repair_means WHERE run_id = {FINAL} AND level = 'head' "
+        f"AND NOT (layer = 3 AND head < {n_heads})"
+    )
+    found = changed.execute(
+        "SELECT n_heads, spearman, spearman_low, spearman_high FROM reproduction_agreement"
+    ).fetchall()
+    assert {row[0] for row in found} == {n_heads}
+    assert all(row[1] is not None for row in found)
+    intervals = {row[2:] for row in found if abs(row[1]) < 0.999}
+    if n_heads <= 3:
+        assert intervals <= {(None, None)}
+    else:
+        assert intervals
+        assert all(low < high for low, high in intervals)
+
+
 def test_only_the_published_models_final_weights_are_compared(filed: Con) -> None:
     for view in ("reproduction", "reproduction_agreement", "reproduction_claims"):
         assert runs_of(filed, view) == {FINAL}, view
