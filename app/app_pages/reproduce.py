@@ -42,7 +42,8 @@ def say_what_is_compared() -> None:
     """The command that adds a run of a published model."""
     st.info(
         "This run is none of a model whose heads the paper's authors published, or not as they measured it: its final "
-        "weights, resample ablation, no heads given. This command measures one that is and lays it beside the paper:",
+        "weights (revision main), resample ablation, no heads given. This command measures one that is and lays it beside the "
+        "paper:",
         icon=":material/compare:",
     )
     st.code(

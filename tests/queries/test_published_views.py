@@ -288,6 +288,7 @@ def test_only_the_published_models_final_weights_are_compared(filed: Con) -> Non
         "UPDATE runs SET status = 'failed'",
         "UPDATE models SET checkpoint = 512",
         "UPDATE models SET revision = 'step512'",
+        "UPDATE models SET revision = 'another'",
         "UPDATE models SET n_heads = 16",
         "UPDATE models SET name = name || '-copy'",
     ],
@@ -302,6 +303,11 @@ def test_what_is_another_model_is_not_compared(changed: Con, change: str) -> Non
 def test_a_model_is_recognised_by_its_last_name(changed: Con, name: str) -> None:
     changed.execute("UPDATE models SET name = ? WHERE name = 'EleutherAI/pythia-160m'", [name])
     assert FINAL in runs_of(changed, "reproduction")
+
+
+def test_the_main_revision_is_the_final_weights(changed: Con) -> None:
+    changed.execute("UPDATE models SET revision = 'main'")
+    assert runs_of(changed, "reproduction") == {FINAL}
 
 
 def test_several_runs_of_a_model_are_each_compared(changed: Con) -> None:
