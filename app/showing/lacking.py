@@ -7,7 +7,8 @@ import streamlit as st
 
 from selfrepair.app.asking.answers import ask, warehouse_path
 from selfrepair.app.choosing.choice import Choice
-from selfrepair.app.unfinished.going_on import RECORDS, command
+from selfrepair.app.showing.plain import plain
+from selfrepair.app.unfinished.going_on import RECORDS, command, not_written_down
 
 USUAL = ("edges", "neurons_last", "guesses")
 """What an ingest measures unless told not to: the command has it as well."""
@@ -69,7 +70,7 @@ def _type(run: dict[str, Any]) -> None:
     st.code(command(run, warehouse_path()), language="bash", wrap_lines=True)
     st.caption(
         "Before a local model or dataset goes its path; a column of text that is not `text` goes after --text-column. "
-        "Rows that are already here stay as they are."
+        f"Rows that are already here stay as they are.{not_written_down(run)}"
     )
 
 
