@@ -1,4 +1,4 @@
-"""`selfrepair load`, `verify`, `runs` and `models`. What they need is imported when they run, so that help is quick."""
+"""`selfrepair load`, `verify` and `runs`. What they need is imported when they run, so that help is quick."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
