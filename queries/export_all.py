@@ -36,6 +36,7 @@ SELECT
     datasets.packing,
     datasets.seq_len,
     runs.n_prompts,
+    coalesce(runs.logit_of, 'next_token') AS logit_of,
     len(runs.selected_heads) AS heads,
     runs.ablations,
     runs.given_heads,

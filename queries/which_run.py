@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.schema import NEXT_TOKEN
 
 RUNS = """
 SELECT
@@ -13,6 +14,7 @@ SELECT
     models.revision,
     models.checkpoint,
     datasets.name AS dataset,
+    coalesce(runs.logit_of, 'next_token') AS logit_of,
     runs.n_prompts,
     runs.ablations,
     runs.given_heads,
@@ -67,6 +69,11 @@ def which_run(runs: Sequence[Run], model: str | int | None, run_id: int | None) 
     return usable[0]
 
 
+def dataset_of(run: Run) -> str:
+    """The dataset's name, with whose logit every effect is on where that is not the next token's: 'ioi.jsonl (answer)'."""
+    return run["dataset"] if run["logit_of"] == NEXT_TOKEN else f"{run['dataset']} ({run['logit_of']})"
+
+
 def _by_number(runs: Sequence[Run], model: str | None, run_id: int) -> Run:
     for run in runs:
         if run["run_id"] == run_id:
@@ -95,7 +102,7 @@ def _told(run: Run) -> str:
         parts.append(f"revision {run['revision']}")
     if run["checkpoint"] is not None:
         parts.append(f"step {run['checkpoint']}")
-    parts += [f"{run['n_prompts']:,} prompts of {run['dataset']}", run["dtype"], "+".join(run["ablations"])]
+    parts += [f"{run['n_prompts']:,} prompts of {dataset_of(run)}", run["dtype"], "+".join(run["ablations"])]
     parts.append(f"{run['n_selected_heads']} heads")
     if run["given_heads"]:
         parts.append(f"given {', '.join(run['given_heads'])} gone")

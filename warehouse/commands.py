@@ -1,4 +1,4 @@
-"""`selfrepair load`, `verify`, `runs` and `models`. What they need is imported when they run, so that help is quick."""
+"""`selfrepair load`, `verify` and `runs`. What they need is imported when they run, so that help is quick."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +12,8 @@ _RUNS = """
 SELECT
     runs.run_id,
     models.name || coalesce('@' || models.revision, '') || coalesce(' step ' || models.checkpoint, '') AS model,
-    datasets.name || coalesce('/' || datasets.split, '') AS dataset,
+    datasets.name || coalesce('/' || datasets.split, '') || coalesce(' (' || nullif(runs.logit_of, 'next_token') || ')', '')
+        AS dataset,
     runs.n_prompts AS prompts,
     datasets.seq_len,
     format('{:,}', coalesce(loaded.n_measurements, 0))

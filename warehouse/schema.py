@@ -441,7 +441,7 @@ layer_guess = sa.Table(
     _column(*_PROMPT),
     _column(*_POS),
     _column("layer", _small, "Layer after which the residual stream is read, from 0"),
-    _column("logit", _effect, "Target's logit read there, above the mean of all logits [logits]"),
+    _column("logit", _effect, "Target's logit read there, above the mean of all logits, or above the foil's [logits]"),
     _column("logprob", _effect, "Target's log-probability read there; 0 would be certainty [nats]"),
     _column("rank", _integer, "Place of the target among all tokens by that logit; 1: the most likely [rank]"),
     sa.CheckConstraint("pos >= 0"),

@@ -118,7 +118,11 @@ _MEASURED_TOKENS = """
             || f.last_pos AS what
     FROM found AS f
     LEFT JOIN prompts AS p USING (run_id, prompt_id)
-    WHERE p.prompt_id IS NULL OR f.first_pos < 0 OR f.last_pos > len(p.token_ids) - 2
+    LEFT JOIN runs AS r USING (run_id)
+    WHERE
+        p.prompt_id IS NULL
+        OR f.first_pos < CASE WHEN coalesce(r.logit_of, 'next_token') = 'next_token' THEN 0 ELSE len(p.token_ids) - 2 END
+        OR f.last_pos > len(p.token_ids) - 2
 """
 
 _HEADS = """

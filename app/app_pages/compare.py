@@ -16,6 +16,7 @@ from selfrepair.app.showing.figure import below
 from selfrepair.app.showing.headers import headers
 from selfrepair.app.showing.plain import plain
 from selfrepair.app.showing.wording import column, words
+from selfrepair.queries.which_run import dataset_of
 
 choice = choose()
 st.title("Compare")
@@ -42,7 +43,7 @@ pair = Pair(measure, choice, other, effect)
 a, b = named(choice), named(other)
 (told,) = ask(pair.agreement()).to_dicts()
 for side, name, run in (("A", a, choice.run), ("B", b, other.run)):
-    st.markdown(f"**{side}**: {plain(name)}, {run['n_prompts']:,} prompts of {plain(run['dataset'])}, {run['status']}")
+    st.markdown(f"**{side}**: {plain(name)}, {run['n_prompts']:,} prompts of {plain(dataset_of(run))}, {run['status']}")
 st.caption(f"{words(measure.name)}: {measure.meaning}. {measure.rows(POPULATIONS[choice.population], effect)}")
 if told["n_shared"] == 0:
     empty = plain(b if told["n_a"] else a)

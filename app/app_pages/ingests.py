@@ -14,7 +14,7 @@ from selfrepair.app.showing.figure import below
 from selfrepair.app.showing.headers import headers
 from selfrepair.app.showing.plain import plain
 from selfrepair.app.showing.wording import meaning, words
-from selfrepair.app.unfinished.going_on import RECORDS, command, written_down
+from selfrepair.app.unfinished.going_on import RECORDS, command, not_written_down, written_down
 from selfrepair.app.unfinished.part_files import WaitingRun, pace_s, waiting_runs
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -100,6 +100,7 @@ def unfinished(
         st.caption(
             "As far as it is written down: before a local model or dataset goes its path, a column of text that is not `text` "
             "had its --text-column, and a share of a run its --shard. Only part files beside the warehouse are counted here."
+            f"{not_written_down(run)}"
         )
 
 

@@ -42,7 +42,8 @@ def say_what_is_compared() -> None:
     """The command that adds a run of a published model."""
     st.info(
         "This run is none of a model whose heads the paper's authors published, or not as they measured it: its final "
-        "weights, resample ablation, no heads given. This command measures one that is and lays it beside the paper:",
+        "weights (revision main), resample ablation, no heads given. This command measures one that is and lays it beside the "
+        "paper:",
         icon=":material/compare:",
     )
     st.code(
@@ -164,6 +165,10 @@ if heads.is_empty():
 run_id = choice.run["run_id"]
 population = "all" if choice.population == "all" else "top2"  # none was published without position 0
 published = ask(queries.published_runs(run_id, population))
+only_top = population == "all" and published.is_empty()
+if only_top:
+    population = "top2"
+    published = ask(queries.published_runs(run_id, population))
 with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads)
     if not published.is_empty():
@@ -178,10 +183,12 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 if published.is_empty():
     say_what_is_compared()
 else:
-    noted = "" if population == choice.population else " (with position 0)"
+    noted = " (with position 0)" if choice.population == "top2_nobos" else ""
+    only = f" Of this model only {POPULATIONS[population]} was published." if only_top else ""
     st.caption(
         f"Against the paper's {published['published_model'][0]}: means over {POPULATIONS[population]}{noted}, resample "
-        "ablation, whatever the sidebar says. The authors measured other text: order and magnitude should agree, not decimals."
+        f"ablation, whatever the sidebar says.{only} The authors measured other text: order and magnitude "
+        "should agree, not decimals."
     )
     over_heads(run_id, population, published_run, quantity, label)
     claim_by_claim(run_id)

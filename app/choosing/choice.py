@@ -1,7 +1,6 @@
 """What is looked at: model, run, ablation and population, chosen in the sidebar and kept in the URL."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 
@@ -9,7 +8,7 @@ from selfrepair.app.asking.answers import ask, warehouse_path
 from selfrepair.app.choosing.named import choose_name
 from selfrepair.app.showing.plain import plain
 from selfrepair.queries.quoting import literal
-from selfrepair.queries.which_run import RUNS, Run
+from selfrepair.queries.which_run import RUNS, Run, dataset_of
 from selfrepair.warehouse.schema import ABLATIONS
 
 POPULATIONS = {
@@ -91,8 +90,8 @@ def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _told(run: dict[str, Any]) -> str:
-    return f"{run['n_prompts']:,} prompts of {run['dataset']}, {run['status']}"
+def _told(run: Run) -> str:
+    return f"{run['n_prompts']:,} prompts of {dataset_of(run)}, {run['status']}"
 
 
 def _say_what_the_link_lost(runs: list[Run]) -> None:

@@ -10,7 +10,7 @@ from selfrepair.app.choosing.choice import POPULATIONS
 from selfrepair.app.showing.plain import plain
 from selfrepair.app.showing.wording import words
 from selfrepair.queries.questions import Parameter, Question, bind, filled_in, with_run
-from selfrepair.queries.which_run import Run
+from selfrepair.queries.which_run import Run, dataset_of
 
 _RUNS = ("run_id", "other_run_id")
 _MOST = 2**31 - 1
@@ -39,7 +39,7 @@ def _widget(question: str, parameter: Parameter, runs: Sequence[Run]) -> Any:
     if parameter.name == "model":
         return st.selectbox(**common, options=_models(runs), index=first, placeholder="every model")
     if parameter.name in _RUNS:
-        told = {run["run_id"]: f"{run['run_id']}: {run['model']}, {run['dataset']}, {run['status']}" for run in runs}
+        told = {run["run_id"]: f"{run['run_id']}: {run['model']}, {dataset_of(run)}, {run['status']}" for run in runs}
         numbers = list(reversed(told))
         index = min(1, len(numbers) - 1) if parameter.name == "other_run_id" and numbers else first
         return st.selectbox(

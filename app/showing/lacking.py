@@ -1,5 +1,6 @@
 """What a run did not measure: said once, with the command that measures it."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,7 +8,8 @@ import streamlit as st
 
 from selfrepair.app.asking.answers import ask, warehouse_path
 from selfrepair.app.choosing.choice import Choice
-from selfrepair.app.unfinished.going_on import RECORDS, command
+from selfrepair.app.showing.plain import plain
+from selfrepair.app.unfinished.going_on import RECORDS, command, not_written_down
 
 USUAL = ("edges", "neurons_last", "guesses")
 """What an ingest measures unless told not to: the command has it as well."""
@@ -52,12 +54,25 @@ def say_without_given(choice: Choice) -> None:
 
 def say_without_checkpoints(choice: Choice) -> None:
     """Say what measures another checkpoint of the run's model, which it is lined up with."""
+    run = _record(choice)
+    if not _has_place(run):
+        st.info(
+            f"This run is of revision {plain(run['revision'])}, which is neither the final weights nor a training step.",
+            icon=":material/science:",
+        )
+        return
+    is_early = run["checkpoint"] == EARLY_STEP or run["revision"] == f"step{EARLY_STEP}"
     st.info(
         "There is a single checkpoint of this model here that was measured like this. Where the hub has others of it, as of "
-        f"Pythia, this command measures step {EARLY_STEP:,}:",
+        f"Pythia, this command measures {'the final weights' if is_early else f'step {EARLY_STEP:,}'}:",
         icon=":material/science:",
     )
-    _type(_record(choice) | {"checkpoint": EARLY_STEP})
+    _type(run | {"checkpoint": None if is_early else EARLY_STEP, "revision": None})
+
+
+def _has_place(run: dict[str, Any]) -> bool:
+    """True for the final weights and for a training step, as `repair_over_training` has them."""
+    return run["checkpoint"] is not None or re.fullmatch(r"main|step[0-9]+", run["revision"] or "main") is not None
 
 
 def _record(choice: Choice) -> dict[str, Any]:
@@ -69,7 +84,7 @@ def _type(run: dict[str, Any]) -> None:
     st.code(command(run, warehouse_path()), language="bash", wrap_lines=True)
     st.caption(
         "Before a local model or dataset goes its path; a column of text that is not `text` goes after --text-column. "
-        "Rows that are already here stay as they are."
+        f"Rows that are already here stay as they are.{not_written_down(run)}"
     )
 
 

@@ -11,7 +11,7 @@ from selfrepair.warehouse.parts import RunRecord
 _LABEL = re.compile(r"L(\d+)H(\d+)")
 _DEVICES = ("cpu", "mps")
 _STDLIB = "stdlib"
-_PACKINGS = ("document",)
+_DOCUMENT = "document"  # a packing, whose prompts may all be shorter than what was asked for
 _PROTOCOLS = ("rushing2024",)
 
 RECORDS = """SELECT
@@ -64,7 +64,7 @@ def command(run: Mapping[str, Any], db: Path) -> str:
     """The `selfrepair ingest` that measures this run, typed again, goes on with it.
 
     Models and datasets from local folders and files are written down by their last name alone: the path before it is the
-    user's to add, and so is the name of a column of text.
+    user's to add, and so is what `not_written_down` says.
     """
     given = {
         "--model": run["model"],
@@ -73,10 +73,10 @@ def command(run: Mapping[str, Any], db: Path) -> str:
         "--dataset": run["dataset"],
         "--split": run["split"],
         "--dataset-revision": run["dataset_revision"] if run["dataset"] != _STDLIB else None,  # its is Python's own
-        "--packing": run["packing"] if run["packing"] in _PACKINGS else None,
+        "--packing": run["packing"] if run["packing"] == _DOCUMENT else None,
         "--protocol": run["packing"] if run["packing"] in _PROTOCOLS else None,
         "--prompts": run["n_prompts"],
-        "--seq-len": run["seq_len"],
+        "--seq-len": run["seq_len"] if run["packing"] != _DOCUMENT else None,
         "--ablation": ",".join(run["ablations"]),
         **_heads(run["selected_heads"], run["n_layers"], run["n_heads"]),
         "--dtype": run["dtype"],
@@ -88,6 +88,13 @@ def command(run: Mapping[str, Any], db: Path) -> str:
     }
     words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     return shlex.join(["selfrepair", "ingest", *words, *_switches(run["mechanisms"] or ())])
+
+
+def not_written_down(run: Mapping[str, Any]) -> str:
+    """A sentence on what a user has to add to `command`, to follow others; empty where there is nothing."""
+    if run["packing"] != _DOCUMENT:
+        return ""
+    return " Add --seq-len as it was typed, if it was: prompts of one document each may all be shorter."
 
 
 def _heads(labels: Sequence[str], n_layers: int, n_heads: int) -> dict[str, str | None]:

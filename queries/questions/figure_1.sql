@@ -18,6 +18,7 @@
 SELECT
     run_id,
     model,
+    logit_of,
     'layer' AS level,
     layer,
     NULL::SMALLINT AS head,
@@ -41,6 +42,7 @@ UNION ALL
 SELECT
     run_id,
     model,
+    logit_of,
     'head' AS level,
     layer,
     head,

@@ -25,6 +25,7 @@
 SELECT
     run_id,
     model,
+    logit_of,
     count(*) AS n_heads,
     avg(clipped_layernorm_fraction) AS mean_layernorm_fraction,
     avg(clipped_attention_fraction) AS mean_attention_fraction,
@@ -38,5 +39,5 @@ WHERE
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
     AND population = $population
-GROUP BY run_id, model
+GROUP BY run_id, model, logit_of
 ORDER BY run_id

@@ -9,7 +9,8 @@
 -- Columns:
 --   layer SMALLINT: Layer after which the residual stream is read, from 0
 --   n_rows BIGINT: Positions that the numbers cover [rows]
---   mean_guess_logit DOUBLE: Mean of the target's logit read there, above the mean of all logits [logits]
+--   mean_guess_logit DOUBLE: Mean of the target's logit read there, above the mean of all logits, or above the foil's
+--     [logits]
 --   mean_guess_logprob DOUBLE: Mean of the target's log-probability read there; 0 would be certainty [nats]
 --   right_share DOUBLE: Positions where the target is the most likely token there, as a share of n_rows [ratio]
 --   top10_share DOUBLE: Positions where it is among the ten most likely ones, as a share of n_rows [ratio]

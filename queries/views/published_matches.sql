@@ -4,8 +4,8 @@
 -- Paper: none
 --
 -- A measured model is recognised by the last part of its name, whatever the case, and must have as many layers and heads
--- as the published one, where those are known. Runs of a training checkpoint, with given heads, of
--- answers, and failed ones are none.
+-- as the published one, where those are known. Its final weights are those of no revision or of main. Runs of another
+-- revision or of a training checkpoint, with given heads, of answers, and failed ones are none.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
@@ -27,7 +27,7 @@ WHERE
     models.n_layers = coalesce(published_models.n_layers, models.n_layers)
     AND models.n_heads = coalesce(published_models.n_heads, models.n_heads)
     AND models.checkpoint IS NULL
-    AND NOT regexp_full_match(coalesce(models.revision, ''), 'step[0-9]+')
+    AND coalesce(models.revision, 'main') = 'main'
     AND len(runs.given_heads) = 0
     AND coalesce(runs.logit_of, 'next_token') = 'next_token'
     AND runs.status <> 'failed'

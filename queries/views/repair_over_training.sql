@@ -5,7 +5,9 @@
 --
 -- A series is what was measured in the same way: runs of one model's name and shape on the same prompts, under the same
 -- ablation and seed, of the same heads with the same heads given, in the same arithmetic and conventions. Of several runs of
--- one checkpoint the last whole one counts. A series of a single checkpoint has no rows. Failed runs are left out.
+-- one checkpoint the last whole one counts. A series of a single checkpoint has no rows. The final weights are those of no
+-- revision or of main; another revision that is not step<N> has no place in training, and its runs are left out. Failed
+-- runs are left out, too.
 --
 -- Columns:
 --   series_id INTEGER: Number of the series: the lowest run_id among its runs
@@ -43,7 +45,12 @@ WITH settings AS (
     FROM runs
     INNER JOIN models USING (model_id)
     INNER JOIN datasets USING (dataset_id)
-    WHERE runs.status <> 'failed'
+    WHERE
+        runs.status <> 'failed'
+        AND (
+            models.checkpoint IS NOT NULL
+            OR regexp_full_match(coalesce(models.revision, 'main'), 'main|step[0-9]+')
+        )
 ),
 series AS (
     SELECT

@@ -63,7 +63,7 @@ intervals AS (
     SELECT
         *,
         -- of the correlation's inverse hyperbolic tangent
-        1.96 * sqrt((1 + spearman ** 2 / 2) / (n_heads - 3)) AS half_width,
+        1.96 * sqrt((1 + spearman ** 2 / 2) / nullif(greatest(n_heads - 3, 0), 0)) AS half_width,
         CASE WHEN n_heads > 3 AND abs(spearman) < 1 - 1e-12 THEN spearman END AS inner_spearman
     FROM agreements
 )

@@ -1,7 +1,7 @@
 """The page of ingests: how far each run is, and commands that go on with it when they are typed."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -172,6 +172,16 @@ def test_the_command_makes_the_same_prompts(packing: str, dataset: str, words: l
     told = shlex.split(command(written_down(HALF.record) | {"packing": packing, "dataset": dataset}, Path("w.duckdb")))
     at = told.index("--split") + 2
     assert told[at : told.index("--prompts")] == words
+    assert ("--seq-len" in told) == (packing != "document")  # whose longest prompt may be shorter than what was asked
+
+
+def test_what_is_not_written_down_is_to_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = replace(HALF.record.dataset, packing="document")
+    run = replace(HALF, record=replace(HALF.record, dataset=dataset))
+    run.write(tmp_path / "w.duckdb.parts", [0], crosscheck=False)
+    app = opened("ingests", tmp_path / "w.duckdb", monkeypatch)
+    assert not any("--seq-len" in code.value for code in app.code)
+    assert "Add --seq-len as it was typed" in said(app)
 
 
 def test_part_files_are_only_read(half: Path) -> None:

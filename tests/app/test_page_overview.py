@@ -29,6 +29,14 @@ def test_every_run_is_listed_with_its_health(tmp_path: Path, monkeypatch: pytest
     assert list(listed["health"]) == health["health"].to_list()
 
 
+def test_a_run_of_answers_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    assert "6 prompts of tiny-text, complete" in said(opened("overview", db, monkeypatch)).replace("\\", "")
+    with open_writer(db) as con:
+        con.execute("UPDATE runs SET logit_of = 'answer'")
+    assert "6 prompts of tiny-text (answer), complete" in said(opened("overview", db, monkeypatch)).replace("\\", "")
+
+
 def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("overview", tmp_path / "none.duckdb", monkeypatch)
     assert "there is no warehouse" in said(app).replace("\\", "")

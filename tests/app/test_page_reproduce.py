@@ -142,6 +142,47 @@ def test_a_model_that_was_never_published_says_what_measures_one(db: Path, monke
     assert not app.dataframe
 
 
+def changed(db: Path, folder: Path, *statements: str) -> Path:
+    """A copy of the file in which these were run."""
+    copied = Path(shutil.copy(db, folder))
+    with duckdb.connect(str(copied)) as con:
+        for statement in statements:
+            con.execute(statement)
+    return copied
+
+
+@pytest.mark.parametrize(("column", "value"), [("checkpoint", "1000"), ("revision", "'step1000'")])
+def test_the_checkpoint_to_measure_is_never_the_runs_own(
+    column: str, value: str, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements = ("UPDATE models SET checkpoint = NULL", f"UPDATE models SET {column} = {value}")
+    alone = changed(db, tmp_path, *statements, f"DELETE FROM runs WHERE run_id = {FINAL}")
+    app = page(alone, monkeypatch, run=str(EARLY))
+    command = app.code[-1].value
+    assert command.startswith(f"selfrepair ingest --model {PYTHIA} --dataset ")
+    assert "this command measures the final weights" in said(app)
+
+
+def test_a_revision_without_a_place_in_training_says_so(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = changed(db, tmp_path, "UPDATE models SET checkpoint = NULL, revision = 'v1'")
+    app = page(other, monkeypatch, model=SMALL, run=str(NOT_PUBLISHED))
+    assert "This run is of revision v1, which is neither the final weights nor a training step." in said(app)
+    assert [code.value.split()[1] for code in app.code] == ["reproduce"]
+
+
+def test_a_model_of_which_the_top_alone_was_published_is_compared(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    medium = changed(db, tmp_path, "UPDATE models SET name = 'gpt2-medium', n_layers = 24, n_heads = 16")
+    app = page(medium, monkeypatch, model="gpt2-medium", population="all")
+    assert "Of this model only each head's top 2 % was published." in said(app)
+    known = Warehouse(medium).view("reproduction", run_id=FINAL, quantity="self_repair", published_run="default")
+    assert frames(app)[0]["published_value"].to_list() == known.sort("layer", "head")["published_value"].to_list() != []
+    assert "was published." not in said(page(medium, monkeypatch, model="gpt2-medium", population="top2"))
+
+
 def test_a_fraction_that_one_run_did_not_publish_is_said_so(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(db, monkeypatch, quantity="clipped_mlp_fraction", published="git-b54f6f5")
     assert "was not published for this run of the authors" in said(app)

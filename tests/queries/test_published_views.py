@@ -254,6 +254,26 @@ def test_half_the_heads_make_no_verdict(changed: Con) -> None:
     assert found == [(72,)]
 
 
+@pytest.mark.parametrize("n_heads", [2, 3, 4])
+def test_few_heads_have_no_interval(changed: Con, n_heads: int) -> None:
+    """The run as it would be summarised with so many heads measured."""
+    changed.execute(
+        f"DELETE FROM selfrepair_marts.repair_means WHERE run_id = {FINAL} AND level = 'head' "
+        f"AND NOT (layer = 3 AND head < {n_heads})"
+    )
+    found = changed.execute(
+        "SELECT n_heads, spearman, spearman_low, spearman_high FROM reproduction_agreement"
+    ).fetchall()
+    assert {row[0] for row in found} == {n_heads}
+    assert all(row[1] is not None for row in found)
+    intervals = {row[2:] for row in found if abs(row[1]) < 0.999}
+    if n_heads <= 3:
+        assert intervals <= {(None, None)}
+    else:
+        assert intervals
+        assert all(low < high for low, high in intervals)
+
+
 def test_only_the_published_models_final_weights_are_compared(filed: Con) -> None:
     for view in ("reproduction", "reproduction_agreement", "reproduction_claims"):
         assert runs_of(filed, view) == {FINAL}, view
@@ -268,6 +288,7 @@ def test_only_the_published_models_final_weights_are_compared(filed: Con) -> Non
         "UPDATE runs SET status = 'failed'",
         "UPDATE models SET checkpoint = 512",
         "UPDATE models SET revision = 'step512'",
+        "UPDATE models SET revision = 'another'",
         "UPDATE models SET n_heads = 16",
         "UPDATE models SET name = name || '-copy'",
     ],
@@ -282,6 +303,11 @@ def test_what_is_another_model_is_not_compared(changed: Con, change: str) -> Non
 def test_a_model_is_recognised_by_its_last_name(changed: Con, name: str) -> None:
     changed.execute("UPDATE models SET name = ? WHERE name = 'EleutherAI/pythia-160m'", [name])
     assert FINAL in runs_of(changed, "reproduction")
+
+
+def test_the_main_revision_is_the_final_weights(changed: Con) -> None:
+    changed.execute("UPDATE models SET revision = 'main'")
+    assert runs_of(changed, "reproduction") == {FINAL}
 
 
 def test_several_runs_of_a_model_are_each_compared(changed: Con) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -260,6 +261,19 @@ def test_models_side_by_side(reader: Reader, rows: Frame) -> None:
     assert (found["n_heads"], found["late_heads"]) == (12, 4)
     assert found["late_repaired_share"] == (late["self_repair"] > 0).mean()
     assert found["mean_layernorm_fraction"] == pytest.approx(heads["ratio"].mean(), rel=1e-6)
+
+
+def test_runs_of_answers_are_marked(db: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(db, tmp_path))
+    with duckdb.connect(path) as con:
+        con.execute("UPDATE runs SET logit_of = 'answer' WHERE run_id = 1")
+        con.execute("UPDATE runs SET logit_of = NULL WHERE run_id = 2")
+    known = {1: "answer", 2: "next_token", 3: "next_token"}
+    with Reader(path) as reader:
+        for name in ("models_side_by_side", "figure_1"):
+            assert dict(answer(reader, name).select("run_id", "logit_of").unique().rows()) == known, name
+        runs = reader.frame(RUNS).select("run_id", "logit_of").rows()
+    assert dict(runs) == known | {FAILED: "next_token"}
 
 
 def test_ablations_that_disagree(reader: Reader, rows: Frame) -> None:

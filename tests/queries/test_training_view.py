@@ -68,6 +68,7 @@ OF_FINAL = f"WHERE model_id = (SELECT model_id FROM runs WHERE run_id = {FINAL})
         f"UPDATE runs SET conventions = 'others' WHERE run_id = {FINAL}",
         f"UPDATE runs SET status = 'failed' WHERE run_id = {FINAL}",
         f"UPDATE models SET name = 'another' {OF_FINAL}",
+        f"UPDATE models SET revision = 'another' {OF_FINAL}",
         f"UPDATE models SET n_layers = 13 {OF_FINAL}",
         f"UPDATE runs SET dataset_id = (SELECT max(dataset_id) FROM datasets) WHERE run_id = {FINAL}",
     ],
@@ -81,6 +82,11 @@ def test_what_was_measured_in_another_way_is_not_lined_up(changed: Con, change: 
 def test_a_revision_that_names_a_step_is_one(changed: Con) -> None:
     changed.execute(f"UPDATE models SET revision = 'step64' {OF_FINAL}")
     assert points(changed) == [(EARLY, "resample", 1, FINAL, 64), (EARLY, "resample", 2, EARLY, STEP)]
+
+
+def test_the_main_revision_is_the_final_weights(changed: Con) -> None:
+    changed.execute(f"UPDATE models SET revision = 'main' {OF_FINAL}")
+    assert points(changed) == LINED_UP
 
 
 def test_of_two_runs_of_a_checkpoint_the_last_whole_one_counts(changed: Con) -> None:

@@ -288,6 +288,13 @@ def test_a_failed_run_is_only_meant_by_its_number(two_runs: Warehouse) -> None:
     assert "run 4 and run 5 are both asked for" in refusal(lambda: which_run([failed], 4, 5))
 
 
+def test_runs_of_answers_are_told_apart(two_runs: Warehouse) -> None:
+    first, second, *_ = two_runs.runs().to_dicts()
+    told = refusal(lambda: which_run([first, second | {"logit_of": "answer_minus_foil"}], None, None)).splitlines()[-2:]
+    assert "prompts of tiny-text, float32" in told[0]
+    assert "prompts of tiny-text (answer_minus_foil), float32" in told[1]
+
+
 def test_descriptions_and_lists_print_whole(ours: Warehouse) -> None:
     described = ours.describe("head_repair")
     assert described.columns == ["column", "type", "unit", "meaning"]

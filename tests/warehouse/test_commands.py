@@ -87,7 +87,7 @@ def test_verify_of_a_corrupt_warehouse_exits_with_1(call, loaded):
 
 def test_runs(fabricate, call, loaded, root):
     run = fabricate("run-b", ablations=("mean",))
-    record = replace(run.record, selected_heads=("L0H1", "L2H0", "L2H1", "L2H2", "L2H3"))
+    record = replace(run.record, selected_heads=("L0H1", "L2H0", "L2H1", "L2H2", "L2H3"), logit_of="answer_minus_foil")
     replace(run, record=record).write(root, units=[1], crosscheck=False)
     load(loaded, root)
     lines = call(commands.runs).output.splitlines()
@@ -100,7 +100,8 @@ def test_runs(fabricate, call, loaded, root):
         f"1 {model} tiny-text/heldout 6 5 864 resample, mean, zero all float32 complete 1.3e-05 3.5e-05 2026-03-04 05:06:07"
     )
     assert " ".join(lines[3].split()) == (
-        f"2 {model} tiny-text/heldout 6 5 144 of 288 mean layer 2, L0H1 float32 running 1.3e-05 - 2026-03-04 05:06:07"
+        f"2 {model} tiny-text/heldout (answer_minus_foil) 6 5 144 of 288 mean layer 2, L0H1 float32 running 1.3e-05 - "
+        "2026-03-04 05:06:07"
     )
 
 

@@ -168,6 +168,20 @@ def test_partners_are_never_the_prompt_itself_outside_the_run_or_missing(warehou
     assert broken(warehouse) == ["partners are other prompts of the run, where it resamples"]
 
 
+def test_an_answer_is_measured_at_one_position(warehouse):
+    rule = "measurements have a token"
+    with duckdb.connect(str(warehouse)) as con:
+        con.execute("UPDATE runs SET logit_of = 'answer'")
+        for table in ("tokens", "measurements"):
+            con.execute(f"DELETE FROM {table} WHERE pos < 3")
+    assert broken(warehouse) == ["each unit has the rows of its ledger"]
+    with duckdb.connect(str(warehouse)) as con:
+        con.execute("UPDATE measurements SET pos = 2 WHERE prompt_id = 4 AND layer = 1 AND head = 2")
+    assert {check.name: check.detail for check in verify(warehouse)}[rule] == (
+        "1 times not, such as measurements of run 1, prompt 4, positions 2 to 3"
+    )
+
+
 @pytest.mark.parametrize(
     "corruption",
     [

@@ -8,3 +8,5 @@ ALTER TABLE tokens ADD COLUMN foil VARCHAR;
 COMMENT ON COLUMN tokens.foil_id IS 'Token whose logit is subtracted from the target''s; NULL: none, the mean of all logits is [vocabulary id]';
 COMMENT ON COLUMN tokens.foil IS 'That token, as text; NULL: none';
 COMMENT ON COLUMN tokens.clean_logit IS 'Target''s logit with nothing ablated, above the mean of all logits here, or above the foil''s [logits]';
+
+COMMENT ON COLUMN layer_guess.logit IS 'Target''s logit read there, above the mean of all logits, or above the foil''s [logits]';
