@@ -17,7 +17,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.schema import ABLATIONS
 
 _ROW_COLUMNS = (
-    *("run_id", "model", "ablation", "prompt_id", "pos", "layer", "head", "label", "token", "target"),
+    *("run_id", "model", "ablation", "prompt_id", "pos", "layer", "head", "label", "token", "target", "foil"),
     *("direct_effect", "ablated_direct_effect", "removed_effect", "logit_change", "self_repair"),
     *("repair_layernorm", "repair_attention", "repair_mlp", "ln_scale_ratio"),
 )

@@ -53,7 +53,8 @@ def choose() -> Choice:
         models = list(dict.fromkeys(run["model"] for run in reversed(usable)))
         model = st.selectbox("Model", models, key="model", bind="query-params")
         of_model = {str(run["run_id"]): run for run in reversed(usable) if run["model"] == model}
-        number = st.selectbox(
+        left, right = st.columns(2)  # beside each other, so that all choices are in sight below the pages' names
+        number = left.selectbox(
             "Run",
             list(of_model),
             key="run",
@@ -61,9 +62,9 @@ def choose() -> Choice:
             help="Rows of different runs are never mixed. Failed runs are left out.",
         )
         run = of_model[number]
-        st.caption(plain(_told(run)))
         kinds = [kind for kind in ABLATIONS if kind in run["ablations"]]
-        ablation = st.selectbox("Ablation", kinds, key="ablation", bind="query-params", help=_HELP_ABLATION)
+        ablation = right.selectbox("Ablation", kinds, key="ablation", bind="query-params", help=_HELP_ABLATION)
+        st.caption(plain(_told(run)))
         population = choose_name(
             "Population",
             list(POPULATIONS),
