@@ -65,6 +65,7 @@ def test_the_highest_effects_in_order(filled: Con, rows: list[dict[str, Any]]) -
         (pl.format("L{}H{}", "layer", "head")).alias("label"),
         (pl.format("t{}", "pos")).alias("token"),
         (pl.format("t{}", pl.col("pos") + 1)).alias("target"),
+        pl.lit(None, pl.String).alias("foil"),
         *(pl.col(name).map_batches(in_logits, pl.Float64).cast(pl.Float32) for name in EFFECTS),
     )
     found = asked(filled, "FROM top_effect").sort(*HEAD, "effect_rank")
