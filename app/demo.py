@@ -19,7 +19,7 @@ EFFECTS_ALONE = ["--neurons", "none", "--no-edges", "--no-guesses"]
 @click.option(
     "--mechanisms",
     is_flag=True,
-    help="Measure who repairs whom, neurons, guesses by layer, log-probabilities and feedback, too: three times the time.",
+    help="Measure who repairs whom, neurons, guesses by layer, log-probabilities and feedback, too: several times the time.",
 )
 @click.pass_context
 def demo(ctx: click.Context, db: Path, prompts: int, mechanisms: bool) -> None:
