@@ -118,17 +118,19 @@ def _rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iterator
 
 def _asking(origin: Path | str, row: dict[str, Any], found: Document | TokenRow) -> AnswerRow:
     """The prompt of a row with an answer: words where it holds text, token ids where it holds tokens."""
-    answer, foil = row.get(ANSWER), row.get(FOIL)
     in_tokens = isinstance(found, TokenRow)
-    for name, value in ((ANSWER, answer), (FOIL, foil)):
-        fits = _is_whole(value) if in_tokens else isinstance(value, str)
-        if not fits and not (value is None and name == FOIL):
+
+    def one(name: str) -> str | int:
+        value: str | int | None = row.get(name)
+        if value is None or not (_is_whole(value) if in_tokens else isinstance(value, str)):
             raise SelfRepairError(
                 f"{origin}, row {found.number}: `{name}` is {value!r:.40}, not {'a token id' if in_tokens else 'a word'}. Give "
                 f"one, or rename the columns `{ANSWER}` and `{FOIL}` to measure every token of the row."
             )
+        return value
+
     prompt = found.tokens if isinstance(found, TokenRow) else found.text
-    return AnswerRow(found.number, prompt, answer, foil)  # type: ignore[arg-type]
+    return AnswerRow(found.number, prompt, one(ANSWER), None if row.get(FOIL) is None else one(FOIL))
 
 
 def _is_whole(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """A warehouse with given measurements: the real tables, filled by hand."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import duckdb
@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from selfrepair.warehouse.migrate import migrate
+from support.published import compared
 
 Row = Mapping[str, Any]
 Fill = Callable[..., None]
@@ -134,3 +135,18 @@ def con() -> Iterable[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         migrate(connection)
         yield connection
+
+
+@pytest.fixture(scope="module")
+def filed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A file whose runs are of models that were published, over training and others."""
+    with duckdb.connect(str(compared(tmp_path_factory.mktemp("published")))) as con:
+        yield con
+
+
+@pytest.fixture
+def changed(filed: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The same file; what a test changes in it is taken back."""
+    filed.execute("BEGIN")
+    yield filed
+    filed.execute("ROLLBACK")

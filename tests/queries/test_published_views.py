@@ -1,6 +1,6 @@
 """A run against the paper's own numbers: matched, correlated, judged; against scipy, and where nothing is to be said."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import duckdb
@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from selfrepair.queries.install import install, install_temp
-from support.published import EARLY, FINAL, NOT_PUBLISHED, compared
+from support.published import EARLY, FINAL, NOT_PUBLISHED
 
 Fill = Callable[..., None]
 OneRow = Callable[..., Mapping[str, Any]]
@@ -28,20 +28,6 @@ RELEASED = {
 LATE = {"gpt2-small": 0.75, "gpt2-medium": 0.927, "pythia-160m": 0.792, "pythia-410m": 0.979}
 LAYERNORM = {"gpt2-small": 0.318, "gpt2-medium": 0.296, "pythia-160m": 0.341, "pythia-410m": 0.251}
 """What the paper's first claims come to in its own numbers."""
-
-
-@pytest.fixture(scope="module")
-def filed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Con]:
-    with duckdb.connect(str(compared(tmp_path_factory.mktemp("published")))) as con:
-        yield con
-
-
-@pytest.fixture
-def changed(filed: Con) -> Iterator[Con]:
-    """The same file; what a test changes in it is taken back."""
-    filed.execute("BEGIN")
-    yield filed
-    filed.execute("ROLLBACK")
 
 
 def runs_of(con: Con, view: str) -> set[int]:

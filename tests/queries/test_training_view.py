@@ -1,27 +1,11 @@
 """Self-repair over training: what is lined up, in what order, and what is not."""
 
-from collections.abc import Iterator
-
 import duckdb
 import pytest
 
-from support.published import EARLY, FINAL, STEP, compared
+from support.published import EARLY, FINAL, STEP
 
 Con = duckdb.DuckDBPyConnection
-
-
-@pytest.fixture(scope="module")
-def filed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Con]:
-    with duckdb.connect(str(compared(tmp_path_factory.mktemp("training")))) as con:
-        yield con
-
-
-@pytest.fixture
-def changed(filed: Con) -> Iterator[Con]:
-    """The same file; what a test changes in it is taken back."""
-    filed.execute("BEGIN")
-    yield filed
-    filed.execute("ROLLBACK")
 
 
 def points(con: Con) -> list[tuple]:
