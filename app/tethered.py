@@ -9,13 +9,13 @@ import sys
 import threading
 from importlib import import_module
 
-from streamlit import net_util
+import polars as pl
+from streamlit import env_util, net_util
 from streamlit.web.cli import main
 
-from selfrepair.app.asking.answers import MOST_BYTES, warehouse_path
-from selfrepair.queries import Warehouse
+from selfrepair.app.asking.answers import MOST_ROWS, answered
 from selfrepair.queries.catalog import relations
-from selfrepair.queries.limits import Limits
+from selfrepair.queries.which_run import RUNS
 
 
 def _end_with_standard_input() -> None:
@@ -24,17 +24,20 @@ def _end_with_standard_input() -> None:
 
 
 def _get_ready() -> None:
-    """What the first page would wait for: modules, the meaning of every column, and a process that asks."""
-    for module in (
-        "pandas",
-        "selfrepair.app.choosing.choice",
-        "selfrepair.app.showing.figure",
-        "selfrepair.app.charts.figure_1",
-    ):
+    """What the first page would wait for: modules, the meaning of every column, a process that asks, a first chart."""
+    threading.Thread(target=_ask_once, daemon=True).start()
+    for module in ("pandas", "streamlit.emojis", "selfrepair.app.choosing.choice"):
         import_module(module)
     relations()
+    figure_1, figure = (import_module(f"selfrepair.app.{name}") for name in ("charts.figure_1", "showing.figure"))
+    columns = dict.fromkeys(("run", "label", "depth", "mean_self_repair"), "")
+    figure.spec_of(figure_1.by_depth(pl.DataFrame(columns), pl.DataFrame(columns), "mean_self_repair"))
+    env_util.is_repl()  # looks up the file of every module, the first time
+
+
+def _ask_once() -> None:
     with contextlib.suppress(Exception):  # the page will say it
-        Warehouse(warehouse_path(), limits=Limits(answer_bytes=MOST_BYTES), wait_s=0, on_note=lambda note: None).runs()
+        answered(RUNS, MOST_ROWS)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,17 @@
 
 Opens every page anew, then works every control on it that chooses something, and a click on a heat map, a token and a
 prompt: how long from the click to the last change of what is drawn. The server's memory is that of all its processes.
+
+An empty page of Streamlit's stands first: what this machine takes to load the frontend and draw nothing, to compare with.
 """
 
 import contextlib
 import json
+import socket
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,10 +23,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.browser import PAGES, Watched, launched, served
+from tests.support.browser import PAGES, Watched, free_port, launched, served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 QUIET_MS = 700
 """For how long nothing may change before a page counts as drawn; not part of its time."""
@@ -52,12 +58,11 @@ Timed = tuple[str, str, float]
 )
 def main(db: Path, names: tuple[str, ...], json_file: Path | None) -> None:
     """Time every page and control over DB."""
+    figures: list[Timed] = []
+    with launched() as browser, _empty() as address:
+        figures.append(("", "an empty page, to compare with", _first_ms(browser, address)))
     with launched() as browser, served(db) as address:
-        began = time.perf_counter()
-        watched = Watched(browser, address)
-        watched.open("overview")
-        figures: list[Timed] = [("overview", "first page of a fresh server", 1e3 * (time.perf_counter() - began))]
-        watched.close()
+        figures.append(("overview", "first page of a fresh server", _first_ms(browser, address)))
         for name in names or PAGES:
             watched = Watched(browser, address)
             figures += [(name, what, ms) for what, ms in _page(watched, name)]
@@ -67,6 +72,39 @@ def main(db: Path, names: tuple[str, ...], json_file: Path | None) -> None:
     _print(figures, memory_mb)
     if json_file:
         json_file.write_text(json.dumps({"ms": figures, "server_mb": memory_mb}, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def _empty() -> Iterator[str]:
+    """Streamlit by itself with a page of one line; its address."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "empty.py"
+        page.write_text("import streamlit as st\n\nst.title('Empty')\n")
+        options = ["--server.headless=true", "--browser.gatherUsageStats=false", f"--server.port={port}"]
+        with subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", str(page), "--server.address=localhost", *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            try:
+                while process.poll() is None:
+                    with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
+                        break
+                    time.sleep(0.1)
+                yield f"http://localhost:{port}"
+            finally:
+                process.kill()
+
+
+def _first_ms(browser: "Browser", address: str) -> float:
+    """Milliseconds until the first page stands in a browser that has nothing of it yet."""
+    began = time.perf_counter()
+    watched = Watched(browser, address)
+    watched.open("overview")
+    taken = 1e3 * (time.perf_counter() - began)
+    watched.close()
+    return taken
 
 
 def _page(watched: Watched, name: str) -> Iterator[tuple[str, float]]:
@@ -139,7 +177,7 @@ def _print(figures: list[Timed], memory_mb: float) -> None:
     for name, what, ms in figures:
         table.add_row(name, what, f"{ms:,.0f}")
     Console().print(table)
-    changes = [ms for _, what, ms in figures if not what.startswith(("first", "open"))]
+    changes = [ms for _, what, ms in figures if not what.startswith(("an empty", "first", "open"))]
     click.echo(
         f"{len(changes)} changes: median {statistics.median(changes):,.0f} ms, longest {max(changes):,.0f} ms; "
         f"server {memory_mb:,.0f} MB"

@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from selfrepair.queries.limits import Limits
 from selfrepair.queries.quoting import identifier
 from selfrepair.queries.reader import Answer, OnNote, Params, polars_frame
 from selfrepair.queries.which_run import RUNS, Run
-from selfrepair.queries.worker import Request, ask
+from selfrepair.queries.worker import Reply, Request, ask
 from selfrepair.warehouse.errors import SelfRepairError
 
 if TYPE_CHECKING:
@@ -137,14 +137,19 @@ class Warehouse:
         timeout_s: float | None = TIME_LIMIT_S,
         flat: bool = False,
         on_wait: OnNote | None = None,
+        on_answer: Callable[[Answer], None] | None = None,
     ) -> list[Answer]:
         """The same for several queries, which the file is opened for once; `limit` and `timeout_s` are each one's.
+
+        `on_answer` is given each answer as it comes, while the next query runs.
 
         >>> [answer.frame.height for answer in warehouse.ask_all(["FROM runs", "FROM measurements"])]
         [1, 864]
         """
         asked = [PlainSql(query) for query in queries]
-        return self._answers(asked, limit, timeout_s, flat=flat, on_wait=on_wait) if asked else []
+        if not asked:
+            return []
+        return self._answers(asked, limit, timeout_s, flat=flat, on_wait=on_wait, on_answer=on_answer)
 
     def view(
         self,
@@ -314,9 +319,17 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         *,
         flat: bool = False,
         on_wait: OnNote | None = None,
+        on_answer: Callable[[Answer], None] | None = None,
     ) -> list[Answer]:
-        replies = ask(self._request(asked, limit, timeout_s, self.wait_s, flat), self._on_note, on_wait)
-        return [Answer(polars_frame(reply.table), reply.truncated) for reply in replies]
+        answers: list[Answer] = []
+
+        def take(reply: Reply) -> None:
+            answers.append(Answer(polars_frame(reply.table), reply.truncated))
+            if on_answer:
+                on_answer(answers[-1])
+
+        ask(self._request(asked, limit, timeout_s, self.wait_s, flat), self._on_note, on_wait, take)
+        return answers
 
     def _quietly(self, query: str, params: Params | None = None, wait_s: float | None = None) -> list[Run]:
         """Rows for this class' own use: notes are for those who asked."""

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -67,14 +68,19 @@ class Reply:
     truncated: bool
 
 
-def ask(request: Request, on_note: OnNote | None = None, on_wait: OnNote | None = None) -> list[Reply]:
+def ask(
+    request: Request,
+    on_note: OnNote | None = None,
+    on_wait: OnNote | None = None,
+    on_reply: Callable[[Reply], None] | None = None,
+) -> list[Reply]:
     """Have a process answer the request, an idle one or a new one; a reply to each of its questions.
 
-    Raises SelfRepairError as `Reader.batches` does.
+    `on_reply` is given each as it comes. Raises SelfRepairError as `Reader.batches` does.
     """
     worker = _taken(request.limits)
     try:
-        return worker.ask(request, on_note, on_wait)
+        return worker.ask(request, on_note, on_wait, on_reply)
     finally:
         _give_back(worker)
 
@@ -111,7 +117,13 @@ class _Worker:
                 pipe.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def ask(self, request: Request, on_note: OnNote | None, on_wait: OnNote | None) -> list[Reply]:
+    def ask(
+        self,
+        request: Request,
+        on_note: OnNote | None,
+        on_wait: OnNote | None,
+        on_reply: Callable[[Reply], None] | None,
+    ) -> list[Reply]:
         try:
             text = pickle.dumps(request)
         except Exception as error:
@@ -135,6 +147,8 @@ class _Worker:
                     case "rows":
                         replies.append(self._reply())
                         limit.start()
+                        if on_reply:
+                            on_reply(replies[-1])
                     case "error":
                         raise self._error(message)
             return replies

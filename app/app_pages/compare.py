@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from selfrepair.app.asking.answers import ask
+from selfrepair.app.asking.answers import ask, ask_ahead
 from selfrepair.app.asking.of_pair import Pair
 from selfrepair.app.charts.color_ends import domain_of, told_beyond
 from selfrepair.app.charts.head_map import head_map
@@ -41,6 +41,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 
 pair = Pair(measure, choice, other, effect)
 a, b = named(choice), named(other)
+ask_ahead([pair.agreement(), pair.heads(), pair.furthest()])
 (told,) = ask(pair.agreement()).to_dicts()
 for side, name, run in (("A", a, choice.run), ("B", b, other.run)):
     st.markdown(f"**{side}**: {plain(name)}, {run['n_prompts']:,} prompts of {plain(dataset_of(run))}, {run['status']}")

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from selfrepair.app.asking.answers import ask
+from selfrepair.app.asking.answers import ask, ask_ahead
 from selfrepair.app.charts.ranks import effect_against_ablation
 from selfrepair.app.charts.tail import HEADS, hill, lorenz, reached
 from selfrepair.app.choosing.choice import choose
@@ -42,9 +42,26 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 labels = list(dict.fromkeys([label, *others]))
 of_heads = f"{choice.where_rows} AND label IN ({', '.join(map(literal, labels))})"
 of_measure = f"{of_heads} AND measure = {literal(measure)}"
+size = f"abs_{measure.removeprefix('abs_')}"
 
-sql = f"FROM head_tail\nWHERE {of_measure}\nORDER BY label <> {literal(label)}, layer, head"
-numbers = ask(sql)
+numbers_sql = f"FROM head_tail\nWHERE {of_measure}\nORDER BY label <> {literal(label)}, layer, head"
+reached_sql = f"""SELECT label, value, n_reached, reached_share
+FROM tail_curve
+WHERE {of_measure} AND value > 0
+ORDER BY layer, head, value"""
+lorenz_sql = f"""SELECT label, lowest_share, total_share
+FROM lorenz_curve
+WHERE {of_heads} AND measure = {literal(size)}
+ORDER BY layer, head, lowest_share"""
+hill_sql = f"""SELECT label, n_top, top_share, cut_value, hill, hill_se
+FROM hill_curve
+WHERE {of_measure}
+ORDER BY layer, head, n_top"""
+agreement_sql = f"FROM rank_agreement\nWHERE {choice.where}"
+ranks_sql = f"FROM importance_rank\nWHERE {choice.where}\nORDER BY direct_effect_rank"
+ask_ahead([numbers_sql, reached_sql, lorenz_sql, hill_sql, agreement_sql, ranks_sql])
+
+numbers = ask(numbers_sql)
 first = numbers.row(0, named=True)
 for place, (name, form) in zip(st.columns(len(TAIL_NUMBERS)), TAIL_NUMBERS.items(), strict=True):
     value, error = first[name], first.get(f"{name}_se")
@@ -65,47 +82,34 @@ with st.expander("All numbers of these heads"):
         column_order=["label", *numbers.columns[numbers.columns.index("n_rows") :]],
         column_config=headers("head_tail", numbers.columns),
     )
-    below(numbers, sql, name="head_tail")
+    below(numbers, numbers_sql, name="head_tail")
 
 left, right = st.columns(2)
 with left:
     st.subheader("Share of rows that reach a value", help=meaning("tail_curve", "reached_share"))
-    sql = f"""SELECT label, value, n_reached, reached_share
-FROM tail_curve
-WHERE {of_measure} AND value > 0
-ORDER BY layer, head, value"""
-    points = ask(sql)
+    points = ask(reached_sql)
     if points.is_empty():
         st.info("No row of these heads has a value above 0: choose the size instead.")
     else:
-        show(reached(points, labels, measure), points, sql, name="tail_curve")
+        show(reached(points, labels, measure), points, reached_sql, name="tail_curve")
         st.caption("Values above 0, on logarithmic axes: a tail that follows a power law is a straight line.")
 with right:
-    size = f"abs_{measure.removeprefix('abs_')}"
     st.subheader("Lorenz curve", help=meaning("lorenz_curve", "total_share"))
-    sql = f"""SELECT label, lowest_share, total_share
-FROM lorenz_curve
-WHERE {of_heads} AND measure = {literal(size)}
-ORDER BY layer, head, lowest_share"""
-    points = ask(sql)
+    points = ask(lorenz_sql)
     if points.is_empty():
         st.info("All values of these heads are 0, so that there are no shares.")
     else:
-        show(lorenz(points, labels), points, sql, name="lorenz_curve")
+        show(lorenz(points, labels), points, lorenz_sql, name="lorenz_curve")
         st.caption(
             f"{effect_words(size)}: where signs cancel there are no shares. On the dashed line all rows are equal."
         )
 
 st.subheader("Hill plot", help=meaning("hill_curve", "hill"))
-sql = f"""SELECT label, n_top, top_share, cut_value, hill, hill_se
-FROM hill_curve
-WHERE {of_measure}
-ORDER BY layer, head, n_top"""
-points = ask(sql)
+points = ask(hill_sql)
 if points.is_empty():
     st.info("These heads have no Hill index: too few rows lie above 0. Choose the size instead.")
 else:
-    show(hill(points, labels), points, sql, name="hill_curve")
+    show(hill(points, labels), points, hill_sql, name="hill_curve")
     st.caption(
         f"Where a curve is level, the tail follows a power law. Shaded: 95 % interval of {label} if rows were independent. "
         "Dashed: up to 2 the variance keeps growing with the number of rows, up to 1 the mean does. "
@@ -113,8 +117,7 @@ else:
     )
 
 st.header("Are important heads still found?")
-sql = f"FROM rank_agreement\nWHERE {choice.where}"
-agreement = ask(sql).row(0, named=True)
+agreement = ask(agreement_sql).row(0, named=True)
 for place, (name, form) in zip(st.columns(len(AGREEMENTS)), AGREEMENTS.items(), strict=True):
     place.metric(
         title("rank_agreement", name),
@@ -122,11 +125,10 @@ for place, (name, form) in zip(st.columns(len(AGREEMENTS)), AGREEMENTS.items(), 
         help=meaning("rank_agreement", name),
         border=True,
     )
-sql = f"FROM importance_rank\nWHERE {choice.where}\nORDER BY direct_effect_rank"
-ranks = ask(sql)
+ranks = ask(ranks_sql)
 ranking = effect_against_ablation(ranks, label)
 clickable(ranking, "importance_rank", label)
-below(ranks, sql, name="importance_rank", chart=ranking)
+below(ranks, ranks_sql, name="importance_rank", chart=ranking)
 st.caption(
     "A dot is a head; click one to see its tail above. Above the dashed line, ablation ranks it lower than its direct "
     "effect does: repair hides it."

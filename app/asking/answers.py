@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from selfrepair.app.asking.kept import Kept
 from selfrepair.app.showing.plain import plain
 from selfrepair.queries import Warehouse
 from selfrepair.queries.limits import Limits
+from selfrepair.queries.reader import Answer
 from selfrepair.warehouse.errors import SelfRepairError
 
 MOST_ROWS = 10_000
@@ -57,6 +59,16 @@ class BusyError(SelfRepairError):
     """Another process has the file open for writing: a load that takes longer than a page waits."""
 
 
+_kept = Kept[tuple[Stamp, Rows]](_KEPT_BYTES)
+_coming: dict[tuple[Key, Stamp], threading.Event] = {}
+"""Questions that are being asked ahead."""
+
+_claiming = threading.Lock()
+
+_busy_since: dict[str, float] = {}
+"""When each file was last waited for in vain [s, time.monotonic]."""
+
+
 def warehouse_path() -> Path:
     """The file that the app shows: `$SELFREPAIR_DB`, else selfrepair.duckdb where it was started."""
     return Path(os.environ.get("SELFREPAIR_DB", "selfrepair.duckdb"))
@@ -83,7 +95,9 @@ def answered(query: str, limit: int, *, flat: bool = False) -> Rows:
     """The same with errors as SelfRepairError, for SQL that a user wrote. `flat`: lists and maps as JSON text."""
     path = warehouse_path()
     key, stamp = (str(path), query, limit, flat), _stamp(path)
-    found = _kept().get(key)
+    if (coming := _coming.get((key, stamp))) is not None:
+        coming.wait()
+    found = _kept.get(key)
     if found is not None and found[0] == stamp:
         return found[1]
     try:
@@ -97,17 +111,37 @@ def answered(query: str, limit: int, *, flat: bool = False) -> Rows:
 
 
 def ask_ahead(queries: Iterable[str]) -> None:
-    """Have the answers to these at hand when `ask` wants them: the file is then opened once, not for each."""
+    """Begin to ask these, the file being opened once for all of them, while the page draws; `ask` waits for its own.
+
+    In the order in which `ask` will want them the page waits least.
+    """
     path = warehouse_path()
     stamp = _stamp(path)
     keys = [(str(path), query, MOST_ROWS, False) for query in dict.fromkeys(queries)]
-    missing = [key for key in keys if (found := _kept().get(key)) is None or found[0] != stamp]
-    if len(missing) > 1:
+    missing = [key for key in keys if (found := _kept.get(key)) is None or found[0] != stamp]
+    with _claiming:  # those that somebody else's page is asking just now come anyway
+        missing = [key for key in missing if (key, stamp) not in _coming]
+        _coming.update({(key, stamp): threading.Event() for key in missing})
+    if missing:
+        threading.Thread(target=_fetch, args=(path, missing, stamp), daemon=True).start()
+
+
+def _fetch(path: Path, keys: Sequence[Key], stamp: Stamp) -> None:
+    left = list(keys)
+
+    def take(rows: Rows) -> None:
+        key = left.pop(0)
+        _keep(key, stamp, rows)
+        _coming.pop((key, stamp)).set()
+
+    try:
         with contextlib.suppress(SelfRepairError):  # `ask` meets it again, where it belongs
-            queries = [query for _, query, _, _ in missing]
-            answers = _asked(path, queries, MOST_ROWS, flat=False, timeout_s=_AHEAD_LIMIT_S)
-            for key, rows in zip(missing, answers, strict=True):
-                _keep(key, stamp, rows)
+            _asked(
+                path, [query for _, query, _, _ in keys], MOST_ROWS, flat=False, timeout_s=_AHEAD_LIMIT_S, on_rows=take
+            )
+    finally:
+        for key in left:
+            _coming.pop((key, stamp)).set()
 
 
 def tell(rows: Rows) -> None:
@@ -119,12 +153,18 @@ def tell(rows: Rows) -> None:
 
 
 def _asked(
-    path: Path, queries: Sequence[str], limit: int, *, flat: bool, timeout_s: float = TIME_LIMIT_S
+    path: Path,
+    queries: Sequence[str],
+    limit: int,
+    *,
+    flat: bool,
+    timeout_s: float = TIME_LIMIT_S,
+    on_rows: Callable[[Rows], None] | None = None,
 ) -> list[Rows]:
     waited_for: list[str] = []
     notes: list[str] = []
-    busy_since = _busy_since()
-    is_busy = time.monotonic() - busy_since.get(str(path), float("-inf")) < _BUSY_S
+    found: list[Rows] = []
+    is_busy = time.monotonic() - _busy_since.get(str(path), float("-inf")) < _BUSY_S
     warehouse = Warehouse(
         path,
         limits=Limits(answer_bytes=MOST_BYTES),
@@ -132,32 +172,28 @@ def _asked(
         on_note=notes.append,
     )
     began = time.perf_counter()
+
+    def take(answer: Answer) -> None:
+        found.append(Rows(answer.frame, answer.truncated, tuple(notes), time.perf_counter() - began))
+        if on_rows:
+            on_rows(found[-1])
+
     try:
-        answers = warehouse.ask_all(queries, limit=limit, timeout_s=timeout_s, flat=flat, on_wait=waited_for.append)
+        warehouse.ask_all(
+            queries, limit=limit, timeout_s=timeout_s, flat=flat, on_wait=waited_for.append, on_answer=take
+        )
     except SelfRepairError as error:
         if not waited_for or " is in use by " not in str(error):
             raise
         if not is_busy:
-            busy_since[str(path)] = time.monotonic()
+            _busy_since[str(path)] = time.monotonic()
         raise BusyError(f"{path.name} is not to be read just now: {waited_for[-1]}.") from error
-    busy_since.pop(str(path), None)
-    seconds = time.perf_counter() - began
-    return [Rows(answer.frame, answer.truncated, tuple(notes), seconds) for answer in answers]
+    _busy_since.pop(str(path), None)
+    return found
 
 
 def _keep(key: Key, stamp: Stamp, rows: Rows) -> None:
-    _kept().put(key, (stamp, rows), int(rows.frame.estimated_size()) + 2 * len(key[1]) + _KEPT_ROW_BYTES)
-
-
-@st.cache_resource
-def _kept() -> Kept[tuple[Stamp, Rows]]:
-    return Kept(_KEPT_BYTES)
-
-
-@st.cache_resource
-def _busy_since() -> dict[str, float]:
-    """When each file was last waited for in vain [s, time.monotonic]."""
-    return {}
+    _kept.put(key, (stamp, rows), int(rows.frame.estimated_size()) + 2 * len(key[1]) + _KEPT_ROW_BYTES)
 
 
 def _stamp(path: Path) -> Stamp:

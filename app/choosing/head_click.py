@@ -6,6 +6,7 @@ import altair as alt
 import streamlit as st
 
 from selfrepair.app.charts.head_map import PICK
+from selfrepair.app.showing.figure import draw
 
 
 def clickable(chart: alt.Chart | alt.LayerChart, name: str, chosen: str) -> None:
@@ -13,7 +14,7 @@ def clickable(chart: alt.Chart | alt.LayerChart, name: str, chosen: str) -> None
     # With the chosen head in its key the chart is a new one after every choice: no click of before is left in it, which
     # would make the next click on the same head no change.
     key = f"{name} {chosen}"
-    st.altair_chart(chart, key=key, on_select=lambda: take(st.session_state[key]), width="stretch")
+    draw(chart, key=key, on_select=lambda: take(st.session_state[key]))
 
 
 def take(event: Any) -> None:

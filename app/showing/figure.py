@@ -1,6 +1,7 @@
 """A picture with all that belongs to it: its data, its SQL, itself as a file."""
 
 import io
+import threading
 from typing import Any
 
 import altair as alt
@@ -13,49 +14,84 @@ Picture = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.V
 MOST_MARKS = 20_000
 """Marks a picture may have; a page that has more rows draws a sample and says so."""
 
-
 _WIDTH_OF_FILE = 800
+_ONE_AT_A_TIME = threading.Lock()  # what Altair does with data is set for all threads
 
 
-def show(chart: Picture, frame: pl.DataFrame, sql: str, *, name: str, on_select: Any = "ignore") -> Any:
+def show(chart: Picture, frame: pl.DataFrame, sql: str, *, name: str) -> None:
     """Draw a chart of `frame`, which answers `sql`; `name` is its widget key and the stem of its files.
 
-    Below it are the data (CSV, Parquet), the SQL with a way to the SQL page, and the picture (SVG, PNG). Returns what
-    Streamlit says is selected.
+    Below it are the data (CSV, Parquet), the SQL with a way to the SQL page, and the picture (SVG, PNG).
     """
     assert frame.height <= MOST_MARKS, name
-    selected = st.altair_chart(chart, key=name, on_select=on_select, width="stretch")
+    draw(chart, key=name)
     below(frame, sql, name=name, chart=chart)
-    return selected
 
 
+def draw(chart: Picture, *, key: str, on_select: Any = "ignore") -> None:
+    """Draw a chart, `key` being its widget's; `on_select` is Streamlit's.
+
+    As `streamlit.altair_chart` does, but the chart is not compared with Vega-Lite's schema once more, which takes half of
+    a page's time: the tests do that.
+    """
+    st.vega_lite_chart(spec=spec_of(chart), key=key, on_select=on_select, width="stretch")
+
+
+@st.fragment
 def below(frame: pl.DataFrame, sql: str, *, name: str, chart: Picture | None = None) -> None:
-    """The row of buttons below a picture or table."""
+    """The row of buttons below a picture or table. What they open is made when it is opened."""
     with st.container(horizontal=True, horizontal_alignment="right", gap="small"):
-        with st.popover("Data", type="tertiary", icon=":material/table:"):
-            st.dataframe(frame, height=260)
-            with st.container(horizontal=True):
-                st.download_button("CSV", lambda: frame.write_csv(), f"{name}.csv", "text/csv", key=f"{name} csv")
-                st.download_button("Parquet", lambda: _parquet(frame), f"{name}.parquet", key=f"{name} parquet")
+        data = st.popover("Data", type="tertiary", icon=":material/table:", key=f"{name} data", on_change="rerun")
+        if data.open:
+            with data:
+                st.dataframe(frame, height=260)
+                with st.container(horizontal=True):
+                    st.download_button("CSV", lambda: frame.write_csv(), f"{name}.csv", "text/csv", key=f"{name} csv")
+                    st.download_button("Parquet", lambda: _parquet(frame), f"{name}.parquet", key=f"{name} parquet")
         with st.popover("SQL", type="tertiary", icon=":material/code:"):
             st.code(sql, language="sql")
             st.page_link("app_pages/sql.py", label="Open in the SQL page", query_params={"sql": sql})
-        if chart is not None:
-            with st.popover("Picture", type="tertiary", icon=":material/image:"), st.container(horizontal=True):
+        if chart is None:
+            return
+        picture = st.popover(
+            "Picture", type="tertiary", icon=":material/image:", key=f"{name} picture", on_change="rerun"
+        )
+        if picture.open:
+            with picture, st.container(horizontal=True):
                 st.download_button(
-                    "SVG", lambda: vl_convert.vegalite_to_svg(_spec(chart)), f"{name}.svg", key=f"{name} svg"
+                    "SVG", lambda: vl_convert.vegalite_to_svg(_file(chart)), f"{name}.svg", key=f"{name} svg"
                 )
                 st.download_button(
-                    "PNG", lambda: vl_convert.vegalite_to_png(_spec(chart), scale=2), f"{name}.png", key=f"{name} png"
+                    "PNG", lambda: vl_convert.vegalite_to_png(_file(chart), scale=2), f"{name}.png", key=f"{name} png"
                 )
 
 
-def _spec(chart: Picture) -> str:
+def _file(chart: Picture) -> dict[str, Any]:
     """The chart as Vega-Lite with all its data, as wide as on the page where it is a single one."""
-    if isinstance(chart, alt.Chart | alt.LayerChart):
-        chart = chart.properties(width=_WIDTH_OF_FILE)
-    with alt.data_transformers.enable("default", max_rows=None):
-        return chart.to_json()
+    spec = spec_of(chart.properties(width=_WIDTH_OF_FILE) if isinstance(chart, alt.Chart | alt.LayerChart) else chart)
+    datasets = {
+        name: data.to_dicts() if isinstance(data, pl.DataFrame) else data for name, data in spec["datasets"].items()
+    }
+    return spec | {"datasets": datasets}
+
+
+def spec_of(chart: Picture) -> dict[str, Any]:
+    """The chart as Vega-Lite, with its data as frames in `datasets`.
+
+    They are named by the order in which they are met: the browser then draws new data into the picture that is there.
+    """
+    frames: list[pl.DataFrame] = []
+
+    def named(data: Any) -> dict[str, str]:
+        if not any(data is frame for frame in frames):
+            frames.append(data)
+        return {"name": f"data {[data is frame for frame in frames].index(True)}"}
+
+    with _ONE_AT_A_TIME:
+        alt.data_transformers.register("named", named)
+        with alt.data_transformers.enable("named"), alt.theme.enable("none"):
+            spec: dict[str, Any] = chart.to_dict(validate=False)
+    return spec | {"datasets": spec.get("datasets", {}) | {f"data {i}": frame for i, frame in enumerate(frames)}}
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

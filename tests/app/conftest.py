@@ -1,17 +1,30 @@
-"""A browser for the tests of pages, where this machine has one."""
+"""A browser for the tests of pages, where this machine has one; and no page draws what Vega-Lite does not know."""
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from selfrepair.app.showing import figure
 from support.browser import Watched, chromium, launched, served
 from support.loaded import loaded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+
+@pytest.fixture(autouse=True)
+def every_chart_is_one_of_vega_lite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages leave out what is done here: compare every chart that they draw with Vega-Lite's schema."""
+    real = figure.spec_of
+
+    def compared(chart: figure.Picture) -> dict[str, Any]:
+        chart.to_dict()
+        return real(chart)
+
+    monkeypatch.setattr(figure, "spec_of", compared)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,15 +73,37 @@ def test_what_is_asked_ahead_is_at_hand(db: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(asking.Warehouse, "ask_all", counted)
     asking.ask_ahead([MODELS, "FROM runs", MODELS])
-    assert openings == [[MODELS, "FROM runs"]]
     assert asking.answered(MODELS, asking.MOST_ROWS).frame.height == 1
     assert asking.answered("FROM runs", asking.MOST_ROWS).frame.height == 1
-    asking.ask_ahead(
-        [MODELS, "FROM nothing_of_that_name", "FROM datasets"]
-    )  # an error is met where its answer is wanted
-    assert len(openings) == 2
+    assert openings == [[MODELS, "FROM runs"]]
+
+
+def test_what_is_asked_ahead_in_vain_is_asked_again_where_it_is_wanted(db: Path) -> None:
+    asking.ask_ahead([MODELS, "FROM nothing_of_that_name", "FROM datasets"])
+    assert asking.answered("FROM datasets", asking.MOST_ROWS).frame.height == 1
     with pytest.raises(SelfRepairError, match="nothing_of_that_name"):
         asking.answered("FROM nothing_of_that_name", asking.MOST_ROWS)
+    assert not asking._coming
+
+
+def test_pages_opened_at_once_ask_a_question_once(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = "SELECT count(*) AS n FROM range(30_000_000) AS a (x) WHERE x % 7 = 3"
+    asked: list[str] = []
+    real = asking.Warehouse.ask_all
+
+    def counted(self: asking.Warehouse, queries: list[str], **options: object) -> object:
+        asked.extend(queries)
+        return real(self, queries, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asking.Warehouse, "ask_all", counted)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(lambda _: asking.ask_ahead([slow, MODELS]), range(4)):
+            pass
+        heights = list(
+            pool.map(lambda query: asking.answered(query, asking.MOST_ROWS).frame.height, [slow, MODELS] * 2)
+        )
+    assert heights == [1] * 4
+    assert sorted(asked) == sorted([slow, MODELS])
 
 
 def test_a_question_is_never_in_a_loads_way(db: Path) -> None:

@@ -285,3 +285,15 @@ def test_bars_and_bins_carry_their_data() -> None:
     bins = pl.DataFrame({"low": [-0.5, 0.0], "high": [0.0, 0.5], "n_prompts": [2, 4]})
     assert len(prompt_histogram(bins, None).to_dict()["layer"]) == 2
     assert len(prompt_histogram(bins, 0.125).to_dict()["layer"]) == 3
+
+
+def test_what_stands_below_a_picture_is_made_when_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(loaded(tmp_path), monkeypatch)
+    tables = len(app.dataframe)
+    assert not app.get("download_button")
+    for name in ("head_map data", "head_map picture"):
+        app.session_state[name] = True
+    app.run()
+    assert len(app.dataframe) == tables + 1
+    assert [button.label for button in app.get("download_button")] == ["CSV", "Parquet", "SVG", "PNG"]
+    assert not app.exception
