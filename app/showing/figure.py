@@ -9,6 +9,8 @@ import polars as pl
 import streamlit as st
 import vl_convert
 
+from selfrepair.app.charts.palette import CATEGORIES
+
 Picture = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart | alt.ConcatChart
 
 MOST_MARKS = 20_000
@@ -90,7 +92,7 @@ def spec_of(chart: Picture) -> dict[str, Any]:
     with _ONE_AT_A_TIME:
         alt.data_transformers.register("named", named)
         with alt.data_transformers.enable("named"), alt.theme.enable("none"):
-            spec: dict[str, Any] = chart.to_dict(validate=False)
+            spec: dict[str, Any] = chart.configure_range(category=CATEGORIES).to_dict(validate=False)
     return spec | {"datasets": spec.get("datasets", {}) | {f"data {i}": frame for i, frame in enumerate(frames)}}
 
 

@@ -1,5 +1,6 @@
 """Pages as Streamlit's own test runner sees them: what is drawn, without a browser."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,20 @@ from selfrepair.app.server import HOME
 from selfrepair.warehouse.load import load
 from support.fabricate import FabricatedRun
 
+_SCRIPTS = [path.read_text(encoding="utf-8") for path in (HOME.parent / "app_pages").glob("*.py")]
+DATA = sorted({f"{name} data" for script in _SCRIPTS for name in re.findall(r'\bname="(\w+)"', script)})
+"""The keys of what opens below pictures and tables and shows their data."""
+
 
 def opened(name: str, db: Path, monkeypatch: pytest.MonkeyPatch, **link: str) -> AppTest:
-    """The page `name` over the file `db`, opened by a link with these parameters; no exception stands on it."""
+    """The page `name` over the file `db`, opened by a link with these parameters; no exception stands on it.
+
+    The data below every picture are open: they tell what is drawn.
+    """
     monkeypatch.setenv("SELFREPAIR_DB", str(db))
     app = AppTest.from_file(str(HOME), default_timeout=120)
+    for key in DATA:
+        app.session_state[key] = True
     for key, value in link.items():
         app.query_params[key] = value
     app.switch_page(f"app_pages/{name}.py").run()
