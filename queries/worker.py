@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ from selfrepair.warehouse.errors import SelfRepairError
 GRACE_S = 0.5
 """How long a query may go on after it was interrupted, before its process is ended [s]."""
 
+LONGEST_OPEN_S = 1.0
+"""How long a file may be open before it is closed between two requests: a load waits for it [s]."""
+
 _IDLE_KEPT = 2
 _KILLED = -9  # SIGKILL, which Windows has no name for
 _LONGEST_MESSAGE = 20_000  # SELECT error(...) can be of any length
@@ -48,7 +52,9 @@ class Request:
     """Questions to one opening of the file, with all that answering takes. `limit` is in rows of each, None: all of them, and
     `timeout_s` is each one's, too.
 
-    `db` is absolute: the process that answers may have been started from another folder.
+    `db` is absolute: the process that answers may have been started from another folder. `keep_open_s` is how long the
+    file stays open after the last answer, for the next request of the same kind; it is closed `LONGEST_OPEN_S` after it
+    was opened at the latest, or at the end of the answer that is under way then.
     """
 
     db: Path
@@ -58,6 +64,7 @@ class Request:
     wait_s: float
     flat: bool
     limits: Limits
+    keep_open_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -281,42 +288,105 @@ def main(folder: str) -> None:
             os._exit(0)
 
     threading.Thread(target=receive, daemon=True).start()
+    opened = _Opened(out, Path(folder) / "spill")
     while True:
-        request = requests.get()
+        try:
+            request = requests.get(timeout=opened.left_s())
+        except queue.Empty:
+            opened.close()
+            continue
         if isinstance(request, str):
             _send(out, kind="error", text=request, is_bug=False, again=False)
             continue
         if at_first is None:
             confine_process(request.limits)
             at_first = memory_in_use()
-        last = _answer(request, out, Path(folder) / "spill")
-        _send(out, **last, again=memory_in_use() <= at_first + may_keep(request.limits))
+        last = _answer(request, out, opened)
+        most = at_first + may_keep(request.limits)
+        if memory_in_use() > most:
+            opened.close()
+        _send(out, **last, again=memory_in_use() <= most)
 
 
-def _answer(request: Request, out: IO[bytes], spill_folder: Path) -> dict[str, Any]:
+class _Opened:
+    """A file that may stay open between two requests."""
+
+    def __init__(self, out: IO[bytes], spill_folder: Path) -> None:
+        self._out = out
+        self._spill_folder = spill_folder
+        self._reader: Reader | None = None
+        self._notes: list[str] = []
+        self._file: tuple[object, ...] = ()
+        self._since = 0.0
+        self._until = 0.0
+
+    def reader(self, request: Request) -> Reader:
+        """The file of the request, open, its notes being sent."""
+        file = (request.db, request.limits, *_identity(request.db))
+        if self._reader is None or self._file != file:
+            self.close()
+            self._notes = []
+            reader = Reader(
+                request.db,
+                lambda text: _send(self._out, kind="wait", text=text),
+                self._notes.append,
+                limits=request.limits,
+                wait_s=request.wait_s,
+                spill_folder=self._spill_folder,
+            )
+            self._reader = reader.__enter__()
+            self._file = (request.db, request.limits, *_identity(request.db))
+            self._since = time.monotonic()
+        for note in self._notes:
+            _send(self._out, kind="note", text=note)
+        return self._reader
+
+    def left_s(self) -> float | None:
+        """How long it stays open if nothing comes [s]; None: it is not open."""
+        return None if self._reader is None else max(0.0, self._until - time.monotonic())
+
+    def keep(self, seconds: float) -> None:
+        """Leave it open for some time from now on, if it may still be."""
+        now = time.monotonic()
+        self._until = min(now + seconds, self._since + LONGEST_OPEN_S)
+        if self._until <= now:
+            self.close()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Close it now; after an `error`, whatever the question was about is given up."""
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            reader.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+
+def _identity(db: Path) -> tuple[int, ...]:
+    """Changes when another file is put in the place of this one."""
+    try:
+        found = db.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _answer(request: Request, out: IO[bytes], opened: _Opened) -> dict[str, Any]:
     """Send everything but the last message, and return that."""
     try:
-        with Reader(
-            request.db,
-            lambda text: _send(out, kind="wait", text=text),
-            lambda text: _send(out, kind="note", text=text),
-            limits=request.limits,
-            wait_s=request.wait_s,
-            spill_folder=spill_folder,
-        ) as reader:
-            _send(out, kind="open")
-            for number, asked in enumerate(request.asked, start=1):
-                truncated = _answer_one(asked, request, reader, out)
-                if number < len(request.asked):
-                    _send(out, kind="next", truncated=truncated)
+        reader = opened.reader(request)
+        _send(out, kind="open")
+        for number, asked in enumerate(request.asked, start=1):
+            truncated = _answer_one(asked, request, reader, out)
+            if number < len(request.asked):
+                _send(out, kind="next", truncated=truncated)
+        opened.keep(request.keep_open_s)
         return {"kind": "end", "truncated": truncated}
-    except SelfRepairError as error:
-        return {"kind": "error", "text": str(error)[:_LONGEST_MESSAGE], "is_bug": False}
-    except MemoryError:
-        return {"kind": "error", "text": out_of_memory(request.limits), "is_bug": False}
-    except BrokenPipeError:  # nobody listens any more
-        raise
-    except Exception:
+    except BaseException as error:
+        opened.close(error)
+        if isinstance(error, SelfRepairError):
+            return {"kind": "error", "text": str(error)[:_LONGEST_MESSAGE], "is_bug": False}
+        if isinstance(error, MemoryError):
+            return {"kind": "error", "text": out_of_memory(request.limits), "is_bug": False}
+        if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):  # nobody listens any more
+            raise
         return {"kind": "error", "text": traceback.format_exc(), "is_bug": True}
 
 

@@ -33,6 +33,9 @@ _WAIT_AGAIN_S = 0.05
 _BUSY_S = 5.0
 """How long after waiting in vain no other question waits for the file; a page has many."""
 
+_KEEP_OPEN_S = 0.3
+"""How long after an answer the file stays open for the same page's next question; a load waits so long."""
+
 _TOLD_AGAIN_S = 10.0
 _KEPT_BYTES = 256_000_000
 _KEPT_ROW_BYTES = 4_096  # of an answer with few rows: its query, and what Python itself takes
@@ -169,6 +172,7 @@ def _asked(
         path,
         limits=Limits(answer_bytes=MOST_BYTES),
         wait_s=_WAIT_AGAIN_S if is_busy else _WAIT_S,
+        keep_open_s=_KEEP_OPEN_S,
         on_note=notes.append,
     )
     began = time.perf_counter()

@@ -1,0 +1,109 @@
+"""A file that stays open between two questions: the same answers, and a load waits a second at most."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from selfrepair.queries import Limits, Warehouse, worker
+from selfrepair.warehouse.connection import open_writer
+from selfrepair.warehouse.errors import SelfRepairError
+from support.fabricate import fabricate
+from support.loaded import loaded
+from support.pages import stored
+
+MODEL = "SELECT name FROM models"
+LONG = 600.0
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Path]:
+    yield loaded(tmp_path)
+    worker.end_idle()
+
+
+def is_open(db: Path) -> bool:
+    """Whether another process has the file open."""
+    try:
+        duckdb.connect(db).close()
+    except duckdb.IOException as error:
+        return "Conflicting lock" in str(error)
+    return False
+
+
+def test_without_it_the_file_is_closed_after_every_answer(db: Path) -> None:
+    Warehouse(db).sql(MODEL)
+    assert not is_open(db)
+
+
+def test_it_is_closed_after_that_time(db: Path) -> None:
+    Warehouse(db, keep_open_s=0.2).sql(MODEL)
+    with open_writer(db, wait_s=5) as con:
+        assert con.execute(MODEL).fetchall() == [("tiny-model",)]
+
+
+def test_it_is_open_for_a_second_in_all_and_a_load_waits_no_longer(db: Path) -> None:
+    ours = Warehouse(db, keep_open_s=LONG)
+    began = time.monotonic()
+    ours.sql(MODEL)
+    assert is_open(db)
+    with open_writer(db, wait_s=30):
+        waited = time.monotonic() - began
+    assert worker.LONGEST_OPEN_S / 2 < waited < worker.LONGEST_OPEN_S + 10
+
+
+def test_what_a_load_brought_is_in_the_next_answer(db: Path) -> None:
+    ours = Warehouse(db, keep_open_s=LONG)
+    assert ours.sql(MODEL).item() == "tiny-model"
+    with open_writer(db, wait_s=30) as con:
+        con.execute("UPDATE models SET name = 'renamed'")
+    assert ours.sql(MODEL).item() == "renamed"
+
+
+def test_another_file_in_its_place_is_opened(db: Path, tmp_path: Path) -> None:
+    ours = Warehouse(db, keep_open_s=LONG)
+    assert ours.sql(MODEL).item() == "tiny-model"
+    (tmp_path / "other").mkdir()
+    stored(tmp_path / "other", fabricate(model="other-model")).replace(db)
+    assert ours.sql(MODEL).item() == "other-model"
+
+
+def test_two_files_are_not_mistaken_for_each_other(db: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.duckdb"
+    shutil.copy(db, copy)
+    with open_writer(copy) as con:
+        con.execute("UPDATE models SET name = 'a copy'")
+    names = [Warehouse(path, keep_open_s=LONG).sql(MODEL).item() for path in (db, copy) * 3]
+    assert names == ["tiny-model", "a copy"] * 3
+
+
+def test_a_question_that_fails_closes_it_and_the_next_is_answered(db: Path) -> None:
+    ours = Warehouse(db, keep_open_s=LONG)
+    ours.sql(MODEL)
+    for wrong in ("SELECT nothing FROM models", "SELECT count(*) FROM range(1000000) a, range(1000000) b"):
+        with pytest.raises(SelfRepairError):
+            ours.sql(wrong, timeout_s=0.5)
+        assert not is_open(db)
+        assert ours.sql(MODEL).item() == "tiny-model"
+
+
+def test_the_time_limit_is_each_questions_own(db: Path) -> None:
+    ours = Warehouse(db, keep_open_s=LONG, limits=Limits(memory_bytes=500_000_000))
+    ours.sql(MODEL, timeout_s=0.3)
+    time.sleep(0.5)
+    assert ours.sql("SELECT count(*) AS n FROM range(50_000_000)", timeout_s=60).item() == 50_000_000
+
+
+def test_notes_are_told_with_every_answer(db: Path) -> None:
+    with open_writer(db) as con:
+        con.execute("DELETE FROM selfrepair_marts.refreshed")
+    told: list[str] = []
+    ours = Warehouse(db, keep_open_s=LONG, on_note=told.append)
+    ours.sql(MODEL)
+    ours.sql(MODEL)
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert "selfrepair refresh" in told[0]
