@@ -6,7 +6,7 @@ from selfrepair.queries.quoting import literal
 PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}
 """Columns of a row by what gives back."""
 
-MOST_ROWS_DRAWN = 2_000
+MOST_ROWS_DRAWN = 1_000
 MOST_TOP_ROWS = 200
 
 _ABOUT_BINS = 30
