@@ -2,40 +2,19 @@
 it, and of its own the changed ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.ingest.atlas import Atlas, unsupported
+from selfrepair.ingest.pinned_attention import Pinned, Recorder
 from selfrepair.ingest.stream import AttentionCalls, attend, embed, transform
 
 CACHE_NAMES = ("past_key_values", "layer_past")
 """What the families' attention calls the keys and values of earlier tokens."""
-
-
-class _Recorder:
-    """Stands for a cache of keys and values: keeps those of one layer, and hands them on."""
-
-    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = keys, values
-        return keys, values
-
-
-class _Pinned:
-    """Stands for a cache that holds the clean keys and values and never changes; a batch may be several of theirs."""
-
-    def __init__(self, clean: _Recorder) -> None:
-        self._clean = clean
-
-    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        times = len(keys) // len(self._clean.keys)
-        return tuple(
-            torch.cat([clean.repeat(times, 1, 1, 1), changed], dim=-2)
-            for clean, changed in ((self._clean.keys, keys), (self._clean.values, values))
-        )  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -49,6 +28,7 @@ class PinnedForward:
     z: list[Float[Tensor, "batch pos head d_head"]]
     final: Float[Tensor, "batch pos d_model"]
     calls: AttentionCalls
+    pinned: list[Pinned]
 
     def attend(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"]
@@ -57,21 +37,20 @@ class PinnedForward:
 
         The batch may be several of the prompts' batch, one after the other.
         """
-        return attend(self.atlas, layer, stream, self.calls)
+        with self.pinned[layer].in_use():
+            return attend(self.atlas, layer, stream, self.calls)
 
     def after_attention(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"], attention: Float[Tensor, "batch pos d_model"]
     ) -> Float[Tensor, "batch pos d_model"]:
         """The stream after `layer`, whose attention adds `attention` to it."""
-        if self.atlas.parallel_blocks:
-            return stream + attention + transform(self.atlas, layer, stream)[0]
         after = stream + attention
-        return after + transform(self.atlas, layer, after)[0]
+        return after.add_(transform(self.atlas, layer, stream if self.atlas.parallel_blocks else after)[0])
 
 
 def pin(atlas: Atlas, calls: AttentionCalls, tokens: Int[Tensor, "batch pos"]) -> PinnedForward:
     """Run the prompts clean and keep every layer's keys and values."""
-    recorders = [_Recorder() for _ in range(atlas.n_layers)]
+    recorders = [Recorder() for _ in range(atlas.n_layers)]
     recording = _with_caches(calls, recorders)
     stream = embed(atlas, tokens)
     entering, z = [], []
@@ -84,13 +63,10 @@ def pin(atlas: Atlas, calls: AttentionCalls, tokens: Int[Tensor, "batch pos"]) -
         else:
             stream = stream + attention
             stream = stream + transform(atlas, layer, stream)[0]
-    n_pos = tokens.shape[1]
-    earlier = torch.ones(n_pos, n_pos, dtype=torch.bool, device=atlas.device).tril(-1)
-    seen = torch.cat([earlier, torch.eye(n_pos, dtype=torch.bool, device=atlas.device)], dim=-1)
-    mask = torch.zeros(seen.shape, dtype=atlas.layer_dtype, device=atlas.device)
-    mask.masked_fill_(~seen, torch.finfo(atlas.layer_dtype).min)
-    pinned = _with_caches(calls, [_Pinned(recorder) for recorder in recorders], mask[None, None])
-    return PinnedForward(atlas, entering, z, stream, pinned)
+    pinned = [Pinned(recorder, block.attention) for recorder, block in zip(recorders, atlas.blocks, strict=True)]
+    return PinnedForward(
+        atlas, entering, z, stream, _with_caches(calls, pinned, [one.mask() for one in pinned]), pinned
+    )
 
 
 def check_pinning(
@@ -115,12 +91,15 @@ def check_pinning(
         raise unsupported(name, f"{reason} ({error}). Leave --feedback out") from error
 
 
-def _with_caches(calls: AttentionCalls, caches: list[Any], mask: Tensor | None = None) -> AttentionCalls:
+def _with_caches(
+    calls: AttentionCalls, caches: Sequence[Recorder | Pinned], masks: Sequence[Tensor | None] | None = None
+) -> AttentionCalls:
+    """The same calls with these instead of the caches, and of the masks where there are some."""
     keywords: list[dict[str, Any]] = []
-    for known, cache in zip(calls.keywords, caches, strict=True):
+    for layer, (known, cache) in enumerate(zip(calls.keywords, caches, strict=True)):
         name = next((name for name in CACHE_NAMES if name in known), None)
         if name is None:
             raise LookupError("it has no place for earlier keys and values")
-        changed = {name: cache} if mask is None else {name: cache, "attention_mask": mask}
+        changed: dict[str, Any] = {name: cache} if masks is None else {name: cache, "attention_mask": masks[layer]}
         keywords.append({**known, **changed})
     return replace(calls, keywords=tuple(keywords))

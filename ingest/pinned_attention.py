@@ -1,0 +1,139 @@
+"""Attention in which each position sees the clean keys and values of those before it, and its own changed ones.
+
+Families whose attention goes through transformers' registry of attention functions get one that computes just that. The
+others are handed clean and changed keys side by side, with a mask, which takes longer.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+_NAME = "selfrepair_pinned"
+_MOST_SCORES = 2**25
+"""Scores that are held at once, unless a single prompt has more."""
+
+
+class Recorder:
+    """Stands for a cache of keys and values: keeps those of one layer, and hands them on."""
+
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """What the layer attends to: its own."""
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+class Pinned:
+    """Stands for a cache that holds one layer's clean keys and values and never changes.
+
+    The layer is then called with a batch, or with several such batches one after the other.
+    """
+
+    def __init__(self, clean: Recorder, attention: nn.Module) -> None:
+        self._clean = clean
+        self._attention = attention
+        self._is_in_registry = hasattr(sys.modules[type(attention).__module__], "ALL_ATTENTION_FUNCTIONS")
+
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """What the layer attends to, its own keys and values being these."""
+        if self._is_in_registry:
+            return keys, values
+        times = len(keys) // len(self._clean.keys)
+        return (
+            torch.cat([self._clean.keys.repeat(times, 1, 1, 1), keys], dim=-2),
+            torch.cat([self._clean.values.repeat(times, 1, 1, 1), values], dim=-2),
+        )
+
+    def mask(self) -> Float[Tensor, "1 1 pos key"] | None:
+        """What the layer is called with as its mask."""
+        if self._is_in_registry:
+            return None
+        clean = self._clean.keys
+        own = torch.eye(clean.shape[-2], dtype=torch.bool, device=clean.device)
+        seen = torch.cat([~_not_before(clean), own], dim=-1)
+        mask = torch.zeros(seen.shape, dtype=clean.dtype, device=clean.device)
+        return mask.masked_fill_(~seen, torch.finfo(clean.dtype).min)[None, None]
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While it lasts, the layer may be called."""
+        if not self._is_in_registry:
+            yield
+            return
+        config: Any = self._attention.config
+        before, config._attn_implementation = config._attn_implementation, _NAME
+        token = _in_use.set(self._clean)
+        try:
+            yield
+        finally:
+            _in_use.reset(token)
+            config._attn_implementation = before
+
+
+_in_use: ContextVar[Recorder] = ContextVar("clean keys and values of the layer that is called")
+
+
+def _attention(
+    module: nn.Module,
+    query: Float[Tensor, "batch head pos d_head"],
+    key: Float[Tensor, "batch kv_head pos d_head"],
+    value: Float[Tensor, "batch kv_head pos d_head"],
+    _mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Float[Tensor, "batch pos head d_head"], None]:
+    """What transformers calls: the heads' z, and no pattern."""
+    clean = _in_use.get()
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    n_prompts, (n_heads, n_pos) = len(clean.keys), query.shape[1:3]
+    at_once = max(1, _MOST_SCORES // (n_heads * n_pos * n_pos))
+    z = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
+    for start in range(0, len(query), n_prompts):
+        for first in range(0, n_prompts, at_once):
+            prompts = slice(first, min(first + at_once, n_prompts))
+            here = slice(start + prompts.start, start + prompts.stop)
+            z[here] = _attend(
+                query[here], key[here], value[here], clean.keys[prompts], clean.values[prompts], scale
+            ).transpose(1, 2)
+    return z, None
+
+
+def _attend(
+    query: Float[Tensor, "prompt head pos d_head"],
+    key: Float[Tensor, "prompt kv_head pos d_head"],
+    value: Float[Tensor, "prompt kv_head pos d_head"],
+    clean_keys: Float[Tensor, "prompt kv_head pos d_head"],
+    clean_values: Float[Tensor, "prompt kv_head pos d_head"],
+    scale: float,
+) -> Float[Tensor, "prompt head pos d_head"]:
+    """The softmax over the clean keys before each position and the changed one at it, heads of a group being more rows."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    n_kv_heads = key.shape[1]
+    by_group = query.to(dtype).unflatten(1, (n_kv_heads, -1)) * scale
+    rows = by_group.flatten(2, 3)
+    scores = rows @ clean_keys.to(dtype).mT
+    scores.unflatten(2, (-1, key.shape[2])).masked_fill_(_not_before(key), -torch.inf)
+    own = (by_group * key.to(dtype)[:, :, None]).sum(dim=-1).flatten(2, 3)
+    largest = torch.maximum(scores.amax(dim=-1), own)
+    weights = scores.sub_(largest[..., None]).exp_()
+    own = own.sub_(largest).exp_()
+    total = weights.sum(dim=-1).add_(own)
+    z = (weights @ clean_values.to(dtype)).div_(total[..., None]).unflatten(2, by_group.shape[2:4])
+    z.addcmul_((own / total).unflatten(2, by_group.shape[2:4])[..., None], value.to(dtype)[:, :, None])
+    found: Tensor = z.flatten(1, 2).to(query.dtype)
+    return found
+
+
+def _not_before(keys: Float[Tensor, "... pos d_head"]) -> Bool[Tensor, "pos key"]:
+    """Which keys a position does not see: those of later ones, and the clean one of its own."""
+    n_pos = keys.shape[-2]
+    return torch.ones(n_pos, n_pos, dtype=torch.bool, device=keys.device).triu()
+
+
+AttentionInterface.register(_NAME, _attention)
