@@ -45,7 +45,7 @@ _PAUSE_S = 0.1
 def app(db: Path, port: int, host: str) -> None:
     """Look at a warehouse in the browser.
 
-    Serves until it is interrupted. The warehouse is only read, a moment at a time, so that it can be loaded meanwhile.
+    Serves until it is interrupted. The warehouse is only read, a second at a time at most, so that it can be loaded meanwhile.
     """
     for package in EXTRAS["app"]:
         if find_spec(package) is None:
