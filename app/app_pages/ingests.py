@@ -99,7 +99,8 @@ def unfinished(
         st.code(command(run, db), language="bash", wrap_lines=True)
         st.caption(
             "As far as it is written down: before a local model or dataset goes its path, a column of text that is not `text` "
-            "had its --text-column, and a share of a run its --shard. Only part files beside the warehouse are counted here."
+            "had its --text-column, a model with code of its own --trust-remote-code, a share of a run its --shard. Only part "
+            "files beside the warehouse are counted here."
             f"{not_written_down(run)}"
         )
 
