@@ -1,5 +1,6 @@
 """`selfrepair reproduce`: a model of the paper measured as there, and its numbers beside the published ones."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -17,6 +18,9 @@ HUB_IDS = {
     "pythia-410m": "EleutherAI/pythia-410m",
 }
 """Models whose heads the paper's authors published, by their name for them, and where the hub has them."""
+
+SHAPES = {"gpt2-small": (12, 12), "gpt2-medium": (24, 16), "pythia-160m": (12, 12), "pythia-410m": (24, 16)}
+"""Their layers, and heads a layer."""
 
 PROTOCOL = "rushing2024"
 DATASET = "NeelNanda/pile-10k"
@@ -82,6 +86,7 @@ def reproduce(
 
     model = model or HUB_IDS[published]
     _check_name(published, model)
+    _check_shape(published, Path(model))
     options = {
         "--model": model,
         "--dataset": dataset,
@@ -114,4 +119,22 @@ def _check_name(published: str, model: str) -> None:
         raise SelfRepairError(
             f"'{model}' would be stored as '{found}', and {published} is recognised by the name '{wanted}'. Give a folder or "
             f"hub id that ends in {wanted}, or leave out --model for {HUB_IDS[published]}."
+        )
+
+
+def _check_shape(published: str, folder: Path) -> None:
+    """Raise SelfRepairError where a local folder holds a model of another shape; what says nothing of it passes."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # not a folder, or not one that can be loaded: ingest says so
+    layers, heads = (
+        next((config[name] for name in names if name in config), None)
+        for names in (("n_layer", "num_hidden_layers"), ("n_head", "num_attention_heads"))
+    )
+    if None not in (layers, heads) and (layers, heads) != SHAPES[published]:
+        raise SelfRepairError(
+            f"{folder} holds a model of {layers} layers with {heads} heads, and {published} has {SHAPES[published][0]} with "
+            f"{SHAPES[published][1]}. Nothing was measured. Give the folder of {published}, or measure this model with "
+            "selfrepair ingest."
         )

@@ -18,9 +18,8 @@ from selfrepair.ingest.stream import record_calls, value_biases
 from selfrepair.ingest.unembed import mean_unembedding
 from selfrepair.warehouse.errors import SelfRepairError
 
-VOCABULARY = 64
-"""Tokens the copy knows: embeddings are most of what one layer's copy of a large model would have to make."""
-
+LEAST_VOCABULARY = 64
+"""Tokens the copy knows, at least: embeddings are most of what one layer's copy of a large model would have to make."""
 
 LARGEST_DIFFERENCE = 0.01
 """How far the two ways may differ on the copy, as a share of the largest effect: rounding is a thousandth of it."""
@@ -97,7 +96,9 @@ def _cut_down(config: PretrainedConfig) -> PretrainedConfig:
     small = copy.deepcopy(config)
     of_text = small.get_text_config()
     of_text.num_hidden_layers = 1
-    of_text.vocab_size = VOCABULARY
+    sizes = {size for size in of_text.to_dict().values() if isinstance(size, int)}
+    # of a square unembedding the bridge's compatibility mode cannot tell rows from columns
+    of_text.vocab_size = next(n for n in range(LEAST_VOCABULARY, LEAST_VOCABULARY + len(sizes) + 1) if n not in sizes)
     if of_text.pad_token_id is not None:
         of_text.pad_token_id = 0
     return small

@@ -48,7 +48,7 @@ class TerminalProgress:
         """Begin a stage; a bar appears where there is a total."""
         self._stage, self._total, self._done, self._told_at = text, total or 0, done, time.monotonic()
         if total is None or not self._console.is_terminal:
-            self.note(text if total is None else f"{text}: {total - done:,} of {total:,} to do")
+            self.note(text if total is None else f"{text}: {done:,} of {total:,} done")
         self._task = None if total is None else self._bar.add_task(text, total=total, completed=done)
 
     def advance(self, amount: int) -> None:

@@ -74,7 +74,7 @@ def measure_run(
     missing = [unit for unit in mine if unit.number not in ready]
     chosen = [(prompt, cell) for prompt, cell in choose_cells(plan) if shard.has(_unit_of(plan, prompt).number)]
     checked = parts.crosscheck_path(shard.index - 1, shard.count).exists() or set(chosen) <= loaded_cells(db, plan)
-    if parts.exists() or missing or not checked:
+    if parts.exists():
         parts.start(plan.record)
     if not missing and checked:
         return RunOutcome(0, len(mine), crosschecked=False)
@@ -90,6 +90,7 @@ def measure_run(
     if plan.mechanisms.feedback:
         longest = torch.from_numpy(plan.prompts.tokens([len(plan.prompts) - 1]))
         check_feedback(atlas, longest, plan.precision, plan.model.record.name)
+    parts.start(plan.record)  # only now, so that nothing is left of a model that is refused
     measurer = Measurer(
         atlas,
         ablations=plan.ablations,

@@ -248,7 +248,9 @@ def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:
             f"logits from the same cell measured through hooks ({plan.precision.crosscheck:g} allowed). Its rows are kept "
             "out of the summaries. Try --dtype float64; if that fails too, please report the model."
         )
-    done = f"{measured} units measured now" if measured else "nothing was left to measure"
+    done = (
+        f"{measured} {'unit' if measured == 1 else 'units'} measured now" if measured else "nothing was left to measure"
+    )
     model = plan.record.model
     name = model.name if model.checkpoint is None else f"{model.name}, step {model.checkpoint}"
     click.echo(

@@ -132,7 +132,7 @@ def query(
         limit = ROWS_ON_SCREEN if limit is None else limit
         with _answered(asked, db, params, limit, timeout_s, flat=True) as answered:
             answer = answered.rows.to_answer()
-            print_table(answer, answered.params, answered.kinds(answer))
+            print_table(answer, answered.params, answered.why_empty(answer) or answered.kinds(answer))
 
 
 @click.command()
@@ -272,6 +272,12 @@ class _Answered:
     reader: Reader
     asked: str
     params: Mapping[str, Any]
+
+    def why_empty(self, answer: Answer) -> str:
+        """What an answer without rows would have needed, in a sentence; empty where that is not known."""
+        from selfrepair.queries.unmeasured import unmeasured
+
+        return unmeasured(self.reader, self.asked) if answer.frame.is_empty() else ""
 
     def kinds(self, answer: Answer) -> str:
         """What of an answer has to be told apart and how, in a sentence; empty where there is nothing to say."""

@@ -23,11 +23,13 @@ SELECT
         END AS rows,
     array_to_string(runs.ablations, ', ') AS ablations,
     {'labels': runs.selected_heads, 'n_layers': models.n_layers, 'n_heads': models.n_heads} AS heads,
+    nullif(array_to_string(runs.given_heads, ', '), '') AS given,
+    nullif(array_to_string(runs.mechanisms, ', '), '') AS mechanisms,
     runs.dtype,
     runs.status,
     runs.identity_error_max,
     runs.crosscheck_error_max,
-    date_trunc('second', runs.started_at) AS started_at
+    date_trunc('second', runs.started_at) AS started_at_utc
 FROM runs
 LEFT JOIN models USING (model_id)
 LEFT JOIN datasets USING (dataset_id)

@@ -4,12 +4,13 @@ import streamlit as st
 
 from selfrepair.app.asking.answers import ask, ask_ahead
 from selfrepair.app.charts.figure_1 import by_depth
-from selfrepair.app.choosing.choice import POPULATIONS, choose
+from selfrepair.app.choosing.choice import POPULATIONS, choose, runs_of_warehouse
 from selfrepair.app.choosing.one_of import one_of
 from selfrepair.app.showing.figure import below, show
 from selfrepair.app.showing.headers import headers
 from selfrepair.app.showing.wording import column, meaning, title
 from selfrepair.queries.quoting import literal
+from selfrepair.queries.which_run import Run
 
 PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}
 FRACTIONS = {
@@ -21,6 +22,12 @@ FRACTIONS = {
 
 SMALL = ("identity_error_max", "crosscheck_error_max", "crosscheck_tolerance", "share_undefined_ratios")
 """Numbers of a run that four decimals would make 0."""
+
+
+def is_alike(run: Run, chosen: Run) -> bool:
+    """True where both measured the same logit, with the same heads gone: their numbers go into one picture."""
+    return all(run[name] == chosen[name] for name in ("logit_of", "given_heads"))
+
 
 choice = choose()
 st.title("Overview")
@@ -35,7 +42,11 @@ with st.container(horizontal=True):
     part = one_of("Part", PARTS, key="part")
     unit = one_of("Unit", ["logits", "of direct effect"], key="unit")
 measure = FRACTIONS[part] if unit == "of direct effect" else f"mean_{PARTS[part]}"
-conditions = f"ablation = {literal(choice.ablation)} AND population = {literal(choice.population)}"
+beside = [run for run in runs_of_warehouse() if is_alike(run, choice.run)]
+conditions = (
+    f"run_id IN ({', '.join(str(run['run_id']) for run in beside)})\n"
+    f"    AND ablation = {literal(choice.ablation)} AND population = {literal(choice.population)}"
+)
 named = "model || ' (run ' || run_id || ')' AS run"
 numbers_sql = f"FROM model_repair\nWHERE {choice.where}"
 heads_sql = f"SELECT {named}, label, depth, {measure}\nFROM head_repair\nWHERE {conditions}"
@@ -63,6 +74,8 @@ with key_numbers:
             border=True,
         )
 show(by_depth(ask(heads_sql), ask(layers_sql), measure), ask(heads_sql), heads_sql, name="figure_1")
+if any(not is_alike(run, choice.run) for run in runs_of_warehouse()):
+    st.caption("Only runs that measured the same logit, with the same heads gone.")
 
 st.subheader("Runs")
 health = ask(health_sql)

@@ -27,6 +27,7 @@ from selfrepair.app.showing.plain import plain
 from selfrepair.app.showing.token_view import Field, drawing, largest, show_tokens
 from selfrepair.app.showing.visible import meant_by, visible, visible_column
 from selfrepair.app.showing.wording import column, meaning, title, words
+from selfrepair.warehouse.schema import NEXT_TOKEN
 
 SOURCES = dict.fromkeys(EFFECTS, "self_repair") | dict.fromkeys(CLEAN, "tokens")
 MEASURES = [name for name in SOURCES if name != "clean_rank"]
@@ -131,7 +132,7 @@ def choose_prompt(run_id: int) -> int:
         st.stop()
     wanted = str(st.session_state.get("prompt", st.query_params.get("prompt", first)))
     if not (wanted.isdecimal() and first <= int(wanted) <= last):
-        st.warning(f"This run has prompts {first} to {last}, and none with the number asked for.")
+        notices.warning(f"This run has prompts {first} to {last}, and none with the number asked for.")
         go_to(first, [])
     prompt: int = st.number_input(
         "Prompt",
@@ -166,6 +167,7 @@ def choose_prompt(run_id: int) -> int:
 
 choice = choose()
 st.title("Tokens")
+notices = st.container()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads_to_choose(choice))
     prompt = choose_prompt(choice.run["run_id"])
@@ -244,6 +246,10 @@ whose = "its own prediction, made at the token before it" if coloured == "predic
 st.caption(
     f"{label} ablated ({choice.ablation}). Each token has the colour of {whose}. {meaning(SOURCES[measure], measure)}."
 )
+if choice.run["logit_of"] != NEXT_TOKEN:
+    text_sql = f"SELECT text\nFROM prompts\nWHERE run_id = {choice.run['run_id']} AND prompt_id = {prompt}"
+    st.caption("Only the position before the answer was measured. The whole prompt, with its answer:")
+    st.code(ask(text_sql)["text"].item(), language=None, wrap_lines=True)
 show_tokens(
     drawing(
         rows,

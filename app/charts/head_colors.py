@@ -10,9 +10,6 @@ CHOSEN = "#d6317f"
 DOTS = "#3d8fd1"
 """Rows and prompts of one head, which differ by place alone."""
 
-DIVERGING: Final = "blueorange"
-"""Vega's scheme for values on both sides of a centre."""
-
 SEQUENTIAL: Final = "viridis"
 """Vega's scheme for values from low to high, as areas."""
 

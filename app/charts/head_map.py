@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.color_ends import domain_of
-from selfrepair.app.charts.head_colors import CHOSEN, DIVERGING, SEQUENTIAL
+from selfrepair.app.charts.head_colors import CHOSEN, SEQUENTIAL
 from selfrepair.app.charts.palette import REFERENCE
 from selfrepair.app.showing.wording import title
 
@@ -31,10 +31,11 @@ def head_map(
     `words` names the value with its unit. Colours diverge from `centre`, where there is one; they span `domain`, which is
     that of `heads` alone if not given. `chosen` is the label of the head with a frame; `also` adds to what a hover shows.
     """
-    scale = alt.Scale(
-        scheme=SEQUENTIAL if centre is None else DIVERGING,
-        domain=list(domain or domain_of([heads[value]], centre)),
-        clamp=True,
+    ends = list(domain or domain_of([heads[value]], centre))
+    scale = (
+        alt.Scale(scheme=SEQUENTIAL, domain=ends, clamp=True)
+        if centre is None
+        else alt.Scale(range="diverging", domain=ends, clamp=True)
     )
     color = alt.Color(
         f"{value}:Q",

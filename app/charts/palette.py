@@ -9,5 +9,11 @@ ABLATIONS = {"resample": "#3d8fd1", "mean": "#e69f00", "zero": "#cc79a7"}
 CATEGORIES = ["#3d8fd1", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#8f7fe0", "#a3a51f", "#56b4e9"]
 """Models, runs and whatever else a picture tells apart, in order."""
 
+DIVERGING = {
+    "light": ["#2166ac", "#67a9cf", "#d1e5f0", "#f4f4f4", "#fddbb4", "#f1a340", "#b35806"],
+    "dark": ["#8cc8ff", "#4a8fd0", "#2b5680", "#262a33", "#7d5220", "#cf8a2e", "#ffc65c"],
+}
+"""The range "diverging" of values on both sides of a centre, which is nearly the ground of the theme."""
+
 REFERENCE = "#8a8f98"
 """Lines that a picture is read against and that are no data."""

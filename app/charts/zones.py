@@ -1,6 +1,6 @@
 """The ground of every picture of direct effect against change in logit: the line of no self-repair, and what lies beside it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import altair as alt
 import polars as pl
@@ -8,6 +8,9 @@ import polars as pl
 from selfrepair.app.charts.palette import REFERENCE
 
 Span = tuple[float, float]
+
+_NEAR = 0.45
+"""Up to this share of the width two names may not stand beside each other."""
 
 
 def span(values: pl.Series) -> Span:
@@ -30,12 +33,19 @@ def zones(x: Span, y: Span) -> alt.LayerChart:
         )
     )
     leaves_at = min(x[1], -y[0])
+    # A steep line leaves low on the left, where "breakage" stands: its name then goes to its other side.
+    steep = 0.8 * leaves_at - x[0] < _NEAR * (x[1] - x[0])
+    side: dict[str, Any] = (
+        {"align": "left", "baseline": "bottom", "dx": 8, "dy": -4}
+        if steep
+        else {"align": "right", "baseline": "top", "dx": -8, "dy": 4}
+    )
     return alt.LayerChart(
         layer=[
             line,
             _word("self-repaired", (x[1], y[1]), align="right", baseline="top", dx=-6, dy=6),
             _word("breakage", (x[0], y[0]), align="left", baseline="bottom", dx=6, dy=-6),
-            _word("no self-repair", (0.8 * leaves_at, -0.8 * leaves_at), align="right", baseline="top", dx=-8, dy=4),
+            _word("no self-repair", (0.8 * leaves_at, -0.8 * leaves_at), **side),
         ]
     )
 

@@ -9,7 +9,7 @@ from selfrepair.app.choosing.named import choose_name
 from selfrepair.app.showing.plain import plain
 from selfrepair.queries.quoting import literal
 from selfrepair.queries.which_run import RUNS, Run, dataset_of
-from selfrepair.warehouse.schema import ABLATIONS
+from selfrepair.warehouse.schema import ABLATIONS, NEXT_TOKEN
 
 POPULATIONS = {
     "top2": "each head's top 2 %",
@@ -49,18 +49,20 @@ def choose() -> Choice:
         st.stop()
     usable = [run for run in runs if run["status"] != "failed"] or runs
     _say_what_the_link_lost(usable)
+    _take_model_of_linked_run(usable)
     with st.sidebar:
         models = list(dict.fromkeys(run["model"] for run in reversed(usable)))
         model = st.selectbox("Model", models, key="model", bind="query-params")
         of_model = {str(run["run_id"]): run for run in reversed(usable) if run["model"] == model}
         left, right = st.columns(2)  # beside each other, so that all choices are in sight below the pages' names
-        number = left.selectbox(
-            "Run",
-            list(of_model),
-            key="run",
-            bind="query-params",  # a format_func's words would be what stands in the link, and they change
-            help="Rows of different runs are never mixed. Failed runs are left out.",
-        )
+        with left:
+            number = choose_name(
+                "Run",
+                list(of_model),
+                "run",
+                help="Rows of different runs are never mixed. Failed runs are left out.",
+                always_in_link=True,  # which run is the newest changes, and the model is the run's
+            )
         run = of_model[number]
         kinds = [kind for kind in ABLATIONS if kind in run["ablations"]]
         ablation = right.selectbox("Ablation", kinds, key="ablation", bind="query-params", help=_HELP_ABLATION)
@@ -70,6 +72,7 @@ def choose() -> Choice:
             list(POPULATIONS),
             "population",
             lambda name: _capitalised(POPULATIONS[name]),
+            first="top2" if run["logit_of"] == NEXT_TOKEN else "all",  # of an answer a prompt there are few rows
             help="Which rows of a head count. Top: by clean direct effect, as in the paper.",
         )
     return Choice(run, ablation, population)
@@ -87,12 +90,22 @@ _HELP_ABLATION = (
 )
 
 
+def _take_model_of_linked_run(runs: list[Run]) -> None:
+    """A link may name a run without its model."""
+    linked = st.query_params.get("run")
+    if linked is not None and linked != st.session_state.get("run in the link") and "model" not in st.query_params:
+        models = {str(run["run_id"]): run["model"] for run in runs}
+        if linked in models:
+            st.session_state["model"] = models[linked]
+
+
 def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
 def _told(run: Run) -> str:
-    return f"{run['n_prompts']:,} prompts of {dataset_of(run)}, {run['status']}"
+    gone = f", {', '.join(run['given_heads'])} gone" if run["given_heads"] else ""
+    return f"{run['n_prompts']:,} prompts of {dataset_of(run)}{gone}, {run['status']}"
 
 
 def _say_what_the_link_lost(runs: list[Run]) -> None:

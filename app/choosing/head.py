@@ -28,7 +28,7 @@ def choose_head(heads: pl.DataFrame, *, disabled: bool = False) -> str:
     wanted = st.query_params.get("head")
     if wanted is not None and wanted not in labels and not st.session_state.get(f"told head {wanted}"):
         st.session_state[f"told head {wanted}"] = True
-        st.warning("The link asks for a head that this run has not measured; another one is shown.")
+        st.sidebar.warning("The link asks for a head that this run has not measured; another one is shown.")
     return choose_name(
         "Head",
         labels,

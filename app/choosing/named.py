@@ -23,10 +23,11 @@ def choose_name(
     shown: Callable[[str], str] = str,
     *,
     first: str | None = None,
+    always_in_link: bool = False,
     **layout: Any,
 ) -> str:
     """Draw the widget; the chosen one of `names`, before any choice `first` or else the first. `key` is what it is called
-    in links, which leave it out as long as nothing else is chosen.
+    in links, which leave out a first choice unless it is `always_in_link`.
     """
     first = names[0] if first is None else first
     state, link = st.session_state, st.query_params
@@ -37,7 +38,7 @@ def choose_name(
     if state.get(key) not in names:
         state[key] = first
     chosen: str = st.selectbox(label, names, key=key, format_func=shown, persist_state="session", **layout)
-    linked = None if chosen == first else chosen
+    linked = None if chosen == first and not always_in_link else chosen
     if linked is None:
         link.pop(key, None)
     elif link.get(key) != linked:

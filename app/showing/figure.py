@@ -9,7 +9,7 @@ import polars as pl
 import streamlit as st
 import vl_convert
 
-from selfrepair.app.charts.palette import CATEGORIES
+from selfrepair.app.charts.palette import CATEGORIES, DIVERGING
 
 Picture = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart | alt.ConcatChart
 
@@ -36,7 +36,9 @@ def draw(chart: Picture, *, key: str, on_select: Any = "ignore") -> None:
     As `streamlit.altair_chart` does, but the chart is not compared with Vega-Lite's schema once more, which takes half of
     a page's time: the tests do that.
     """
-    st.vega_lite_chart(spec=spec_of(chart), key=key, on_select=on_select, width="stretch")
+    st.vega_lite_chart(
+        spec=spec_of(chart, st.context.theme.type or "light"), key=key, on_select=on_select, width="stretch"
+    )
 
 
 @st.fragment
@@ -77,8 +79,8 @@ def _file(chart: Picture) -> dict[str, Any]:
     return spec | {"datasets": datasets}
 
 
-def spec_of(chart: Picture) -> dict[str, Any]:
-    """The chart as Vega-Lite, with its data as frames in `datasets`.
+def spec_of(chart: Picture, theme: str = "light") -> dict[str, Any]:
+    """The chart as Vega-Lite in the colours of a theme, with its data as frames in `datasets`.
 
     They are named by the order in which they are met: the browser then draws new data into the picture that is there.
     """
@@ -89,10 +91,11 @@ def spec_of(chart: Picture) -> dict[str, Any]:
             frames.append(data)
         return {"name": f"data {[data is frame for frame in frames].index(True)}"}
 
+    in_colours = chart.configure_range(category=CATEGORIES, diverging=DIVERGING[theme])
     with _ONE_AT_A_TIME:
         alt.data_transformers.register("named", named)
         with alt.data_transformers.enable("named"), alt.theme.enable("none"):
-            spec: dict[str, Any] = chart.configure_range(category=CATEGORIES).to_dict(validate=False)
+            spec: dict[str, Any] = in_colours.to_dict(validate=False)
     return spec | {"datasets": spec.get("datasets", {}) | {f"data {i}": frame for i, frame in enumerate(frames)}}
 
 

@@ -61,6 +61,13 @@ def say_without_checkpoints(choice: Choice) -> None:
             icon=":material/science:",
         )
         return
+    if "/" not in run["model"]:
+        st.info(
+            "There is a single checkpoint of this model here. Those of a series from the hub, such as Pythia's, are lined up "
+            "here: `selfrepair ingest --model EleutherAI/pythia-160m --checkpoint 1000,10000,143000`.",
+            icon=":material/science:",
+        )
+        return
     is_early = run["checkpoint"] == EARLY_STEP or run["revision"] == f"step{EARLY_STEP}"
     st.info(
         "There is a single checkpoint of this model here that was measured like this. Where the hub has others of it, as of "

@@ -17,7 +17,7 @@
 --   at_most INTEGER = 20: Rows to show of each run, at most [rows]
 --
 -- Columns:
---   context VARCHAR: The prompt's text up to and with `token`, which predicts `target`
+--   context VARCHAR: The prompt's text up to and with `token`, which predicts `target`; whole where answers are measured
 
 WITH chosen_rows AS (
     SELECT
@@ -39,8 +39,18 @@ WITH chosen_rows AS (
     QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY sorted_by DESC, effect_rank) <= $at_most
 ),
 contexts AS (
-    SELECT chosen_rows.run_id, chosen_rows.effect_rank, string_agg(tokens.token, '' ORDER BY tokens.pos) AS context
+    SELECT
+        chosen_rows.run_id,
+        chosen_rows.effect_rank,
+        CASE -- of an answer's prompt only the token before the answer is in `tokens`
+            WHEN coalesce(any_value(runs.logit_of), 'next_token') <> 'next_token'
+                THEN regexp_replace(
+                    any_value(prompts.text), regexp_escape(any_value(chosen_rows.target)) || '$', '')
+            ELSE string_agg(tokens.token, '' ORDER BY tokens.pos)
+        END AS context
     FROM chosen_rows
+    INNER JOIN runs USING (run_id)
+    INNER JOIN prompts USING (run_id, prompt_id)
     INNER JOIN tokens
         ON tokens.run_id = chosen_rows.run_id
         AND tokens.prompt_id = chosen_rows.prompt_id

@@ -20,9 +20,9 @@ def every_chart_is_one_of_vega_lite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages leave out what is done here: compare every chart that they draw with Vega-Lite's schema."""
     real = figure.spec_of
 
-    def compared(chart: figure.Picture) -> dict[str, Any]:
+    def compared(chart: figure.Picture, *theme: str) -> dict[str, Any]:
         chart.to_dict()
-        return real(chart)
+        return real(chart, *theme)
 
     monkeypatch.setattr(figure, "spec_of", compared)
 

@@ -73,3 +73,40 @@ def test_a_link_shows_what_it_was_copied_from(tmp_path: Path, monkeypatch: pytes
     app = opened("overview", db, monkeypatch, **link)
     assert [box.value for box in app.sidebar.selectbox] == ["tiny-model", "1", "mean", "top2_nobos"]
     assert len(app.warning) == 0
+
+
+def test_a_link_with_a_run_alone_shows_it_and_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = stored(tmp_path, fabricate("one"), fabricate("two", model="other-model", seed=3), fabricate("three", seed=5))
+    app = opened("overview", db, monkeypatch, run="2")
+    assert [box.value for box in app.sidebar.selectbox][:2] == ["other-model", "2"]
+    assert len(app.warning) == 0
+    assert app.query_params["run"] == ["2"]
+    app.selectbox(key="model").set_value("tiny-model").run()
+    assert [box.value for box in app.sidebar.selectbox][:2] == ["tiny-model", "3"]
+    assert app.query_params["run"] == ["3"]
+
+
+def test_the_run_is_in_the_link_before_any_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert opened("overview", loaded(tmp_path), monkeypatch).query_params["run"] == ["1"]
+
+
+def test_runs_of_another_kind_are_not_drawn_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = stored(tmp_path, fabricate("one"), fabricate("two", seed=3), fabricate("three", seed=5))
+    with open_writer(db) as con:
+        con.execute("UPDATE runs SET logit_of = 'answer' WHERE run_id = 1")
+
+    def drawn(run: str) -> set[str]:
+        app = opened("overview", db, monkeypatch, run=run)
+        (frame,) = (table.value for table in app.dataframe if {"depth", "label"} <= set(table.value.columns))
+        return {str(name) for name in frame["run"]}
+
+    assert drawn("1") == {"tiny-model (run 1)"}
+    assert drawn("3") == {"tiny-model (run 2)", "tiny-model (run 3)"}
+
+
+def test_of_answers_all_rows_are_shown_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    assert opened("overview", db, monkeypatch).selectbox(key="population").value == "top2"
+    with open_writer(db) as con:
+        con.execute("UPDATE runs SET logit_of = 'answer'")
+    assert opened("overview", db, monkeypatch).selectbox(key="population").value == "all"

@@ -15,6 +15,7 @@ from selfrepair.app.server import HOME
 from selfrepair.app.showing.token_view import Field, drawing, largest
 from selfrepair.app.showing.visible import meant_by, visible
 from selfrepair.queries import Warehouse
+from selfrepair.warehouse.connection import open_writer
 from selfrepair.warehouse.load import load
 from support.fabricate import FabricatedRun, fabricate
 from support.loaded import loaded
@@ -315,3 +316,10 @@ def test_a_prompt_of_one_prediction(page: Any, tmp_path: Path) -> None:
     record = replace(run.record, n_prompts=2)
     app = page(stored(tmp_path, replace(run, record=record)))
     assert drawn(app)["row_of"] == [None, 0]
+
+
+def test_of_an_answer_the_whole_prompt_is_shown(page: Any, tmp_path: Path) -> None:
+    with open_writer(tmp_path / "w.duckdb") as con:
+        con.execute("UPDATE runs SET logit_of = 'answer'")
+        ((text,),) = con.execute("SELECT text FROM prompts WHERE prompt_id = 4").fetchall()
+    assert text in [code.value for code in page(head="L1H2", prompt="4").code]

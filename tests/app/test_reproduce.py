@@ -1,5 +1,6 @@
 """`selfrepair reproduce`: what it asks to be measured, and its report on a run whose numbers are known."""
 
+import json
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from selfrepair.app import reproduce as module
 from selfrepair.app.asking.of_published import QUANTITIES
 from selfrepair.app.cli import main
-from selfrepair.app.reproduce import HUB_IDS, TokenCount, n_prompts
+from selfrepair.app.reproduce import HUB_IDS, SHAPES, TokenCount, n_prompts
 from selfrepair.app.reproduce_report import reproduce_report
 from selfrepair.app.showing.wording import words
 from selfrepair.queries import Warehouse
@@ -59,6 +60,23 @@ def test_a_name_that_views_would_not_recognise_is_refused_before_measuring(tmp_p
     assert done.exit_code == 1
     assert "would be stored as 'copy', and pythia-160m is recognised by the name 'pythia-160m'" in done.output
     assert "leave out --model for EleutherAI/pythia-160m" in done.output
+
+
+def test_shapes_are_those_of_the_published_heads(db: Path) -> None:
+    sql = "SELECT published_model, max(layer) + 1, max(head) + 1 FROM published_head_repair GROUP BY published_model"
+    assert {name: (layers, heads) for name, layers, heads in Warehouse(db).sql(sql).rows()} == SHAPES
+
+
+@pytest.mark.parametrize("names", [("n_layer", "n_head"), ("num_hidden_layers", "num_attention_heads")])
+def test_a_model_of_another_shape_is_refused_before_measuring(names: tuple[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "gpt2"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(dict(zip(names, (3, 4), strict=True))))
+    db = tmp_path / "w.duckdb"
+    done = CliRunner().invoke(main, ["reproduce", "gpt2-small", "--model", str(folder), "--db", str(db)])
+    assert done.exit_code == 1
+    assert "holds a model of 3 layers with 4 heads, and gpt2-small has 12 with 12. Nothing was measured." in done.output
+    assert not db.exists()
 
 
 def test_what_is_typed_reaches_the_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

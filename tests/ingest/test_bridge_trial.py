@@ -1,5 +1,6 @@
 """A family that the cross-check cannot run is refused before anything is measured, and no other is."""
 
+import copy
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from selfrepair.ingest import bridge_trial, hook_method
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.preflight import preflight
+from selfrepair.queries import Warehouse
 from selfrepair.warehouse.errors import SelfRepairError
 from support import families
 
@@ -67,7 +69,7 @@ def test_the_model_stays_as_it_was_and_only_a_small_copy_is_run(family, monkeypa
     assert model.config.to_dict() == configuration
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     (copy,) = booted
-    assert (copy.n_layers, copy.d_vocab) == (1, bridge_trial.VOCABULARY)
+    assert (copy.n_layers, copy.d_vocab) == (1, bridge_trial.LEAST_VOCABULARY)
     assert (copy.n_heads, copy.d_model) == (model.config.num_attention_heads, model.config.hidden_size)
 
 
@@ -77,3 +79,25 @@ def test_nothing_is_refused_where_no_copy_can_be_made(monkeypatch):
 
     monkeypatch.setattr(bridge_trial, "_cut_down", stubborn)
     bridge_trial.try_bridge(locate(newer_falcon(), "falcon"), "falcon")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama-grouped", "pythia"])
+def test_no_width_of_a_model_is_taken_for_its_vocabulary(family):
+    """The bridge's compatibility mode cannot tell rows from columns of a square unembedding."""
+    config = copy.deepcopy(families.build(family).config)
+    name = "n_embd" if hasattr(config, "n_embd") else "hidden_size"
+    for width in (bridge_trial.LEAST_VOCABULARY, 2 * bridge_trial.LEAST_VOCABULARY):
+        setattr(config, name, width)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+        bridge_trial.try_bridge(locate(model, family), family)
+
+
+def test_nothing_is_left_of_a_model_that_is_refused(tmp_path):
+    newer_falcon().save_pretrained(tmp_path / "falcon")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps({"tokens": row}) for row in TOKENS.tolist()))
+    arguments = ["ingest", "--model", str(tmp_path / "falcon"), "--dataset", str(rows), "--prompts", "2"]
+    db = tmp_path / "w.duckdb"
+    assert CliRunner().invoke(main, [*arguments, "--device", "cpu", "--db", str(db)]).exit_code == 1
+    assert not list(tmp_path.glob("*.parts/*"))
+    assert Warehouse(db).runs().is_empty()
