@@ -38,7 +38,12 @@ def edge_matrix(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[s
             alt.Color(
                 "mean_change:Q",
                 title=title(VIEW, "mean_change"),
-                scale=alt.Scale(range="diverging", domain=list(domain_of([edges["mean_change"]], 0.0)), clamp=True),
+                scale=alt.Scale(
+                    range="diverging",
+                    interpolate="rgb",
+                    domain=list(domain_of([edges["mean_change"]], 0.0)),
+                    clamp=True,
+                ),
                 legend=alt.Legend(orient="top", titleLimit=600, gradientLength=280, gradientThickness=10, tickCount=5),
             ),
             tooltip=[

@@ -35,7 +35,7 @@ def head_map(
     scale = (
         alt.Scale(scheme=SEQUENTIAL, domain=ends, clamp=True)
         if centre is None
-        else alt.Scale(range="diverging", domain=ends, clamp=True)
+        else alt.Scale(range="diverging", interpolate="rgb", domain=ends, clamp=True)
     )
     color = alt.Color(
         f"{value}:Q",
