@@ -21,7 +21,10 @@ STRENGTHS = (1, 3, 5)
 """How many times the output is added."""
 
 STACKED = 3 * len(STRENGTHS)
-"""Changed sequences of each prompt that run at once: every kind and strength."""
+"""Changed sequences of each prompt: every kind and strength."""
+
+RUN_UP = len(STRENGTHS)
+"""Those of them that run through the layers above; of the controls only attention of the head's own layer runs."""
 
 Head = tuple[int, int]
 
@@ -81,7 +84,7 @@ def measure_feedback(
     As many heads of a layer run at once as `batch_size` sequences allow, one at least.
     """
     drawn = torch.stack([_random(forward.final[0], f"{seed} {prompt}") for prompt in prompt_ids])
-    heads_at_once = max(1, batch_size // (STACKED * len(directions)))
+    heads_at_once = max(1, batch_size // (RUN_UP * len(directions)))
     others = {head: other_head(head, forward.atlas.n_heads, seed, gone) for head in sorted(heads)}
     pieces = []
     for layer, of_layer in itertools.groupby(others, key=lambda head: head[0]):

@@ -19,7 +19,7 @@ from selfrepair.ingest.clean import CleanBatch, clean_batch, direct_effects, hea
 from selfrepair.ingest.conventions import EFFECTS, PRECISIONS, Precision, head_label
 from selfrepair.ingest.edges import EdgeSums
 from selfrepair.ingest.exact import float64_sum
-from selfrepair.ingest.feedback import STACKED, Feedback, fed_heads, joined_feedback, measure_feedback
+from selfrepair.ingest.feedback import RUN_UP, Feedback, fed_heads, joined_feedback, measure_feedback
 from selfrepair.ingest.given import given_ablated
 from selfrepair.ingest.mechanisms import Mechanisms
 from selfrepair.ingest.neurons import NeuronChanges, of_batches
@@ -247,12 +247,12 @@ class Measurer:
     def _feedback(
         self, calls: AttentionCalls, clean: CleanBatch, inputs: Tensor, prompt_ids: Sequence[int]
     ) -> Feedback | None:
-        """Prompts at once so that a stack of every kind and strength is no larger than one of ablated heads."""
+        """Prompts at once so that what runs through the layers is no larger than a stack of ablated heads."""
         if not self._fed_heads:
             return None
         pieces = []
         # The given heads' replacements are those of the whole batch.
-        size = len(inputs) if self._given else max(1, self.batch_size // STACKED)
+        size = len(inputs) if self._given else max(1, self.batch_size // RUN_UP)
         for start in range(0, len(inputs), size):
             here = slice(start, start + size)
             pieces.append(

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
@@ -56,7 +56,7 @@ class Pinned:
             return None
         clean = self._clean.keys
         own = torch.eye(clean.shape[-2], dtype=torch.bool, device=clean.device)
-        seen = torch.cat([~_not_before(clean), own], dim=-1)
+        seen = torch.cat([torch.ones_like(own).tril(-1), own], dim=-1)
         mask = torch.zeros(seen.shape, dtype=clean.dtype, device=clean.device)
         return mask.masked_fill_(~seen, torch.finfo(clean.dtype).min)[None, None]
 
@@ -112,28 +112,41 @@ def _attend(
     clean_values: Float[Tensor, "prompt kv_head pos d_head"],
     scale: float,
 ) -> Float[Tensor, "prompt head pos d_head"]:
-    """The softmax over the clean keys before each position and the changed one at it, heads of a group being more rows."""
-    dtype = torch.promote_types(query.dtype, torch.float32)
-    n_kv_heads = key.shape[1]
-    by_group = query.to(dtype).unflatten(1, (n_kv_heads, -1)) * scale
-    rows = by_group.flatten(2, 3)
-    scores = rows @ clean_keys.to(dtype).mT
-    scores.unflatten(2, (-1, key.shape[2])).masked_fill_(_not_before(key), -torch.inf)
-    own = (by_group * key.to(dtype)[:, :, None]).sum(dim=-1).flatten(2, 3)
-    largest = torch.maximum(scores.amax(dim=-1), own)
-    weights = scores.sub_(largest[..., None]).exp_()
-    own = own.sub_(largest).exp_()
-    total = weights.sum(dim=-1).add_(own)
-    z = (weights @ clean_values.to(dtype)).div_(total[..., None]).unflatten(2, by_group.shape[2:4])
-    z.addcmul_((own / total).unflatten(2, by_group.shape[2:4])[..., None], value.to(dtype)[:, :, None])
-    found: Tensor = z.flatten(1, 2).to(query.dtype)
+    """Attention to the clean keys before each position, and the weight by which the changed one at it moves that."""
+    dtype, group = torch.promote_types(query.dtype, torch.float32), query.shape[1] // key.shape[1]
+    own_query = query.to(dtype)
+    own_key, own_value, keys, values = (
+        tensor.to(dtype).repeat_interleave(group, dim=1) if group > 1 else tensor.to(dtype)
+        for tensor in (key, value, clean_keys, clean_values)
+    )
+    z = own_value.clone()  # the first position sees itself alone
+    if query.shape[2] > 1:
+        read = _attend_on_cpu if query.device.type == "cpu" else attend_to_earlier
+        earlier, log_total = read(own_query[:, :, 1:], keys[:, :, :-1], values[:, :, :-1], scale)
+        own = (own_query[:, :, 1:] * own_key[:, :, 1:]).sum(dim=-1).mul_(scale)
+        z[:, :, 1:] = torch.lerp(earlier, own_value[:, :, 1:], torch.sigmoid(own - log_total)[..., None])
+    return z.to(query.dtype)
+
+
+def _attend_on_cpu(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """The same as `attend_to_earlier` by torch's fused kernel, whose public function keeps the sums to itself."""
+    found: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, keys, values, 0.0, True, scale=scale
+    )
     return found
 
 
-def _not_before(keys: Float[Tensor, "... pos d_head"]) -> Bool[Tensor, "pos key"]:
-    """Which keys a position does not see: those of later ones, and the clean one of its own."""
-    n_pos = keys.shape[-2]
-    return torch.ones(n_pos, n_pos, dtype=torch.bool, device=keys.device).triu()
+def attend_to_earlier(
+    query: Float[Tensor, "prompt head pos d_head"],
+    keys: Float[Tensor, "prompt head pos d_head"],
+    values: Float[Tensor, "prompt head pos d_head"],
+    scale: float,
+) -> tuple[Float[Tensor, "prompt head pos d_head"], Float[Tensor, "prompt head pos"]]:
+    """Causal attention, and the logarithm of each position's sum of exponentials."""
+    scores = (query * scale) @ keys.mT
+    scores.masked_fill_(torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1), -torch.inf)
+    log_total = scores.logsumexp(dim=-1)
+    return scores.sub_(log_total[..., None]).exp_() @ values, log_total
 
 
 AttentionInterface.register(_NAME, _attention)
