@@ -43,10 +43,11 @@ contexts AS (
         chosen_rows.run_id,
         chosen_rows.effect_rank,
         CASE -- of an answer's prompt only the token before the answer is in `tokens`
-            WHEN coalesce(any_value(runs.logit_of), 'next_token') <> 'next_token'
-                THEN regexp_replace(
-                    any_value(prompts.text), regexp_escape(any_value(chosen_rows.target)) || '$', '')
-            ELSE string_agg(tokens.token, '' ORDER BY tokens.pos)
+            WHEN coalesce(any_value(runs.logit_of), 'next_token') = 'next_token'
+                THEN string_agg(tokens.token, '' ORDER BY tokens.pos)
+            WHEN ends_with(any_value(prompts.text), any_value(chosen_rows.target))
+                THEN left(any_value(prompts.text), -length(any_value(chosen_rows.target)))
+            ELSE any_value(prompts.text)
         END AS context
     FROM chosen_rows
     INNER JOIN runs USING (run_id)

@@ -31,10 +31,12 @@ def test_every_run_is_listed_with_its_health(tmp_path: Path, monkeypatch: pytest
 
 def test_a_run_of_answers_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = loaded(tmp_path)
-    assert "6 prompts of tiny-text, complete" in said(opened("overview", db, monkeypatch)).replace("\\", "")
+    assert "6 prompts of tiny-text, L0H3 gone, complete" in said(opened("overview", db, monkeypatch)).replace("\\", "")
     with open_writer(db) as con:
         con.execute("UPDATE runs SET logit_of = 'answer'")
-    assert "6 prompts of tiny-text (answer), complete" in said(opened("overview", db, monkeypatch)).replace("\\", "")
+    assert "6 prompts of tiny-text (answer), L0H3 gone, complete" in said(opened("overview", db, monkeypatch)).replace(
+        "\\", ""
+    )
 
 
 def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,14 +82,14 @@ def test_a_link_with_a_run_alone_shows_it_and_its_model(tmp_path: Path, monkeypa
     app = opened("overview", db, monkeypatch, run="2")
     assert [box.value for box in app.sidebar.selectbox][:2] == ["other-model", "2"]
     assert len(app.warning) == 0
-    assert app.query_params["run"] == ["2"]
+    assert app.query_params["run"] == "2"
     app.selectbox(key="model").set_value("tiny-model").run()
     assert [box.value for box in app.sidebar.selectbox][:2] == ["tiny-model", "3"]
-    assert app.query_params["run"] == ["3"]
+    assert app.query_params["run"] == "3"
 
 
 def test_the_run_is_in_the_link_before_any_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert opened("overview", loaded(tmp_path), monkeypatch).query_params["run"] == ["1"]
+    assert opened("overview", loaded(tmp_path), monkeypatch).query_params["run"] == "1"
 
 
 def test_runs_of_another_kind_are_not_drawn_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,10 +136,19 @@ def test_an_early_checkpoint_is_not_compared_but_lined_up(db: Path, monkeypatch:
 
 def test_a_model_that_was_never_published_says_what_measures_one(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(db, monkeypatch, model=SMALL, run=str(NOT_PUBLISHED))
-    reproduce, checkpoint = (code.value for code in app.code)
+    (reproduce,) = (code.value for code in app.code)
     assert reproduce.startswith("selfrepair reproduce gpt2-small ")
-    assert checkpoint.startswith(f"selfrepair ingest --model {SMALL} --checkpoint 1000 ")
+    assert "--model EleutherAI/pythia-160m --checkpoint 1000,10000,143000" in said(app)  # this one has no series
     assert not app.dataframe
+
+
+def test_a_model_of_the_hub_is_told_to_measure_another_checkpoint(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owned = changed(db, tmp_path, f"UPDATE models SET name = 'owner/' || name WHERE name = '{SMALL}'")
+    app = page(owned, monkeypatch, model=f"owner/{SMALL}", run=str(NOT_PUBLISHED))
+    checkpoint = app.code[-1].value
+    assert checkpoint.startswith(f"selfrepair ingest --model owner/{SMALL} --checkpoint 1000 ")
 
 
 def changed(db: Path, folder: Path, *statements: str) -> Path:

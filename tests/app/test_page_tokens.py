@@ -319,7 +319,8 @@ def test_a_prompt_of_one_prediction(page: Any, tmp_path: Path) -> None:
 
 
 def test_of_an_answer_the_whole_prompt_is_shown(page: Any, tmp_path: Path) -> None:
-    with open_writer(tmp_path / "w.duckdb") as con:
+    db = loaded(tmp_path)
+    with open_writer(db) as con:
         con.execute("UPDATE runs SET logit_of = 'answer'")
         ((text,),) = con.execute("SELECT text FROM prompts WHERE prompt_id = 4").fetchall()
-    assert text in [code.value for code in page(head="L1H2", prompt="4").code]
+    assert text in [code.value for code in page(db, head="L1H2", prompt="4").code]

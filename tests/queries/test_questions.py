@@ -674,3 +674,17 @@ def test_parameters_in_text_and_comments_are_no_parameters() -> None:
     asked = parse_question("mine", TEXT)
     (view,) = questions.as_views([replace(asked, view=replace(asked.view, sql="SELECT $layer AS layer"))])
     assert view.sql == "SELECT CAST(NULL AS INTEGER) AS layer"
+
+
+def test_of_an_answer_the_prompt_up_to_it_is_the_context(reader: Reader, db: Path, tmp_path: Path) -> None:
+    first, *_ = answer(reader, "strongest_rows", run_id=1, ablation="mean").to_dicts()
+    path = Path(shutil.copy(db, tmp_path))
+    with duckdb.connect(path) as con:
+        con.execute("UPDATE runs SET logit_of = 'answer' WHERE run_id = 1")
+        con.execute(
+            "UPDATE prompts SET text = 'a whole prompt' || $target WHERE run_id = 1 AND prompt_id = $prompt_id",
+            {"target": first["target"], "prompt_id": first["prompt_id"]},
+        )
+    with Reader(path) as changed:
+        again, *_ = answer(changed, "strongest_rows", run_id=1, ablation="mean").to_dicts()
+    assert again == first | {"context": "a whole prompt"}
