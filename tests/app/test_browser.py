@@ -85,7 +85,7 @@ def test_a_click_on_the_heat_map_chooses_the_head_and_stays_in_the_link(watched:
     again.get_by_role("heading", name="L2H1", level=2).wait_for()
     assert again.get_by_role("heading", name="L0H0", level=2).count() == 0
     for label, link in (
-        ("L0H0", "heads$"),
+        ("L0H0", "heads[?]run=1$"),
         ("L0H1", "head=L0H1"),
     ):  # the strongest head is what no head in a link means
         again.get_by_test_id("stVegaLiteChart").first.locator(f".mark-rect path[aria-label*='{label}']").first.click()
@@ -112,7 +112,7 @@ def test_words_are_chosen_and_names_stand_in_the_link(watched: Watched) -> None:
     choose("Measure", "Excess kurtosis")
     page.wait_for_url(re.compile("heads.*measure=excess_kurtosis"))
     choose("Population", "Each head's top 2 %")  # the first one, which links leave out
-    page.wait_for_url(re.compile("heads[?]measure=excess_kurtosis$"))
+    page.wait_for_url(re.compile("heads[?]measure=excess_kurtosis&run=1$"))
     page.get_by_role("link", name="Tails").click()
     page.get_by_role("heading", name="Tails", exact=True).wait_for()
     page.get_by_role("link", name="Heads", exact=True).click()
