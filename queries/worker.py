@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,14 +31,12 @@ import pyarrow as pa
 
 from selfrepair.queries.asked import Asked
 from selfrepair.queries.limits import Limits, confine_process, may_keep, memory_in_use
+from selfrepair.queries.opened import Opened
 from selfrepair.queries.reader import OnNote, Reader, out_of_memory, out_of_time
 from selfrepair.warehouse.errors import SelfRepairError
 
 GRACE_S = 0.5
 """How long a query may go on after it was interrupted, before its process is ended [s]."""
-
-LONGEST_OPEN_S = 1.0
-"""How long a file may be open before it is closed between two requests: a load waits for it [s]."""
 
 _IDLE_KEPT = 2
 _KILLED = -9  # SIGKILL, which Windows has no name for
@@ -53,7 +50,7 @@ class Request:
     `timeout_s` is each one's, too.
 
     `db` is absolute: the process that answers may have been started from another folder. `keep_open_s` is how long the
-    file stays open after the last answer, for the next request of the same kind; it is closed `LONGEST_OPEN_S` after it
+    file stays open after the last answer, for the next request of the same kind; it is closed `opened.LONGEST_OPEN_S` after it
     was opened at the latest, or at the end of the answer that is under way then.
     """
 
@@ -288,7 +285,7 @@ def main(folder: str) -> None:
             os._exit(0)
 
     threading.Thread(target=receive, daemon=True).start()
-    opened = _Opened(out, Path(folder) / "spill")
+    opened = Opened(Path(folder) / "spill", lambda text: _send(out, kind="wait", text=text))
     while True:
         try:
             request = requests.get(timeout=opened.left_s())
@@ -308,70 +305,12 @@ def main(folder: str) -> None:
         _send(out, **last, again=memory_in_use() <= most)
 
 
-class _Opened:
-    """A file that may stay open between two requests."""
-
-    def __init__(self, out: IO[bytes], spill_folder: Path) -> None:
-        self._out = out
-        self._spill_folder = spill_folder
-        self._reader: Reader | None = None
-        self._notes: list[str] = []
-        self._file: tuple[object, ...] = ()
-        self._since = 0.0
-        self._until = 0.0
-
-    def reader(self, request: Request) -> Reader:
-        """The file of the request, open, its notes being sent."""
-        file = (request.db, request.limits, *_identity(request.db))
-        if self._reader is None or self._file != file:
-            self.close()
-            self._notes = []
-            reader = Reader(
-                request.db,
-                lambda text: _send(self._out, kind="wait", text=text),
-                self._notes.append,
-                limits=request.limits,
-                wait_s=request.wait_s,
-                spill_folder=self._spill_folder,
-            )
-            self._reader = reader.__enter__()
-            self._file = (request.db, request.limits, *_identity(request.db))
-            self._since = time.monotonic()
-        for note in self._notes:
-            _send(self._out, kind="note", text=note)
-        return self._reader
-
-    def left_s(self) -> float | None:
-        """How long it stays open if nothing comes [s]; None: it is not open."""
-        return None if self._reader is None else max(0.0, self._until - time.monotonic())
-
-    def keep(self, seconds: float) -> None:
-        """Leave it open for some time from now on, if it may still be."""
-        now = time.monotonic()
-        self._until = min(now + seconds, self._since + LONGEST_OPEN_S)
-        if self._until <= now:
-            self.close()
-
-    def close(self, error: BaseException | None = None) -> None:
-        """Close it now; after an `error`, whatever the question was about is given up."""
-        if self._reader is not None:
-            reader, self._reader = self._reader, None
-            reader.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
-
-
-def _identity(db: Path) -> tuple[int, ...]:
-    """Changes when another file is put in the place of this one."""
-    try:
-        found = db.stat()
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _answer(request: Request, out: IO[bytes], opened: _Opened) -> dict[str, Any]:
+def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
     """Send everything but the last message, and return that."""
     try:
-        reader = opened.reader(request)
+        reader = opened.reader(request.db, request.limits, request.wait_s)
+        for note in opened.notes:
+            _send(out, kind="note", text=note)
         _send(out, kind="open")
         for number, asked in enumerate(request.asked, start=1):
             truncated = _answer_one(asked, request, reader, out)

@@ -33,8 +33,8 @@ def show(chart: Picture, frame: pl.DataFrame, sql: str, *, name: str) -> None:
 def draw(chart: Picture, *, key: str, on_select: Any = "ignore") -> None:
     """Draw a chart, `key` being its widget's; `on_select` is Streamlit's.
 
-    As `streamlit.altair_chart` does, but the chart is not compared with Vega-Lite's schema once more, which takes half of
-    a page's time: the tests do that.
+    As `streamlit.altair_chart` does, but the chart is not compared with Vega-Lite's schema once more, which takes as
+    long as all else that a page does: the tests do that.
     """
     st.vega_lite_chart(
         spec=spec_of(chart, st.context.theme.type or "light"), key=key, on_select=on_select, width="stretch"

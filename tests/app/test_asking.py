@@ -1,5 +1,6 @@
 """What pages ask: once of the same file, with its last answer while a load has it, and never in a load's way."""
 
+import itertools
 import subprocess
 import sys
 import time
@@ -7,13 +8,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from selfrepair.app.asking import answers as asking
 from selfrepair.app.asking.kept import Kept
-from selfrepair.queries.worker import LONGEST_OPEN_S
+from selfrepair.queries.opened import LONGEST_OPEN_S
+from selfrepair.queries.reader import Answer
 from selfrepair.warehouse.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from support.fabricate import fabricate
@@ -36,6 +39,20 @@ def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture
+def openings(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The questions of every opening of the file so far."""
+    found: list[list[str]] = []
+    real = asking.Warehouse.ask_all
+
+    def noted(self: asking.Warehouse, queries: list[str], **options: Any) -> list[Answer]:
+        found.append(queries)
+        return real(self, queries, **options)
+
+    monkeypatch.setattr(asking.Warehouse, "ask_all", noted)
+    return found
+
+
 @contextmanager
 def held_by_another_process(db: Path) -> Iterator[None]:
     """As while a load writes."""
@@ -47,32 +64,16 @@ def held_by_another_process(db: Path) -> Iterator[None]:
         process.stdin.close()
 
 
-def test_an_answer_is_kept_as_long_as_the_file_is_the_same(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    real = asking.Warehouse.ask_all
-
-    def counted(self: asking.Warehouse, queries: list[str], **options: object) -> object:
-        asked.extend(queries)
-        return real(self, queries, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(asking.Warehouse, "ask_all", counted)
+def test_an_answer_is_kept_as_long_as_the_file_is_the_same(db: Path, openings: list[list[str]]) -> None:
     first = asking.answered(MODELS, 10)
     assert asking.answered(MODELS, 10) is first
-    assert asked == [MODELS]
+    assert openings == [[MODELS]]
     with open_writer(db) as con:
         con.execute("UPDATE models SET name = 'renamed'")
     assert asking.answered(MODELS, 10).frame["name"].to_list() == ["renamed"]
 
 
-def test_what_is_asked_ahead_is_at_hand(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    openings: list[list[str]] = []
-    real = asking.Warehouse.ask_all
-
-    def counted(self: asking.Warehouse, queries: list[str], **options: object) -> object:
-        openings.append(queries)
-        return real(self, queries, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(asking.Warehouse, "ask_all", counted)
+def test_what_is_asked_ahead_is_at_hand(db: Path, openings: list[list[str]]) -> None:
     asking.ask_ahead([MODELS, "FROM runs", MODELS])
     assert asking.answered(MODELS, asking.MOST_ROWS).frame.height == 1
     assert asking.answered("FROM runs", asking.MOST_ROWS).frame.height == 1
@@ -87,16 +88,8 @@ def test_what_is_asked_ahead_in_vain_is_asked_again_where_it_is_wanted(db: Path)
     assert not asking._coming
 
 
-def test_pages_opened_at_once_ask_a_question_once(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_opened_at_once_ask_a_question_once(db: Path, openings: list[list[str]]) -> None:
     slow = "SELECT count(*) AS n FROM range(30_000_000) AS a (x) WHERE x % 7 = 3"
-    asked: list[str] = []
-    real = asking.Warehouse.ask_all
-
-    def counted(self: asking.Warehouse, queries: list[str], **options: object) -> object:
-        asked.extend(queries)
-        return real(self, queries, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(asking.Warehouse, "ask_all", counted)
     with ThreadPoolExecutor(4) as pool:
         for _ in pool.map(lambda _: asking.ask_ahead([slow, MODELS]), range(4)):
             pass
@@ -104,7 +97,7 @@ def test_pages_opened_at_once_ask_a_question_once(db: Path, monkeypatch: pytest.
             pool.map(lambda query: asking.answered(query, asking.MOST_ROWS).frame.height, [slow, MODELS] * 2)
         )
     assert heights == [1] * 4
-    assert sorted(asked) == sorted([slow, MODELS])
+    assert sorted(itertools.chain(*openings)) == sorted([slow, MODELS])
 
 
 def test_a_load_waits_a_moment_at_most(db: Path) -> None:

@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from selfrepair.queries import Limits, Warehouse, worker
+from selfrepair.queries.opened import LONGEST_OPEN_S
 from selfrepair.warehouse.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from support.fabricate import fabricate
@@ -52,7 +53,7 @@ def test_it_is_open_for_a_second_in_all_and_a_load_waits_no_longer(db: Path) -> 
     assert is_open(db)
     with open_writer(db, wait_s=30):
         waited = time.monotonic() - began
-    assert worker.LONGEST_OPEN_S / 2 < waited < worker.LONGEST_OPEN_S + 10
+    assert LONGEST_OPEN_S / 2 < waited < LONGEST_OPEN_S + 10
 
 
 def test_what_a_load_brought_is_in_the_next_answer(db: Path) -> None:

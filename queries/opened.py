@@ -1,0 +1,65 @@
+"""A warehouse that may stay open between two questions: a page has many, and opening takes longer than most of them."""
+
+import time
+from pathlib import Path
+
+from selfrepair.queries.limits import Limits
+from selfrepair.queries.reader import Reader
+from selfrepair.warehouse.connection import OnWait
+
+LONGEST_OPEN_S = 1.0
+"""How long a file may be open before it is closed between two questions: a load waits for it [s]."""
+
+
+class Opened:
+    """The file that was asked last, if it is open still. `notes` are what its reader had to say, for every answer.
+
+    `on_wait` is told in a sentence whom opening waits for.
+    """
+
+    def __init__(self, spill_folder: Path, on_wait: OnWait) -> None:
+        self.notes: list[str] = []
+        self._spill_folder = spill_folder
+        self._on_wait = on_wait
+        self._reader: Reader | None = None
+        self._file: tuple[object, ...] = ()
+        self._since = 0.0
+        self._until = 0.0
+
+    def reader(self, db: Path, limits: Limits, wait_s: float) -> Reader:
+        """The file `db`, open: opened anew where another one was, or another file is in its place now."""
+        file = (db, limits, *_identity(db))  # of before: what changes while it is opened is opened again next time
+        if self._reader is None or self._file != file:
+            self.close()
+            self.notes = []
+            reader = Reader(
+                db, self._on_wait, self.notes.append, limits=limits, wait_s=wait_s, spill_folder=self._spill_folder
+            )
+            self._reader, self._file, self._since = reader.__enter__(), file, time.monotonic()
+        return self._reader
+
+    def left_s(self) -> float | None:
+        """How long it stays open if nothing comes [s]; None: it is not open."""
+        return None if self._reader is None else max(0.0, self._until - time.monotonic())
+
+    def keep(self, seconds: float) -> None:
+        """Leave it open for some time from now on, if it may still be."""
+        now = time.monotonic()
+        self._until = min(now + seconds, self._since + LONGEST_OPEN_S)
+        if self._until <= now:
+            self.close()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Close it now; after an `error`, whatever the question was about is given up."""
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            reader.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+
+def _identity(db: Path) -> tuple[int, ...]:
+    """Changes when another file is put in the place of this one."""
+    try:
+        found = db.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
