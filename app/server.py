@@ -1,11 +1,13 @@
 """`selfrepair app`: serve the pages on this machine."""
 
+import contextlib
 import errno
 import os
 import socket
 import subprocess
 import sys
 import time
+from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.options import db_option
 
 HOME = Path(__file__).parent / "home.py"
+_ASGI = Path(__file__).parent / "asgi.py"
 
 _SETTINGS = {
     "browser.gatherUsageStats": "false",
@@ -31,6 +34,7 @@ _SETTINGS = {
 }
 _EVERYWHERE = ("0.0.0.0", "::")
 _PAUSE_S = 0.1
+_PATIENCE_S = 30.0
 
 
 @click.command()
@@ -54,7 +58,7 @@ def app(db: Path, port: int, host: str) -> None:
     settings = {**_SETTINGS, "server.address": host, "server.port": str(port)}
     options = [f"--{name}={value}" for name, value in settings.items()]
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "selfrepair.app.tethered", "run", str(HOME), *options],
+        [sys.executable, "-P", "-m", "selfrepair.app.tethered", "run", str(_ASGI), *options],
         env={**os.environ, "SELFREPAIR_DB": str(db.absolute())},
         stdin=subprocess.PIPE,  # closed when this process ends, in whatever way, and the server ends with it
         stdout=subprocess.DEVNULL,
@@ -106,13 +110,18 @@ def _free_port(port: int) -> int:
 
 
 def _is_up(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
-    """Wait until the server answers; False when it ends before that."""
+    """Wait until the server answers, which it does when it is ready; False when it ends before that."""
     while process.poll() is None:
-        try:
-            with socket.create_connection((_reached_at(host), port), timeout=1):
+        with contextlib.closing(HTTPConnection(_reached_at(host), port, timeout=_PATIENCE_S)) as connection:
+            try:
+                connection.request("GET", "/_stcore/health")
+                connection.getresponse()
+            except HTTPException:
+                return True  # of somebody's own settings: it speaks otherwise, as with a certificate
+            except OSError:
+                time.sleep(_PAUSE_S)
+            else:
                 return True
-        except OSError:
-            time.sleep(_PAUSE_S)
     return False
 
 

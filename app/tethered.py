@@ -1,21 +1,17 @@
 """Streamlit, for as long as standard input is open: however the command that started it ends, no server is left.
 
-Run as `python -m selfrepair.app.tethered run home.py --option=value`, with a pipe for standard input.
+Run as `python -m selfrepair.app.tethered run asgi.py --option=value`, with a pipe for standard input.
 """
 
-import contextlib
 import os
+import socket
 import sys
 import threading
-from importlib import import_module
+from collections.abc import Callable
 
-import polars as pl
-from streamlit import env_util, net_util
+from streamlit import net_util
 from streamlit.web.cli import main
-
-from selfrepair.app.asking.answers import MOST_ROWS, answered
-from selfrepair.queries.catalog import relations
-from selfrepair.queries.which_run import RUNS
+from streamlit.web.server.starlette import starlette_server
 
 
 def _end_with_standard_input() -> None:
@@ -23,25 +19,21 @@ def _end_with_standard_input() -> None:
     os._exit(0)  # what it asks the warehouse by ends the same way
 
 
-def _get_ready() -> None:
-    """What the first page would wait for: modules, the meaning of every column, a process that asks, a first chart."""
-    threading.Thread(target=_ask_once, daemon=True).start()
-    for module in ("pandas", "streamlit.emojis", "selfrepair.app.choosing.choice"):
-        import_module(module)
-    relations()
-    figure_1, figure = (import_module(f"selfrepair.app.{name}") for name in ("charts.figure_1", "showing.figure"))
-    columns = dict.fromkeys(("run", "label", "depth", "mean_self_repair"), "")
-    figure.spec_of(figure_1.by_depth(pl.DataFrame(columns), pl.DataFrame(columns), "mean_self_repair"))
-    env_util.is_repl()  # looks up the file of every module, the first time
+def _at_once(bind: Callable[..., socket.socket]) -> Callable[..., socket.socket]:
+    """Sockets that send what they are given: the next message does not wait until the browser has told that the one before
+    has come, 40 ms later. asyncio sees to that only for sockets made for TCP by name, which Streamlit's are not.
+    """
 
+    def bound(*args: object) -> socket.socket:
+        listening = bind(*args)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits it
+        return listening
 
-def _ask_once() -> None:
-    with contextlib.suppress(Exception):  # the page will say it
-        answered(RUNS, MOST_ROWS)
+    return bound
 
 
 if __name__ == "__main__":
     net_util.get_external_ip = lambda: None  # which asks a host on the internet for this machine's address
+    starlette_server._bind_socket = _at_once(starlette_server._bind_socket)
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
-    _get_ready()
     main(prog_name="streamlit")

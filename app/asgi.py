@@ -1,0 +1,35 @@
+"""The pages as one ASGI application, ready for its first visitor when it answers."""
+
+import contextlib
+import logging
+import runpy
+from collections.abc import AsyncIterator
+
+import streamlit as st
+from starlette.middleware import Middleware
+from streamlit import env_util
+
+from selfrepair.app.asking.answers import ask_ahead
+from selfrepair.app.frontend import FrontendInMemory
+from selfrepair.app.server import HOME
+from selfrepair.queries.which_run import RUNS
+
+
+def draw_for_nobody() -> None:
+    """Run the first page's script: what its first visitor would wait for is then imported, asked and kept."""
+    logging.disable(logging.WARNING)  # that there is no browser
+    with contextlib.suppress(Exception):  # the page will say it
+        frame = runpy.run_path(str(HOME))  # leaves the page itself to a browser
+        runpy.run_path(str(HOME.parent / "app_pages" / f"{frame['FIRST']}.py"))
+    logging.disable(logging.NOTSET)
+    env_util.is_repl()  # looks up the file of every module, the first time
+
+
+@contextlib.asynccontextmanager
+async def _readied(_app: st.App) -> AsyncIterator[None]:
+    draw_for_nobody()
+    yield
+
+
+ask_ahead([RUNS])  # the process that asks starts while all else does
+app = st.App(HOME, middleware=[Middleware(FrontendInMemory)], lifespan=_readied)
