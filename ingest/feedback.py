@@ -131,15 +131,18 @@ def _feed(
         dim=1,
     )
     changed = forward.entering[layer] + torch.stack([strength * added for strength in STRENGTHS], dim=1)
-    shape = changed.shape[:4]
-    out, z = forward.attend(layer, changed.flatten(0, 3))
-    by_head = z.unflatten(0, shape)
-    fed = effects(torch.stack([by_head[:, :, at, ..., head, :] for at, head in enumerate(numbers)], dim=2))
+    own, controls = changed[0], changed[1:]
+    run_up = own.flatten(0, 2)
+    out, z = forward.attend(layer, run_up)
+    of_own = torch.stack([z.unflatten(0, own.shape[:3])[:, at, ..., head, :] for at, head in enumerate(numbers)], dim=1)
+    counting = numbers * (len(controls) * len(STRENGTHS))
+    of_controls = forward.attend_alone(layer, controls.flatten(0, 3), counting).unflatten(0, controls.shape[:4])
+    fed = effects(torch.cat([of_own[None], of_controls]))
 
-    stream = forward.after_attention(layer, changed[0].flatten(0, 2), out.unflatten(0, shape)[0].flatten(0, 2))
+    stream = forward.after_attention(layer, run_up, out)
     for above in range(layer + 1, atlas.n_layers):
         stream = forward.after_attention(above, stream, forward.attend(above, stream)[0])
-    return clean, fed, fed[0] * scale / final_scale(atlas, stream[:, here]).unflatten(0, shape[1:])
+    return clean, fed, fed[0] * scale / final_scale(atlas, stream[:, here]).unflatten(0, own.shape[:3])
 
 
 def _additions(

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.ingest.atlas import Atlas, unsupported
 from selfrepair.ingest.pinned_attention import Pinned, Recorder
-from selfrepair.ingest.stream import AttentionCalls, attend, embed, transform
+from selfrepair.ingest.stream import AttentionCalls, attend, embed, heads_alone, transform
 
 CACHE_NAMES = ("past_key_values", "layer_past")
 """What the families' attention calls the keys and values of earlier tokens."""
@@ -39,6 +40,15 @@ class PinnedForward:
         """
         with self.pinned[layer].in_use():
             return attend(self.atlas, layer, stream, self.calls)
+
+    def attend_alone(
+        self, layer: int, streams: Float[Tensor, "batch pos d_model"], heads: Sequence[int]
+    ) -> Float[Tensor, "batch pos d_head"]:
+        """The same z where what attention adds is not asked for: of `heads`, one for each of the prompts' batches."""
+        with self.pinned[layer].in_use(heads):
+            z = heads_alone(self.atlas, layer, streams, self.calls)
+        by_batch = z.unflatten(0, (len(heads), -1))
+        return torch.cat([of_batch[:, :, head] for of_batch, head in zip(by_batch, heads, strict=True)])
 
     def after_attention(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"], attention: Float[Tensor, "batch pos d_model"]

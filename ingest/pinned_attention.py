@@ -5,7 +5,7 @@ others are handed clean and changed keys side by side, with a mask, which takes 
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -61,14 +61,16 @@ class Pinned:
         return mask.masked_fill_(~seen, torch.finfo(clean.dtype).min)[None, None]
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """While it lasts, the layer may be called."""
+    def in_use(self, heads: Sequence[int] | None = None) -> Iterator[None]:
+        """While it lasts, the layer may be called; of each of the batches one of `heads` counts, where they are given, and
+        the others' z may be anything.
+        """
         if not self._is_in_registry:
             yield
             return
         config: Any = self._attention.config
         before, config._attn_implementation = config._attn_implementation, _NAME
-        token = _in_use.set(self._clean)
+        token = _in_use.set((self._clean, heads))
         try:
             yield
         finally:
@@ -76,7 +78,9 @@ class Pinned:
             config._attn_implementation = before
 
 
-_in_use: ContextVar[Recorder] = ContextVar("clean keys and values of the layer that is called")
+_in_use: ContextVar[tuple[Recorder, Sequence[int] | None]] = ContextVar(
+    "clean keys and values of the layer that is called, and the head of each batch that counts"
+)
 
 
 def _attention(
@@ -89,17 +93,26 @@ def _attention(
     **_: Any,
 ) -> tuple[Float[Tensor, "batch pos head d_head"], None]:
     """What transformers calls: the heads' z, and no pattern."""
-    clean = _in_use.get()
+    clean, counting = _in_use.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    n_prompts, (n_heads, n_pos) = len(clean.keys), query.shape[1:3]
+    n_prompts, (n_heads, n_pos), group = len(clean.keys), query.shape[1:3], query.shape[1] // key.shape[1]
     at_once = max(1, _MOST_SCORES // (n_heads * n_pos * n_pos))
     z = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
-    for start in range(0, len(query), n_prompts):
+    for batch, start in enumerate(range(0, len(query), n_prompts)):
+        heads, kv_heads = slice(None), slice(None)
+        if counting is not None:
+            head = counting[batch]
+            heads, kv_heads = slice(head, head + 1), slice(head // group, head // group + 1)
         for first in range(0, n_prompts, at_once):
             prompts = slice(first, min(first + at_once, n_prompts))
             here = slice(start + prompts.start, start + prompts.stop)
-            z[here] = _attend(
-                query[here], key[here], value[here], clean.keys[prompts], clean.values[prompts], scale
+            z[here, :, heads] = _attend(
+                query[here, heads],
+                key[here, kv_heads],
+                value[here, kv_heads],
+                clean.keys[prompts, kv_heads],
+                clean.values[prompts, kv_heads],
+                scale,
             ).transpose(1, 2)
     return z, None
 

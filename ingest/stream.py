@@ -67,6 +67,28 @@ def _captured_input(module: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+class _Stopped(Exception):  # noqa: N818 - not an error: it ends a forward
+    pass
+
+
+@contextmanager
+def _stopped_at(module: nn.Module) -> Iterator[list[Tensor]]:
+    """What is called here ends where it would call `module`, whose input is kept."""
+    seen: list[Tensor] = []
+
+    def stop(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        seen.append(arguments[0] if arguments else keywords["hidden_states"])
+        raise _Stopped
+
+    handle = module.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        yield seen
+    except _Stopped:
+        pass
+    finally:
+        handle.remove()
+
+
 def record_calls(atlas: Atlas, seq_len: int) -> AttentionCalls:
     """Run one prompt, then two, through the model itself and keep what every attention module is called with."""
     one, two = (_recorded(atlas, torch.zeros(n, seq_len, dtype=torch.long, device=atlas.device)) for n in (1, 2))
@@ -107,23 +129,9 @@ def _recorded(atlas: Atlas, tokens: Int[Tensor, "batch pos"]) -> list[dict[str, 
 
 def embed(atlas: Atlas, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
     """The residual stream that enters the first block, computed by the model itself."""
-
-    class Entered(Exception):  # noqa: N818 - not an error: it stops the forward where the blocks begin
-        pass
-
-    def stop(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        entered.append(arguments[0] if arguments else keywords["hidden_states"])
-        raise Entered
-
-    entered: list[Tensor] = []
-    handle = atlas.blocks[0].module.register_forward_pre_hook(stop, with_kwargs=True)
-    try:
+    with _stopped_at(atlas.blocks[0].module) as inputs:
         atlas.model(input_ids=tokens, use_cache=False, logits_to_keep=1)
-    except Entered:
-        pass
-    finally:
-        handle.remove()
-    return entered[0].to(atlas.stream_dtype, copy=True)
+    return inputs[0].to(atlas.stream_dtype, copy=True)
 
 
 def attend(
@@ -135,6 +143,18 @@ def attend(
     with _captured_input(block.output_projection) as inputs:
         out: Tensor = block.attention(normed, **calls.of(layer, normed))[0]
     return out, inputs[0].unflatten(-1, (atlas.n_heads, atlas.d_head))
+
+
+def heads_alone(
+    atlas: Atlas, layer: int, stream: Float[Tensor, "batch pos d_model"], calls: AttentionCalls
+) -> Float[Tensor, "batch pos head d_head"]:
+    """The same z where nobody asks what attention adds."""
+    block = atlas.blocks[layer]
+    normed = block.ln1(stream.to(atlas.layer_dtype))
+    with _stopped_at(block.output_projection) as inputs:
+        block.attention(normed, **calls.of(layer, normed))
+    z: Tensor = inputs[0].unflatten(-1, (atlas.n_heads, atlas.d_head))
+    return z
 
 
 def transform(
@@ -182,9 +202,5 @@ def value_biases(atlas: Atlas, calls: AttentionCalls) -> Float[Tensor, "layer he
     That is b_V plus the first norm's bias times W_V, the value bias of weights with the norms folded in. Attention
     itself computes it, whatever the family's layout of weights.
     """
-    biases = []
     zeros = torch.zeros(1, calls.seq_len, atlas.d_model, dtype=atlas.stream_dtype, device=atlas.device)
-    for layer in range(atlas.n_layers):
-        _, z = attend(atlas, layer, zeros, calls)
-        biases.append(z[0, 0])
-    return torch.stack(biases)
+    return torch.stack([heads_alone(atlas, layer, zeros, calls)[0, 0] for layer in range(atlas.n_layers)])
