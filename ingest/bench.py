@@ -22,10 +22,11 @@ from selfrepair.ingest.atlas import Atlas, locate
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.conventions import PRECISIONS, Precision
 from selfrepair.ingest.demo_model import DEMO
+from selfrepair.ingest.devices import choose_device, choose_precision
 from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.measure import Measurer
 from selfrepair.ingest.peak_memory import peak_memory_mb
-from selfrepair.ingest.selection import choose_device, choose_precision, parse_batch_size
+from selfrepair.ingest.selection import parse_batch_size
 from selfrepair.ingest.timing import seconds
 from selfrepair.ingest.weights import cast_parameters, use_fused_gelu
 

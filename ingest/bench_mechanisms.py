@@ -16,6 +16,7 @@ from selfrepair.ingest.atlas import Atlas
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.bench import device_name, shaped
 from selfrepair.ingest.conventions import Precision
+from selfrepair.ingest.devices import choose_device, choose_precision
 from selfrepair.ingest.loading import LoadedModel, model_record
 from selfrepair.ingest.malloc import keep_freed_memory
 from selfrepair.ingest.measure import Measurer
@@ -24,7 +25,7 @@ from selfrepair.ingest.peak_memory import peak_memory_mb
 from selfrepair.ingest.plan import RunPlan, plan_run
 from selfrepair.ingest.prompts import Prompt, PromptSet
 from selfrepair.ingest.run import find_top_rows, measure_unit
-from selfrepair.ingest.selection import choose_device, choose_precision, parse_batch_size
+from selfrepair.ingest.selection import parse_batch_size
 from selfrepair.ingest.sources import Source
 from selfrepair.ingest.timing import seconds
 from selfrepair.warehouse.parts import MECHANISM_TABLES, Manifest, PartsFolder

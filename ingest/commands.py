@@ -125,43 +125,41 @@ def ingest(
     selfrepair ingest --model EleutherAI/pythia-160m --checkpoint 1000,10000,143000
     """  # noqa: D301
     began_at = time.perf_counter()  # before the import of torch, which is part of what a run takes
-    from selfrepair.ingest import session
+    from selfrepair.ingest.request import Request
 
-    return session.ingest(
-        session.Request(
-            model=model,
-            dataset=dataset,
-            split=split,
-            n_prompts=n_prompts,
-            seq_len=seq_len,
-            ablation=ablation,
-            layers=layers,
-            heads=heads,
-            revision=revision,
-            checkpoint=checkpoint,
-            trust_remote_code=trust_remote_code,
-            dtype=dtype,
-            device=device,
-            batch_size=batch_size,
-            seed=seed,
-            shard=shard,
-            given=given,
-            neurons=neurons,
-            edges=edges,
-            guesses=guesses,
-            logprobs=logprobs,
-            feedback=feedback,
-            mechanisms=mechanisms,
-            dataset_revision=dataset_revision,
-            text_column=text_column,
-            packing=packing,
-            protocol=protocol,
-        ),
-        db=db,
-        parts=parts or Path(f"{db}.parts"),
-        dry_run=dry_run,
-        began_at=began_at,
+    request = Request(
+        model=model,
+        dataset=dataset,
+        split=split,
+        n_prompts=n_prompts,
+        seq_len=seq_len,
+        ablation=ablation,
+        layers=layers,
+        heads=heads,
+        revision=revision,
+        checkpoint=checkpoint,
+        trust_remote_code=trust_remote_code,
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
+        seed=seed,
+        shard=shard,
+        given=given,
+        neurons=neurons,
+        edges=edges,
+        guesses=guesses,
+        logprobs=logprobs,
+        feedback=feedback,
+        mechanisms=mechanisms,
+        dataset_revision=dataset_revision,
+        text_column=text_column,
+        packing=packing,
+        protocol=protocol,
     )
+    request.check()
+    from selfrepair.ingest import session  # and torch, seconds later
+
+    return session.ingest(request, db=db, parts=parts or Path(f"{db}.parts"), dry_run=dry_run, began_at=began_at)
 
 
 @click.command(short_help="Time the engine against matmul and against hooks.")

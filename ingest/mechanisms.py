@@ -1,9 +1,12 @@
 """What a run measures beside the effects: who repairs whom, neurons, guesses by layer, other measures, feedback."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from selfrepair.ingest.atlas import Atlas
 from selfrepair.warehouse.errors import SelfRepairError
+
+if TYPE_CHECKING:
+    from selfrepair.ingest.atlas import Atlas
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Mechanisms:
         """Whether each head's top 2 % rows must be known before measuring begins."""
         return self.edges or self.neurons != "none"
 
-    def neuron_layers(self, atlas: Atlas) -> tuple[int, ...]:
+    def neuron_layers(self, atlas: "Atlas") -> tuple[int, ...]:
         """The MLPs whose neurons are measured. Raises SelfRepairError where the model has none that can be read."""
         if self.neurons == "none":
             return ()

@@ -1,12 +1,10 @@
-"""Read what the command line asks for: heads, ablations, a shard, a device, a precision."""
+"""Read what the command line asks for: heads, ablations, a shard. Without torch, so that mistakes are told at once."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from selfrepair.ingest.conventions import ABLATIONS, PRECISIONS, Precision, head_label
+from selfrepair.ingest.conventions import ABLATIONS, head_label
 from selfrepair.ingest.mechanisms import Mechanisms
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -40,10 +38,7 @@ def parse_heads(layers: str | None, heads: str | None, n_layers: int, n_heads: i
         return [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
     chosen: set[tuple[int, int]] = set()
     for part in _parts(layers):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if match is None:
-            raise SelfRepairError(f"--layers {part} is not a layer or a range of layers. Write for example 0,4-7.")
-        first, last = int(match[1]), int(match[2] or match[1])
+        first, last = _range(part)
         if last >= n_layers or first > last:
             raise SelfRepairError(f"--layers {part} is not in the model, which has layers 0 to {n_layers - 1}.")
         chosen.update((layer, head) for layer in range(first, last + 1) for head in range(n_heads))
@@ -51,6 +46,14 @@ def parse_heads(layers: str | None, heads: str | None, n_layers: int, n_heads: i
     if not chosen:
         raise SelfRepairError("--layers and --heads name no head. Leave them out to measure every head.")
     return sorted(chosen)
+
+
+def check_heads(layers: str | None, heads: str | None, given: str | None) -> None:
+    """Raise SelfRepairError for what names no layers and no heads of any model."""
+    for part in _parts(layers):
+        _range(part)
+    _heads("--heads", heads, None, None)
+    _heads("--given", given, None, None)
 
 
 def parse_given(text: str | None, ablations: Sequence[str], n_layers: int, n_heads: int) -> tuple[tuple[int, int], ...]:
@@ -106,33 +109,12 @@ def parse_batch_size(text: str) -> int | None:
     return int(text)
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` takes a CUDA GPU, else Apple's, else the CPU. Raises SelfRepairError for one that is not here."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(device for device, found in here.items() if found)
-    if not here.get(name.split(":")[0], False):
-        found = ", ".join(device for device, present in here.items() if present)
-        raise SelfRepairError(f"--device {name} is not on this machine (found: {found}). Use --device auto.")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SelfRepairError(f"--device {name} is not a device. Use auto, cpu, cuda, cuda:1 or mps.") from error
-    count = torch.cuda.device_count() if device.type == "cuda" else 1
-    if (device.index or 0) >= count:
-        raise SelfRepairError(f"--device {name} is not on this machine, which has {count} of them, counted from 0.")
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> Precision:
-    """The precision of that name, its matrix products switched on for `tf32`."""
-    precision = PRECISIONS[name]
-    if precision.tf32 and device.type != "cuda":
-        raise SelfRepairError("--dtype tf32 needs an NVIDIA GPU. Use --dtype float32.")
-    if name == "float64" and device.type == "mps":
-        raise SelfRepairError("--dtype float64 does not exist on Apple GPUs. Use --device cpu.")
-    torch.set_float32_matmul_precision("high" if precision.tf32 else "highest")
-    return precision
+def _range(part: str) -> tuple[int, int]:
+    """First and last layer of a part of --layers."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+    if match is None:
+        raise SelfRepairError(f"--layers {part} is not a layer or a range of layers. Write for example 0,4-7.")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _heads(option: str, text: str | None, n_layers: int | None, n_heads: int | None) -> list[tuple[int, int]]:

@@ -2,26 +2,24 @@
 
 import contextlib
 import gc
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import torch
 
+from selfrepair.ingest.devices import choose_device, choose_precision
 from selfrepair.ingest.estimate import FLOOR_BYTES, estimate
 from selfrepair.ingest.loading import load_model
-from selfrepair.ingest.packing import PACKED
 from selfrepair.ingest.plan import RunPlan, plan_run
 from selfrepair.ingest.progress import TerminalProgress
 from selfrepair.ingest.prompts import build_prompts
-from selfrepair.ingest.protocols import settle
 from selfrepair.ingest.random_tokens import random_rows
+from selfrepair.ingest.request import Request
 from selfrepair.ingest.revisions import check_series, parse_checkpoints
 from selfrepair.ingest.run import measure_run
 from selfrepair.ingest.selection import (
     Shard,
-    choose_device,
-    choose_precision,
     parse_ablations,
     parse_batch_size,
     parse_given,
@@ -30,7 +28,7 @@ from selfrepair.ingest.selection import (
     parse_shard,
     without_given,
 )
-from selfrepair.ingest.sources import TEXT, open_source
+from selfrepair.ingest.sources import RANDOM
 from selfrepair.warehouse.connection import open_reader, open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load import load, loaded_units
@@ -39,39 +37,6 @@ from selfrepair.warehouse.register import run_id_of
 
 LOAD_WAIT_S = 600.0
 """How long the load waits for another process that has the warehouse open."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was typed, unread; `commands.ingest` says what each means."""
-
-    model: str
-    dataset: str | None
-    split: str | None
-    n_prompts: int
-    seq_len: int | None
-    ablation: str | None
-    layers: str | None
-    heads: str | None
-    revision: str | None
-    checkpoint: str | None
-    dtype: str
-    device: str
-    batch_size: str
-    seed: int
-    shard: str | None
-    given: str | None = None
-    mechanisms: bool = False
-    neurons: str = "last"
-    edges: bool = True
-    guesses: bool = True
-    logprobs: bool = False
-    feedback: bool = False
-    dataset_revision: str | None = None
-    text_column: str = TEXT
-    packing: str | None = None
-    protocol: str | None = None
-    trust_remote_code: bool = False
 
 
 def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool, began_at: float) -> int | None:
@@ -159,17 +124,11 @@ def _load(plan: RunPlan, db: Path, parts: Path) -> None:
 
 def make_plan(request: Request) -> RunPlan:
     """Load the model and the prompts of a request and plan the run."""
-    settings = settle(
-        request.protocol,
-        dataset=request.dataset,
-        seq_len=request.seq_len,
-        packing=request.packing,
-        ablation=request.ablation,
-        n_prompts=request.n_prompts,
-    )
+    settings = request.settled()
     ablations = parse_ablations(settings.ablation)
     device = choose_device(request.device)
     precision = choose_precision(request.dtype, device)
+    source = request.source().begun()  # before the model, which may take long to come
     model = load_model(
         request.model,
         precision=precision,
@@ -180,20 +139,15 @@ def make_plan(request: Request) -> RunPlan:
     )
     heads = parse_heads(request.layers, request.heads, model.atlas.n_layers, model.atlas.n_heads)
     given = parse_given(request.given, ablations, model.atlas.n_layers, model.atlas.n_heads)
-    source = open_source(
-        settings.dataset,
-        split=request.split,
-        revision=request.dataset_revision,
-        text_column=request.text_column,
-        whole=settings.packing != PACKED,
-        random=random_rows(
+    if source.name == RANDOM:
+        rows = random_rows(
             model.tokenizer,
             seq_len=settings.seq_len,
             d_vocab=model.atlas.d_vocab,
             context=model.atlas.context,
             seed=request.seed,
-        ),
-    )
+        )
+        source = replace(source, documents=rows)
     prompts = build_prompts(
         source,
         model.tokenizer,

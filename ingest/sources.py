@@ -4,10 +4,11 @@
 a dataset of the Hugging Face hub, streamed.
 """
 
+import itertools
 import platform
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ class Source:
     revision: str | None
     documents: Iterator[DatasetRow]
 
+    def begun(self) -> "Source":
+        """The same, its first row read: what cannot be read at all is found out now."""
+        return replace(self, documents=itertools.chain(list(itertools.islice(self.documents, 1)), self.documents))
+
 
 def open_source(
     name: str,
@@ -46,9 +51,8 @@ def open_source(
     revision: str | None = None,
     text_column: str = TEXT,
     whole: bool = False,
-    random: Iterable[TokenRow] = (),
 ) -> Source:
-    """The dataset `name`; `random` are the rows of the one of that name.
+    """The dataset `name`; of `random` there are no rows yet, as they are drawn for a model (`random_tokens`).
 
     `whole` has documents of stdlib one after the other, which else come in turns, piece by piece.
 
@@ -63,12 +67,13 @@ def open_source(
     has_columns = is_hub or (is_file and path.suffix != ".txt")
     _check_option("--text-column", None if text_column == TEXT else text_column, name, means_something=has_columns)
     if name == RANDOM:
-        return Source(RANDOM, None, None, iter(random))
+        return Source(RANDOM, None, None, iter(()))
     if name == STDLIB:
         split = split or "heldout"
         documents = stdlib.whole(split) if whole else stdlib.pieces(split)
         return Source(STDLIB, split, f"Python {platform.python_version()}", documents)
     if is_file:
+        _check_file(path)
         return Source(path.name, None, None, _from_file(path, text_column))
     split = split or "train"
     return Source(name, split, revision, _rows(name, hub_rows(name, split, revision), text_column))
@@ -81,7 +86,7 @@ def _check_option(option: str, value: str | None, name: str, *, means_something:
         )
 
 
-def _from_file(path: Path, text_column: str) -> Iterator[DatasetRow]:
+def _check_file(path: Path) -> None:
     if path.suffix not in FILE_TYPES:
         raise SelfRepairError(
             f"dataset file {path} is not one of {', '.join(FILE_TYPES)}. Convert it, one row a document."
@@ -90,6 +95,9 @@ def _from_file(path: Path, text_column: str) -> Iterator[DatasetRow]:
         raise SelfRepairError(
             f"dataset file {path} does not exist. Give a {', '.join(FILE_TYPES)} file, or `{STDLIB}`."
         )
+
+
+def _from_file(path: Path, text_column: str) -> Iterator[DatasetRow]:
     try:
         if path.suffix == ".txt":
             yield from in_pieces(Document(0, ""), text_blocks(path))

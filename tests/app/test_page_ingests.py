@@ -12,6 +12,7 @@ from selfrepair.app.cli import main
 from selfrepair.app.unfinished.going_on import command, written_down
 from selfrepair.app.unfinished.part_files import pace_s, waiting_runs
 from selfrepair.ingest import session
+from selfrepair.ingest.request import Request
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.load import load
 from support.fabricate import fabricate
@@ -124,7 +125,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
 ) -> None:
     run = written_down(HALF.record) | {"selected_heads": heads, "revision": revision, "checkpoint": checkpoint}
     run |= {"model": "it's a model", "ablations": ["mean", "zero"], "mechanisms": mechanisms}
-    asked: list[session.Request] = []
+    asked: list[Request] = []
     monkeypatch.setattr(session, "ingest", lambda request, **rest: asked.append(request))
     program, *words = shlex.split(command(run, Path("a b.duckdb")))
     assert program == "selfrepair"

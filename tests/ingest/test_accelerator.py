@@ -9,8 +9,8 @@ from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.batch_size import auto_batch_size
 from selfrepair.ingest.conventions import ABLATIONS, PRECISIONS
+from selfrepair.ingest.devices import choose_precision
 from selfrepair.ingest.measure import Measured, Measurer
-from selfrepair.ingest.selection import choose_precision
 from support import families
 
 PROMPTS, SEQ = 5, 9

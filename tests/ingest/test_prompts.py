@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -115,7 +116,7 @@ def test_the_standard_library_gives_prompts_from_many_documents():
 
 def drawn(tokenizer=TOKENIZER, *, n_prompts=40, seed=0, **options):
     shape = {"seq_len": 6, "d_vocab": 70, "context": 32} | options
-    source = open_source("random", random=random_rows(tokenizer, seed=seed, **shape))
+    source = replace(open_source("random"), documents=random_rows(tokenizer, seed=seed, **shape))
     return build_prompts(source, tokenizer, n_prompts=n_prompts, seed=seed, resample=True, **shape)
 
 

@@ -9,6 +9,7 @@ from selfrepair.ingest import session
 from selfrepair.ingest.loading import load_model
 from selfrepair.ingest.plan import plan_run
 from selfrepair.ingest.prompts import PromptSet
+from selfrepair.ingest.request import Request
 from selfrepair.ingest.sources import Source
 from support.prompts import jsonl
 
@@ -44,7 +45,7 @@ def plan_of(tmp_path_factory):
     path = jsonl(tmp_path_factory.mktemp("texts") / "texts.jsonl", *rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "load_model", functools.cache(load_model))
-        yield lambda **options: session.make_plan(session.Request(**{"dataset": str(path), **ASKED, **options}))
+        yield lambda **options: session.make_plan(Request(**{"dataset": str(path), **ASKED, **options}))
 
 
 def test_every_choice_of_prompts_is_another_run(plan_of):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from selfrepair.ingest import selection
+from selfrepair.ingest import devices, selection
 from selfrepair.warehouse.errors import SelfRepairError
 
 
@@ -29,7 +29,7 @@ def test_shards_share_all_units():
 def test_batch_size_and_device():
     assert selection.parse_batch_size("auto") is None
     assert selection.parse_batch_size("7") == 7
-    assert selection.choose_device("cpu") == torch.device("cpu")
+    assert devices.choose_device("cpu") == torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def test_batch_size_and_device():
         (lambda: selection.parse_shard("3/2"), r"--shard 3/2 is not i/n"),
         (lambda: selection.parse_shard("0/2"), r"--shard 0/2 is not i/n"),
         (lambda: selection.parse_batch_size("0"), r"--batch-size 0 is neither auto nor"),
-        (lambda: selection.choose_device("cpu:foo"), r"--device cpu:foo is not a device"),
-        (lambda: selection.choose_device("cpu:1"), r"--device cpu:1 is not on this machine, which has 1"),
-        (lambda: selection.choose_device("tpu"), r"--device tpu is not on this machine \(found: .*cpu\)"),
-        (lambda: selection.choose_precision("tf32", torch.device("cpu")), r"tf32 needs an NVIDIA GPU"),
-        (lambda: selection.choose_precision("float64", torch.device("mps")), r"float64 does not exist on Apple"),
+        (lambda: devices.choose_device("cpu:foo"), r"--device cpu:foo is not a device"),
+        (lambda: devices.choose_device("cpu:1"), r"--device cpu:1 is not on this machine, which has 1"),
+        (lambda: devices.choose_device("tpu"), r"--device tpu is not on this machine \(found: .*cpu\)"),
+        (lambda: devices.choose_precision("tf32", torch.device("cpu")), r"tf32 needs an NVIDIA GPU"),
+        (lambda: devices.choose_precision("float64", torch.device("mps")), r"float64 does not exist on Apple"),
     ],
 )
 def test_bad_requests_name_the_next_step(call, message):
