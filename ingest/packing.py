@@ -1,14 +1,15 @@
 """How documents become rows of tokens: `packed` end to end, or one row a `document`."""
 
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, TypeAlias
 
 from selfrepair.ingest.documents import Document
 from selfrepair.ingest.left_out import LeftOut
 from selfrepair.ingest.tokenizing import first_tokens, tokenize
 from selfrepair.warehouse.errors import SelfRepairError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PACKED, DOCUMENT, NONE = "packed", "document", "none"
 """As `datasets.packing` names them; `none` is for rows that are tokens already."""
@@ -17,7 +18,7 @@ Row: TypeAlias = tuple[tuple[int, ...], int]
 """Token ids, and the number of the document that the first of them after BOS is from."""
 
 
-def begin_token(tokenizer: PreTrainedTokenizerBase) -> int:
+def begin_token(tokenizer: "PreTrainedTokenizerBase") -> int:
     """What rows begin with: BOS, or the end-of-text token of a tokenizer without, as TransformerLens does.
 
     Raises SelfRepairError for a tokenizer that has neither.
@@ -31,7 +32,7 @@ def begin_token(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def pack(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, seq_len: int, left_out: LeftOut
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, left_out: LeftOut
 ) -> Iterator[Row]:
     """Rows of BOS and seq_len - 1 tokens of the documents, joined by the end-of-text token; what is left at the end is
     dropped.
@@ -51,7 +52,7 @@ def pack(
 
 
 def one_per_document(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, seq_len: int, left_out: LeftOut
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, left_out: LeftOut
 ) -> Iterator[Row]:
     """Rows of BOS and a document's first tokens, seq_len in all; a shorter document gives a shorter row."""
     begin = begin_token(tokenizer)

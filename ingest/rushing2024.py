@@ -9,8 +9,7 @@ import bisect
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from selfrepair.ingest.documents import Document
 from selfrepair.ingest.left_out import LeftOut
@@ -19,6 +18,9 @@ from selfrepair.ingest.pieces import joined
 from selfrepair.ingest.tokenizing import tokenize
 from selfrepair.warehouse.errors import SelfRepairError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 RUSHING2024 = "rushing2024"
 SEQ_LEN = 128
 BATCH_DOCUMENTS = 1000
@@ -26,7 +28,7 @@ CHUNKS = 20
 
 
 def chunked(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, seq_len: int, left_out: LeftOut
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, left_out: LeftOut
 ) -> Iterator[Row]:
     """Rows of BOS and seq_len - 1 tokens; what is left of each thousand documents is dropped."""
     begin = begin_token(tokenizer)
@@ -42,7 +44,7 @@ def chunked(
             yield (begin, *(token for token, _ in row)), row[0][1]
 
 
-def _stream(documents: list[Document], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[int, int]]:
+def _stream(documents: list[Document], tokenizer: "PreTrainedTokenizerBase") -> Iterator[tuple[int, int]]:
     """The tokens of a batch but the end-of-text tokens, each with the number of its document.
 
     A tokenizer that reads the separator as other text leaves no sign of it: all of a chunk then counts to its first document.

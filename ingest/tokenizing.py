@@ -3,12 +3,14 @@
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from selfrepair.ingest.documents import Document
 from selfrepair.ingest.left_out import LeftOut
 from selfrepair.ingest.pieces import in_pieces, joined
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BATCH_CHARACTERS = 2**18
 BATCH_DOCUMENTS = 1000
@@ -27,7 +29,9 @@ class Tokens:
     ends: bool
 
 
-def tokenize(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, left_out: LeftOut) -> Iterator[Tokens]:
+def tokenize(
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", left_out: LeftOut
+) -> Iterator[Tokens]:
     """The documents' tokens in order. Documents without any are left out."""
     pieces = (piece for document in documents for piece in in_pieces(document))
     brings_its_own_space = _brings_its_own_space(tokenizer)
@@ -47,7 +51,7 @@ def tokenize(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, 
 
 
 def first_tokens(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, n_tokens: int, left_out: LeftOut
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", n_tokens: int, left_out: LeftOut
 ) -> Iterator[Tokens]:
     """The first tokens of each document, `n_tokens` at most; of a long one, little more is looked at."""
     for batch in _batches(joined(documents)):
@@ -76,7 +80,7 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+def _ids(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
     ids: list[list[int]] = tokenizer(
         texts,
         add_special_tokens=False,
@@ -87,7 +91,7 @@ def _ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]
     return ids
 
 
-def _brings_its_own_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+def _brings_its_own_space(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether every text begins as if a space stood before it, as with SentencePiece: a piece's own would be one too many."""
     whole, word, spaced = _ids(["a a", "a", " a"], tokenizer)
     return whole == word + word != word + spaced
