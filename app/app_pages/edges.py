@@ -13,6 +13,7 @@ from selfrepair.app.charts.edge_bars import target_bars
 from selfrepair.app.charts.edge_graph import drawn, edge_graph
 from selfrepair.app.charts.edge_matrix import edge_matrix
 from selfrepair.app.charts.head_dots import head_dots
+from selfrepair.app.charts.layer_matrix import layer_matrix
 from selfrepair.app.choosing.choice import POPULATIONS, choose
 from selfrepair.app.choosing.head import choose_head, heads_of_run
 from selfrepair.app.choosing.head_click import clickable
@@ -86,9 +87,10 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 (chosen,) = heads.filter(pl.col("label") == label).to_dicts()
 where_head = f"{where} AND layer = {chosen['layer']} AND head = {chosen['head']}"
 targets_sql, edges_sql, counts_sql = queries.targets(where), queries.edges(where, least), queries.counts(where, least)
+to_heads_sql, to_mlps_sql = queries.layers(where, "head"), queries.layers(where, "mlp")
 bars_sql, backups_sql = queries.targets_of_head(where_head), queries.backups(where)
 rows_sql = top_rows(of_head(choice.where, label), "self_repair DESC", MOST_ROWS_LISTED)
-ask_ahead([targets_sql, edges_sql, counts_sql, bars_sql, backups_sql, rows_sql])
+ask_ahead([targets_sql, edges_sql, counts_sql, to_heads_sql, to_mlps_sql, bars_sql, rows_sql, backups_sql])
 
 edges = ask(edges_sql)
 (counts,) = ask(counts_sql).to_dicts()
@@ -119,6 +121,24 @@ else:
         clickable(graph, "edge_graph", label)
         st.caption(f"The {lines.height:,} largest, the wider the larger; strong: those of {label}.")
         below(edges, edges_sql, name="edge_graph", chart=graph)
+
+st.subheader("Layer by layer")
+st.caption(
+    "Mean over the heads of a layer, one ablated at a time, of the change in all heads of a later layer together, or in an MLP."
+)
+to_heads, to_mlps = ask(to_heads_sql), ask(to_mlps_sql)
+changes = pl.concat([to_heads["mean_change"], to_mlps["mean_change"]])
+domain = domain_of([changes], 0.0)
+left, right = st.columns(2, gap="medium")
+with left:
+    if to_heads.is_empty():
+        st.info("No heads come after those of one layer.", icon=":material/info:")
+    else:
+        show(layer_matrix(to_heads, "the later heads", domain), to_heads, to_heads_sql, name="layers_to_heads")
+with right:
+    show(layer_matrix(to_mlps, "the MLP", domain), to_mlps, to_mlps_sql, name="layers_to_mlps")
+if beyond := told_beyond(changes, domain, " [logits]", "pair"):
+    st.caption(beyond)
 
 st.header(label, divider="gray")
 left, right = st.columns(2, gap="medium")

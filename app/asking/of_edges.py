@@ -1,6 +1,7 @@
 """What the page of who repairs whom asks: SQL that runs as it stands."""
 
 from selfrepair.app.asking.answers import MOST_ROWS
+from selfrepair.queries.quoting import literal
 
 MOST_BARS = 24
 MOST_BACKUPS = 100
@@ -21,6 +22,14 @@ def edges(where: str, least: str) -> str:
         "    mean_change, standard_error, share_of_effect, n_rows\nFROM who_repairs\n"
         f"WHERE {where} AND abs(mean_change) >= {least}\n"
         f"ORDER BY abs(mean_change) DESC, layer, head, target_layer, target_kind, target_head\nLIMIT {MOST_ROWS}"
+    )
+
+
+def layers(where: str, kind: str) -> str:
+    """The changes of all heads of a later layer together, or of its MLP, as `kind` says."""
+    return (
+        "SELECT layer, target_layer, mean_change, share_of_effect, n_heads\nFROM repair_matrix\n"
+        f"WHERE {where} AND target_kind = {literal(kind)}\nORDER BY layer, target_layer"
     )
 
 

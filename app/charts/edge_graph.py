@@ -12,7 +12,7 @@ from selfrepair.app.charts.palette import PARTS, REFERENCE
 from selfrepair.app.showing.wording import title
 
 VIEW = "who_repairs"
-MOST_EDGES, MOST_OF_CHOSEN = 120, 40
+MOST_EDGES, MOST_OF_CHOSEN = 60, 20
 SIGNS = {"repairs": "#e6821e", "adds to the damage": "#3d8fd1"}
 """Colours of changes up and down, as the matrix has them."""
 

@@ -12,6 +12,9 @@ _SPELLED = {
     "se": "standard error",
     "id": "id",
     "bos": "BOS",
+    "kl": "KL",
+    "kv": "key/value",
+    "sd": "SD",
 }
 
 
@@ -22,19 +25,20 @@ def column(view: str, name: str) -> Column:
 
 
 def title(view: str, name: str) -> str:
-    """The column's name in words with its unit, for axes and headers: 'Mean self repair [logits]'."""
-    unit = column(view, name).unit
-    return f"{words(name)} [{unit}]" if unit else words(name)
+    """The column's name in words with its unit, for axes and headers: 'Mean self-repair [logits]', and 'Rows'."""
+    unit, named = column(view, name).unit, words(name)
+    return f"{named} [{unit}]" if unit and unit != named.lower() else named
 
 
 def words(name: str) -> str:
-    """A column's name in words: 'mean_repair_mlp' is 'Mean repair MLP'."""
-    text = " ".join(_SPELLED.get(word, word) for word in name.split("_"))
+    """A column's name in words: 'mean_repair_mlp' is 'Mean repair MLP', 'n_rows' is 'Rows'."""
+    text = " ".join(_SPELLED.get(word, word) for word in name.removeprefix("n_").split("_"))
+    text = text.replace("self repair", "self-repair")
     return text[:1].upper() + text[1:]
 
 
 def effect_words(effect: str) -> str:
-    """One of `tail_curve`'s measures in words: 'abs_self_repair' is 'Size of self repair'."""
+    """One of `tail_curve`'s measures in words: 'abs_self_repair' is 'Size of self-repair'."""
     name = effect.removeprefix("abs_")
     return words(name) if name == effect else f"Size of {words(name).lower()}"
 

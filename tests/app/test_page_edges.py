@@ -1,5 +1,6 @@
 """The page of who repairs whom: what it shows is what the views return, and a run without says how to measure it."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -33,7 +34,7 @@ def frames(app: AppTest) -> list[pl.DataFrame]:
 def test_every_sql_runs_as_it_stands(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(db, monkeypatch)
     statements = [code.value for code in app.code if code.language == "sql"]
-    assert len(statements) == 5
+    assert len(statements) == 7
     for sql in statements:
         assert Warehouse(db).sql(sql).height > 0
 
@@ -52,11 +53,12 @@ def test_pairs_are_those_that_change_by_so_much(least: str, db: Path, monkeypatc
 def test_where_no_change_is_so_large_it_says_so(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(db, monkeypatch, least="1")
     assert "No change is as large" in said(app)
-    assert "low" in frames(app)[0].columns  # the bars hide nothing
+    assert "low" in frames(app)[2].columns  # the bars hide nothing, nor do the layers before them
 
 
 def test_bars_and_rows_are_of_the_chosen_head(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, _, bars, rows, *_ = frames(page(db, monkeypatch))
+    shown = frames(page(db, monkeypatch))
+    bars, rows = (next(frame for frame in shown if column in frame.columns) for column in ("low", "self_repair"))
     targets = Warehouse(db).view("who_repairs", **RUN, label="L0H2")
     assert set(bars["target_label"]) == set(targets["target_label"])
     (last,) = targets.filter(pl.col("target_label") == "MLP2").to_dicts()
@@ -64,6 +66,26 @@ def test_bars_and_rows_are_of_the_chosen_head(db: Path, monkeypatch: pytest.Monk
     assert bar["high"] == pytest.approx(last["mean_change"] + 2 * last["standard_error"])
     of_head = Warehouse(db).view("self_repair", model="tiny-model", ablation="mean", label="L0H2")
     assert rows["self_repair"].to_list() == sorted(of_head["self_repair"], reverse=True)[: rows.height]
+
+
+def test_layers_are_the_view_heads_on_the_left_and_mlps_on_the_right(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, heads, mlps, *_ = frames(page(db, monkeypatch))
+    known = Warehouse(db).view("repair_matrix", **RUN)
+    for shown, kind in ((heads, "head"), (mlps, "mlp")):
+        wanted = known.filter(pl.col("target_kind") == kind).select(shown.columns)
+        assert shown.height > 0
+        assert sorted(shown.rows()) == sorted(wanted.rows())
+
+
+def test_both_layer_pictures_have_the_same_colours(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    charts = [json.loads(chart.proto.spec) for chart in page(db, monkeypatch).get("vega_lite_chart")]
+    domains = [
+        chart["encoding"]["color"]["scale"]["domain"]
+        for chart in charts
+        if chart.get("encoding", {}).get("x", {}).get("field") == "target_layer"
+    ]
+    assert len(domains) == 2
+    assert domains[0] == domains[1] == [-domains[0][1], domains[0][1]]
 
 
 def test_backups_are_the_view_in_order_of_score(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:

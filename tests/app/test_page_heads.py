@@ -57,7 +57,7 @@ def test_the_page_shows_what_the_views_return(tmp_path: Path, monkeypatch: pytes
     assert not app.exception
     (row,) = Warehouse(db).sql(f"FROM head_repair WHERE {HEAD} AND population = 'all'").to_dicts()
     assert app.header[0].value == "L1H2"
-    assert value_of(app, "Mean self repair") == f"{row['mean_self_repair']:.4f}"
+    assert value_of(app, "Mean self-repair") == f"{row['mean_self_repair']:.4f}"
     assert value_of(app, "Total fraction") == f"{row['total_fraction_of_effect']:.1%}"
     (noise,) = Warehouse(db).sql(f"FROM head_noise WHERE {HEAD}").to_dicts()
     facts = {name: (value, told) for table in app.table for name, value, told in table.value.itertuples(index=False)}

@@ -125,7 +125,7 @@ def test_tails_are_drawn_on_logarithmic_axes_from_all_rows_down() -> None:
     encoding = reached(points, ["L0H0", "L1H1"], "abs_self_repair").to_dict()["encoding"]
     assert encoding["x"]["scale"]["type"] == encoding["y"]["scale"]["type"] == "log"
     assert encoding["y"]["scale"]["domain"] == [0.1, 1.0]
-    assert encoding["x"]["title"] == "Size of self repair [logits]"
+    assert encoding["x"]["title"] == "Size of self-repair [logits]"
     assert encoding["color"]["scale"] == {"domain": ["L0H0", "L1H1"], "range": list(HEADS[:2])}
 
 
