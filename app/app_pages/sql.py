@@ -38,8 +38,11 @@ state = st.session_state
 
 
 def run(sql: str) -> None:
-    """Have the page answer `sql` and show it in the editor."""
+    """Have the page answer `sql` and show it in the editor; of a question's name the form, as that may have to be told more."""
     state.editor = sql
+    if (name := sql.strip()) in questions():
+        state.beside, state.question = "Questions", name
+        return
     state.asked = sql
     state.is_new = True
 
@@ -255,7 +258,7 @@ with left, st.form("query", border=False):
         height=380,
         max_chars=LONGEST_QUERY,
         label_visibility="collapsed",
-        placeholder="One SELECT, or the name of a table or view",
+        placeholder="One SELECT, or the name of a table, view or question",
         persist_state="session",
     )
     st.form_submit_button("Run", type="primary", on_click=run_editor, icon=":material/play_arrow:", help="Ctrl+Enter")

@@ -50,6 +50,19 @@ def test_a_link_shows_and_answers_its_query(db: Path, monkeypatch: pytest.Monkey
     assert "12 rows, 2 columns" in said(app)
 
 
+def test_the_name_of_a_question_opens_its_form(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "most_repaired_heads"
+    app = opened("sql", db, monkeypatch)
+    app.text_area[0].set_value(f" {name}\n")
+    press(app, "Run")
+    for page in (app, asked(db, monkeypatch, name)):
+        assert not page.error
+        assert plain(questions()[name].view.summary) in said(page)
+        press(page, "Ask")
+        assert not page.error
+        assert "columns, in" in said(page)
+
+
 def test_typed_sql_is_answered_and_put_into_the_link_and_the_history(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("sql", db, monkeypatch, beside="History")
     assert "What you ask in this session" in said(app)
