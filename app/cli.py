@@ -21,6 +21,7 @@ SECTIONS = {
         "load": Command("selfrepair.warehouse.commands:load", "Load finished units into the warehouse."),
         "verify": Command("selfrepair.warehouse.commands:verify", "Check a warehouse against its own rules."),
         "runs": Command("selfrepair.warehouse.commands:runs", "List the runs of a warehouse."),
+        "remove": Command("selfrepair.warehouse.commands:remove", "Remove a run of a warehouse, with all its rows."),
         "models": Command("selfrepair.ingest.list_models:models", "List the models of a warehouse."),
         "refresh": Command("selfrepair.queries.commands:refresh", "Bring the views and their summaries up to date."),
     },

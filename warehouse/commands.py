@@ -1,4 +1,4 @@
-"""`selfrepair load`, `verify` and `runs`. What they need is imported when they run, so that help is quick."""
+"""`selfrepair load`, `verify`, `runs` and `remove`. What they need is imported when they run, so that help is quick."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -110,6 +110,28 @@ def runs(db: Path) -> None:
     from selfrepair.warehouse.head_names import short_heads
 
     print_rows(db, _RUNS, "run", {"heads": lambda stored: short_heads(**stored)})
+
+
+@click.command(short_help="Remove a run of a warehouse, with all its rows.")
+@click.argument("run_id", type=int)
+@db_option
+@click.option("--parts", type=click.Path(path_type=Path), help="Folder of its part files  [default: <db>.parts]")
+@click.option("--yes", is_flag=True, help="Do not ask first.")
+def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
+    """Remove the run of that number, with all its rows and part files.
+
+    It asks first. Nothing brings the run back but measuring it again; to keep it elsewhere: selfrepair export. The file does
+    not become smaller: the next runs fill the room. A run that is being measured comes back with its next units: end the
+    ingest first.
+    """
+    from selfrepair.warehouse.remove import remove_run, stored_run
+
+    run = stored_run(db, run_id)
+    named = f"run {run_id} ({run.model} on {run.dataset}, {run.status}, {run.n_measurements:,} rows)"
+    if not yes:
+        click.confirm(f"Remove {named} from {db}?", abort=True)
+    remove_run(db, run, parts or Path(f"{db}.parts"), on_wait=lambda text: click.echo(text, err=True))
+    click.echo(f"{db}: {named} is removed")
 
 
 def print_rows(db: Path, query: str, what: str, shown_as: Mapping[str, Callable[[Any], str]] | None = None) -> None:
