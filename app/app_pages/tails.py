@@ -11,7 +11,7 @@ from selfrepair.app.choosing.head_click import clickable
 from selfrepair.app.choosing.measure import choose_effect
 from selfrepair.app.showing.figure import below, show
 from selfrepair.app.showing.headers import headers
-from selfrepair.app.showing.wording import effect_words, meaning, title
+from selfrepair.app.showing.wording import effect_words, meaning, title, words
 from selfrepair.queries.quoting import literal
 
 TAIL_NUMBERS = {"share_top_2": ".1%", "gini": ".3f", "excess_kurtosis": ",.1f", "hill_2": ".2f"}
@@ -66,7 +66,7 @@ first = numbers.row(0, named=True)
 for place, (name, form) in zip(st.columns(len(TAIL_NUMBERS)), TAIL_NUMBERS.items(), strict=True):
     value, error = first[name], first.get(f"{name}_se")
     place.metric(
-        f"{label}: {title('head_tail', name)}",
+        f"{label}: {words(name) if form.endswith('%') else title('head_tail', name)}",
         "none" if value is None else format(value, form),
         None if error is None else f"standard error {error:.2f}",
         delta_color="off",
@@ -91,45 +91,45 @@ with left:
     if points.is_empty():
         st.info("No row of these heads has a value above 0: choose the size instead.")
     else:
-        show(reached(points, labels, measure), points, reached_sql, name="tail_curve")
         st.caption("Values above 0, on logarithmic axes: a tail that follows a power law is a straight line.")
+        show(reached(points, labels, measure), points, reached_sql, name="tail_curve")
 with right:
     st.subheader("Lorenz curve", help=meaning("lorenz_curve", "total_share"))
     points = ask(lorenz_sql)
     if points.is_empty():
         st.info("All values of these heads are 0, so that there are no shares.")
     else:
-        show(lorenz(points, labels), points, lorenz_sql, name="lorenz_curve")
         st.caption(
             f"{effect_words(size)}: where signs cancel there are no shares. On the dashed line all rows are equal."
         )
+        show(lorenz(points, labels), points, lorenz_sql, name="lorenz_curve")
 
 st.subheader("Hill plot", help=meaning("hill_curve", "hill"))
 points = ask(hill_sql)
 if points.is_empty():
     st.info("These heads have no Hill index: too few rows lie above 0. Choose the size instead.")
 else:
-    show(hill(points, labels), points, hill_sql, name="hill_curve")
     st.caption(
         f"Where a curve is level, the tail follows a power law. Shaded: 95 % interval of {label} if rows were independent. "
         "Dashed: up to 2 the variance keeps growing with the number of rows, up to 1 the mean does. "
         "Indices of very few rows may lie above the axis."
     )
+    show(hill(points, labels), points, hill_sql, name="hill_curve")
 
 st.header("Are important heads still found?")
 agreement = ask(agreement_sql).row(0, named=True)
 for place, (name, form) in zip(st.columns(len(AGREEMENTS)), AGREEMENTS.items(), strict=True):
     place.metric(
-        title("rank_agreement", name),
+        words(name) if form.endswith("%") else title("rank_agreement", name),
         "none" if agreement[name] is None else format(agreement[name], form),
         help=meaning("rank_agreement", name),
         border=True,
     )
-ranks = ask(ranks_sql)
-ranking = effect_against_ablation(ranks, label)
-clickable(ranking, "importance_rank", label)
-below(ranks, ranks_sql, name="importance_rank", chart=ranking)
 st.caption(
     "A dot is a head; click one to see its tail above. Above the dashed line, ablation ranks it lower than its direct "
     "effect does: repair hides it."
 )
+ranks = ask(ranks_sql)
+ranking = effect_against_ablation(ranks, label)
+clickable(ranking, "importance_rank", label)
+below(ranks, ranks_sql, name="importance_rank", chart=ranking)

@@ -17,6 +17,8 @@ _SPELLED = {
     "sd": "SD",
 }
 
+_JOINED = {"self repair": "self-repair", "anti erasure": "anti-erasure"}
+
 
 @cache
 def column(view: str, name: str) -> Column:
@@ -33,7 +35,8 @@ def title(view: str, name: str) -> str:
 def words(name: str) -> str:
     """A column's name in words: 'mean_repair_mlp' is 'Mean repair MLP', 'n_rows' is 'Rows'."""
     text = " ".join(_SPELLED.get(word, word) for word in name.removeprefix("n_").split("_"))
-    text = text.replace("self repair", "self-repair")
+    for apart, joined in _JOINED.items():
+        text = text.replace(apart, joined)
     return text[:1].upper() + text[1:]
 
 
