@@ -117,6 +117,16 @@ def _say_what_the_link_lost(runs: list[Run]) -> None:
     }
     for name, values in known.items():
         wanted = st.query_params.get(name)
-        if wanted is not None and wanted not in values and not st.session_state.get(f"told {name} {wanted}"):
-            st.session_state[f"told {name} {wanted}"] = True
-            st.warning(f"The link asks for {name} '{plain(wanted[:100])}', which is not here; another one is shown.")
+        if wanted is not None and wanted not in values:
+            _say_once(f"The link asks for {name} '{plain(wanted[:100])}', which is not here; another one is shown.")
+    model, number = st.query_params.get("model"), st.query_params.get("run")
+    other: str | None = next((run["model"] for run in runs if str(run["run_id"]) == number), model)
+    is_new_link = number != st.session_state.get("run in the link")
+    if is_new_link and model in known["model"] and other != model:
+        _say_once(f"Run {number} of the link is one of {plain(str(other))}; the newest of {plain(str(model))} is shown.")
+
+
+def _say_once(text: str) -> None:
+    if not st.session_state.get(f"told {text}"):
+        st.session_state[f"told {text}"] = True
+        st.warning(text)

@@ -88,6 +88,17 @@ def test_a_link_with_a_run_alone_shows_it_and_its_model(tmp_path: Path, monkeypa
     assert app.query_params["run"] == "3"
 
 
+def test_a_link_with_another_models_run_says_which_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = stored(tmp_path, fabricate("one"), fabricate("two", model="other-model", seed=3))
+    app = opened("overview", db, monkeypatch, model="tiny-model", run="2")
+    (warning,) = app.warning
+    assert warning.value == "Run 2 of the link is one of other\\-model; the newest of tiny\\-model is shown."
+    assert [box.value for box in app.sidebar.selectbox][:2] == ["tiny-model", "1"]
+    app.selectbox(key="model").set_value("other-model").run()
+    assert [box.value for box in app.sidebar.selectbox][:2] == ["other-model", "2"]
+    assert len(app.warning) == 0
+
+
 def test_the_run_is_in_the_link_before_any_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert opened("overview", loaded(tmp_path), monkeypatch).query_params["run"] == "1"
 
