@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import runpy
+import threading
 from collections.abc import AsyncIterator
 
 import streamlit as st
@@ -14,20 +15,27 @@ from selfrepair.app.frontend import FrontendInMemory
 from selfrepair.app.server import HOME
 from selfrepair.queries.which_run import RUNS
 
+READY_IN_S = 5.0
+"""How long answering may wait for that. A file without summaries takes longer, and then its visitor does, too."""
+
 
 def draw_for_nobody() -> None:
     """Run the first page's script: what its first visitor would wait for is then imported, asked and kept."""
     logging.disable(logging.WARNING)  # that there is no browser
-    with contextlib.suppress(Exception):  # the page will say it
-        frame = runpy.run_path(str(HOME))  # leaves the page itself to a browser
-        runpy.run_path(str(HOME.parent / "app_pages" / f"{frame['FIRST']}.py"))
-    logging.disable(logging.NOTSET)
+    try:
+        with contextlib.suppress(Exception):  # the page will say it
+            frame = runpy.run_path(str(HOME))  # leaves the page itself to a browser
+            runpy.run_path(str(HOME.parent / "app_pages" / f"{frame['FIRST']}.py"))
+    finally:
+        logging.disable(logging.NOTSET)
     env_util.is_repl()  # looks up the file of every module, the first time
 
 
 @contextlib.asynccontextmanager
 async def _readied(_app: st.App) -> AsyncIterator[None]:
-    draw_for_nobody()
+    drawing = threading.Thread(target=draw_for_nobody, daemon=True)
+    drawing.start()
+    drawing.join(READY_IN_S)
     yield
 
 

@@ -9,7 +9,7 @@ import click
 from selfrepair.warehouse.errors import SelfRepairError
 
 EXTRAS = {
-    "ingest": ("datasets", "einops", "jaxtyping", "torch", "transformer_lens", "transformers"),
+    "ingest": ("datasets", "einops", "huggingface_hub", "jaxtyping", "torch", "transformer_lens", "transformers"),
     "app": ("altair", "streamlit", "vl_convert"),
 }
 """Packages that only some commands need, by the extra that installs them."""

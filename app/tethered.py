@@ -24,8 +24,8 @@ def _at_once(bind: Callable[..., socket.socket]) -> Callable[..., socket.socket]
     has come, 40 ms later. asyncio sees to that only for sockets made for TCP by name, which Streamlit's are not.
     """
 
-    def bound(*args: object) -> socket.socket:
-        listening = bind(*args)
+    def bound(*args: object, **options: object) -> socket.socket:
+        listening = bind(*args, **options)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits it
         return listening
 
@@ -34,6 +34,7 @@ def _at_once(bind: Callable[..., socket.socket]) -> Callable[..., socket.socket]
 
 if __name__ == "__main__":
     net_util.get_external_ip = lambda: None  # which asks a host on the internet for this machine's address
-    starlette_server._bind_socket = _at_once(starlette_server._bind_socket)
+    if hasattr(starlette_server, "_bind_socket"):  # a later Streamlit may have another way
+        starlette_server._bind_socket = _at_once(starlette_server._bind_socket)
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     main(prog_name="streamlit")

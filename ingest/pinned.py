@@ -90,9 +90,13 @@ def check_pinning(
     try:
         forward = pin(atlas, calls, tokens)
         for layer, entering in enumerate(forward.entering):
+            clean, heads = forward.z[layer], range(atlas.n_heads)
             _, z = forward.attend(layer, entering.repeat(2, 1, 1))
-            clean = forward.z[layer].repeat(2, 1, 1, 1)
-            error = float((z - clean).abs().max() / clean.abs().max().clamp_min(1e-6))
+            alone = forward.attend_alone(layer, entering.repeat(len(heads), 1, 1), heads)
+            off = torch.cat(
+                [(z - clean.repeat(2, 1, 1, 1)).flatten(), (alone - clean.movedim(2, 0).flatten(0, 1)).flatten()]
+            )
+            error = float(off.abs().max() / clean.abs().max().clamp_min(1e-6))
             if not error <= tolerance:
                 raise unsupported(
                     name, f"{reason} (off by {error:.2g} of its size in layer {layer}). Leave --feedback out"

@@ -96,7 +96,8 @@ def _attention(
     clean, counting = _in_use.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     n_prompts, (n_heads, n_pos), group = len(clean.keys), query.shape[1:3], query.shape[1] // key.shape[1]
-    at_once = max(1, _MOST_SCORES // (n_heads * n_pos * n_pos))
+    n_computed = n_heads if counting is None else 1
+    at_once = max(1, _MOST_SCORES // (n_computed * n_pos * n_pos))
     z = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
     for batch, start in enumerate(range(0, len(query), n_prompts)):
         heads, kv_heads = slice(None), slice(None)

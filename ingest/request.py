@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from selfrepair.ingest.packing import PACKED
 from selfrepair.ingest.protocols import Settings, settle
 from selfrepair.ingest.refusals import check_length
-from selfrepair.ingest.revisions import parse_checkpoints
-from selfrepair.ingest.selection import check_heads, parse_ablations, parse_batch_size, parse_shard
-from selfrepair.ingest.sources import TEXT, Source, open_source
+from selfrepair.ingest.revisions import check_has_checkpoints, parse_checkpoints
+from selfrepair.ingest.selection import check_heads, parse_ablations, parse_batch_size, parse_given, parse_shard
+from selfrepair.ingest.sources import RANDOM, STDLIB, TEXT, Source, open_source
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,13 @@ class Request:
         """Raise SelfRepairError for what no model could make right; whether the hub has it is not asked."""
         parse_shard(self.shard)
         parse_batch_size(self.batch_size)
-        parse_checkpoints(self.checkpoint)
-        check_heads(self.layers, self.heads, self.given)
+        check_has_checkpoints(self.model, parse_checkpoints(self.checkpoint))
         settings = self.settled()
-        parse_ablations(settings.ablation)
-        check_length(settings.seq_len, None, settings.packing)
+        check_heads(self.layers, self.heads, self.given)
+        parse_given(self.given, parse_ablations(settings.ablation), None, None)
         self.source()
+        if settings.dataset in (STDLIB, RANDOM):  # rows of others may be tokens, of whatever length
+            check_length(settings.seq_len, None, settings.packing)
 
     def settled(self) -> Settings:
         """The settings of the prompts, what was left open filled up."""
@@ -65,7 +66,7 @@ class Request:
         )
 
     def source(self) -> Source:
-        """Its dataset, of which nothing is read yet."""
+        """Its dataset, of which no row is read yet."""
         settings = self.settled()
         return open_source(
             settings.dataset,

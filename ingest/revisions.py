@@ -35,15 +35,19 @@ def revision_of(checkpoint: int) -> str:
     return f"step{checkpoint}"
 
 
-def check_series(model: str, checkpoints: Checkpoints) -> None:
-    """Raise SelfRepairError where a series of checkpoints lacks one: found out before hours of measuring, not after."""
-    if len(checkpoints) == 1:
-        return
-    if model == DEMO or Path(model).exists():
+def check_has_checkpoints(model: str, checkpoints: Checkpoints) -> None:
+    """Raise SelfRepairError for several checkpoints of a model that is no hub model."""
+    if len(checkpoints) > 1 and (model == DEMO or Path(model).exists()):
         raise SelfRepairError(
             f"model '{model}' has one set of weights, {len(checkpoints)} checkpoints were asked for. Give a hub id with a "
             "branch step<N> for each, or ingest one folder after the other with one --checkpoint each."
         )
+
+
+def check_series(model: str, checkpoints: Checkpoints) -> None:
+    """Raise SelfRepairError where a series of checkpoints lacks one: found out before hours of measuring, not after."""
+    if len(checkpoints) == 1:
+        return
     there = revisions(model)
     missing = [step for step in checkpoints if step is not None and revision_of(step) not in there]
     if there and missing:

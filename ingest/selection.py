@@ -39,25 +39,29 @@ def parse_heads(layers: str | None, heads: str | None, n_layers: int, n_heads: i
     chosen: set[tuple[int, int]] = set()
     for part in _parts(layers):
         first, last = _range(part)
-        if last >= n_layers or first > last:
+        if last >= n_layers:
             raise SelfRepairError(f"--layers {part} is not in the model, which has layers 0 to {n_layers - 1}.")
         chosen.update((layer, head) for layer in range(first, last + 1) for head in range(n_heads))
     chosen.update(_heads("--heads", heads, n_layers, n_heads))
-    if not chosen:
-        raise SelfRepairError("--layers and --heads name no head. Leave them out to measure every head.")
     return sorted(chosen)
 
 
 def check_heads(layers: str | None, heads: str | None, given: str | None) -> None:
-    """Raise SelfRepairError for what names no layers and no heads of any model."""
-    for part in _parts(layers):
-        _range(part)
-    _heads("--heads", heads, None, None)
-    _heads("--given", given, None, None)
+    """Raise SelfRepairError for what names no layers and no heads of any model, or one head to be ablated twice."""
+    ranges = [_range(part) for part in _parts(layers)]
+    named = _heads("--heads", heads, None, None)
+    if (layers is not None or heads is not None) and not (ranges or named):
+        raise SelfRepairError("--layers and --heads name no head. Leave them out to measure every head.")
+    twice = sorted(set(named).intersection(_heads("--given", given, None, None)))
+    if twice:
+        label = head_label(*twice[0])
+        raise SelfRepairError(f"{label} is in --heads and in --given: it cannot be ablated twice. Take it out of one.")
 
 
-def parse_given(text: str | None, ablations: Sequence[str], n_layers: int, n_heads: int) -> tuple[tuple[int, int], ...]:
-    """`L9H6,L9H9` -> the heads that are ablated before any other is, each once."""
+def parse_given(
+    text: str | None, ablations: Sequence[str], n_layers: int | None, n_heads: int | None
+) -> tuple[tuple[int, int], ...]:
+    """`L9H6,L9H9` -> the heads that are ablated before any other is, each once; within the model's sizes where given."""
     given = tuple(sorted(set(_heads("--given", text, n_layers, n_heads))))
     if text is not None and not given:
         raise SelfRepairError("--given names no head. Leave it out, or write for example L9H6,L9H9.")
@@ -69,14 +73,8 @@ def parse_given(text: str | None, ablations: Sequence[str], n_layers: int, n_hea
     return given
 
 
-def without_given(
-    heads: Sequence[tuple[int, int]], given: Sequence[tuple[int, int]], *, were_named: str | None
-) -> list[tuple[int, int]]:
-    """The heads that are left to be ablated. Raises SelfRepairError for one that was named and is given."""
-    twice = sorted(set(given) & set(_heads("--heads", were_named, None, None)))
-    if twice:
-        label = head_label(*twice[0])
-        raise SelfRepairError(f"{label} is in --heads and in --given: it cannot be ablated twice. Take it out of one.")
+def without_given(heads: Sequence[tuple[int, int]], given: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The heads that are left to be ablated."""
     left = [head for head in heads if head not in given]
     if not left:
         raise SelfRepairError("--given leaves no head to ablate. Name fewer heads there, or more with --layers.")
@@ -114,7 +112,10 @@ def _range(part: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
     if match is None:
         raise SelfRepairError(f"--layers {part} is not a layer or a range of layers. Write for example 0,4-7.")
-    return int(match[1]), int(match[2] or match[1])
+    first, last = int(match[1]), int(match[2] or match[1])
+    if first > last:
+        raise SelfRepairError(f"--layers {part} ends before it begins. Write for example 4-7.")
+    return first, last
 
 
 def _heads(option: str, text: str | None, n_layers: int | None, n_heads: int | None) -> list[tuple[int, int]]:

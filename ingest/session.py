@@ -164,7 +164,7 @@ def make_plan(request: Request) -> RunPlan:
         source,
         prompts,
         ablations=ablations,
-        heads=without_given(heads, given, were_named=request.heads),
+        heads=without_given(heads, given),
         seed=request.seed,
         precision=precision,
         mechanisms=parse_mechanisms(

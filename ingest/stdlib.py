@@ -6,7 +6,7 @@ on text it has never seen, whichever Python runs it.
 
 import hashlib
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -45,7 +45,7 @@ def pieces(split: str) -> Iterator[Document]:
     So the first prompts, however few, come from many documents. Pieces end at a line's end and keep the number of
     their document.
     """
-    return _in_turns({number: text for number, (_, text) in enumerate(documents(split))})
+    return _in_turns(documents(split))
 
 
 def whole(split: str) -> Iterator[Document]:
@@ -53,7 +53,8 @@ def whole(split: str) -> Iterator[Document]:
     return (Document(number, text) for number, (_, text) in enumerate(documents(split)))
 
 
-def _in_turns(rest: dict[int, str]) -> Iterator[Document]:
+def _in_turns(documents: Iterable[tuple[str, str]]) -> Iterator[Document]:
+    rest = {number: text for number, (_, text) in enumerate(documents)}
     while rest:
         for number, text in list(rest.items()):
             end = text.rfind("\n", 0, PIECE_CHARACTERS) + 1 if len(text) > PIECE_CHARACTERS else len(text)

@@ -121,16 +121,19 @@ def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
     """Remove the run of that number, with all its rows and part files.
 
     It asks first. Nothing brings the run back but measuring it again; to keep it elsewhere: selfrepair export. The file does
-    not become smaller: the next runs fill the room. A run that is being measured comes back with its next units: end the
-    ingest first.
+    not become smaller: the next runs fill the room. The number of the newest run is given to the next one. A run that is
+    being measured comes back with its next units: end the ingest first.
     """
     from selfrepair.warehouse.remove import remove_run, stored_run
 
-    run = stored_run(db, run_id)
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    run = stored_run(db, run_id, on_wait=say)
     named = f"run {run_id} ({run.model} on {run.dataset}, {run.status}, {run.n_measurements:,} rows)"
     if not yes:
         click.confirm(f"Remove {named} from {db}?", abort=True)
-    remove_run(db, run, parts or Path(f"{db}.parts"), on_wait=lambda text: click.echo(text, err=True))
+    remove_run(db, run, parts or Path(f"{db}.parts"), on_wait=say)
     click.echo(f"{db}: {named} is removed")
 
 

@@ -86,7 +86,7 @@ def load(
         for run_load in loads:
             run_load.parts.remove(run_load.loaded, is_whole=run_load.is_whole)
     if after_load:
-        _call_entry_points(db, wait_s, on_wait)
+        call_entry_points(db, wait_s, on_wait)
     report.seconds = time.monotonic() - began
     damaged = [text for run_load in loads for text in run_load.damaged]
     if damaged:
@@ -96,8 +96,8 @@ def load(
     return report
 
 
-def _call_entry_points(db: Path, wait_s: float, on_wait: OnWait | None) -> None:
-    """In an opening of its own: the rows are safe and the parts are gone, whatever becomes of it."""
+def call_entry_points(db: Path, wait_s: float, on_wait: OnWait | None) -> None:
+    """Call those of `AFTER_LOAD` in an opening of its own: what was done to the rows is safe, whatever becomes of it."""
     try:
         with open_writer(db, wait_s, on_wait) as con:
             for entry_point in entry_points(group=AFTER_LOAD):
@@ -105,7 +105,7 @@ def _call_entry_points(db: Path, wait_s: float, on_wait: OnWait | None) -> None:
             con.execute("CHECKPOINT")
     except duckdb.Error as error:
         raise SelfRepairError(
-            f"the rows are loaded, but their summaries could not be made: {error}\n"
+            f"the rows are in place, but their summaries could not be made: {error}\n"
             "With more memory or room on the disk: selfrepair refresh"
         ) from error
 

@@ -7,6 +7,7 @@ import duckdb
 
 from selfrepair.warehouse.connection import OnWait, open_reader, open_writer
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load import call_entry_points
 from selfrepair.warehouse.parts import PartsFolder
 from selfrepair.warehouse.schema import metadata
 from selfrepair.warehouse.transactions import transaction
@@ -42,7 +43,8 @@ def stored_run(db: Path, run_id: int, wait_s: float = 10.0, on_wait: OnWait | No
 
 
 def remove_run(db: Path, run: StoredRun, parts_root: Path, wait_s: float = 60.0, on_wait: OnWait | None = None) -> None:
-    """Remove the run's rows from every table, its model and data set where no other run has them, and its part files.
+    """Remove the run's rows from every table, its summaries, its part files, and its model and data set where no other run
+    has them. Other runs that have no summaries yet get them now.
 
     The part files go first: of what is left when this is interrupted, nothing comes back with the next load, and the same
     call removes the rest. Raises SelfRepairError, with all rows in place, when `db` cannot be written or the number is
@@ -53,10 +55,16 @@ def remove_run(db: Path, run: StoredRun, parts_root: Path, wait_s: float = 60.0,
             raise SelfRepairError(
                 f"run {run.run_id} of {db} is another one by now. Look again: selfrepair runs --db {db}"
             )
-        PartsFolder(parts_root, run.run_key).remove([], is_whole=True)
+        parts = PartsFolder(parts_root, run.run_key)
+        parts.remove([], is_whole=True)
+        if parts.exists():
+            raise SelfRepairError(
+                f"{parts.path} cannot be removed, and would bring run {run.run_id} back. Remove it, then run this again; "
+                "nothing was changed."
+            )
         with transaction(con):
             _remove_rows(con, run.run_id)
-        con.execute("CHECKPOINT")
+    call_entry_points(db, wait_s, on_wait)
 
 
 def _remove_rows(con: duckdb.DuckDBPyConnection, run_id: int) -> None:

@@ -136,7 +136,10 @@ with left:
     else:
         show(layer_matrix(to_heads, "the later heads", domain), to_heads, to_heads_sql, name="layers_to_heads")
 with right:
-    show(layer_matrix(to_mlps, "the MLP", domain), to_mlps, to_mlps_sql, name="layers_to_mlps")
+    if to_mlps.is_empty():
+        st.info("No MLP comes after these heads.", icon=":material/info:")
+    else:
+        show(layer_matrix(to_mlps, "the MLP", domain), to_mlps, to_mlps_sql, name="layers_to_mlps")
 if beyond := told_beyond(changes, domain, " [logits]", "pair"):
     st.caption(beyond)
 

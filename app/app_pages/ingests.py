@@ -148,7 +148,7 @@ def page() -> bool:
             for name in ("started_at", "finished_at", "n_units")
         }
         config["units_loaded"] = st.column_config.Column(
-            words("units_loaded"), help="Of n_units, those in the warehouse"
+            words("units_loaded"), help="Of all units, those in the warehouse"
         )
         config["dataset"] = st.column_config.Column("Dataset", help=meaning("datasets", "name"))
         st.dataframe(overview, hide_index=True, column_config=config)

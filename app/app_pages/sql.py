@@ -40,8 +40,9 @@ state = st.session_state
 def run(sql: str) -> None:
     """Have the page answer `sql` and show it in the editor; of a question's name the form, as that may have to be told more."""
     state.editor = sql
-    if (name := sql.strip()) in questions():
-        state.beside, state.question = "Questions", name
+    if (name := sql.strip().removesuffix(";").rstrip()) in questions():
+        state.beside, state.question, state.asked = "Questions", name, ""
+        st.query_params.pop("sql", None)
         return
     state.asked = sql
     state.is_new = True

@@ -123,7 +123,9 @@ def _say_what_the_link_lost(runs: list[Run]) -> None:
     other: str | None = next((run["model"] for run in runs if str(run["run_id"]) == number), model)
     is_new_link = number != st.session_state.get("run in the link")
     if is_new_link and model in known["model"] and other != model:
-        _say_once(f"Run {number} of the link is one of {plain(str(other))}; the newest of {plain(str(model))} is shown.")
+        _say_once(
+            f"Run {number} of the link is one of {plain(str(other))}; the newest of {plain(str(model))} is shown."
+        )
 
 
 def _say_once(text: str) -> None:

@@ -15,6 +15,8 @@ _SPELLED = {
     "kl": "KL",
     "kv": "key/value",
     "sd": "SD",
+    "pos": "position",
+    "top3": "top 3",
 }
 
 _JOINED = {"self repair": "self-repair", "anti erasure": "anti-erasure"}
@@ -27,9 +29,14 @@ def column(view: str, name: str) -> Column:
 
 
 def title(view: str, name: str) -> str:
-    """The column's name in words with its unit, for axes and headers: 'Mean self-repair [logits]', and 'Rows'."""
+    """The column's name in words with its unit, for axes and headers: 'Mean self-repair [logits]'.
+
+    Of counts the unit is the noun: `n_heads` [heads] is 'Heads', and `n_repaired` [heads] 'Heads repaired'.
+    """
     unit, named = column(view, name).unit, words(name)
-    return f"{named} [{unit}]" if unit and unit != named.lower() else named
+    if not name.startswith("n_") or not unit:
+        return f"{named} [{unit}]" if unit else named
+    return named if named.lower().endswith(unit) else f"{words(unit)} {named[:1].lower()}{named[1:]}"
 
 
 def words(name: str) -> str:

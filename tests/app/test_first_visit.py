@@ -1,9 +1,8 @@
 """What a first visitor waits for: all that can be done before is done, and the frontend comes as it is, at once."""
 
-import socket
+import os
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from email.message import Message
 from http.client import HTTPConnection
@@ -14,13 +13,13 @@ import pytest
 from streamlit import file_util
 from streamlit.web.server.starlette import starlette_server
 
-from selfrepair.app.tethered import _at_once
+from support.browser import accepts_without_delay
 from support.loaded import loaded
 
 DRAW = """
-import sys
+import asyncio
 from streamlit.testing.v1 import AppTest
-from selfrepair.app.asgi import draw_for_nobody
+from selfrepair.app import asgi
 from selfrepair.app.asking import answers
 from selfrepair.app.server import HOME
 
@@ -31,10 +30,22 @@ if __name__ == "__main__":
         asked.extend(queries)
         return real(self, queries, **options)
     answers.Warehouse.ask_all = noted
-    draw_for_nobody()
+    async def start():
+        async with asgi.app._user_lifespan(asgi.app):
+            pass
+    asyncio.run(start())
     before = len(asked)
     page = AppTest.from_file(str(HOME), default_timeout=60).run()
     print(before, len(asked), page.title.values, len(page.exception), len(page.info), len(page.error))
+"""
+
+
+TETHERED = """
+import runpy, streamlit.web.cli
+from streamlit.web.server.starlette import starlette_server
+from support.browser import accepts_without_delay
+streamlit.web.cli.main = lambda **_: print(accepts_without_delay(starlette_server._bind_socket))
+runpy.run_module("selfrepair.app.tethered", run_name="__main__")
 """
 
 
@@ -84,6 +95,7 @@ def test_the_frontend_comes_as_it_lies_on_the_disk_and_for_good(address: str) ->
         assert (status, body) == (200, path.read_bytes()), path.name
         assert headers["cache-control"] == "public, immutable, max-age=31536000"
         assert headers["content-type"].startswith(kinds.get(path.suffix, ""))
+        assert "etag" not in headers  # from memory: Streamlit, which reads it from the disk, says when it was written
 
 
 @pytest.mark.parametrize(
@@ -96,9 +108,15 @@ def test_nothing_beside_the_frontend_is_served(path: str, address: str) -> None:
 
 def test_messages_do_not_wait_for_each_other() -> None:
     """Streamlit's own sockets let them wait; should that end, what mends it here can go."""
-    as_it_is = starlette_server._bind_socket
-    assert not accepts_without_delay(as_it_is)
-    assert accepts_without_delay(_at_once(as_it_is))
+    assert not accepts_without_delay(starlette_server._bind_socket)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    reading, writing = os.pipe()  # stays open, so that the process ends by itself
+    done = subprocess.run(
+        [sys.executable, "-c", TETHERED], stdin=reading, capture_output=True, text=True, env=env, timeout=60
+    )
+    os.close(reading)
+    os.close(writing)
+    assert done.stdout == "True\n", done.stderr
 
 
 def got(address: str, path: str) -> tuple[int, Message, bytes]:
@@ -107,11 +125,3 @@ def got(address: str, path: str) -> tuple[int, Message, bytes]:
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()
-
-
-def accepts_without_delay(bind: Callable[..., socket.socket]) -> bool:
-    """Whether what a socket that `bind` made accepts sends each message at once."""
-    with bind("127.0.0.1", 0, 1) as listening:
-        listening.setblocking(True)
-        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
-            return bool(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))

@@ -124,7 +124,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = written_down(HALF.record) | {"selected_heads": heads, "revision": revision, "checkpoint": checkpoint}
-    run |= {"model": "it's a model", "ablations": ["mean", "zero"], "mechanisms": mechanisms}
+    run |= {"model": "it's a model", "ablations": ["mean"], "mechanisms": mechanisms}
     asked: list[Request] = []
     monkeypatch.setattr(session, "ingest", lambda request, **rest: asked.append(request))
     program, *words = shlex.split(command(run, Path("a b.duckdb")))
@@ -140,7 +140,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "split": "heldout",
         "n_prompts": 12,
         "seq_len": 5,
-        "ablation": "mean,zero",
+        "ablation": "mean",
         "revision": None if checkpoint is not None else revision,
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "trust_remote_code": False,

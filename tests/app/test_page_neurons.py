@@ -41,7 +41,7 @@ def test_numbers_are_those_of_the_chosen_head_and_mlp(app: AppTest, db: Path) ->
     (summary,) = Warehouse(db).view("neuron_summary", **CELL).to_dicts()
     assert metric(app, "Mean change") == f"{summary['mean_change']:.4f}"
     assert metric(app, "Share of effect") == f"{summary['share_of_effect']:.1%}"
-    assert metric(app, "Anti erasure") == f"{summary['anti_erasure_share']:.1%}"
+    assert metric(app, "Anti-erasure") == f"{summary['anti_erasure_share']:.1%}"
     assert metric(app, "Neurons for half") == str(summary["neurons_for_half"])
 
 

@@ -50,14 +50,15 @@ def test_a_link_shows_and_answers_its_query(db: Path, monkeypatch: pytest.Monkey
     assert "12 rows, 2 columns" in said(app)
 
 
-def test_the_name_of_a_question_opens_its_form(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "most_repaired_heads"
-    app = opened("sql", db, monkeypatch)
-    app.text_area[0].set_value(f" {name}\n")
+@pytest.mark.parametrize("typed", ["most_repaired_heads", " most_repaired_heads ;\n"])
+def test_the_name_of_a_question_opens_its_form(typed: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = asked(db, monkeypatch, "SELECT 42 AS n")
+    app.text_area[0].set_value(typed)
     press(app, "Run")
-    for page in (app, asked(db, monkeypatch, name)):
-        assert not page.error
-        assert plain(questions()[name].view.summary) in said(page)
+    assert "rows, 1 columns" not in said(app).replace("row,", "rows,")  # the answer before has gone, and its link
+    assert "sql" not in app.query_params
+    for page in (app, asked(db, monkeypatch, typed)):
+        assert plain(questions()["most_repaired_heads"].view.summary) in said(page)
         press(page, "Ask")
         assert not page.error
         assert "columns, in" in said(page)

@@ -9,7 +9,7 @@ import torch
 from selfrepair.ingest.asked import next_tokens
 from selfrepair.ingest.atlas import locate
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
-from selfrepair.ingest.feedback import STRENGTHS, _additions, other_head
+from selfrepair.ingest.feedback import STRENGTHS, _additions, _random, other_head
 from selfrepair.ingest.measure import Measured, Measurer
 from selfrepair.ingest.mechanisms import Mechanisms
 from selfrepair.ingest.neurons import SUMS
@@ -279,6 +279,34 @@ def test_feedback_equals_one_forward_for_each_position(family):
                     torch.testing.assert_close(
                         feedback.fed_own_scale[index, number, prompt, pos], own, rtol=0, atol=1e-8
                     )
+
+
+def test_controls_equal_one_forward_for_each_position_and_head(family):
+    model = families.build(family)
+    measurer, found = measure(families.build(family), mechanisms=Mechanisms(feedback=True), ablations=("zero",))
+    feedback, ids = found.feedback, range(PROMPTS)
+    drawn = torch.stack([_random(torch.empty(SEQ - 1, measurer.atlas.d_model).double(), f"0 {n}") for n in ids])
+    with torch.no_grad():
+        for number, (layer, head) in list(enumerate(feedback.heads))[::2]:
+            other = feedback.others[number]
+            assert other == other_head((layer, head), measurer.atlas.n_heads, 0)
+            for prompt, tokens in enumerate(prompts().tolist()):
+                clean = naive.forward(model, tokens)
+                weight, bias = naive.head_weight(model, layer, head), naive.value_bias(model, layer, head)
+                length = ((clean.z[layer][:, head] - bias) @ weight).norm(dim=-1, keepdim=True)
+                its = (clean.z[layer][:, other] - naive.value_bias(model, layer, other)) @ naive.head_weight(
+                    model, layer, other
+                )
+                s = naive.scale(model, clean.final)
+                for kind, direction in ((1, its), (2, drawn[prompt])):
+                    added = direction[: SEQ - 1] / direction[: SEQ - 1].norm(dim=-1, keepdim=True) * length[: SEQ - 1]
+                    for (index, strength), pos in itertools.product(enumerate(STRENGTHS), (0, SEQ // 2, SEQ - 2)):
+                        run = naive.forward(model, tokens, add=(layer, pos, strength * added[pos]))
+                        fed = ((run.z[layer][pos, head] - bias) @ weight @ naive.direction(model, tokens[pos + 1])) / s[
+                            pos
+                        ]
+                        mine = feedback.fed[kind, index, number, prompt, pos]
+                        torch.testing.assert_close(mine, fed, rtol=0, atol=1e-8)
 
 
 def test_controls_are_as_long_as_the_heads_own_output(family):

@@ -45,6 +45,12 @@ def test_all_of_a_run_goes_and_nothing_else(two_runs, ask, root):
     assert ask("SELECT name FROM models") == [("kept-model",)]
     assert len(ask("FROM datasets")) == 1
     assert broken(two_runs) == broken_before
+    marts = ask(
+        "SELECT table_name FROM duckdb_columns() WHERE schema_name = 'selfrepair_marts' AND column_name = 'run_id'"
+    )
+    assert len(marts) > 15
+    for (mart,) in marts:
+        assert ask(f"SELECT count(*) FROM selfrepair_marts.{mart} WHERE run_id = 1") == [(0,)], mart
     assert ask("SELECT DISTINCT run_id FROM head_repair") == ask("SELECT DISTINCT run_id FROM self_repair") == [(2,)]
 
 
@@ -86,6 +92,15 @@ def test_what_fails_on_the_way_leaves_every_row(two_runs, ask, root, monkeypatch
     with pytest.raises(Exception, match="no_such_table"):
         remove_run(two_runs, stored_run(two_runs, 1), root)
     assert contents(ask, 1) == before
+
+
+def test_part_files_that_cannot_be_removed_keep_the_rows(fabricate, db, root, ask, monkeypatch):
+    fabricate("run-a").write(root)
+    load(db, root, keep_parts=True)
+    monkeypatch.setattr("selfrepair.warehouse.files.shutil.rmtree", lambda *_, **__: None)  # as on a read-only disk
+    with pytest.raises(SelfRepairError, match=r"run-a cannot be removed, and would bring run 1 back"):
+        remove_run(db, stored_run(db, 1), root)
+    assert ask("SELECT count(*) FROM measurements") == [(864,)]
 
 
 def test_the_command_asks_first(two_runs, ask):
