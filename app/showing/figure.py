@@ -8,6 +8,7 @@ import altair as alt
 import polars as pl
 import streamlit as st
 import vl_convert
+from altair.utils.schemapi import disable_debug_mode
 
 from selfrepair.app.charts.palette import CATEGORIES, DIVERGING
 
@@ -17,6 +18,7 @@ MOST_MARKS = 20_000
 """Marks a picture may have; a page that has more rows draws a sample and says so."""
 
 _WIDTH_OF_FILE = 800
+disable_debug_mode()  # it compares each piece of a chart with the schema as it is made; the tests compare the whole
 _ONE_AT_A_TIME = threading.Lock()  # what Altair does with data is set for all threads
 
 
@@ -91,11 +93,12 @@ def spec_of(chart: Picture, theme: str = "light") -> dict[str, Any]:
             frames.append(data)
         return {"name": f"data {[data is frame for frame in frames].index(True)}"}
 
-    in_colours = chart.configure_range(category=CATEGORIES, diverging=DIVERGING[theme])
     with _ONE_AT_A_TIME:
         alt.data_transformers.register("named", named)
         with alt.data_transformers.enable("named"), alt.theme.enable("none"):
-            spec: dict[str, Any] = in_colours.to_dict(validate=False)
+            spec: dict[str, Any] = chart.to_dict(validate=False)
+    # written into what comes out: Altair would copy the whole chart for it
+    spec["config"] = spec.get("config", {}) | {"range": {"category": CATEGORIES, "diverging": DIVERGING[theme]}}
     return spec | {"datasets": spec.get("datasets", {}) | {f"data {i}": frame for i, frame in enumerate(frames)}}
 
 
