@@ -25,6 +25,9 @@ OWN_HOSTS = ("localhost", "127.0.0.1")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 60_000
 
+_WHOLE = """() => !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]')"""
+"""Nothing on the page is from before, and nothing holds the place of what has not come."""
+
 
 def chromium() -> Path | None:
     """The browser of this machine, if it has one."""
@@ -96,7 +99,7 @@ class Watched:
     def settle(self) -> "Page":
         """Wait until the page is drawn and check that nothing went wrong on the way."""
         self.page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
-        self.page.wait_for_function("() => !document.querySelector('[data-stale=\"true\"]')")
+        self.page.wait_for_function(_WHOLE)
         self.check()
         return self.page
 
