@@ -160,7 +160,10 @@ def test_given_heads_make_a_run_of_their_own_that_is_cross_checked(model, texts,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--given", "L9H9"), "--given L9H9 is not in the model, whose heads go from L0H0 to L2H3"),
+        (
+            ("--given", "L9H9", "--ablation", "mean"),
+            "--given L9H9 is not in the model, whose heads go from L0H0 to L2H3",
+        ),
         (("--given", "9.9"), "--given 9.9 is not a head. Write for example L9H6,L9H9"),
         (("--given", ","), "--given names no head"),
         (("--given", "L0H1"), "Name one, such as --ablation resample"),
