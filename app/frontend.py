@@ -10,8 +10,8 @@ from streamlit import file_util
 class FrontendInMemory:
     """Answers what asks for one of the frontend's files, each of which has a hash of its content in its name.
 
-    A page takes a hundred of them, and Streamlit looks each up on the disk: that took as long as the browser takes to run
-    them all.
+    A page takes a hundred of them, and Streamlit looks each up on the disk in a thread of its own: milliseconds of the
+    processor for each, which on a small machine the browser waits for.
     """
 
     def __init__(self, app: ASGIApp) -> None:

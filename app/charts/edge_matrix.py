@@ -6,6 +6,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.color_ends import domain_of
+from selfrepair.app.charts.gradient import diverging, legend
 from selfrepair.app.charts.head_map import pick
 from selfrepair.app.charts.palette import REFERENCE
 from selfrepair.app.showing.wording import title
@@ -38,13 +39,8 @@ def edge_matrix(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[s
             alt.Color(
                 "mean_change:Q",
                 title=title(VIEW, "mean_change"),
-                scale=alt.Scale(
-                    range="diverging",
-                    interpolate="rgb",
-                    domain=list(domain_of([edges["mean_change"]], 0.0)),
-                    clamp=True,
-                ),
-                legend=alt.Legend(orient="top", titleLimit=600, gradientLength=280, gradientThickness=10, tickCount=5),
+                scale=diverging(domain_of([edges["mean_change"]], 0.0)),
+                legend=legend(),
             ),
             tooltip=[
                 alt.Tooltip("label:N", title="Ablated"),

@@ -4,6 +4,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.color_ends import domain_of
+from selfrepair.app.charts.gradient import diverging, legend
 from selfrepair.app.charts.head_colors import CHOSEN, SEQUENTIAL
 from selfrepair.app.charts.palette import REFERENCE
 from selfrepair.app.showing.wording import title
@@ -31,17 +32,13 @@ def head_map(
     `words` names the value with its unit. Colours diverge from `centre`, where there is one; they span `domain`, which is
     that of `heads` alone if not given. `chosen` is the label of the head with a frame; `also` adds to what a hover shows.
     """
-    ends = list(domain or domain_of([heads[value]], centre))
-    scale = (
-        alt.Scale(scheme=SEQUENTIAL, domain=ends, clamp=True)
-        if centre is None
-        else alt.Scale(range="diverging", interpolate="rgb", domain=ends, clamp=True)
-    )
+    ends = domain or domain_of([heads[value]], centre)
+    scale = alt.Scale(scheme=SEQUENTIAL, domain=list(ends), clamp=True) if centre is None else diverging(ends)
     color = alt.Color(
         f"{value}:Q",
         title=words,
         scale=scale,
-        legend=alt.Legend(orient="top", titleLimit=600, gradientLength=280, gradientThickness=10, tickCount=5),
+        legend=legend(),
     )
     is_chosen = alt.datum.label == chosen
     n_layers = heads["layer"].n_unique()

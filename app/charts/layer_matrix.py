@@ -3,6 +3,7 @@
 import altair as alt
 import polars as pl
 
+from selfrepair.app.charts.gradient import diverging, legend
 from selfrepair.app.showing.wording import title
 
 VIEW = "repair_matrix"
@@ -22,8 +23,8 @@ def layer_matrix(pairs: pl.DataFrame, what: str, domain: tuple[float, float]) ->
             alt.Color(
                 "mean_change:Q",
                 title=title(VIEW, "mean_change"),
-                scale=alt.Scale(range="diverging", interpolate="rgb", domain=list(domain), clamp=True),
-                legend=alt.Legend(orient="top", titleLimit=600, gradientLength=280, gradientThickness=10, tickCount=5),
+                scale=diverging(domain),
+                legend=legend(),
             ),
             tooltip=[
                 alt.Tooltip("layer:O", title="Ablated in layer"),

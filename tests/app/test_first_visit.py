@@ -40,6 +40,16 @@ if __name__ == "__main__":
 """
 
 
+SLOW = """
+import asyncio, time
+from selfrepair.app import asgi
+asgi.draw_for_nobody, asgi.READY_IN_S = lambda: time.sleep(3_600), 0.1
+async def start():
+    async with asgi.app._user_lifespan(asgi.app):
+        print("answers")
+asyncio.run(start())
+"""
+
 TETHERED = """
 import runpy, streamlit.web.cli
 from streamlit.web.server.starlette import starlette_server
@@ -83,6 +93,12 @@ def test_a_file_that_cannot_be_shown_is_said_by_the_page_alone(content: bytes | 
     _, _, *seen, exceptions, infos, errors = line.split()
     assert (seen, exceptions) == (["[]"], "0")
     assert int(infos) + int(errors) == 1
+
+
+def test_a_first_page_that_takes_long_is_not_waited_for(tmp_path: Path) -> None:
+    env = {**os.environ, "SELFREPAIR_DB": str(tmp_path / "none.duckdb")}
+    done = subprocess.run([sys.executable, "-c", SLOW], capture_output=True, text=True, env=env, timeout=60)
+    assert done.stdout == "answers\n", done.stderr
 
 
 def test_the_frontend_comes_as_it_lies_on_the_disk_and_for_good(address: str) -> None:

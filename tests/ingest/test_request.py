@@ -6,27 +6,9 @@ import sys
 import pytest
 
 from selfrepair.ingest import session
-from selfrepair.ingest.request import Request
 from selfrepair.warehouse.errors import SelfRepairError
-from support.prompts import jsonl
+from support.prompts import jsonl, request
 
-USUAL = {
-    "model": "demo",
-    "dataset": "stdlib",
-    "split": None,
-    "n_prompts": 4,
-    "seq_len": None,
-    "ablation": None,
-    "layers": None,
-    "heads": None,
-    "revision": None,
-    "checkpoint": None,
-    "dtype": "float32",
-    "device": "cpu",
-    "batch_size": "auto",
-    "seed": 0,
-    "shard": None,
-}
 WRONG = [
     (["--ablation", "knockout"], "--ablation knockout is unknown"),
     (["--layers", "top"], "--layers top is not a layer"),
@@ -66,7 +48,7 @@ def test_mistakes_are_told_without_torch_which_takes_seconds_to_import():
 
 
 def test_a_usual_request_passes():
-    Request(**USUAL).check()
+    request().check()
 
 
 @pytest.mark.parametrize(
@@ -82,4 +64,4 @@ def test_a_dataset_that_cannot_be_read_is_refused_before_the_model_is_loaded(
     monkeypatch.setattr(session, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     path = jsonl(tmp_path / "a.jsonl", *rows)
     with pytest.raises(SelfRepairError, match=message):
-        session.make_plan(Request(**USUAL | {"dataset": str(path)} | options))
+        session.make_plan(request(dataset=str(path), **options))

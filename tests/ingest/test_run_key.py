@@ -9,27 +9,10 @@ from selfrepair.ingest import session
 from selfrepair.ingest.loading import load_model
 from selfrepair.ingest.plan import plan_run
 from selfrepair.ingest.prompts import PromptSet
-from selfrepair.ingest.request import Request
 from selfrepair.ingest.sources import Source
-from support.prompts import jsonl
+from support.prompts import jsonl, request
 
 WORDS = ("return", "first", "second", "names", "values", "tuple", "list", "holds", "stay", "print", "for", "in", "add")
-ASKED: dict[str, Any] = {
-    "model": "demo",
-    "split": None,
-    "n_prompts": 31,
-    "seq_len": 128,
-    "ablation": "resample",
-    "layers": None,
-    "heads": None,
-    "revision": None,
-    "checkpoint": None,
-    "dtype": "float32",
-    "device": "cpu",
-    "batch_size": "auto",
-    "seed": 0,
-    "shard": None,
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +28,8 @@ def plan_of(tmp_path_factory):
     path = jsonl(tmp_path_factory.mktemp("texts") / "texts.jsonl", *rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "load_model", functools.cache(load_model))
-        yield lambda **options: session.make_plan(Request(**{"dataset": str(path), **ASKED, **options}))
+        asked = {"dataset": str(path), "seq_len": 128, "ablation": "resample"}
+        yield lambda **options: session.make_plan(request(**asked | options))
 
 
 def test_every_choice_of_prompts_is_another_run(plan_of):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from selfrepair.ingest.prompts import PromptSet, build_prompts
+from selfrepair.ingest.request import Request
 from selfrepair.ingest.sources import Source, open_source
 from support import tiny
 
@@ -17,6 +18,13 @@ SETTINGS: dict[str, Any] = {
     "seed": 0,
     "resample": True,
 }
+
+
+def request(**options: Any) -> Request:
+    """What the ingest command asks for of the bundled model, without options but `options`."""
+    left_open = ("dataset", "split", "seq_len", "ablation", "layers", "heads", "revision", "checkpoint", "shard")
+    usual = dict.fromkeys(left_open) | {"model": "demo", "n_prompts": 31, "seed": 0}
+    return Request(**usual | {"dtype": "float32", "device": "cpu", "batch_size": "auto"} | options)
 
 
 def prompts_of(dataset: Path | Source, **options: Any) -> PromptSet:
