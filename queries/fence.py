@@ -98,8 +98,30 @@ class Statement:
     kind: Literal["select", "explain"]
 
 
-def checked(con: duckdb.DuckDBPyConnection, query: str) -> Statement:
-    """The one statement of `query`, if it may be asked of the warehouse that `con` has open; nothing of it runs.
+@dataclass(frozen=True)
+class Names:
+    """What can be named in the file that a connection has open: its tables and views, the connection's own among them, by
+    their lower-case form, and the lower-case names of DuckDB's own views. None of it changes while it is open for reading.
+    """
+
+    relations: dict[str, str]
+    system: frozenset[str]
+
+    @classmethod
+    def of(cls, con: duckdb.DuckDBPyConnection) -> "Names":
+        """Those of this connection's file."""
+        rows = con.execute(
+            "SELECT table_name, false FROM duckdb_tables() UNION ALL SELECT view_name, internal FROM duckdb_views()"
+        ).fetchall()
+        return cls(
+            {name.lower(): name for name, internal in rows if not internal},
+            SYSTEM_VIEWS | {name.lower() for name, internal in rows if internal},
+        )
+
+
+def checked(con: duckdb.DuckDBPyConnection, query: str, names: Names) -> Statement:
+    """The one statement of `query`, if it may be asked of the warehouse that `con` has open, with what `names` says is in it;
+    nothing of it runs.
 
     Raises SelfRepairError saying what is wrong: SQL that DuckDB cannot read, several statements or none, one that does
     not read, a table that is not there (with the nearest names), a function that is refused.
@@ -112,7 +134,7 @@ def checked(con: duckdb.DuckDBPyConnection, query: str) -> Statement:
         if len(trees) != 1:
             found = "nothing to answer" if not trees else f"{len(trees)} statements"
             raise SelfRepairError(f"the query has {found}; it takes one SQL statement or name. {_HELP}")
-        _refuse_reaching_out(con, trees[0])
+        _refuse_reaching_out(con, trees[0], names)
         text = _without_semicolon(con, text, trees)
     except RecursionError:
         raise SelfRepairError("the query is nested too deeply. Give its parts names: WITH part AS (...)") from None
@@ -122,14 +144,6 @@ def checked(con: duckdb.DuckDBPyConnection, query: str) -> Statement:
     options = ", ".join(option for option in explain.group("analyze", "options") if option)
     lines = "\n" * (1 + explain.group().count("\n"))
     return Statement(f"EXPLAIN {f'({options})' if options else ''}{lines}{text}", "explain")
-
-
-def known_relations(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Names of the file's tables and views, this connection's own among them, by their lower-case form."""
-    rows = con.execute(
-        "SELECT table_name FROM duckdb_tables() UNION SELECT view_name FROM duckdb_views() WHERE NOT internal"
-    ).fetchall()
-    return {name.lower(): name for (name,) in rows}
 
 
 def _refuse_odd_text(query: str) -> None:
@@ -193,7 +207,7 @@ def _without_semicolon(con: duckdb.DuckDBPyConnection, text: str, trees: list[No
     raise SelfRepairError("the query ends in a row of semicolons. Leave one of them, or none.")
 
 
-def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node) -> None:
+def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node, names: Names) -> None:
     relations, table_functions, functions = set(), set(), set()
     named_here = set()
     for node in _nodes(tree):
@@ -208,23 +222,20 @@ def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node) -> None:
                 functions.add(name.lower())
             case {"cte_map": {"map": [*entries]}}:
                 named_here |= {entry["key"].lower() for entry in entries}
-    _refuse_borrowed_names(con, named_here)
+    _refuse_borrowed_names(named_here, names)
     for name in sorted(functions | table_functions):
         if name in REFUSED_FUNCTIONS or _REFUSED_KINDS.fullmatch(name):
             raise _refused(name)
     if not table_functions <= TABLE_FUNCTIONS:
         for name in sorted(table_functions - TABLE_FUNCTIONS - _macros_of_file(con)):
             raise _refused(name)
-    _refuse_unknown(con, {name for name in relations if name.lower() not in named_here | SYSTEM_VIEWS})
+    _refuse_unknown({name for name in relations if name.lower() not in named_here | SYSTEM_VIEWS}, names)
 
 
-def _refuse_borrowed_names(con: duckdb.DuckDBPyConnection, named_here: set[str]) -> None:
+def _refuse_borrowed_names(named_here: set[str], names: Names) -> None:
     """A part of a query may not be called what would elsewhere in it be a system view, or a path."""
-    if not named_here:
-        return
-    system = {name for (name,) in con.execute("SELECT lower(view_name) FROM duckdb_views() WHERE internal").fetchall()}
     for name in sorted(named_here):
-        if name in system | SYSTEM_VIEWS or re.search(r"[/\\.:*]", name):
+        if name in names.system or re.search(r"[/\\.:*]", name):
             raise SelfRepairError(f'WITH "{name}" takes a name that means something else here; choose another one.')
 
 
@@ -256,9 +267,9 @@ def _refused(function: str) -> SelfRepairError:
     )
 
 
-def _refuse_unknown(con: duckdb.DuckDBPyConnection, names: set[str]) -> None:
-    known = known_relations(con)
-    for name in sorted(names):
+def _refuse_unknown(named: set[str], names: Names) -> None:
+    known = names.relations
+    for name in sorted(named):
         if name.lower() in known:
             continue
         if re.search(r"[/\\.:*]", name):

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from selfrepair.queries.catalog import unknown_name
-from selfrepair.queries.fence import Statement, checked, known_relations
+from selfrepair.queries.fence import Names, Statement, checked
 from selfrepair.queries.install import prepare_reader
 from selfrepair.queries.interrupt import interrupted_after, interrupted_by_ctrl_c
 from selfrepair.queries.limits import Limits, confine
@@ -182,12 +182,16 @@ class Reader:
 
     def names(self) -> list[str]:
         """What can be asked by name: tables and views, the user's own among them."""
-        return sorted(known_relations(self._con).values())
+        return sorted(self._names.relations.values())
 
     def columns(self, name: str) -> list[str]:
         """The columns of the table or view `name`. Raises SelfRepairError with the nearest names when there is none."""
         with _explained(self._db, self._limits, None):
             return [column for column, *_ in self._con.execute(f"{self._all_of(name)} LIMIT 0").description or []]
+
+    @cached_property
+    def _names(self) -> Names:
+        return Names.of(self._con)
 
     def frame(self, query: str, params: Params | None = None) -> "pl.DataFrame":
         """All rows that answer `query`, as by `ask`."""
@@ -226,10 +230,10 @@ class Reader:
     def _statement(self, query: str) -> Statement:
         if name := _NAME.fullmatch(query):
             return Statement(self._all_of(name[1]), "select")
-        return checked(self._con, query)
+        return checked(self._con, query, self._names)
 
     def _all_of(self, name: str) -> str:
-        known = known_relations(self._con)
+        known = self._names.relations
         if name.lower() not in known:
             raise SelfRepairError(f"{unknown_name(name, sorted(known))} See: selfrepair views")
         return f"FROM {identifier(known[name.lower()])}"

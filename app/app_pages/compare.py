@@ -87,7 +87,7 @@ for place, side, value in zip(st.columns(2, gap="medium"), ("A", "B"), ("value_a
         st.subheader(side)
         text = f"{side}: {measure.title}"
         chart = head_map(pairs, value, words=text, centre=measure.centre, chosen=label, domain=domain)
-        clickable(chart, f"map_{side}", label)
+        clickable(chart, f"map_{side}")
         if beyond := told_beyond(pairs[value], domain, measure.unit):
             st.caption(beyond)
         below(pairs, sql, name=f"map_{side}", chart=chart)
@@ -98,7 +98,7 @@ with left:
     domain = domain_of([pairs["difference"]], 0.0)
     text = f"A minus B: {measure.title}"
     chart = head_map(pairs, "difference", words=text, centre=0.0, chosen=label, domain=domain)
-    clickable(chart, "map_difference", label)
+    clickable(chart, "map_difference")
     if beyond := told_beyond(pairs["difference"], domain, measure.unit):
         st.caption(beyond)
     below(pairs, sql, name="map_difference", chart=chart)
@@ -106,7 +106,7 @@ with right:
     st.subheader("A against B")
     st.caption("A dot for each head; on the dashed line both sides are the same.")
     dots = pair_scatter(pairs, f"A: {a}{measure.unit}", f"B: {b}{measure.unit}", measure.unit, label)
-    clickable(dots, "pairs", label)
+    clickable(dots, "pairs")
     below(pairs, sql, name="pairs", chart=dots)
 
 st.subheader("Heads that differ most")

@@ -58,7 +58,7 @@ def hidden_backups(label: str) -> None:
     with left:
         more = ["direct_effect_growth", "direct_effect_growth_se"]
         dots = head_dots(grown, "co_ablation", "base_mean_direct_effect", "mean_direct_effect", label, more)
-        clickable(dots, "co_ablation", label)
+        clickable(dots, "co_ablation")
     with right:
         st.dataframe(
             grown.drop("layer", "base_run_id"),
@@ -110,7 +110,7 @@ else:
     with left:
         st.subheader("All pairs", help="Click a cell to choose its ablated head.")
         matrix = edge_matrix(edges, ablated, targets, label)
-        clickable(matrix, "edge_matrix", label)
+        clickable(matrix, "edge_matrix")
         if beyond := told_beyond(edges["mean_change"], domain_of([edges["mean_change"]], 0.0), " [logits]", "pair"):
             st.caption(beyond)
         below(edges, edges_sql, name="edge_matrix", chart=matrix)
@@ -118,7 +118,7 @@ else:
         st.subheader("The largest, as a graph", help="Click a head to choose it. Squares are MLPs.")
         lines = drawn(edges, label)
         graph = edge_graph(lines, ablated, targets, label)
-        clickable(graph, "edge_graph", label)
+        clickable(graph, "edge_graph")
         st.caption(f"The {lines.height:,} largest, the wider the larger; strong: those of {label}.")
         below(edges, edges_sql, name="edge_graph", chart=graph)
 

@@ -49,7 +49,7 @@ with left:
     st.subheader("All measured heads", help="Click a cell to choose its head.")
     domain = domain_of([slopes["slope"]], 1.0)
     chart = slope_map(slopes, label, domain)
-    clickable(chart, f"slope_map {strength}", label)
+    clickable(chart, f"slope_map {strength}")
     n_of = {verdict: (slopes["verdict"] == verdict).sum() for verdict in SIGNS}
     beyond = told_beyond(slopes["slope"], domain, f" [{column('head_feedback_slope', 'slope').unit}]")
     st.caption(

@@ -50,7 +50,6 @@ means_sql = (
     f"FROM head_repair\nWHERE {choice.where}"
 )
 numbers_sql = queries.numbers(where, choice.population)
-of_all_sql = queries.numbers(where, "all")
 noise_sql = queries.noise(where)
 rows_sql = queries.sampled_rows(where)
 of_effect = unit == "of direct effect"
@@ -64,7 +63,6 @@ ask_ahead(
         cells_sql,
         means_sql,
         numbers_sql,
-        of_all_sql,
         noise_sql,
         rows_sql,
         parts_sql,
@@ -82,7 +80,7 @@ with left:
     cells = ask(cells_sql)
     domain = domain_of([cells[measure.name]], measure.centre)
     chart = head_map(cells, measure.name, words=measure.title, centre=measure.centre, chosen=label, domain=domain)
-    clickable(chart, "head_map", label)
+    clickable(chart, "head_map")
     if beyond := told_beyond(cells[measure.name], domain, measure.unit):
         st.caption(beyond)
     below(cells, cells_sql, name="head_map", chart=chart)
@@ -94,15 +92,15 @@ with right:
     )
     means = ask(means_sql)
     dots = of_heads(means, label)
-    clickable(dots, "heads_scatter", label)
+    clickable(dots, "heads_scatter")
     below(means, means_sql, name="heads_scatter", chart=dots)
 
 st.header(label, divider="gray")
-found = ask(numbers_sql).to_dicts()
-if not found:
+found = {row["population"]: row for row in ask(numbers_sql).to_dicts()}
+if choice.population not in found:
     st.info(f"{label} has no rows among {among}. Choose another population in the sidebar.", icon=":material/info:")
     st.stop()
-(numbers,) = found
+numbers = found[choice.population]
 noise_frame = ask(noise_sql)
 (noise,) = noise_frame.to_dicts()
 with st.container(horizontal=True):
@@ -150,8 +148,7 @@ with left:
     st.subheader("How far prompts differ")
     bins = ask(bins_sql)
     st.caption(f"Mean self-repair of each of {noise['n_prompts']:,} prompts, all positions.")
-    mean = ask(of_all_sql)["mean_self_repair"].item()
-    show(prompt_histogram(bins, mean), bins, bins_sql, name="head_prompts")
+    show(prompt_histogram(bins, found["all"]["mean_self_repair"]), bins, bins_sql, name="head_prompts")
     facts("head_noise", noise_frame.select(NOISE).row(0, named=True))
     below(noise_frame, noise_sql, name="head_noise")
 with right:

@@ -55,7 +55,7 @@ if has_measured(choice, "guesses"):
         x, y = "mean_self_repair_right", "mean_self_repair_wrong"
         more = ["self_repair_difference", "self_repair_difference_se", "n_right", "n_wrong"]
         dots = head_dots(guesses, "repair_by_guess", x, y, label, more)
-        clickable(dots, "repair_by_guess", label)
+        clickable(dots, "repair_by_guess")
     with right:
         shown = guesses.drop("layer").sort(
             "self_repair_difference", descending=True, nulls_last=True, maintain_order=True

@@ -66,7 +66,7 @@ def over_heads(run_id: int, population: str, published_run: str, quantity: str, 
         else:
             unit = f" [{column('head_repair', queries.column_of(quantity)).unit}]"
             chart = measured_against_published(heads, words(quantity), unit, label)
-            clickable(chart, f"published {quantity} {published_run}", label)
+            clickable(chart, f"published {quantity} {published_run}")
             st.caption("On the dashed line both are the same. Click a dot to choose its head.")
             below(heads, heads_sql, name="reproduction", chart=chart)
     with right:

@@ -131,5 +131,5 @@ st.caption(
 )
 ranks = ask(ranks_sql)
 ranking = effect_against_ablation(ranks, label)
-clickable(ranking, "importance_rank", label)
+clickable(ranking, "importance_rank")
 below(ranks, ranks_sql, name="importance_rank", chart=ranking)

@@ -95,8 +95,8 @@ def top_rows(head: str) -> str:
 
 
 def numbers(head: str, population: str) -> str:
-    """All that `head_repair` knows of a head."""
-    return f"FROM head_repair\nWHERE {head} AND population = {literal(population)}"
+    """All that `head_repair` knows of a head over one population, and over all rows."""
+    return f"FROM head_repair\nWHERE {head} AND population IN ({literal(population)}, 'all')"
 
 
 def noise(head: str) -> str:

@@ -98,7 +98,7 @@ def slope_map(heads: pl.DataFrame, chosen: str, domain: tuple[float, float]) -> 
     signed = heads.with_columns(pl.col("verdict").replace_strict(SIGNS, default="").alias("sign")).filter(
         pl.col("sign") != ""
     )
-    signs = alt.Chart(signed, height=cells.height).encode(alt.X("head:O"), alt.Y("layer:O"), text=alt.Text("sign:N"))
+    signs = alt.Chart(signed).encode(alt.X("head:O"), alt.Y("layer:O"), text=alt.Text("sign:N"))
     halo = signs.mark_text(fontSize=12, stroke="white", strokeWidth=3, strokeJoin="round", tooltip=None)
     marks = signs.mark_text(fontSize=12, color="#333a44", tooltip=None)
-    return alt.LayerChart(layer=[cells, halo, marks])
+    return alt.LayerChart(layer=[cells, halo, marks], height=cells.height)

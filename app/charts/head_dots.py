@@ -7,7 +7,7 @@ import polars as pl
 
 from selfrepair.app.charts.diagonal import diagonal
 from selfrepair.app.charts.head_colors import CHOSEN, LAYERS
-from selfrepair.app.charts.head_map import pick, when
+from selfrepair.app.charts.head_map import only, pick
 from selfrepair.app.charts.palette import REFERENCE
 from selfrepair.app.charts.zones import span
 from selfrepair.app.showing.wording import title, words
@@ -36,32 +36,31 @@ def head_dots(heads: pl.DataFrame, view: str, x: str, y: str, chosen: str, more:
     return alt.LayerChart(layer=[diagonal(ends, ends), dots], height=_HEIGHT_PX)
 
 
-def dots_by_layer(heads: pl.DataFrame, x: alt.X, y: alt.Y, tooltip: Sequence[alt.Tooltip], chosen: str) -> alt.Chart:
+def dots_by_layer(
+    heads: pl.DataFrame, x: alt.X, y: alt.Y, tooltip: Sequence[alt.Tooltip], chosen: str
+) -> alt.LayerChart:
     """The dots alone: those of `heads` (label, layer and what the channels name), the `chosen` one larger and framed.
 
     A click on a head is the selection `head_map.PICK`.
     """
-    is_chosen = alt.datum.label == chosen
-    dots: alt.Chart = (
+    color = alt.Color(
+        "layer:Q",
+        title=words("layer"),
+        scale=alt.Scale(scheme=LAYERS),
+        legend=alt.Legend(orient="top", tickMinStep=1, format="d", gradientLength=160, gradientThickness=10),
+    )
+    dots = (
         alt.Chart(heads)
-        .mark_circle(opacity=0.9)
-        .encode(
-            x,
-            y,
-            alt.Color(
-                "layer:Q",
-                title=words("layer"),
-                scale=alt.Scale(scheme=LAYERS),
-                legend=alt.Legend(orient="top", tickMinStep=1, format="d", gradientLength=160, gradientThickness=10),
-            ),
-            size=alt.SizeValue(60, condition=when(is_chosen, 170)),
-            stroke=alt.StrokeValue(REFERENCE, condition=when(is_chosen, CHOSEN)),
-            strokeWidth=alt.StrokeWidthValue(0.5, condition=when(is_chosen, 3)),
-            tooltip=list(tooltip),
-        )
+        .mark_circle(opacity=0.9, size=60, stroke=REFERENCE, strokeWidth=0.5)
+        .encode(x, y, color, tooltip=list(tooltip))
         .add_params(pick())
     )
-    return dots
+    framed = (
+        alt.Chart(only(heads, chosen))
+        .mark_circle(opacity=0.9, size=170, stroke=CHOSEN, strokeWidth=3, tooltip=None)
+        .encode(x, y, color)
+    )
+    return alt.LayerChart(layer=[dots, framed])
 
 
 def _form(frame: pl.DataFrame, name: str) -> str:

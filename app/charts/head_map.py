@@ -26,7 +26,7 @@ def head_map(
     chosen: str = "",
     domain: tuple[float, float] | None = None,
     also: tuple[alt.Tooltip, ...] = (),
-) -> alt.Chart:
+) -> alt.LayerChart:
     """A cell for each of `heads` (layer, head, label and the column `value`), grey where it is NULL.
 
     `words` names the value with its unit. Colours diverge from `centre`, where there is one; they span `domain`, which is
@@ -40,17 +40,15 @@ def head_map(
         scale=scale,
         legend=legend(),
     )
-    is_chosen = alt.datum.label == chosen
-    n_layers = heads["layer"].n_unique()
-    cells: alt.Chart = (
+    x = alt.X("head:O", title=title("head_repair", "head"), axis=alt.Axis(labelAngle=0))
+    y = alt.Y("layer:O", title=title("head_repair", "layer"))
+    cells = (
         alt.Chart(heads)
         .mark_rect(invalid=None)
         .encode(
-            alt.X("head:O", title=title("head_repair", "head"), axis=alt.Axis(labelAngle=0)),
-            alt.Y("layer:O", title=title("head_repair", "layer")),
+            x,
+            y,
             color=color.condition(test=f"!isValid(datum['{value}'])", value=f"{REFERENCE}55"),
-            stroke=alt.StrokeValue("transparent", condition=when(is_chosen, CHOSEN)),
-            strokeWidth=alt.StrokeWidthValue(0, condition=when(is_chosen, 3)),
             tooltip=[
                 alt.Tooltip("label:N", title=title("head_repair", "label")),
                 alt.Tooltip(f"{value}:Q", title=words, format=".4f"),
@@ -58,16 +56,21 @@ def head_map(
             ],
         )
         .add_params(pick())
-        .properties(height=min(_HIGHEST_PX, max(_LOWEST_PX, _AROUND_PX + _CELL_PX * n_layers)))
     )
-    return cells
+    frame = (
+        alt.Chart(only(heads, chosen).select("layer", "head"))
+        .mark_rect(filled=False, stroke=CHOSEN, strokeWidth=3, tooltip=None)
+        .encode(x, y)
+    )
+    height = min(_HIGHEST_PX, max(_LOWEST_PX, _AROUND_PX + _CELL_PX * heads["layer"].n_unique()))
+    return alt.LayerChart(layer=[cells, frame], height=height)
 
 
 def pick() -> alt.Parameter:
-    """The selection by a click, for any chart of heads."""
-    return alt.selection_point(name=PICK, fields=["label"], toggle=False)
+    """The selection by a click, for any chart of heads. Each click changes it: on a head in it, it takes that out."""
+    return alt.selection_point(name=PICK, fields=["label"], toggle="true", clear=False)
 
 
-def when(test: object, value: float | str) -> dict[str, float | str]:
-    """The condition that gives `value` to the marks that pass the test; `alt.condition` takes ten times as long."""
-    return {"test": repr(test), "value": value}
+def only(heads: pl.DataFrame, chosen: str) -> pl.DataFrame:
+    """The row of the `chosen` head, to be drawn on top: for another one a browser changes this row alone, not the chart."""
+    return heads.filter(pl.col("label") == chosen)

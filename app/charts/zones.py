@@ -1,13 +1,14 @@
 """The ground of every picture of direct effect against change in logit: the line of no self-repair, and what lies beside it."""
 
-from typing import Any, Literal
-
 import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.palette import REFERENCE
 
 Span = tuple[float, float]
+
+AS_FAR_AS_DATA = alt.Scale(nice=False, zero=False)
+"""The scale of an axis whose ends come with the data: with other data a browser draws them into the picture that is there."""
 
 _NEAR = 0.45
 """Up to this share of the width two names may not stand beside each other."""
@@ -22,47 +23,51 @@ def span(values: pl.Series) -> Span:
 
 
 def zones(x: Span, y: Span) -> alt.LayerChart:
-    """The dashed line y = -x and the names of what it parts, drawn into the axes `x` and `y`."""
-    ends = pl.DataFrame({"x": [x[0], x[1]], "y": [-x[0], -x[1]]})
+    """The dashed line y = -x and the names of what it parts.
+
+    They reach from corner to corner of the axes `x` and `y`: of the scale `AS_FAR_AS_DATA`, these need not be told their ends.
+    """
     line = (
-        alt.Chart(ends)
-        .mark_line(strokeDash=[6, 4], color=REFERENCE, clip=True, strokeWidth=1.5)
-        .encode(
-            alt.X("x:Q", scale=alt.Scale(domain=list(x), nice=False)),
-            alt.Y("y:Q", scale=alt.Scale(domain=list(y), nice=False)),
-        )
+        alt.Chart(within(x, y, -1.0, 0.0))
+        .mark_line(strokeDash=[6, 4], color=REFERENCE, strokeWidth=1.5)
+        .encode(alt.X("x:Q", scale=AS_FAR_AS_DATA), alt.Y("y:Q", scale=AS_FAR_AS_DATA))
     )
     leaves_at = min(x[1], -y[0])
     # A steep line leaves low on the left, where "breakage" stands: its name then goes to its other side.
     steep = 0.8 * leaves_at - x[0] < _NEAR * (x[1] - x[0])
-    side: dict[str, Any] = (
-        {"align": "left", "baseline": "bottom", "dx": 8, "dy": -4}
-        if steep
-        else {"align": "right", "baseline": "top", "dx": -8, "dy": 4}
+    words = pl.DataFrame(
+        [
+            ("self-repaired", x[1], y[1], "right", "top", -6, 6),
+            ("breakage", x[0], y[0], "left", "bottom", 6, -6),
+            ("no self-repair", 0.8 * leaves_at, -0.8 * leaves_at)
+            + (("left", "bottom", 8, -4) if steep else ("right", "top", -8, 4)),
+        ],
+        schema=["text", "x", "y", "align", "baseline", "dx", "dy"],
+        orient="row",
     )
-    return alt.LayerChart(
-        layer=[
-            line,
-            _word("self-repaired", (x[1], y[1]), align="right", baseline="top", dx=-6, dy=6),
-            _word("breakage", (x[0], y[0]), align="left", baseline="bottom", dx=6, dy=-6),
-            _word("no self-repair", (0.8 * leaves_at, -0.8 * leaves_at), **side),
-        ]
-    )
-
-
-def _word(
-    text: str,
-    place: tuple[float, float],
-    *,
-    align: Literal["left", "right"],
-    baseline: Literal["top", "bottom"],
-    dx: int,
-    dy: int,
-) -> alt.Chart:
-    frame = pl.DataFrame({"x": [place[0]], "y": [place[1]], "text": [text]})
-    word: alt.Chart = (
-        alt.Chart(frame)
-        .mark_text(color=REFERENCE, fontSize=12, fontStyle="italic", align=align, baseline=baseline, dx=dx, dy=dy)
+    names = (
+        alt.Chart(words)
+        .mark_text(
+            color=REFERENCE,
+            fontSize=12,
+            fontStyle="italic",
+            align=alt.ExprRef("datum.align"),
+            baseline=alt.ExprRef("datum.baseline"),
+            dx=alt.ExprRef("datum.dx"),
+            dy=alt.ExprRef("datum.dy"),
+        )
         .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"), text=alt.Text("text:N"))
     )
-    return word
+    return alt.LayerChart(layer=[line, names])
+
+
+def within(x: Span, y: Span, slope: float | None, intercept: float | None) -> pl.DataFrame:
+    """Both ends, `x` and `y`, of the part of a line that lies within two axes; no rows where none does, or is no line."""
+    nothing = pl.DataFrame(schema={"x": pl.Float64, "y": pl.Float64})
+    if slope is None or intercept is None:
+        return nothing
+    crossings = sorted((end - intercept) / slope for end in y) if slope else x
+    low, high = max(x[0], crossings[0]), min(x[1], crossings[1])
+    if low > high or not y[0] <= intercept + slope * (low + high) / 2 <= y[1]:
+        return nothing
+    return pl.DataFrame({"x": [low, high], "y": [intercept + slope * low, intercept + slope * high]})

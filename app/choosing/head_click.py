@@ -1,5 +1,6 @@
 """A click on a picture of heads chooses the head for the whole page, and for the link to it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -9,16 +10,20 @@ from selfrepair.app.charts.head_map import PICK
 from selfrepair.app.showing.figure import draw
 
 
-def clickable(chart: alt.Chart | alt.LayerChart, name: str, chosen: str) -> None:
-    """Draw a chart in which `PICK` selects the label of a head; `chosen` is the one that is chosen now."""
-    # With the chosen head in its key the chart is a new one after every choice: no click of before is left in it, which
-    # would make the next click on the same head no change.
-    key = f"{name} {chosen}"
-    draw(chart, key=key, on_select=lambda: take(st.session_state[key]))
+def clickable(chart: alt.Chart | alt.LayerChart, name: str) -> None:
+    """Draw a chart in which `PICK` selects labels of heads, as `head_map.pick` does."""
+    before = _labels(st.session_state.get(name))
+    draw(chart, key=name, on_select=lambda: take(before, st.session_state[name]))
 
 
-def take(event: Any) -> None:
-    """Choose the head of a click, as Streamlit tells it; a click beside all heads changes nothing."""
-    picked = event["selection"].get(PICK) or []
-    if picked:
-        st.session_state["head"] = picked[0]["label"]
+def take(before: Sequence[str], event: Any) -> None:
+    """Choose the head of a click: the one that it put into the selection of `before`, or took out of it."""
+    after = _labels(event)
+    changed = [label for label in after if label not in before] or [label for label in before if label not in after]
+    if changed:
+        st.session_state["head"] = changed[-1]
+
+
+def _labels(event: Any) -> list[str]:
+    """Labels of the selected heads in the order of clicks, as Streamlit tells them."""
+    return [picked["label"] for picked in event["selection"].get(PICK) or []] if event else []

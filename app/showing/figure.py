@@ -25,7 +25,7 @@ _ONE_AT_A_TIME = threading.Lock()  # what Altair does with data is set for all t
 def show(chart: Picture, frame: pl.DataFrame, sql: str, *, name: str) -> None:
     """Draw a chart of `frame`, which answers `sql`; `name` is its widget key and the stem of its files.
 
-    Below it are the data (CSV, Parquet), the SQL with a way to the SQL page, and the picture (SVG, PNG).
+    A button below it opens the data (CSV, Parquet), the SQL with a way to the SQL page, and the picture (SVG, PNG).
     """
     assert frame.height <= MOST_MARKS, name
     draw(chart, key=name)
@@ -45,31 +45,26 @@ def draw(chart: Picture, *, key: str, on_select: Any = "ignore") -> None:
 
 @st.fragment
 def below(frame: pl.DataFrame, sql: str, *, name: str, chart: Picture | None = None) -> None:
-    """The row of buttons below a picture or table. What they open is made when it is opened."""
-    with st.container(horizontal=True, horizontal_alignment="right", gap="small"):
-        data = st.popover("Data", type="tertiary", icon=":material/table:", key=f"{name} data", on_change="rerun")
-        if data.open:
-            with data:
-                st.dataframe(frame, height=260)
-                with st.container(horizontal=True):
-                    st.download_button("CSV", lambda: frame.write_csv(), f"{name}.csv", "text/csv", key=f"{name} csv")
-                    st.download_button("Parquet", lambda: _parquet(frame), f"{name}.parquet", key=f"{name} parquet")
-        with st.popover("SQL", type="tertiary", icon=":material/code:"):
-            st.code(sql, language="sql")
-            st.page_link("app_pages/sql.py", label="Open in the SQL page", query_params={"sql": sql})
-        if chart is None:
-            return
-        picture = st.popover(
-            "Picture", type="tertiary", icon=":material/image:", key=f"{name} picture", on_change="rerun"
-        )
-        if picture.open:
-            with picture, st.container(horizontal=True):
+    """The button below a picture or table. What it opens is made when it is opened."""
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        words = "Data and SQL" if chart is None else "Data, SQL, picture"
+        box = st.popover(words, type="tertiary", icon=":material/download:", key=f"{name} data", on_change="rerun")
+    if not box.open:
+        return
+    with box:
+        with st.container(horizontal=True):
+            st.download_button("CSV", lambda: frame.write_csv(), f"{name}.csv", "text/csv", key=f"{name} csv")
+            st.download_button("Parquet", lambda: _parquet(frame), f"{name}.parquet", key=f"{name} parquet")
+            if chart is not None:
                 st.download_button(
                     "SVG", lambda: vl_convert.vegalite_to_svg(_file(chart)), f"{name}.svg", key=f"{name} svg"
                 )
                 st.download_button(
                     "PNG", lambda: vl_convert.vegalite_to_png(_file(chart), scale=2), f"{name}.png", key=f"{name} png"
                 )
+        st.dataframe(frame, height=260)
+        st.code(sql, language="sql")
+        st.page_link("app_pages/sql.py", label="Open in the SQL page", query_params={"sql": sql})
 
 
 def _file(chart: Picture) -> dict[str, Any]:

@@ -1,12 +1,27 @@
 """Tables with sentences in them: every row as high as its text, which a grid would cut off."""
 
+from collections.abc import Iterable
+from html import escape
+
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.showing.plain import plain
+_STYLE = """<style>
+.sentences { width: 100%; border-collapse: collapse; font-size: 0.875rem; }
+.sentences th { text-align: left; font-weight: normal; opacity: 0.65; white-space: nowrap; }
+.sentences :is(th, td) { padding: 0.4rem 1rem 0.4rem 0.2rem; border: 0; vertical-align: top; overflow-wrap: break-word; }
+.sentences tr { border: 0; border-bottom: 1px solid color-mix(in srgb, currentColor 16%, transparent); }
+</style>"""
 
 
 def sentences(rows: pl.DataFrame) -> None:
-    """Draw a table of texts, as they are."""
-    cells = {name: [plain(text) for text in column] for name, column in rows.to_dict(as_series=False).items()}
-    st.table(pl.DataFrame(cells, schema=rows.schema), border="horizontal", hide_index=True)
+    """Draw a table of texts, as they are.
+
+    It is one piece of HTML: Streamlit's own table reads each cell as Markdown, which takes a browser as long as a picture.
+    """
+    body = "".join(_row("td", texts) for texts in rows.iter_rows())
+    st.html(f'{_STYLE}<table class="sentences"><thead>{_row("th", rows.columns)}</thead><tbody>{body}</tbody></table>')
+
+
+def _row(tag: str, texts: Iterable[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(text)}</{tag}>' for text in texts)}</tr>"

@@ -96,6 +96,39 @@ def test_a_click_on_the_heat_map_chooses_the_head_and_stays_in_the_link(watched:
     again.wait_for_url(re.compile("tails.*head=L0H1"))
 
 
+def test_the_head_clicked_last_can_be_clicked_again_when_another_was_chosen_meanwhile(watched: Watched) -> None:
+    page = watched.open("heads?head=L0H0")
+
+    def choose(box: str, words: str) -> None:
+        page.get_by_role("combobox", name=box).fill(words)
+        page.get_by_role("option", name=words).first.click()
+
+    def click(label: str) -> None:
+        page.get_by_test_id("stVegaLiteChart").first.locator(f".mark-rect path[aria-label*='{label}']").first.click()
+
+    def expect_head(label: str) -> None:
+        page.get_by_role("heading", name=label, level=2).wait_for()
+        watched.settle()
+
+    for other in ("L0H0", "L1H2", "L0H0"):
+        click("L2H1")
+        expect_head("L2H1")
+        choose("Head", other)
+        expect_head(other)
+    choose("Measure", "Gini")  # another picture in the place of the one that was clicked
+    page.wait_for_url(re.compile("measure=gini"))
+    watched.settle()
+    for label in ("L2H1", "L1H1", "L2H1", "L1H2"):
+        click(label)
+        expect_head(label)
+    page.get_by_role("link", name="Tails").click()
+    page.get_by_role("heading", name="Tails", exact=True).wait_for()
+    page.get_by_role("link", name="Heads", exact=True).click()
+    expect_head("L1H2")
+    click("L2H1")
+    expect_head("L2H1")
+
+
 def test_words_are_chosen_and_names_stand_in_the_link(watched: Watched) -> None:
     page = watched.open("heads?measure=gini&population=all")
     measure = page.get_by_role("combobox", name="Measure")
@@ -155,7 +188,7 @@ def test_the_first_page_has_its_own_name_too(watched: Watched) -> None:
 def test_an_answer_is_exported_as_it_is_shown(watched: Watched) -> None:
     page = watched.open("sql?sql=SELECT+1+AS+one%2C+'<b>'+AS+text")
     page.get_by_text("1 row, 2 columns").wait_for()
-    page.get_by_role("button", name="Data").click()
+    page.get_by_role("button", name="Data and SQL").click()
     with page.expect_download() as downloading:
         page.get_by_test_id("stDownloadButton").get_by_role("button", name="CSV").click()
     assert Path(downloading.value.path()).read_text() == "one,text\n1,<b>\n"

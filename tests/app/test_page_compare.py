@@ -16,6 +16,7 @@ from selfrepair.warehouse.load import load
 from selfrepair.warehouse.migrate import migrate
 from support.fabricate import fabricate
 from support.loaded import loaded
+from support.pages import opened
 
 HOME = str(Path(__file__).parents[2] / "app" / "home.py")
 
@@ -140,7 +141,7 @@ def test_heads_that_are_all_alike_have_no_correlation(tmp_path: Path) -> None:
 
 def test_every_query_of_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = loaded(tmp_path)
-    statements = {code.value for code in page(db, monkeypatch).code}
+    statements = {code.value for code in opened("compare", db, monkeypatch).code}
     assert len(statements) >= 3
     for statement in statements:
         assert Warehouse(db).sql(statement).height > 0
@@ -172,7 +173,7 @@ def test_the_scatter_has_one_scale_for_both_sides_and_leaves_out_what_is_missing
         }
     )
     spec = pair_scatter(pairs, "A", "B", " [logits]").to_dict()
-    dots = spec["layer"][1]["encoding"]
+    dots = spec["layer"][1]["layer"][0]["encoding"]
     assert dots["x"]["scale"] == dots["y"]["scale"]
     assert dots["x"]["scale"]["domain"] == pytest.approx([-1.08, 1.08])
     assert [row["label"] for data in spec["datasets"].values() for row in data if "label" in row] == ["L0H0"]

@@ -10,14 +10,15 @@ from streamlit.testing.v1 import AppTest
 from selfrepair.app.asking import of_head as head_queries
 from selfrepair.app.charts import color_ends
 from selfrepair.app.charts.color_ends import domain_of, told_beyond
+from selfrepair.app.charts.head_colors import CHOSEN
 from selfrepair.app.charts.head_map import PICK, head_map
 from selfrepair.app.charts.head_parts import part_bars
 from selfrepair.app.charts.head_prompts import prompt_histogram
 from selfrepair.app.charts.head_scatter import of_heads, of_rows
-from selfrepair.app.charts.zones import span
+from selfrepair.app.charts.zones import span, within
 from selfrepair.app.choosing import head_click
 from selfrepair.app.choosing.measure import EFFECTS, measures
-from selfrepair.app.showing.plain import plain
+from selfrepair.app.showing.figure import spec_of
 from selfrepair.app.showing.visible import visible_column
 from selfrepair.app.showing.wording import column
 from selfrepair.queries import Warehouse
@@ -25,7 +26,7 @@ from selfrepair.warehouse.load import load
 from selfrepair.warehouse.migrate import migrate
 from support.fabricate import fabricate
 from support.loaded import loaded
-from support.pages import opened, said
+from support.pages import opened, said, tables
 
 HOME = str(Path(__file__).parents[2] / "app" / "home.py")
 HEAD = "run_id = 1 AND ablation = 'resample' AND layer = 1 AND head = 2"
@@ -60,15 +61,14 @@ def test_the_page_shows_what_the_views_return(tmp_path: Path, monkeypatch: pytes
     assert value_of(app, "Mean self-repair") == f"{row['mean_self_repair']:.4f}"
     assert value_of(app, "Total fraction") == f"{row['total_fraction_of_effect']:.1%}"
     (noise,) = Warehouse(db).sql(f"FROM head_noise WHERE {HEAD}").to_dicts()
-    facts = {name: (value, told) for table in app.table for name, value, told in table.value.itertuples(index=False)}
+    facts = {row["Number"]: (row["Value"], row["Meaning"]) for table in tables(app) for row in table}
     slope = column("head_noise", "slope")
-    assert facts[plain("Slope [logits per logit]")] == (plain(f"{noise['slope']:.4f}"), plain(slope.description))
+    assert facts["Slope [logits per logit]"] == (f"{noise['slope']:.4f}", slope.description)
 
 
 def test_every_query_of_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = loaded(tmp_path)
-    app = page(db, monkeypatch)
-    statements = [code.value for code in app.code]
+    statements = [code.value for code in opened("heads", db, monkeypatch).code]
     assert len(statements) >= 9
     for statement in statements:
         assert Warehouse(db).sql(statement).height > 0
@@ -83,10 +83,8 @@ def test_every_measure_can_be_mapped(name: str, shared: Path) -> None:
         f"SELECT layer, head, label, {name} FROM {measure.view} WHERE run_id = 1 AND ablation = 'zero'{effect}{population}"
     )
     assert frame.height == 12
-    domain = head_map(frame, name, words=measure.title, centre=measure.centre).to_dict()["encoding"]["color"]["scale"][
-        "domain"
-    ]
-    low, high = domain
+    cells, _ = head_map(frame, name, words=measure.title, centre=measure.centre).to_dict()["layer"]
+    low, high = cells["encoding"]["color"]["scale"]["domain"]
     values = frame[name].drop_nulls()
     assert low < high
     assert values.is_between(low, high).sum() >= 0.9 * values.len()
@@ -171,10 +169,21 @@ def test_no_file_and_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_click_chooses_the_head_and_one_beside_all_heads_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     state: dict[str, Any] = {"head": "L0H0"}
     monkeypatch.setattr(head_click, "st", SimpleNamespace(session_state=state))
-    head_click.take({"selection": {PICK: []}})
+
+    def selected(*labels: str) -> dict[str, Any]:
+        return {"selection": {PICK: [{"label": label} for label in labels]}}
+
+    head_click.take([], selected())
     assert state == {"head": "L0H0"}
-    head_click.take({"selection": {PICK: [{"label": "L2H3"}]}})
-    assert state == {"head": "L2H3"}
+    for before, after, clicked in (
+        ([], ["L2H3"], "L2H3"),
+        (["L2H3"], ["L2H3", "L0H1"], "L0H1"),
+        (["L2H3", "L0H1"], ["L0H1"], "L2H3"),  # once more on the first one, which takes it out
+        (["L0H1"], [], "L0H1"),
+        (["L9H9", "L9H8"], ["L1H1"], "L1H1"),  # a page that has forgotten what was clicked before
+    ):
+        head_click.take(before, selected(*after))
+        assert state == {"head": clicked}
 
 
 def test_a_click_leaves_no_warning_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +194,7 @@ def test_a_click_leaves_no_warning_in_the_log(monkeypatch: pytest.MonkeyPatch) -
         from selfrepair.app.choosing import head, head_click
 
         clicked = {"selection": {"cell": [{"label": "L0H0"}]}}
-        st.button("click", on_click=head_click.take, args=(clicked,))
+        st.button("click", on_click=head_click.take, args=([], clicked))
         head.choose_head(pl.DataFrame({"label": ["L0H0", "L0H1"], "mean_direct_effect": [0.5, 2.0]}))
 
     monkeypatch.setattr(policies, "_shown_default_value_warning", False)
@@ -237,10 +246,53 @@ def test_the_page_tells_of_heads_beyond_the_colours(
 
 def test_a_map_frames_the_chosen_head_and_greys_what_is_missing() -> None:
     heads = pl.DataFrame({"layer": [0, 1], "head": [0, 0], "label": ["L0H0", "L1H0"], "x": [0.5, None]})
-    encoding = head_map(heads, "x", words="X [logits]", centre=0.0, chosen="L1H0").to_dict()["encoding"]
-    assert "L1H0" in str(encoding["stroke"]["condition"]["test"])
-    assert encoding["color"]["condition"]["test"] == "!isValid(datum['x'])"
-    assert "value" in encoding["color"]["condition"]
+    spec = head_map(heads, "x", words="X [logits]", centre=0.0, chosen="L1H0").to_dict()
+    cells, frame = spec["layer"]
+    assert spec["datasets"][frame["data"]["name"]] == [{"layer": 1, "head": 0}]
+    assert frame["mark"]["stroke"] == CHOSEN
+    assert cells["encoding"]["color"]["condition"]["test"] == "!isValid(datum['x'])"
+    assert "value" in cells["encoding"]["color"]["condition"]
+
+
+def test_another_head_changes_data_alone_and_no_picture_of_heads_is_made_anew() -> None:
+    heads = pl.DataFrame(
+        {
+            "label": ["L0H0", "L1H0"],
+            "layer": [0, 1],
+            "head": [0, 0],
+            "mean_direct_effect": [0.5, 2.0],
+            "mean_logit_change": [-1.0, 0.5],
+            "mean_self_repair": [-0.5, 2.5],
+        }
+    )
+    rows = pl.DataFrame(
+        {
+            "prompt_id": [3, 4],
+            "pos": [1, 1],
+            "token": ["a", "b"],
+            "target": ["b", "c"],
+            "direct_effect": [0.0, 0.5],
+            "logit_change": [0.0, -3.0],
+            "self_repair": [0.0, -2.5],
+        }
+    )
+    other = rows.with_columns(pl.col("logit_change") * -9)
+
+    def without_data(chart: Any) -> dict[str, Any]:
+        return {name: part for name, part in spec_of(chart).items() if name != "datasets"}
+
+    for one, two in (
+        *(
+            (draw("L0H0"), draw("L1H0"))
+            for draw in (
+                lambda chosen: head_map(heads, "mean_self_repair", words="X", centre=0.0, chosen=chosen),
+                lambda chosen: of_heads(heads, chosen),
+            )
+        ),
+        (of_rows(rows, -6.0, 0.0), of_rows(other, None, None)),
+    ):
+        assert without_data(one) == without_data(two)
+        assert spec_of(one)["datasets"].keys() == spec_of(two)["datasets"].keys()
 
 
 def test_the_line_of_no_self_repair_goes_through_opposite_corners() -> None:
@@ -255,9 +307,31 @@ def test_the_line_of_no_self_repair_goes_through_opposite_corners() -> None:
     )
     spec = of_heads(heads, "L0H1").to_dict()
     drawn = [row for rows in spec["datasets"].values() for row in rows]
-    low, high = span(heads["mean_direct_effect"])
-    assert [row for row in drawn if row.keys() == {"x", "y"}] == [{"x": low, "y": -low}, {"x": high, "y": -high}]
-    assert {row["text"] for row in drawn if "text" in row} == {"self-repaired", "no self-repair", "breakage"}
+    x, y = span(heads["mean_direct_effect"]), span(heads["mean_logit_change"])
+    start, end = (row for row in drawn if row.keys() == {"x", "y"})
+    assert start == {"x": x[0], "y": -x[0]}
+    assert (end["x"], end["y"]) == pytest.approx((-y[0], y[0]))  # where the axis ends, so that it is no longer for it
+    words = {row["text"]: (row["x"], row["y"]) for row in drawn if "text" in row}
+    assert words.keys() == {"self-repaired", "no self-repair", "breakage"}
+    assert (words["breakage"], words["self-repaired"]) == ((x[0], y[0]), (x[1], y[1]))
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "ends"),
+    [
+        (0.5, 0.0, [(-1.0, -0.5), (2.0, 1.0)]),
+        (4.0, 0.0, [(-0.5, -2.0), (0.75, 3.0)]),
+        (-4.0, 1.0, [(-0.5, 3.0), (0.75, -2.0)]),
+        (0.0, 2.5, [(-1.0, 2.5), (2.0, 2.5)]),
+        (0.0, 3.5, []),
+        (1.0, 9.0, []),
+        (None, None, []),
+    ],
+)
+def test_a_line_ends_where_the_axes_do(
+    slope: float | None, intercept: float | None, ends: list[tuple[float, float]]
+) -> None:
+    assert within((-1.0, 2.0), (-2.0, 3.0), slope, intercept).rows() == ends
 
 
 def test_rows_of_one_value_have_no_fit_and_tokens_stay_as_they_are() -> None:
@@ -289,11 +363,12 @@ def test_bars_and_bins_carry_their_data() -> None:
 
 def test_what_stands_below_a_picture_is_made_when_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(loaded(tmp_path), monkeypatch)
-    tables = len(app.dataframe)
+    n_tables = len(app.dataframe)
     assert not app.get("download_button")
-    for name in ("head_map data", "head_map picture"):
-        app.session_state[name] = True
+    assert not app.code
+    app.session_state["head_map data"] = True
     app.run()
-    assert len(app.dataframe) == tables + 1
+    assert len(app.dataframe) == n_tables + 1
+    assert len(app.code) == 1
     assert [button.label for button in app.get("download_button")] == ["CSV", "Parquet", "SVG", "PNG"]
     assert not app.exception

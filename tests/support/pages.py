@@ -1,6 +1,7 @@
 """Pages as Streamlit's own test runner sees them: what is drawn, without a browser."""
 
 import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,17 @@ def stored(folder: Path, *runs: FabricatedRun) -> Path:
     for run in runs:
         load(db, run.write(folder / "parts").root)
     return db
+
+
+def tables(app: AppTest) -> list[list[dict[str, str]]]:
+    """What stands in the page's tables of sentences: a row's texts by the names above them."""
+    found = []
+    for html in app.get("html"):
+        if "<table" in html.proto.body:
+            head, body = ET.fromstring(html.proto.body[html.proto.body.index("<table") :])
+            names = ["".join(cell.itertext()) for cell in head[0]]
+            found.append([dict(zip(names, ("".join(cell.itertext()) for cell in row), strict=True)) for row in body])
+    return found
 
 
 def said(app: AppTest) -> str:
