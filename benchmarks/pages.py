@@ -23,7 +23,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.browser import PAGES, Watched, free_port, launched, served
+from tests.support.browser import LOOK_MS, PAGES, Watched, free_port, launched, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -112,7 +112,7 @@ def _page(watched: Watched, name: str) -> Iterator[tuple[str, float]]:
     page = watched.open(name)
     yield "open", 1e3 * (time.perf_counter() - began)
     page.evaluate(_WATCH)
-    page.wait_for_function(_QUIET)
+    page.wait_for_function(_QUIET, polling=LOOK_MS)
     for what, work in _clicks(page, name):
         yield what, _until_drawn(page, work)
     for number in range(page.get_by_test_id("stSelectbox").count()):
@@ -156,7 +156,7 @@ def _until_drawn(page: "Page", work: Callable[[], object]) -> float:
     """Milliseconds from the work to the last change that follows it."""
     began = page.evaluate("() => (window.lastChange = performance.now())")
     work()
-    page.wait_for_function(_QUIET)
+    page.wait_for_function(_QUIET, polling=LOOK_MS)
     return float(page.evaluate("() => window.lastChange")) - float(began)
 
 

@@ -16,12 +16,14 @@
 --   base_run_id INTEGER: The run without, that it is compared with: runs.run_id
 --   n_rows BIGINT: Rows of the run with given heads that the means cover [rows]
 --   mean_direct_effect DOUBLE: Mean of direct_effect with the given heads ablated; > 0: pushes the correct token up [logits]
---   base_mean_direct_effect DOUBLE: The same in the run without given heads [logits]
+--   base_mean_direct_effect DOUBLE: Mean of direct_effect in the run without given heads; > 0: pushes the correct token
+--     up [logits]
 --   direct_effect_growth DOUBLE: The former minus the latter; > 0: the head does more when the given ones are gone [logits]
 --   direct_effect_growth_se DOUBLE: Standard error of direct_effect_growth, the two runs taken as independent; NULL: one
 --     prompt [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change with the given heads ablated; < 0: ablating this one, too, hurts [logits]
---   base_mean_logit_change DOUBLE: The same in the run without given heads [logits]
+--   base_mean_logit_change DOUBLE: Mean of logit_change in the run without given heads; < 0: ablating this head hurts
+--     [logits]
 --   logit_change_growth DOUBLE: |mean_logit_change| - |base_mean_logit_change|; > 0: the head matters more when the given
 --     ones are gone [logits]
 --   growth_rank BIGINT: Place by direct_effect_growth; 1: grows most; equal ones in the order of layer, head

@@ -12,9 +12,9 @@
 --   n_right BIGINT: Rows where the answer read after the head's layer is right: the target is the most likely token [rows]
 --   n_wrong BIGINT: Rows where it is not [rows]
 --   mean_self_repair_right DOUBLE: Mean of self_repair where it is right; NULL: there are no such rows [logits]
---   mean_self_repair_wrong DOUBLE: The same where it is wrong [logits]
+--   mean_self_repair_wrong DOUBLE: Mean of self_repair where it is wrong; NULL: there are no such rows [logits]
 --   mean_direct_effect_right DOUBLE: Mean of direct_effect where it is right; NULL: there are no such rows [logits]
---   mean_direct_effect_wrong DOUBLE: The same where it is wrong [logits]
+--   mean_direct_effect_wrong DOUBLE: Mean of direct_effect where it is wrong; NULL: there are no such rows [logits]
 --   self_repair_difference DOUBLE: mean_self_repair_wrong - mean_self_repair_right; > 0: more is given back where the
 --     answer is still wrong; NULL where one of them is [logits]
 --   mean_self_repair_right_se DOUBLE: Standard error of mean_self_repair_right, clustered by prompt; NULL: one prompt [logits]

@@ -11,8 +11,8 @@
 --   mean_logprob_change DOUBLE: Mean of logprob_change; < 0: the ablation hurts [nats]
 --   mean_kl DOUBLE: Mean of kl, KL(clean||ablated); 0: the prediction stays as it is [nats]
 --   logit_size_rank BIGINT: Place by the size of mean_logit_change, whatever its sign; 1: the largest
---   logprob_size_rank BIGINT: The same by mean_logprob_change
---   kl_rank BIGINT: The same by mean_kl
+--   logprob_size_rank BIGINT: Place by the size of mean_logprob_change, whatever its sign; 1: the largest
+--   kl_rank BIGINT: Place by the size of mean_kl; 1: the largest
 
 SELECT
     run_id,

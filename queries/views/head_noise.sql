@@ -13,7 +13,8 @@
 -- Columns:
 --   self_repair_sd_within DOUBLE: Standard deviation of self_repair around its prompt's mean, pooled over prompts; NULL: one
 --     row a prompt [logits]
---   logit_change_sd_within DOUBLE: The same of logit_change [logits]
+--   logit_change_sd_within DOUBLE: Standard deviation of logit_change around its prompt's mean, pooled over prompts;
+--     NULL: one row a prompt [logits]
 --   slope DOUBLE: Change of logit_change per logit of direct_effect, fitted over the rows; NULL: all rows have the same
 --     direct_effect [logits per logit]
 --   intercept DOUBLE: The fit's logit_change at direct_effect = 0 [logits]

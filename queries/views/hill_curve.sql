@@ -10,7 +10,7 @@
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
 --   n_top BIGINT: Rows in the top: those above cut_value [rows]
---   top_share DOUBLE: The same as a share of the head's rows [ratio]
+--   top_share DOUBLE: Rows in the top, those above cut_value, as a share of the head's rows [ratio]
 --   cut_value DOUBLE: The highest value below the top, which the index measures the top's values against [logits]
 --   hill DOUBLE: Hill index, n_top / sum over the top of ln(value / cut_value): the exponent alpha of a tail that falls as
 --     x^-alpha; lower: heavier tail [exponent]

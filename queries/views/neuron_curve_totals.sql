@@ -6,10 +6,10 @@
 --
 -- Columns:
 --   exceed_50 BIGINT: Rows whose nth largest |change| is above 50 % of the direct effect [rows]
---   exceed_10 BIGINT: The same above 10 % [rows]
---   exceed_5 BIGINT: The same above 5 % [rows]
---   exceed_2_5 BIGINT: The same above 2.5 % [rows]
---   exceed_1 BIGINT: The same above 1 % [rows]
+--   exceed_10 BIGINT: Rows whose nth largest |change| is above 10 % of the direct effect [rows]
+--   exceed_5 BIGINT: Rows whose nth largest |change| is above 5 % of the direct effect [rows]
+--   exceed_2_5 BIGINT: Rows whose nth largest |change| is above 2.5 % of the direct effect [rows]
+--   exceed_1 BIGINT: Rows whose nth largest |change| is above 1 % of the direct effect [rows]
 
 SELECT
     run_id,

@@ -13,13 +13,18 @@
 --   n_rows BIGINT: Rows of the head's top 2 % [rows]
 --   exceed_50_share DOUBLE: Rows whose nth largest |change| is above 50 % of the head's direct effect, as a share of
 --     n_rows [ratio]
---   exceed_10_share DOUBLE: The same above 10 % [ratio]
---   exceed_5_share DOUBLE: The same above 5 % [ratio]
---   exceed_2_5_share DOUBLE: The same above 2.5 % [ratio]
---   exceed_1_share DOUBLE: The same above 1 % [ratio]
+--   exceed_10_share DOUBLE: Rows whose nth largest |change| is above 10 % of the head's direct effect, as a share of
+--     n_rows [ratio]
+--   exceed_5_share DOUBLE: Rows whose nth largest |change| is above 5 % of the head's direct effect, as a share of n_rows
+--     [ratio]
+--   exceed_2_5_share DOUBLE: Rows whose nth largest |change| is above 2.5 % of the head's direct effect, as a share of
+--     n_rows [ratio]
+--   exceed_1_share DOUBLE: Rows whose nth largest |change| is above 1 % of the head's direct effect, as a share of n_rows
+--     [ratio]
 --   mean_nth_change DOUBLE: Mean over rows of the nth largest |change| [logits]
 --   mean_cumulative_change DOUBLE: Mean over rows of the sum of the n largest |change| [logits]
---   cumulative_share DOUBLE: The same as a share of the |change| of all neurons; NULL where nothing changes [ratio]
+--   cumulative_share DOUBLE: Sum of the n largest |change| as a share of the |change| of all neurons, over all rows; NULL
+--     where nothing changes [ratio]
 
 SELECT
     run_id,

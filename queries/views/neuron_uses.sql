@@ -17,7 +17,7 @@
 --   sum_ablated_effect DOUBLE: Sum of ablated_effect over the same rows [logits]
 --   sum_change DOUBLE: Sum of ablated_effect - clean_effect over the same rows [logits]
 --   sum_absolute_change DOUBLE: Sum of its size without the sign [logits]
---   sum_even_absolute_change DOUBLE: The same over the n_even rows [logits]
+--   sum_even_absolute_change DOUBLE: Sum of the size of ablated_effect - clean_effect over the n_even rows [logits]
 
 WITH changes AS (
     SELECT

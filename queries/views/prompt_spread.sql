@@ -7,9 +7,10 @@
 -- Columns:
 --   self_repair_sd_between DOUBLE: Standard deviation of the prompts' mean self_repair, each prompt counting once, divided
 --     by prompts - 1; NULL: one prompt [logits]
---   logit_change_sd_between DOUBLE: The same of logit_change [logits]
+--   logit_change_sd_between DOUBLE: Standard deviation of the prompts' mean logit_change, each prompt counting once,
+--     divided by prompts - 1; NULL: one prompt [logits]
 --   self_repair_squares DOUBLE: Sum over prompts of rows * (mean self_repair - mean over all rows)^2 [logits^2]
---   logit_change_squares DOUBLE: The same of logit_change [logits^2]
+--   logit_change_squares DOUBLE: Sum over prompts of rows * (mean logit_change - mean over all rows)^2 [logits^2]
 
 WITH prompt_means AS (
     SELECT

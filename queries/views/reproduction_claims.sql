@@ -22,7 +22,7 @@
 --   value DOUBLE: What it comes to in this run; NULL: not to be told [ratio]
 --   low DOUBLE: Lower end of its 95 % interval; NULL: none [ratio]
 --   high DOUBLE: Upper end of its 95 % interval; NULL: none [ratio]
---   published_value DOUBLE: The same worked out from the paper's own numbers; NULL: the paper has words alone [ratio]
+--   published_value DOUBLE: The value worked out from the paper's own numbers; NULL: the paper has words alone [ratio]
 --   expected_above DOUBLE: What the paper's words say that the value lies above; NULL: a number was published [ratio]
 --   n_heads BIGINT: Measured heads that the value is over [heads]
 --   n_published_heads BIGINT: Heads of the published model that it should be over [heads]

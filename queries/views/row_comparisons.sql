@@ -8,10 +8,14 @@
 --   covariance DOUBLE: Covariance of logit_change with direct_effect over the rows (divided by n) [logits^2]
 --   repair_ratio_quantile_5 FLOAT: 5 % of the rows' self_repair / direct_effect are at most this; rows with
 --     direct_effect = 0 are left out here; NULL: no others [ratio]
---   repair_ratio_quantile_25 FLOAT: The same with 25 % [ratio]
---   repair_ratio_quantile_50 FLOAT: The same with 50 %: the median [ratio]
---   repair_ratio_quantile_75 FLOAT: The same with 75 % [ratio]
---   repair_ratio_quantile_95 FLOAT: The same with 95 % [ratio]
+--   repair_ratio_quantile_25 FLOAT: 25 % of the rows' self_repair / direct_effect are at most this; rows with
+--     direct_effect = 0 are left out here; NULL: no others [ratio]
+--   repair_ratio_quantile_50 FLOAT: Half of the rows' self_repair / direct_effect are at most this: the median; rows with
+--     direct_effect = 0 are left out here; NULL: no others [ratio]
+--   repair_ratio_quantile_75 FLOAT: 75 % of the rows' self_repair / direct_effect are at most this; rows with
+--     direct_effect = 0 are left out here; NULL: no others [ratio]
+--   repair_ratio_quantile_95 FLOAT: 95 % of the rows' self_repair / direct_effect are at most this; rows with
+--     direct_effect = 0 are left out here; NULL: no others [ratio]
 
 WITH heads AS (
     SELECT

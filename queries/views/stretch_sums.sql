@@ -26,14 +26,17 @@
 --   sum_self_repair DOUBLE: Sum of self_repair [logits]
 --   sum_ln_scale_ratio DOUBLE: Sum of ln_scale_ratio [ratio]
 --   sum_layernorm_ratio DOUBLE: Sum of the rows' repair_layernorm / direct_effect; NULL: no row has one [ratio]
---   sum_attention_ratio DOUBLE: The same of repair_attention [ratio]
---   sum_mlp_ratio DOUBLE: The same of repair_mlp [ratio]
---   sum_total_ratio DOUBLE: The same of self_repair [ratio]
+--   sum_attention_ratio DOUBLE: Sum of the rows' repair_attention / direct_effect; NULL: no row has one [ratio]
+--   sum_mlp_ratio DOUBLE: Sum of the rows' repair_mlp / direct_effect; NULL: no row has one [ratio]
+--   sum_total_ratio DOUBLE: Sum of the rows' self_repair / direct_effect; NULL: no row has one [ratio]
 --   sum_clipped_layernorm DOUBLE: Sum of the rows' repair_layernorm / direct_effect, each held within 0..1; NULL: no row
 --     has one [ratio]
---   sum_clipped_attention DOUBLE: The same of repair_attention [ratio]
---   sum_clipped_mlp DOUBLE: The same of repair_mlp [ratio]
---   sum_clipped_total DOUBLE: The same of self_repair [ratio]
+--   sum_clipped_attention DOUBLE: Sum of the rows' repair_attention / direct_effect, each held within 0..1; NULL: no row
+--     has one [ratio]
+--   sum_clipped_mlp DOUBLE: Sum of the rows' repair_mlp / direct_effect, each held within 0..1; NULL: no row has one
+--     [ratio]
+--   sum_clipped_total DOUBLE: Sum of the rows' self_repair / direct_effect, each held within 0..1; NULL: no row has one
+--     [ratio]
 --   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| [logits]
 
 WITH placed_cuts AS (

@@ -21,9 +21,12 @@
 --   quantile_99_9 DOUBLE: 99.9 % of the rows have at most this value [logits]
 --   share_top_0_1 DOUBLE: Sum over the 0.1 % of rows with the highest values, as a share of the sum of absolute values of
 --     all rows; NULL: all are 0 [ratio]
---   share_top_1 DOUBLE: The same of the top 1 % of rows [ratio]
---   share_top_2 DOUBLE: The same of the top 2 % of rows [ratio]
---   share_top_10 DOUBLE: The same of the top 10 % of rows [ratio]
+--   share_top_1 DOUBLE: Sum over the 1 % of rows with the highest values, as a share of the sum of absolute values of all
+--     rows; NULL: all are 0 [ratio]
+--   share_top_2 DOUBLE: Sum over the 2 % of rows with the highest values, as a share of the sum of absolute values of all
+--     rows; NULL: all are 0 [ratio]
+--   share_top_10 DOUBLE: Sum over the 10 % of rows with the highest values, as a share of the sum of absolute values of
+--     all rows; NULL: all are 0 [ratio]
 --   gini DOUBLE: Gini coefficient, mean absolute difference of two rows / (2 * mean absolute value); 0: all rows are equal,
 --     1: one row holds everything; NULL: all are 0 [ratio]
 --   excess_kurtosis DOUBLE: Fourth central moment / variance^2 - 3; 0: as a normal distribution, > 0: heavier tails;

@@ -24,6 +24,8 @@ FIRST = "overview"
 OWN_HOSTS = ("localhost", "127.0.0.1")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 60_000
+LOOK_MS = 50
+"""How often it is looked whether a page is drawn. By itself Playwright looks at every frame, and has frames drawn for that."""
 
 _WHOLE = """() => !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]')"""
 """Nothing on the page is from before, and nothing holds the place of what has not come."""
@@ -99,7 +101,7 @@ class Watched:
     def settle(self) -> "Page":
         """Wait until the page is drawn and check that nothing went wrong on the way."""
         self.page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
-        self.page.wait_for_function(_WHOLE)
+        self.page.wait_for_function(_WHOLE, polling=LOOK_MS)
         self.check()
         return self.page
 
