@@ -1,4 +1,7 @@
-"""How heavy heads' tails are: complementary distribution, Lorenz curve and Hill index, a colour for each head."""
+"""How heavy heads' tails are: complementary distribution, Lorenz curve and Hill index, a colour for each head.
+
+Which heads there are, and how far the axes go, comes with the data: other heads are drawn into the picture that is there.
+"""
 
 from collections.abc import Sequence
 
@@ -12,6 +15,9 @@ HEADS = ("#d6317f", "#3d8fd1", "#e69f00", "#009e73", "#8a63d2", "#56b4e9", "#a67
 """The chosen head's colour, then those of the heads beside it, in the order they were chosen."""
 
 HEIGHT_PX = 420
+LIMITS = (1.0, 2.0)
+"""Hill indices up to which a power law's mean, and its variance, grow with the number of rows."""
+
 SETTLED_SHARE = 0.005
 """Share of the rows from which on a Hill index decides how high its axis goes: those of fewer rows leap about."""
 
@@ -32,7 +38,7 @@ def reached(points: pl.DataFrame, labels: Sequence[str], measure: str) -> alt.Ch
         alt.Y(
             "reached_share:Q",
             title="Share of rows that reach it [ratio]",
-            scale=_shares(points["reached_share"]),
+            scale=_SHARES,
             axis=_LOG_AXIS,
         ),
         tooltip=[
@@ -70,15 +76,15 @@ def hill(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
     view = "hill_curve"
     settled = points.filter(pl.col("top_share") >= SETTLED_SHARE)
     highest = (points if settled.is_empty() else settled)["hill"].max()
-    top = 1.4 * float(highest) if isinstance(highest, float) else 1.0
-    points = points.with_columns(
-        (pl.col("hill") - 1.96 * pl.col("hill_se")).alias("low"),
-        (pl.col("hill") + 1.96 * pl.col("hill_se")).alias("high"),
+    top = max(1.4 * float(highest) if isinstance(highest, float) else 1.0, 2.5)
+    interval = points.filter(pl.col("label") == labels[0]).select(
+        "top_share",
+        low=(pl.col("hill") - 1.96 * pl.col("hill_se")).clip(0, top),
+        high=(pl.col("hill") + 1.96 * pl.col("hill_se")).clip(0, top),
     )
-    x = alt.X("top_share:Q", title=title(view, "top_share"), scale=_shares(points["top_share"]), axis=_LOG_AXIS)
-    y = alt.Y("hill:Q", title=title(view, "hill"), scale=alt.Scale(domain=[0, max(top, 2.5)]))
-    chosen = alt.Chart(points.filter(pl.col("label") == labels[0])).mark_area(clip=True, opacity=0.2, color=HEADS[0])
-    curves = _curves(points, labels, clip=True).encode(
+    x = alt.X("top_share:Q", title=title(view, "top_share"), scale=_SHARES, axis=_LOG_AXIS)
+    y = alt.Y("hill:Q", title=title(view, "hill"), scale=alt.Scale(domainMin=0, nice=False))
+    curves = _curves(points.filter(pl.col("hill") <= top), labels).encode(
         x,
         y,
         tooltip=[
@@ -90,30 +96,34 @@ def hill(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
             alt.Tooltip("cut_value:Q", title=title(view, "cut_value"), format=".4f"),
         ],
     )
-    limits = alt.Chart(pl.DataFrame({"limit": [1.0, 2.0]})).mark_rule(color=REFERENCE, strokeDash=[5, 4])
-    return chosen.encode(x, alt.Y("low:Q"), alt.Y2("high:Q")) + limits.encode(y=alt.Y("limit:Q")) + curves
+    chosen = alt.Chart(interval).mark_area(opacity=0.2, color=HEADS[0])
+    limits = (
+        alt.Chart(pl.DataFrame({"limit": [*LIMITS, top]}))  # up to the last, which is not drawn, the axis goes
+        .mark_rule(color=REFERENCE, strokeDash=[5, 4], tooltip=None)
+        .encode(y=alt.Y("limit:Q"), opacity=alt.condition(f"datum.limit <= {LIMITS[-1]}", alt.value(1), alt.value(0)))
+    )
+    return chosen.encode(x, alt.Y("low:Q"), alt.Y2("high:Q")) + limits + curves
 
 
 _LOG_AXIS = alt.Axis(tickCount=6, format="~g")
+_SHARES = alt.Scale(type="log", domainMax=1.0, nice=False)
+"""Logarithmic from the smallest share to all rows."""
 
 
-def _curves(points: pl.DataFrame, labels: Sequence[str], clip: bool = False) -> alt.Chart:
+def _curves(points: pl.DataFrame, labels: Sequence[str]) -> alt.Chart:
+    in_order = pl.DataFrame({"label": labels})  # a row without a point for each head, so that all have their colour
+    told = pl.concat([in_order, points], how="diagonal").with_columns(is_first=pl.col("label") == labels[0])
     return (
-        alt.Chart(points, height=HEIGHT_PX)
-        .mark_line(clip=clip, point={"size": 24, "filled": True})
+        alt.Chart(told, height=HEIGHT_PX)
+        .mark_line(point={"size": 24, "filled": True})
         .encode(
             color=alt.Color(
                 "label:N",
                 title="Head",
-                scale=alt.Scale(domain=list(labels), range=list(HEADS[: len(labels)])),
+                sort=None,
+                scale=alt.Scale(range=list(HEADS)),
                 legend=alt.Legend(orient="top"),
             ),
-            strokeWidth=alt.condition(alt.datum.label == labels[0], alt.value(2.8), alt.value(1.4)),
+            strokeWidth=alt.condition(alt.datum.is_first, alt.value(2.8), alt.value(1.4)),
         )
     )
-
-
-def _shares(values: pl.Series) -> alt.Scale:
-    """Logarithmic from the smallest share to all rows."""
-    smallest = values.min()
-    return alt.Scale(type="log", domain=[smallest if isinstance(smallest, float) else 0.01, 1.0])

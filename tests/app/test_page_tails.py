@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from selfrepair.app.charts.head_map import PICK
 from selfrepair.app.charts.ranks import effect_against_ablation, named
 from selfrepair.app.charts.tail import HEADS, hill, lorenz, reached
+from selfrepair.app.showing.figure import spec_of
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.connection import open_writer
 from support.fabricate import fabricate
@@ -122,11 +123,35 @@ def test_tails_are_drawn_on_logarithmic_axes_from_all_rows_down() -> None:
     points = pl.DataFrame(
         {"label": ["L0H0", "L0H0"], "value": [0.5, 2.0], "n_reached": [4, 1], "reached_share": [0.4, 0.1]}
     )
-    encoding = reached(points, ["L0H0", "L1H1"], "abs_self_repair").to_dict()["encoding"]
+    spec = reached(points, ["L1H1", "L0H0"], "abs_self_repair").to_dict()
+    encoding = spec["encoding"]
     assert encoding["x"]["scale"]["type"] == encoding["y"]["scale"]["type"] == "log"
-    assert encoding["y"]["scale"]["domain"] == [0.1, 1.0]
+    assert encoding["y"]["scale"]["domainMax"] == 1.0
     assert encoding["x"]["title"] == "Size of self-repair [logits]"
-    assert encoding["color"]["scale"] == {"domain": ["L0H0", "L1H1"], "range": list(HEADS[:2])}
+    assert encoding["color"]["scale"] == {"range": list(HEADS)}
+    assert encoding["color"]["sort"] is None
+    rows = spec["datasets"][spec["data"]["name"]]
+    assert [(row["label"], row["value"]) for row in rows] == [
+        ("L1H1", None),
+        ("L0H0", None),
+        ("L0H0", 0.5),
+        ("L0H0", 2.0),
+    ]
+    assert [row["is_first"] for row in rows] == [True, False, False, False]
+
+
+def test_other_heads_are_drawn_into_the_pictures_that_are_there() -> None:
+    points = pl.DataFrame(
+        {
+            **{"label": ["L0H0", "L0H1"], "value": [0.5, 2.0], "n_reached": [4, 1], "reached_share": [0.4, 0.1]},
+            **{"lowest_share": [0.25, 0.5], "total_share": [0.125, 0.25], "n_top": [1, 2], "top_share": [0.25, 0.5]},
+            **{"cut_value": [1.0, 0.5], "hill": [2.0, 9.0], "hill_se": [0.5, 0.25]},
+        }
+    )
+    for draw in (lambda p, labels: reached(p, labels, "self_repair"), lorenz, hill):
+        one, two = spec_of(draw(points, ["L0H0"])), spec_of(draw(points[1:], ["L0H1", "L9H9", "L0H0"]))
+        assert {**one, "datasets": ()} == {**two, "datasets": ()}
+        assert one["datasets"].keys() == two["datasets"].keys()
 
 
 def test_lorenz_curves_stand_beside_the_line_of_equal_rows() -> None:
@@ -149,12 +174,14 @@ def test_the_axis_of_the_hill_plot_ends_where_indices_settle() -> None:
     )
     spec = hill(points, ["L0H0"]).to_dict()
     interval, limits, curves = spec["layer"]
-    assert curves["encoding"]["y"]["scale"]["domain"] == [0, pytest.approx(7.0)]
-    assert interval["mark"]["clip"]
-    assert curves["mark"]["clip"]
+    assert curves["encoding"]["y"]["scale"] == {"domainMin": 0, "nice": False}
+    assert [row["limit"] for row in spec["datasets"][limits["data"]["name"]]] == [1.0, 2.0, pytest.approx(7.0)]
+    assert [row["hill"] for row in spec["datasets"][curves["data"]["name"]]] == [None, 5.0, 3.0]
     rows = spec["datasets"][interval["data"]["name"]]
-    assert [(row["low"], row["high"]) for row in rows][1] == (pytest.approx(4.02), pytest.approx(5.98))
-    assert [row["limit"] for row in spec["datasets"][limits["data"]["name"]]] == [1.0, 2.0]
+    assert [(row["low"], row["high"]) for row in rows][:2] == [
+        (0.0, pytest.approx(7.0)),
+        (pytest.approx(4.02), pytest.approx(5.98)),
+    ]
 
 
 def ranks(moves: list[int]) -> pl.DataFrame:
