@@ -33,13 +33,13 @@ def head_dots(heads: pl.DataFrame, view: str, x: str, y: str, chosen: str, more:
         ],
         chosen,
     )
-    return alt.LayerChart(layer=[diagonal(ends, ends), dots], height=_HEIGHT_PX)
+    return alt.LayerChart(layer=[diagonal(ends, ends), *dots], height=_HEIGHT_PX)
 
 
 def dots_by_layer(
     heads: pl.DataFrame, x: alt.X, y: alt.Y, tooltip: Sequence[alt.Tooltip], chosen: str
-) -> alt.LayerChart:
-    """The dots alone: those of `heads` (label, layer and what the channels name), the `chosen` one larger and framed.
+) -> list[alt.Chart]:
+    """Layers: the dots of `heads` (label, layer and what the channels name), and the `chosen` one larger and framed.
 
     A click on a head is the selection `head_map.PICK`.
     """
@@ -60,7 +60,7 @@ def dots_by_layer(
         .mark_circle(opacity=0.9, size=170, stroke=CHOSEN, strokeWidth=3, tooltip=None)
         .encode(x, y, color)
     )
-    return alt.LayerChart(layer=[dots, framed])
+    return [dots, framed]
 
 
 def _form(frame: pl.DataFrame, name: str) -> str:

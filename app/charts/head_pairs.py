@@ -32,4 +32,4 @@ def pair_scatter(pairs: pl.DataFrame, name_a: str, name_b: str, unit: str, chose
         ],
         chosen,
     )
-    return alt.LayerChart(layer=[diagonal(ends, ends), dots], height=_HEIGHT_PX)
+    return alt.LayerChart(layer=[diagonal(ends, ends), *dots], height=_HEIGHT_PX)

@@ -32,7 +32,7 @@ def of_heads(heads: pl.DataFrame, chosen: str = "") -> alt.LayerChart:
         ],
         chosen,
     )
-    return alt.LayerChart(layer=[zones(x, y), dots], height=_HEIGHT_PX)
+    return alt.LayerChart(layer=[*zones(x, y), *dots], height=_HEIGHT_PX)
 
 
 def of_rows(rows: pl.DataFrame, slope: float | None, intercept: float | None) -> alt.LayerChart:
@@ -66,7 +66,7 @@ def of_rows(rows: pl.DataFrame, slope: float | None, intercept: float | None) ->
     )
     # thousands of marks: as pixels they are drawn in a third of the time that the page's usual SVG takes
     as_pixels = {"embedOptions": {"renderer": "canvas"}}
-    return alt.LayerChart(layer=[zones(x, y), dots, fit], height=_HEIGHT_PX, usermeta=as_pixels)
+    return alt.LayerChart(layer=[*zones(x, y), dots, fit], height=_HEIGHT_PX, usermeta=as_pixels)
 
 
 def _axis(channel: type[_Axis], view: str, name: str) -> _Axis:

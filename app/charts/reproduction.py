@@ -51,7 +51,7 @@ def measured_against_published(heads: pl.DataFrame, name: str, unit: str, chosen
         .mark_rule(color=REFERENCE, opacity=0.6, clip=True, tooltip=None)
         .encode(x, alt.Y("low:Q", scale=scale), alt.Y2("high"))
     )
-    return alt.LayerChart(layer=[diagonal(ends, ends), rules, dots], height=_HEIGHT_PX)
+    return alt.LayerChart(layer=[diagonal(ends, ends), rules, *dots], height=_HEIGHT_PX)
 
 
 def claims_with_intervals(claims: pl.DataFrame) -> alt.LayerChart:

@@ -22,8 +22,8 @@ def span(values: pl.Series) -> Span:
     return low - room, high + room
 
 
-def zones(x: Span, y: Span) -> alt.LayerChart:
-    """The dashed line y = -x and the names of what it parts.
+def zones(x: Span, y: Span) -> list[alt.Chart]:
+    """Layers: the dashed line y = -x and the names of what it parts.
 
     They reach from corner to corner of the axes `x` and `y`: of the scale `AS_FAR_AS_DATA`, these need not be told their ends.
     """
@@ -58,7 +58,7 @@ def zones(x: Span, y: Span) -> alt.LayerChart:
         )
         .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"), text=alt.Text("text:N"))
     )
-    return alt.LayerChart(layer=[line, names])
+    return [line, names]
 
 
 def within(x: Span, y: Span, slope: float | None, intercept: float | None) -> pl.DataFrame:

@@ -173,7 +173,7 @@ def test_the_scatter_has_one_scale_for_both_sides_and_leaves_out_what_is_missing
         }
     )
     spec = pair_scatter(pairs, "A", "B", " [logits]").to_dict()
-    dots = spec["layer"][1]["layer"][0]["encoding"]
+    dots = spec["layer"][1]["encoding"]
     assert dots["x"]["scale"] == dots["y"]["scale"]
     assert dots["x"]["scale"]["domain"] == pytest.approx([-1.08, 1.08])
     assert [row["label"] for data in spec["datasets"].values() for row in data if "label" in row] == ["L0H0"]

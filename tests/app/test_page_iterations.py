@@ -82,7 +82,7 @@ def test_heads_without_one_of_the_values_have_no_dot() -> None:
         }
     )
     spec = head_dots(heads, "repair_by_guess", "mean_self_repair_right", "mean_self_repair_wrong", "").to_dict()
-    dots, framed = spec["layer"][1]["layer"]
+    _, dots, framed = spec["layer"]
     assert spec["datasets"][framed["data"]["name"]] == []
     assert [row["label"] for row in spec["datasets"][dots["data"]["name"]]] == ["L0H0"]
     assert dots["encoding"]["x"]["scale"] == dots["encoding"]["y"]["scale"]

@@ -226,7 +226,7 @@ def test_both_axes_have_one_scale_and_heads_without_a_number_no_dot() -> None:
         }
     )
     spec = measured_against_published(heads, "self repair", " [logits]", "L0H0").to_dict()
-    line, rules, (dots, _) = (layer.get("layer", layer) for layer in spec["layer"])
+    line, rules, dots, _ = spec["layer"]
     assert dots["encoding"]["x"]["scale"] == dots["encoding"]["y"]["scale"] == line["encoding"]["x"]["scale"]
     assert dots["encoding"]["y"]["title"] == "Measured: self repair [logits]"
     for layer in (rules, dots):
