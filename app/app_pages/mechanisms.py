@@ -45,6 +45,7 @@ FROM layer_repair
 WHERE {choice.where}
 ORDER BY layer"""
 layers = ask(sql)
+st.caption("A diamond marks what the parts come to: self-repair. A part below zero adds to the damage.")
 show(
     stacked(
         layers,
@@ -60,7 +61,6 @@ show(
     sql,
     name="repair_by_layer",
 )
-st.caption("A diamond marks what the parts come to: self-repair. A part below zero adds to the damage.")
 
 st.subheader("Final norm frozen", help=meaning("frozen_layernorm", "mean_frozen_logit_change"))
 sql = f"""SELECT label, layer, n_rows, mean_logit_change, mean_frozen_logit_change, mean_repair_layernorm, larger_frozen_share
@@ -68,10 +68,10 @@ FROM frozen_layernorm
 WHERE {choice.where}
 ORDER BY layer, head"""
 frozen = ask(sql)
-show(free_against_frozen(frozen), frozen, sql, name="frozen_norm")
 st.caption(
     "A dot is a head. Below the dashed line, ablation hurts more with the norm frozen: the free norm gives back."
 )
+show(free_against_frozen(frozen), frozen, sql, name="frozen_norm")
 
 st.header("For all heads, or one")
 with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -105,10 +105,10 @@ FROM layernorm_histogram
 WHERE {where_wide} AND {whose}
 ORDER BY ablation, bin_low"""
 bins = ask(sql)
-show(overlaid(bins), bins, sql, name="norm_histogram")
 st.caption(
     "Right of the dashed line the norm shrank. The outermost bins, from 0.75 and from 1.245 on, hold everything beyond, too."
 )
+show(overlaid(bins), bins, sql, name="norm_histogram")
 
 st.subheader("One fraction, computed in every way", help=meaning("repair_sensitivity", "fraction"))
 part = one_of("Part", PARTS, "fraction_of", meaning("repair_sensitivity", "part"))
@@ -117,8 +117,8 @@ FROM repair_sensitivity
 WHERE {choice.where_rows} AND {whose} AND part = {literal(PARTS[part])}
 ORDER BY ALL"""
 fractions = ask(sql)
-show(grid(fractions), fractions, sql, name="sensitivity")
 st.caption("The frame is the paper's own way. Colours end at 50 % either way; numbers do not.")
+show(grid(fractions), fractions, sql, name="sensitivity")
 
 st.subheader("Repair by kind of target", help=meaning("repair_by_token", "bucket"))
 dimension = one_of("Dimension", DIMENSIONS, "dimension", meaning("repair_by_token", "dimension"))

@@ -1,5 +1,6 @@
 """Names, units and meanings on the screen: read from the comments of the tables' and views' columns."""
 
+import re
 from functools import cache
 
 from selfrepair.queries.catalog import relations
@@ -16,9 +17,10 @@ _SPELLED = {
     "kv": "key/value",
     "sd": "SD",
     "pos": "position",
-    "top3": "top 3",
 }
 
+_TOP = re.compile(r"top(?=\d)")
+_PERCENT = re.compile(r"(quantile|share_top|hill|exceed)_(\d+)(?:_(\d+))?")
 _JOINED = {"self repair": "self-repair", "anti erasure": "anti-erasure"}
 
 
@@ -40,8 +42,10 @@ def title(view: str, name: str) -> str:
 
 
 def words(name: str) -> str:
-    """A column's name in words: 'mean_repair_mlp' is 'Mean repair MLP', 'n_rows' is 'Rows'."""
+    """A column's name in words: 'mean_repair_mlp' is 'Mean repair MLP', 'n_rows' 'Rows', 'share_top_0_1' 'Share top 0.1 %'."""
+    name = _PERCENT.sub(lambda found: f"{found[1]}_{'.'.join(filter(None, found.groups()[1:]))} %", name)
     text = " ".join(_SPELLED.get(word, word) for word in name.removeprefix("n_").split("_"))
+    text = _TOP.sub("top ", text)
     for apart, joined in _JOINED.items():
         text = text.replace(apart, joined)
     return text[:1].upper() + text[1:]
