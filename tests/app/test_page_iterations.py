@@ -68,7 +68,7 @@ def test_shares_are_lines_of_their_own() -> None:
     layers = pl.DataFrame({"layer": [0, 1], "n_rows": [9, 9], **{name: [0.25, 0.5] for name in SHARES}})
     spec = right_by_layer(layers).to_dict()
     (rows,) = spec["datasets"].values()
-    assert {row["name"] for row in rows} == {"Top10 share", "Right share", "Settled share"}
+    assert {row["name"] for row in rows} == {"Top 10 share", "Right share", "Settled share"}
     assert spec["encoding"]["color"]["scale"]["range"] == list(SHARES.values())
 
 

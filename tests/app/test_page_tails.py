@@ -55,7 +55,7 @@ def test_agreement_is_that_of_the_population(tmp_path: Path, monkeypatch: pytest
     (found,) = Warehouse(db).view("rank_agreement", population="all", ablation="zero").to_dicts()
     assert metric(app, "Spearman") == f"{found['spearman']:.3f}"
     assert metric(app, "Kendall") == f"{found['kendall_tau']:.3f}"
-    assert metric(app, "Top10") == f"{found['top10_overlap']:.0%}"
+    assert metric(app, "Top 10") == f"{found['top10_overlap']:.0%}"
 
 
 def test_heads_beside_the_chosen_one_come_from_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
