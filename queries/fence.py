@@ -8,7 +8,7 @@ not be.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -101,10 +101,10 @@ class Statement:
 @dataclass(frozen=True)
 class Names:
     """What can be named in the file that a connection has open: its tables and views, the connection's own among them, by
-    their lower-case form, and the lower-case names of DuckDB's own views. None of it changes while it is open for reading.
+    their lower-case form, and the lower-case names of DuckDB's own views. Nothing that may be asked changes it.
     """
 
-    relations: dict[str, str]
+    relations: Mapping[str, str]
     system: frozenset[str]
 
     @classmethod

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -128,6 +128,7 @@ class Reader:
             for note in prepare_reader(self._con):
                 if self._on_note:
                     self._on_note(note)
+            self._names = Names.of(self._con)
         except BaseException:
             self._open.close()
             raise
@@ -188,10 +189,6 @@ class Reader:
         """The columns of the table or view `name`. Raises SelfRepairError with the nearest names when there is none."""
         with _explained(self._db, self._limits, None):
             return [column for column, *_ in self._con.execute(f"{self._all_of(name)} LIMIT 0").description or []]
-
-    @cached_property
-    def _names(self) -> Names:
-        return Names.of(self._con)
 
     def frame(self, query: str, params: Params | None = None) -> "pl.DataFrame":
         """All rows that answer `query`, as by `ask`."""

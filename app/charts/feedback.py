@@ -101,4 +101,4 @@ def slope_map(heads: pl.DataFrame, chosen: str, domain: tuple[float, float]) -> 
     signs = alt.Chart(signed).encode(alt.X("head:O"), alt.Y("layer:O"), text=alt.Text("sign:N"))
     halo = signs.mark_text(fontSize=12, stroke="white", strokeWidth=3, strokeJoin="round", tooltip=None)
     marks = signs.mark_text(fontSize=12, color="#333a44", tooltip=None)
-    return alt.LayerChart(layer=[cells, halo, marks], height=cells.height)
+    return alt.LayerChart(layer=[*cells.layer, halo, marks], params=cells.params, height=cells.height)

@@ -15,7 +15,7 @@ HEADS = ("#d6317f", "#3d8fd1", "#e69f00", "#009e73", "#8a63d2", "#56b4e9", "#a67
 """The chosen head's colour, then those of the heads beside it, in the order they were chosen."""
 
 HEIGHT_PX = 420
-LIMITS = (1.0, 2.0)
+_LIMITS = (1.0, 2.0)
 """Hill indices up to which a power law's mean, and its variance, grow with the number of rows."""
 
 SETTLED_SHARE = 0.005
@@ -84,7 +84,8 @@ def hill(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
     )
     x = alt.X("top_share:Q", title=title(view, "top_share"), scale=_SHARES, axis=_LOG_AXIS)
     y = alt.Y("hill:Q", title=title(view, "hill"), scale=alt.Scale(domainMin=0, nice=False))
-    curves = _curves(points.filter(pl.col("hill") <= top), labels).encode(
+    within = points.with_columns(pl.when(pl.col("hill") <= top).then("hill").alias("hill"))  # elsewhere the line breaks
+    curves = _curves(within, labels).encode(
         x,
         y,
         tooltip=[
@@ -97,21 +98,24 @@ def hill(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
         ],
     )
     chosen = alt.Chart(interval).mark_area(opacity=0.2, color=HEADS[0])
-    limits = (
-        alt.Chart(pl.DataFrame({"limit": [*LIMITS, top]}))  # up to the last, which is not drawn, the axis goes
-        .mark_rule(color=REFERENCE, strokeDash=[5, 4], tooltip=None)
-        .encode(y=alt.Y("limit:Q"), opacity=alt.condition(f"datum.limit <= {LIMITS[-1]}", alt.value(1), alt.value(0)))
+    limits = alt.Chart(pl.DataFrame({"limit": _LIMITS})).mark_rule(color=REFERENCE, strokeDash=[5, 4])
+    end = alt.Chart(pl.DataFrame({"end": [top]})).mark_point(opacity=0, tooltip=None)  # up to there the axis goes
+    return (
+        chosen.encode(x, alt.Y("low:Q"), alt.Y2("high:Q"))
+        + limits.encode(y=alt.Y("limit:Q"))
+        + end.encode(y=alt.Y("end:Q"))
+        + curves
     )
-    return chosen.encode(x, alt.Y("low:Q"), alt.Y2("high:Q")) + limits + curves
 
 
 _LOG_AXIS = alt.Axis(tickCount=6, format="~g")
 _SHARES = alt.Scale(type="log", domainMax=1.0, nice=False)
-"""Logarithmic from the smallest share to all rows."""
+"""Logarithmic, up to all rows."""
 
 
 def _curves(points: pl.DataFrame, labels: Sequence[str]) -> alt.Chart:
-    in_order = pl.DataFrame({"label": labels})  # a row without a point for each head, so that all have their colour
+    # a row without a point for each head, so that all have their colour, and their place: a browser keeps what stays first
+    in_order = pl.DataFrame({"label": labels, "place": range(len(labels))})
     told = pl.concat([in_order, points], how="diagonal").with_columns(is_first=pl.col("label") == labels[0])
     return (
         alt.Chart(told, height=HEIGHT_PX)
@@ -120,7 +124,7 @@ def _curves(points: pl.DataFrame, labels: Sequence[str]) -> alt.Chart:
             color=alt.Color(
                 "label:N",
                 title="Head",
-                sort=None,
+                sort=alt.EncodingSortField(field="place", op="min"),
                 scale=alt.Scale(range=list(HEADS)),
                 legend=alt.Legend(orient="top"),
             ),

@@ -62,7 +62,9 @@ def zones(x: Span, y: Span) -> list[alt.Chart]:
 
 
 def within(x: Span, y: Span, slope: float | None, intercept: float | None) -> pl.DataFrame:
-    """Both ends, `x` and `y`, of the part of a line that lies within two axes; no rows where none does, or is no line."""
+    """Both ends, `x` and `y`, of the part of a line that lies within two axes; no rows where none of it does, or without a
+    line.
+    """
     nothing = pl.DataFrame(schema={"x": pl.Float64, "y": pl.Float64})
     if slope is None or intercept is None:
         return nothing

@@ -12,8 +12,9 @@ from selfrepair.app.showing.figure import draw
 
 def clickable(chart: alt.Chart | alt.LayerChart, name: str) -> None:
     """Draw a chart in which `PICK` selects labels of heads, as `head_map.pick` does."""
-    before = _labels(st.session_state.get(name))
+    before: list[str] = []
     draw(chart, key=name, on_select=lambda: take(before, st.session_state[name]))
+    before += _labels(st.session_state.get(name))  # of a browser that knew an earlier server, from the first time on
 
 
 def take(before: Sequence[str], event: Any) -> None:

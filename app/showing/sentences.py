@@ -10,6 +10,7 @@ _STYLE = """<style>
 .sentences { width: 100%; border-collapse: collapse; font-size: 0.875rem; }
 .sentences th { text-align: left; font-weight: normal; opacity: 0.65; white-space: nowrap; }
 .sentences :is(th, td) { padding: 0.4rem 1rem 0.4rem 0.2rem; border: 0; vertical-align: top; overflow-wrap: break-word; }
+.sentences td { white-space: pre-line; }
 .sentences tr { border: 0; border-bottom: 1px solid color-mix(in srgb, currentColor 16%, transparent); }
 </style>"""
 
@@ -19,9 +20,10 @@ def sentences(rows: pl.DataFrame) -> None:
 
     It is one piece of HTML: Streamlit's own table reads each cell as Markdown, which takes a browser as long as a picture.
     """
-    body = "".join(_row("td", texts) for texts in rows.iter_rows())
-    st.html(f'{_STYLE}<table class="sentences"><thead>{_row("th", rows.columns)}</thead><tbody>{body}</tbody></table>')
+    head = _row('<th scope="col">{}</th>', rows.columns)
+    body = "".join(_row("<td>{}</td>", texts) for texts in rows.iter_rows())
+    st.html(f'{_STYLE}<table class="sentences"><thead>{head}</thead><tbody>{body}</tbody></table>')
 
 
-def _row(tag: str, texts: Iterable[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(text)}</{tag}>' for text in texts)}</tr>"
+def _row(cell: str, texts: Iterable[str]) -> str:
+    return f"<tr>{''.join(cell.format(escape(text)) for text in texts)}</tr>"

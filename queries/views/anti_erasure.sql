@@ -16,9 +16,9 @@
 --   n_anti_erasure BIGINT: Of the n_stored, rows in which it erases less [rows]
 --   mean_clean_effect DOUBLE: Mean over the n_stored rows of what it writes towards the target with nothing ablated; < 0: it
 --     erases [logits]
---   mean_ablated_effect DOUBLE: Mean over the n_stored rows of what it writes towards the target with the head ablated;
---     above mean_clean_effect where that is < 0: anti-erasure [logits]
---   mean_change DOUBLE: The latter minus the former; > 0: it repairs [logits]
+--   mean_ablated_effect DOUBLE: Mean over the n_stored rows of what it writes towards the target with the head ablated; <
+--     0: it erases [logits]
+--   mean_change DOUBLE: mean_ablated_effect - mean_clean_effect; > 0: it repairs [logits]
 --   share_of_mlp DOUBLE: Sum of its changes in the n_stored rows as a share of the change of the whole MLP in all rows;
 --     beyond 0..1 where neurons work against each other, and little to read where the MLP's own is near 0; NULL where that
 --     is 0 [ratio]

@@ -25,8 +25,8 @@
 --   own_size DOUBLE: Mean of its own clean |direct_effect| over all rows; NULL: it was not ablated itself, and so not
 --     measured [logits]
 --   relative_change DOUBLE: mean_change / own_size, that at least 1e-4; NULL where it is unknown [ratio]
---   score DOUBLE: Mean over all ablated heads of mean_change / own_size, those it does not repair counting 0: how much of
---     itself it adds, how often; never below 0 [ratio]
+--   score DOUBLE: Mean over all ablated heads of mean_change / own_size, that at least 1e-4, heads it does not repair
+--     counting 0: how much of itself it adds, how often; never below 0; NULL where own_size is unknown [ratio]
 
 WITH head_targets AS (
     SELECT

@@ -18,7 +18,8 @@
 --   mean_direct_effect DOUBLE: Mean of direct_effect with the given heads ablated; > 0: pushes the correct token up [logits]
 --   base_mean_direct_effect DOUBLE: Mean of direct_effect in the run without given heads; > 0: pushes the correct token
 --     up [logits]
---   direct_effect_growth DOUBLE: The former minus the latter; > 0: the head does more when the given ones are gone [logits]
+--   direct_effect_growth DOUBLE: mean_direct_effect - base_mean_direct_effect; > 0: the head does more when the given
+--     ones are gone [logits]
 --   direct_effect_growth_se DOUBLE: Standard error of direct_effect_growth, the two runs taken as independent; NULL: one
 --     prompt [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change with the given heads ablated; < 0: ablating this one, too, hurts [logits]

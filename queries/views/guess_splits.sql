@@ -10,7 +10,8 @@
 --   population VARCHAR: Which rows of a head: 'all' measured positions; 'top2', the 2 % with the highest clean
 --     direct_effect (the same rows whatever the ablation)
 --   n_right BIGINT: Rows where the answer read after the head's layer is right: the target is the most likely token [rows]
---   n_wrong BIGINT: Rows where it is not [rows]
+--   n_wrong BIGINT: Rows where the answer read after the head's layer is wrong: another token is more likely than the
+--     target [rows]
 --   mean_self_repair_right DOUBLE: Mean of self_repair where it is right; NULL: there are no such rows [logits]
 --   mean_self_repair_wrong DOUBLE: Mean of self_repair where it is wrong; NULL: there are no such rows [logits]
 --   mean_direct_effect_right DOUBLE: Mean of direct_effect where it is right; NULL: there are no such rows [logits]

@@ -12,7 +12,7 @@
 --   mean_kl DOUBLE: Mean of kl, KL(clean||ablated); 0: the prediction stays as it is [nats]
 --   logit_size_rank BIGINT: Place by the size of mean_logit_change, whatever its sign; 1: the largest
 --   logprob_size_rank BIGINT: Place by the size of mean_logprob_change, whatever its sign; 1: the largest
---   kl_rank BIGINT: Place by the size of mean_kl; 1: the largest
+--   kl_rank BIGINT: Place by mean_kl; 1: the largest
 
 SELECT
     run_id,

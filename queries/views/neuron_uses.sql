@@ -14,10 +14,10 @@
 --   n_anti_erasure BIGINT: Rows in which it is among the 16 and erases less: change > 0, clean_effect < 0 [rows]
 --   n_even BIGINT: Rows in which it is among the 16, of prompts with an even prompt_id [rows]
 --   sum_clean_effect DOUBLE: Sum of clean_effect over its n_stored rows [logits]
---   sum_ablated_effect DOUBLE: Sum of ablated_effect over the same rows [logits]
---   sum_change DOUBLE: Sum of ablated_effect - clean_effect over the same rows [logits]
---   sum_absolute_change DOUBLE: Sum of its size without the sign [logits]
---   sum_even_absolute_change DOUBLE: Sum of the size of ablated_effect - clean_effect over the n_even rows [logits]
+--   sum_ablated_effect DOUBLE: Sum of ablated_effect over its n_stored rows [logits]
+--   sum_change DOUBLE: Sum of ablated_effect - clean_effect over its n_stored rows [logits]
+--   sum_absolute_change DOUBLE: Sum of |ablated_effect - clean_effect| over its n_stored rows [logits]
+--   sum_even_absolute_change DOUBLE: Sum of |ablated_effect - clean_effect| over its n_even rows [logits]
 
 WITH changes AS (
     SELECT

@@ -10,7 +10,8 @@
 --   n_heads BIGINT: Measured heads [heads]
 --   spearman DOUBLE: Spearman's rank correlation of mean_direct_effect with -mean_logit_change; NULL where all heads of
 --     one of them are equal [-1..1]
---   kendall_tau DOUBLE: Kendall's tau-b of the same two; NULL where all heads of one of them are equal [-1..1]
+--   kendall_tau DOUBLE: Kendall's tau-b of mean_direct_effect with -mean_logit_change; NULL where all heads of one of
+--     them are equal [-1..1]
 --   top10_overlap DOUBLE: Share of the 10 first heads by direct effect that are among the 10 first by logit change; of
 --     all heads where there are fewer [ratio]
 --   top20_overlap DOUBLE: Share of the 20 first heads by direct effect that are among the 20 first by logit change; of

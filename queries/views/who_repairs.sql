@@ -16,7 +16,8 @@
 --     NULL where that is 0 [ratio]
 --   target_rank BIGINT: Place among all that could change, heads and MLPs, by mean_change; 1: repairs most; equal ones in
 --     the order of target_layer, heads before MLPs
---   rank_in_kind BIGINT: Place among heads alone, or among MLPs alone, by mean_change; 1: repairs most
+--   rank_in_kind BIGINT: Place among heads alone, or among MLPs alone, by mean_change; 1: repairs most; equal ones in the
+--     order of target_layer, target_head
 --   mean_direct_effect DOUBLE: Mean of the ablated head's direct_effect over these rows [logits]
 --   mean_self_repair DOUBLE: Mean of the ablated head's self_repair over these rows [logits]
 

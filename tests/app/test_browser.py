@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, expect
 
+from selfrepair.app.charts.tail import HEADS
 from support.browser import PAGES, Watched
 from support.fabricate import fabricate
 from support.pages import stored
@@ -127,6 +128,35 @@ def test_the_head_clicked_last_can_be_clicked_again_when_another_was_chosen_mean
     expect_head("L1H2")
     click("L2H1")
     expect_head("L2H1")
+
+
+def test_a_head_has_its_colour_wherever_it_was_chosen(watched: Watched) -> None:
+    page = watched.open("tails?head=L0H0&others=L1H1&others=L2H2&measure=abs_self_repair")
+    charts = page.get_by_test_id("stVegaLiteChart")
+
+    def legends() -> list[list[list[str]]]:
+        watched.settle()
+        return [
+            charts.nth(number).evaluate(
+                """(chart) => {
+                    const symbols = chart.querySelectorAll(".role-legend-symbol path");
+                    const labels = [...chart.querySelectorAll(".role-legend-label text")];
+                    return labels.map((label, i) => [label.textContent, symbols[i].getAttribute("fill")]);
+                }"""
+            )
+            for number in range(3)
+        ]
+
+    assert legends() == [[[label, HEADS[i]] for i, label in enumerate(("L0H0", "L1H1", "L2H2"))]] * 3
+    for head in ("L0H1", "L2H2"):
+        page.get_by_role("combobox", name="Head").fill(head)
+        page.get_by_role("option", name=head).first.click()
+        page.wait_for_url(re.compile(f"head={head}"))
+        page.get_by_text(f"{head}: Share top 2 %").wait_for()
+        labels = list(dict.fromkeys([head, "L1H1", "L2H2"]))
+        expected = [[[label, HEADS[i]] for i, label in enumerate(labels)]] * 3
+        page.wait_for_timeout(1000)
+        assert legends() == expected
 
 
 def test_words_are_chosen_and_names_stand_in_the_link(watched: Watched) -> None:

@@ -106,8 +106,8 @@ def test_heads_with_a_verdict_have_a_sign() -> None:
         }
     )
     spec = slope_map(heads, "L1H0", (0.5, 1.5)).to_dict()
-    cells, _, signs = spec["layer"]
-    assert cells["layer"][0]["encoding"]["color"]["scale"]["domain"] == [0.5, 1.5]
+    cells, _, _, signs = spec["layer"]
+    assert cells["encoding"]["color"]["scale"]["domain"] == [0.5, 1.5]
     drawn = {row["label"]: row["sign"] for row in spec["datasets"][signs["data"]["name"]]}
     assert drawn == {"L1H0": "▼", "L1H1": "▲"}
     assert [param["name"] for param in spec["params"]] == [PICK]

@@ -129,7 +129,7 @@ def test_tails_are_drawn_on_logarithmic_axes_from_all_rows_down() -> None:
     assert encoding["y"]["scale"]["domainMax"] == 1.0
     assert encoding["x"]["title"] == "Size of self-repair [logits]"
     assert encoding["color"]["scale"] == {"range": list(HEADS)}
-    assert encoding["color"]["sort"] is None
+    assert encoding["color"]["sort"] == {"field": "place", "op": "min"}
     rows = spec["datasets"][spec["data"]["name"]]
     assert [(row["label"], row["value"]) for row in rows] == [
         ("L1H1", None),
@@ -138,6 +138,7 @@ def test_tails_are_drawn_on_logarithmic_axes_from_all_rows_down() -> None:
         ("L0H0", 2.0),
     ]
     assert [row["is_first"] for row in rows] == [True, False, False, False]
+    assert [row["place"] for row in rows] == [0, 1, None, None]
 
 
 def test_other_heads_are_drawn_into_the_pictures_that_are_there() -> None:
@@ -173,10 +174,11 @@ def test_the_axis_of_the_hill_plot_ends_where_indices_settle() -> None:
         }
     )
     spec = hill(points, ["L0H0"]).to_dict()
-    interval, limits, curves = spec["layer"]
+    interval, limits, end, curves = spec["layer"]
     assert curves["encoding"]["y"]["scale"] == {"domainMin": 0, "nice": False}
-    assert [row["limit"] for row in spec["datasets"][limits["data"]["name"]]] == [1.0, 2.0, pytest.approx(7.0)]
-    assert [row["hill"] for row in spec["datasets"][curves["data"]["name"]]] == [None, 5.0, 3.0]
+    assert [row["limit"] for row in spec["datasets"][limits["data"]["name"]]] == [1.0, 2.0]
+    assert spec["datasets"][end["data"]["name"]] == [{"end": pytest.approx(7.0)}]
+    assert [row["hill"] for row in spec["datasets"][curves["data"]["name"]]] == [None, None, 5.0, 3.0]
     rows = spec["datasets"][interval["data"]["name"]]
     assert [(row["low"], row["high"]) for row in rows][:2] == [
         (0.0, pytest.approx(7.0)),
