@@ -3,6 +3,7 @@
 import streamlit as st
 
 from selfrepair.app.choosing.named import turn_page
+from selfrepair.app.showing.looked_at import forget
 
 PAGES = {
     "See": {
@@ -31,13 +32,24 @@ FIRST = "overview"
 """The page at the bare address."""
 
 
+_STACKED = """<style>
+@media (max-width: 1150px) {
+    [data-testid="stColumn"]:has([data-testid="stVegaLiteChart"]) { min-width: calc(100% - 1.5rem); }
+    [data-testid="stColumn"]:has([data-testid="stMetric"]) { min-width: calc(50% - 1rem); }
+}
+</style>"""
+"""In a narrow window, pictures and numbers that stand beside each other would be too small to read."""
+
+
 def first() -> None:
     """What stands at the first page's own name: the way to the bare address."""
     st.switch_page(f"app_pages/{FIRST}.py", query_params=st.query_params.to_dict())
 
 
 turn_page()
+forget()
 st.set_page_config(page_title="selfrepair", page_icon="🩹", layout="wide")
+st.html(_STACKED)
 pages = {
     heading: [
         st.Page(

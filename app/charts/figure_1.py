@@ -21,7 +21,12 @@ def by_depth(heads: pl.DataFrame, layers: pl.DataFrame, measure: str) -> alt.Lay
             depth,
             y,
             color,
-            tooltip=["run", "label", alt.Tooltip("depth:Q", format=".0f"), alt.Tooltip(f"{measure}:Q", format=".4f")],
+            tooltip=[
+                alt.Tooltip("run:N", title="Run"),
+                alt.Tooltip("label:N", title=title("head_repair", "label")),
+                alt.Tooltip("depth:Q", title=title("head_repair", "depth"), format=".0f"),
+                alt.Tooltip(f"{measure}:Q", title=title("head_repair", measure), format=".4f"),
+            ],
         )
     )
     lines = alt.Chart(layers).mark_line(strokeWidth=2.5).encode(depth, y, color)

@@ -28,7 +28,7 @@ def part_bars(parts: pl.DataFrame, words: str, form: str) -> alt.LayerChart:
         ],
     )
     bars = base.mark_bar(height={"band": 0.6}, opacity=0.65).encode(
-        alt.X("value:Q", title=words, axis=alt.Axis(format=form)),
+        alt.X("value:Q", title=words, axis=alt.Axis(format=form, tickCount=6)),
         alt.Color("part:N", scale=alt.Scale(domain=list(COLORS), range=list(COLORS.values())), legend=None),
     )
     whiskers = [

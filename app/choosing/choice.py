@@ -6,6 +6,7 @@ import streamlit as st
 
 from selfrepair.app.asking.answers import ask, warehouse_path
 from selfrepair.app.choosing.named import choose_name
+from selfrepair.app.showing.looked_at import note
 from selfrepair.app.showing.plain import plain
 from selfrepair.queries.quoting import literal
 from selfrepair.queries.which_run import RUNS, Run, dataset_of
@@ -46,6 +47,7 @@ def choose() -> Choice:
             f"    selfrepair demo --db {warehouse_path()}\n\nor one of your own: `selfrepair ingest --help`.",
             icon=":material/database:",
         )
+        st.page_link("app_pages/ingests.py", label="What is being measured now", icon=":material/move_to_inbox:")
         st.stop()
     usable = [run for run in runs if run["status"] != "failed"] or runs
     _say_what_the_link_lost(usable)
@@ -75,6 +77,7 @@ def choose() -> Choice:
             first="top2" if run["logit_of"] == NEXT_TOKEN else "all",  # of an answer a prompt there are few rows
             help="Which rows of a head count. Top: by clean direct effect, as in the paper.",
         )
+    note(model, f"run {number}", ablation, population)
     return Choice(run, ablation, population)
 
 

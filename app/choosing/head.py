@@ -6,6 +6,7 @@ import streamlit as st
 from selfrepair.app.asking.answers import ask
 from selfrepair.app.choosing.choice import Choice
 from selfrepair.app.choosing.named import choose_name
+from selfrepair.app.showing.looked_at import note
 
 
 def heads_of_run(choice: Choice) -> pl.DataFrame:
@@ -29,7 +30,7 @@ def choose_head(heads: pl.DataFrame, *, disabled: bool = False) -> str:
     if wanted is not None and wanted not in labels and not st.session_state.get(f"told head {wanted}"):
         st.session_state[f"told head {wanted}"] = True
         st.sidebar.warning("The link asks for a head that this run has not measured; another one is shown.")
-    return choose_name(
+    label = choose_name(
         "Head",
         labels,
         "head",
@@ -38,3 +39,6 @@ def choose_head(heads: pl.DataFrame, *, disabled: bool = False) -> str:
         disabled=disabled,
         width=160,
     )
+    if not disabled:
+        note(label)
+    return label

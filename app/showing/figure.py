@@ -11,6 +11,7 @@ import vl_convert
 from altair.utils.schemapi import disable_debug_mode
 
 from selfrepair.app.charts.palette import CATEGORIES, DIVERGING
+from selfrepair.app.showing.looked_at import looked_at, stem_of_files
 
 Picture = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart | alt.ConcatChart
 
@@ -23,7 +24,7 @@ _ONE_AT_A_TIME = threading.Lock()  # what Altair does with data is set for all t
 
 
 def show(chart: Picture, frame: pl.DataFrame, sql: str, *, name: str) -> None:
-    """Draw a chart of `frame`, which answers `sql`; `name` is its widget key and the stem of its files.
+    """Draw a chart of `frame`, which answers `sql`; `name` is its widget key, and its files' names begin with it.
 
     A button below it opens the data (CSV, Parquet), the SQL with a way to the SQL page, and the picture (SVG, PNG).
     """
@@ -47,33 +48,37 @@ def draw(chart: Picture, *, key: str, on_select: Any = "ignore") -> None:
 def below(frame: pl.DataFrame, sql: str, *, name: str, chart: Picture | None = None) -> None:
     """The button below a picture or table. What it opens is made when it is opened."""
     with st.container(horizontal=True, horizontal_alignment="right"):
-        words = "Data and SQL" if chart is None else "Data, SQL, picture"
-        box = st.popover(words, type="tertiary", icon=":material/download:", key=f"{name} data", on_change="rerun")
+        label = "Data and SQL" if chart is None else "Data, SQL, picture"
+        box = st.popover(label, type="tertiary", icon=":material/download:", key=f"{name} data", on_change="rerun")
     if not box.open:
         return
+    stem, words = stem_of_files(name), looked_at()  # a file is made later, when nothing is looked at
     with box:
         with st.container(horizontal=True):
-            st.download_button("CSV", lambda: frame.write_csv(), f"{name}.csv", "text/csv", key=f"{name} csv")
-            st.download_button("Parquet", lambda: _parquet(frame), f"{name}.parquet", key=f"{name} parquet")
+            st.download_button("CSV", lambda: frame.write_csv(), f"{stem}.csv", "text/csv", key=f"{name} csv")
+            st.download_button("Parquet", lambda: _parquet(frame), f"{stem}.parquet", key=f"{name} parquet")
             if chart is not None:
                 st.download_button(
-                    "SVG", lambda: vl_convert.vegalite_to_svg(_file(chart)), f"{name}.svg", key=f"{name} svg"
+                    "SVG", lambda: vl_convert.vegalite_to_svg(_file(chart, words)), f"{stem}.svg", key=f"{name} svg"
                 )
                 st.download_button(
-                    "PNG", lambda: vl_convert.vegalite_to_png(_file(chart), scale=2), f"{name}.png", key=f"{name} png"
+                    "PNG",
+                    lambda: vl_convert.vegalite_to_png(_file(chart, words), scale=2),
+                    f"{stem}.png",
+                    key=f"{name} png",
                 )
         st.dataframe(frame, height=260)
         st.code(sql, language="sql")
         st.page_link("app_pages/sql.py", label="Open in the SQL page", query_params={"sql": sql})
 
 
-def _file(chart: Picture) -> dict[str, Any]:
-    """The chart as Vega-Lite with all its data, as wide as on the page where it is a single one."""
+def _file(chart: Picture, words: str) -> dict[str, Any]:
+    """The chart as Vega-Lite with all its data and `words` above it, as wide as on the page where it is a single one."""
     spec = spec_of(chart.properties(width=_WIDTH_OF_FILE) if isinstance(chart, alt.Chart | alt.LayerChart) else chart)
     datasets = {
         name: data.to_dicts() if isinstance(data, pl.DataFrame) else data for name, data in spec["datasets"].items()
     }
-    return spec | {"datasets": datasets}
+    return {"title": words} | spec | {"datasets": datasets}
 
 
 def spec_of(chart: Picture, theme: str = "light") -> dict[str, Any]:

@@ -159,6 +159,30 @@ def test_a_head_has_its_colour_wherever_it_was_chosen(watched: Watched) -> None:
         assert legends() == expected
 
 
+@pytest.mark.parametrize(("width", "stacked"), [(1400, False), (900, True)])
+def test_pictures_stand_below_each_other_in_a_narrow_window(watched: Watched, width: int, stacked: bool) -> None:
+    watched.page.set_viewport_size({"width": width, "height": 1000})
+    charts = watched.open("heads").get_by_test_id("stVegaLiteChart")
+    boxes = [box for number in range(2) if (box := charts.nth(number).bounding_box())]
+    assert len(boxes) == 2
+    assert (boxes[0]["x"] == boxes[1]["x"]) == stacked
+    assert all(box["width"] > 400 for box in boxes)
+
+
+def test_files_are_named_by_what_they_are_of_and_pictures_say_it(watched: Watched) -> None:
+    page = watched.open("heads?head=L1H2&ablation=mean")
+    page.get_by_role("button", name="Data, SQL, picture").first.click()
+    found = {}
+    for kind in ("CSV", "SVG"):
+        with page.expect_download() as downloading:
+            page.get_by_test_id("stDownloadButton").get_by_role("button", name=kind).click()
+        found[downloading.value.suggested_filename] = Path(downloading.value.path()).read_text()
+    assert list(found) == [f"head_map_run-1_mean_top2_L1H2.{ending}" for ending in ("csv", "svg")]
+    rows, picture = found.values()
+    assert rows.splitlines()[0] == "layer,head,label,mean_self_repair"
+    assert "tiny-model, run 1, mean, top2, L1H2" in picture
+
+
 def test_words_are_chosen_and_names_stand_in_the_link(watched: Watched) -> None:
     page = watched.open("heads?measure=gini&population=all")
     measure = page.get_by_role("combobox", name="Measure")
