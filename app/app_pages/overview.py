@@ -8,6 +8,7 @@ from selfrepair.app.choosing.choice import POPULATIONS, choose, runs_of_warehous
 from selfrepair.app.choosing.one_of import one_of
 from selfrepair.app.showing.figure import below, show
 from selfrepair.app.showing.headers import headers
+from selfrepair.app.showing.looked_at import forget, note
 from selfrepair.app.showing.wording import column, meaning, title
 from selfrepair.queries.quoting import literal
 from selfrepair.queries.which_run import Run
@@ -73,6 +74,8 @@ with key_numbers:
             help=f"{meaning('model_repair', mean)}  \n{meaning('model_repair', fraction)}; ±: its 95 % interval.",
             border=True,
         )
+forget()
+note("all runs", choice.ablation, choice.population)
 show(by_depth(ask(heads_sql), ask(layers_sql), measure), ask(heads_sql), heads_sql, name="figure_1")
 if any(not is_alike(run, choice.run) for run in runs_of_warehouse()):
     st.caption("Only runs that measured the same logit, with the same heads gone.")
@@ -88,4 +91,5 @@ st.dataframe(
         for name in SMALL
     },
 )
+forget()
 below(health, health_sql, name="runs")

@@ -5,6 +5,7 @@ import dataclasses
 import streamlit as st
 
 from selfrepair.app.choosing.choice import Choice, runs_of_warehouse
+from selfrepair.app.showing.looked_at import note
 from selfrepair.app.showing.plain import plain
 from selfrepair.queries.which_run import Run
 from selfrepair.warehouse.schema import ABLATIONS
@@ -42,6 +43,7 @@ def choose_other(choice: Choice) -> Choice | None:
         help="Of another run: at first the same ablation. Of the same run: another one.",
         width=160,
     )
+    note(f"against run {number}", ablation)
     return dataclasses.replace(choice, run=run, ablation=ablation)
 
 

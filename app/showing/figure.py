@@ -44,15 +44,18 @@ def draw(chart: Picture, *, key: str, on_select: Any = "ignore") -> None:
     )
 
 
-@st.fragment
 def below(frame: pl.DataFrame, sql: str, *, name: str, chart: Picture | None = None) -> None:
-    """The button below a picture or table. What it opens is made when it is opened."""
+    """The button below a picture or table. What it opens is made when it is opened, and is of what is looked at now."""
+    _button(frame, sql, name, chart, stem_of_files(name), looked_at())
+
+
+@st.fragment
+def _button(frame: pl.DataFrame, sql: str, name: str, chart: Picture | None, stem: str, words: str) -> None:
     with st.container(horizontal=True, horizontal_alignment="right"):
         label = "Data and SQL" if chart is None else "Data, SQL, picture"
         box = st.popover(label, type="tertiary", icon=":material/download:", key=f"{name} data", on_change="rerun")
     if not box.open:
         return
-    stem, words = stem_of_files(name), looked_at()  # a file is made later, when nothing is looked at
     with box:
         with st.container(horizontal=True):
             st.download_button("CSV", lambda: frame.write_csv(), f"{stem}.csv", "text/csv", key=f"{name} csv")
