@@ -1,7 +1,9 @@
 """A picture with all that belongs to it: its data, its SQL, itself as a file."""
 
 import io
+import mimetypes
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import altair as alt
@@ -58,24 +60,28 @@ def _button(frame: pl.DataFrame, sql: str, name: str, chart: Picture | None, ste
         return
     with box:
         with st.container(horizontal=True):
-            st.download_button("CSV", lambda: frame.write_csv(), f"{stem}.csv", "text/csv", key=f"{name} csv")
-            st.download_button("Parquet", lambda: _parquet(frame), f"{stem}.parquet", key=f"{name} parquet")
-            if chart is not None:
-                st.download_button(
-                    "SVG", lambda: vl_convert.vegalite_to_svg(_file(chart, words)), f"{stem}.svg", key=f"{name} svg"
-                )
-                st.download_button(
-                    "PNG",
-                    lambda: vl_convert.vegalite_to_png(_file(chart, words), scale=2),
-                    f"{stem}.png",
-                    key=f"{name} png",
-                )
+            for kind, made in _files(frame, chart, words).items():
+                # "ignore": drawn anew by a click, the other buttons would ask for files that are gone
+                file = f"{stem}.{kind.lower()}"
+                mime = mimetypes.guess_type(file)[0]
+                st.download_button(kind, made, file, mime, key=f"{name} {kind.lower()}", on_click="ignore")
         st.dataframe(frame, height=260)
         st.code(sql, language="sql")
         st.page_link("app_pages/sql.py", label="Open in the SQL page", query_params={"sql": sql})
 
 
-def _file(chart: Picture, words: str) -> dict[str, Any]:
+def _files(frame: pl.DataFrame, chart: Picture | None, words: str) -> dict[str, Callable[[], str | bytes]]:
+    """What makes each kind of file, by the kind's name; in pictures `words` stand above."""
+    data: dict[str, Callable[[], str | bytes]] = {"CSV": lambda: frame.write_csv(), "Parquet": lambda: _parquet(frame)}
+    if chart is None:
+        return data
+    return data | {
+        "SVG": lambda: vl_convert.vegalite_to_svg(_whole(chart, words)),
+        "PNG": lambda: vl_convert.vegalite_to_png(_whole(chart, words), scale=2),
+    }
+
+
+def _whole(chart: Picture, words: str) -> dict[str, Any]:
     """The chart as Vega-Lite with all its data and `words` above it, as wide as on the page where it is a single one."""
     spec = spec_of(chart.properties(width=_WIDTH_OF_FILE) if isinstance(chart, alt.Chart | alt.LayerChart) else chart)
     datasets = {

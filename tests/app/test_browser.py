@@ -7,7 +7,7 @@ from typing import Literal
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Download, expect
 
 from selfrepair.app.charts.tail import HEADS
 from support.browser import PAGES, Watched
@@ -172,13 +172,19 @@ def test_pictures_stand_below_each_other_in_a_narrow_window(watched: Watched, wi
 def test_files_are_named_by_what_they_are_of_and_pictures_say_it(watched: Watched) -> None:
     page = watched.open("heads?head=L1H2&ablation=mean")
     page.get_by_role("button", name="Data, SQL, picture").first.click()
-    found = {}
-    for kind in ("CSV", "SVG"):
-        with page.expect_download() as downloading:
-            page.get_by_test_id("stDownloadButton").get_by_role("button", name=kind).click()
-        found[downloading.value.suggested_filename] = Path(downloading.value.path()).read_text()
-    assert list(found) == [f"head_map_run-1_mean_top2_L1H2.{ending}" for ending in ("csv", "svg")]
-    rows, picture = found.values()
+    button = page.get_by_test_id("stDownloadButton").get_by_role("button")
+    button.nth(3).wait_for()
+    found: dict[str, Path] = {}
+
+    def whole(download: Download) -> bool:
+        found[download.suggested_filename] = Path(download.path())
+        return len(found) == 4
+
+    with page.expect_download(whole):
+        button.evaluate_all("buttons => buttons.forEach(button => button.click())")  # no click spoils the next
+    stem = "head_map_run-1_mean_top2_L1H2"
+    assert set(found) == {f"{stem}.{ending}" for ending in ("csv", "parquet", "svg", "png")}
+    rows, picture = (found[f"{stem}.{ending}"].read_text() for ending in ("csv", "svg"))
     assert rows.splitlines()[0] == "layer,head,label,mean_self_repair"
     assert "tiny-model, run 1, mean, top2, L1H2" in picture
 

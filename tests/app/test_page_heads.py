@@ -370,5 +370,7 @@ def test_what_stands_below_a_picture_is_made_when_it_is_opened(tmp_path: Path, m
     app.run()
     assert len(app.dataframe) == n_tables + 1
     assert len(app.code) == 1
-    assert [button.label for button in app.get("download_button")] == ["CSV", "Parquet", "SVG", "PNG"]
+    files = app.get("download_button")
+    assert [button.label for button in files] == ["CSV", "Parquet", "SVG", "PNG"]
+    assert all(button.proto.ignore_rerun for button in files)  # the page drawn anew would take the others' files away
     assert not app.exception
