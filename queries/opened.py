@@ -1,4 +1,4 @@
-"""A warehouse that may stay open between two questions: a page has many, and opening takes longer than most of them."""
+"""A warehouse that may stay open between two questions: opening it takes longer than most of them."""
 
 import time
 from pathlib import Path
@@ -6,15 +6,17 @@ from pathlib import Path
 from selfrepair.queries.limits import Limits
 from selfrepair.queries.reader import Reader
 from selfrepair.warehouse.connection import OnWait
+from selfrepair.warehouse.wanted import is_wanted
 
-LONGEST_OPEN_S = 1.0
-"""How long a file may be open before it is closed between two questions: a load waits for it [s]."""
+LOOK_S = 0.05
+"""How often it has to be looked whether somebody wants to write the file: a load waits so long [s]."""
 
 
 class Opened:
     """The file that was asked last, if it is open still. `notes` are what its reader had to say, for every answer.
 
-    `on_wait` is told in a sentence whom opening waits for.
+    `on_wait` is told in a sentence whom opening waits for. Whoever waits for something else meanwhile calls
+    `close_if_due` every `look_s` seconds.
     """
 
     def __init__(self, spill_folder: Path, on_wait: OnWait) -> None:
@@ -22,8 +24,8 @@ class Opened:
         self._spill_folder = spill_folder
         self._on_wait = on_wait
         self._reader: Reader | None = None
+        self._db = Path()
         self._file: tuple[object, ...] = ()
-        self._since = 0.0
         self._until = 0.0
 
     def reader(self, db: Path, limits: Limits, wait_s: float) -> Reader:
@@ -35,18 +37,21 @@ class Opened:
             reader = Reader(
                 db, self._on_wait, self.notes.append, limits=limits, wait_s=wait_s, spill_folder=self._spill_folder
             )
-            self._reader, self._file, self._since = reader.__enter__(), file, time.monotonic()
+            self._reader, self._db, self._file = reader.__enter__(), db, file
         return self._reader
 
-    def left_s(self) -> float | None:
-        """How long it stays open if nothing comes [s]; None: it is not open."""
-        return None if self._reader is None else max(0.0, self._until - time.monotonic())
-
     def keep(self, seconds: float) -> None:
-        """Leave it open for some time from now on, if it may still be."""
-        now = time.monotonic()
-        self._until = min(now + seconds, self._since + LONGEST_OPEN_S)
-        if self._until <= now:
+        """Leave it open for some time from now on, if nobody wants to write it."""
+        self._until = time.monotonic() + seconds
+        self.close_if_due()
+
+    def look_s(self) -> float | None:
+        """How long nobody need look [s]; None: it is not open."""
+        return None if self._reader is None else LOOK_S
+
+    def close_if_due(self) -> None:
+        """Close it if its time is over, or somebody wants to write it."""
+        if self._reader is not None and (time.monotonic() >= self._until or is_wanted(self._db)):
             self.close()
 
     def close(self, error: BaseException | None = None) -> None:

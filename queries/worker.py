@@ -50,8 +50,7 @@ class Request:
     `timeout_s` is each one's, too.
 
     `db` is absolute: the process that answers may have been started from another folder. `keep_open_s` is how long the
-    file stays open after the last answer, for the next request of the same kind; it is closed `opened.LONGEST_OPEN_S` after it
-    was opened at the latest, or at the end of the answer that is under way then.
+    file stays open after the last answer, for the next request of the same kind, unless somebody wants to write it.
     """
 
     db: Path
@@ -288,9 +287,9 @@ def main(folder: str) -> None:
     opened = Opened(Path(folder) / "spill", lambda text: _send(out, kind="wait", text=text))
     while True:
         try:
-            request = requests.get(timeout=opened.left_s())
+            request = requests.get(timeout=opened.look_s())
         except queue.Empty:
-            opened.close()
+            opened.close_if_due()
             continue
         if isinstance(request, str):
             _send(out, kind="error", text=request, is_bug=False, again=False)

@@ -1,7 +1,7 @@
 """Open a warehouse file, for a moment, and say in words what stands in the way.
 
 DuckDB lets one process write and then nobody else read. So nothing here keeps a file open longer than its `with` block,
-and whoever comes second waits.
+and whoever comes second waits; who waits to write says so to those that keep the file open (`wanted`).
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import duckdb
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.migrate import check_readable, migrate
+from selfrepair.warehouse.wanted import want, want_no_more
 
 OnWait = Callable[[str], None]
 """Called with one sentence, once for each process that has to be waited for."""
@@ -24,6 +25,8 @@ OnWait = Callable[[str], None]
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
+_GIVEN_WAY_S = 0.2
+"""Who only keeps the file open has closed it by then for a writer, who need not tell of it."""
 
 
 @contextlib.contextmanager
@@ -72,7 +75,15 @@ def _connection(
 
 
 def _connect(path: Path, *, read_only: bool, wait_s: float, on_wait: OnWait | None) -> duckdb.DuckDBPyConnection:
-    give_up_at = time.monotonic() + wait_s
+    try:
+        return _connected_in(wait_s, path, read_only=read_only, on_wait=on_wait)
+    finally:
+        if not read_only:
+            want_no_more(path)
+
+
+def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait | None) -> duckdb.DuckDBPyConnection:
+    began = time.monotonic()
     pause_s = _FIRST_PAUSE_S
     told = ""
     while True:
@@ -82,13 +93,16 @@ def _connect(path: Path, *, read_only: bool, wait_s: float, on_wait: OnWait | No
             holder = _holder(error)
             if holder is None:
                 raise SelfRepairError(_why_not_opened(path, error)) from error
-            left_s = give_up_at - time.monotonic()
+            waited_s = time.monotonic() - began
+            left_s = wait_s - waited_s
             if left_s <= 0:
                 raise SelfRepairError(
                     f"{path} is in use by {holder}, and was for {wait_s:g} seconds. Nothing was changed or lost. "
                     "End that program, or wait until it is done, then run the same command again."
                 ) from error
-        if on_wait and holder != told:
+        if not read_only:
+            want(path)
+        if on_wait and holder != told and (read_only or waited_s >= _GIVEN_WAY_S):
             on_wait(f"waiting for {holder}, which has {path} open")
             told = holder
         time.sleep(min(pause_s, left_s))

@@ -33,8 +33,8 @@ _WAIT_AGAIN_S = 0.05
 _BUSY_S = 5.0
 """How long after waiting in vain no other question waits for the file; a page has many."""
 
-_KEEP_OPEN_S = 0.3
-"""How long after an answer the file stays open for the same page's next question; a load waits so long."""
+_KEEP_OPEN_S = 5.0
+"""How long after an answer the file stays open for the next question, unless a load wants it."""
 
 _TOLD_AGAIN_S = 10.0
 _KEPT_BYTES = 256_000_000

@@ -15,7 +15,6 @@ import pytest
 
 from selfrepair.app.asking import answers as asking
 from selfrepair.app.asking.kept import Kept
-from selfrepair.queries.opened import LONGEST_OPEN_S
 from selfrepair.queries.reader import Answer
 from selfrepair.warehouse.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
@@ -102,7 +101,7 @@ def test_pages_opened_at_once_ask_a_question_once(db: Path, openings: list[list[
 
 def test_a_load_waits_a_moment_at_most(db: Path) -> None:
     asking.answered("SELECT count(*) FROM measurements", 10)
-    with open_writer(db, wait_s=LONGEST_OPEN_S) as con:
+    with open_writer(db, wait_s=asking._KEEP_OPEN_S / 2) as con:
         assert con.execute("SELECT 1").fetchone() == (1,)
 
 
