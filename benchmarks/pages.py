@@ -1,7 +1,9 @@
 """Time the pages in a real browser: `python -m benchmarks.pages WAREHOUSE`, such as the one `benchmarks.warehouse` made.
 
 Opens every page anew, then works every control on it that chooses something, and a click on a heat map, a token and a
-prompt: how long from the click to the last change of what is drawn. The server's memory is that of all its processes.
+prompt: how long from the click to the last change of what is drawn. What the mouse does by lying where it is, a hover over
+a picture that comes to be under it, is none; nor is the table that a grid keeps for those who hear it. The server's memory
+is that of all its processes.
 
 An empty page of Streamlit's stands first: what this machine takes to load the frontend and draw nothing, to compare with.
 """
@@ -32,14 +34,16 @@ QUIET_MS = 700
 """For how long nothing may change before a page counts as drawn; not part of its time."""
 
 _WATCH = """() => {
-    const apart = '[data-testid="stStatusWidget"], [data-testid="stToolbar"], [role="tooltip"], [role="listbox"]';
-    const seen = (changes) => {
-        if (changes.some((change) => !(change.target.closest ?? change.target.parentElement?.closest)
-            || !(change.target.closest ? change.target : change.target.parentElement)?.closest(apart))) {
+    const apart = '[data-testid="stStatusWidget"], [data-testid="stToolbar"], canvas > *';
+    const isDrawn = (change) => {
+        const at = change.target.closest ? change.target : change.target.parentElement;
+        return at && !at.closest(apart) && !(at.tagName === 'CANVAS' && change.type === 'childList');
+    };
+    new MutationObserver((changes) => {
+        if (changes.some(isDrawn)) {
             window.lastChange = performance.now();
         }
-    };
-    new MutationObserver(seen).observe(document.body, {subtree: true, childList: true, attributes: true});
+    }).observe(document.querySelector('[data-testid="stApp"]'), {subtree: true, childList: true, attributes: true});
     window.lastChange = performance.now();
 }"""
 _QUIET = f"""() => performance.now() - window.lastChange > {QUIET_MS}

@@ -12,6 +12,7 @@ from selfrepair.app.choosing.head import choose_head, heads_of_run
 from selfrepair.app.choosing.head_click import clickable
 from selfrepair.app.choosing.measure import choose_effect, choose_measure
 from selfrepair.app.choosing.other_side import choose_other, named
+from selfrepair.app.showing.asides import aside
 from selfrepair.app.showing.figure import below
 from selfrepair.app.showing.headers import headers
 from selfrepair.app.showing.plain import plain
@@ -55,14 +56,15 @@ if told["n_shared"] == 0:
         icon=":material/info:",
     )
     st.stop()
+notices = st.container()
 if told["n_shared"] < max(told["n_a"], told["n_b"]):
-    st.info(
+    notices.info(
         f"A has {told['n_a']:,} heads and B has {told['n_b']:,}; compared are the {told['n_shared']:,} whose layer and "
         "number both have.",
         icon=":material/info:",
     )
 if choice.run["model"] != other.run["model"]:
-    st.info(
+    notices.info(
         "These are heads of different models: of a pair, only its place (layer, head) is the same.",
         icon=":material/info:",
     )
@@ -88,8 +90,7 @@ for place, side, value in zip(st.columns(2, gap="medium"), ("A", "B"), ("value_a
         text = f"{side}: {measure.title}"
         chart = head_map(pairs, value, words=text, centre=measure.centre, chosen=label, domain=domain)
         clickable(chart, f"map_{side}")
-        if beyond := told_beyond(pairs[value], domain, measure.unit):
-            st.caption(beyond)
+        aside(told_beyond(pairs[value], domain, measure.unit))
         below(pairs, sql, name=f"map_{side}", chart=chart)
 
 left, right = st.columns(2, gap="medium")
@@ -99,8 +100,7 @@ with left:
     text = f"A minus B: {measure.title}"
     chart = head_map(pairs, "difference", words=text, centre=0.0, chosen=label, domain=domain)
     clickable(chart, "map_difference")
-    if beyond := told_beyond(pairs["difference"], domain, measure.unit):
-        st.caption(beyond)
+    aside(told_beyond(pairs["difference"], domain, measure.unit))
     below(pairs, sql, name="map_difference", chart=chart)
 with right:
     st.subheader("A against B")

@@ -18,6 +18,7 @@ from selfrepair.app.choosing.choice import POPULATIONS, choose
 from selfrepair.app.choosing.head import choose_head, heads_of_run
 from selfrepair.app.choosing.head_click import clickable
 from selfrepair.app.choosing.named import choose_name
+from selfrepair.app.showing.asides import aside
 from selfrepair.app.showing.figure import below, show
 from selfrepair.app.showing.headers import headers
 from selfrepair.app.showing.lacking import has_measured, say_without_given
@@ -111,8 +112,7 @@ else:
         st.subheader("All pairs", help="Click a cell to choose its ablated head.")
         matrix = edge_matrix(edges, ablated, targets, label)
         clickable(matrix, "edge_matrix")
-        if beyond := told_beyond(edges["mean_change"], domain_of([edges["mean_change"]], 0.0), " [logits]", "pair"):
-            st.caption(beyond)
+        aside(told_beyond(edges["mean_change"], domain_of([edges["mean_change"]], 0.0), " [logits]", "pair"))
         below(edges, edges_sql, name="edge_matrix", chart=matrix)
     with right:
         st.subheader("The largest, as a graph", help="Click a head to choose it. Squares are MLPs.")
@@ -140,8 +140,7 @@ with right:
         st.info("No MLP comes after these heads.", icon=":material/info:")
     else:
         show(layer_matrix(to_mlps, "the MLP", domain), to_mlps, to_mlps_sql, name="layers_to_mlps")
-if beyond := told_beyond(changes, domain, " [logits]", "pair"):
-    st.caption(beyond)
+aside(told_beyond(changes, domain, " [logits]", "pair"))
 
 st.header(label, divider="gray")
 left, right = st.columns(2, gap="medium")

@@ -18,6 +18,7 @@ from selfrepair.app.choosing.head import choose_head, heads_of_run
 from selfrepair.app.choosing.head_click import clickable
 from selfrepair.app.choosing.measure import choose_effect, choose_measure, effect_title
 from selfrepair.app.choosing.one_of import one_of
+from selfrepair.app.showing.asides import aside
 from selfrepair.app.showing.figure import below, show
 from selfrepair.app.showing.headers import facts, headers
 from selfrepair.app.showing.visible import visible_column
@@ -81,8 +82,7 @@ with left:
     domain = domain_of([cells[measure.name]], measure.centre)
     chart = head_map(cells, measure.name, words=measure.title, centre=measure.centre, chosen=label, domain=domain)
     clickable(chart, "head_map")
-    if beyond := told_beyond(cells[measure.name], domain, measure.unit):
-        st.caption(beyond)
+    aside(told_beyond(cells[measure.name], domain, measure.unit))
     below(cells, cells_sql, name="head_map", chart=chart)
 with right:
     st.subheader("Does the output change less than the direct effect?")

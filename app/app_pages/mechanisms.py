@@ -10,6 +10,7 @@ from selfrepair.app.charts.sensitivity import grid
 from selfrepair.app.choosing.choice import choose
 from selfrepair.app.choosing.head import choose_head, heads_of_run
 from selfrepair.app.choosing.one_of import one_of
+from selfrepair.app.showing.asides import aside
 from selfrepair.app.showing.figure import show
 from selfrepair.app.showing.wording import meaning, title
 from selfrepair.queries.quoting import literal
@@ -81,8 +82,8 @@ whose = "level = 'model'" if level == "all heads" else f"level = 'head' AND labe
 # Two of the views know no population without position 0.
 population = "all" if choice.population == "all" else "top2"
 where_wide = f"run_id = {choice.run['run_id']} AND population = {literal(population)}"
-if population != choice.population:
-    st.caption("Of the final norm and of tokens, numbers of the top 2 % are with position 0.")
+with_first = "Of the final norm and of tokens, numbers of the top 2 % are with position 0."
+aside(None if population == choice.population else with_first)
 
 st.subheader("Does ablation shrink the final norm?", help=meaning("layernorm_ratio", "mean_ln_scale_ratio"))
 sql = f"""SELECT ablation, n_rows, share_above_1, share_below_1, mean_ln_scale_ratio, ln_scale_ratio_quantile_50

@@ -6,6 +6,7 @@ from selfrepair.app.asking.answers import ask, ask_ahead
 from selfrepair.app.charts.figure_1 import by_depth
 from selfrepair.app.choosing.choice import POPULATIONS, choose, runs_of_warehouse
 from selfrepair.app.choosing.one_of import one_of
+from selfrepair.app.showing.asides import aside
 from selfrepair.app.showing.figure import below, show
 from selfrepair.app.showing.headers import headers
 from selfrepair.app.showing.looked_at import forget, note
@@ -77,8 +78,8 @@ with key_numbers:
 forget()
 note("all runs", choice.ablation, choice.population)
 show(by_depth(ask(heads_sql), ask(layers_sql), measure), ask(heads_sql), heads_sql, name="figure_1")
-if any(not is_alike(run, choice.run) for run in runs_of_warehouse()):
-    st.caption("Only runs that measured the same logit, with the same heads gone.")
+others = [run for run in runs_of_warehouse() if not is_alike(run, choice.run)]
+aside("Only runs that measured the same logit, with the same heads gone." if others else None)
 
 st.subheader("Runs")
 health = ask(health_sql)

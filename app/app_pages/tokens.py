@@ -238,9 +238,9 @@ locked = [pos for pos in locked_positions() if pos in positions]
 lost = [str(pos) for pos in locked_positions() if pos not in positions]
 odd = [word for word in locked_words() if not is_position(word)]
 if odd:
-    st.warning(f"Locked positions are whole numbers such as 3,17; not read: {plain(', '.join(odd)[:100])}")
+    notices.warning(f"Locked positions are whole numbers such as 3,17; not read: {plain(', '.join(odd)[:100])}")
 if lost:
-    st.warning(f"This prompt has positions {positions[0]} to {positions[-1]}; {', '.join(lost)} cannot be locked.")
+    notices.warning(f"This prompt has positions {positions[0]} to {positions[-1]}; {', '.join(lost)} cannot be locked.")
 
 whose = "its own prediction, made at the token before it" if coloured == "predicted" else "the prediction made at it"
 st.caption(
@@ -264,39 +264,41 @@ show_tokens(
 )
 below(rows, sql, name="prompt_tokens")
 
+locked_part = st.container()
 if locked:
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.subheader("Locked tokens")
-        st.button("Unlock all", icon=":material/lock_open:", on_click=lock, args=([],))
-    order = pl.DataFrame({"pos": locked}, schema={"pos": rows.schema["pos"]})
-    compared = order.join(rows, on="pos", maintain_order="left")
-    st.dataframe(readable(compared), hide_index=True, column_config=columns_of(compared))
-    below(compared, of_prompt(where_head, prompt, locked), name="locked_tokens")
+    with locked_part:
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.subheader("Locked tokens")
+            st.button("Unlock all", icon=":material/lock_open:", on_click=lock, args=([],))
+        order = pl.DataFrame({"pos": locked}, schema={"pos": rows.schema["pos"]})
+        compared = order.join(rows, on="pos", maintain_order="left")
+        st.dataframe(readable(compared), hide_index=True, column_config=columns_of(compared))
+        below(compared, of_prompt(where_head, prompt, locked), name="locked_tokens")
 
-    st.subheader("The strongest heads there")
-    names = [str(pos) for pos in locked]
-    if st.session_state.get("at", st.query_params.get("at")) not in names:
-        st.session_state["at"] = names[-1]
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        at = st.selectbox(
-            "At position", names, key="at", bind="query-params", help="One of the locked ones.", width=140
+        st.subheader("The strongest heads there")
+        names = [str(pos) for pos in locked]
+        if st.session_state.get("at", st.query_params.get("at")) not in names:
+            st.session_state["at"] = names[-1]
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            at = st.selectbox(
+                "At position", names, key="at", bind="query-params", help="One of the locked ones.", width=140
+            )
+            (there,) = compared.filter(pl.col("pos") == int(at)).select("token", "target").rows()
+            st.text(f"{visible(there[0])}  →  {visible(there[1])}")
+        st.caption(f"All heads, {largest_first}. Choose a row to see the prompt by that head.")
+        sql = heads_at(choice.where_rows, prompt, int(at), strength)
+        heads = ask(sql)
+        table = f"heads at {prompt} {at} {strength} {choice.where_rows}"
+        st.dataframe(
+            heads,
+            hide_index=True,
+            height=280,
+            column_config=columns_of(heads),
+            key=table,
+            on_select=partial(show_head, heads, table),
+            selection_mode="single-row",
         )
-        (there,) = compared.filter(pl.col("pos") == int(at)).select("token", "target").rows()
-        st.text(f"{visible(there[0])}  →  {visible(there[1])}")
-    st.caption(f"All heads, {largest_first}. Choose a row to see the prompt by that head.")
-    sql = heads_at(choice.where_rows, prompt, int(at), strength)
-    heads = ask(sql)
-    table = f"heads at {prompt} {at} {strength} {choice.where_rows}"
-    st.dataframe(
-        heads,
-        hide_index=True,
-        height=280,
-        column_config=columns_of(heads),
-        key=table,
-        on_select=partial(show_head, heads, table),
-        selection_mode="single-row",
-    )
-    below(heads, sql, name="heads_at_token")
+        below(heads, sql, name="heads_at_token")
 
 st.subheader("Go to")
 with st.container(horizontal=True, vertical_alignment="bottom"):
