@@ -50,7 +50,7 @@ means_sql = (
     "SELECT label, layer, mean_direct_effect, mean_logit_change, mean_self_repair\n"
     f"FROM head_repair\nWHERE {choice.where}"
 )
-numbers_sql = queries.numbers(where, choice.population)
+numbers_sql = queries.numbers(where, choice.population, [*METRICS, *(f"{name}_se" for name in METRICS)])
 noise_sql = queries.noise(where)
 rows_sql = queries.sampled_rows(where)
 of_effect = unit == "of direct effect"

@@ -8,9 +8,9 @@ from selfrepair.app.choosing.choice import POPULATIONS, choose, runs_of_warehous
 from selfrepair.app.choosing.one_of import one_of
 from selfrepair.app.showing.asides import aside
 from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.headers import headers
+from selfrepair.app.showing.headers import listing
 from selfrepair.app.showing.looked_at import forget, note
-from selfrepair.app.showing.wording import column, meaning, title
+from selfrepair.app.showing.wording import column, meaning
 from selfrepair.queries.quoting import literal
 from selfrepair.queries.which_run import Run
 
@@ -22,8 +22,11 @@ FRACTIONS = {
     "MLP": "mlp_fraction_of_effect",
 }
 
-SMALL = ("identity_error_max", "crosscheck_error_max", "crosscheck_tolerance", "share_undefined_ratios")
-"""Numbers of a run that four decimals would make 0."""
+LISTED = (
+    *("run_id", "model", "status", "health", "rows_stored", "identity_error_max", "crosscheck_error_max"),
+    *("crosscheck_tolerance", "share_undefined_ratios", "settings_differ"),
+)
+"""What is told of every run; its data have the rest."""
 
 
 def is_alike(run: Run, chosen: Run) -> bool:
@@ -50,7 +53,9 @@ conditions = (
     f"    AND ablation = {literal(choice.ablation)} AND population = {literal(choice.population)}"
 )
 named = "model || ' (run ' || run_id || ')' AS run"
-numbers_sql = f"FROM model_repair\nWHERE {choice.where}"
+means, fractions = [f"mean_{source}" for source in PARTS.values()], list(FRACTIONS.values())
+ends = [f"{fraction}_{end}" for fraction in fractions for end in ("low", "high")]
+numbers_sql = f"SELECT {', '.join([*means, *fractions, *ends])}\nFROM model_repair\nWHERE {choice.where}"
 heads_sql = f"SELECT {named}, label, depth, {measure}\nFROM head_repair\nWHERE {conditions}"
 layers_sql = f"SELECT {named}, depth, {measure}\nFROM layer_repair\nWHERE {conditions}"
 health_sql = "FROM run_health\nORDER BY run_id"
@@ -83,14 +88,6 @@ aside("Only runs that measured the same logit, with the same heads gone." if oth
 
 st.subheader("Runs")
 health = ask(health_sql)
-st.dataframe(
-    health,
-    hide_index=True,
-    column_config=headers("run_health", health.columns)
-    | {
-        name: st.column_config.NumberColumn(title("run_health", name), help=meaning("run_health", name), format="%.1e")
-        for name in SMALL
-    },
-)
+listing("run_health", health.select(LISTED))
 forget()
 below(health, health_sql, name="runs")

@@ -1,5 +1,7 @@
 """What the page of a head asks: SQL that runs as it stands."""
 
+from collections.abc import Sequence
+
 from selfrepair.app.choosing.choice import Choice
 from selfrepair.queries.quoting import literal
 
@@ -94,9 +96,10 @@ def top_rows(head: str) -> str:
     )
 
 
-def numbers(head: str, population: str) -> str:
-    """All that `head_repair` knows of a head over one population, and over all rows."""
-    return f"FROM head_repair\nWHERE {head} AND population IN ({literal(population)}, 'all')"
+def numbers(head: str, population: str, names: Sequence[str]) -> str:
+    """Columns of `head_repair` for a head over one population, and over all rows. All its columns take twice as long."""
+    shown = ", ".join(dict.fromkeys(["population", *names]))
+    return f"SELECT {shown}\nFROM head_repair\nWHERE {head} AND population IN ({literal(population)}, 'all')"
 
 
 def noise(head: str) -> str:

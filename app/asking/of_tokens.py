@@ -80,15 +80,15 @@ def size_of(measure: str) -> str:
 def with_text(view: str, where: str, order: str, shown: Sequence[str], at_most: int) -> str:
     """The first rows of a view by `order` with the columns `shown`, and as `context` the text before each."""
     return (
-        f"WITH found AS (\n    SELECT\n        run_id,\n        prompt_id,\n        pos,\n        {_listed(shown, 8)},\n"
-        f"        row_number() OVER (ORDER BY {order}, prompt_id, pos) AS place\n"
-        f"    FROM {view}\n    WHERE {where}\n    ORDER BY place\n    LIMIT {at_most}\n)\n"
-        "SELECT\n    prompt_id,\n    found.pos,\n    string_agg(before.token, '' ORDER BY before.pos) AS context,\n"
+        f"WITH found AS (\n    SELECT\n        run_id,\n        prompt_id,\n        pos,\n        {_listed(shown, 8)}\n"
+        f"    FROM {view}\n    WHERE {where}\n    ORDER BY {order}, prompt_id, pos\n    LIMIT {at_most}\n),\n"
+        f"placed AS (\n    SELECT *, row_number() OVER (ORDER BY {order}, prompt_id, pos) AS place\n    FROM found\n)\n"
+        "SELECT\n    prompt_id,\n    placed.pos,\n    string_agg(before.token, '' ORDER BY before.pos) AS context,\n"
         "    arg_max(before.target, before.pos) AS target,\n"
         f"    {_listed([f'any_value({name}) AS {name}' for name in shown])}\n"
-        "FROM found\nINNER JOIN tokens AS before USING (run_id, prompt_id)\n"
-        f"WHERE before.pos > found.pos - {CONTEXT} AND before.pos <= found.pos\n"
-        "GROUP BY place, prompt_id, found.pos\nORDER BY place"
+        "FROM placed\nINNER JOIN tokens AS before USING (run_id, prompt_id)\n"
+        f"WHERE before.pos > placed.pos - {CONTEXT} AND before.pos <= placed.pos\n"
+        "GROUP BY place, prompt_id, placed.pos\nORDER BY place"
     )
 
 

@@ -9,6 +9,9 @@ import streamlit as st
 from selfrepair.app.showing.sentences import sentences
 from selfrepair.app.showing.wording import column, meaning, title
 
+_SMALL = 1e-3
+"""Below this four decimals say little."""
+
 
 def headers(view: str, names: Iterable[str]) -> dict[str, Any]:
     """Streamlit's `column_config` for columns of `view`: four decimals, and counts with their thousands parted."""
@@ -18,10 +21,33 @@ def headers(view: str, names: Iterable[str]) -> dict[str, Any]:
 def facts(view: str, row: Mapping[str, Any]) -> None:
     """Draw one row of `view` as a list: a number, what it is called, what it means."""
     told = [
-        (title(view, name), "none" if value is None else f"{value:.4f}", column(view, name).description)
-        for name, value in row.items()
+        (title(view, name), _text(view, name, value), column(view, name).description) for name, value in row.items()
     ]
     sentences(pl.DataFrame(told, schema=["Number", "Value", "Meaning"], orient="row"))
+
+
+def listing(view: str, rows: pl.DataFrame) -> None:
+    """Draw rows of `view` as they would be told: for few rows, some of whose columns hold sentences."""
+    told = [[_text(view, name, value) for name, value in row.items()] for row in rows.iter_rows(named=True)]
+    names = [title(view, name) for name in rows.columns]
+    sentences(
+        pl.DataFrame(told, schema=dict.fromkeys(names, pl.String), orient="row"),
+        [meaning(view, name) for name in rows.columns],
+    )
+
+
+def _text(view: str, name: str, value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case int() if column(view, name).unit:
+            return f"{value:,}"
+        case float():
+            return f"{value:.4f}" if value == 0 or abs(value) >= _SMALL else f"{value:.1e}"
+        case _:
+            return str(value)
 
 
 def _header(view: str, name: str) -> Any:

@@ -189,6 +189,18 @@ def test_files_are_named_by_what_they_are_of_and_pictures_say_it(watched: Watche
     assert "tiny-model, run 1, mean, top2, L1H2" in picture
 
 
+def test_a_line_that_comes_and_goes_moves_nothing_below_it(watch: Callable[[Path], Watched], tmp_path: Path) -> None:
+    watched = watch(stored(tmp_path, fabricate("one"), fabricate("two", model="other-model", seed=3)))
+    page = watched.open("compare?run=1&run_b=1")
+    pictures = page.get_by_test_id("stVegaLiteChart")
+    pictures.evaluate_all("pictures => pictures.forEach(picture => { picture.isOfBefore = true; })")
+    page.get_by_role("combobox", name="Compare with run").fill("2")
+    page.get_by_role("option", name="2").first.click()
+    page.get_by_text("These are heads of different models").wait_for()
+    watched.settle()
+    assert pictures.evaluate_all("pictures => pictures.map(picture => !!picture.isOfBefore)") == [True] * 4
+
+
 def test_words_are_chosen_and_names_stand_in_the_link(watched: Watched) -> None:
     page = watched.open("heads?measure=gini&population=all")
     measure = page.get_by_role("combobox", name="Measure")

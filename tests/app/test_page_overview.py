@@ -8,7 +8,7 @@ from selfrepair.queries import Warehouse
 from selfrepair.warehouse.connection import open_writer
 from support.fabricate import fabricate
 from support.loaded import loaded
-from support.pages import opened, said, stored
+from support.pages import opened, said, stored, tables
 
 
 def test_its_numbers_are_the_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,11 +22,19 @@ def test_its_numbers_are_the_views(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_every_run_is_listed_with_its_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = stored(tmp_path, fabricate("one"), fabricate("two", model="other-model", seed=3))
-    shown = [table.value for table in opened("overview", db, monkeypatch).dataframe]
-    health = Warehouse(db).view("run_health")
-    listed = next(frame for frame in shown if "health" in frame.columns)
-    assert list(listed["run_id"]) == [1, 2]
-    assert list(listed["health"]) == health["health"].to_list()
+    with open_writer(db) as con:
+        con.execute("UPDATE runs SET status = 'failed', crosscheck_error_max = 12345.5 WHERE run_id = 2")
+    app = opened("overview", db, monkeypatch)
+    one, other = Warehouse(db).view("run_health").to_dicts()
+    first, second = tables(app)[0]
+    assert (first["Run id"], first["Model"], first["Health"]) == ("1", "tiny-model", "ok")
+    assert first["Rows stored [rows]"] == f"{one['rows_stored']:,}"
+    assert first["Identity error max [logits]"] == f"{one['identity_error_max']:.1e}"
+    assert second["Health"] == other["health"]
+    assert second["Health"].startswith("failed: the cross-check disagrees by")
+    assert second["Crosscheck error max [logits]"] == "12345.5000"
+    data = next(table.value for table in app.dataframe if "health" in table.value.columns)
+    assert list(data.columns) == Warehouse(db).view("run_health").columns
 
 
 def test_a_run_of_answers_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

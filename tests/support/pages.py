@@ -12,6 +12,7 @@ from selfrepair.app.server import HOME
 from selfrepair.warehouse.load import load
 from support.fabricate import FabricatedRun
 
+_TABLE = re.compile(r"<table.*</table>", re.DOTALL)
 _SCRIPTS = [path.read_text(encoding="utf-8") for path in (HOME.parent / "app_pages").glob("*.py")]
 DATA = sorted({f"{name} data" for script in _SCRIPTS for name in re.findall(r'\bname="(\w+)"', script)})
 """The keys of what opens below pictures and tables and shows their data."""
@@ -45,8 +46,8 @@ def tables(app: AppTest) -> list[list[dict[str, str]]]:
     """What stands in the page's tables of sentences: a row's texts by the names above them."""
     found = []
     for html in app.get("html"):
-        if "<table" in html.proto.body:
-            head, body = ET.fromstring(html.proto.body[html.proto.body.index("<table") :])
+        if table := _TABLE.search(html.proto.body):
+            head, body = ET.fromstring(table[0])
             names = ["".join(cell.itertext()) for cell in head[0]]
             found.append([dict(zip(names, ("".join(cell.itertext()) for cell in row), strict=True)) for row in body])
     return found
