@@ -1,9 +1,9 @@
 """Time the pages in a real browser: `python -m benchmarks.pages WAREHOUSE`, such as the one `benchmarks.warehouse` made.
 
-Opens every page anew, then works every control on it that chooses something, and a click on a heat map, a token and a
-prompt: how long from the click to the last change of what is drawn. What the mouse does by lying where it is, a hover over
-a picture that comes to be under it, is none; nor is the table that a grid keeps for those who hear it. The server's memory
-is that of all its processes.
+Turns to every page from another one, opens it anew, then works every control on it that chooses something, and a click on
+a heat map, a token and a prompt: how long from the click to the last change of what is drawn. What the mouse does by lying
+where it is, a hover over a picture that comes to be under it, is none; nor is the table that a grid keeps for those who hear
+it. The server's memory is that of all its processes.
 
 An empty page of Streamlit's stands first: what this machine takes to load the frontend and draw nothing, to compare with.
 """
@@ -25,7 +25,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.browser import LOOK_MS, PAGES, Watched, free_port, launched, served
+from tests.support.browser import FIRST, LOOK_MS, PAGES, Watched, free_port, launched, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -68,10 +68,11 @@ def main(db: Path, names: tuple[str, ...], json_file: Path | None) -> None:
     with launched() as browser, served(db) as address:
         figures.append(("overview", "first page of a fresh server", _first_ms(browser, address)))
         for name in names or PAGES:
-            watched = Watched(browser, address)
-            figures += [(name, what, ms) for what, ms in _page(watched, name)]
-            watched.check()
-            watched.close()
+            for timed in (_turned, _page):
+                watched = Watched(browser, address)
+                figures += [(name, what, ms) for what, ms in timed(watched, name)]
+                watched.check()
+                watched.close()
         memory_mb = _memory_mb()
     _print(figures, memory_mb)
     if json_file:
@@ -109,6 +110,15 @@ def _first_ms(browser: "Browser", address: str) -> float:
     taken = 1e3 * (time.perf_counter() - began)
     watched.close()
     return taken
+
+
+def _turned(watched: Watched, name: str) -> Iterator[tuple[str, float]]:
+    """From another page, in the sidebar."""
+    page = watched.open("sql" if name == FIRST else FIRST)
+    page.evaluate(_WATCH)
+    page.wait_for_function(_QUIET, polling=LOOK_MS)
+    at = "" if name == FIRST else name
+    yield "turn to", _until_drawn(page, page.locator(f'[data-testid="stSidebarNavLink"][href$="/{at}"]').click)
 
 
 def _page(watched: Watched, name: str) -> Iterator[tuple[str, float]]:

@@ -20,7 +20,7 @@ from selfrepair.app.choosing.measure import choose_effect, choose_measure, effec
 from selfrepair.app.choosing.one_of import one_of
 from selfrepair.app.showing.asides import aside
 from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.headers import facts, headers
+from selfrepair.app.showing.headers import facts, listing
 from selfrepair.app.showing.visible import visible_column
 from selfrepair.app.showing.wording import column, meaning, title, words
 
@@ -149,7 +149,7 @@ with left:
     bins = ask(bins_sql)
     st.caption(f"Mean self-repair of each of {noise['n_prompts']:,} prompts, all positions.")
     show(prompt_histogram(bins, found["all"]["mean_self_repair"]), bins, bins_sql, name="head_prompts")
-    facts("head_noise", noise_frame.select(NOISE).row(0, named=True))
+    facts("head_noise", noise_frame.select(NOISE))
     below(noise_frame, noise_sql, name="head_noise")
 with right:
     st.subheader("How heavy its tail is")
@@ -162,7 +162,7 @@ with right:
     else:
         show(tail_of_head(curve, effect_title(effect)), curve, curve_sql, name="head_tail")
     tail = ask(tail_sql)
-    facts("head_tail", tail.select(TAIL).row(0, named=True))
+    facts("head_tail", tail.select(TAIL))
     below(tail, tail_sql, name="head_tail_numbers")
 
 st.subheader("Where it acts most")
@@ -171,15 +171,12 @@ st.caption(
     f"The {top.height:,} rows with the highest direct effect, of its top 2 %. · is a blank, ⏎ the end of a line."
 )
 address = {name: st.query_params[name] for name in SIDEBAR if name in st.query_params} | {"head": label}
-st.dataframe(
-    top.with_columns(
-        visible_column("token"),
-        visible_column("target"),
-        pl.concat_str(pl.lit(f"tokens?{urlencode(address)}&prompt="), "prompt_id").alias("see"),
-    ).select("see", *top.columns),
-    hide_index=True,
-    height=400,
-    column_config=headers("top_effect", top.columns)
-    | {"see": st.column_config.LinkColumn("Text", display_text="open", help="The prompt in the Tokens page")},
+listing(
+    "top_effect",
+    top.with_columns(visible_column("token"), visible_column("target")),
+    [
+        f"tokens?{urlencode(address | {'prompt': prompt, 'locked': pos})}"
+        for prompt, pos in top.select("prompt_id", "pos").iter_rows()
+    ],
 )
 below(top, top_sql, name="top_rows")

@@ -151,5 +151,5 @@ below(rows, rows_sql, name="neuron_rows")
 
 with st.expander("Are they always the same few?"):
     consistency = ask(consistency_sql)
-    facts("neuron_consistency", consistency.select(FACTS).row(0, named=True))
+    facts("neuron_consistency", consistency.select(FACTS))
     below(consistency, consistency_sql, name="neuron_consistency")

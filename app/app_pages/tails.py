@@ -10,7 +10,7 @@ from selfrepair.app.choosing.head import choose_head, heads_of_run
 from selfrepair.app.choosing.head_click import clickable
 from selfrepair.app.choosing.measure import choose_effect
 from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.headers import headers
+from selfrepair.app.showing.headers import facts
 from selfrepair.app.showing.wording import effect_words, meaning, title, words
 from selfrepair.queries.quoting import literal
 
@@ -76,12 +76,7 @@ for place, (name, form) in zip(st.columns(len(TAIL_NUMBERS)), TAIL_NUMBERS.items
         height="stretch",
     )
 with st.expander("All numbers of these heads"):
-    st.dataframe(
-        numbers,
-        hide_index=True,
-        column_order=["label", *numbers.columns[numbers.columns.index("n_rows") :]],
-        column_config=headers("head_tail", numbers.columns),
-    )
+    facts("head_tail", numbers.select(numbers.columns[numbers.columns.index("n_rows") :]), numbers["label"].to_list())
     below(numbers, numbers_sql, name="head_tail")
 
 left, right = st.columns(2)

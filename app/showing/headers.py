@@ -1,6 +1,6 @@
 """Numbers in tables: each with its name in words, its unit and its meaning."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
@@ -18,21 +18,23 @@ def headers(view: str, names: Iterable[str]) -> dict[str, Any]:
     return {name: _header(view, name) for name in names}
 
 
-def facts(view: str, row: Mapping[str, Any]) -> None:
-    """Draw one row of `view` as a list: a number, what it is called, what it means."""
+def facts(view: str, rows: pl.DataFrame, names: Sequence[str] = ("Value",)) -> None:
+    """Draw rows of `view` as a list, each a column under its name: what a number is called, the number, what it means."""
     told = [
-        (title(view, name), _text(view, name, value), column(view, name).description) for name, value in row.items()
+        (title(view, name), *(_text(view, name, value) for value in rows[name]), column(view, name).description)
+        for name in rows.columns
     ]
-    sentences(pl.DataFrame(told, schema=["Number", "Value", "Meaning"], orient="row"))
+    sentences(pl.DataFrame(told, schema=["Number", *names, "Meaning"], orient="row"))
 
 
-def listing(view: str, rows: pl.DataFrame) -> None:
-    """Draw rows of `view` as they would be told: for few rows, some of whose columns hold sentences."""
+def listing(view: str, rows: pl.DataFrame, links: Sequence[str] = ()) -> None:
+    """Draw rows of `view` as they would be told: for rows to be read, not searched. `links` are those of `sentences`."""
     told = [[_text(view, name, value) for name, value in row.items()] for row in rows.iter_rows(named=True)]
     names = [title(view, name) for name in rows.columns]
     sentences(
         pl.DataFrame(told, schema=dict.fromkeys(names, pl.String), orient="row"),
         [meaning(view, name) for name in rows.columns],
+        links,
     )
 
 

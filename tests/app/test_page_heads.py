@@ -1,6 +1,9 @@
+import re
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import polars as pl
 import pytest
@@ -61,9 +64,23 @@ def test_the_page_shows_what_the_views_return(tmp_path: Path, monkeypatch: pytes
     assert value_of(app, "Mean self-repair") == f"{row['mean_self_repair']:.4f}"
     assert value_of(app, "Total fraction") == f"{row['total_fraction_of_effect']:.1%}"
     (noise,) = Warehouse(db).sql(f"FROM head_noise WHERE {HEAD}").to_dicts()
-    facts = {row["Number"]: (row["Value"], row["Meaning"]) for table in tables(app) for row in table}
+    facts = {row["Number"]: (row["Value"], row["Meaning"]) for table in tables(app) for row in table if "Number" in row}
     slope = column("head_noise", "slope")
     assert facts["Slope [logits per logit]"] == (f"{noise['slope']:.4f}", slope.description)
+
+
+def test_its_strongest_rows_are_told_and_open_their_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    app = page(db, monkeypatch, head="L1H2")
+    top = Warehouse(db).sql(head_queries.top_rows(HEAD))
+    (html,) = (html.proto.body for html in app.get("html") if 'target="_blank"' in html.proto.body)
+    links = [dict(parse_qsl(urlsplit(unescape(link)).query)) for link in re.findall('href="([^"]*)"', html)]
+    assert [(link["prompt"], link["locked"]) for link in links] == [
+        (str(prompt), str(pos)) for prompt, pos in top.select("prompt_id", "pos").iter_rows()
+    ]
+    assert {link["head"] for link in links} == {"L1H2"}
+    told = next(table for table in tables(app) if "Effect rank" in table[0])
+    assert [row["Direct effect [logits]"] for row in told] == [f"{value:.4f}" for value in top["direct_effect"]]
 
 
 def test_every_query_of_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

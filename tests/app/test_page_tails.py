@@ -10,11 +10,12 @@ from selfrepair.app.charts.head_map import PICK
 from selfrepair.app.charts.ranks import effect_against_ablation, named
 from selfrepair.app.charts.tail import HEADS, hill, lorenz, reached
 from selfrepair.app.showing.figure import spec_of
+from selfrepair.app.showing.wording import column
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.connection import open_writer
 from support.fabricate import fabricate
 from support.loaded import loaded
-from support.pages import opened, said, stored
+from support.pages import opened, said, stored, tables
 
 PICTURES = ["head_tail", "tail_curve", "lorenz_curve", "hill_curve", "importance_rank"]
 
@@ -22,13 +23,23 @@ PICTURES = ["head_tail", "tail_curve", "lorenz_curve", "hill_curve", "importance
 def data(app: AppTest) -> dict[str, pl.DataFrame]:
     """What is below each picture or table, by the view that its SQL asks."""
     views = [sql.value.split("FROM ")[1].split("\n")[0] for sql in app.code]
-    _, *below = app.dataframe  # the table of all numbers comes first, then the same as its data
-    return dict(zip(views, (pl.from_pandas(frame.value) for frame in below), strict=True))
+    return dict(zip(views, (pl.from_pandas(frame.value) for frame in app.dataframe), strict=True))
 
 
 def metric(app: AppTest, words: str) -> str:
     (found,) = (str(each.value) for each in app.metric if words in each.label)
     return found
+
+
+def test_all_numbers_of_its_heads_stand_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened("tails", loaded(tmp_path), monkeypatch, ablation="zero", effect="abs_logit_change", head="L1H3")
+    numbers = data(app)["head_tail"]
+    (table,) = tables(app)
+    gini = next(row for row in table if row["Number"] == "Gini [ratio]")
+    assert list(gini) == ["Number", *numbers["label"], "Meaning"]
+    assert [gini[label] for label in numbers["label"]] == [f"{value:.4f}" for value in numbers["gini"]]
+    assert gini["Meaning"] == column("head_tail", "gini").description
+    assert len(table) == numbers.width - numbers.columns.index("n_rows")
 
 
 def test_every_picture_has_the_rows_that_its_sql_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
