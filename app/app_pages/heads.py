@@ -26,6 +26,7 @@ from selfrepair.app.showing.wording import column, meaning, title, words
 
 METRICS = ("mean_direct_effect", "mean_logit_change", "mean_self_repair", "total_fraction_of_effect")
 NOISE = ("self_repair_sd_between", "self_repair_sd_within", "slope", "intercept", "correlation", "overrepaired_share")
+MOST_TOLD = 50
 SIDEBAR = ("model", "run", "ablation", "population")
 TAIL = ("share_top_1", "share_top_10", "gini", "excess_kurtosis", "quantile_50", "quantile_99", "hill_2", "hill_2_se")
 
@@ -167,16 +168,19 @@ with right:
 
 st.subheader("Where it acts most")
 top = ask(top_sql)
+told = top.head(MOST_TOLD)
 st.caption(
-    f"The {top.height:,} rows with the highest direct effect, of its top 2 %. · is a blank, ⏎ the end of a line."
+    f"The {told.height:,} rows with the highest direct effect, of its top 2 %"
+    + (f"; the data have {top.height:,}" if told.height < top.height else "")
+    + ". · is a blank, ⏎ the end of a line."
 )
 address = {name: st.query_params[name] for name in SIDEBAR if name in st.query_params} | {"head": label}
 listing(
     "top_effect",
-    top.with_columns(visible_column("token"), visible_column("target")),
+    told.with_columns(visible_column("token"), visible_column("target")),
     [
         f"tokens?{urlencode(address | {'prompt': prompt, 'locked': pos})}"
-        for prompt, pos in top.select("prompt_id", "pos").iter_rows()
+        for prompt, pos in told.select("prompt_id", "pos").iter_rows()
     ],
 )
 below(top, top_sql, name="top_rows")
