@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import pkgutil
 import runpy
 import threading
 from collections.abc import AsyncIterator
+from importlib import import_module
 
 import streamlit as st
 from starlette.middleware import Middleware
@@ -20,7 +22,7 @@ READY_IN_S = 5.0
 
 
 def draw_for_nobody() -> None:
-    """Run the first page's script: what its first visitor would wait for is then imported, asked and kept."""
+    """Run the first page's script, and import what the others do: what a visitor would wait for is then at hand."""
     logging.disable(logging.WARNING)  # that there is no browser
     try:
         with contextlib.suppress(Exception):  # the page will say it
@@ -28,6 +30,9 @@ def draw_for_nobody() -> None:
             runpy.run_path(str(HOME.parent / "app_pages" / f"{frame['FIRST']}.py"))
     finally:
         logging.disable(logging.NOTSET)
+    for package in ("asking", "charts", "choosing", "showing"):
+        for found in pkgutil.iter_modules([str(HOME.parent / package)]):
+            import_module(f"selfrepair.app.{package}.{found.name}")
     env_util.is_repl()  # looks up the file of every module, the first time
 
 
