@@ -30,9 +30,10 @@ def draw_for_nobody() -> None:
             runpy.run_path(str(HOME.parent / "app_pages" / f"{frame['FIRST']}.py"))
     finally:
         logging.disable(logging.NOTSET)
-    for package in ("asking", "charts", "choosing", "showing"):
-        for found in pkgutil.iter_modules([str(HOME.parent / package)]):
-            import_module(f"selfrepair.app.{package}.{found.name}")
+    with contextlib.suppress(Exception):
+        for package in ("asking", "charts", "choosing", "showing", "unfinished"):
+            for found in pkgutil.iter_modules([str(HOME.parent / package)]):
+                import_module(f"selfrepair.app.{package}.{found.name}")
     env_util.is_repl()  # looks up the file of every module, the first time
 
 

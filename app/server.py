@@ -49,7 +49,7 @@ _PATIENCE_S = 30.0
 def app(db: Path, port: int, host: str) -> None:
     """Look at a warehouse in the browser.
 
-    Serves until it is interrupted. The warehouse is only read, and closed at once when a load wants it.
+    Serves until it is interrupted. The warehouse is only read, and a load has it between two questions.
     """
     for package in EXTRAS["app"]:
         if find_spec(package) is None:

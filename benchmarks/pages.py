@@ -3,7 +3,7 @@
 Turns to every page from another one, opens it anew, then works every control on it that chooses something, and a click on
 a heat map, a token and a prompt: how long from the click to the last change of what is drawn. What the mouse does by lying
 where it is, a hover over a picture that comes to be under it, is none; nor is the table that a grid keeps for those who hear
-it. The server's memory is that of all its processes.
+it: what a grid draws on its canvas is not seen at all. The server's memory is that of all its processes.
 
 An empty page of Streamlit's stands first: what this machine takes to load the frontend and draw nothing, to compare with.
 """
@@ -191,11 +191,11 @@ def _print(figures: list[Timed], memory_mb: float) -> None:
     for name, what, ms in figures:
         table.add_row(name, what, f"{ms:,.0f}")
     Console().print(table)
-    changes = [ms for _, what, ms in figures if not what.startswith(("an empty", "first", "open"))]
-    click.echo(
-        f"{len(changes)} changes: median {statistics.median(changes):,.0f} ms, longest {max(changes):,.0f} ms; "
-        f"server {memory_mb:,.0f} MB"
-    )
+    changes = [ms for _, what, ms in figures if not what.startswith(("an empty", "first", "turn", "open"))]
+    turns = [ms for _, what, ms in figures if what.startswith("turn")]
+    for noun, times in (("changes of a page", changes), ("turns to a page", turns)):
+        click.echo(f"{len(times)} {noun}: median {statistics.median(times):,.0f} ms, longest {max(times):,.0f} ms")
+    click.echo(f"server {memory_mb:,.0f} MB")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,10 @@ from selfrepair.warehouse.connection import OnWait
 from selfrepair.warehouse.wanted import is_wanted
 
 LOOK_S = 0.05
-"""How often it has to be looked whether somebody wants to write the file: a load waits so long [s]."""
+"""How often it has to be looked whether somebody wants to write the file [s]."""
+
+_GIVE_WAY_S = 0.6
+"""How long the file is left to somebody who wants to write it: a little longer than they pause between two tries [s]."""
 
 
 class Opened:
@@ -34,6 +37,7 @@ class Opened:
         if self._reader is None or self._file != file:
             self.close()
             self.notes = []
+            _leave_to_writer(db)
             reader = Reader(
                 db, self._on_wait, self.notes.append, limits=limits, wait_s=wait_s, spill_folder=self._spill_folder
             )
@@ -51,14 +55,30 @@ class Opened:
 
     def close_if_due(self) -> None:
         """Close it if its time is over, or somebody wants to write it."""
-        if self._reader is not None and (time.monotonic() >= self._until or is_wanted(self._db)):
+        if time.monotonic() >= self._until:
             self.close()
+        else:
+            self.close_if_wanted()
+
+    def close_if_wanted(self) -> bool:
+        """Close it if somebody wants to write it, and say whether."""
+        if self._reader is None or not is_wanted(self._db):
+            return False
+        self.close()
+        return True
 
     def close(self, error: BaseException | None = None) -> None:
         """Close it now; after an `error`, whatever the question was about is given up."""
         if self._reader is not None:
             reader, self._reader = self._reader, None
             reader.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+
+def _leave_to_writer(db: Path) -> None:
+    """Readers that come one after the other would keep a writer out for ever; one that cannot come in stops nobody."""
+    give_up_at = time.monotonic() + _GIVE_WAY_S
+    while is_wanted(db) and time.monotonic() < give_up_at:
+        time.sleep(LOOK_S)
 
 
 def _identity(db: Path) -> tuple[int, ...]:

@@ -56,8 +56,8 @@ class Warehouse:
     Every question opens the file for reading, is answered by a process of its own, and closes it: a load that runs at the
     same time waits for one query at most, and a query that goes wrong harms nothing here. `limits` says what a query may
     take. A load that has the file open is waited for, up to `wait_s` seconds. With `keep_open_s` the file stays open for
-    so long after an answer, which makes many questions in a row faster. selfrepair's own loads have it closed at once;
-    another program that wants to write it is refused until then.
+    so long after an answer, which makes many questions in a row faster. selfrepair's own loads have it closed between two
+    questions; another program that wants to write it is refused until then.
     `on_note` is called with a sentence about what is not up to date; without it that is a warning, `OutOfDate`.
 
     Methods raise SelfRepairError, whose text says what was found and what to do: no such file, table, column or model,

@@ -4,8 +4,9 @@ DuckDB cannot be interrupted within one call of a function, nor held to a memory
 long strings runs for minutes, a single `repeat` takes what memory the machine has. A process can be ended.
 
 The parent sends a pickled `Request`. The child answers in lines of JSON, each an object with a `kind`, and after `rows`
-with an Arrow stream: `note`*, `open`, and for each query `rows`, the stream and `next`, after the last one `end` instead; or
-`error` at any place, after the stream if that has begun. The last line says whether it takes another request: memory that
+with an Arrow stream: `note`*, `open`, and for each query `rows`, the stream and `next`, after the last one `end` instead;
+`closed` and `open` after `next` where a load had the file in between; or `error` at any place, after the stream if that has
+begun. The last line says whether it takes another request: memory that
 DuckDB has had is not always given back. It waits for that until its standard input ends.
 """
 
@@ -147,6 +148,8 @@ class _Worker:
                         on_note(message["text"])
                     case "open":
                         limit.start()
+                    case "closed":
+                        limit.cancel()
                     case "rows":
                         replies.append(self._reply())
                         limit.start()
@@ -315,6 +318,10 @@ def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
             truncated = _answer_one(asked, request, reader, out)
             if number < len(request.asked):
                 _send(out, kind="next", truncated=truncated)
+                if opened.close_if_wanted():
+                    _send(out, kind="closed")
+                    reader = opened.reader(request.db, request.limits, request.wait_s)
+                    _send(out, kind="open")
         opened.keep(request.keep_open_s)
         return {"kind": "end", "truncated": truncated}
     except BaseException as error:

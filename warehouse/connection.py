@@ -23,6 +23,7 @@ OnWait = Callable[[str], None]
 """Called with one sentence, once for each process that has to be waited for."""
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+_LOCKED = re.compile(r"Conflicting lock is held|being used by another process")
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
 _GIVEN_WAY_S = 0.2
@@ -93,6 +94,9 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
             holder = _holder(error)
             if holder is None:
                 raise SelfRepairError(_why_not_opened(path, error)) from error
+            if not read_only:
+                want(path)
+                wait_s = max(wait_s, _GIVEN_WAY_S)
             waited_s = time.monotonic() - began
             left_s = wait_s - waited_s
             if left_s <= 0:
@@ -100,8 +104,6 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
                     f"{path} is in use by {holder}, and was for {wait_s:g} seconds. Nothing was changed or lost. "
                     "End that program, or wait until it is done, then run the same command again."
                 ) from error
-        if not read_only:
-            want(path)
         if on_wait and holder != told and (read_only or waited_s >= _GIVEN_WAY_S):
             on_wait(f"waiting for {holder}, which has {path} open")
             told = holder
@@ -140,6 +142,8 @@ def _holder(error: duckdb.Error) -> str | None:
     text = str(error)
     if match := _HOLDER.search(text):
         return f"process {match['pid']} ({match['program']})"
+    if _LOCKED.search(text):  # by a process that cannot be seen from here, as from a container
+        return "another program"
     if "same database file with a different configuration" in text:
         return f"process {os.getpid()} (this one)"
     return None

@@ -18,11 +18,15 @@ def want(db: Path) -> None:
 
 
 def is_wanted(db: Path) -> bool:
-    """Whether somebody waits to write the file `db`."""
+    """Whether somebody waits to write the file `db`. Takes away a wish that nobody has any more."""
     try:
-        return time.time() - _sign(db).stat().st_mtime < _FRESH_S
+        said_at = _sign(db).stat().st_mtime
     except OSError:
         return False
+    if abs(time.time() - said_at) < _FRESH_S:
+        return True
+    want_no_more(db)
+    return False
 
 
 def want_no_more(db: Path) -> None:
@@ -32,4 +36,5 @@ def want_no_more(db: Path) -> None:
 
 
 def _sign(db: Path) -> Path:
-    return db.parent / f".{db.name}.wanted"
+    real = db.resolve()  # by whatever name each of them knows it
+    return real.parent / f".{real.name}.wanted"

@@ -20,7 +20,7 @@ from selfrepair.app.choosing.measure import choose_effect, choose_measure, effec
 from selfrepair.app.choosing.one_of import one_of
 from selfrepair.app.showing.asides import aside
 from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.headers import facts, listing
+from selfrepair.app.showing.headers import facts, records
 from selfrepair.app.showing.visible import visible_column
 from selfrepair.app.showing.wording import column, meaning, title, words
 
@@ -175,12 +175,13 @@ st.caption(
     + ". · is a blank, ⏎ the end of a line."
 )
 address = {name: st.query_params[name] for name in SIDEBAR if name in st.query_params} | {"head": label}
-listing(
+records(
     "top_effect",
     told.with_columns(visible_column("token"), visible_column("target")),
     [
         f"tokens?{urlencode(address | {'prompt': prompt, 'locked': pos})}"
         for prompt, pos in told.select("prompt_id", "pos").iter_rows()
     ],
+    to=("Text", "The prompt in the Tokens page"),
 )
 below(top, top_sql, name="top_rows")

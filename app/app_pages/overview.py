@@ -8,7 +8,7 @@ from selfrepair.app.choosing.choice import POPULATIONS, choose, runs_of_warehous
 from selfrepair.app.choosing.one_of import one_of
 from selfrepair.app.showing.asides import aside
 from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.headers import listing
+from selfrepair.app.showing.headers import records
 from selfrepair.app.showing.looked_at import forget, note
 from selfrepair.app.showing.wording import column, meaning
 from selfrepair.queries.quoting import literal
@@ -88,6 +88,6 @@ aside("Only runs that measured the same logit, with the same heads gone." if oth
 
 st.subheader("Runs")
 health = ask(health_sql)
-listing("run_health", health.select(LISTED))
+records("run_health", health.select(LISTED))
 forget()
 below(health, health_sql, name="runs")

@@ -1,7 +1,6 @@
 """A picture with all that belongs to it: its data, its SQL, itself as a file."""
 
 import io
-import mimetypes
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +20,7 @@ MOST_MARKS = 20_000
 """Marks a picture may have; a page that has more rows draws a sample and says so."""
 
 _WIDTH_OF_FILE = 800
+_TYPES = {"CSV": "text/csv", "Parquet": "application/vnd.apache.parquet", "SVG": "image/svg+xml", "PNG": "image/png"}
 disable_debug_mode()  # it compares each piece of a chart with the schema as it is made; the tests compare the whole
 _ONE_AT_A_TIME = threading.Lock()  # what Altair does with data is set for all threads
 
@@ -62,9 +62,10 @@ def _button(frame: pl.DataFrame, sql: str, name: str, chart: Picture | None, ste
         with st.container(horizontal=True):
             for kind, made in _files(frame, chart, words).items():
                 # "ignore": drawn anew by a click, the other buttons would ask for files that are gone
-                file = f"{stem}.{kind.lower()}"
-                mime = mimetypes.guess_type(file)[0]
-                st.download_button(kind, made, file, mime, key=f"{name} {kind.lower()}", on_click="ignore")
+                ending = kind.lower()
+                st.download_button(
+                    kind, made, f"{stem}.{ending}", _TYPES[kind], key=f"{name} {ending}", on_click="ignore"
+                )
         st.dataframe(frame, height=260)
         st.code(sql, language="sql")
         st.page_link("app_pages/sql.py", label="Open in the SQL page", query_params={"sql": sql})

@@ -9,8 +9,8 @@ import streamlit as st
 from selfrepair.app.showing.sentences import sentences
 from selfrepair.app.showing.wording import column, meaning, title
 
-_SMALL = 1e-3
-"""Below this four decimals say little."""
+_SMALL = 5e-5
+"""Below this four decimals, the steps in which effects are stored, say nothing."""
 
 
 def headers(view: str, names: Iterable[str]) -> dict[str, Any]:
@@ -27,14 +27,15 @@ def facts(view: str, rows: pl.DataFrame, names: Sequence[str] = ("Value",)) -> N
     sentences(pl.DataFrame(told, schema=["Number", *names, "Meaning"], orient="row"))
 
 
-def listing(view: str, rows: pl.DataFrame, links: Sequence[str] = ()) -> None:
-    """Draw rows of `view` as they would be told: for rows to be read, not searched. `links` are those of `sentences`."""
+def records(view: str, rows: pl.DataFrame, links: Sequence[str] = (), *, to: tuple[str, str] = ("", "")) -> None:
+    """Draw rows of `view` as they would be told: to be read, not searched. `links` and `to` are those of `sentences`."""
     told = [[_text(view, name, value) for name, value in row.items()] for row in rows.iter_rows(named=True)]
     names = [title(view, name) for name in rows.columns]
     sentences(
         pl.DataFrame(told, schema=dict.fromkeys(names, pl.String), orient="row"),
         [meaning(view, name) for name in rows.columns],
         links,
+        to=to,
     )
 
 
@@ -47,7 +48,7 @@ def _text(view: str, name: str, value: Any) -> str:
         case int() if column(view, name).unit:
             return f"{value:,}"
         case float():
-            return f"{value:.4f}" if value == 0 or abs(value) >= _SMALL else f"{value:.1e}"
+            return f"{value:,.4f}" if value == 0 or abs(value) >= _SMALL else f"{value:.1e}"
         case _:
             return str(value)
 

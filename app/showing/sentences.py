@@ -1,8 +1,7 @@
 """Tables with sentences in them: every row as high as its text, which a grid would cut off."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from itertools import zip_longest
 
 import polars as pl
 import streamlit as st
@@ -11,7 +10,8 @@ _FEW = 20
 """Rows that are shown all at once; more are scrolled."""
 
 _STYLE = """<style>
-.sentences-scrolled { max-height: 32rem; overflow: auto; }
+.sentences-within { overflow-x: auto; }
+.sentences-scrolled { max-height: 32rem; overflow-y: auto; }
 .sentences { width: 100%; border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
 .sentences-scrolled th { position: sticky; top: 0; background: light-dark(#fff, #171614); }
 .sentences th[title] { cursor: help; }
@@ -23,29 +23,30 @@ _STYLE = """<style>
 </style>"""
 
 
-def sentences(rows: pl.DataFrame, meanings: Sequence[str] = (), links: Sequence[str] = ()) -> None:
+def sentences(
+    rows: pl.DataFrame, meanings: Sequence[str] = (), links: Sequence[str] = (), *, to: tuple[str, str] = ("", "")
+) -> None:
     """Draw a table of texts, as they are.
 
-    A hover over a column's name shows the one of `meanings` in its place. `links` are addresses, one for each row, that
-    open beside this page from a first column. The table is one piece of HTML: Streamlit's own table reads each cell as
-    Markdown, and its grid takes a browser as long to load as a page of pictures.
+    `meanings`, one for each column if given, are shown by a hover over the columns' names. `links`, one for each row if
+    given, are addresses that open beside this page, from a first column whose name and meaning are `to`. The table is one
+    piece of HTML: Streamlit's own table reads each cell as Markdown, and its grid takes a browser as long to load as a
+    page of pictures.
     """
-    head = "".join(_name(*named) for named in zip_longest(rows.columns, meanings, fillvalue=""))
-    opened = [f'<td><a href="{escape(link)}" target="_blank">open</a></td>' for link in links]
-    body = "".join(
-        f"<tr>{link}{_cells(texts)}</tr>" for link, texts in zip_longest(opened, rows.iter_rows(), fillvalue="")
-    )
-    scrolled = "sentences-scrolled" if rows.height > _FEW else ""
+    head = [_name(*named) for named in zip(rows.columns, meanings or [""] * rows.width, strict=True)]
+    lines = [[f"<td>{escape(text)}</td>" for text in texts] for texts in rows.iter_rows()]
+    if links:
+        head.insert(0, _name(*to))
+        for line, link in zip(lines, links, strict=True):
+            line.insert(0, f'<td><a href="{escape(link)}" target="_blank">open</a></td>')
+    body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
+    place = "sentences-within sentences-scrolled" if rows.height > _FEW else "sentences-within"
     st.html(
-        f'{_STYLE}<div class="{scrolled}"><table class="sentences"><thead><tr>{_name("") if opened else ""}{head}'
-        f"</tr></thead><tbody>{body}</tbody></table></div>"
+        f'{_STYLE}<div class="{place}"><table class="sentences"><thead><tr>{"".join(head)}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 
-def _name(name: str, told: str = "") -> str:
+def _name(name: str, told: str) -> str:
     hover = f' title="{escape(told)}"' if told else ""
     return f'<th scope="col"{hover}>{escape(name)}</th>'
-
-
-def _cells(texts: Iterable[str]) -> str:
-    return "".join(f"<td>{escape(text)}</td>" for text in texts)

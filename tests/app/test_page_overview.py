@@ -32,7 +32,7 @@ def test_every_run_is_listed_with_its_health(tmp_path: Path, monkeypatch: pytest
     assert first["Identity error max [logits]"] == f"{one['identity_error_max']:.1e}"
     assert second["Health"] == other["health"]
     assert second["Health"].startswith("failed: the cross-check disagrees by")
-    assert second["Crosscheck error max [logits]"] == "12345.5000"
+    assert second["Crosscheck error max [logits]"] == "12,345.5000"
     data = next(table.value for table in app.dataframe if "health" in table.value.columns)
     assert list(data.columns) == Warehouse(db).view("run_health").columns
 

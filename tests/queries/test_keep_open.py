@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -42,11 +44,52 @@ def test_without_it_the_file_is_closed_after_every_answer(db: Path) -> None:
 
 
 def test_it_is_closed_after_that_time(db: Path) -> None:
-    Warehouse(db, keep_open_s=0.2).sql(MODEL)
-    give_up_at = time.monotonic() + 30
+    ours = Warehouse(db, keep_open_s=1.0)
+    ours.sql(MODEL)
+    give_up_at = time.monotonic() + 10
+    assert is_open(db)
     while is_open(db):
         assert time.monotonic() < give_up_at
         time.sleep(0.05)
+
+
+def test_a_load_comes_in_between_two_questions_of_a_page(db: Path) -> None:
+    slow = "SELECT count(*) AS n FROM range(200_000_000) AS a (x) WHERE x % 7 = 3"
+    ours = Warehouse(db, keep_open_s=LONG)
+    ours.sql(MODEL)
+    answers: list[int] = []
+    asking = threading.Thread(
+        target=lambda: ours.ask_all(
+            [slow] * 6, timeout_s=60, on_answer=lambda answer: answers.append(answer.frame.height)
+        )
+    )
+    asking.start()
+    while not answers:
+        time.sleep(0.01)
+    with open_writer(db, wait_s=60):
+        assert len(answers) < 6
+    asking.join()
+    assert answers == [1] * 6
+
+
+def test_readers_that_never_pause_do_not_keep_a_load_out(db: Path) -> None:
+    done = threading.Event()
+
+    def ask() -> None:
+        ours = Warehouse(db, keep_open_s=LONG)
+        while not done.is_set():
+            ours.sql("SELECT count(*) FROM range(3_000_000)")
+
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(ask) for _ in range(3)]
+        time.sleep(2)
+        try:
+            with open_writer(db, wait_s=15) as con:
+                assert con.execute(MODEL).fetchall() == [("tiny-model",)]
+        finally:
+            done.set()
+        for each in asked:
+            each.result()
 
 
 def test_it_stays_open_for_others_and_is_closed_for_a_load(db: Path) -> None:
@@ -61,18 +104,28 @@ def test_it_stays_open_for_others_and_is_closed_for_a_load(db: Path) -> None:
     assert is_open(db)
 
 
+def test_a_load_that_knows_it_by_another_name_has_it_closed_too(db: Path) -> None:
+    (db.parent / "elsewhere").mkdir()
+    link = db.parent / "elsewhere" / "link.duckdb"
+    link.symlink_to(db)
+    Warehouse(link, keep_open_s=LONG).sql(MODEL)
+    with open_writer(db, wait_s=30) as con:
+        assert con.execute(MODEL).fetchall() == [("tiny-model",)]
+
+
 def test_a_wish_of_a_process_that_was_killed_is_forgotten(db: Path) -> None:
-    want(db)
     ours = Warehouse(db, keep_open_s=LONG)
     ours.sql(MODEL)
-    assert not is_open(db)
-    long_ago = time.time() - 60
-    os.utime(db.parent / f".{db.name}.wanted", (long_ago, long_ago))
+    want(db)
     ours.sql(MODEL)
-    assert is_open(db)
-    with open_writer(db, wait_s=30):
-        pass
-    assert not is_wanted(db)
+    assert not is_open(db)
+    for other_time in (time.time() - 60, time.time() + 60):
+        want(db)
+        os.utime(db.parent / f".{db.name}.wanted", (other_time, other_time))
+        assert not is_wanted(db)
+        ours.sql(MODEL)
+        assert is_open(db)
+        assert [path.name for path in db.parent.glob(".*")] == []
 
 
 def test_what_a_load_brought_is_in_the_next_answer(db: Path) -> None:
