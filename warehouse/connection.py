@@ -84,6 +84,7 @@ def _connect(path: Path, *, read_only: bool, wait_s: float, on_wait: OnWait | No
 
 
 def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait | None) -> duckdb.DuckDBPyConnection:
+    give_up_after_s = wait_s if read_only else max(wait_s, _GIVEN_WAY_S)
     began = time.monotonic()
     pause_s = _FIRST_PAUSE_S
     told = ""
@@ -96,9 +97,8 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
                 raise SelfRepairError(_why_not_opened(path, error)) from error
             if not read_only:
                 want(path)
-                wait_s = max(wait_s, _GIVEN_WAY_S)
             waited_s = time.monotonic() - began
-            left_s = wait_s - waited_s
+            left_s = give_up_after_s - waited_s
             if left_s <= 0:
                 raise SelfRepairError(
                     f"{path} is in use by {holder}, and was for {wait_s:g} seconds. Nothing was changed or lost. "

@@ -54,7 +54,7 @@ def test_it_is_closed_after_that_time(db: Path) -> None:
 
 
 def test_a_load_comes_in_between_two_questions_of_a_page(db: Path) -> None:
-    slow = "SELECT count(*) AS n FROM range(200_000_000) AS a (x) WHERE x % 7 = 3"
+    slow = "SELECT count(*) AS n FROM range(60_000_000) AS a (x) WHERE x % 7 = 3"
     ours = Warehouse(db, keep_open_s=LONG)
     ours.sql(MODEL)
     answers: list[int] = []
