@@ -143,7 +143,9 @@ class Warehouse:
         on_wait: OnNote | None = None,
         on_answer: Callable[[Answer], None] | None = None,
     ) -> list[Answer]:
-        """The same for several queries, which the file is opened for once; `limit` and `timeout_s` are each one's.
+        """The same for several queries, which the file is opened for once, unless a load wants it in between.
+
+        `limit` and `timeout_s` are each one's.
 
         `on_answer` is given each answer as it comes, while the next query runs.
 
