@@ -9,8 +9,8 @@ import streamlit as st
 from selfrepair.app.showing.sentences import sentences
 from selfrepair.app.showing.wording import column, meaning, title
 
-_SMALL = 5e-5
-"""Below this four decimals, the steps in which effects are stored, say nothing."""
+_MOST_LOST = 0.05
+"""The share of a number that four decimals, the steps in which effects are stored, may take off it."""
 
 
 def headers(view: str, names: Iterable[str]) -> dict[str, Any]:
@@ -48,7 +48,8 @@ def _text(view: str, name: str, value: Any) -> str:
         case int() if column(view, name).unit:
             return f"{value:,}"
         case float():
-            return f"{value:,.4f}" if value == 0 or abs(value) >= _SMALL else f"{value:.1e}"
+            lost = abs(value - round(value, 4))
+            return f"{value:.1e}" if lost > _MOST_LOST * abs(value) else f"{value:,.4f}"
         case _:
             return str(value)
 

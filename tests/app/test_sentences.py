@@ -55,6 +55,7 @@ def test_what_is_one_too_few_or_many_is_a_mistake(wrong: dict[str, list[str]]) -
         (-0.0006, "-0.0006"),
         (0.0, "0.0000"),
         (8.7e-6, "8.7e-06"),
+        (6.9e-5, "6.9e-05"),
         (-4e-5, "-4.0e-05"),
         (12345.5, "12,345.5000"),
         (float("nan"), "nan"),
