@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from selfrepair.app.choosing.named import turn_page
-from selfrepair.app.showing.looked_at import forget
+from selfrepair.app.components.export_context import forget
+from selfrepair.app.controls.named_list import turn_page
 
 PAGES = {
     "See": {

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from selfrepair.ingest import stdlib
-from selfrepair.ingest.demo_model import DEMO_FOLDER
-from selfrepair.ingest.documents import Document
-from selfrepair.ingest.prompts import PACKINGS, build_prompts
-from selfrepair.ingest.sources import Source
+from selfrepair.ingest.models.demo import DEMO_FOLDER
+from selfrepair.ingest.text import stdlib
+from selfrepair.ingest.text.documents import Document
+from selfrepair.ingest.text.prompts import PACKINGS, build_prompts
+from selfrepair.ingest.text.sources import Source
 
 SEQ_LEN = 128
 

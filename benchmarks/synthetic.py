@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from selfrepair.warehouse.parts import CrosscheckCell, DatasetRecord, ModelRecord, PartsFolder, RunRecord
+from selfrepair.warehouse.parts.folder import CrosscheckCell, DatasetRecord, ModelRecord, PartsFolder, RunRecord
 from selfrepair.warehouse.schema import ABLATIONS
 
 _ROWS_PER_UNIT = 600_000

@@ -17,12 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.synthetic import shape_of, write_run
-from selfrepair.queries import Warehouse, marts
-from selfrepair.queries.catalog import relations
-from selfrepair.queries.install import install
-from selfrepair.queries.questions import questions
-from selfrepair.warehouse.connection import open_writer
-from selfrepair.warehouse.load import load
+from selfrepair.queries import Warehouse
+from selfrepair.queries.catalog.questions import questions
+from selfrepair.queries.catalog.relations import relations
+from selfrepair.queries.marts import refresh as marts
+from selfrepair.queries.marts.install import install
+from selfrepair.warehouse.database.connection import open_writer
+from selfrepair.warehouse.load.loader import load
 
 ROW_VIEWS = ("self_repair", "prompt_repair", "top_effect", "neuron_top_rows")
 """Views with rows for single tokens or prompts: asked for one head, not whole."""

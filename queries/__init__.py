@@ -6,8 +6,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selfrepair.queries.limits import Limits
-    from selfrepair.queries.warehouse import OutOfDate, Truncated, Warehouse
+    from selfrepair.queries.client.warehouse import OutOfDate, Truncated, Warehouse
+    from selfrepair.queries.sandbox.limits import Limits
 
 __all__ = ["Limits", "OutOfDate", "Truncated", "Warehouse"]
 
@@ -18,5 +18,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from importlib import import_module
 
-    module = "limits" if name == "Limits" else "warehouse"
+    module = "sandbox.limits" if name == "Limits" else "client.warehouse"
     return getattr(import_module(f"selfrepair.queries.{module}"), name)

@@ -2,22 +2,23 @@
 
 import streamlit as st
 
-from selfrepair.app.asking.answers import ask, ask_ahead
-from selfrepair.app.asking.of_pair import Pair
-from selfrepair.app.charts.color_ends import domain_of, told_beyond
-from selfrepair.app.charts.head_map import head_map
-from selfrepair.app.charts.head_pairs import pair_scatter
-from selfrepair.app.choosing.choice import POPULATIONS, choose
-from selfrepair.app.choosing.head import choose_head, heads_of_run
-from selfrepair.app.choosing.head_click import clickable
-from selfrepair.app.choosing.measure import choose_effect, choose_measure
-from selfrepair.app.choosing.other_side import choose_other, named
-from selfrepair.app.showing.asides import aside
-from selfrepair.app.showing.figure import below
-from selfrepair.app.showing.headers import headers
-from selfrepair.app.showing.plain import plain
-from selfrepair.app.showing.wording import column, words
-from selfrepair.queries.which_run import dataset_of
+from selfrepair.app.charts.heads.heatmap import head_map
+from selfrepair.app.charts.heads.pairs import pair_scatter
+from selfrepair.app.charts.style.color_domain import domain_of, told_beyond
+from selfrepair.app.components.asides import aside
+from selfrepair.app.components.figure import below
+from selfrepair.app.components.headers import headers
+from selfrepair.app.controls.head import choose_head, heads_of_run
+from selfrepair.app.controls.head_click import clickable
+from selfrepair.app.controls.measure import choose_effect, choose_measure
+from selfrepair.app.controls.other_side import choose_other, named
+from selfrepair.app.controls.sidebar import choose
+from selfrepair.app.data.answers import ask, ask_ahead
+from selfrepair.app.data.choice import POPULATIONS
+from selfrepair.app.data.pair import Pair
+from selfrepair.app.wording.columns import column, words
+from selfrepair.app.wording.escape import plain
+from selfrepair.queries.catalog.which_run import dataset_of
 
 choice = choose()
 st.title("Compare")

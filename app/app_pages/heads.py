@@ -5,24 +5,26 @@ from urllib.parse import urlencode
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.asking import of_head as queries
-from selfrepair.app.asking.answers import ask, ask_ahead
-from selfrepair.app.charts.color_ends import domain_of, told_beyond
-from selfrepair.app.charts.head_map import head_map
-from selfrepair.app.charts.head_parts import part_bars
-from selfrepair.app.charts.head_prompts import prompt_histogram
-from selfrepair.app.charts.head_scatter import of_heads, of_rows
-from selfrepair.app.charts.head_tail import tail_of_head
-from selfrepair.app.choosing.choice import POPULATIONS, choose
-from selfrepair.app.choosing.head import choose_head, heads_of_run
-from selfrepair.app.choosing.head_click import clickable
-from selfrepair.app.choosing.measure import choose_effect, choose_measure, effect_title
-from selfrepair.app.choosing.one_of import one_of
-from selfrepair.app.showing.asides import aside
-from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.headers import facts, records
-from selfrepair.app.showing.visible import visible_column
-from selfrepair.app.showing.wording import column, meaning, title, words
+from selfrepair.app.charts.heads.heatmap import head_map
+from selfrepair.app.charts.heads.parts import part_bars
+from selfrepair.app.charts.heads.prompts import prompt_histogram
+from selfrepair.app.charts.heads.scatter import of_heads, of_rows
+from selfrepair.app.charts.heads.tail import tail_of_head
+from selfrepair.app.charts.style.color_domain import domain_of, told_beyond
+from selfrepair.app.components.asides import aside
+from selfrepair.app.components.figure import below, show
+from selfrepair.app.components.headers import facts, records
+from selfrepair.app.controls.head import choose_head, heads_of_run
+from selfrepair.app.controls.head_click import clickable
+from selfrepair.app.controls.measure import choose_effect, choose_measure
+from selfrepair.app.controls.one_of import one_of
+from selfrepair.app.controls.sidebar import choose
+from selfrepair.app.data import heads as queries
+from selfrepair.app.data.answers import ask, ask_ahead
+from selfrepair.app.data.choice import POPULATIONS
+from selfrepair.app.data.measures import effect_title
+from selfrepair.app.wording.columns import column, meaning, title, words
+from selfrepair.app.wording.whitespace import visible_column
 
 METRICS = ("mean_direct_effect", "mean_logit_change", "mean_self_repair", "total_fraction_of_effect")
 NOISE = ("self_repair_sd_between", "self_repair_sd_within", "slope", "intercept", "correlation", "overrepaired_share")

@@ -9,13 +9,13 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.asking.answers import MOST_ROWS, answered, tell, warehouse_path
-from selfrepair.app.showing.figure import below
-from selfrepair.app.showing.headers import headers
-from selfrepair.app.showing.plain import plain
-from selfrepair.app.showing.wording import meaning, words
-from selfrepair.app.unfinished.going_on import RECORDS, command, not_written_down, written_down
-from selfrepair.app.unfinished.part_files import WaitingRun, pace_s, waiting_runs
+from selfrepair.app.components.figure import below
+from selfrepair.app.components.headers import headers
+from selfrepair.app.data.answers import MOST_ROWS, answered, tell, warehouse_path
+from selfrepair.app.data.part_files import WaitingRun, pace_s, waiting_runs
+from selfrepair.app.data.resume_command import RECORDS, command, not_written_down, written_down
+from selfrepair.app.wording.columns import meaning, words
+from selfrepair.app.wording.escape import plain
 from selfrepair.warehouse.errors import SelfRepairError
 
 REFRESH_S = 5

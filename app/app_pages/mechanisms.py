@@ -2,18 +2,18 @@
 
 import streamlit as st
 
-from selfrepair.app.asking.answers import ask
-from selfrepair.app.charts.frozen_norm import free_against_frozen
-from selfrepair.app.charts.norm_histogram import overlaid
-from selfrepair.app.charts.repair_parts import stacked
-from selfrepair.app.charts.sensitivity import grid
-from selfrepair.app.choosing.choice import choose
-from selfrepair.app.choosing.head import choose_head, heads_of_run
-from selfrepair.app.choosing.one_of import one_of
-from selfrepair.app.showing.asides import aside
-from selfrepair.app.showing.figure import show
-from selfrepair.app.showing.wording import meaning, title
-from selfrepair.queries.quoting import literal
+from selfrepair.app.charts.models.frozen_layernorm import free_against_frozen
+from selfrepair.app.charts.models.layernorm_histogram import overlaid
+from selfrepair.app.charts.models.repair_parts import stacked
+from selfrepair.app.charts.models.sensitivity import grid
+from selfrepair.app.components.asides import aside
+from selfrepair.app.components.figure import show
+from selfrepair.app.controls.head import choose_head, heads_of_run
+from selfrepair.app.controls.one_of import one_of
+from selfrepair.app.controls.sidebar import choose
+from selfrepair.app.data.answers import ask
+from selfrepair.app.wording.columns import meaning, title
+from selfrepair.queries.catalog.quoting import literal
 
 LOGITS = {"LayerNorm": "mean_repair_layernorm", "attention": "mean_repair_attention", "MLP": "mean_repair_mlp"}
 FRACTIONS = {

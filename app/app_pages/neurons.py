@@ -6,19 +6,19 @@ from urllib.parse import urlencode
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.asking import of_neurons as queries
-from selfrepair.app.asking.answers import ask, ask_ahead
-from selfrepair.app.asking.of_head import where_head
-from selfrepair.app.charts.neuron_curves import cumulative, exceeding
-from selfrepair.app.charts.neuron_effects import clean_against_ablated
-from selfrepair.app.choosing.choice import choose
-from selfrepair.app.choosing.head import choose_head, heads_of_run
-from selfrepair.app.choosing.named import choose_name
-from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.headers import facts, headers
-from selfrepair.app.showing.lacking import has_measured
-from selfrepair.app.showing.visible import visible_column
-from selfrepair.app.showing.wording import column, meaning, title
+from selfrepair.app.charts.mechanisms.neuron_curves import cumulative, exceeding
+from selfrepair.app.charts.mechanisms.neuron_effects import clean_against_ablated
+from selfrepair.app.components.figure import below, show
+from selfrepair.app.components.headers import facts, headers
+from selfrepair.app.components.not_measured import has_measured
+from selfrepair.app.controls.head import choose_head, heads_of_run
+from selfrepair.app.controls.named_list import choose_name
+from selfrepair.app.controls.sidebar import choose
+from selfrepair.app.data import neurons as queries
+from selfrepair.app.data.answers import ask, ask_ahead
+from selfrepair.app.data.heads import where_head
+from selfrepair.app.wording.columns import column, meaning, title
+from selfrepair.app.wording.whitespace import visible_column
 from selfrepair.warehouse.schema import NEURONS_KEPT, NEURONS_RANKED
 
 METRICS = ("mean_change", "share_of_effect", "positive_share", "anti_erasure_share", "neurons_for_half")

@@ -2,17 +2,18 @@
 
 import streamlit as st
 
-from selfrepair.app.asking.answers import ask, ask_ahead
-from selfrepair.app.charts.figure_1 import by_depth
-from selfrepair.app.choosing.choice import POPULATIONS, choose, runs_of_warehouse
-from selfrepair.app.choosing.one_of import one_of
-from selfrepair.app.showing.asides import aside
-from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.headers import records
-from selfrepair.app.showing.looked_at import forget, note
-from selfrepair.app.showing.wording import column, meaning
-from selfrepair.queries.quoting import literal
-from selfrepair.queries.which_run import Run
+from selfrepair.app.charts.models.figure_1 import by_depth
+from selfrepair.app.components.asides import aside
+from selfrepair.app.components.export_context import forget, note
+from selfrepair.app.components.figure import below, show
+from selfrepair.app.components.headers import records
+from selfrepair.app.controls.one_of import one_of
+from selfrepair.app.controls.sidebar import choose, runs_of_warehouse
+from selfrepair.app.data.answers import ask, ask_ahead
+from selfrepair.app.data.choice import POPULATIONS
+from selfrepair.app.wording.columns import column, meaning
+from selfrepair.queries.catalog.quoting import literal
+from selfrepair.queries.catalog.which_run import Run
 
 PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}
 FRACTIONS = {

@@ -6,27 +6,28 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.asking import of_published as queries
-from selfrepair.app.asking.answers import ask, ask_ahead, warehouse_path
-from selfrepair.app.charts.reproduction import (
+from selfrepair.app.charts.models.reproduction import (
     agreement_with_intervals,
     claims_with_intervals,
     measured_against_published,
 )
-from selfrepair.app.charts.training import over_training
-from selfrepair.app.choosing.choice import POPULATIONS, Choice, choose
-from selfrepair.app.choosing.head import choose_head, heads_of_run
-from selfrepair.app.choosing.head_click import clickable
-from selfrepair.app.choosing.named import choose_name
-from selfrepair.app.choosing.one_of import one_of
-from selfrepair.app.reproduce import HUB_IDS
-from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.headers import headers
-from selfrepair.app.showing.lacking import say_without_checkpoints
-from selfrepair.app.showing.sentences import sentences
-from selfrepair.app.showing.wording import column, meaning, words
-from selfrepair.queries.catalog import relations
-from selfrepair.queries.quoting import literal
+from selfrepair.app.charts.models.training import over_training
+from selfrepair.app.components.figure import below, show
+from selfrepair.app.components.headers import headers
+from selfrepair.app.components.html_table import sentences
+from selfrepair.app.components.not_measured import say_without_checkpoints
+from selfrepair.app.controls.head import choose_head, heads_of_run
+from selfrepair.app.controls.head_click import clickable
+from selfrepair.app.controls.named_list import choose_name
+from selfrepair.app.controls.one_of import one_of
+from selfrepair.app.controls.sidebar import choose
+from selfrepair.app.data import published as queries
+from selfrepair.app.data.answers import ask, ask_ahead, warehouse_path
+from selfrepair.app.data.choice import POPULATIONS, Choice
+from selfrepair.app.data.published import HUB_IDS
+from selfrepair.app.wording.columns import column, meaning, words
+from selfrepair.queries.catalog.quoting import literal
+from selfrepair.queries.catalog.relations import relations
 
 # What the widget offers is also what links hold: words, with the level that stands for them in the view.
 LEVELS = {"all heads": "model", "each layer": "layer", "one head": "head"}

@@ -7,19 +7,19 @@ from urllib.parse import quote
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.asking.answers import MOST_ROWS, TIME_LIMIT_S, Rows, answered, ask, tell, warehouse_path
 from selfrepair.app.charts.quick import KINDS, drawable, first_axes, quick
-from selfrepair.app.choosing import question_form
-from selfrepair.app.showing import snippets
-from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.plain import plain
-from selfrepair.app.showing.wording import known_columns
-from selfrepair.queries.catalog import relations
-from selfrepair.queries.describe import grouped
-from selfrepair.queries.fence import LONGEST_QUERY
-from selfrepair.queries.header import Column
-from selfrepair.queries.questions import questions
-from selfrepair.queries.which_run import RUNS
+from selfrepair.app.components import snippets
+from selfrepair.app.components.figure import below, show
+from selfrepair.app.controls import question_form
+from selfrepair.app.data.answers import MOST_ROWS, TIME_LIMIT_S, Rows, answered, ask, tell, warehouse_path
+from selfrepair.app.wording.columns import known_columns
+from selfrepair.app.wording.escape import plain
+from selfrepair.queries.catalog.describe import grouped
+from selfrepair.queries.catalog.header import Column
+from selfrepair.queries.catalog.questions import questions
+from selfrepair.queries.catalog.relations import relations
+from selfrepair.queries.catalog.which_run import RUNS
+from selfrepair.queries.sandbox.fence import LONGEST_QUERY
 from selfrepair.warehouse.errors import SelfRepairError
 
 LONGEST_LINK = 6_000

@@ -2,17 +2,17 @@
 
 import streamlit as st
 
-from selfrepair.app.asking.answers import ask, ask_ahead
-from selfrepair.app.charts.ranks import effect_against_ablation
-from selfrepair.app.charts.tail import HEADS, hill, lorenz, reached
-from selfrepair.app.choosing.choice import choose
-from selfrepair.app.choosing.head import choose_head, heads_of_run
-from selfrepair.app.choosing.head_click import clickable
-from selfrepair.app.choosing.measure import choose_effect
-from selfrepair.app.showing.figure import below, show
-from selfrepair.app.showing.headers import facts
-from selfrepair.app.showing.wording import effect_words, meaning, title, words
-from selfrepair.queries.quoting import literal
+from selfrepair.app.charts.heads.ranks import effect_against_ablation
+from selfrepair.app.charts.heads.tails import HEADS, hill, lorenz, reached
+from selfrepair.app.components.figure import below, show
+from selfrepair.app.components.headers import facts
+from selfrepair.app.controls.head import choose_head, heads_of_run
+from selfrepair.app.controls.head_click import clickable
+from selfrepair.app.controls.measure import choose_effect
+from selfrepair.app.controls.sidebar import choose
+from selfrepair.app.data.answers import ask, ask_ahead
+from selfrepair.app.wording.columns import effect_words, meaning, title, words
+from selfrepair.queries.catalog.quoting import literal
 
 TAIL_NUMBERS = {"share_top_2": ".1%", "gini": ".3f", "excess_kurtosis": ",.1f", "hill_2": ".2f"}
 AGREEMENTS = {"spearman": ".3f", "kendall_tau": ".3f", "top10_overlap": ".0%", "top20_overlap": ".0%"}

@@ -7,8 +7,14 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.asking.answers import ask
-from selfrepair.app.asking.of_tokens import (
+from selfrepair.app.components.figure import below
+from selfrepair.app.components.token_view import Field, drawing, largest, show_tokens
+from selfrepair.app.controls.head import choose_head, heads_of_run
+from selfrepair.app.controls.named_list import choose_name
+from selfrepair.app.controls.sidebar import choose
+from selfrepair.app.data.answers import ask
+from selfrepair.app.data.choice import Choice
+from selfrepair.app.data.tokens import (
     CLEAN,
     CONTEXT,
     EFFECTS,
@@ -19,14 +25,9 @@ from selfrepair.app.asking.of_tokens import (
     rows_with,
     top_rows,
 )
-from selfrepair.app.choosing.choice import Choice, choose
-from selfrepair.app.choosing.head import choose_head, heads_of_run
-from selfrepair.app.choosing.named import choose_name
-from selfrepair.app.showing.figure import below
-from selfrepair.app.showing.plain import plain
-from selfrepair.app.showing.token_view import Field, drawing, largest, show_tokens
-from selfrepair.app.showing.visible import meant_by, visible, visible_column
-from selfrepair.app.showing.wording import column, meaning, title, words
+from selfrepair.app.wording.columns import column, meaning, title, words
+from selfrepair.app.wording.escape import plain
+from selfrepair.app.wording.whitespace import meant_by, visible, visible_column
 from selfrepair.warehouse.schema import NEXT_TOKEN
 
 SOURCES = dict.fromkeys(EFFECTS, "self_repair") | dict.fromkeys(CLEAN, "tokens")

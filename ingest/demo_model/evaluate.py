@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from selfrepair.ingest import stdlib
+from selfrepair.ingest.text import stdlib
 
 ROW = 128
 COPY = 63

@@ -16,8 +16,8 @@ import torch
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from selfrepair.ingest import stdlib
 from selfrepair.ingest.demo_model import evaluate
+from selfrepair.ingest.text import stdlib
 
 VOCABULARY = 2048
 CONTEXT = 128

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from selfrepair.app.showing import figure
+from selfrepair.app.components import figure
 from support.browser import Watched, chromium, launched, served
 from support.loaded import loaded
 

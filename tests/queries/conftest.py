@@ -7,7 +7,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from selfrepair.warehouse.migrate import migrate
+from selfrepair.warehouse.database.migrate import migrate
 from support.published import compared
 
 Row = Mapping[str, Any]

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from selfrepair.app.server import HOME
+from selfrepair.app.server.serve import HOME
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
-COMMAND = [sys.executable, "-c", "from selfrepair.app.cli import main; main(prog_name='selfrepair')", "app"]
+COMMAND = [sys.executable, "-c", "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')", "app"]
 PAGES = sorted(path.stem for path in (HOME.parent / "app_pages").glob("[!_]*.py"))
 FIRST = "overview"
 """The page that has no path of its own."""

@@ -14,10 +14,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from selfrepair.app.cli import main
-from selfrepair.queries import questions
-from selfrepair.queries.catalog import relations
-from selfrepair.queries.describe import BLOCKS, grouped, markdown_columns, markdown_summaries, markdown_table
+from selfrepair.app.cli.main import main
+from selfrepair.queries.catalog import questions, relations
+from selfrepair.queries.catalog.describe import BLOCKS, grouped, markdown_columns, markdown_summaries, markdown_table
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

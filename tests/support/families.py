@@ -22,7 +22,7 @@ from transformers import (
     Starcoder2Config,
 )
 
-from selfrepair.ingest.weights import attention_kind
+from selfrepair.ingest.models.weights import attention_kind
 
 VOCABULARY = 61
 

@@ -182,7 +182,7 @@ def ask_only(address: str, cache: Path) -> Iterator[None]:
     import transformers.utils.hub
     from huggingface_hub import constants
 
-    from selfrepair.ingest import hub
+    from selfrepair.ingest.models.hub import access as hub
 
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ.keys() - environment(address, cache).keys():

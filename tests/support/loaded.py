@@ -5,7 +5,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from selfrepair.warehouse.load import load
+from selfrepair.warehouse.load.loader import load
 from support.fabricate import fabricate
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app.server import HOME
-from selfrepair.warehouse.load import load
+from selfrepair.app.server.serve import HOME
+from selfrepair.warehouse.load.loader import load
 from support.fabricate import FabricatedRun
 
 _TABLE = re.compile(r"<table.*</table>", re.DOTALL)

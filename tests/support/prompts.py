@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from selfrepair.ingest.prompts import PromptSet, build_prompts
-from selfrepair.ingest.request import Request
-from selfrepair.ingest.sources import Source, open_source
+from selfrepair.ingest.request.ingest_request import Request
+from selfrepair.ingest.text.prompts import PromptSet, build_prompts
+from selfrepair.ingest.text.sources import Source, open_source
 from support import tiny
 
 TOKENIZER = tiny.tokenizer()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from selfrepair.warehouse import migrate
-from selfrepair.warehouse.load import load
+from selfrepair.warehouse.database import migrate
+from selfrepair.warehouse.load.loader import load
 from support.fabricate import FabricatedRun, FabricatedUnit, fabricate
 
-HEADS = Path(migrate.__file__).parent / "published" / "published_head_repair.csv"
+HEADS = Path(migrate.__file__).parents[1] / "published" / "published_head_repair.csv"
 SHAPES = {"gpt2": (12, 12), "EleutherAI/pythia-160m": (12, 12)}
 """Layers and heads of published models, by a name on the hub."""
 

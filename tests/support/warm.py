@@ -87,7 +87,7 @@ def _serve(folder: Path) -> None:
     """Fork a program for every line that is read; a second process of each waits for it and writes its exit code."""
     import transformer_lens.model_bridge  # noqa: F401
 
-    from selfrepair.queries.catalog import relations
+    from selfrepair.queries.catalog.relations import relations
 
     relations()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody is waited for here

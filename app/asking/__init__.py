@@ -1,1 +1,0 @@
-"""What pages ask the warehouse, and how the answers are kept."""

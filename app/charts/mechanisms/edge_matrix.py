@@ -1,0 +1,89 @@
+"""Who repairs whom, as a matrix: what every later head and MLP does about every ablated head."""
+
+from collections.abc import Sequence
+
+import altair as alt
+import polars as pl
+
+from selfrepair.app.charts.heads.heatmap import pick
+from selfrepair.app.charts.style.color_domain import domain_of
+from selfrepair.app.charts.style.color_scale import diverging, legend
+from selfrepair.app.charts.style.palette import REFERENCE
+from selfrepair.app.wording.columns import title
+
+VIEW = "who_repairs"
+_CELL_PX = 12
+_AROUND_PX = 130
+_LOWEST_PX, _HIGHEST_PX = 320, 900
+
+
+def edge_matrix(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[str], chosen: str) -> alt.LayerChart:
+    """A cell for each of `edges`; rows are `ablated` heads, columns `targets`, both by layer; `chosen` has a frame.
+
+    A click on a cell is the selection `head_map.PICK`, the ablated head's label.
+    """
+    x = alt.X(
+        "target_label:N",
+        title="What changes: heads by layer, then the layer's MLP",
+        scale=_scale(targets),
+        axis=_axis(targets),
+        sort=list(targets),
+    )
+    y = alt.Y("label:N", title="Ablated head, by layer", scale=_scale(ablated), axis=_axis(ablated), sort=list(ablated))
+    cells = (
+        alt.Chart(edges)
+        .mark_rect()
+        .encode(
+            x,
+            y,
+            alt.Color(
+                "mean_change:Q",
+                title=title(VIEW, "mean_change"),
+                scale=diverging(domain_of([edges["mean_change"]], 0.0)),
+                legend=legend(),
+            ),
+            tooltip=[
+                alt.Tooltip("label:N", title="Ablated"),
+                alt.Tooltip("target_label:N", title="Changed"),
+                alt.Tooltip("mean_change:Q", title=title(VIEW, "mean_change"), format=".4f"),
+                alt.Tooltip("standard_error:Q", title=title(VIEW, "standard_error"), format=".4f"),
+                alt.Tooltip("share_of_effect:Q", title=title(VIEW, "share_of_effect"), format=".1%"),
+                alt.Tooltip("n_rows:Q", title=title(VIEW, "n_rows"), format=",d"),
+            ],
+        )
+        .add_params(pick())
+    )
+    row = (
+        alt.Chart(pl.DataFrame({"label": [chosen]}))
+        .mark_rect(filled=False, stroke=REFERENCE, strokeWidth=1.5, tooltip=None)
+        .encode(y=y)
+    )
+    height = min(_HIGHEST_PX, max(_LOWEST_PX, _AROUND_PX + _CELL_PX * len(ablated)))
+    return alt.LayerChart(layer=[row, cells], height=height, usermeta={"embedOptions": {"renderer": "canvas"}})
+
+
+def _scale(labels: Sequence[str]) -> alt.Scale:
+    return alt.Scale(domain=list(labels), paddingInner=0.06)
+
+
+def _axis(labels: Sequence[str]) -> alt.Axis:
+    """A line and a name at the first one of each layer."""
+    firsts: dict[str, str] = {}
+    for label in labels:
+        if "H" in label:  # a layer of which the MLP alone can change has no room for a name
+            firsts.setdefault(layer_of(label), label)
+    is_first = f"indexof({list(firsts.values())!r}, datum.value) >= 0"
+    return alt.Axis(
+        labelExpr=f"{is_first} ? split(datum.value, 'H')[0] : ''",
+        labelAngle=0,
+        labelOverlap=False,
+        bandPosition=0,
+        ticks=False,
+        grid=True,
+        gridOpacity={"condition": {"test": is_first, "value": 1}, "value": 0},
+    )
+
+
+def layer_of(label: str) -> str:
+    """The number of the layer of a head or MLP, by its label."""
+    return label.removeprefix("MLP").removeprefix("L").split("H")[0]

@@ -1,0 +1,63 @@
+"""What the model would answer after each layer: how likely the target already is, and where it comes first."""
+
+import altair as alt
+import polars as pl
+
+from selfrepair.app.charts.style.head_colors import DOTS
+from selfrepair.app.wording.columns import title, words
+
+VIEW = "guess_by_layer"
+SHARES = {"top10_share": "#3d8fd1", "right_share": "#e69f00", "settled_share": "#009e73"}
+"""Colours of the shares of positions, from the widest to the narrowest."""
+
+_HEIGHT_PX = 340
+
+
+def likely_by_layer(layers: pl.DataFrame) -> alt.Chart:
+    """`layers`: rows of `guess_by_layer`. The target's mean log-probability; 0 would be certainty."""
+    chart: alt.Chart = (
+        alt.Chart(layers, height=_HEIGHT_PX)
+        .mark_line(color=DOTS, point={"size": 50, "filled": True, "color": DOTS})
+        .encode(
+            _layer(),
+            alt.Y("mean_guess_logprob:Q", title=title(VIEW, "mean_guess_logprob")),
+            tooltip=[
+                alt.Tooltip("layer:Q", title=words("layer"), format="d"),
+                alt.Tooltip("mean_guess_logprob:Q", title=title(VIEW, "mean_guess_logprob"), format=".4f"),
+                alt.Tooltip("mean_guess_logit:Q", title=title(VIEW, "mean_guess_logit"), format=".4f"),
+                alt.Tooltip("median_rank:Q", title=title(VIEW, "median_rank"), format=",d"),
+            ],
+        )
+    )
+    return chart
+
+
+def right_by_layer(layers: pl.DataFrame) -> alt.Chart:
+    """The shares of positions in which the target is among the ten first, first, and first from there on."""
+    shares = layers.unpivot(list(SHARES), index=["layer", "n_rows"], variable_name="name", value_name="share")
+    told = {name: words(name) for name in SHARES}
+    chart: alt.Chart = (
+        alt.Chart(shares.with_columns(pl.col("name").replace_strict(told)), height=_HEIGHT_PX)
+        .mark_line(point={"size": 50, "filled": True})
+        .encode(
+            _layer(),
+            alt.Y("share:Q", title="Share of positions [ratio]", scale=alt.Scale(domain=[0, 1])),
+            alt.Color(
+                "name:N",
+                title=None,
+                scale=alt.Scale(domain=list(told.values()), range=list(SHARES.values())),
+                legend=alt.Legend(orient="top", symbolType="stroke", symbolStrokeWidth=4),
+            ),
+            tooltip=[
+                alt.Tooltip("layer:Q", title=words("layer"), format="d"),
+                alt.Tooltip("name:N", title="Which"),
+                alt.Tooltip("share:Q", title="Share of positions", format=".1%"),
+                alt.Tooltip("n_rows:Q", title=title(VIEW, "n_rows"), format=",d"),
+            ],
+        )
+    )
+    return chart
+
+
+def _layer() -> alt.X:
+    return alt.X("layer:Q", title=words("layer"), axis=alt.Axis(format="d", tickMinStep=1), scale=alt.Scale(nice=False))

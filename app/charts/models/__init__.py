@@ -1,0 +1,1 @@
+"""Pictures of whole models: layers, LayerNorm, the paper, training."""

@@ -1,1 +1,0 @@
-"""The widgets: what is looked at, kept in the URL."""

@@ -1,0 +1,1 @@
+"""The `selfrepair` command, and the commands that measure and report in one go."""

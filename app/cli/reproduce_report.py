@@ -1,0 +1,125 @@
+"""What a run of a published model came to beside the paper's own numbers, on one screen."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from selfrepair.app.data.published import QUANTITIES
+from selfrepair.app.wording.columns import words
+from selfrepair.queries.catalog.quoting import literal
+from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.warehouse.cli.terminal import plain_lines
+from selfrepair.warehouse.errors import SelfRepairError
+
+Row = dict[str, Any]
+
+
+def reproduce_report(db: Path, run_id: int, published: str) -> str:
+    """The report on run `run_id` of the warehouse `db` against the paper's model `published`, as plain text.
+
+    Raises SelfRepairError where the views do not take the run for that model.
+    """
+    with Reader(db) as reader:
+        run = reader.frame(f"""
+            SELECT run_id, models.name AS model, n_prompts, datasets.name AS dataset, n_layers, n_heads, status
+            FROM runs INNER JOIN models USING (model_id) INNER JOIN datasets USING (dataset_id) WHERE run_id = {run_id}
+        """).row(0, named=True)
+        agreements = reader.frame(f"""
+            FROM reproduction_agreement
+            WHERE
+                run_id = {run_id} AND population = 'top2' AND published_run = 'default'
+                AND published_model = {literal(published)}
+        """).to_dicts()
+        claims = reader.frame(f"FROM reproduction_claims WHERE run_id = {run_id} ORDER BY claim_number").to_dicts()
+    if not agreements:
+        raise SelfRepairError(
+            f"run {run_id} cannot be compared with {published}: it is of {run['model']} with {run['n_layers']} layers of "
+            f"{run['n_heads']} heads, {run['status']}. What is compared says: selfrepair describe reproduction"
+        )
+    parts = [
+        f"Run {run_id}: {run['model']}, {run['n_prompts']:,} prompts of {run['dataset']}, against the paper's {published}",
+        "Heads: how far they agree with the published ones, over each head's 2 % of tokens with the highest direct effect.\n"
+        "Beside it, how far two runs of pythia-160m by the paper's own authors agree with each other",
+        _agreement_table(agreements),
+        "The paper's claims, one by one",
+        _claim_table(claims),
+        "A quantity agrees where the interval of Spearman's correlation reaches the authors' own. A claim agrees where the\n"
+        "published number lies within the interval, or within 0.05 of it; docs/reproduction.md says why, and what differs.",
+        _next_steps(db, run_id),
+    ]
+    return "\n\n".join(parts)
+
+
+def _agreement_table(rows: list[Row]) -> str:
+    names = (
+        "quantity",
+        "heads",
+        "Spearman",
+        "95 % interval",
+        "authors'",
+        "mean |difference|",
+        "authors'",
+        "slope",
+        "verdict",
+    )
+    cells = [
+        (
+            words(row["quantity"]),
+            f"{row['n_heads']}",
+            _number(row["spearman"], 2),
+            _interval(row["spearman_low"], row["spearman_high"], 2),
+            _number(row["authors_spearman"], 2),
+            _number(row["mean_absolute_difference"], 3),
+            _number(row["authors_mean_absolute_difference"], 3),
+            _number(row["slope"], 2),
+            row["verdict"] or "-",
+        )
+        for row in sorted(rows, key=lambda row: QUANTITIES.index(row["quantity"]))
+    ]
+    return _table(names, cells, left=(0, 8))
+
+
+def _claim_table(rows: list[Row]) -> str:
+    names = ("claim", "measured", "95 % interval", "published", "verdict")
+    cells = [
+        (
+            row["statement"],
+            _number(row["value"], 3),
+            _interval(row["low"], row["high"], 3),
+            f"above {row['expected_above']:g}"
+            if row["published_value"] is None
+            else _number(row["published_value"], 3),
+            row["verdict"] or "-",
+        )
+        for row in rows
+    ]
+    return _table(names, cells, left=(0, 4))
+
+
+def _table(names: tuple[str, ...], cells: Sequence[tuple[str, ...]], left: tuple[int, ...]) -> str:
+    return "\n".join(plain_lines(names, cells, [place not in left for place in range(len(names))]))
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "-" if value is None else f"{value:z.{decimals}f}"
+
+
+def _interval(low: float | None, high: float | None, decimals: int) -> str:
+    return "-" if low is None or high is None else f"{_number(low, decimals)} to {_number(high, decimals)}"
+
+
+def _next_steps(db: Path, run_id: int) -> str:
+    at = f" --db {shlex.quote(str(db))}"
+    furthest = (
+        f"SELECT label, measured_value, published_value FROM reproduction WHERE run_id = {run_id} AND quantity = 'self_repair' "
+        "AND published_run = 'default' ORDER BY abs(difference) DESC LIMIT 5"
+    )
+    return "\n".join(
+        [
+            "Look further:",
+            f'  selfrepair query "{furthest}"{at}',
+            f"  selfrepair app{at}    # the page Reproduce",
+            "  selfrepair describe reproduction_claims",
+        ]
+    )

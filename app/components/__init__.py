@@ -1,0 +1,1 @@
+"""What pages are built of: figures, tables, token text, notes."""

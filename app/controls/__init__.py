@@ -1,0 +1,1 @@
+"""The widgets: what is chosen, kept in the URL."""

@@ -1,0 +1,1 @@
+"""What pages ask the warehouse: SQL, and the answers, kept while the file is the same."""

@@ -1,0 +1,112 @@
+"""What the page of a head asks: SQL that runs as it stands."""
+
+from collections.abc import Sequence
+
+from selfrepair.app.data.choice import Choice
+from selfrepair.queries.catalog.quoting import literal
+
+PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}
+"""Columns of a row by what gives back."""
+
+MOST_ROWS_DRAWN = 1_000
+MOST_TOP_ROWS = 200
+
+_ABOUT_BINS = 30
+
+
+def where_head(choice: Choice, layer: int, head: int) -> str:
+    """The condition on rows of one head."""
+    return f"{choice.where_rows} AND layer = {layer} AND head = {head}"
+
+
+def parts(head: str, population: str, *, of_effect: bool) -> str:
+    """part, value, low and high of a head's self-repair: means [logits], or fractions of the direct effect.
+
+    The interval of a mean is two standard errors wide on both sides, that of a fraction the view's.
+    """
+    rows = ",\n    ".join(_part(part, column, of_effect) for part, column in PARTS.items())
+    where = f"{head} AND population = {literal(population)}"
+    return f"SELECT unnest([\n    {rows}\n], recursive := true)\nFROM head_repair\nWHERE {where}"
+
+
+def _part(part: str, column: str, of_effect: bool) -> str:
+    if of_effect:
+        value = f"{part.lower()}_fraction_of_effect"
+        low, high = f"{value}_low", f"{value}_high"
+    else:
+        value = f"mean_{column}"
+        low, high = f"{value} - 2 * {value}_se", f"{value} + 2 * {value}_se"
+    return f"{{'part': {literal(part)}, 'value': {value}, 'low': {low}, 'high': {high}}}"
+
+
+def sampled_rows(head: str) -> str:
+    """Rows of a head drawn evenly, the same ones each time."""
+    return (
+        f"WITH head_rows AS (\n    FROM repair_rows\n    WHERE {head}\n),\n"
+        f"drawn AS (\n    FROM head_rows\n    USING SAMPLE reservoir({MOST_ROWS_DRAWN} ROWS) REPEATABLE (1)\n)\n"
+        "SELECT prompt_id, pos, token, target, direct_effect, logit_change, self_repair\n"
+        "FROM drawn\nINNER JOIN tokens USING (run_id, prompt_id, pos)"
+    )
+
+
+def prompt_bins(head: str) -> str:
+    """How many prompts have their mean self-repair from `low` up to `high` [logits]: about 30 bins of a round width.
+
+    Bins begin at multiples of their width, so that none holds both sides of 0.
+    """
+    return f"""WITH prompts AS (
+    SELECT mean_self_repair
+    FROM prompt_repair
+    WHERE {head}
+),
+spread AS (
+    SELECT greatest(max(mean_self_repair) - min(mean_self_repair), 1e-4) / {_ABOUT_BINS} AS width
+    FROM prompts
+),
+round_width AS (
+    SELECT
+        10 ** floor(log10(width)) AS step,
+        step * CASE WHEN width <= step THEN 1 WHEN width <= 2 * step THEN 2 WHEN width <= 5 * step THEN 5 ELSE 10 END AS width
+    FROM spread
+)
+SELECT
+    floor(mean_self_repair / width) * width AS low,
+    (floor(mean_self_repair / width) + 1) * width AS high,
+    count(*) AS n_prompts
+FROM prompts
+CROSS JOIN round_width
+GROUP BY ALL
+ORDER BY low"""
+
+
+def tail_curve(head: str, effect: str) -> str:
+    """The points of a tail that fit on a logarithmic axis."""
+    return (
+        "SELECT value, n_reached, reached_share\nFROM tail_curve\n"
+        f"WHERE {head} AND measure = {literal(effect)} AND value > 0\nORDER BY value"
+    )
+
+
+def top_rows(head: str) -> str:
+    """The rows at which a head acts most."""
+    return (
+        "SELECT\n    effect_rank, token, target, direct_effect, removed_effect, logit_change, self_repair,\n"
+        "    repair_layernorm, repair_attention, repair_mlp, prompt_id, pos\n"
+        f"FROM top_effect\nWHERE {head} AND effect_rank <= {MOST_TOP_ROWS}\nORDER BY effect_rank"
+    )
+
+
+def numbers(head: str, population: str, names: Sequence[str]) -> str:
+    """Columns of `head_repair` for a head over one population, and over all rows. All its columns take twice as long."""
+    shown = ", ".join(dict.fromkeys(["population", *names]))
+    return f"SELECT {shown}\nFROM head_repair\nWHERE {head} AND population IN ({literal(population)}, 'all')"
+
+
+def noise(head: str) -> str:
+    """All that `head_noise` knows of a head."""
+    return f"FROM head_noise\nWHERE {head}"
+
+
+def tail_numbers(head: str, effect: str) -> str:
+    """All that `head_tail` knows of one effect of a head."""
+    return f"FROM head_tail\nWHERE {head} AND measure = {literal(effect)}"

@@ -1,0 +1,65 @@
+"""What the page of neurons asks: about one ablated head and one MLP, SQL that runs as it stands."""
+
+from selfrepair.app.data.tokens import with_text
+from selfrepair.warehouse.schema import CHANGE_SHARES
+
+EXCEEDED = {f"{name}_share": share for name, share in CHANGE_SHARES.items()}
+"""Columns of `neuron_sparsity` by the share of the direct effect that a change has to exceed [ratio]."""
+
+MOST_DOTS = 4_000
+MOST_NEURONS = 500
+MOST_ROWS_OF_NEURON = 50
+
+
+def mlps(head: str) -> str:
+    """Layers of the MLPs whose neurons were read for a head, the condition `head`."""
+    return f"SELECT mlp_layer\nFROM neuron_summary\nWHERE {head}\nORDER BY mlp_layer"
+
+
+def summary(of_mlp: str) -> str:
+    """All that `neuron_summary` knows of a head and an MLP, the condition `of_mlp`."""
+    return f"FROM neuron_summary\nWHERE {of_mlp}"
+
+
+def consistency(of_mlp: str) -> str:
+    """All that `neuron_consistency` knows of them."""
+    return f"FROM neuron_consistency\nWHERE {of_mlp}"
+
+
+def curve(of_mlp: str) -> str:
+    """The largest changes of a row, one after the other."""
+    return (
+        f"SELECT nth, {', '.join(EXCEEDED)},\n    mean_nth_change, mean_cumulative_change, cumulative_share, n_rows\n"
+        f"FROM neuron_sparsity\nWHERE {of_mlp}\nORDER BY nth"
+    )
+
+
+def effects(of_mlp: str) -> str:
+    """Stored changes of neurons, drawn evenly where there are many; the same ones each time."""
+    return (
+        f"WITH stored AS (\n    FROM neuron_top_rows\n    WHERE {of_mlp}\n),\n"
+        f"drawn AS (\n    FROM stored\n    USING SAMPLE reservoir({MOST_DOTS} ROWS) REPEATABLE (1)\n)\n"
+        "SELECT\n    neuron, rank, token, target, clean_effect, ablated_effect, change, is_anti_erasure, direct_effect,\n"
+        "    prompt_id, pos\n"
+        "FROM drawn\nORDER BY prompt_id, pos, rank"
+    )
+
+
+def neurons(of_mlp: str) -> str:
+    """The neurons that change most, those that erase less in most rows first."""
+    return (
+        "SELECT\n    neuron, n_anti_erasure, n_stored, mean_change, mean_clean_effect, mean_ablated_effect,\n"
+        "    share_of_mlp, n_first, n_rows\n"
+        f"FROM anti_erasure\nWHERE {of_mlp}\nORDER BY n_anti_erasure DESC, n_stored DESC, neuron\nLIMIT {MOST_NEURONS}"
+    )
+
+
+def rows_of_neuron(of_mlp: str, neuron: int) -> str:
+    """The rows in which a neuron changes most, with the text before them."""
+    return with_text(
+        "neuron_top_rows",
+        f"{of_mlp} AND neuron = {neuron}",
+        "abs(change) DESC",
+        ["rank", "clean_effect", "ablated_effect", "change", "is_anti_erasure", "direct_effect"],
+        MOST_ROWS_OF_NEURON,
+    )

@@ -1,0 +1,1 @@
+"""The app as a process: serving, its frontend, its end."""

@@ -1,0 +1,141 @@
+"""`selfrepair app`: serve the pages on this machine."""
+
+import contextlib
+import errno
+import os
+import socket
+import subprocess
+import sys
+import time
+from http.client import HTTPConnection, HTTPException
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from selfrepair.app.cli.failures import EXTRAS
+from selfrepair.warehouse.cli.options import db_option
+from selfrepair.warehouse.errors import SelfRepairError
+
+HOME = Path(__file__).parents[1] / "home.py"
+_ASGI = Path(__file__).parent / "asgi.py"
+
+_SETTINGS = {
+    "browser.gatherUsageStats": "false",
+    "client.showErrorLinks": "false",
+    "client.toolbarMode": "minimal",
+    "logger.level": "warning",
+    "runner.magicEnabled": "false",
+    "server.fileWatcherType": "none",
+    "server.headless": "true",
+    # of what is chosen, where Streamlit's own red looks like an error; one for both would take the dark ground away
+    "theme.light.primaryColor": "#2f7fc1",
+    "theme.dark.primaryColor": "#5aa5e0",
+}
+_EVERYWHERE = ("0.0.0.0", "::")
+_PAUSE_S = 0.1
+_PATIENCE_S = 30.0
+
+
+@click.command()
+@db_option
+@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535), help="Port to serve at.")
+@click.option(
+    "--host",
+    default="localhost",
+    show_default=True,
+    help="Address to serve at. Anyone who reaches it can read the warehouse: there is no password.",
+)
+def app(db: Path, port: int, host: str) -> None:
+    """Look at a warehouse in the browser.
+
+    Serves until it is interrupted. The warehouse is only read, and a load has it between two questions.
+    """
+    for package in EXTRAS["app"]:
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+    _refuse_unusable(host, port)
+    settings = {**_SETTINGS, "server.address": host, "server.port": str(port)}
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "selfrepair.app.server.process", "run", str(_ASGI), *options],
+        env={**os.environ, "SELFREPAIR_DB": str(db.absolute())},
+        stdin=subprocess.PIPE,  # closed when this process ends, in whatever way, and the server ends with it
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for this process
+    ) as process:
+        try:
+            if _is_up(process, host, port):
+                click.echo(f"{db} at {_url(host, port)} (Ctrl-C ends it)")
+            process.wait()
+        except KeyboardInterrupt:
+            _end(process)
+            return
+    raise SelfRepairError(f"the server ended by itself with code {process.returncode}; its message stands above.")
+
+
+def _refuse_unusable(host: str, port: int) -> None:
+    """Raise SelfRepairError unless the port of each of the host's addresses can be served at."""
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise SelfRepairError(
+            f"this machine has no address '{host}'. Leave out --host, or give 0.0.0.0 for all of its addresses."
+        ) from None
+    refusals = []
+    for family, kind, protocol, _, address in addresses:
+        try:
+            with socket.socket(family, kind, protocol) as trial:
+                if os.name == "posix":
+                    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+                if family == socket.AF_INET6:
+                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                trial.bind(address)
+        except OSError as error:
+            refusals.append(error)
+    for refusal in refusals:
+        if refusal.errno == errno.EADDRINUSE:
+            raise SelfRepairError(
+                f"port {port} of {host} is in use, perhaps by another selfrepair app. Try: --port {_free_port(port)}"
+            )
+    if len(refusals) == len(addresses):
+        raise SelfRepairError(
+            f"cannot serve at port {port} of {host}: {refusals[0].strerror}. Try another --port, from 1024 up, or --host."
+        )
+
+
+def _free_port(port: int) -> int:
+    """A port near by, the next one or one below the last."""
+    return port + 1 if port < 65535 else port - 1
+
+
+def _is_up(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
+    """Wait until the server answers, which it does when it is ready; False when it ends before that."""
+    while process.poll() is None:
+        with contextlib.closing(HTTPConnection(_reached_at(host), port, timeout=_PATIENCE_S)) as connection:
+            try:
+                connection.request("GET", "/_stcore/health")
+                connection.getresponse()
+            except HTTPException:
+                return True  # of somebody's own settings: it speaks otherwise, as with a certificate
+            except OSError:
+                time.sleep(_PAUSE_S)
+            else:
+                return True
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait()
+    click.echo("\nEnded.", err=True)
+
+
+def _reached_at(host: str) -> str:
+    return "localhost" if host in _EVERYWHERE else host
+
+
+def _url(host: str, port: int) -> str:
+    reached_at = _reached_at(host)
+    return f"http://[{reached_at}]:{port}" if ":" in reached_at else f"http://{reached_at}:{port}"

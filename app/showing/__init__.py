@@ -1,1 +1,0 @@
-"""How pages show what they have: pictures, tables, texts, names."""

@@ -1,1 +1,0 @@
-"""Runs that are not whole yet, and how they go on."""

@@ -1,0 +1,1 @@
+"""Names, units and texts as the screen shows them."""

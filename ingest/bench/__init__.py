@@ -1,0 +1,1 @@
+"""How fast the engine is, beside the machine's own matmul and the hook method."""

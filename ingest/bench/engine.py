@@ -1,0 +1,255 @@
+"""Time the engine: against this machine's own matmul rate, and against the per-head hook method, in one process."""
+
+import copy
+import json
+import platform
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, PretrainedConfig
+
+from selfrepair.ingest.checks import hooks as hook_method
+from selfrepair.ingest.conventions import PRECISIONS, Precision
+from selfrepair.ingest.engine.ablation import Cell
+from selfrepair.ingest.engine.batch_size import auto_batch_size
+from selfrepair.ingest.engine.malloc import keep_freed_memory
+from selfrepair.ingest.engine.peak_memory import peak_memory_mb
+from selfrepair.ingest.engine.timing import seconds
+from selfrepair.ingest.models.adapter import Atlas, locate
+from selfrepair.ingest.models.demo import DEMO
+from selfrepair.ingest.models.weights import cast_parameters, use_fused_gelu
+from selfrepair.ingest.request.devices import choose_device, choose_precision
+from selfrepair.ingest.request.selection import parse_batch_size
+from selfrepair.ingest.runs.measurer import Measurer
+from selfrepair.ingest.text.targets import next_tokens
+
+SHAPES: dict[str, PretrainedConfig] = {
+    "gpt2-small": GPT2Config(),
+    "pythia-160m": GPTNeoXConfig(
+        vocab_size=50304, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072
+    ),
+    DEMO: GPT2Config(vocab_size=2048, n_positions=128, n_embd=192, n_layer=6, n_head=8),
+}
+
+MATMULS = 100
+"""Products timed right before and after the engine; the machine's rate is the median's."""
+
+HOOKED_CELLS = 3
+"""Heads that the hook method is timed on in each round; its time a head does not depend on the head."""
+
+HOOKED_PROMPTS = 30
+"""Most prompts that the hook method takes at once: the batch of the paper's own code."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one benchmark found; rates are medians over rounds. A token-head is one position of one ablated head.
+
+    The hook method runs two whole forwards a head (`hook_method`). The code released with Rushing & Nanda (2024) runs four:
+    it also runs the partner prompts anew, twice for each head.
+    """
+
+    shape: str
+    dtype: str
+    device: str
+    threads: int
+    seq_len: int
+    prompts: int
+    heads: int
+    batch_size: int
+    token_heads_per_s: float
+    gflops: float
+    matmul_peak_gflops: float
+    share_of_peak: float
+    hook_token_heads_per_s: float
+    times_the_hook_method: float
+    times_the_released_code: float
+    peak_memory_mb: float
+    torch: str
+    python: str
+
+
+def run(
+    shape: str,
+    *,
+    seq_len: int,
+    n_prompts: int,
+    heads_per_layer: int,
+    dtype: str,
+    device: str,
+    batch_size: str,
+    repeats: int,
+    json_file: Path | None,
+) -> None:
+    """Measure, print a table, and write JSON where asked."""
+    chosen = choose_device(device)
+    figures = measure(
+        shape,
+        seq_len=seq_len,
+        n_prompts=n_prompts,
+        heads_per_layer=heads_per_layer,
+        precision=choose_precision(dtype, chosen),
+        device=chosen,
+        batch_size=parse_batch_size(batch_size),
+        repeats=repeats,
+    )
+    _print(figures)
+    text = json.dumps(asdict(figures), indent=2)
+    if json_file is not None:
+        json_file.write_text(text + "\n")
+    click.echo(text)
+
+
+def measure(
+    shape: str,
+    *,
+    seq_len: int,
+    n_prompts: int,
+    heads_per_layer: int,
+    precision: Precision,
+    device: torch.device,
+    batch_size: int | None,
+    repeats: int,
+) -> Figures:
+    """Time engine, matmul and hook method in turns, so that a machine whose speed drifts drifts for all three."""
+    keep_freed_memory()
+    atlas = shaped(shape, precision, device)
+    hooked = locate(_random_model(shape).to(device), shape)
+    n_heads = min(heads_per_layer, atlas.n_heads)
+    heads = [(layer, head) for layer in range(atlas.n_layers) for head in range(n_heads)]
+    size = batch_size or auto_batch_size(atlas, seq_len)
+    measurer = Measurer(
+        atlas, ablations=["resample"], heads=heads, batch_size=size, precision=PRECISIONS[precision.name]
+    )
+    tokens = torch.randint(0, atlas.d_vocab, (n_prompts, seq_len))
+    bridge = hook_method.boot(hooked)
+    hooked_prompts = min(n_prompts, HOOKED_PROMPTS)
+    bridge.set_use_attn_result(True)  # every head's output re-projected in every forward, as the field's code does
+    with torch.no_grad():
+        hooked_clean = hook_method.run_clean(bridge, tokens[:hooked_prompts].to(device))
+
+    def engine() -> None:
+        measurer.measure(next_tokens(tokens), tokens.roll(1, 0)[:, :-1], range(n_prompts))
+
+    def by_hooks(partner_forwards: int = 0) -> None:
+        with torch.no_grad():
+            for number in range(HOOKED_CELLS):
+                for _ in range(partner_forwards):
+                    bridge.run_with_cache(hooked_clean.tokens.roll(1, 0))
+                cell = Cell(number * atlas.n_layers // HOOKED_CELLS, 0, "resample")
+                hook_method.measure_cell(bridge, hooked_clean, cell, hooked_clean.head_values(cell).roll(1, 0))
+
+    matmul, matmul_flops = _matmul(atlas, size * seq_len)
+    rounds = []
+    measurer.measure(next_tokens(tokens[:1]), tokens[:1, :-1], range(1))  # warm-up, with a piece of the work
+    by_hooks()
+    matmul()
+    for _ in range(repeats):
+        before = seconds(matmul, device, MATMULS)
+        (engine_seconds,) = seconds(engine, device, 1)
+        after = seconds(matmul, device, MATMULS)
+        (hook_seconds,) = seconds(by_hooks, device, 1)
+        (released_seconds,) = seconds(lambda: by_hooks(partner_forwards=2), device, 1)
+        peak = matmul_flops / statistics.median(before + after)
+        rounds.append((engine_seconds, peak, hook_seconds, released_seconds))
+
+    token_heads = len(heads) * n_prompts * (seq_len - 1)
+    hooked_token_heads = HOOKED_CELLS * hooked_prompts * (seq_len - 1)
+    per_head = token_heads / hooked_token_heads
+    flops = _flops(atlas, heads, n_prompts, seq_len - 1)
+    return Figures(
+        shape=shape,
+        dtype=precision.name,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        seq_len=seq_len,
+        prompts=n_prompts,
+        heads=len(heads),
+        batch_size=measurer.batch_size,
+        token_heads_per_s=statistics.median(token_heads / engine for engine, *_ in rounds),
+        gflops=statistics.median(flops / engine for engine, *_ in rounds) / 1e9,
+        matmul_peak_gflops=statistics.median(peak for _, peak, *_ in rounds) / 1e9,
+        share_of_peak=statistics.median(flops / engine / peak for engine, peak, *_ in rounds),
+        hook_token_heads_per_s=statistics.median(hooked_token_heads / hook for _, _, hook, _ in rounds),
+        times_the_hook_method=statistics.median(hook / engine for engine, _, hook, _ in rounds) * per_head,
+        times_the_released_code=statistics.median(released / engine for engine, _, _, released in rounds) * per_head,
+        peak_memory_mb=peak_memory_mb(device),
+        torch=torch.__version__,
+        python=platform.python_version(),
+    )
+
+
+def shaped(shape: str, precision: Precision, device: torch.device) -> Atlas:
+    """The model of that shape with random weights, as an ingest would run it."""
+    model = _random_model(shape)
+    cast_parameters(model, getattr(torch, precision.torch_dtype))
+    model = model.to(device)
+    use_fused_gelu(model)
+    return locate(model, shape)
+
+
+def _random_model(shape: str) -> Any:
+    """Always the same one."""
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(copy.deepcopy(SHAPES[shape]), attn_implementation="sdpa").eval()
+
+
+def _flops(atlas: Atlas, heads: list[tuple[int, int]], n_prompts: int, positions: int) -> float:
+    """Floating-point operations of the matrix products that the ablations need; the clean forward is not counted.
+
+    Per position and layer: Q, K, V and output projections, causal attention scores and their weighted sum over half
+    of the positions on average, and the MLP; per head its own difference times W_O.
+    """
+    d, inner = atlas.d_model, atlas.n_heads * atlas.d_head
+    attention = 2 * d * (2 * inner + 2 * atlas.n_kv_heads * atlas.d_head) + 4 * inner * (positions + 1) / 2
+    mlp = 2 * 2 * d * atlas.d_mlp
+    total = 0.0
+    for layer, _ in heads:
+        above = atlas.n_layers - 1 - layer
+        own = 0 if atlas.parallel_blocks else mlp
+        total += above * (attention + mlp) + own + 2 * atlas.d_head * d
+    return total * n_prompts * positions
+
+
+def _matmul(atlas: Atlas, tokens: int) -> tuple[Callable[[], None], float]:
+    """The machine's own rate is read off the product that the layers spend most time in, at the same precision."""
+    left = torch.randn(tokens, atlas.d_model, dtype=atlas.layer_dtype, device=atlas.device)
+    right = torch.randn(atlas.d_model, atlas.d_mlp, dtype=atlas.layer_dtype, device=atlas.device)
+    out = torch.empty(tokens, atlas.d_mlp, dtype=atlas.layer_dtype, device=atlas.device)
+
+    def matmul() -> None:
+        torch.mm(left, right, out=out)
+
+    return matmul, 2.0 * tokens * atlas.d_model * atlas.d_mlp
+
+
+def device_name(device: torch.device) -> str:
+    """What it is called in tables."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type
+
+
+def _print(figures: Figures) -> None:
+    table = Table(
+        title=f"{figures.shape}, {figures.dtype}, {figures.device}, {figures.threads} threads", title_justify="left"
+    )
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for label, value in (
+        ("token-heads per second", f"{figures.token_heads_per_s:,.0f}"),
+        ("rate [GFLOP/s]", f"{figures.gflops:,.0f}"),
+        ("matmul rate of this run [GFLOP/s]", f"{figures.matmul_peak_gflops:,.0f}"),
+        ("share of the matmul rate", f"{figures.share_of_peak:.0%}"),
+        ("hook method, token-heads per second", f"{figures.hook_token_heads_per_s:,.0f}"),
+        ("times the hook method (two forwards a head)", f"{figures.times_the_hook_method:.1f}"),
+        ("times the paper's released code (four)", f"{figures.times_the_released_code:.1f}"),
+        ("peak memory [MB], both models", f"{figures.peak_memory_mb:,.0f}"),
+    ):
+        table.add_row(label, value)
+    Console().print(table)

@@ -1,0 +1,70 @@
+"""`selfrepair models`: the models of a warehouse, or with --supported the families that can be measured."""
+
+from pathlib import Path
+
+import click
+
+from selfrepair.warehouse.cli.commands import print_rows
+from selfrepair.warehouse.cli.options import db_option
+
+_MODELS = """
+SELECT
+    models.model_id,
+    models.name,
+    models.revision,
+    models.checkpoint,
+    models.architecture,
+    models.n_layers,
+    models.n_heads,
+    models.n_kv_heads,
+    models.d_model,
+    models.norm,
+    models.n_parameters,
+    count(runs.run_id) AS runs
+FROM models
+LEFT JOIN runs USING (model_id)
+GROUP BY ALL
+ORDER BY models.model_id
+"""
+
+
+@click.command()
+@click.option("--supported", is_flag=True, help="List the families that can be measured, and what is refused and why.")
+@db_option
+def models(db: Path, supported: bool) -> None:
+    """List the models of a warehouse."""
+    if supported:
+        print_supported()
+    else:
+        print_rows(db, _MODELS, "model")
+
+
+def print_supported() -> None:
+    """Print the families that are measured, then those that are refused with the reason."""
+    from selfrepair.ingest.models.families import FAMILIES, REFUSED
+    from selfrepair.warehouse.cli.terminal import print_table
+
+    print_table(
+        ("family", "examples", "architecture", "norm", "blocks", "key/value heads", "positions"),
+        [
+            (
+                family.name,
+                family.examples[:2],
+                family.architecture,
+                family.norm,
+                family.blocks,
+                family.key_value_heads,
+                family.positions,
+            )
+            for family in FAMILIES
+        ],
+    )
+    click.echo("\nRefused, with the reason:\n")
+    print_table(
+        ("family", "examples", "architecture", "reason"),
+        [(family.name, family.examples, family.architecture, family.reason) for family in REFUSED],
+    )
+    click.echo(
+        "\nOther families are measured where TransformerBridge knows their parts and a check on the weights passes: head "
+        "outputs,\nlayer outputs and logits must add up. `selfrepair ingest --dry-run` tells."
+    )

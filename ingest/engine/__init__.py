@@ -1,0 +1,1 @@
+"""The forward passes: one clean forward, stacks of ablated heads, and the unembedding that reads them."""

@@ -1,0 +1,1 @@
+"""The Hugging Face hub: snapshots, revisions, and its refusals in words."""

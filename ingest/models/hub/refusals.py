@@ -1,0 +1,114 @@
+"""What the hub answered in place of a model's files, as a message that names the next step."""
+
+import errno
+from collections.abc import Iterator
+
+from huggingface_hub import constants, get_token
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from selfrepair.ingest.models.demo import DEMO
+from selfrepair.ingest.models.hub.access import offline_reason
+from selfrepair.ingest.models.hub.known_models import near_names
+from selfrepair.ingest.models.hub.revisions import listed, near_revisions, revisions
+from selfrepair.warehouse.errors import SelfRepairError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM_WARNING = "Not enough free disk space"
+"""How the hub's client begins to say that a file is larger than what the disk has left."""
+
+
+def not_fetched(name: str, revision: str | None, error: Exception) -> SelfRepairError:
+    """Why hub model `name` at `revision` could not be fetched, and what to do about it."""
+    reason, step = _why(name, revision, error)
+    return not_loaded(name, revision, reason, step)
+
+
+def not_loaded(name: str, revision: str | None, reason: str, step: str) -> SelfRepairError:
+    """The refusal of a model: the reason in brackets, then the next step as a sentence."""
+    at = f" at revision '{revision}'" if revision else ""
+    return SelfRepairError(f"model '{name}'{at} cannot be loaded ({reason}). {step}")
+
+
+def first_line(error: BaseException) -> str:
+    """What kind an error is and how it begins."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".: ")
+
+
+def _why(name: str, revision: str | None, error: Exception) -> tuple[str, str]:
+    """The reason and the next step."""
+    chain = list(causes(error))
+    if any(_is_about_room(cause) for cause in chain):
+        return (
+            f"there is no room for its files in {constants.HF_HUB_CACHE}",
+            "Free some, or name a folder on a larger disk with HF_HOME; files that are whole are not fetched again.",
+        )
+    if offline := offline_reason():
+        cached = revisions(name)
+        return offline, (
+            f"The model is not whole in the local cache{f', which has {listed(cached)} of it' if cached else ''}. Download it "
+            f"where the hub can be reached, and give its folder; `--model {DEMO}` needs no network."
+        )
+    if any(isinstance(cause, HFValidationError) for cause in chain):
+        return "that is no name of a hub model", f"Give a hub id such as EleutherAI/pythia-160m.{_did_you_mean(name)}"
+    answer = next((cause for cause in chain if isinstance(cause, HfHubHTTPError)), None)
+    status = None if answer is None else answer.response.status_code
+    if isinstance(answer, RevisionNotFoundError):
+        return "the hub has no such revision of it", near_revisions(revision or "main", revisions(name))
+    if isinstance(answer, GatedRepoError):
+        return "it is gated", _ask_for_access(name)
+    if isinstance(answer, RepositoryNotFoundError):
+        hidden = "" if get_token() else "; for a private one set HF_TOKEN"
+        return "the hub has no such model", (
+            f"Give a hub id such as EleutherAI/pythia-160m, a local folder, or {DEMO}{hidden}.{_did_you_mean(name)}"
+        )
+    if status == 401 and get_token():
+        return "the hub does not know the token", (
+            f"Make a new one at {constants.ENDPOINT}/settings/tokens and set HF_TOKEN to it, or unset HF_TOKEN."
+        )
+    if status in (401, 403):
+        return "the hub lets nobody read it without a token that may", (
+            f"Set HF_TOKEN to one that may read {name}; {constants.ENDPOINT}/settings/tokens makes them."
+        )
+    if status == 429:
+        return "the hub answers that it was asked too often", "Wait some minutes and run the same command again."
+    if any(isinstance(cause, TimeoutError) for cause in chain):
+        return "the hub stopped answering", (
+            "Run the same command again: files that are whole are not fetched again. HF_HUB_ETAG_TIMEOUT and "
+            "HF_HUB_DOWNLOAD_TIMEOUT, in seconds, make it wait longer for an answer."
+        )
+    return f"the hub did not give its files: {first_line(answer or chain[0])}", (
+        "Run the same command again: files that are whole are not fetched again."
+    )
+
+
+def _ask_for_access(name: str) -> str:
+    page = f"{constants.ENDPOINT}/{name}"
+    if get_token():
+        return f"The token is of an account without access: accept the terms at {page} with that account."
+    return f"Accept its terms at {page}, then set HF_TOKEN to a token of that account."
+
+
+def _is_about_room(cause: BaseException) -> bool:
+    full = isinstance(cause, OSError) and cause.errno in NO_ROOM
+    return full or (isinstance(cause, Warning) and str(cause).startswith(NO_ROOM_WARNING))
+
+
+def _did_you_mean(name: str) -> str:
+    near = near_names(name)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it, the first cause last."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        yield cause
+        cause = cause.__cause__ or cause.__context__

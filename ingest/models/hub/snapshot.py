@@ -1,0 +1,90 @@
+"""A model's files from the hub, or from the local cache of it: the folder that they lie in.
+
+Everything is fetched before anything is loaded, all of one commit, so that what goes wrong on the way is known for what it is.
+"""
+
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import click
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from selfrepair.ingest.models.hub.access import offline_reason
+from selfrepair.ingest.models.hub.refusals import NO_ROOM_WARNING, causes, first_line, not_fetched
+
+DESCRIPTIONS = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py"]
+"""What a repository holds beside its weights: configuration, tokenizer, code of its own."""
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""In the order in which transformers looks for them; `<name>.index.json` lists several files in place of one."""
+
+ATTEMPTS = 3
+PAUSE_S = 2
+LONGEST_PAUSE_S = 300
+"""What a hub may ask for that was asked too often."""
+
+
+def fetch_model(name: str, revision: str | None, *, weights: bool = True) -> Path:
+    """The folder with the files of hub model `name` at `revision` (a branch, a tag or a commit; None is the main branch),
+    with its `weights` or without.
+
+    Files in the cache are not fetched again. Raises SelfRepairError saying what the hub answered, or that the cache lacks
+    something where the hub cannot be asked.
+    """
+    offline_reason()  # asked now, so that an unreachable hub is not tried again and again
+    if not sys.stderr.isatty() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        disable_progress_bars()
+    try:
+        folder = _download(name, revision or "main", DESCRIPTIONS)
+        for file_name in WEIGHTS if weights else ():
+            files = [file_name, *indexed_files(folder, file_name)]
+            _download(name, folder.name, files)
+            if any((folder / file).exists() for file in files):
+                break
+    except Exception as error:  # the hub's client raises a dozen unrelated types
+        raise not_fetched(name, revision, error) from error
+    return folder
+
+
+def indexed_files(folder: Path, weights: str) -> list[str]:
+    """The files that the index of `weights` lists; none where there is no index."""
+    index = folder / f"{weights}.index.json"
+    if not index.is_file():
+        return []
+    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+
+
+def _download(name: str, revision: str, patterns: list[str]) -> Path:
+    """The client tries most failures again by itself, but not those of its first question, nor an error of the hub in the
+    middle of a download. A file larger than the disk's free space is but a warning to it; here that ends the download.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", NO_ROOM_WARNING)
+                return Path(
+                    snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"])
+                )
+        except Exception as error:
+            pause_s = _pause_s(error)
+            if attempt + 1 == ATTEMPTS or pause_s is None:
+                raise
+            click.echo(f"{name}: {first_line(error)}; trying again in {pause_s} s", err=True)
+            time.sleep(pause_s)
+    raise AssertionError("unreachable")
+
+
+def _pause_s(error: Exception) -> int | None:
+    """Seconds after which another attempt may do better: the hub was busy, or the connection broke. None for other failures."""
+    answer = next((cause for cause in causes(error) if isinstance(cause, HfHubHTTPError)), None)
+    if answer is None:
+        return PAUSE_S if type(error).__name__ in ("ReadError", "RemoteProtocolError") else None
+    if answer.response.status_code < 500 and answer.response.status_code != 429:
+        return None
+    asked = answer.response.headers.get("Retry-After", "")
+    return min(int(asked), LONGEST_PAUSE_S) if asked.isdecimal() else PAUSE_S

@@ -1,0 +1,175 @@
+"""Load a causal language model and its tokenizer, by hub id, local folder, or `demo` for the bundled one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from selfrepair.ingest.conventions import Precision
+from selfrepair.ingest.models.adapter import Atlas, locate, unsupported
+from selfrepair.ingest.models.demo import DEMO, DEMO_FOLDER
+from selfrepair.ingest.models.hub.access import offline_reason
+from selfrepair.ingest.models.hub.refusals import first_line, not_fetched, not_loaded
+from selfrepair.ingest.models.hub.revisions import revision_of
+from selfrepair.ingest.models.hub.snapshot import fetch_model
+from selfrepair.ingest.models.tokenizer import check_vocabulary, load_tokenizer
+from selfrepair.ingest.models.weights import (
+    NotWholeError,
+    cast_parameters,
+    read_weights,
+    use_fused_gelu,
+    weights_sha256,
+)
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts.folder import ModelRecord
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model on its device, its atlas, and what the warehouse keeps of it."""
+
+    atlas: Atlas
+    tokenizer: PreTrainedTokenizerBase | None
+    record: ModelRecord
+
+
+def load_model(
+    name: str,
+    *,
+    precision: Precision,
+    device: torch.device,
+    revision: str | None = None,
+    checkpoint: int | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Load `name` for measuring.
+
+    Raises SelfRepairError for an unknown, gated, offline or incomplete model, for one with another's tokenizer or code of
+    its own that is not trusted, and for a family that does not fit.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    if checkpoint is not None:
+        if revision is not None:
+            raise SelfRepairError("--revision and --checkpoint both choose the weights. Give one of them.")
+        revision = revision_of(checkpoint)
+    folder = _find(name, revision)
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        if config.is_encoder_decoder:
+            raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
+        model = read_weights(folder, config, trust_remote_code=trust_remote_code)
+        tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+    except SelfRepairError:
+        raise
+    except Exception as error:  # transformers raises a dozen unrelated types
+        raise _not_read(name, revision, error) from error
+    digest = weights_sha256(model)
+    _place(model, name, precision, device)
+    use_fused_gelu(model)
+    try:
+        atlas = locate(model, name)
+    except (TypeError, AttributeError, ValueError, KeyError) as error:
+        raise unsupported(name, f"its parts do not lie where TransformerLens looks for them ({error})") from error
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, name, atlas.d_vocab)
+    shown = Path(name).resolve().name if Path(name).exists() else name
+    record = model_record(atlas, shown, digest, revision=revision, checkpoint=checkpoint)
+    return LoadedModel(atlas, tokenizer, record)
+
+
+def tokenizer_of(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model whose weights are not needed.
+
+    Raises SelfRepairError for an unknown, gated or offline model, and for one that comes without a tokenizer.
+    """
+    folder = _find(name, revision, weights=False)
+    try:
+        tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # see load_model
+        raise _not_read(name, revision, error) from error
+    if tokenizer is None:
+        raise SelfRepairError(f"model '{name}' comes without a tokenizer. Name another one with --model.")
+    return tokenizer
+
+
+def model_record(
+    atlas: Atlas, name: str, digest: str, *, revision: str | None = None, checkpoint: int | None = None
+) -> ModelRecord:
+    """What the warehouse keeps of a model whose weights have the SHA-256 `digest`."""
+    return ModelRecord(
+        name=name,
+        revision=revision,
+        checkpoint=checkpoint,
+        architecture=atlas.architecture,
+        n_layers=atlas.n_layers,
+        n_heads=atlas.n_heads,
+        n_kv_heads=atlas.n_kv_heads,
+        d_model=atlas.d_model,
+        d_head=atlas.d_head,
+        d_mlp=atlas.d_mlp,
+        d_vocab=atlas.d_vocab,
+        norm=atlas.norm,
+        parallel_blocks=atlas.parallel_blocks,
+        n_parameters=sum(parameter.numel() for parameter in atlas.model.parameters()),
+        weights_sha256=digest,
+    )
+
+
+def _find(name: str, revision: str | None, *, weights: bool = True) -> Path:
+    """The folder that the model's files lie in, fetched from the hub where `name` is not one."""
+    if name == DEMO:
+        if revision is not None:
+            raise SelfRepairError("the demo model has one set of weights. Leave out --revision and --checkpoint.")
+        return DEMO_FOLDER
+    folder = Path(name)
+    if not folder.exists():
+        if name.startswith((".", "/", "~")):
+            raise SelfRepairError(
+                f"folder '{name}' does not exist. Give a local folder in Hugging Face format, or a hub id."
+            )
+        folder = fetch_model(name, revision, weights=weights)
+    if not (folder / "config.json").is_file():
+        holder = f"folder '{name}'" if folder == Path(name) else f"hub model '{name}'"
+        raise SelfRepairError(
+            f"{holder} holds no config.json, so it is no model in Hugging Face format. "
+            "Save one there with model.save_pretrained and tokenizer.save_pretrained."
+        )
+    return folder
+
+
+def _place(model: PreTrainedModel, name: str, precision: Precision, device: torch.device) -> None:
+    """Cast the parameters and move the model to its device."""
+    try:
+        cast_parameters(model, getattr(torch, precision.torch_dtype))
+        nn.Module.to(model, device=device)
+        model.eval()
+    except torch.OutOfMemoryError as error:
+        raise SelfRepairError(
+            f"model '{name}' does not fit into the memory of {device} in {precision.name}. "
+            "Try --dtype bfloat16, --device cpu, or a device with more memory."
+        ) from error
+
+
+def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairError:
+    text = str(error)
+    if "trust_remote_code" in text:
+        return not_loaded(
+            name,
+            revision,
+            "it runs code of its own, which comes with its files",
+            "Read that code, and if you trust it add --trust-remote-code.",
+        )
+    if "Unrecognized configuration class" in text:
+        return unsupported(name, "it is not a causal language model of this release of transformers")
+    reason = text if isinstance(error, NotWholeError) else first_line(error)
+    if name == DEMO or Path(name).exists():
+        step = "The folder is not a whole model in Hugging Face format: save it again with model.save_pretrained."
+    elif offline_reason():
+        return not_fetched(name, revision, error)
+    else:
+        step = "What the hub has is not a whole model that this release of transformers reads: try another --revision."
+    return not_loaded(name, revision, reason, step)

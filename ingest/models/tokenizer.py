@@ -1,0 +1,47 @@
+"""A model's tokenizer, and whether it is one for that model."""
+
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from selfrepair.ingest.models.hub.refusals import first_line
+from selfrepair.ingest.models.weights import NotWholeError
+from selfrepair.warehouse.errors import SelfRepairError
+
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
+"""Files of which a tokenizer has at least one."""
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a folder; None without one, which is fine for a dataset of token ids.
+
+    Raises what transformers raises where there is one that cannot be read.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # of many types, one for each way in which files can be missing
+        if "trust_remote_code" in str(error):
+            raise
+        if any((folder / name).is_file() for name in VOCABULARIES):
+            raise NotWholeError(f"its tokenizer cannot be read: {first_line(error)}") from error
+        return None
+    # transformers makes an empty tokenizer of some families where the files are missing.
+    empty = len(tokenizer) <= len(tokenizer.all_special_tokens)
+    return None if empty else tokenizer
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, name: str, d_vocab: int) -> None:
+    """Raise SelfRepairError for a tokenizer whose ids the model has no embedding for.
+
+    Tokens added later, such as padding, may lie outside: texts do not hold them. BOS and end of text are in every prompt.
+    """
+    ends = {"BOS token": tokenizer.bos_token_id, "end-of-text token": tokenizer.eos_token_id}
+    outside = next((f"its {end} is {token}" for end, token in ends.items() if (token or 0) >= d_vocab), None)
+    if tokenizer.vocab_size > d_vocab:
+        outside = f"it has {tokenizer.vocab_size:,} tokens"
+    if outside is not None:
+        raise SelfRepairError(
+            f"model '{name}' comes with another model's tokenizer: {outside}, and the model knows ids 0 to {d_vocab - 1}. "
+            "Save its own beside it with tokenizer.save_pretrained, or leave tokenizer files out and give a dataset whose "
+            "rows hold `tokens`."
+        )

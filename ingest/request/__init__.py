@@ -1,0 +1,1 @@
+"""What is asked to be measured, read and checked without torch, before any work starts."""

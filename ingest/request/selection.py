@@ -1,0 +1,138 @@
+"""Read what the command line asks for: heads, ablations, a shard. Without torch, so that mistakes are told at once."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selfrepair.ingest.conventions import ABLATIONS, head_label
+from selfrepair.ingest.request.mechanisms import Mechanisms
+from selfrepair.warehouse.errors import SelfRepairError
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `index`-th (from 1) of `count` machines or processes that share a run's units."""
+
+    index: int
+    count: int
+
+    def has(self, unit: int) -> bool:
+        """Whether this shard measures the unit of that number."""
+        return unit % self.count == self.index - 1
+
+
+def parse_ablations(text: str) -> tuple[str, ...]:
+    """`resample,mean` -> the ablations, in their usual order."""
+    asked = [part.strip() for part in text.split(",") if part.strip()]
+    for name in asked:
+        if name not in ABLATIONS:
+            raise SelfRepairError(f"--ablation {name} is unknown. Choose from {', '.join(ABLATIONS)}.")
+    if not asked:
+        raise SelfRepairError(f"--ablation names none. Choose from {', '.join(ABLATIONS)}.")
+    return tuple(name for name in ABLATIONS if name in asked)
+
+
+def parse_heads(layers: str | None, heads: str | None, n_layers: int, n_heads: int) -> list[tuple[int, int]]:
+    """All heads of `layers` (`0,4-7`) and the single `heads` (`L9H6,L9H9`); every head of the model where both are None."""
+    if layers is None and heads is None:
+        return [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
+    chosen: set[tuple[int, int]] = set()
+    for part in _parts(layers):
+        first, last = _range(part)
+        if last >= n_layers:
+            raise SelfRepairError(f"--layers {part} is not in the model, which has layers 0 to {n_layers - 1}.")
+        chosen.update((layer, head) for layer in range(first, last + 1) for head in range(n_heads))
+    chosen.update(_heads("--heads", heads, n_layers, n_heads))
+    return sorted(chosen)
+
+
+def check_heads(layers: str | None, heads: str | None, given: str | None) -> None:
+    """Raise SelfRepairError for what names no layers and no heads of any model, or one head to be ablated twice."""
+    ranges = [_range(part) for part in _parts(layers)]
+    named = _heads("--heads", heads, None, None)
+    if (layers is not None or heads is not None) and not (ranges or named):
+        raise SelfRepairError("--layers and --heads name no head. Leave them out to measure every head.")
+    twice = sorted(set(named).intersection(_heads("--given", given, None, None)))
+    if twice:
+        label = head_label(*twice[0])
+        raise SelfRepairError(f"{label} is in --heads and in --given: it cannot be ablated twice. Take it out of one.")
+
+
+def parse_given(
+    text: str | None, ablations: Sequence[str], n_layers: int | None, n_heads: int | None
+) -> tuple[tuple[int, int], ...]:
+    """`L9H6,L9H9` -> the heads that are ablated before any other is, each once; within the model's sizes where given."""
+    given = tuple(sorted(set(_heads("--given", text, n_layers, n_heads))))
+    if text is not None and not given:
+        raise SelfRepairError("--given names no head. Leave it out, or write for example L9H6,L9H9.")
+    if given and len(ablations) > 1:
+        raise SelfRepairError(
+            f"--given ablates its heads in the same way as the others, and {len(ablations)} ways would be as many "
+            f"baselines. Name one, such as --ablation {ablations[0]}; each further one is a run of its own."
+        )
+    return given
+
+
+def without_given(heads: Sequence[tuple[int, int]], given: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The heads that are left to be ablated."""
+    left = [head for head in heads if head not in given]
+    if not left:
+        raise SelfRepairError("--given leaves no head to ablate. Name fewer heads there, or more with --layers.")
+    return left
+
+
+def parse_mechanisms(neurons: str, *, edges: bool, guesses: bool, logprobs: bool, feedback: bool) -> Mechanisms:
+    """What is measured beside the effects."""
+    if neurons not in ("last", "all", "none"):
+        raise SelfRepairError(f"--neurons {neurons} is none of last, all, none.")
+    return Mechanisms(edges=edges, neurons=neurons, guesses=guesses, logprobs=logprobs, feedback=feedback)
+
+
+def parse_shard(text: str | None) -> Shard:
+    """`2/3` -> the second of three."""
+    if text is None:
+        return Shard(1, 1)
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise SelfRepairError(f"--shard {text} is not i/n with i from 1 to n. Three machines take 1/3, 2/3 and 3/3.")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def parse_batch_size(text: str) -> int | None:
+    """`auto` -> None, otherwise a number of sequences from 1."""
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise SelfRepairError(f"--batch-size {text} is neither auto nor a whole number from 1.")
+    return int(text)
+
+
+def _range(part: str) -> tuple[int, int]:
+    """First and last layer of a part of --layers."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+    if match is None:
+        raise SelfRepairError(f"--layers {part} is not a layer or a range of layers. Write for example 0,4-7.")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if first > last:
+        raise SelfRepairError(f"--layers {part} ends before it begins. Write for example 4-7.")
+    return first, last
+
+
+def _heads(option: str, text: str | None, n_layers: int | None, n_heads: int | None) -> list[tuple[int, int]]:
+    """The heads that the option names, within the model's sizes where those are given."""
+    found = []
+    for part in _parts(text):
+        match = re.fullmatch(r"[Ll](\d+)[Hh](\d+)", part)
+        if match is None:
+            raise SelfRepairError(f"{option} {part} is not a head. Write for example L9H6,L9H9.")
+        layer, head = int(match[1]), int(match[2])
+        if n_layers is not None and n_heads is not None and (layer >= n_layers or head >= n_heads):
+            raise SelfRepairError(
+                f"{option} {part} is not in the model, whose heads go from L0H0 to L{n_layers - 1}H{n_heads - 1}."
+            )
+        found.append((layer, head))
+    return found
+
+
+def _parts(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]

@@ -1,0 +1,70 @@
+"""Prompts that ask for an answer at their end: the answer, and its foil if there is one, must be one token each."""
+
+from collections.abc import Iterable, Iterator
+
+from transformers import PreTrainedTokenizerBase
+
+from selfrepair.ingest.text.documents import AnswerRow
+from selfrepair.ingest.text.packing import begin_token
+from selfrepair.ingest.text.token_texts import token_texts
+from selfrepair.warehouse.errors import SelfRepairError
+
+
+def answer_prompts(
+    rows: Iterable[AnswerRow], tokenizer: PreTrainedTokenizerBase | None, source: str
+) -> Iterator[tuple[tuple[int, ...], int, int | None]]:
+    """Token ids of each row (BOS and its text, or its tokens as they are; then the answer), its number, and its foil's id.
+
+    Raises SelfRepairError for an answer or foil of several tokens, one that is both, and rows of which only some have a
+    foil.
+    """
+    has_foils: bool | None = None
+    for row in rows:
+        place = f"dataset '{source}', row {row.number}"
+        if has_foils is None:
+            has_foils = row.foil is not None
+        if (row.foil is not None) != has_foils:
+            raise SelfRepairError(
+                f"{place} has {'no foil' if has_foils else 'a foil'}, and the rows before it have "
+                f"{'one' if has_foils else 'none'}. They are measured differently: make two files of them."
+            )
+        before = _tokens_before(row, tokenizer, place)
+        answer = _one_token(row, "answer", row.answer, tokenizer, place)
+        foil = None if row.foil is None else _one_token(row, "foil", row.foil, tokenizer, place)
+        if foil == answer:
+            raise SelfRepairError(f"{place}: answer and foil are the same token, {answer}. Give two different ones.")
+        yield (*before, answer), row.number, foil
+
+
+def _tokens_before(row: AnswerRow, tokenizer: PreTrainedTokenizerBase | None, place: str) -> tuple[int, ...]:
+    if isinstance(row.prompt, tuple):
+        if not row.prompt:
+            raise SelfRepairError(f"{place}: `tokens` is empty, so that nothing comes before the answer.")
+        return row.prompt
+    if tokenizer is None:
+        raise SelfRepairError(f"{place} holds text, and the model comes without a tokenizer. Give `tokens` instead.")
+    return begin_token(tokenizer), *_ids(tokenizer, row.prompt)
+
+
+def _one_token(
+    row: AnswerRow, name: str, word: str | int, tokenizer: PreTrainedTokenizerBase | None, place: str
+) -> int:
+    """The token of an answer or foil, as the tokenizer makes it after the row's text."""
+    if isinstance(word, int) or not isinstance(row.prompt, str):
+        return int(word)
+    assert tokenizer is not None, "the text before it was tokenized"
+    before, whole = _ids(tokenizer, row.prompt), _ids(tokenizer, row.prompt + word)
+    if whole[:-1] == before:
+        return whole[-1]
+    shared = next((i for i, pair in enumerate(zip(before, whole, strict=False)) if pair[0] != pair[1]), len(before))
+    found = ", ".join(f"'{text}'" for text in token_texts(tokenizer, whole[shared:])) or "nothing"
+    hint = "" if word.startswith(" ") else " It may want a space in front."
+    raise SelfRepairError(
+        f"{place}: {name} '{word}' is not one token after its text; the end becomes {found}.{hint} "
+        "Choose another word, or give `tokens` and ids; to measure every token of the text, rename the column."
+    )
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids

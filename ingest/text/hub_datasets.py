@@ -1,0 +1,60 @@
+"""Stream a dataset of the Hugging Face hub, and say what is wrong with the name, the split or the revision."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from selfrepair.ingest.models.hub.access import offline_reason
+from selfrepair.warehouse.errors import SelfRepairError
+
+PARQUET_REVISION = "refs/convert/parquet"
+"""Where the hub keeps datasets that it has converted to Parquet."""
+
+_STEPS = {
+    "gated": "Accept its terms on its page of the hub, and set HF_TOKEN.",
+    "doesn't exist for dataset": "Check --dataset-revision, or leave it out for the newest.",
+    "doesn't exist on the hub": "Check its name, OWNER/NAME; a private one needs HF_TOKEN.",
+    "scripts are no longer supported": (
+        f"It comes as a program, which is not run. Try --dataset-revision {PARQUET_REVISION}, where the hub keeps most of "
+        "these as Parquet."
+    ),
+    "config name is missing": "It is several datasets in one: choose with --dataset NAME:CONFIG.",
+    **dict.fromkeys(("batchsize must be greater than 0", "stopiteration"), "It has no rows; choose another --split."),
+}
+"""What to do, by what the hub's client says."""
+
+
+def hub_rows(name: str, split: str, revision: str | None) -> Iterator[dict[str, Any]]:
+    """The rows of a dataset as they come; `name` is OWNER/NAME or, where that is several in one, OWNER/NAME:CONFIG.
+
+    Raises SelfRepairError where there is none, at the first row or any later one.
+    """
+    import datasets
+
+    offline = offline_reason()
+    if offline is not None:
+        datasets.config.HF_HUB_OFFLINE = True  # it copied the hub client's own when it was imported
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what matters is raised as well
+    repository, _, config = name.partition(":")
+    try:
+        splits = datasets.load_dataset(repository, config or None, revision=revision, streaming=True)
+        if split not in splits:
+            raise SelfRepairError(
+                f"dataset '{name}' has no split '{split}'; it has {', '.join(splits)}. Use --split {next(iter(splits))}."
+            )
+        yield from splits[split]
+    except SelfRepairError:
+        raise
+    except Exception as error:  # the hub client raises a dozen unrelated types
+        raise _not_read(name, split, error, offline) from error
+
+
+def _not_read(name: str, split: str, error: Exception, offline: str | None) -> SelfRepairError:
+    told = str(error).strip() or type(error).__name__
+    reason = re.sub(r"\s*\n\s*", " ", told.split("\nExample")[0])
+    step = next((step for sign, step in _STEPS.items() if sign in told.lower()), None)
+    if offline is not None:
+        reason, step = f"{offline}, and it is not in the local cache", None
+    step = step or "Give a hub dataset, a .txt, .jsonl or .parquet file, or `stdlib`, which needs no network."
+    return SelfRepairError(f"dataset '{name}' (split '{split}') cannot be read: {reason.rstrip('.')}. {step}")

@@ -1,0 +1,199 @@
+"""Turn documents into prompts: rows of tokens, each with its document, its text and its partner."""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from selfrepair.ingest.text.answer_prompts import answer_prompts
+from selfrepair.ingest.text.documents import AnswerRow, DatasetRow, Document, TokenRow
+from selfrepair.ingest.text.packing import DOCUMENT, NONE, PACKED, one_per_document, pack, with_partners
+from selfrepair.ingest.text.pairing import NoPartnerError, next_batch, pair
+from selfrepair.ingest.text.refusals import check_length, check_takes_rows, too_few
+from selfrepair.ingest.text.rushing2024 import RUSHING2024, chunked
+from selfrepair.ingest.text.skipped_documents import LeftOut
+from selfrepair.ingest.text.sources import RANDOM, Source
+from selfrepair.ingest.text.targets import Asked, answers, next_tokens
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.schema import ANSWER, ANSWER_MINUS_FOIL, NEXT_TOKEN
+
+Row = TypeVar("Row", AnswerRow, TokenRow, Document)
+
+PACKINGS = {PACKED: pack, DOCUMENT: one_per_document, RUSHING2024: chunked}
+"""How documents become rows of tokens."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A row of token ids; `document` is the number of the one its first token of text comes from.
+
+    Where answers are asked for, the last token is the answer, and `foil` what it is compared with.
+    """
+
+    tokens: tuple[int, ...]
+    document: int
+    foil: int | None = None
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The prompts of a run, ordered by length; `partners` is None where resample ablation is not asked for.
+
+    `notes` tell of documents that were left out; `logit_of` is one of `schema.LOGITS_OF`: what is asked of every prompt.
+    """
+
+    prompts: list[Prompt]
+    packing: str
+    partners: list[int] | None
+    notes: tuple[str, ...] = ()
+    logit_of: str = NEXT_TOKEN
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens of the longest prompt."""
+        return len(self.prompts[-1].tokens)
+
+    @property
+    def n_positions(self) -> int:
+        """Measured positions of all prompts."""
+        return sum(self.positions_of(index) for index in range(len(self.prompts)))
+
+    def positions_of(self, index: int) -> int:
+        """Measured positions of one prompt: all but its last, or where only its answer is asked for, one."""
+        return len(self.prompts[index].tokens) - 1 if self.logit_of == NEXT_TOKEN else 1
+
+    def fingerprint(self) -> str:
+        """SHA-256 of every token id, document number and partner, and of foils where answers are asked for."""
+        digest = hashlib.sha256()
+        for index, prompt in enumerate(self.prompts):
+            partner = -1 if self.partners is None else self.partners[index]
+            foil = () if self.logit_of == NEXT_TOKEN else (self.logit_of, prompt.foil)
+            digest.update(repr((prompt.tokens, prompt.document, partner, *foil)).encode())
+        return digest.hexdigest()
+
+    def tokens(self, indices: Iterable[int]) -> NDArray[np.int64]:
+        """Token ids of prompts of one length, [prompt, seq]."""
+        return np.array([self.prompts[index].tokens for index in indices], dtype=np.int64)
+
+    def asked(self, indices: Iterable[int]) -> Asked:
+        """What is asked of prompts of one length."""
+        chosen = [self.prompts[index] for index in indices]
+        tokens = torch.tensor([prompt.tokens for prompt in chosen])
+        if self.logit_of == NEXT_TOKEN:
+            return next_tokens(tokens)
+        foils = [prompt.foil for prompt in chosen if prompt.foil is not None]
+        return answers(tokens, torch.tensor(foils) if foils else None)
+
+
+def build_prompts(
+    source: Source,
+    tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    n_prompts: int,
+    seq_len: int,
+    d_vocab: int,
+    context: int | None,
+    seed: int,
+    resample: bool,
+    packing: str = PACKED,
+) -> PromptSet:
+    """The first `n_prompts` prompts of `source`.
+
+    Text becomes rows of at most `seq_len` tokens that start with BOS, as `packing` says: `packed`, `document` or
+    `rushing2024`. Rows of tokens, and prompts with an answer, are taken as they are. Raises SelfRepairError for too little
+    text, too long rows, unknown token ids, and where resample ablation finds no partner.
+    """
+    left_out = LeftOut()
+    logit_of = NEXT_TOKEN
+    first, documents = _peek(source)
+    if isinstance(first, AnswerRow):
+        check_takes_rows(source.name, packing, AnswerRow.holds)
+        packing, logit_of = NONE, ANSWER if first.foil is None else ANSWER_MINUS_FOIL
+        answer_rows = answer_prompts(_only(AnswerRow, source, documents), tokenizer, source.name)
+        found = [Prompt(*row) for row in itertools.islice(answer_rows, n_prompts)]
+    elif isinstance(first, TokenRow):
+        check_takes_rows(source.name, packing, TokenRow.holds)
+        packing = NONE
+        token_rows = _only(TokenRow, source, documents)
+        found = [Prompt(_measurable(row, source), row.number) for row in itertools.islice(token_rows, n_prompts)]
+    else:
+        if tokenizer is None:
+            raise SelfRepairError(
+                f"the model comes without a tokenizer; give a dataset whose rows hold `tokens`, or `{RANDOM}`."
+            )
+        check_length(seq_len, context, packing)
+        rows = PACKINGS[packing](_only(Document, source, documents), tokenizer, seq_len, left_out)
+        if packing == DOCUMENT and resample:
+            rows = with_partners(rows, n_prompts, left_out)
+        found = [Prompt(*row) for row in itertools.islice(rows, n_prompts)]
+    if len(found) < n_prompts:
+        raise too_few(source.name, len(found), n_prompts, packing, seq_len, left_out, first.holds)
+    found.sort(key=lambda prompt: len(prompt.tokens))
+    _check_tokens(found, source.name, d_vocab, context)
+    partners = None
+    if resample:
+        partners = next_batch(n_prompts) if packing == RUSHING2024 else _partners(found, seed)
+    notes = left_out.sentences()
+    if logit_of != NEXT_TOKEN:
+        notes = (*notes, f"Rows have an `answer`: it alone is asked for, at the end of each prompt ({logit_of}).")
+    return PromptSet(found, packing, partners, notes, logit_of)
+
+
+def _peek(source: Source) -> tuple[DatasetRow, Iterator[DatasetRow]]:
+    first = next(source.documents, None)
+    if first is None:
+        raise SelfRepairError(f"dataset '{source.name}' is empty. Give one with rows of `text` or `tokens`.")
+    return first, itertools.chain([first], source.documents)
+
+
+def _only(kind: type[Row], source: Source, documents: Iterable[DatasetRow]) -> Iterator[Row]:
+    """The rows, all of which must be of the first one's kind."""
+    for row in documents:
+        if not isinstance(row, kind):
+            raise SelfRepairError(
+                f"dataset '{source.name}' mixes rows of {kind.holds} and of {row.holds}. Split it into two files."
+            )
+        yield row
+
+
+def _measurable(row: TokenRow, source: Source) -> tuple[int, ...]:
+    if len(row.tokens) < 2:
+        raise SelfRepairError(
+            f"dataset '{source.name}', row {row.number} holds {len(row.tokens)} tokens; a prompt needs 2 or more."
+        )
+    return row.tokens
+
+
+def _check_tokens(prompts: list[Prompt], name: str, d_vocab: int, context: int | None) -> None:
+    for prompt in prompts:
+        ids = prompt.tokens if prompt.foil is None else (*prompt.tokens, prompt.foil)
+        wrong = next((token for token in ids if not 0 <= token < d_vocab), None)
+        if wrong is not None:
+            raise SelfRepairError(
+                f"dataset '{name}', document {prompt.document} holds token id {wrong}; the model knows 0 to {d_vocab - 1}. "
+                "Tokenize with this model's own tokenizer."
+            )
+        if context is not None and len(prompt.tokens) > context:
+            raise SelfRepairError(
+                f"dataset '{name}', document {prompt.document} holds {len(prompt.tokens)} tokens, the model's context is "
+                f"{context}. Cut it to {context} or fewer."
+            )
+
+
+def _partners(prompts: list[Prompt], seed: int) -> list[int]:
+    try:
+        return pair([prompt.document for prompt in prompts], [len(prompt.tokens) for prompt in prompts], seed)
+    except NoPartnerError as error:
+        raise SelfRepairError(
+            f"resample ablation needs a partner of the same length, but {error}. "
+            "Give two or more prompts of each length, or use --ablation mean,zero."
+        ) from error

@@ -1,0 +1,1 @@
+"""Tasks made from templates: prompts with an answer and a foil."""

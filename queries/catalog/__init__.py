@@ -1,0 +1,1 @@
+"""What can be asked: tables, views and questions with their columns, units and meanings."""

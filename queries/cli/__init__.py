@@ -1,0 +1,1 @@
+"""The commands that query: `query`, `questions`, `views`, `describe`, `export`, `refresh`."""

@@ -1,0 +1,104 @@
+"""Answers on a terminal: as a table with a note below it, or as CSV and JSON."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import polars as pl
+
+    from selfrepair.queries.export.files import Format
+    from selfrepair.queries.sandbox.reader import Answer, Batches
+
+MOST_ROWS_ON_SCREEN = 10_000
+"""Rows of CSV or JSON that a terminal is sent when no --limit is given."""
+
+CUT = "; --limit cut the others off"
+"""What a note says behind the rows of an answer that has more."""
+
+_WIDTH_WITHOUT_TERMINAL = 120
+_CONTEXT = ("run_id", "model", "ablation", "population")
+
+
+def print_rows(rows: Batches, kind: Format) -> None:
+    """Write an answer to standard output as CSV or JSON, whatever its length."""
+    from selfrepair.queries.export.files import write_rows
+
+    n_rows = write_rows(rows.to_reader(), sys.stdout.buffer, kind)
+    if rows.truncated:
+        to_stderr(f"wrote {counted(n_rows)}{CUT}")
+
+
+def print_on_screen(rows: Batches, kind: Format) -> None:
+    """The same on a terminal, where a million lines would scroll by: few are printed, or none."""
+    from io import BytesIO
+
+    from selfrepair.queries.export.files import write_rows
+    from selfrepair.warehouse.errors import SelfRepairError
+
+    text = BytesIO()
+    write_rows(rows.to_reader(), text, kind)
+    if rows.truncated:
+        raise SelfRepairError(
+            f"the answer has more than {MOST_ROWS_ON_SCREEN:,} rows, too many for a screen. Give --limit N, send it "
+            f"elsewhere (| less, > rows.{kind}), or write a file: selfrepair export ... -o rows.{kind}"
+        )
+    sys.stdout.buffer.write(text.getvalue())
+
+
+def _without_constants(frame: pl.DataFrame, params: Mapping[str, Any]) -> tuple[str, pl.DataFrame]:
+    """What is the same in all rows of a longer answer, said once; and the rest, which then has the room.
+
+    A question's parameters are said, too, where no column has them.
+    """
+    same = [name for name in _CONTEXT if name in frame.columns and frame[name].n_unique() == 1]
+    if frame.height < 2 or len(same) == frame.width:
+        same = []
+    told = {name: params[name] for name in _CONTEXT if name not in frame.columns and params.get(name) is not None}
+    told |= {name: frame[name][0] for name in same}
+    return ", ".join(f"{name} {told[name]}" for name in _CONTEXT if name in told), frame.drop(same)
+
+
+def print_table(answer: Answer, params: Mapping[str, Any], note: str) -> None:
+    """Print an answer as a table; below it how many rows it has, the `note`, and which columns are left out.
+
+    `params` are those of the question that it answers.
+    """
+    from selfrepair.queries.cli.text_table import text_table
+
+    same, frame = _without_constants(answer.frame, params)
+    if same:
+        click.echo(f"{same}\n")
+    table = text_table(frame, screen_width() if sys.stdout.isatty() else None)
+    click.echo(table.text)
+    click.echo()
+    n_rows = answer.frame.height
+    click.echo(f"the first {counted(n_rows)}; more with --limit N" if answer.truncated else counted(n_rows))
+    if note:
+        click.echo(note)
+    if table.left_out:
+        click.echo(
+            f"showing {frame.width - len(table.left_out)} of {frame.width} columns, what fits here; "
+            f"--csv has the others: {', '.join(table.left_out)}"
+        )
+
+
+def counted(n_rows: int) -> str:
+    """'1 row', '1,234 rows'."""
+    return f"{n_rows:,} {'row' if n_rows == 1 else 'rows'}"
+
+
+def screen_width() -> int:
+    """How many characters a line of the terminal has."""
+    return shutil.get_terminal_size(fallback=(_WIDTH_WITHOUT_TERMINAL, 0)).columns
+
+
+def to_stderr(text: str) -> None:
+    """Print a line that is no part of the answer."""
+    click.echo(text, err=True)

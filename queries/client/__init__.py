@@ -1,0 +1,1 @@
+"""The warehouse from Python: questions in, polars frames out."""

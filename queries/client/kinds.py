@@ -1,0 +1,57 @@
+"""Rows of several kinds in one answer: which kinds there are, and how to ask for one of them alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from selfrepair.warehouse.errors import SelfRepairError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    import polars as pl
+
+    from selfrepair.queries.sandbox.reader import Answer
+
+COLUMNS = ("run_id", "ablation", "population", "level", "part", "measure", "dimension")
+"""Columns whose values are to be told apart: rows that differ in one of them count the same things again."""
+
+_MOST_TOLD = 6
+
+
+def kinds_in(
+    answer: Answer, asked: str, ask: Callable[[str], pl.DataFrame], among: Collection[str] = COLUMNS
+) -> dict[str, list[object]]:
+    """The values of each of `COLUMNS` `among` these that has several in the answer to `asked`; `ask` answers other SQL.
+
+    Those of a truncated answer are of all its rows; there are none when `ask` fails or takes too long: it is a courtesy.
+    """
+    frame = answer.frame
+    names = [name for name in COLUMNS if name in frame.columns and name in among]
+    if answer.truncated and names:
+        try:
+            frame = ask(f"SELECT DISTINCT {', '.join(names)}\nFROM (\n{asked.rstrip().rstrip(';')}\n)\nORDER BY ALL")
+        except SelfRepairError:
+            return {}
+    found = {name: frame[name].drop_nulls().unique(maintain_order=True).to_list() for name in names}
+    each_row_its_own = 0 if answer.truncated else frame.height
+    return {name: values for name, values in found.items() if len(values) > 1 and len(values) != each_row_its_own}
+
+
+def note(kinds: Mapping[str, list[object]], one_alone: str) -> str:
+    """A sentence for the user; `one_alone` is what asks for one kind."""
+    told = "; ".join(f"{name} {_listed(values)}" for name, values in kinds.items())
+    return f"rows of several kinds: {told}. One of them alone: {one_alone}"
+
+
+def condition(kinds: Mapping[str, list[object]]) -> str:
+    """SQL that is true of the first kind."""
+    return " AND ".join(
+        f"{name} = {values[0] if isinstance(values[0], int) else repr(values[0])}" for name, values in kinds.items()
+    )
+
+
+def _listed(values: list[object]) -> str:
+    if len(values) > _MOST_TOLD:
+        return f"with {len(values)} values"
+    return ", ".join(map(str, values))

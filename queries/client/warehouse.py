@@ -1,0 +1,386 @@
+"""A warehouse from Python: questions in, polars frames out."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from selfrepair.queries.catalog.filters import listed
+from selfrepair.queries.catalog.quoting import identifier
+from selfrepair.queries.catalog.which_run import RUNS, Run
+from selfrepair.queries.client.frames import WholeFrame
+from selfrepair.queries.sandbox.limits import Limits
+from selfrepair.queries.sandbox.reader import Answer, OnNote, Params, polars_frame
+from selfrepair.queries.sandbox.requests import Asked, HeadRows, PlainSql, QuestionAsked, ViewRows
+from selfrepair.queries.sandbox.worker import Reply, Request, ask
+from selfrepair.warehouse.errors import SelfRepairError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+MOST_ROWS = 1_000_000
+"""Rows that come back where no limit is given."""
+
+TIME_LIMIT_S = 60.0
+"""How long a query may run where nothing is said [s]."""
+
+_FEW_WORDS = 50
+_SPELLING_S = 3.0
+_PATIENCE_OF_REPR_S = 0.5
+_HERE = Path(__file__).parents[1]
+_DESCRIBED = """
+SELECT column_name AS column, data_type AS type, coalesce(comment, '') AS comment
+FROM duckdb_columns() WHERE lower(table_name) = lower($name) ORDER BY column_index
+"""
+
+
+class Truncated(UserWarning):
+    """A frame has fewer rows than its query: the limit cut the rest."""
+
+
+class OutOfDate(UserWarning):
+    """Summaries of a run are missing in the file, and views show nothing of it."""
+
+
+class Warehouse:
+    """The warehouse in the DuckDB file `path`, `$SELFREPAIR_DB` or else selfrepair.duckdb if no path is given.
+
+    Every question opens the file for reading, is answered by a process of its own, and closes it: a load that runs at the
+    same time waits for one query at most, and a query that goes wrong harms nothing here. `limits` says what a query may
+    take. A load that has the file open is waited for, up to `wait_s` seconds. With `keep_open_s` the file stays open for
+    so long after an answer, which makes many questions in a row faster. selfrepair's own loads have it closed between two
+    questions; another program that wants to write it is refused until then.
+    `on_note` is called with a sentence about what is not up to date; without it that is a warning, `OutOfDate`.
+
+    Methods raise SelfRepairError, whose text says what was found and what to do: no such file, table, column or model,
+    wrong SQL (with the place), no warehouse or one of another version, a file that stays in use, out of time or memory.
+
+    >>> from selfrepair.queries import Warehouse
+    >>> warehouse = Warehouse("selfrepair.duckdb")
+    >>> warehouse
+    <Warehouse selfrepair.duckdb: run 1 of tiny-model>
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        limits: Limits | None = None,
+        wait_s: float = 10.0,
+        keep_open_s: float = 0.0,
+        on_note: OnNote | None = None,
+    ) -> None:
+        self.path = Path(path if path is not None else os.environ.get("SELFREPAIR_DB", "selfrepair.duckdb"))
+        self.limits = limits or Limits()
+        self.wait_s = wait_s
+        self.keep_open_s = keep_open_s
+        self._on_note = on_note or _warn_out_of_date
+
+    def __repr__(self) -> str:
+        try:
+            runs = self._quietly(RUNS, wait_s=_PATIENCE_OF_REPR_S)
+        except SelfRepairError as error:
+            return f"<Warehouse {self.path}: {str(error).splitlines()[0]}>"
+        told = ", ".join(f"run {run['run_id']} of {run['model']}" for run in runs[:5]) or "no runs yet"
+        return f"<Warehouse {self.path}: {told}{f' and {len(runs) - 5} more' if len(runs) > 5 else ''}>"
+
+    def sql(
+        self,
+        query: str,
+        params: Params | None = None,
+        *,
+        limit: int | None = MOST_ROWS,
+        timeout_s: float | None = TIME_LIMIT_S,
+    ) -> pl.DataFrame:
+        """The rows that answer `query`: one SELECT (or DESCRIBE, SUMMARIZE, SHOW TABLES, EXPLAIN), or a view's name.
+
+        `params` are values for `$name` in the query (a mapping) or for `?` (a sequence). At most `limit` rows come back,
+        with a warning, `Truncated`, when there are more; None: all of them. The query may run for `timeout_s` seconds;
+        None: for ever. SQL reads this file and nothing else: no other files, no network, no settings, no writing.
+
+        >>> warehouse.sql("SELECT max(layer) AS last, count(*) AS n_rows FROM measurements").to_dicts()
+        [{'last': 2, 'n_rows': 864}]
+        >>> warehouse.sql("SELECT DISTINCT label FROM self_repair WHERE layer = $layer ORDER BY 1", {"layer": 0}).rows()
+        [('L0H0',), ('L0H1',), ('L0H2',), ('L0H3',)]
+        """
+        return self._frame(self.ask(query, params, limit=limit, timeout_s=timeout_s), limit)
+
+    def ask(
+        self,
+        query: str,
+        params: Params | None = None,
+        *,
+        limit: int | None = MOST_ROWS,
+        timeout_s: float | None = TIME_LIMIT_S,
+        flat: bool = False,
+        on_wait: OnNote | None = None,
+    ) -> Answer:
+        """The same as `sql`, with `truncated` beside the frame instead of a warning: for programs.
+
+        `flat` turns lists, maps and structs into JSON text; `on_wait` is told whom the file is waited for.
+
+        >>> answer = warehouse.ask("FROM measurements", limit=10)
+        >>> answer.frame.height, answer.truncated
+        (10, True)
+        """
+        return self._answer(PlainSql(query, params), limit, timeout_s, flat=flat, on_wait=on_wait)
+
+    def ask_all(
+        self,
+        queries: Sequence[str],
+        *,
+        limit: int | None = MOST_ROWS,
+        timeout_s: float | None = TIME_LIMIT_S,
+        flat: bool = False,
+        on_wait: OnNote | None = None,
+        on_answer: Callable[[Answer], None] | None = None,
+    ) -> list[Answer]:
+        """The same for several queries, which the file is opened for once, unless a load wants it in between.
+
+        `limit` and `timeout_s` are each one's.
+
+        `on_answer` is given each answer as it comes, while the next query runs.
+
+        >>> [answer.frame.height for answer in warehouse.ask_all(["FROM runs", "FROM measurements"])]
+        [1, 864]
+        """
+        asked = [PlainSql(query) for query in queries]
+        if not asked:
+            return []
+        return self._answers(asked, limit, timeout_s, flat=flat, on_wait=on_wait, on_answer=on_answer)
+
+    def view(
+        self,
+        name: str,
+        /,
+        *,
+        run: int | None = None,
+        limit: int | None = MOST_ROWS,
+        timeout_s: float | None = TIME_LIMIT_S,
+        **filters: Any,
+    ) -> pl.DataFrame:
+        """Rows of a view or table, those in which each column named in `filters` has the value, or one of a list.
+
+        None stands for NULL. `run` is a run's number; `model="gpt2"` is enough where the model has one run, and raises
+        with a list of its runs where it has several. `limit` and `timeout_s` are those of `sql`. What the columns mean,
+        and their units: `describe(name)`.
+
+        >>> heads = warehouse.view("head_repair", model="tiny-model", ablation="mean", population="all", layer=[0, 2])
+        >>> heads.height, heads["layer"].unique().to_list()
+        (8, [0, 2])
+        """
+        if run is not None:
+            filters["run_id"] = run
+        wanted = {column: listed(value) for column, value in filters.items()}
+        frame = self._frame(self._answer(ViewRows(name, wanted), limit, timeout_s), limit)
+        if frame.is_empty() and limit != 0:
+            self._refuse_misspelt(name, filters)
+        return frame
+
+    def question(self, name: str, /, **params: Any) -> pl.DataFrame:
+        """The answer to one of the questions that come with selfrepair; `selfrepair questions` lists them.
+
+        `params` are the question's own, `run` another name of its `run_id`. Where `model` names a model with several
+        runs, this raises with a list of them. Units are those of the views it reads, which `describe` tells.
+
+        >>> warehouse.question("most_repaired_heads", model="tiny-model", population="all", at_most=3).height
+        3
+        """
+        from selfrepair.queries.catalog.questions import bind
+
+        return self._frame(self._answer(QuestionAsked(*bind(name, params)), MOST_ROWS, TIME_LIMIT_S), MOST_ROWS)
+
+    def rows(
+        self,
+        model: str | int,
+        layer: int,
+        head: int,
+        ablation: str = "resample",
+        *,
+        top: int | None = None,
+        run: int | None = None,
+        timeout_s: float | None = TIME_LIMIT_S,
+    ) -> pl.DataFrame:
+        """Every measured row of one head under one ablation, with the token it was read at and the target.
+
+        `model` is a model's name or a run's number. Rows come in order of prompt and position or, with `top=N`, the N
+        with the highest direct_effect, the strongest first. Effects are in logits: `describe("self_repair")`.
+
+        >>> rows = warehouse.rows("tiny-model", layer=1, head=3, ablation="zero", top=2)
+        >>> rows["label"].to_list(), rows["direct_effect"].is_sorted(descending=True)
+        (['L1H3', 'L1H3'], True)
+        """
+        if top is not None and top < 1:
+            raise SelfRepairError(
+                f"top={top} asks for no rows; give how many of the strongest there shall be, such as top=100"
+            )
+        asked = partial(HeadRows, model=model, run=run, layer=layer, head=head, ablation=ablation)
+        order = "prompt_id, pos"
+        if top is not None:
+            answer = self._answer(asked("top_effect", "effect_rank"), top, timeout_s)
+            if answer.frame.height == top:
+                return answer.frame  # within the head's top 2 %, which need not be looked for
+            order = "direct_effect DESC, prompt_id, pos"
+        answer = self._answer(asked("self_repair", order), top, timeout_s)
+        if answer.frame.is_empty():
+            named = f"run {model}" if isinstance(model, int) else model
+            raise SelfRepairError(
+                f"{named} has no rows of L{layer}H{head} under {ablation}: that head was not selected, or nothing is loaded "
+                "yet. See: selfrepair runs"
+            )
+        return answer.frame
+
+    def describe(self, name: str) -> pl.DataFrame:
+        """What every column of a view or table means: its name, type, unit and meaning. Prints without being cut.
+
+        >>> columns = warehouse.describe("measurements")
+        >>> columns.columns
+        ['column', 'type', 'unit', 'meaning']
+        >>> columns.filter(pl.col("column") == "logit_change").to_dicts()
+        [{'column': 'logit_change', 'type': 'FLOAT', 'unit': 'logits', 'meaning': 'Ablated minus clean logit of the \
+target; < 0: the ablation hurts, > 0: it helps'}]
+        """
+        from selfrepair.queries.catalog import relations as catalog
+        from selfrepair.queries.catalog.header import split_unit
+
+        rows: list[tuple[str, str, str, str]] = []
+        if name in catalog.relations():
+            rows = [(c.name, c.type, c.unit, c.description) for c in catalog.describe(name).columns]
+        else:
+            described = self._quietly(_DESCRIBED, {"name": name})
+            if not described:
+                self._quietly(f"FROM {identifier(name)} LIMIT 0")  # which says that there is no such name
+            for found in described:
+                meaning, unit = split_unit(found["comment"])
+                rows.append((found["column"], found["type"], unit, meaning))
+        return WholeFrame(rows, schema=["column", "type", "unit", "meaning"], orient="row")
+
+    def views(self) -> pl.DataFrame:
+        """Every view and table there is to ask: its name, its kind and what a row of it is about. Prints without being cut.
+
+        >>> warehouse.views().filter(pl.col("name") == "runs")["kind"].item()
+        'table'
+        """
+        from selfrepair.queries.catalog.relations import relations
+
+        shown = sorted(relations().values(), key=lambda relation: (relation.is_building_block, relation.name))
+        rows = [(relation.name, relation.kind, relation.summary) for relation in shown]
+        return WholeFrame(rows, schema=["name", "kind", "summary"], orient="row")
+
+    def models(self) -> pl.DataFrame:
+        """Every model that was measured: the table `models`, its newest last.
+
+        >>> warehouse.models()["name"].to_list()
+        ['tiny-model']
+        """
+        return self.ask("FROM models ORDER BY model_id").frame
+
+    def runs(self) -> pl.DataFrame:
+        """Every run with the model and the dataset it measured, those that failed their cross-check among them.
+
+        >>> warehouse.runs().select("run_id", "model", "dataset", "n_prompts", "status").rows()
+        [(1, 'tiny-model', 'tiny-text', 6, 'complete')]
+        """
+        return self.ask(RUNS).frame
+
+    def engine(self) -> sa.Engine:
+        """A SQLAlchemy engine that reads the file in this process, with this version's views; it cannot write.
+
+        Its connections are closed when they are given back, so that loads can go on: keep none open. SQL is not fenced and
+        not limited there as in `sql`. While one is open, this process can open the file for reading only.
+
+        >>> import sqlalchemy as sa
+        >>> with warehouse.engine().connect() as connection:
+        ...     connection.execute(sa.text("SELECT count(*) FROM runs")).scalar_one()
+        1
+        """
+        from selfrepair.queries.client.engine import read_only_engine
+
+        return read_only_engine(self.path, self.wait_s, self._on_note)
+
+    def _answer(
+        self,
+        asked: Asked,
+        limit: int | None,
+        timeout_s: float | None,
+        *,
+        flat: bool = False,
+        on_wait: OnNote | None = None,
+    ) -> Answer:
+        return self._answers([asked], limit, timeout_s, flat=flat, on_wait=on_wait)[0]
+
+    def _answers(
+        self,
+        asked: Sequence[Asked],
+        limit: int | None,
+        timeout_s: float | None,
+        *,
+        flat: bool = False,
+        on_wait: OnNote | None = None,
+        on_answer: Callable[[Answer], None] | None = None,
+    ) -> list[Answer]:
+        answers: list[Answer] = []
+
+        def take(reply: Reply) -> None:
+            answers.append(Answer(polars_frame(reply.table), reply.truncated))
+            if on_answer:
+                on_answer(answers[-1])
+
+        ask(self._request(asked, limit, timeout_s, self.wait_s, flat), self._on_note, on_wait, take)
+        return answers
+
+    def _quietly(self, query: str, params: Params | None = None, wait_s: float | None = None) -> list[Run]:
+        """Rows for this class' own use: notes are for those who asked."""
+        wait_s = self.wait_s if wait_s is None else wait_s
+        (reply,) = ask(self._request([PlainSql(query, params)], None, TIME_LIMIT_S, wait_s, flat=False))
+        return polars_frame(reply.table).to_dicts()
+
+    def _request(
+        self, asked: Sequence[Asked], limit: int | None, timeout_s: float | None, wait_s: float, flat: bool
+    ) -> Request:
+        return Request(
+            self.path.absolute(), tuple(asked), limit, timeout_s, wait_s, flat, self.limits, self.keep_open_s
+        )
+
+    def _refuse_misspelt(self, name: str, filters: Mapping[str, Any]) -> None:
+        """Raise if no row of the view has one of the texts in `filters`, and a few rows have one that is nearly the same."""
+        for column, wanted in filters.items():
+            for text in {wanted} if isinstance(wanted, str) else set():
+                query = f"SELECT DISTINCT CAST({identifier(column)} AS VARCHAR) AS word FROM {identifier(name)}"
+                try:
+                    found = self.ask(query, limit=_FEW_WORDS, timeout_s=_SPELLING_S)
+                except SelfRepairError:
+                    continue  # it was a courtesy
+                words = [word for word in found.frame["word"] if word is not None]
+                near = [] if found.truncated or text in words else difflib.get_close_matches(text, words)
+                if near:
+                    raise SelfRepairError(
+                        f"no row of {name} has {column} '{text}'; did you mean {' or '.join(near)}? "
+                        f"It has {', '.join(sorted(words))}."
+                    )
+
+    @staticmethod
+    def _frame(answer: Answer, limit: int | None) -> pl.DataFrame:
+        if answer.truncated:
+            _warn(f"truncated at {limit:,} rows; the query has more. limit=None gives all of them.", Truncated)
+        return answer.frame
+
+
+def _warn_out_of_date(text: str) -> None:
+    _warn(text, OutOfDate)
+
+
+def _warn(text: str, category: type[Warning]) -> None:
+    """Warn at the line outside of this package that asked."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and Path(frame.f_code.co_filename).is_relative_to(_HERE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)

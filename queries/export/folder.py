@@ -1,0 +1,141 @@
+"""A whole warehouse as a folder of Parquet files, ready to be published: one data set for each table and view.
+
+FOLDER/README.md                                          what is in it: runs, files, columns, units
+FOLDER/head_repair/model=gpt2/data.parquet                rows of one model; model is a column for whoever reads it
+FOLDER/models/data.parquet                                what belongs to no run
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from selfrepair.queries.catalog.describe import markdown_columns, markdown_table, public
+from selfrepair.queries.catalog.quoting import identifier
+from selfrepair.queries.catalog.relations import Relation, relations
+from selfrepair.queries.export.files import appearing, write_file
+from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.warehouse.cli.terminal import cell_text
+from selfrepair.warehouse.errors import SelfRepairError
+
+OnWritten = Callable[[str, int], None]
+"""Called with the name of a table or view and the number of its rows, when its files are written."""
+
+_MODELS = """
+SELECT models.name, list(runs.run_id ORDER BY runs.run_id)
+FROM models INNER JOIN runs USING (model_id)
+GROUP BY models.name
+ORDER BY models.name
+"""
+
+_RUNS = """
+SELECT
+    runs.run_id,
+    models.name || coalesce('@' || models.revision, '') || coalesce(' step ' || models.checkpoint, '') AS model,
+    datasets.name || coalesce('/' || datasets.split, '') || coalesce('@' || datasets.revision, '') AS dataset,
+    datasets.packing,
+    datasets.seq_len,
+    runs.n_prompts,
+    coalesce(runs.logit_of, 'next_token') AS logit_of,
+    len(runs.selected_heads) AS heads,
+    runs.ablations,
+    runs.given_heads,
+    runs.dtype,
+    runs.device,
+    runs.conventions,
+    runs.status,
+    runs.identity_error_max,
+    runs.crosscheck_rows,
+    runs.crosscheck_error_max,
+    runs.software
+FROM runs
+INNER JOIN models USING (model_id)
+INNER JOIN datasets USING (dataset_id)
+ORDER BY runs.run_id
+"""
+
+
+@dataclass(frozen=True)
+class _Written:
+    relation: Relation
+    by_model: bool
+    n_rows: int
+
+
+def export_all(reader: Reader, folder: Path, on_written: OnWritten = lambda name, n_rows: None) -> int:
+    """Write every table and every view but the building blocks into a new `folder`; returns the number of rows.
+
+    The folder appears when it is whole. Raises SelfRepairError when there is something
+    in the folder already, the warehouse has no run, or the files cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SelfRepairError(
+            f"{folder} is there already and would be mixed with this export. Name another folder, or remove that one."
+        )
+    models = reader.frame(_MODELS).rows()
+    if not models:
+        raise SelfRepairError("there is no run to export. Measure one (selfrepair demo), or name a file with --db.")
+    written = []
+    with appearing(folder) as temporary:
+        temporary.mkdir()
+        for relation in public(relations().values()):
+            written.append(_write(reader, relation, models, temporary / relation.name))
+            on_written(relation.name, written[-1].n_rows)
+        (temporary / "README.md").write_text(_card(reader, written), encoding="utf-8")
+    return sum(one.n_rows for one in written)
+
+
+def _write(reader: Reader, relation: Relation, models: Iterable[tuple[str, list[int]]], folder: Path) -> _Written:
+    names = {column.name for column in relation.columns}
+    if "run_id" not in names:
+        return _Written(relation, False, _write_rows(reader, f"FROM {identifier(relation.name)}", folder))
+    columns = "* EXCLUDE (model)" if "model" in names else "*"
+    n_rows = 0
+    for model, run_ids in models:
+        sql = f"SELECT {columns} FROM {identifier(relation.name)} WHERE run_id IN ({', '.join(map(str, run_ids))})"
+        n_rows += _write_rows(reader, sql, folder / f"model={quote(model, safe='')}")
+    return _Written(relation, True, n_rows)
+
+
+def _write_rows(reader: Reader, sql: str, folder: Path) -> int:
+    folder.mkdir(parents=True)
+    return write_file(reader.batches(sql).to_reader(), folder / "data.parquet", "parquet")
+
+
+def _card(reader: Reader, written: Sequence[_Written]) -> str:
+    """The folder's README.md: what was measured and how, and what each column of each file means."""
+    parts = [
+        "# Self-repair, measured head by head",
+        "Written by `selfrepair export --all`. One attention head of a language model at a time is replaced, in one or more "
+        "ways, at every token of every prompt; the files hold what that did to the correct token's logit, how much of "
+        "the head's direct effect the rest of the model gave back, and which part of the model did. The definitions are "
+        'those of Rushing & Nanda, "Explorations of Self-Repair in Language Models" (ICML 2024, arXiv 2402.15390).',
+        "## Runs",
+        "A run is one model on one set of prompts, measured in one way. On every row, self_repair = repair_layernorm + "
+        "repair_attention + repair_mlp; identity_error_max is the largest violation, before rounding [logits]. "
+        "crosscheck_error_max is the largest difference of the rows that were measured a second time through hooks [logits]. "
+        "A view leaves out runs whose status is failed.",
+        _runs(reader),
+        "## How to read the files",
+        "Each table or view is a folder of Parquet files, parted by model; readers of Hive partitions see the column `model`. "
+        "Rows of different runs are told apart by run_id.",
+        "```sql\nSELECT * FROM read_parquet('head_repair/**/*.parquet', hive_partitioning = true) -- DuckDB\n```",
+        '```python\npolars.read_parquet("head_repair/**/*.parquet", hive_partitioning=True)\n```',
+        "## Files",
+        markdown_table(
+            ("folder", "rows", "parted by model", "what it is"),
+            [
+                (f"`{one.relation.name}`", f"{one.n_rows:,}", "yes" if one.by_model else "", one.relation.summary)
+                for one in written
+            ],
+        ),
+    ]
+    for one in written:
+        parts += [f"## {one.relation.name}", markdown_columns(one.relation)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _runs(reader: Reader) -> str:
+    runs = reader.ask(_RUNS).frame
+    rows = [[cell_text(value, name) for name, value in row.items()] for row in runs.to_dicts()]
+    return markdown_table(runs.columns, rows)

@@ -1,0 +1,126 @@
+"""Put the views into a warehouse: for good, with their comments, or for one connection only."""
+
+import hashlib
+from functools import cache
+
+import duckdb
+
+from selfrepair.queries.catalog.header import View
+from selfrepair.queries.catalog.quoting import identifier, literal
+from selfrepair.queries.catalog.relations import relations, views
+from selfrepair.queries.marts import refresh as marts
+from selfrepair.warehouse.database.transactions import transaction
+from selfrepair.warehouse.errors import SelfRepairError
+
+_MARKER = "(selfrepair view {name})"
+"""Ends the comment of an installed view. A view without it, or with another name in it, is the user's own."""
+
+
+def after_load(con: duckdb.DuckDBPyConnection) -> None:
+    """Bring views and marts up to date with the rows: what `selfrepair load` and `ingest` do at their end."""
+    install(con)
+    marts.refresh(con)
+
+
+def install(con: duckdb.DuckDBPyConnection) -> None:
+    """Create or replace all views and their comments in the file, in one transaction, so that any client has them.
+
+    Views that an earlier version installed and this one does not know are dropped, and so are marts of another version;
+    a mart shows no rows until it is refreshed. Raises SelfRepairError, with nothing changed, when the user has a table
+    or view of their own under one of the names.
+    """
+    with transaction(con):
+        installed = _installed(con)
+        _refuse_foreign(con, installed)
+        marts.make_tables(con)
+        for name in sorted(installed.difference(view.name for view in views())):
+            con.execute(f"DROP VIEW {identifier(name)}")
+        for view in views():
+            con.execute(f"CREATE OR REPLACE VIEW {view.name} AS\n{_sql(view, stored=True)}")
+            _comment(con, view.name)
+        con.execute(
+            "CREATE OR REPLACE TABLE selfrepair_marts.installed AS SELECT ? AS views, ? AS marts",
+            [_fingerprint(), marts.definition()],
+        )
+
+
+def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> None:
+    """Create all views for this connection only: it then asks this version's views, whatever the file holds.
+
+    Marts are computed when asked or, with `stored`, read from the file. Works on a read-only connection. Comments are
+    left out; `catalog.describe` has them.
+    """
+    for view in views():
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{_sql(view, stored=stored)}")
+
+
+def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Have this version's views asked on this connection; returns what who asks has to know of marts, in sentences.
+
+    Usually the file's views are these, and nothing is to be done. A file that holds marts of another version, or none,
+    gets its marts computed when asked, which is right and may take long.
+    """
+    made = con.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed'"
+    ).fetchall()
+    of_views, of_marts = (
+        con.execute("SELECT views, marts FROM selfrepair_marts.installed").fetchall()[0] if made else ("", "")
+    )
+    stored = of_marts == marts.definition()
+    if of_views != _fingerprint() or not _installed(con).issuperset(view.name for view in views()):
+        install_temp(con, stored=stored)
+    if stored:
+        return [
+            f"run {run_id}: its summaries are missing or out of date: selfrepair refresh"
+            for run_id in marts.unsummarised(con)
+        ]
+    if con.execute("SELECT 1 FROM main.units LIMIT 1").fetchall():
+        return [
+            "this file holds no summaries of this version of selfrepair, so that each question computes them anew, which "
+            "takes minutes over many rows: selfrepair refresh"
+        ]
+    return []
+
+
+def _sql(view: View, *, stored: bool) -> str:
+    return marts.stored_sql(view) if stored and view.kept == "mart" else view.sql
+
+
+@cache
+def _fingerprint() -> str:
+    """SHA-256 of all that the installed views are made of."""
+    text = "\n".join(f"{view.name}: {_sql(view, stored=True)}" for view in views())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _installed(con: duckdb.DuckDBPyConnection) -> set[str]:
+    """Names of the file's views that were installed; another one put in the place of one has lost its comment."""
+    rows = con.execute(
+        "SELECT view_name, comment FROM duckdb_views() "
+        "WHERE database_name = current_database() AND schema_name = 'main' AND comment IS NOT NULL",
+    ).fetchall()
+    return {name for name, comment in rows if comment.endswith(_MARKER.format(name=name))}
+
+
+def _refuse_foreign(con: duckdb.DuckDBPyConnection, installed: set[str]) -> None:
+    rows = con.execute(
+        "SELECT table_name, table_type FROM information_schema.tables "
+        "WHERE table_catalog = current_database() AND table_schema = 'main' ORDER BY table_name"
+    ).fetchall()
+    ours = {view.name for view in views()}
+    for name, kind in rows:
+        if name.lower() in ours and name not in installed:
+            noun = "VIEW" if kind == "VIEW" else "TABLE"
+            raise SelfRepairError(
+                f"this file has a {noun.lower()} '{name}' of your own, and selfrepair installs a view of that name; "
+                "no view was changed. Rename yours, then install again: "
+                f"ALTER {noun} {name} RENAME TO my_{name}; and then: selfrepair load"
+            )
+
+
+def _comment(con: duckdb.DuckDBPyConnection, name: str) -> None:
+    relation = relations()[name]
+    about = f"{relation.summary} Grain: {', '.join(relation.grain)}. Paper: {relation.paper}."
+    con.execute(f"COMMENT ON VIEW {name} IS {literal(f'{about} {_MARKER.format(name=name)}')}")
+    for column in relation.columns:
+        con.execute(f"COMMENT ON COLUMN {name}.{identifier(column.name)} IS {literal(column.comment)}")

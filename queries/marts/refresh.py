@@ -1,0 +1,160 @@
+"""Marts: what the views that summarise all rows come to, kept in the file for every run and recomputed when it changes.
+
+A mart is the view's own SELECT: computed with the tables narrowed down to one run, its rows are stored in a table of
+schema `selfrepair_marts`, and the installed view reads them there. A run counts as summarised as long as the ledger
+`selfrepair_marts.refreshed` agrees with the ledger of its loaded units and with these definitions; the views show no other, so
+that a mart is complete or absent and never out of date.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+
+import duckdb
+
+from selfrepair.queries.catalog.header import View
+from selfrepair.queries.catalog.quoting import identifier, literal
+from selfrepair.queries.catalog.relations import reads, relations, views
+from selfrepair.warehouse.database.transactions import transaction
+from selfrepair.warehouse.schema import metadata
+
+OnRun = Callable[[int, float], None]
+"""Called with a run's id and the seconds its marts took."""
+
+_LEDGER = """
+CREATE TABLE IF NOT EXISTS selfrepair_marts.refreshed (
+    run_id INTEGER PRIMARY KEY,
+    definition VARCHAR NOT NULL,
+    n_units BIGINT NOT NULL,
+    last_loaded_at TIMESTAMP NOT NULL,
+    refreshed_at TIMESTAMP NOT NULL
+)
+"""
+
+_LOADED = "SELECT run_id, count(*) AS n_units, max(loaded_at) AS last_loaded_at FROM main.units GROUP BY run_id"
+_NARROWED = (
+    *("measurements", "tokens", "prompts", "units"),
+    *("neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "layer_guess", "logprob_changes"),
+    *("head_feedback", "feedback_sums"),
+)
+"""Tables that a run's marts may read: what a later load or cross-check writes elsewhere leaves them as they are."""
+
+
+@cache
+def definition() -> str:
+    """SHA-256 of all that decides what the marts hold."""
+    texts = sorted(f"{view.name}:{view.kept}:{view.sql}" for view in _needed())
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def stored_sql(view: View) -> str:
+    """The SELECT that reads a mart's stored rows, of the runs that are summarised."""
+    return (
+        f"SELECT stored.*\nFROM selfrepair_marts.{identifier(view.name)} AS stored\n"
+        "SEMI JOIN (\n"
+        "    SELECT refreshed.run_id\n"
+        "    FROM selfrepair_marts.refreshed\n"
+        f"    INNER JOIN ({_LOADED}) AS loaded USING (run_id, n_units, last_loaded_at)\n"
+        f"    WHERE refreshed.definition = {literal(definition())}\n"
+        ") AS summarised USING (run_id)"
+    )
+
+
+def make_tables(con: duckdb.DuckDBPyConnection) -> None:
+    """Make the marts' tables; those of another version go, and with them what they hold."""
+    con.execute("CREATE SCHEMA IF NOT EXISTS selfrepair_marts")
+    con.execute(_LEDGER)
+    con.execute("DELETE FROM selfrepair_marts.refreshed WHERE definition <> ?", [definition()])
+    found = dict(
+        con.execute(
+            "SELECT table_name, list(column_name || ' ' || data_type ORDER BY column_index) FROM duckdb_columns() "
+            "WHERE schema_name = 'selfrepair_marts' AND database_name = current_database() GROUP BY table_name"
+        ).fetchall()
+    )
+    wanted = {
+        view.name: [f"{column.name} {column.type}" for column in relations()[view.name].columns]
+        for view in views()
+        if view.kept == "mart"
+    }
+    for name in found.keys() - {"refreshed"}:
+        if found[name] != wanted.get(name):
+            con.execute(f"DROP TABLE selfrepair_marts.{identifier(name)}")
+    for name, columns in wanted.items():
+        con.execute(f"CREATE TABLE IF NOT EXISTS selfrepair_marts.{identifier(name)} ({', '.join(columns)})")
+
+
+def unsummarised(con: duckdb.DuckDBPyConnection) -> list[int]:
+    """Runs whose loaded rows the marts of this version do not hold, or hold as they were before the last load."""
+    rows = con.execute(
+        f"SELECT run_id FROM ({_LOADED}) AS loaded "
+        "ANTI JOIN (SELECT * FROM selfrepair_marts.refreshed WHERE definition = ?) AS refreshed "
+        "USING (run_id, n_units, last_loaded_at) ORDER BY run_id",
+        [definition()],
+    ).fetchall()
+    return [run_id for (run_id,) in rows]
+
+
+def refresh(
+    con: duckdb.DuckDBPyConnection, run_ids: Iterable[int] | None = None, on_run: OnRun = lambda run_id, seconds: None
+) -> list[int]:
+    """Compute the marts of the given runs, or of all that need it, each run in one transaction; returns their ids.
+
+    The tables of the marts must be there (`make_tables`). What is stored of runs that are gone is removed.
+    """
+    chosen = unsummarised(con) if run_ids is None else list(run_ids)
+    marts = [view for view in views() if view.kept == "mart"]
+    with transaction(con):
+        for name in ("refreshed", *(view.name for view in marts)):
+            con.execute(
+                f"DELETE FROM selfrepair_marts.{identifier(name)} WHERE run_id NOT IN (SELECT run_id FROM main.units)"
+            )
+    for run_id in chosen:
+        began = time.monotonic()
+        with _computed(con, run_id), transaction(con):
+            for view in marts:
+                con.execute(f"DELETE FROM selfrepair_marts.{identifier(view.name)} WHERE run_id = ?", [run_id])
+                con.execute(f"INSERT INTO selfrepair_marts.{identifier(view.name)} FROM temp.{identifier(view.name)}")
+            con.execute(
+                f"INSERT OR REPLACE INTO selfrepair_marts.refreshed SELECT run_id, ?, n_units, last_loaded_at, "
+                f"current_timestamp AT TIME ZONE 'UTC' FROM ({_LOADED}) WHERE run_id = ?",
+                [definition(), run_id],
+            )
+        on_run(run_id, time.monotonic() - began)
+    return chosen
+
+
+@contextmanager
+def _computed(con: duckdb.DuckDBPyConnection, run_id: int) -> Iterator[None]:
+    """While it lasts, every mart of the run as a TEMP table. Not to be entered in a transaction: what a transaction has
+    written itself is read at half the speed.
+    """
+    ((database,),) = con.execute("SELECT current_database()").fetchall()
+    with ExitStack() as made:
+
+        def make(kind: str, name: str, sql: str) -> None:
+            con.execute(f"CREATE TEMP {kind} {identifier(name)} AS\n{sql}")
+            made.callback(con.execute, f"DROP {kind} temp.{identifier(name)}")
+
+        for table in _NARROWED:  # a TEMP name goes before the file's own, in the marts' SQL too
+            make("VIEW", table, f"FROM {identifier(database)}.main.{table} WHERE run_id = {run_id:d}")
+        for view in _needed():
+            make("TABLE" if view.kept else "VIEW", view.name, view.sql)
+        yield
+
+
+@cache
+def _needed() -> tuple[View, ...]:
+    """The marts and all views they read, in order."""
+    names: set[str] = set()
+    for view in reversed(views()):
+        if view.kept == "mart" or view.name in names:
+            names |= {view.name, *reads(view.sql, {other.name for other in views()})}
+    return tuple(view for view in views() if view.name in names)
+
+
+def forbidden_reads() -> dict[str, list[str]]:
+    """Marts, and views below them, that read a table which can change without a load: a mistake of ours; it is empty."""
+    tables = set(metadata.tables).difference(_NARROWED)
+    return {view.name: found for view in _needed() if (found := reads(view.sql, tables))}

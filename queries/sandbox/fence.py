@@ -1,0 +1,279 @@
+"""What may be asked: one statement that reads the warehouse, and nothing that reaches beyond its file.
+
+DuckDB itself is told to leave files, network and extensions alone (see `limits`). That leaves what it would still do: read
+the warehouse's own file as bytes, tell settings and paths, take addresses in memory for tables. So a statement's syntax
+tree is searched before anything runs: tables must be there, table functions must be listed here, and other functions must
+not be.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import duckdb
+
+from selfrepair.queries.catalog.relations import unknown_name
+from selfrepair.warehouse.errors import SelfRepairError
+
+LONGEST_QUERY = 200_000
+"""Characters a query may have."""
+
+TABLE_FUNCTIONS = frozenset(
+    {
+        "duckdb_columns",
+        "duckdb_constraints",
+        "duckdb_functions",
+        "duckdb_indexes",
+        "duckdb_keywords",
+        "duckdb_schemas",
+        "duckdb_tables",
+        "duckdb_types",
+        "duckdb_views",
+        "generate_series",
+        "icu_calendar_names",
+        "json_each",
+        "json_tree",
+        "pg_timezone_names",
+        "range",
+        "repeat",
+        "repeat_row",
+        "unnest",
+    }
+)
+"""Functions a query may read as a table; the file's own macros may be read too."""
+
+SYSTEM_VIEWS = frozenset(
+    {
+        *("duckdb_columns", "duckdb_constraints", "duckdb_indexes", "duckdb_schemas", "duckdb_tables", "duckdb_types"),
+        *("duckdb_views", "sqlite_master", "sqlite_schema"),
+        *("character_sets", "check_constraints", "columns", "constraint_column_usage", "constraint_table_usage"),
+        *("key_column_usage", "referential_constraints", "schemata", "tables", "table_constraints", "views"),
+    }
+)
+"""DuckDB's own views that say what a file holds, those of information_schema among them."""
+
+REFUSED_FUNCTIONS = frozenset(
+    {
+        *("combine", "finalize", "variant_bytes_to_variant"),  # take any bytes for DuckDB's own structures
+        *("current_connection_id", "current_query", "current_query_id", "current_transaction_id", "txid_current"),
+        *("current_setting", "getenv", "getvariable", "nextval", "currval", "setseed", "set_config"),
+        *("json_execute_serialized_sql", "json_serialize_plan", "query", "query_table", "which_secret"),
+        *("parse_duckdb_log_message", "pg_get_expr", "pg_get_viewdef", "pg_sleep", "sleep_ms", "stats", "write_log"),
+    }
+)
+"""Functions that tell or change more than the rows they are given, or only wait."""
+
+_REFUSED_KINDS = re.compile(
+    r"(__internal|read_|write_|copy_|file_|http_|load_|pragma_|python_|get_?env|arrow_|pandas_).*"
+)
+"""Names of functions that no version of DuckDB has or will have for rows alone."""
+
+_SHOWN = frozenset({"databases", "tables", "__show_tables_expanded"})
+"""What SHOW may list, beside the columns of a table."""
+
+_SPACE = r"(?:\s|--[^\n\r]*[\n\r]|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)"
+_OPTION = rf"(?:ANALYZE|FORMAT{_SPACE}+\w+)"
+_EXPLAIN = re.compile(
+    rf"{_SPACE}*EXPLAIN(?={_SPACE}|\()(?:{_SPACE}+(?P<analyze>ANALYZE)(?={_SPACE}|\())?"
+    rf"(?:{_SPACE}*\({_SPACE}*(?P<options>{_OPTION}(?:{_SPACE}*,{_SPACE}*{_OPTION})*){_SPACE}*\))?",
+    re.IGNORECASE,
+)
+_FIRST_WORD = re.compile(rf"{_SPACE}*(\w+)")
+_DYNAMIC_PIVOT = re.compile(r"\bPIVOT(_WIDER)?\b", re.IGNORECASE)
+_MOST_SEMICOLONS = 10
+_HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe NAME"
+
+Node = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement that may run: its text without a closing semicolon, and whether rows or a plan answer it. In a plan's
+    the lines are one further down than in the query.
+    """
+
+    text: str
+    kind: Literal["select", "explain"]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What can be named in the file that a connection has open: its tables and views, the connection's own among them, by
+    their lower-case form, and the lower-case names of DuckDB's own views. Nothing that may be asked changes it.
+    """
+
+    relations: Mapping[str, str]
+    system: frozenset[str]
+
+    @classmethod
+    def of(cls, con: duckdb.DuckDBPyConnection) -> "Names":
+        """Those of this connection's file."""
+        rows = con.execute(
+            "SELECT table_name, false FROM duckdb_tables() UNION ALL SELECT view_name, internal FROM duckdb_views()"
+        ).fetchall()
+        return cls(
+            {name.lower(): name for name, internal in rows if not internal},
+            SYSTEM_VIEWS | {name.lower() for name, internal in rows if internal},
+        )
+
+
+def checked(con: duckdb.DuckDBPyConnection, query: str, names: Names) -> Statement:
+    """The one statement of `query`, if it may be asked of the warehouse that `con` has open, with what `names` says is in it;
+    nothing of it runs.
+
+    Raises SelfRepairError saying what is wrong: SQL that DuckDB cannot read, several statements or none, one that does
+    not read, a table that is not there (with the nearest names), a function that is refused.
+    """
+    _refuse_odd_text(query)
+    explain = _EXPLAIN.match(query)
+    text = query[explain.end() :] if explain else query
+    try:
+        trees = _trees(con, text)
+        if len(trees) != 1:
+            found = "nothing to answer" if not trees else f"{len(trees)} statements"
+            raise SelfRepairError(f"the query has {found}; it takes one SQL statement or name. {_HELP}")
+        _refuse_reaching_out(con, trees[0], names)
+        text = _without_semicolon(con, text, trees)
+    except RecursionError:
+        raise SelfRepairError("the query is nested too deeply. Give its parts names: WITH part AS (...)") from None
+    if explain is None:
+        return Statement(text, "select")
+    # Put together anew, so that what runs is what was searched, whatever the text before it looks like to DuckDB.
+    options = ", ".join(option for option in explain.group("analyze", "options") if option)
+    lines = "\n" * (1 + explain.group().count("\n"))
+    return Statement(f"EXPLAIN {f'({options})' if options else ''}{lines}{text}", "explain")
+
+
+def _refuse_odd_text(query: str) -> None:
+    if len(query) > LONGEST_QUERY:
+        raise SelfRepairError(
+            f"the query has {len(query):,} characters and may have {LONGEST_QUERY:,}. "
+            "Give long lists of values as a parameter: WHERE prompt_id IN (SELECT unnest($ids))"
+        )
+    if "\0" in query:
+        raise SelfRepairError("the query has a character with code 0 in it, which no SQL has. Remove it.")
+    if not query.isascii():
+        try:
+            query.encode()
+        except UnicodeEncodeError as error:
+            raise SelfRepairError(f"the query is no text: character {error.start} is half of one. Remove it.") from None
+
+
+def _trees(con: duckdb.DuckDBPyConnection, text: str) -> list[Node]:
+    """The syntax tree of every statement in `text`; raises unless all of them are SELECTs."""
+    found = _serialized(con, text)
+    if not found["error"]:
+        statements: list[Node] = found["statements"]
+        return statements
+    if found["error_type"] == "parser":
+        try:
+            con.extract_statements(text)  # says the same with the line and the place in it
+        except duckdb.Error as error:
+            raise SelfRepairError(f"{error}\n{_HELP}") from None
+        raise SelfRepairError(f"Parser Error: {found['error_message']}\n{_HELP}")
+    word = _FIRST_WORD.match(text)
+    verb = word[1].upper() if word else "this"
+    if verb in ("SELECT", "WITH", "FROM", "PIVOT", "PIVOT_WIDER") and _DYNAMIC_PIVOT.search(text):
+        raise SelfRepairError(
+            "PIVOT has to find its columns in the data first, and what is asked here is one statement. "
+            "Name them: PIVOT ... ON ablation IN ('resample', 'mean', 'zero') USING ..."
+        )
+    raise SelfRepairError(
+        f"the statement ({verb}) is no question, and a warehouse is only read here; ask with SELECT. "
+        "To change a file, open a copy of it with DuckDB."
+    )
+
+
+def _serialized(con: duckdb.DuckDBPyConnection, text: str) -> Node:
+    # The function's full name: a file could hold a macro of the same short one.
+    (answer,) = con.execute("SELECT system.main.json_serialize_sql(?)", [text]).fetchall()
+    found: Node = json.loads(answer[0])
+    return found
+
+
+def _without_semicolon(con: duckdb.DuckDBPyConnection, text: str, trees: list[Node]) -> str:
+    """The same statement, cut before its closing semicolon and what comments follow it."""
+    text = text.rstrip().rstrip(";")
+    for _ in range(_MOST_SEMICOLONS):
+        cut = text.rfind(";")
+        if cut < 0:
+            return text
+        shorter = _serialized(con, text[:cut])
+        if shorter["error"] or shorter["statements"] != trees:
+            return text  # it stands in a string or a name
+        text = text[:cut].rstrip().rstrip(";")
+    raise SelfRepairError("the query ends in a row of semicolons. Leave one of them, or none.")
+
+
+def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node, names: Names) -> None:
+    relations, table_functions, functions = set(), set(), set()
+    named_here = set()
+    for node in _nodes(tree):
+        match node:
+            case {"type": "BASE_TABLE", "table_name": str(name)}:
+                relations.add(name)
+            case {"type": "TABLE_FUNCTION", "function": {"function_name": str(name)}}:
+                table_functions.add(name.lower())
+            case {"type": "SHOW_REF", "table_name": str(name)} if name.strip('"') not in (*_SHOWN, ""):
+                raise SelfRepairError(f"SHOW {name} is not answered here; SHOW TABLES and DESCRIBE are. {_HELP}")
+            case {"function_name": str(name)}:
+                functions.add(name.lower())
+            case {"cte_map": {"map": [*entries]}}:
+                named_here |= {entry["key"].lower() for entry in entries}
+    _refuse_borrowed_names(named_here, names)
+    for name in sorted(functions | table_functions):
+        if name in REFUSED_FUNCTIONS or _REFUSED_KINDS.fullmatch(name):
+            raise _refused(name)
+    if not table_functions <= TABLE_FUNCTIONS:
+        for name in sorted(table_functions - TABLE_FUNCTIONS - _macros_of_file(con)):
+            raise _refused(name)
+    _refuse_unknown({name for name in relations if name.lower() not in named_here | SYSTEM_VIEWS}, names)
+
+
+def _refuse_borrowed_names(named_here: set[str], names: Names) -> None:
+    """A part of a query may not be called what would elsewhere in it be a system view, or a path."""
+    for name in sorted(named_here):
+        if name in names.system or re.search(r"[/\\.:*]", name):
+            raise SelfRepairError(f'WITH "{name}" takes a name that means something else here; choose another one.')
+
+
+def _macros_of_file(con: duckdb.DuckDBPyConnection) -> set[str]:
+    """Names of the macros that the file's owner put into it."""
+    rows = con.execute("SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE NOT internal").fetchall()
+    return {name for (name,) in rows}
+
+
+def _nodes(tree: Node) -> Iterator[Node]:
+    """Every object of a syntax tree; the one within a TABLE_FUNCTION that holds its name is not given out again."""
+    waiting: list[Any] = [tree]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += item
+        elif isinstance(item, dict):
+            yield item
+            children = item
+            if item.get("type") == "TABLE_FUNCTION":
+                children = {**item, "function": [*item["function"].values()]}
+            waiting += children.values()
+
+
+def _refused(function: str) -> SelfRepairError:
+    return SelfRepairError(
+        f"{function}() may not be called here: a query reads the tables and views of this one file, and no other files, "
+        f"no network, no settings, no SQL in strings. For that, open the file with DuckDB yourself. {_HELP}"
+    )
+
+
+def _refuse_unknown(named: set[str], names: Names) -> None:
+    known = names.relations
+    for name in sorted(named):
+        if name.lower() in known:
+            continue
+        if re.search(r"[/\\.:*]", name):
+            raise SelfRepairError(
+                f"'{name}' is no table or view, and files are not read here: a query reads the warehouse alone. {_HELP}"
+            )
+        raise SelfRepairError(f"{unknown_name(name, sorted(known))} See: selfrepair views")

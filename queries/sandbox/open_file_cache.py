@@ -1,0 +1,90 @@
+"""A warehouse that may stay open between two questions: opening it takes longer than most of them."""
+
+import time
+from pathlib import Path
+
+from selfrepair.queries.sandbox.limits import Limits
+from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.warehouse.database.connection import OnWait
+from selfrepair.warehouse.database.write_request import is_wanted
+
+LOOK_S = 0.05
+"""How often it has to be looked whether somebody wants to write the file [s]."""
+
+_GIVE_WAY_S = 0.6
+"""How long the file is left to somebody who wants to write it: a little longer than they pause between two tries [s]."""
+
+
+class Opened:
+    """The file that was asked last, if it is open still. `notes` are what its reader had to say, for every answer.
+
+    `on_wait` is told in a sentence whom opening waits for. Whoever waits for something else meanwhile calls
+    `close_if_due` every `look_s` seconds.
+    """
+
+    def __init__(self, spill_folder: Path, on_wait: OnWait) -> None:
+        self.notes: list[str] = []
+        self._spill_folder = spill_folder
+        self._on_wait = on_wait
+        self._reader: Reader | None = None
+        self._db = Path()
+        self._file: tuple[object, ...] = ()
+        self._until = 0.0
+
+    def reader(self, db: Path, limits: Limits, wait_s: float) -> Reader:
+        """The file `db`, open: opened anew where another one was, or another file is in its place now."""
+        file = (db, limits, *_identity(db))  # of before: what changes while it is opened is opened again next time
+        if self._reader is None or self._file != file:
+            self.close()
+            self.notes = []
+            _leave_to_writer(db)
+            reader = Reader(
+                db, self._on_wait, self.notes.append, limits=limits, wait_s=wait_s, spill_folder=self._spill_folder
+            )
+            self._reader, self._db, self._file = reader.__enter__(), db, file
+        return self._reader
+
+    def keep(self, seconds: float) -> None:
+        """Leave it open for some time from now on, if nobody wants to write it."""
+        self._until = time.monotonic() + seconds
+        self.close_if_due()
+
+    def look_s(self) -> float | None:
+        """How long nobody need look [s]; None: it is not open."""
+        return None if self._reader is None else LOOK_S
+
+    def close_if_due(self) -> None:
+        """Close it if its time is over, or somebody wants to write it."""
+        if time.monotonic() >= self._until:
+            self.close()
+        else:
+            self.close_if_wanted()
+
+    def close_if_wanted(self) -> bool:
+        """Close it if somebody wants to write it, and say whether."""
+        if self._reader is None or not is_wanted(self._db):
+            return False
+        self.close()
+        return True
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Close it now; after an `error`, whatever the question was about is given up."""
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            reader.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+
+def _leave_to_writer(db: Path) -> None:
+    """Readers that come one after the other would keep a writer out for ever; one that cannot come in stops nobody."""
+    give_up_at = time.monotonic() + _GIVE_WAY_S
+    while is_wanted(db) and time.monotonic() < give_up_at:
+        time.sleep(LOOK_S)
+
+
+def _identity(db: Path) -> tuple[int, ...]:
+    """Changes when another file is put in the place of this one."""
+    try:
+        found = db.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,316 @@
+"""Ask a warehouse in this process: one short, fenced, read-only connection with this version's views."""
+
+import itertools
+import re
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+
+from selfrepair.queries.catalog.quoting import identifier
+from selfrepair.queries.catalog.relations import unknown_name
+from selfrepair.queries.marts.install import prepare_reader
+from selfrepair.queries.sandbox.fence import Names, Statement, checked
+from selfrepair.queries.sandbox.interrupt import interrupted_after, interrupted_by_ctrl_c
+from selfrepair.queries.sandbox.limits import Limits, confine
+from selfrepair.warehouse.database.connection import OnWait, open_reader
+from selfrepair.warehouse.errors import SelfRepairError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+OnNote = Callable[[str], None]
+"""Called with one sentence about the warehouse that whoever reads an answer has to know."""
+
+Params = Mapping[str, Any] | Sequence[Any]
+"""Values of a query's parameters: by name for `$name`, in order for `?`."""
+
+ROWS_AT_ONCE = 100_000
+
+_NAME = re.compile(r"\s*(\w+)\s*;?\s*")
+_PLAIN_TYPES = {
+    "DECIMAL": "DOUBLE",  # a literal such as 0.5
+    "HUGEINT": "BIGINT",  # every sum of integers
+    "UHUGEINT": "BIGINT",
+    "INTERVAL": "VARCHAR",
+    "BLOB": "VARCHAR",
+    "BIT": "VARCHAR",
+}
+_NESTED_TYPE = re.compile(r"(STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
+_LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
+_HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe NAME"
+_SPILL_NUMBERS = itertools.count()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The rows of a query; `truncated`: it has more than these, and the limit cut them."""
+
+    frame: "pl.DataFrame"
+    truncated: bool
+
+
+class Batches:
+    """An answer's rows as they come, in Arrow batches of at most 100,000. To be read while its reader is open, once.
+
+    `truncated` says, after the last batch, whether the limit cut rows off. Reading raises SelfRepairError when the query
+    fails on the way, runs out of time or memory, or its rows take more room than they may.
+    """
+
+    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], limit: int | None) -> None:
+        self.schema = schema
+        self.truncated = False
+        self._batches = batches
+        self._left = limit
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches:
+            if self._left is not None and batch.num_rows > self._left:
+                self.truncated = True
+                yield batch.slice(0, self._left)
+                self._left = 0
+            else:
+                if self._left is not None:
+                    self._left -= batch.num_rows
+                yield batch
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """The same rows as Arrow's own kind of stream."""
+        return pa.RecordBatchReader.from_batches(self.schema, iter(self))
+
+    def to_answer(self) -> Answer:
+        """All rows as one polars frame."""
+        return Answer(polars_frame(pa.Table.from_batches(list(self), self.schema)), self.truncated)
+
+
+class Reader:
+    """A warehouse open for reading, for as long as the `with` block lasts; keep it short, loading waits for it.
+
+    Views are the installed code's own, whatever the file holds, and only the file can be asked: see `fence`. `on_wait` is
+    told in a sentence when another process has to close the file first, `on_note` of runs whose summaries are not up to
+    date. While it is open, other connections of this process to the same file are held to the same limits; `Warehouse`
+    asks from a process of its own.
+
+    Entering waits up to `wait_s` seconds for a load to end, and raises SelfRepairError when there is no such file, when
+    it stays locked, or is no warehouse that this version can read.
+    """
+
+    def __init__(
+        self,
+        db: Path,
+        on_wait: OnWait | None = None,
+        on_note: OnNote | None = None,
+        *,
+        limits: Limits | None = None,
+        wait_s: float = 10.0,
+        spill_folder: Path | None = None,
+    ) -> None:
+        self._db = db
+        self._on_wait = on_wait
+        self._on_note = on_note
+        self._limits = limits or Limits()
+        self._wait_s = wait_s
+        self._spill_folder = spill_folder
+        self._open = ExitStack()
+
+    def __enter__(self) -> "Reader":
+        self._con = self._open.enter_context(open_reader(self._db, self._wait_s, self._on_wait))
+        try:
+            self._open.enter_context(interrupted_by_ctrl_c(self._con))
+            confine(self._con, self._limits, self._spill_folder or _new_spill_folder())
+            for note in prepare_reader(self._con):
+                if self._on_note:
+                    self._on_note(note)
+            self._names = Names.of(self._con)
+        except BaseException:
+            self._open.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._con.interrupt()  # after Ctrl-C, closing would wait for the query's other threads
+        self._open.close()
+
+    def batches(
+        self,
+        query: str,
+        params: Params | None = None,
+        *,
+        limit: int | None = None,
+        flat: bool = False,
+        timeout_s: float | None = None,
+        most_bytes: int | None = None,
+    ) -> Batches:
+        """Answer one SQL statement, or the name of a table or view, with at most `limit` rows of `most_bytes` together.
+
+        `flat` turns lists, maps and structs into JSON text, for tables and CSV. After `timeout_s` seconds the query is
+        interrupted. Raises SelfRepairError with DuckDB's message and the place in the SQL when it is wrong, with the
+        nearest names when there is no table or view of that name, and as the fence does (see `fence.checked`).
+        """
+        rows = self._rows(query, params, limit, flat=flat, timeout_s=timeout_s, most_bytes=most_bytes)
+        self._open.callback(rows.close)
+        schema = next(rows)
+        assert isinstance(schema, pa.Schema)
+        return Batches(schema, rows, limit)
+
+    def ask(
+        self,
+        query: str,
+        limit: int | None = None,
+        *,
+        params: Params | None = None,
+        flat: bool = False,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """The rows of `batches` as one frame."""
+        return self.batches(query, params, limit=limit, flat=flat, timeout_s=timeout_s).to_answer()
+
+    def rows(self, query: str, params: Params | None = None) -> list[dict[str, Any]]:
+        """All rows that answer a `query` of this package's own, as plain values by column; it is not fenced."""
+        with _explained(self._db, self._limits, None):
+            found: list[dict[str, Any]] = self._con.execute(query, params).to_arrow_table().to_pylist()
+        return found
+
+    def names(self) -> list[str]:
+        """What can be asked by name: tables and views, the user's own among them."""
+        return sorted(self._names.relations.values())
+
+    def columns(self, name: str) -> list[str]:
+        """The columns of the table or view `name`. Raises SelfRepairError with the nearest names when there is none."""
+        with _explained(self._db, self._limits, None):
+            return [column for column, *_ in self._con.execute(f"{self._all_of(name)} LIMIT 0").description or []]
+
+    def frame(self, query: str, params: Params | None = None) -> "pl.DataFrame":
+        """All rows that answer `query`, as by `ask`."""
+        return self.ask(query, params=params).frame
+
+    def _rows(
+        self,
+        query: str,
+        params: Params | None,
+        limit: int | None,
+        *,
+        flat: bool,
+        timeout_s: float | None,
+        most_bytes: int | None,
+    ) -> Generator[Any, None, None]:
+        """First the schema of the rows, then their batches, with one row more than `limit` where there is one."""
+        with _explained(self._db, self._limits, timeout_s), interrupted_after(self._con, timeout_s):
+            statement = self._statement(query)
+            sql = statement.text
+            if statement.kind == "select":
+                sql = _with_plain_types(self._con, f"FROM (\n{statement.text}\n)", params, flat=flat)
+                if limit is not None:
+                    sql += f"\nLIMIT {limit + 1:d}"
+            reader = self._con.execute(sql, params).to_arrow_reader(ROWS_AT_ONCE)
+            yield reader.schema
+            n_bytes = 0
+            for batch in reader:
+                n_bytes += batch.nbytes
+                if most_bytes is not None and n_bytes > most_bytes:
+                    raise SelfRepairError(
+                        f"the answer takes more than the {most_bytes / 1e6:,.0f} MB it may have. Ask for fewer rows or "
+                        "columns, or write it to a file: selfrepair query SQL --parquet FILE"
+                    )
+                yield batch
+
+    def _statement(self, query: str) -> Statement:
+        if name := _NAME.fullmatch(query):
+            return Statement(self._all_of(name[1]), "select")
+        return checked(self._con, query, self._names)
+
+    def _all_of(self, name: str) -> str:
+        known = self._names.relations
+        if name.lower() not in known:
+            raise SelfRepairError(f"{unknown_name(name, sorted(known))} See: selfrepair views")
+        return f"FROM {identifier(known[name.lower()])}"
+
+
+def polars_frame(table: pa.Table) -> "pl.DataFrame":
+    """The table's rows as a polars frame."""
+    import polars as pl
+
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def out_of_time(timeout_s: float) -> str:
+    """What a query is told that was stopped after `timeout_s` seconds."""
+    return (
+        f"the query was stopped at its time limit of {timeout_s:g} s. Narrow it down (WHERE run_id = 1 AND layer = 9), "
+        "ask a view that is summarised already (head_repair, layer_repair), or allow more time."
+    )
+
+
+def out_of_memory(limits: Limits) -> str:
+    """What a query is told that needs more memory than it may."""
+    return (
+        f"the query needs more than the {limits.memory_bytes / 1e6:,.0f} MB of memory it may have. "
+        "Narrow it down, or build no long strings and lists."
+    )
+
+
+@contextmanager
+def _explained(db: Path, limits: Limits, timeout_s: float | None) -> Iterator[None]:
+    """DuckDB's errors as what the user can do."""
+    try:
+        yield
+    except duckdb.InterruptException:
+        if timeout_s is None:
+            raise
+        raise SelfRepairError(out_of_time(timeout_s)) from None
+    except (duckdb.OutOfMemoryException, MemoryError) as error:
+        raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
+    except duckdb.Error as error:
+        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{_HELP}") from None
+    except (OSError, pa.ArrowException) as error:  # how DuckDB's own come through while rows are fetched
+        text = str(error)
+        if "Interrupt" in text and timeout_s is not None:
+            raise SelfRepairError(out_of_time(timeout_s)) from None
+        if "Out of Memory" in text:
+            raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
+        raise SelfRepairError(f"{_in_the_users_lines(text)}\n{_HELP}") from None
+
+
+def _with_plain_types(con: duckdb.DuckDBPyConnection, rows: str, params: Params | None, *, flat: bool) -> str:
+    """The SELECT of `rows` with types that polars and JSON can use."""
+    casts = []
+    for name, kind, *_ in con.execute(f"DESCRIBE {rows}", params).fetchall():
+        column = identifier(name)
+        plain = _PLAIN_TYPES.get(kind.partition("(")[0])
+        if _NESTED_TYPE.fullmatch(kind):
+            if flat:
+                casts.append(f"CAST(to_json({column}) AS VARCHAR) AS {column}")
+        elif plain:
+            casts.append(f"CAST({column} AS {plain}) AS {column}")
+    return f"SELECT * REPLACE ({', '.join(casts)}) {rows}" if casts else rows
+
+
+def _in_the_users_lines(text: str) -> str:
+    """DuckDB's message with line numbers of the query as it was given: it stands one line below another's."""
+    return _LINE.sub(lambda line: f"LINE {max(1, int(line[1]) - 1)}:", text)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
+
+
+@cache
+def _own_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder of this process alone, gone when it ends."""
+    return tempfile.TemporaryDirectory(prefix="selfrepair-")
+
+
+def _new_spill_folder() -> Path:
+    return Path(_own_folder().name) / f"spill-{next(_SPILL_NUMBERS)}"  # two databases in one folder would clash

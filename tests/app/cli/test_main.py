@@ -1,0 +1,153 @@
+"""The root command: what it lists is there, and what goes wrong is said without a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from selfrepair.app.cli.failures import EXTRAS, extra_of
+from selfrepair.app.cli.main import SECTIONS, main
+from selfrepair.warehouse.database.connection import open_writer
+
+COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}
+WITHOUT_INGEST = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS['ingest']!r})); "
+HEEDS_CTRL_C = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Path:
+    path = tmp_path / "w.duckdb"
+    with open_writer(path):
+        pass
+    return path
+
+
+def loaded(name: str) -> click.Command:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    return command
+
+
+def selfrepair(*args: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """A real process, as typed in a shell; `before` is Python that runs first."""
+    return subprocess.run(
+        [sys.executable, "-c", before + MAIN, *args], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_listed_help_is_the_commands_own(name: str) -> None:
+    command = loaded(name)
+    assert command.name == name
+    own = command.short_help or (command.help or "").partition("\n")[0]
+    assert COMMANDS[name].help == own
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help(name: str) -> None:
+    command = loaded(name)
+    assert command.help
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    assert [option.name for option in options if not option.help] == []
+    assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
+
+
+def test_help_lists_every_command_under_its_purpose() -> None:
+    lines = CliRunner().invoke(main, ["--help"]).output.splitlines()
+    for heading, section in SECTIONS.items():
+        below = lines[lines.index(f"{heading}:") + 1 :][: len(section)]
+        assert [line.split(maxsplit=1) for line in below] == [[name, command.help] for name, command in section.items()]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_works_without_the_ingest_extra(name: str) -> None:
+    done = selfrepair(name, "--help", before=WITHOUT_INGEST)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: selfrepair {name} ")
+
+
+def test_version_is_the_packages() -> None:
+    assert selfrepair("--version").stdout == f"selfrepair, version {version('selfrepair')}\n"
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    done = selfrepair("quary")
+    assert done.returncode == 2
+    assert "No such command 'quary'" in done.stderr
+
+
+def test_an_error_is_one_message(tmp_path: Path) -> None:
+    path = tmp_path / "none.duckdb"
+    done = selfrepair("query", "runs", "--db", str(path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: there is no warehouse at {path}.")
+    assert "selfrepair demo" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_extra_says_what_to_install(tmp_path: Path) -> None:
+    done = selfrepair("demo", "--db", str(tmp_path / "w.duckdb"), before=WITHOUT_INGEST)
+    assert done.returncode == 1
+    assert done.stderr.endswith("which is not installed. Install it: pip install 'selfrepair[ingest]'\n")
+    assert done.stderr.startswith("Error: this command needs the package '")
+
+
+def test_extras_are_found_by_package() -> None:
+    assert extra_of("torch.nn.functional") == "ingest"
+    assert extra_of("streamlit") == "app"
+    assert extra_of("torches") is None
+
+
+def test_a_missing_package_of_no_extra_is_a_bug_with_a_traceback() -> None:
+    done = selfrepair("views", before="import sys; sys.modules['duckdb'] = None; ")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_ctrl_c_while_it_waits_is_one_line(warehouse: Path) -> None:
+    typed = "sys.stdin = type('Typed', (), {'read': lambda self: signal.raise_signal(signal.SIGINT)})(); "
+    done = selfrepair("query", "-", "--db", str(warehouse), before=HEEDS_CTRL_C + typed)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
+
+
+def test_ctrl_c_while_duckdb_works_is_one_line(warehouse: Path) -> None:
+    endless = "SELECT sum(hash(a.range * b.range)) FROM range(1000000) AS a, range(1000000) AS b"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HEEDS_CTRL_C + MAIN, "query", endless, "--timeout", "300", "--db", str(warehouse)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until_it_works(process.pid, cpu_s=3)  # what comes before the query takes a third of that
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)  # the query's own limit is ten times that
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (130, "", "\nInterrupted.\n")
+
+
+def wait_until_it_works(pid: int, cpu_s: float) -> None:
+    by = time.monotonic() + 60
+    while psutil.Process(pid).cpu_times().user < cpu_s:
+        assert time.monotonic() < by, "it never did work for so long"
+        time.sleep(0.05)
+
+
+def test_a_closed_pipe_is_silent() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "views"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -1,0 +1,393 @@
+import re
+from html import unescape
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import polars as pl
+import pytest
+from streamlit.elements.lib import policies
+from streamlit.testing.v1 import AppTest
+
+from selfrepair.app.charts.heads.heatmap import PICK, head_map
+from selfrepair.app.charts.heads.parts import part_bars
+from selfrepair.app.charts.heads.prompts import prompt_histogram
+from selfrepair.app.charts.heads.scatter import of_heads, of_rows
+from selfrepair.app.charts.style import color_domain as color_ends
+from selfrepair.app.charts.style.color_domain import domain_of, told_beyond
+from selfrepair.app.charts.style.head_colors import CHOSEN
+from selfrepair.app.charts.style.zones import span, within
+from selfrepair.app.components.figure import spec_of
+from selfrepair.app.controls import head_click
+from selfrepair.app.data import heads as head_queries
+from selfrepair.app.data.measures import EFFECTS, measures
+from selfrepair.app.wording.columns import column
+from selfrepair.app.wording.whitespace import visible_column
+from selfrepair.queries import Warehouse
+from selfrepair.warehouse.database.migrate import migrate
+from selfrepair.warehouse.load.loader import load
+from support.fabricate import fabricate
+from support.loaded import loaded
+from support.pages import opened, said, tables
+
+HOME = str(Path(__file__).parents[3] / "app" / "home.py")
+HEAD = "run_id = 1 AND ablation = 'resample' AND layer = 1 AND head = 2"
+
+
+def page(db: Path, monkeypatch: pytest.MonkeyPatch, population: str = "top2", **link: str) -> AppTest:
+    monkeypatch.setenv("SELFREPAIR_DB", str(db))
+    app = AppTest.from_file(HOME, default_timeout=60).run()
+    for name, value in link.items():
+        app.query_params[name] = value
+    app.switch_page("app_pages/heads.py").run()
+    return app.selectbox(key="population").set_value(population).run() if population != "top2" else app
+
+
+def made(folder: Path, **shape: Any) -> Path:
+    fabricate(**shape).write(folder / "parts")
+    load(folder / "w.duckdb", folder / "parts")
+    return folder / "w.duckdb"
+
+
+def value_of(app: AppTest, words: str) -> str:
+    (found,) = (metric for metric in app.metric if metric.label.startswith(words))
+    return str(found.value)
+
+
+def test_the_page_shows_what_the_views_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    app = page(db, monkeypatch, head="L1H2", population="all")
+    assert not app.exception
+    (row,) = Warehouse(db).sql(f"FROM head_repair WHERE {HEAD} AND population = 'all'").to_dicts()
+    assert app.header[0].value == "L1H2"
+    assert value_of(app, "Mean self-repair") == f"{row['mean_self_repair']:.4f}"
+    assert value_of(app, "Total fraction") == f"{row['total_fraction_of_effect']:.1%}"
+    (noise,) = Warehouse(db).sql(f"FROM head_noise WHERE {HEAD}").to_dicts()
+    facts = {row["Number"]: (row["Value"], row["Meaning"]) for table in tables(app) for row in table if "Number" in row}
+    slope = column("head_noise", "slope")
+    assert facts["Slope [logits per logit]"] == (f"{noise['slope']:.4f}", slope.description)
+
+
+def test_its_strongest_rows_are_told_and_open_their_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    app = page(db, monkeypatch, head="L1H2")
+    top = Warehouse(db).sql(head_queries.top_rows(HEAD))
+    (html,) = (html.proto.body for html in app.get("html") if 'target="_blank"' in html.proto.body)
+    links = [dict(parse_qsl(urlsplit(unescape(link)).query)) for link in re.findall('href="([^"]*)"', html)]
+    assert [(link["prompt"], link["locked"]) for link in links] == [
+        (str(prompt), str(pos)) for prompt, pos in top.select("prompt_id", "pos").iter_rows()
+    ]
+    assert {link["head"] for link in links} == {"L1H2"}
+    told = next(table for table in tables(app) if "Effect rank" in table[0])
+    assert [row["Direct effect [logits]"] for row in told] == [f"{value:.4f}" for value in top["direct_effect"]]
+
+
+def test_every_query_of_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    statements = [code.value for code in opened("heads", db, monkeypatch).code]
+    assert len(statements) >= 9
+    for statement in statements:
+        assert Warehouse(db).sql(statement).height > 0
+
+
+@pytest.mark.parametrize("name", list(measures()))
+def test_every_measure_can_be_mapped(name: str, shared: Path) -> None:
+    measure = measures()[name]
+    effect = " AND measure = 'self_repair'" if measure.view == "head_tail" else ""
+    population = " AND population = 'all'" if measure.view == "head_repair" else ""
+    frame = Warehouse(shared).sql(
+        f"SELECT layer, head, label, {name} FROM {measure.view} WHERE run_id = 1 AND ablation = 'zero'{effect}{population}"
+    )
+    assert frame.height == 12
+    cells, _ = head_map(frame, name, words=measure.title, centre=measure.centre).to_dict()["layer"]
+    low, high = cells["encoding"]["color"]["scale"]["domain"]
+    values = frame[name].drop_nulls()
+    assert low < high
+    assert values.is_between(low, high).sum() >= 0.9 * values.len()
+    if measure.centre is not None:
+        assert (low + high) / 2 == pytest.approx(measure.centre)
+    else:
+        assert values.len() == 0 or values.min() >= 0
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return loaded(tmp_path_factory.mktemp("heads"))
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_the_tail_is_drawn_above_zero_only(effect: str, shared: Path) -> None:
+    curve = Warehouse(shared).sql(head_queries.tail_curve(HEAD, effect))
+    assert curve.height > 0
+    assert curve["value"].min() > 0
+
+
+def test_bins_hold_every_prompt_once_and_never_both_signs(shared: Path) -> None:
+    bins = Warehouse(shared).sql(head_queries.prompt_bins(HEAD))
+    means = Warehouse(shared).sql(f"SELECT mean_self_repair FROM prompt_repair WHERE {HEAD}")["mean_self_repair"]
+    assert bins["n_prompts"].sum() == means.len() == 6
+    for low, high, n_prompts in bins.rows():
+        assert ((means >= low) & (means < high)).sum() == n_prompts
+        assert low >= 0 or high <= 1e-12
+
+
+@pytest.mark.parametrize("of_effect", [False, True])
+def test_parts_add_up_to_the_total(of_effect: bool, shared: Path) -> None:
+    parts = Warehouse(shared).sql(head_queries.parts(HEAD, "all", of_effect=of_effect))
+    value = dict(parts.select("part", "value").iter_rows())
+    assert list(value) == ["total", "LayerNorm", "attention", "MLP"]
+    assert value["total"] == pytest.approx(value["LayerNorm"] + value["attention"] + value["MLP"], abs=2e-4)
+    assert ((parts["low"] < parts["value"]) & (parts["value"] < parts["high"])).all()
+
+
+def test_sampled_rows_are_rows_of_the_head(shared: Path) -> None:
+    drawn = Warehouse(shared).sql(head_queries.sampled_rows(HEAD))
+    whole = Warehouse(shared).sql(f"SELECT {', '.join(drawn.columns)} FROM self_repair WHERE {HEAD}")
+    assert drawn.sort("prompt_id", "pos").equals(whole.sort("prompt_id", "pos"))  # fewer than are drawn at most
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"n_units": 1, "prompts_per_unit": 1, "ablations": ("zero",)},
+        {"n_layers": 1, "n_heads": 3, "n_units": 1},
+        {"seq_len": 2},
+    ],
+    ids=["one prompt, one ablation", "one layer", "only first positions"],
+)
+@pytest.mark.parametrize("population", ["top2", "top2_nobos"])
+def test_odd_runs(shape: dict[str, Any], population: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(made(tmp_path, **shape), monkeypatch, population=population)
+    assert not app.exception
+    assert app.header[0].value.startswith("L")
+    if shape == {"seq_len": 2} and population == "top2_nobos":
+        assert "no rows" in app.info[0].value
+
+
+def test_a_mangled_link_shows_something_else_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(loaded(tmp_path), monkeypatch, head="L99H<b>", measure="DROP TABLE", effect="'", unit="yards")
+    assert not app.exception
+    assert len(app.warning) == 2
+    assert app.selectbox(key="measure").value == "mean_self_repair"
+
+
+def test_no_file_and_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import duckdb
+
+    assert not page(tmp_path / "none.duckdb", monkeypatch).exception
+    with duckdb.connect(str(tmp_path / "empty.duckdb")) as con:
+        migrate(con)
+    app = page(tmp_path / "empty.duckdb", monkeypatch)
+    assert not app.exception
+    assert not app.header
+
+
+def test_a_click_chooses_the_head_and_one_beside_all_heads_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    state: dict[str, Any] = {"head": "L0H0"}
+    monkeypatch.setattr(head_click, "st", SimpleNamespace(session_state=state))
+
+    def selected(*labels: str) -> dict[str, Any]:
+        return {"selection": {PICK: [{"label": label} for label in labels]}}
+
+    head_click.take([], selected())
+    assert state == {"head": "L0H0"}
+    for before, after, clicked in (
+        ([], ["L2H3"], "L2H3"),
+        (["L2H3"], ["L2H3", "L0H1"], "L0H1"),
+        (["L2H3", "L0H1"], ["L0H1"], "L2H3"),  # once more on the first one, which takes it out
+        (["L0H1"], [], "L0H1"),
+        (["L9H9", "L9H8"], ["L1H1"], "L1H1"),  # a page that has forgotten what was clicked before
+    ):
+        head_click.take(before, selected(*after))
+        assert state == {"head": clicked}
+
+
+def test_a_click_leaves_no_warning_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script() -> None:
+        import polars as pl
+        import streamlit as st
+
+        from selfrepair.app.controls import head, head_click
+
+        clicked = {"selection": {"cell": [{"label": "L0H0"}]}}
+        st.button("click", on_click=head_click.take, args=([], clicked))
+        head.choose_head(pl.DataFrame({"label": ["L0H0", "L0H1"], "mean_direct_effect": [0.5, 2.0]}))
+
+    monkeypatch.setattr(policies, "_shown_default_value_warning", False)
+    warned: list[Any] = []
+    monkeypatch.setattr(policies, "_LOGGER", SimpleNamespace(warning=lambda *told, **_: warned.append(told)))
+    app = AppTest.from_function(script).run()
+    assert app.selectbox(key="head").value == "L0H1"
+    app.button[0].click().run()
+    assert app.selectbox(key="head").value == "L0H0"
+    assert warned == []
+
+
+def test_colours_are_as_far_apart_on_both_sides_of_the_centre() -> None:
+    assert domain_of([pl.Series([-0.25, None, 2.0])], 0.0) == (-2.0, 2.0)
+    assert domain_of([pl.Series([0.5]), pl.Series([1.25])], 1.0) == (0.5, 1.5)
+    assert domain_of([pl.Series([0.5, 3.0])], None) == (0.5, 3.0)
+    assert domain_of([pl.Series([None, None], dtype=pl.Float64)], 0.0) == (-1.0, 1.0)
+    assert domain_of([pl.Series([], dtype=pl.Float64)], None) == (-0.5, 0.5)
+
+
+def test_colours_end_where_the_usual_heads_do_and_what_lies_beyond_is_told() -> None:
+    usual = [-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5]
+    assert domain_of([pl.Series(usual)], 0.0) == (-1.5, 1.5)  # the most extreme is no outlier
+    one = pl.Series([*usual, -8.0, None])
+    assert domain_of([one], 0.0) == (-1.5, 1.5)
+    assert told_beyond(one, (-1.5, 1.5), " [logits]") == "Colours end at ±1.5 [logits]; 1 head lies beyond."
+    assert told_beyond(pl.Series(usual), (-1.5, 1.5), "") is None
+    assert domain_of([one.head(5), one.tail(7)], 0.0) == (-1.5, 1.5)  # as one
+    assert domain_of([one + 1], 1.0) == (-0.5, 2.5)
+    shares = pl.Series([*[0.5 + value / 8 for value in usual] * 4, 9.0, 10.0])
+    low, high = domain_of([shares], None)
+    assert (low, high) == (0.375, 0.6875)
+    assert told_beyond(shares, (low, high), "") == "Colours end at 0.375 and 0.688; 2 heads lie beyond."
+
+
+def test_few_heads_and_heads_that_are_mostly_the_same_have_no_outliers() -> None:
+    assert domain_of([pl.Series([0.5, 0.25, 8.0])], 0.0) == (-8.0, 8.0)
+    assert domain_of([pl.Series([0.0] * 30 + [8.0])], 0.0) == (-8.0, 8.0)
+
+
+@pytest.mark.parametrize(("name", "maps"), [("heads", 1), ("compare", 3)])
+def test_the_page_tells_of_heads_beyond_the_colours(
+    name: str, maps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(color_ends, "domain_of", lambda columns, centre: (-1e-6, 1e-6))
+    told = said(opened(name, loaded(tmp_path), monkeypatch)).splitlines()
+    assert told.count("Colours end at ±1e-06 [logits]; 12 heads lie beyond.") == maps
+
+
+def test_a_map_frames_the_chosen_head_and_greys_what_is_missing() -> None:
+    heads = pl.DataFrame({"layer": [0, 1], "head": [0, 0], "label": ["L0H0", "L1H0"], "x": [0.5, None]})
+    spec = head_map(heads, "x", words="X [logits]", centre=0.0, chosen="L1H0").to_dict()
+    cells, frame = spec["layer"]
+    assert spec["datasets"][frame["data"]["name"]] == [{"layer": 1, "head": 0}]
+    assert frame["mark"]["stroke"] == CHOSEN
+    assert cells["encoding"]["color"]["condition"]["test"] == "!isValid(datum['x'])"
+    assert "value" in cells["encoding"]["color"]["condition"]
+
+
+def test_another_head_changes_data_alone_and_no_picture_of_heads_is_made_anew() -> None:
+    heads = pl.DataFrame(
+        {
+            "label": ["L0H0", "L1H0"],
+            "layer": [0, 1],
+            "head": [0, 0],
+            "mean_direct_effect": [0.5, 2.0],
+            "mean_logit_change": [-1.0, 0.5],
+            "mean_self_repair": [-0.5, 2.5],
+        }
+    )
+    rows = pl.DataFrame(
+        {
+            "prompt_id": [3, 4],
+            "pos": [1, 1],
+            "token": ["a", "b"],
+            "target": ["b", "c"],
+            "direct_effect": [0.0, 0.5],
+            "logit_change": [0.0, -3.0],
+            "self_repair": [0.0, -2.5],
+        }
+    )
+    other = rows.with_columns(pl.col("logit_change") * -9)
+
+    def without_data(chart: Any) -> dict[str, Any]:
+        return {name: part for name, part in spec_of(chart).items() if name != "datasets"}
+
+    for one, two in (
+        *(
+            (draw("L0H0"), draw("L1H0"))
+            for draw in (
+                lambda chosen: head_map(heads, "mean_self_repair", words="X", centre=0.0, chosen=chosen),
+                lambda chosen: of_heads(heads, chosen),
+            )
+        ),
+        (of_rows(rows, -6.0, 0.0), of_rows(other, None, None)),
+    ):
+        assert without_data(one) == without_data(two)
+        assert spec_of(one)["datasets"].keys() == spec_of(two)["datasets"].keys()
+
+
+def test_the_line_of_no_self_repair_goes_through_opposite_corners() -> None:
+    heads = pl.DataFrame(
+        {
+            "label": ["L0H0", "L0H1"],
+            "layer": [0, 0],
+            "mean_direct_effect": [0.0, 2.0],
+            "mean_logit_change": [-1.0, 0.5],
+            "mean_self_repair": [-1.0, 2.5],
+        }
+    )
+    spec = of_heads(heads, "L0H1").to_dict()
+    drawn = [row for rows in spec["datasets"].values() for row in rows]
+    x, y = span(heads["mean_direct_effect"]), span(heads["mean_logit_change"])
+    start, end = (row for row in drawn if row.keys() == {"x", "y"})
+    assert start == {"x": x[0], "y": -x[0]}
+    assert (end["x"], end["y"]) == pytest.approx((-y[0], y[0]))  # where the axis ends, so that it is no longer for it
+    words = {row["text"]: (row["x"], row["y"]) for row in drawn if "text" in row}
+    assert words.keys() == {"self-repaired", "no self-repair", "breakage"}
+    assert (words["breakage"], words["self-repaired"]) == ((x[0], y[0]), (x[1], y[1]))
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "ends"),
+    [
+        (0.5, 0.0, [(-1.0, -0.5), (2.0, 1.0)]),
+        (4.0, 0.0, [(-0.5, -2.0), (0.75, 3.0)]),
+        (-4.0, 1.0, [(-0.5, 3.0), (0.75, -2.0)]),
+        (0.0, 2.5, [(-1.0, 2.5), (2.0, 2.5)]),
+        (0.0, 3.5, []),
+        (1.0, 9.0, []),
+        (None, None, []),
+    ],
+)
+def test_a_line_ends_where_the_axes_do(
+    slope: float | None, intercept: float | None, ends: list[tuple[float, float]]
+) -> None:
+    assert within((-1.0, 2.0), (-2.0, 3.0), slope, intercept).rows() == ends
+
+
+def test_rows_of_one_value_have_no_fit_and_tokens_stay_as_they_are() -> None:
+    rows = pl.DataFrame(
+        {
+            "prompt_id": [3],
+            "pos": [1],
+            "token": ["<b>\n"],
+            "target": [" the"],
+            "direct_effect": [0.0],
+            "logit_change": [0.0],
+            "self_repair": [0.0],
+        }
+    )
+    drawn = [row for data in of_rows(rows, None, None).to_dict()["datasets"].values() for row in data]
+    assert [(row["token"], row["target"]) for row in drawn if "token" in row] == [("<b>⏎", "·the")]
+    assert sum(row.keys() == {"x", "y"} for row in drawn) == 2  # the line of no self-repair alone
+    assert rows.select(visible_column("token")).item() == "<b>⏎"
+
+
+def test_bars_and_bins_carry_their_data() -> None:
+    parts = pl.DataFrame({"part": ["total", "MLP"], "value": [0.5, -0.25], "low": [0.25, None], "high": [0.75, None]})
+    spec = part_bars(parts, "Self-repair [logits]", ".3f").to_dict()
+    assert parts.to_dicts() in list(spec["datasets"].values())
+    bins = pl.DataFrame({"low": [-0.5, 0.0], "high": [0.0, 0.5], "n_prompts": [2, 4]})
+    assert len(prompt_histogram(bins, None).to_dict()["layer"]) == 2
+    assert len(prompt_histogram(bins, 0.125).to_dict()["layer"]) == 3
+
+
+def test_what_stands_below_a_picture_is_made_when_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(loaded(tmp_path), monkeypatch)
+    n_tables = len(app.dataframe)
+    assert not app.get("download_button")
+    assert not app.code
+    app.session_state["head_map data"] = True
+    app.run()
+    assert len(app.dataframe) == n_tables + 1
+    assert len(app.code) == 1
+    files = app.get("download_button")
+    assert [button.label for button in files] == ["CSV", "Parquet", "SVG", "PNG"]
+    assert all(button.proto.ignore_rerun for button in files)  # the page drawn anew would take the others' files away
+    assert not app.exception

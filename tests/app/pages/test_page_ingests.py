@@ -1,0 +1,201 @@
+"""The page of ingests: how far each run is, and commands that go on with it when they are typed."""
+
+import shlex
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from selfrepair.app.cli.main import main
+from selfrepair.app.data.part_files import pace_s, waiting_runs
+from selfrepair.app.data.resume_command import command, written_down
+from selfrepair.ingest.cli import session
+from selfrepair.ingest.request.ingest_request import Request
+from selfrepair.queries import Warehouse
+from selfrepair.warehouse.load.loader import load
+from support.fabricate import fabricate
+from support.loaded import loaded
+from support.pages import opened, said
+
+HALF = fabricate("half", model="half-model", seed=3, n_units=4)
+
+
+@pytest.fixture
+def half(tmp_path: Path) -> Path:
+    """A warehouse with two of a run's four units; a third waits in part files."""
+    db, parts = tmp_path / "w.duckdb", tmp_path / "w.duckdb.parts"
+    HALF.write(parts, [0, 1], crosscheck=False)
+    load(db, parts)
+    HALF.write(parts, [2], crosscheck=False)
+    return db
+
+
+def progress(text: str) -> list[str]:
+    return [line for line in text.splitlines() if "units measured" in line]
+
+
+def bars(app: object) -> list[tuple[int, str]]:
+    return [(bar.proto.value, bar.proto.text) for bar in app.get("progress")]  # type: ignore[attr-defined]
+
+
+def test_progress_counts_what_is_loaded_and_what_waits(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened("ingests", half, monkeypatch)
+    assert bars(app) == [(75, "3 of 4 units measured, 2 loaded; 1,296 of 1,728 rows")]
+    assert [code.value for code in app.code][:2] == [
+        f"selfrepair load --db {half}",
+        command(written_down(HALF.record), half),
+    ]
+    assert "half\\-model" in said(app)
+
+
+def test_a_run_that_is_only_in_part_files_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    HALF.write(tmp_path / "w.duckdb.parts", [0], crosscheck=False)
+    app = opened("ingests", tmp_path / "w.duckdb", monkeypatch)
+    assert bars(app) == [(25, "1 of 4 units measured, 0 loaded; 432 of 1,728 rows")]
+    assert not app.error
+    assert not (tmp_path / "w.duckdb").exists()
+
+
+def test_finished_runs_are_listed_as_the_views_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    app = opened("ingests", db, monkeypatch)
+    assert bars(app) == []
+    listed = app.dataframe[0].value.to_dict("records")[0]
+    (health,) = Warehouse(db).view("run_health").to_dicts()
+    assert {name: listed[name] for name in ("model", "status", "rows_loaded", "rows_expected", "health")} == {
+        name: health[name] for name in ("model", "status", "rows_loaded", "rows_expected", "health")
+    }
+    assert (listed["units_loaded"], listed["n_units"]) == (2, 2)
+
+
+def test_when_all_is_measured_the_command_finishes_the_cross_check(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    HALF.write(Path(f"{half}.parts"), [2, 3], crosscheck=False)
+    load(half, Path(f"{half}.parts"))
+    app = opened("ingests", half, monkeypatch)
+    assert bars(app) == [(100, "4 of 4 units measured, 4 loaded; 1,728 of 1,728 rows")]
+    assert "finishes the cross-check" in said(app)
+
+
+def test_without_anything_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened("ingests", tmp_path / "none.duckdb", monkeypatch)
+    assert f"selfrepair demo --db {tmp_path / 'none.duckdb'}" in said(app)
+
+
+def test_no_button_starts_anything(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = {button.label for button in opened("ingests", half, monkeypatch).button}
+    assert labels == set()
+
+
+def test_part_files_that_cannot_be_read_are_named(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(f"{half}.parts") / "altered"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    app = opened("ingests", half, monkeypatch)
+    assert "altered/run.json" in app.warning[0].value.replace("\\", "")
+    assert len(bars(app)) == 1
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        [f"L{layer}H{head}" for layer in range(3) for head in range(4)],
+        ["L0H0", "L0H1", "L0H2", "L0H3", "L2H1"],
+        ["L1H2"],
+    ],
+)
+@pytest.mark.parametrize(("revision", "checkpoint"), [("step512", 512), ("v1", None), (None, None)])
+@pytest.mark.parametrize(
+    ("mechanisms", "neurons"),
+    [
+        (None, "none"),
+        (["feedback"], "none"),
+        (["neurons_last", "guesses"], "last"),
+        (["edges", "neurons_all", "logprobs"], "all"),
+    ],
+)
+def test_the_command_asks_for_the_run_that_is_written_down(
+    heads: list[str],
+    revision: str | None,
+    checkpoint: int | None,
+    mechanisms: list[str] | None,
+    neurons: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = written_down(HALF.record) | {"selected_heads": heads, "revision": revision, "checkpoint": checkpoint}
+    run |= {"model": "it's a model", "ablations": ["mean"], "mechanisms": mechanisms}
+    asked: list[Request] = []
+    monkeypatch.setattr(session, "ingest", lambda request, **rest: asked.append(request))
+    program, *words = shlex.split(command(run, Path("a b.duckdb")))
+    assert program == "selfrepair"
+    assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
+    (request,) = asked
+    chosen = session.parse_heads(request.layers, request.heads, 3, 4)
+    assert [f"L{layer}H{head}" for layer, head in chosen] == heads
+    given = {name: value for name, value in asdict(request).items() if name not in ("layers", "heads")}
+    assert given == {
+        "model": "it's a model",
+        "dataset": "tiny-text",
+        "split": "heldout",
+        "n_prompts": 12,
+        "seq_len": 5,
+        "ablation": "mean",
+        "revision": None if checkpoint is not None else revision,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "trust_remote_code": False,
+        "dtype": "float32",
+        "device": "cuda",
+        "batch_size": "auto",
+        "seed": 3,
+        "shard": None,
+        "given": "L0H3",
+        "mechanisms": False,
+        "neurons": neurons,
+        **{name: name in (mechanisms or ()) for name in ("edges", "guesses", "logprobs", "feedback")},
+        "dataset_revision": "v7",
+        "text_column": "text",
+        "packing": None,
+        "protocol": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("packing", "dataset", "words"),
+    [
+        ("packed", "owner/texts", ["--dataset-revision", "v7"]),
+        ("document", "stdlib", ["--packing", "document"]),  # whose revision is that of Python
+        ("rushing2024", "owner/texts", ["--dataset-revision", "v7", "--protocol", "rushing2024"]),
+        ("none", "random", ["--dataset-revision", "v7"]),
+    ],
+)
+def test_the_command_makes_the_same_prompts(packing: str, dataset: str, words: list[str]) -> None:
+    told = shlex.split(command(written_down(HALF.record) | {"packing": packing, "dataset": dataset}, Path("w.duckdb")))
+    at = told.index("--split") + 2
+    assert told[at : told.index("--prompts")] == words
+    assert ("--seq-len" in told) == (packing != "document")  # whose longest prompt may be shorter than what was asked
+
+
+def test_what_is_not_written_down_is_to_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = replace(HALF.record.dataset, packing="document")
+    run = replace(HALF, record=replace(HALF.record, dataset=dataset))
+    run.write(tmp_path / "w.duckdb.parts", [0], crosscheck=False)
+    app = opened("ingests", tmp_path / "w.duckdb", monkeypatch)
+    assert not any("--seq-len" in code.value for code in app.code)
+    assert "Add --seq-len as it was typed" in said(app)
+
+
+def test_part_files_are_only_read(half: Path) -> None:
+    root = Path(f"{half}.parts")
+    before = sorted(root.rglob("*"))
+    runs, wrong = waiting_runs(root)
+    assert (list(runs), wrong) == (["half"], [])
+    assert {number: unit.n_rows for number, unit in runs["half"].units.items()} == {2: 432}
+    assert sorted(root.rglob("*")) == before
+    assert waiting_runs(root / "none") == ({}, [])
+
+
+def test_the_pace_is_the_usual_gap_between_units() -> None:
+    at = [datetime(2026, 1, 1) + timedelta(seconds=seconds) for seconds in (0, 10, 20, 3000, 3010)]
+    assert pace_s(at) == 10
+    assert pace_s(at[:2]) is None

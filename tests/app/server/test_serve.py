@@ -1,0 +1,149 @@
+"""`selfrepair app` as a process: what it refuses, and that nothing of it is left however it ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+from selfrepair.app.cli.failures import EXTRAS
+from support.browser import COMMAND, free_port
+
+
+@contextmanager
+def serving(db: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process group of its own, as a terminal starts it, when it says that it serves."""
+    process = subprocess.Popen(
+        [*COMMAND, "--db", str(db), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )
+    with process:
+        assert process.stdout is not None
+        process.said = process.stdout.readline()  # type: ignore[attr-defined]
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def refused(*options: str, before: str = "") -> str:
+    """What the command says that ends with code 1 before it serves."""
+    code = before + "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "app", *options], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (1, ""), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def test_it_says_where_and_serves_there_before_there_is_a_warehouse(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path / "none.duckdb", "--port", str(port)) as process:
+        assert process.said == f"{tmp_path}/none.duckdb at http://localhost:{port} (Ctrl-C ends it)\n"  # type: ignore[attr-defined]
+        with urlopen(f"http://localhost:{port}/_stcore/health", timeout=30) as answer:
+            assert answer.read() == b"ok"
+        assert not (tmp_path / "none.duckdb").exists()
+
+
+def test_only_this_machine_is_served_unless_another_host_is_given(tmp_path: Path) -> None:
+    with serving(tmp_path / "w.duckdb", "--port", str(free_port())) as process:
+        (server,) = psutil.Process(process.pid).children()
+        listening = [at.laddr.ip for at in server.net_connections() if at.status == psutil.CONN_LISTEN]
+        assert set(listening) <= {"127.0.0.1", "::1"}
+        assert listening
+
+
+def test_ctrl_c_ends_it_in_silence_and_leaves_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path / "w.duckdb", "--port", str(free_port())) as process:
+        started = children(process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "", "\nEnded.\n")
+    assert started
+    assert psutil.wait_procs(started, timeout=10)[1] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+def test_no_server_outlives_its_command(number: signal.Signals, tmp_path: Path) -> None:
+    with serving(tmp_path / "w.duckdb", "--port", str(free_port())) as process:
+        started = children(process)
+        process.send_signal(number)
+        process.wait(timeout=30)
+        assert started
+        assert psutil.wait_procs(started, timeout=10)[1] == []
+
+
+def test_a_server_that_ends_by_itself_is_an_error(tmp_path: Path) -> None:
+    with serving(tmp_path / "w.duckdb", "--port", str(free_port())) as process:
+        (server,) = psutil.Process(process.pid).children()
+        server.kill()
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == "Error: the server ended by itself with code -9; its message stands above.\n"
+
+
+def test_a_port_in_use_names_another(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = refused("--port", str(port), "--db", str(tmp_path / "w.duckdb"))
+    assert said == (
+        f"Error: port {port} of localhost is in use, perhaps by another selfrepair app. Try: --port "
+        f"{port + 1 if port < 65535 else port - 1}\n"
+    )
+
+
+def test_a_host_that_is_not_this_machine_is_refused() -> None:
+    assert "this machine has no address 'no such host'" in refused("--host", "no such host")
+    assert "cannot serve at port 8501 of 192.0.2.1" in refused("--host", "192.0.2.1")
+
+
+@pytest.mark.parametrize("package", EXTRAS["app"])
+def test_a_missing_package_says_what_to_install(package: str) -> None:
+    said = refused(before=f"import sys; sys.modules[{package!r}] = None; ")
+    assert said == (
+        f"Error: this command needs the package '{package}', which is not installed. "
+        "Install it: pip install 'selfrepair[app]'\n"
+    )
+
+
+def test_nobody_is_asked_for_the_address_of_this_machine() -> None:
+    """With --host 0.0.0.0 Streamlit asks a host on the internet for it."""
+    code = (
+        "import streamlit.net_util, streamlit.web.cli, runpy\n"
+        "streamlit.net_util.get_external_ip = lambda: 'asked'\n"
+        "streamlit.web.cli.main = lambda **given: print(streamlit.net_util.get_external_ip())\n"
+        "runpy.run_module('selfrepair.app.server.process', run_name='__main__')\n"
+    )
+    reading, writing = os.pipe()  # stays open, so that the process ends by itself
+    done = subprocess.run([sys.executable, "-c", code], stdin=reading, capture_output=True, text=True, timeout=60)
+    os.close(reading)
+    os.close(writing)
+    assert done.stdout == "None\n", done.stderr
+
+
+def test_every_address_is_served_when_asked_for(tmp_path: Path) -> None:
+    port = free_port()
+    began = time.monotonic()
+    with serving(tmp_path / "w.duckdb", "--port", str(port), "--host", "0.0.0.0") as process:
+        assert f"http://localhost:{port} " in process.said  # type: ignore[attr-defined]
+        assert time.monotonic() - began < 60
+        (server,) = psutil.Process(process.pid).children()
+        assert {at.laddr.ip for at in server.net_connections() if at.status == psutil.CONN_LISTEN} == {"0.0.0.0"}

@@ -1,0 +1,36 @@
+"""The two ways of attending to the clean keys are one, and both are the softmax written out."""
+
+import pytest
+import torch
+
+from selfrepair.ingest.engine import clean_kv_attention as pinned_attention
+
+
+@pytest.mark.parametrize("way", [pinned_attention.attend_to_earlier, pinned_attention._attend_on_cpu])
+@pytest.mark.parametrize("n_pos", [1, 2, 33])
+def test_causal_attention_and_its_sums(way, n_pos):
+    query, keys, values = torch.randn(
+        3, 2, 4, n_pos, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(n_pos)
+    )
+    found, log_total = way(query.clone(), keys, values, 0.3)
+    for pos in range(n_pos):
+        scores = 0.3 * torch.einsum("bhd,bhkd->bhk", query[:, :, pos], keys[:, :, : pos + 1])
+        wanted = torch.einsum("bhk,bhkd->bhd", scores.softmax(dim=-1), values[:, :, : pos + 1])
+        torch.testing.assert_close(found[:, :, pos], wanted, rtol=0, atol=1e-12)
+        torch.testing.assert_close(log_total[:, :, pos], scores.logsumexp(dim=-1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
+def test_own_keys_are_changed_and_no_others(n_kv_heads):
+    generator = torch.Generator().manual_seed(n_kv_heads)
+    query = torch.randn(2, 4, 5, 8, dtype=torch.float64, generator=generator)
+    key, value, keys, values = torch.randn(4, 2, n_kv_heads, 5, 8, dtype=torch.float64, generator=generator)
+    found = pinned_attention._attend(query, key, value, keys, values, 0.3)
+    for head in range(4):
+        kv_head = head * n_kv_heads // 4
+        for pos in range(5):
+            seen = torch.cat([keys[:, kv_head, :pos], key[:, kv_head, pos : pos + 1]], dim=1)
+            read = torch.cat([values[:, kv_head, :pos], value[:, kv_head, pos : pos + 1]], dim=1)
+            scores = 0.3 * torch.einsum("bd,bkd->bk", query[:, head, pos], seen)
+            wanted = torch.einsum("bk,bkd->bd", scores.softmax(dim=-1), read)
+            torch.testing.assert_close(found[:, head, pos], wanted, rtol=0, atol=1e-12)

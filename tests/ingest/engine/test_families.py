@@ -1,0 +1,163 @@
+"""Every family of the table is measured right, or refused for the reason that the table gives."""
+
+import itertools
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.overrides import TorchFunctionMode
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    FalconConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GraniteConfig,
+    MambaConfig,
+    Olmo2Config,
+    OPTConfig,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from selfrepair.ingest.checks import hooks as hook_method
+from selfrepair.ingest.checks.preflight import check_feedback, preflight
+from selfrepair.ingest.cli.models import models
+from selfrepair.ingest.conventions import ABLATIONS, EFFECTS, PRECISIONS
+from selfrepair.ingest.engine.ablation import Cell
+from selfrepair.ingest.models.adapter import locate
+from selfrepair.ingest.models.families import EITHER, FAMILIES, REFUSED, SHARED
+from selfrepair.ingest.runs.measurer import Measurer
+from selfrepair.ingest.text.targets import next_tokens
+from selfrepair.warehouse.errors import SelfRepairError
+from support import families, naive
+
+PARTNERS = [1, 2, 0]
+SEQ = 8
+
+
+class WithoutFloat32(TorchFunctionMode):
+    """While it is on, nothing is cast to float32: some families' attention does so whatever the model's type, and leaves
+    1e-6 between one prompt at a time and several.
+    """
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        if function is torch.Tensor.to and arguments[1:] == (torch.float32,):
+            return arguments[0]
+        return function(*arguments, **(keywords or {}))
+
+
+SMALL = {"num_hidden_layers": 2, "hidden_size": 24, "num_attention_heads": 4, "vocab_size": families.VOCABULARY}
+LLAMA = {**SMALL, "num_key_value_heads": 2, "intermediate_size": 40}
+REFUSED_CONFIGS = {
+    "Gemma 2": Gemma2Config(**LLAMA, head_dim=8),
+    "Gemma 3": Gemma3TextConfig(**LLAMA, head_dim=8),
+    "OLMo 2": Olmo2Config(**LLAMA),
+    "OPT 350M": OPTConfig(**SMALL, ffn_dim=40, word_embed_proj_dim=24, do_layer_norm_before=False),
+    "Falcon 40B and 180B": FalconConfig(**SMALL, new_decoder_architecture=True, num_kv_heads=2),
+    "Cohere Command R": CohereConfig(**LLAMA),
+    "Granite": GraniteConfig(**LLAMA, residual_multiplier=0.25),
+    "Mamba": MambaConfig(num_hidden_layers=2, hidden_size=16, vocab_size=families.VOCABULARY),
+    "T5, BART": T5Config(vocab_size=families.VOCABULARY, d_model=16, d_kv=4, d_ff=20, num_layers=1, num_heads=4),
+}
+
+
+def prompts() -> torch.Tensor:
+    return torch.randint(2, families.VOCABULARY, (3, SEQ), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(scope="module", params=families.MORE_CONFIGS)
+def family(request):
+    return request.param
+
+
+def cells_of(atlas) -> list[Cell]:
+    """Every head, each ablated in one way."""
+    heads = itertools.product(range(atlas.n_layers), range(atlas.n_heads))
+    return [Cell(layer, head, ABLATIONS[(layer + head) % 3]) for layer, head in heads]
+
+
+def measured(model) -> dict[Cell, torch.Tensor]:
+    atlas = locate(model, "test")
+    heads = list(itertools.product(range(atlas.n_layers), range(atlas.n_heads)))
+    measurer = Measurer(atlas, ablations=ABLATIONS, heads=heads, batch_size=7)
+    measurer.means = measurer.head_value_sums(prompts()) / prompts().numel()
+    found = measurer.measure(next_tokens(prompts()), prompts()[PARTNERS][:, :-1], range(3))
+    return dict(zip(found.cells, found.effects, strict=True))
+
+
+def test_every_head_equals_the_naive_reference(family):
+    model = families.build(family)
+    stored = measured(families.build(family, torch.float32))
+    with WithoutFloat32():
+        exact = measured(families.build(family))
+    for cell in cells_of(locate(model, family)):
+        with torch.no_grad(), WithoutFloat32():
+            columns = naive.measure(model, prompts().tolist(), PARTNERS, cell.layer, cell.head, cell.ablation)
+        expected = torch.stack([columns[name] for name in EFFECTS], dim=-1)
+        torch.testing.assert_close(exact[cell], expected, rtol=0, atol=1e-8)
+        rounded = (stored[cell].double() * 1e4).round() / 1e4
+        torch.testing.assert_close(rounded, expected, rtol=0, atol=2e-4)
+
+
+def test_preflight_passes_and_hooks_in_compatibility_mode_agree(family):
+    model = families.build(family, torch.float32)
+    atlas = locate(model, family)
+    preflight(atlas, prompts(), PRECISIONS["float32"], family)
+    effects = measured(model)
+    zero = torch.zeros(atlas.d_head)
+    with torch.no_grad():
+        bridge = hook_method.boot(atlas)
+        clean = hook_method.run_clean(bridge, prompts())
+        for cell in (Cell(0, 1, "zero"), Cell(atlas.n_layers - 1, atlas.n_heads - 1, "zero"), Cell(0, 0, "resample")):
+            replacement = clean.head_values(cell)[PARTNERS] if cell.ablation == "resample" else zero
+            by_hooks = hook_method.measure_cell(bridge, clean, cell, replacement)
+            torch.testing.assert_close(by_hooks, effects[cell], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("row", FAMILIES, ids=lambda row: row.name)
+def test_the_table_says_what_the_weights_say(row):
+    atlases = [
+        locate(families.build(name), name)
+        for name, config in (families.CONFIGS | families.MORE_CONFIGS).items()
+        if type(families.build(name)).__name__ == row.architecture
+    ]
+    assert atlases, "a small model of each family is built"
+    assert {atlas.norm for atlas in atlases} == {row.norm}
+    blocks = {"parallel" if atlas.parallel_blocks else "sequential" for atlas in atlases}
+    assert blocks == ({"parallel", "sequential"} if row.blocks == EITHER else {row.blocks})
+    if row.key_value_heads != SHARED:
+        assert all(atlas.n_kv_heads == atlas.n_heads for atlas in atlases)
+
+
+@pytest.mark.parametrize("row", REFUSED, ids=lambda row: row.name)
+def test_what_is_refused_is_refused_for_the_reason_in_the_table(row):
+    config = REFUSED_CONFIGS[row.name]
+    torch.manual_seed(0)
+    encoder_decoder = config.is_encoder_decoder
+    model = (T5ForConditionalGeneration(config) if encoder_decoder else AutoModelForCausalLM.from_config(config)).eval()
+    assert type(model).__name__ == row.architecture
+    model.config.architectures = [row.architecture]
+    with pytest.raises(SelfRepairError) as refusal:
+        preflight(locate(model, "some/model"), prompts(), PRECISIONS["float32"], "some/model")
+    assert f"{row.reason}" in str(refusal.value)
+    assert str(refusal.value).startswith("model 'some/model' cannot be measured: ")
+
+
+def test_the_list_names_every_family_and_needs_no_warehouse():
+    result = CliRunner().invoke(models, ["--supported", "--db", "nowhere.duckdb"])
+    assert result.exit_code == 0
+    for row in (*FAMILIES, *REFUSED):
+        assert row.name in result.output
+        assert all(example in result.output for example in row.examples[:2])
+    assert all(row.reason in result.output for row in REFUSED)
+
+
+@pytest.mark.parametrize(("name", "window"), [("gpt-neo", 4), ("mistral", 4)])
+def test_feedback_is_refused_where_prompts_are_longer_than_a_window(name, window):
+    """Pinned keys lie before the others: attention that counts back a window would not see them."""
+    atlas = locate(families.build(name, torch.float32), name)
+    with pytest.raises(SelfRepairError, match="Leave --feedback out"):
+        check_feedback(atlas, prompts(), PRECISIONS["float32"], name)
+    assert window < SEQ - 1
+    check_feedback(locate(families.build("gpt2", torch.float32), "gpt2"), prompts(), PRECISIONS["float32"], "gpt2")

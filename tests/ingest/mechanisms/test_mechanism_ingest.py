@@ -1,0 +1,183 @@
+"""Mechanisms through the whole way, as a user types it: stored, resumed, shared among shards, refused."""
+
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner, Result
+
+from selfrepair.app.cli.main import main
+from selfrepair.ingest.runs import plan
+from selfrepair.warehouse.parts.folder import MECHANISM_TABLES
+from selfrepair.warehouse.verify.verification import verify
+from support import tiny
+
+LAYERS, HEADS, PROMPTS, POSITIONS, ABLATIONS = 3, 4, 8, 11, 3
+KEYS = {
+    "neuron_changes": "ablation, prompt_id, pos, layer, head, mlp_layer, rank",
+    "layer_guess": "prompt_id, pos, layer",
+    "logprob_changes": "ablation, prompt_id, pos, layer, head",
+    "head_feedback": "prompt_id, pos, layer, head, feedback, strength",
+    "feedback_sums": "prompt_id, layer, head, feedback, strength",
+}
+SUMMED = {
+    "edge_sums": (
+        "ablation, layer, head, population, target_kind, target_layer, target_head",
+        ("n_rows", "change", "squared_change"),
+    ),
+    "neuron_sums": ("ablation, layer, head, mlp_layer", ("n_rows", "change", "absolute_change", "anti_erasure")),
+    "neuron_curves": ("ablation, layer, head, mlp_layer, nth", ("exceed_50", "exceed_1", "largest_changes")),
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory) -> Path:
+    return tiny.write_texts(tmp_path_factory.mktemp("texts") / "texts.jsonl")
+
+
+def ingest(model: Path, texts: Path, db: Path, *more: str) -> Result:
+    words = ["--dataset", str(texts), "--prompts", str(PROMPTS), "--seq-len", str(POSITIONS + 1), "--device", "cpu"]
+    return CliRunner().invoke(main, ["ingest", "--model", str(model), *words, "--db", str(db), *more])
+
+
+@pytest.fixture(scope="module")
+def whole(model, texts, tmp_path_factory) -> Path:
+    """One unit, all mechanisms."""
+    db = tmp_path_factory.mktemp("whole") / "w.duckdb"
+    done = ingest(model, texts, db, "--mechanisms", "--neurons", "all")
+    assert done.exit_code == 0, done.output
+    return db
+
+
+def ask(db: Path, query: str) -> list[tuple]:
+    with duckdb.connect(str(db), read_only=True) as con:
+        return con.execute(query).fetchall()
+
+
+def test_every_table_has_the_rows_it_must_have(whole):
+    cells = LAYERS * HEADS * ABLATIONS
+    n_top = max(1, PROMPTS * POSITIONS // 50)
+    mlps_above = sum(HEADS * (LAYERS - layer) for layer in range(LAYERS)) * ABLATIONS
+    heads_above = sum(HEADS * HEADS * (LAYERS - 1 - layer) for layer in range(LAYERS)) * ABLATIONS
+    later_heads = HEADS  # of three layers, the last one alone
+    expected = {
+        "neuron_changes": mlps_above * n_top * 16,
+        "neuron_curves": mlps_above * 50,
+        "neuron_sums": mlps_above,
+        "edge_sums": 2 * (mlps_above + heads_above),
+        "layer_guess": PROMPTS * POSITIONS * LAYERS,
+        "logprob_changes": PROMPTS * POSITIONS * cells,
+        "head_feedback": PROMPTS * POSITIONS * later_heads * 3 * 3,
+        "feedback_sums": PROMPTS * later_heads * 3 * 3,
+    }
+    assert {table: ask(whole, f"SELECT count(*) FROM {table}")[0][0] for table in MECHANISM_TABLES} == expected
+    assert ask(whole, "SELECT mechanisms, given_heads FROM runs") == [
+        (["edges", "neurons_all", "guesses", "logprobs", "feedback"], [])
+    ]
+
+
+def test_the_warehouse_holds_to_every_rule(whole):
+    assert [check for check in verify(whole) if not check.ok] == []
+
+
+def test_units_and_shards_bring_the_same_numbers(model, texts, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "ROWS_IN_UNIT", 900)  # two prompts
+    db, parts = tmp_path / "w.duckdb", tmp_path / "parts"
+    options = ("--mechanisms", "--neurons", "all", "--parts", str(parts), "--batch-size", "5")
+    for shard in ("2/2", "1/2"):
+        done = ingest(model, texts, db, *options, "--shard", shard)
+        assert done.exit_code == 0, done.output
+    assert CliRunner().invoke(main, ["load", str(parts), "--db", str(db)]).exit_code == 0
+    assert ask(db, "SELECT count(*) FROM units") == [(4,)]
+    assert [check for check in verify(db) if not check.ok] == []
+    for table, key in KEYS.items():
+        rows = f"SELECT COLUMNS(c -> c <> 'run_id') FROM {table} ORDER BY {key}"
+        assert_close(ask(db, rows), ask(whole, rows), within=1.01e-4)
+    for table, (key, sums) in SUMMED.items():
+        added = ", ".join(f"sum({name})::DOUBLE" for name in sums)
+        rows = f"SELECT {key}, {added} FROM {table} GROUP BY ALL ORDER BY ALL"
+        assert_close(ask(db, rows), ask(whole, rows), within=1e-4)
+
+
+def assert_close(found: list[tuple], expected: list[tuple], within: float) -> None:
+    assert len(found) == len(expected)
+    for mine, theirs in zip(found, expected, strict=True):
+        for value, other in zip(mine, theirs, strict=True):
+            assert value == (pytest.approx(other, abs=within) if isinstance(other, float) else other)
+
+
+def test_an_interrupted_run_goes_on_with_all_its_mechanisms(model, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "ROWS_IN_UNIT", 900)
+    db = tmp_path / "w.duckdb"
+    calls = []
+    through = run_module().mechanism_columns
+
+    def fails_at_the_third(run_plan, unit, measured):
+        calls.append(unit.number)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return through(run_plan, unit, measured)
+
+    monkeypatch.setattr(run_module(), "mechanism_columns", fails_at_the_third)
+    done = ingest(model, texts, db, "--mechanisms")
+    assert "2 of 4 units are finished and safe" in done.output
+    done = ingest(model, texts, db, "--mechanisms")
+    assert done.exit_code == 0, done.output
+    assert calls == [0, 1, 2, 2, 3]
+    assert [check for check in verify(db) if not check.ok] == []
+    assert ask(db, "SELECT count(DISTINCT unit) FROM edge_sums") == [(4,)]
+
+
+def run_module():
+    from selfrepair.ingest.runs import runner as run
+
+    return run
+
+
+def test_given_heads_make_a_run_of_their_own_that_is_cross_checked(model, texts, tmp_path):
+    db = tmp_path / "w.duckdb"
+    for more in ((), ("--given", "L0H1,L1H2")):
+        for ablation in ("mean", "resample"):
+            done = ingest(model, texts, db, "--ablation", ablation, *more)
+            assert done.exit_code == 0, done.output
+            assert "complete" in done.output
+    assert ask(db, "SELECT given_heads, count(*) FROM runs GROUP BY ALL ORDER BY ALL") == [
+        ([], 2),
+        (["L0H1", "L1H2"], 2),
+    ]
+    given = "run_id IN (SELECT run_id FROM runs WHERE len(given_heads) > 0)"
+    gone = ask(db, f"SELECT DISTINCT layer, head FROM measurements WHERE {given}")
+    assert (0, 1) not in gone
+    assert len(gone) == LAYERS * HEADS - 2
+    assert [check for check in verify(db) if not check.ok] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--given", "L9H9", "--ablation", "mean"),
+            "--given L9H9 is not in the model, whose heads go from L0H0 to L2H3",
+        ),
+        (("--given", "9.9"), "--given 9.9 is not a head. Write for example L9H6,L9H9"),
+        (("--given", ","), "--given names no head"),
+        (("--given", "L0H1"), "Name one, such as --ablation resample"),
+        (("--given", "L0H1", "--ablation", "mean", "--heads", "L0H1,L1H1"), "L0H1 is in --heads and in --given"),
+        (("--given", "L0H0,L0H1,L0H2,L0H3", "--ablation", "mean", "--layers", "0"), "--given leaves no head to ablate"),
+        (("--feedback", "--layers", "0"), "choose some with --layers 2-2"),
+        (("--feedback", "--layers", "7"), "--layers 7 is not in the model"),
+        (("--neurons", "first"), "'first' is not one of 'last', 'all', 'none'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_words(model, texts, tmp_path, options, message):
+    db = tmp_path / "w.duckdb"
+    done = ingest(model, texts, db, *options)
+    assert done.exit_code != 0
+    assert message in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+    assert not db.exists()

@@ -1,0 +1,381 @@
+"""Every number of the mechanisms against the naive reference, row by row and neuron by neuron, in float64."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
+from selfrepair.ingest.engine.clean_kv import pin
+from selfrepair.ingest.engine.forward import record_calls, value_biases
+from selfrepair.ingest.mechanisms.neurons import SUMS
+from selfrepair.ingest.mechanisms.self_repression import STRENGTHS, _additions, _random, other_head
+from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
+from selfrepair.ingest.models.adapter import locate
+from selfrepair.ingest.request.mechanisms import Mechanisms
+from selfrepair.ingest.runs.measurer import Measured, Measurer
+from selfrepair.ingest.text.targets import next_tokens
+from selfrepair.warehouse.schema import CHANGE_SHARES
+from support import families, naive
+
+PARTNERS = [1, 2, 3, 4, 0]
+PROMPTS, SEQ = 5, 9
+ALL = Mechanisms(edges=True, neurons="all", guesses=True, logprobs=True)
+
+
+def prompts() -> torch.Tensor:
+    tokens = torch.randint(2, families.VOCABULARY, (PROMPTS, SEQ), generator=torch.Generator().manual_seed(3))
+    tokens[:, 0] = 0
+    return tokens
+
+
+def measure(model, *, batch_size: int = 7, ablations=ABLATIONS, mechanisms=ALL, given=(), heads=None, shares=5):
+    """The heads' top rows are a fifth of all here: 2 % of 40 rows would be none to test on."""
+    atlas = locate(model, "test")
+    heads = heads or [at for at in itertools.product(range(atlas.n_layers), range(atlas.n_heads)) if at not in given]
+    measurer = Measurer(
+        atlas, ablations=ablations, heads=heads, batch_size=batch_size, mechanisms=mechanisms, given=given
+    )
+    tokens = prompts()
+    measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
+    search = TopRowsSearch(heads, PROMPTS * (SEQ - 1) * 50 // shares)
+    for first in range(0, PROMPTS, 2):
+        here = slice(first, first + 2)
+        measurer.find_top_rows(
+            search, heads, next_tokens(tokens[here]), tokens[PARTNERS][here, :-1], range(PROMPTS)[here]
+        )
+    measurer.top_rows = search.found()
+    return measurer, measurer.measure(next_tokens(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
+
+
+@pytest.fixture(scope="module", params=["gpt2", "pythia", "llama-grouped", "opt"])
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def measured(family) -> tuple[Measurer, Measured]:
+    return measure(families.build(family))
+
+
+def cells_with_pairs(family, measurer, given=()):
+    model = families.build(family)
+    with torch.no_grad():
+        for number, cell in enumerate(measurer.cells):
+            found = naive.pairs(model, prompts().tolist(), PARTNERS, cell.layer, cell.head, cell.ablation, given)
+            yield number, cell, model, found
+
+
+def top_of(measurer, cell) -> torch.Tensor:
+    return measurer.top_rows.mask((cell.layer, cell.head), range(PROMPTS), SEQ - 1)
+
+
+def test_the_top_rows_are_those_of_the_highest_direct_effect(measured):
+    measurer, found = measured
+    direct = found.effects[..., EFFECTS.index("direct_effect")]
+    n_top = PROMPTS * (SEQ - 1) // 5
+    for effects, cell in zip(direct, measurer.cells, strict=True):
+        steps = (effects.flatten() * 1e4).round()
+        expected = sorted(range(len(steps)), key=lambda row: (-steps[row], row))[:n_top]
+        assert sorted(expected) == top_of(measurer, cell).flatten().nonzero()[:, 0].tolist()
+
+
+def test_edges_equal_the_naive_sums_over_rows(family, measured):
+    measurer, found = measured
+    atlas = measurer.atlas
+    for number, cell, model, pairs in cells_with_pairs(family, measurer):
+        changes = []
+        for pair in pairs:
+            heads = [
+                (
+                    (pair.ablated.z[k][:-1, h] - pair.clean.z[k][:-1, h])
+                    @ naive.head_weight(model, k, h)
+                    * pair.directions
+                )
+                for k in range(atlas.n_layers)
+                for h in range(atlas.n_heads)
+            ]
+            mlps = [(b - a)[:-1] * pair.directions for a, b in zip(pair.clean.mlp, pair.ablated.mlp, strict=True)]
+            changes.append(torch.stack([part.sum(-1) / pair.scale for part in (*heads, *mlps)], dim=-1))
+        rows = torch.stack(changes)
+        own = slice(0, (cell.layer + 1) * atlas.n_heads)
+        rows[..., own] = 0  # the ablated head itself is no target
+        for population, chosen in enumerate((torch.ones(PROMPTS, SEQ - 1, dtype=torch.bool), top_of(measurer, cell))):
+            assert found.edges.n_rows[number, population] == chosen.sum()
+            for moment in (1, 2):
+                torch.testing.assert_close(
+                    found.edges.sums[number, population, moment - 1], (rows[chosen] ** moment).sum(0), rtol=0, atol=1e-8
+                )
+
+
+def test_edges_add_up_to_the_repair_columns(measured):
+    measurer, found = measured
+    n_head_targets = measurer.atlas.n_layers * measurer.atlas.n_heads
+    for number, cell in enumerate(measurer.cells):
+        for population, chosen in enumerate((slice(None), top_of(measurer, cell))):
+            sums = found.edges.sums[number, population, 0]
+            for name, part in (("repair_attention", sums[:n_head_targets]), ("repair_mlp", sums[n_head_targets:])):
+                column = found.effects[number, ..., EFFECTS.index(name)][chosen]
+                assert float(part.sum()) == pytest.approx(float(column.sum()), abs=1e-10)
+
+
+def test_every_neuron_equals_the_naive_one(family, measured):
+    measurer, found = measured
+    atlas, neurons = measurer.atlas, found.neurons
+    first = 1 if atlas.parallel_blocks else 0
+    for number, cell, model, pairs in cells_with_pairs(family, measurer):
+        mine = neurons.rows[:, 0] == number
+        rows = neurons.rows[mine]
+        assert rows[:, 1:].tolist() == top_of(measurer, cell).nonzero().tolist()
+        sums = torch.zeros(atlas.n_layers, len(SUMS), dtype=torch.float64)
+        curves = torch.zeros(atlas.n_layers, neurons.largest.shape[-1], len(CHANGE_SHARES) + 1, dtype=torch.float64)
+        for row, at in enumerate(rows.tolist()):
+            _, prompt, pos = at
+            pair = pairs[prompt]
+            direct = found.effects[number, prompt, pos, EFFECTS.index("direct_effect")]
+            for layer in range(atlas.n_layers):
+                is_above = layer >= cell.layer + first
+                assert bool(neurons.measured[mine][row, layer]) == is_above
+                if not is_above:
+                    continue
+                weight = naive.neuron_weight(model, layer) @ pair.directions[pos] / pair.scale[pos]
+                before, after = (
+                    pair.clean.activations[layer][pos] * weight,
+                    pair.ablated.activations[layer][pos] * weight,
+                )
+                change = after - before
+                order = change.abs().argsort(descending=True)[: neurons.neurons.shape[-1]]
+                kept = neurons.neurons[mine][row, layer]
+                torch.testing.assert_close(change[kept].abs(), change[order].abs(), rtol=0, atol=1e-9)
+                expected = torch.stack([before[kept], after[kept]], dim=-1)
+                torch.testing.assert_close(neurons.effects[mine][row, layer], expected, rtol=0, atol=1e-9)
+                up = change.clamp_min(0)
+                sums[layer] += torch.stack(
+                    [torch.tensor(1.0), direct, change.sum(), change.abs().sum(), up.sum(), up[before < 0].sum()]
+                )
+                largest = change.abs().sort(descending=True).values[: curves.shape[1]]
+                for index, share in enumerate(CHANGE_SHARES.values()):
+                    curves[layer, :, index] += largest > share * direct.abs()
+                curves[layer, :, -1] += largest
+        torch.testing.assert_close(neurons.sums[number], sums, rtol=0, atol=1e-8)
+        torch.testing.assert_close(neurons.exceed[number], curves[..., :-1], rtol=0, atol=0)
+        torch.testing.assert_close(neurons.largest[number], curves[..., -1], rtol=0, atol=1e-8)
+
+
+def test_neurons_add_up_to_the_change_of_their_mlp(measured):
+    measurer, found = measured
+    n_head_targets = measurer.atlas.n_layers * measurer.atlas.n_heads
+    of_mlps = found.edges.sums[:, 1, 0, n_head_targets:]
+    torch.testing.assert_close(found.neurons.sums[..., SUMS.index("change")], of_mlps, rtol=0, atol=1e-8)
+
+
+def test_guesses_equal_the_naive_logit_lens(family, measured):
+    _, found = measured
+    model = families.build(family)
+    with torch.no_grad():
+        for number, prompt in enumerate(prompts().tolist()):
+            run = naive.forward(model, prompt)
+            for layer, guess in enumerate(found.guesses):
+                logits = naive.logits(model, run.after[layer])[:-1]
+                own = logits.gather(-1, torch.tensor(prompt[1:])[:, None])
+                # The model's own RMSNorm computes in float32.
+                within = {"rtol": 0, "atol": 1e-4 if naive.parts_of(model).rms else 1e-8}
+                torch.testing.assert_close(guess.logit[number], (own - logits.mean(-1, keepdim=True))[:, 0], **within)
+                logprob = own[:, 0] - logits.logsumexp(-1)
+                torch.testing.assert_close(guess.logprob[number], logprob, **within)
+                assert guess.rank[number].tolist() == ((logits > own).sum(-1) + 1).tolist()
+
+
+def test_log_probabilities_equal_the_naive_ones(family, measured, monkeypatch):
+    measurer, found = measured
+    for number, _, model, pairs in cells_with_pairs(family, measurer):
+        for prompt, pair in enumerate(pairs):
+            before, after = (naive.logits(model, run.final)[:-1].log_softmax(-1) for run in (pair.clean, pair.ablated))
+            targets = torch.tensor(pair.prompt[1:])[:, None]
+            change = (after - before).gather(-1, targets)[:, 0]
+            divergence = (before.exp() * (before - after)).sum(-1)
+            within = {"rtol": 0, "atol": 2e-4 if naive.parts_of(model).rms else 1e-8}
+            torch.testing.assert_close(found.logprobs[number, prompt, :, 0], change, **within)
+            torch.testing.assert_close(found.logprobs[number, prompt, :, 1], divergence, **within)
+
+
+def test_slices_of_the_vocabulary_change_nothing(family, measured, monkeypatch):
+    monkeypatch.setattr("selfrepair.ingest.mechanisms.logprobs.LOGITS_AT_ONCE", 300)
+    _, sliced = measure(families.build(family), mechanisms=Mechanisms(logprobs=True))
+    torch.testing.assert_close(sliced.logprobs, measured[1].logprobs, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 1000])
+def test_batch_size_changes_nothing(family, measured, batch_size):
+    _, expected = measured
+    _, found = measure(families.build(family), batch_size=batch_size)
+    torch.testing.assert_close(found.effects, expected.effects, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found.edges.sums, expected.edges.sums, rtol=0, atol=1e-11)
+    torch.testing.assert_close(found.logprobs, expected.logprobs, rtol=0, atol=1e-11)
+    for name in ("sums", "exceed", "largest"):
+        torch.testing.assert_close(getattr(found.neurons, name), getattr(expected.neurons, name), rtol=0, atol=1e-10)
+    rows = {tuple(row): effect for row, effect in zip(found.neurons.rows.tolist(), found.neurons.effects, strict=True)}
+    for row, effect in zip(expected.neurons.rows.tolist(), expected.neurons.effects, strict=True):
+        torch.testing.assert_close(rows.pop(tuple(row)), effect, rtol=0, atol=1e-10)
+    assert not rows
+
+
+def test_mechanisms_leave_the_effects_as_they_are(family, measured):
+    _, plain = measure(families.build(family), mechanisms=Mechanisms())
+    torch.testing.assert_close(plain.effects, measured[1].effects, rtol=0, atol=1e-12)
+    assert plain.edges is None
+    assert plain.neurons is None
+    assert plain.logprobs is None
+    assert not plain.guesses
+
+
+def test_the_last_mlp_alone_has_the_same_neurons(family, measured):
+    _, last = measure(families.build(family), mechanisms=Mechanisms(neurons="last"))
+    torch.testing.assert_close(last.neurons.sums[:, 0], measured[1].neurons.sums[:, -1], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_given_heads_are_gone_in_both_forwards(family, ablation):
+    given = [(0, 1), (1, 0)]
+    measurer, found = measure(families.build(family), ablations=(ablation,), given=given, mechanisms=Mechanisms())
+    model = families.build(family)
+    with torch.no_grad():
+        for number, cell in enumerate(measurer.cells):
+            columns = naive.measure(model, prompts().tolist(), PARTNERS, cell.layer, cell.head, ablation, given)
+            expected = torch.stack([columns[name] for name in EFFECTS], dim=-1)
+            torch.testing.assert_close(found.effects[number], expected, rtol=0, atol=1e-8)
+
+
+def test_no_given_heads_are_the_plain_run(family, measured):
+    _, found = measure(families.build(family), given=(), mechanisms=Mechanisms())
+    torch.testing.assert_close(found.effects, measured[1].effects, rtol=0, atol=1e-12)
+
+
+def test_feedback_equals_one_forward_for_each_position(family):
+    model = families.build(family)
+    measurer, found = measure(families.build(family), mechanisms=Mechanisms(feedback=True), ablations=("zero",))
+    feedback, atlas = found.feedback, measurer.atlas
+    later_half = range((atlas.n_layers + 1) // 2, atlas.n_layers)
+    assert feedback.heads == list(itertools.product(later_half, range(atlas.n_heads)))
+    with torch.no_grad():
+        for (number, (layer, head)), (prompt, tokens) in itertools.product(
+            enumerate(feedback.heads), enumerate(prompts().tolist())
+        ):
+            clean = naive.forward(model, tokens)
+            weight, bias = naive.head_weight(model, layer, head), naive.value_bias(model, layer, head)
+            output = (clean.z[layer][:, head] - bias) @ weight
+            w = torch.stack([naive.direction(model, token) for token in tokens[1:]])
+            s = naive.scale(model, clean.final)
+            direct = (output[:-1] * w).sum(-1) / s[:-1]
+            torch.testing.assert_close(feedback.clean[number, prompt], direct, rtol=0, atol=1e-8)
+            for index, strength in enumerate(STRENGTHS):
+                for pos in range(len(tokens) - 1):
+                    run = naive.forward(model, tokens, add=(layer, pos, strength * output[pos]))
+                    fed = ((run.z[layer][pos, head] - bias) @ weight * w[pos]).sum()
+                    mine = feedback.fed[0, index, number, prompt, pos]
+                    torch.testing.assert_close(mine, fed / s[pos], rtol=0, atol=1e-8)
+                    own = fed / naive.scale(model, run.final)[pos]
+                    torch.testing.assert_close(
+                        feedback.fed_own_scale[index, number, prompt, pos], own, rtol=0, atol=1e-8
+                    )
+
+
+def test_controls_equal_one_forward_for_each_position_and_head(family):
+    model = families.build(family)
+    measurer, found = measure(families.build(family), mechanisms=Mechanisms(feedback=True), ablations=("zero",))
+    feedback, ids = found.feedback, range(PROMPTS)
+    drawn = torch.stack([_random(torch.empty(SEQ - 1, measurer.atlas.d_model).double(), f"0 {n}") for n in ids])
+    with torch.no_grad():
+        for number, (layer, head) in list(enumerate(feedback.heads))[::2]:
+            other = feedback.others[number]
+            assert other == other_head((layer, head), measurer.atlas.n_heads, 0)
+            for prompt, tokens in enumerate(prompts().tolist()):
+                clean = naive.forward(model, tokens)
+                weight, bias = naive.head_weight(model, layer, head), naive.value_bias(model, layer, head)
+                length = ((clean.z[layer][:, head] - bias) @ weight).norm(dim=-1, keepdim=True)
+                its = (clean.z[layer][:, other] - naive.value_bias(model, layer, other)) @ naive.head_weight(
+                    model, layer, other
+                )
+                s = naive.scale(model, clean.final)
+                for kind, direction in ((1, its), (2, drawn[prompt])):
+                    added = direction[: SEQ - 1] / direction[: SEQ - 1].norm(dim=-1, keepdim=True) * length[: SEQ - 1]
+                    for (index, strength), pos in itertools.product(enumerate(STRENGTHS), (0, SEQ // 2, SEQ - 2)):
+                        run = naive.forward(model, tokens, add=(layer, pos, strength * added[pos]))
+                        fed = ((run.z[layer][pos, head] - bias) @ weight @ naive.direction(model, tokens[pos + 1])) / s[
+                            pos
+                        ]
+                        mine = feedback.fed[kind, index, number, prompt, pos]
+                        torch.testing.assert_close(mine, fed, rtol=0, atol=1e-8)
+
+
+def test_controls_are_as_long_as_the_heads_own_output(family):
+    model = families.build(family)
+    atlas = locate(model, "test")
+    tokens = prompts()
+    with torch.inference_mode():
+        calls = record_calls(atlas, SEQ - 1)
+        forward = pin(atlas, calls, tokens[:, :-1])
+        bias = value_biases(atlas, record_calls(atlas, 2))[1]
+        for head in range(atlas.n_heads):
+            drawn = torch.randn(PROMPTS, SEQ - 1, atlas.d_model, dtype=torch.float64)
+            number = other_head((1, head), atlas.n_heads, 4)
+            own, other, random = _additions(forward, (1, head), number, bias, drawn)
+            for control in (other, random):
+                torch.testing.assert_close(control.norm(dim=-1), own.norm(dim=-1), rtol=1e-12, atol=0)
+            assert number != head
+            expected = forward.z[1][:, :, number] - bias[number]
+            expected = expected @ atlas.head_output_weight(1)[number]
+            cosine = torch.nn.functional.cosine_similarity(other, expected, dim=-1)
+            torch.testing.assert_close(cosine, torch.ones_like(cosine), rtol=0, atol=1e-10)
+
+
+def test_the_control_is_neither_the_head_itself_nor_one_that_is_gone():
+    drawn = {other_head((3, 1), 4, seed, gone=[(3, 0), (2, 2)]) for seed in range(40)}
+    assert drawn == {2, 3}
+    assert other_head((3, 1), 2, 0, gone=[(3, 0)]) is None
+    assert other_head((3, 0), 1, 0) is None
+
+
+def test_an_other_head_that_writes_nothing_adds_nothing():
+    model = families.build("gpt2")
+    with torch.no_grad():
+        model.transformer.h[2].attn.c_proj.weight[:] = 0
+    _, found = measure(model, mechanisms=Mechanisms(feedback=True), ablations=("mean",), heads=[(2, 0), (2, 1)])
+    assert bool(found.feedback.fed.isfinite().all())
+    assert bool((found.feedback.fed[1] == found.feedback.clean).all())
+
+
+@pytest.mark.parametrize("given", [(), ((0, 1),)])
+def test_feedback_depends_on_no_batch(family, given):
+    results = [
+        measure(
+            families.build(family),
+            mechanisms=Mechanisms(feedback=True),
+            ablations=("resample",),
+            batch_size=size,
+            given=given,
+        )[1]
+        for size in (1, 30)
+    ]
+    one, many = (found.feedback for found in results)
+    torch.testing.assert_close(one.fed, many.fed, rtol=0, atol=1e-10)
+    torch.testing.assert_close(one.fed_own_scale, many.fed_own_scale, rtol=0, atol=1e-10)
+
+
+def test_the_search_keeps_the_top_of_any_number_of_rows():
+    effects = torch.randn(2, 7, 40, generator=torch.Generator().manual_seed(1)).round(decimals=1)
+    search = TopRowsSearch([(0, 0), (3, 1)], 7 * 40)
+    for prompt in range(7):
+        search.add([prompt], effects[:, prompt : prompt + 1])
+    found = search.found()
+    assert isinstance(found, TopRows)
+    for head, values in zip(found.heads, effects, strict=True):
+        expected = sorted(range(280), key=lambda row: (-values.flatten()[row], row))[:5]
+        assert found.mask(head, range(7), 40).flatten().nonzero()[:, 0].tolist() == sorted(expected)
+
+
+def test_a_head_with_few_rows_has_one_in_its_top():
+    search = TopRowsSearch([(0, 0)], 3)
+    search.add([0], torch.tensor([[[-2.0, -1.0, -3.0]]]))
+    assert np.array_equal(search.found().mask((0, 0), [0], 3), [[False, True, False]])

@@ -1,0 +1,67 @@
+"""What is wrong with a request is said as soon as it can be known: at once, or at least before a model is loaded."""
+
+import subprocess
+import sys
+
+import pytest
+
+from selfrepair.ingest.cli import session
+from selfrepair.warehouse.errors import SelfRepairError
+from support.prompts import jsonl, request
+
+WRONG = [
+    (["--ablation", "knockout"], "--ablation knockout is unknown"),
+    (["--layers", "top"], "--layers top is not a layer"),
+    (["--heads", "9.6"], "--heads 9.6 is not a head"),
+    (["--given", "all"], "--given all is not a head"),
+    (["--given", "L0H0"], "3 ways would be as many baselines"),
+    (["--given", ",", "--ablation", "mean"], "--given names no head"),
+    (["--given", "L0H0", "--heads", "L0H0,L1H1", "--ablation", "mean"], "L0H0 is in --heads and in --given"),
+    (["--layers", "5-3"], "--layers 5-3 ends before it begins"),
+    (["--layers", ","], "--layers and --heads name no head"),
+    (["--checkpoint", "1,2"], "model 'demo' has one set of weights"),
+    (["--shard", "3/2"], "--shard 3/2 is not i/n"),
+    (["--batch-size", "0"], "--batch-size 0 is neither"),
+    (["--checkpoint", "last"], "--checkpoint last is not a training step"),
+    (["--seq-len", "1"], "--seq-len 1 leaves no position"),
+    (["--dataset", "missing.txt"], "dataset file missing.txt does not exist"),
+    (["--dataset", "stdlib", "--split", "dev"], "has no split 'dev'"),
+    (["--dataset", "random", "--text-column", "body"], "--text-column body means nothing"),
+    (["--protocol", "rushing2024", "--seq-len", "64"], "--protocol rushing2024 has --seq-len 128"),
+]
+
+
+def test_mistakes_are_told_without_torch_which_takes_seconds_to_import():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from click.testing import CliRunner\n"
+        "from selfrepair.app.cli.main import main\n"
+        f"for options, _ in {WRONG!r}:\n"
+        "    print(CliRunner().invoke(main, ['ingest', '--model', 'demo', *options]).output.splitlines()[-1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = done.stdout.splitlines()
+    assert len(said) == len(WRONG)
+    for line, (_, message) in zip(said, WRONG, strict=True):
+        assert line.startswith("Error: ")
+        assert message in line
+
+
+def test_a_usual_request_passes():
+    request().check()
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([{"body": "a"}], {}, "text"),
+        ([{"text": "a"}], {"text_column": "body"}, "body"),
+    ],
+)
+def test_a_dataset_that_cannot_be_read_is_refused_before_the_model_is_loaded(
+    tmp_path, monkeypatch, rows, options, message
+):
+    monkeypatch.setattr(session, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    path = jsonl(tmp_path / "a.jsonl", *rows)
+    with pytest.raises(SelfRepairError, match=message):
+        session.make_plan(request(dataset=str(path), **options))

@@ -1,0 +1,150 @@
+"""From a dataset to the prompts of a run: partners, rows that are tokens already, and datasets that do not fit."""
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfrepair.ingest.text.documents import Document
+from selfrepair.ingest.text.pairing import NoPartnerError, pair
+from selfrepair.ingest.text.prompts import build_prompts
+from selfrepair.ingest.text.random_tokens import random_rows
+from selfrepair.ingest.text.sources import Source, open_source
+from selfrepair.ingest.text.token_texts import token_texts
+from selfrepair.warehouse.errors import SelfRepairError
+from support.prompts import SETTINGS, TOKENIZER, jsonl, prompts_of
+
+
+@given(
+    prompts=st.lists(st.tuples(st.integers(0, 4), st.sampled_from([3, 5])), min_size=2, max_size=40),
+    seed=st.integers(0, 5),
+)
+def test_pairing_finds_another_prompt_of_another_document_where_there_is_one(prompts, seed):
+    documents, lengths = [document for document, _ in prompts], [length for _, length in prompts]
+    if 1 in Counter(lengths).values():
+        with pytest.raises(NoPartnerError):
+            pair(documents, lengths, seed)
+        return
+    partners = pair(documents, lengths, seed)
+    assert partners == pair(documents, lengths, seed)
+    for prompt, partner in enumerate(partners):
+        assert partner != prompt
+        assert lengths[partner] == lengths[prompt]
+        others = [other for other in range(len(prompts)) if lengths[other] == lengths[prompt]]
+        if any(documents[other] != documents[prompt] for other in others):
+            assert documents[partner] != documents[prompt]
+    for length in set(lengths):
+        group = [prompt for prompt in range(len(prompts)) if lengths[prompt] == length]
+        if max(Counter(documents[prompt] for prompt in group).values()) <= len(group) / 2:
+            assert sorted(partners[prompt] for prompt in group) == group
+
+
+def test_pairing_depends_on_the_seed():
+    documents, lengths = list(range(30)), [5] * 30
+    assert pair(documents, lengths, 0) != pair(documents, lengths, 1)
+
+
+def test_rows_of_tokens_are_taken_as_they_are(tmp_path):
+    path = jsonl(
+        tmp_path / "a.jsonl",
+        {"tokens": [7, 8, 9, 10]},
+        {"tokens": [4, 5]},
+        {"tokens": [6, 7]},
+        {"tokens": [1, 2, 3, 4]},
+    )
+    found = prompts_of(path, n_prompts=4)
+    assert [prompt.tokens for prompt in found.prompts] == [(4, 5), (6, 7), (7, 8, 9, 10), (1, 2, 3, 4)]
+    assert [prompt.document for prompt in found.prompts] == [1, 2, 0, 3]
+    assert found.partners == [1, 0, 3, 2]
+    assert found.packing == "none"
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([], {}, r"is empty\. Give one with rows"),
+        ([{"text": "ab"}], {}, r"gives 0 rows of 6 tokens, 2 prompts were asked for\. Use a shorter --seq-len"),
+        ([{"text": "return first + second " * 2}], {"n_prompts": 99}, r"Use --prompts \d+ or a larger dataset"),
+        ([{"tokens": [1, 2, 61]}] * 2, {}, r"holds token id 61; the model knows 0 to 60"),
+        ([{"tokens": [1, -1]}] * 2, {}, r"holds token id -1"),
+        ([{"tokens": [1] * 33}] * 2, {}, r"holds 33 tokens, the model's context is 32"),
+        ([{"tokens": [1]}] * 2, {}, r"holds 1 tokens; a prompt needs 2"),
+        ([{"tokens": [1.5]}] * 2, {}, r"`tokens` must be a list of whole numbers"),
+        ([{"tokens": [1, 2]}, {"text": "a"}], {}, r"mixes rows of `tokens` and of `text`"),
+        ([{"text": "def"}, {"tokens": [1, 2]}], {}, r"mixes rows of `text` and of `tokens`"),
+        ([{"words": "a"}], {}, r"row 0 has neither `text` .* it has words\. Use --text-column words\."),
+        ([["a"]], {}, r"row 0 is no object with columns: it is \['a'\]\. Write \{\"text\""),
+        ([{"tokens": [1, 2]}], {"n_prompts": 1}, r"prompt 0 is the only one of 2 tokens.*--ablation mean,zero"),
+        ([{"text": "ab"}], {"seq_len": 33}, r"--seq-len 33 is longer than the model's context of 32"),
+        ([{"text": "ab"}], {"seq_len": 1}, r"--seq-len 1 leaves no position"),
+        ([{"tokens": [1, 2]}] * 2, {"packing": "document"}, r"measured as they are; --packing document needs text"),
+        ([{"text": ""}] * 3, {}, r"gives 0 rows of 6 tokens.* asked for\. 3 documents without any text left out\."),
+    ],
+)
+def test_a_dataset_that_does_not_fit_says_why_and_what_to_do(tmp_path, rows, options, message):
+    with pytest.raises(SelfRepairError, match=message):
+        prompts_of(jsonl(tmp_path / "a.jsonl", *rows), **options)
+
+
+def test_without_a_tokenizer_only_tokens_will_do(tmp_path):
+    source = open_source(str(jsonl(tmp_path / "a.jsonl", {"text": "a"})))
+    with pytest.raises(SelfRepairError, match=r"comes without a tokenizer; .* hold `tokens`, or `random`"):
+        build_prompts(source, None, **SETTINGS)
+    assert token_texts(None, [4, 17]) == ["<4>", "<17>"]
+
+
+def test_tokens_as_text_keep_their_leading_space():
+    ids = TOKENIZER("return first", add_special_tokens=False)["input_ids"]
+    assert "".join(token_texts(TOKENIZER, ids)) == " return first"
+
+
+def test_the_standard_library_gives_prompts_from_many_documents():
+    first, again = (
+        build_prompts(
+            open_source("stdlib"), TOKENIZER, n_prompts=200, seq_len=64, d_vocab=61, context=64, seed=0, resample=True
+        )
+        for _ in range(2)
+    )
+    assert first == again
+    assert len({prompt.document for prompt in first.prompts}) > 3
+    with pytest.raises(SelfRepairError, match="no split 'test'"):
+        open_source("stdlib", split="test")
+
+
+def drawn(tokenizer=TOKENIZER, *, n_prompts=40, seed=0, **options):
+    shape = {"seq_len": 6, "d_vocab": 70, "context": 32} | options
+    source = replace(open_source("random"), documents=random_rows(tokenizer, seed=seed, **shape))
+    return build_prompts(source, tokenizer, n_prompts=n_prompts, seed=seed, resample=True, **shape)
+
+
+def test_random_tokens_are_a_dataset_that_needs_no_text():
+    found = drawn()
+    assert found == drawn()
+    assert found.prompts[:10] == drawn(n_prompts=10).prompts
+    assert found.prompts != drawn(seed=1).prompts
+    assert found.packing == "none"
+    assert {len(prompt.tokens) for prompt in found.prompts} == {6}
+    assert {prompt.tokens[0] for prompt in found.prompts} == {TOKENIZER.bos_token_id}
+    drawn_after_bos = {token for prompt in found.prompts for token in prompt.tokens[1:]}
+    assert max(drawn_after_bos) < len(TOKENIZER) == 61  # the model's 70 are padding beyond that
+    assert len({prompt.document for prompt in found.prompts}) == 40
+
+
+def test_random_tokens_are_equally_likely_and_need_no_tokenizer():
+    found = drawn(None, n_prompts=4000)
+    counts = Counter(token for prompt in found.prompts for token in prompt.tokens)
+    expected = 4000 * 6 / 70
+    assert set(counts) == set(range(70))
+    # Chi-square with 69 degrees of freedom: mean 69, standard deviation 11.7.
+    assert sum((count - expected) ** 2 / expected for count in counts.values()) < 69 + 5 * 11.7
+    with pytest.raises(SelfRepairError, match=r"--seq-len 33 is longer than the model's context of 32 tokens"):
+        drawn(seq_len=33)
+
+
+def test_no_more_is_read_than_is_asked_for():
+    endless = Source("endless", None, None, (Document(n, "return first") for n in itertools.count()))
+    assert len(prompts_of(endless, n_prompts=20)) == 20
+    assert next(endless.documents).number < 2000

@@ -1,0 +1,129 @@
+"""Datasets by name or file: what opens, and what a bad one is told."""
+
+import json
+import platform
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from selfrepair.ingest.text.documents import Document
+from selfrepair.ingest.text.sources import open_source
+from selfrepair.warehouse.errors import SelfRepairError
+from support.prompts import TOKENIZER, jsonl, prompts_of
+
+TEXT = "return first + second " * 8
+
+
+def test_files_of_text_and_of_tokens_give_prompts(tmp_path):
+    plain = tmp_path / "a.txt"
+    plain.write_text(TEXT)
+    lines = jsonl(tmp_path / "a.jsonl", {"text": TEXT, "other": 1})
+    pq.write_table(pa.table({"text": [TEXT]}), tmp_path / "a.parquet")
+    found = [prompts_of(path).prompts for path in (plain, lines, tmp_path / "a.parquet")]
+    assert found[0] == found[1] == found[2]
+    assert all(prompt.tokens[0] == TOKENIZER.bos_token_id and len(prompt.tokens) == 6 for prompt in found[0])
+    pq.write_table(pa.table({"tokens": [[4, 5, 6], [7, 8, 9]]}), tmp_path / "b.parquet")
+    assert [prompt.tokens for prompt in prompts_of(tmp_path / "b.parquet").prompts] == [(4, 5, 6), (7, 8, 9)]
+
+
+def test_a_source_says_what_it_is(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", {"text": "a"})
+    named = [open_source(name) for name in (str(path), "stdlib", "random", "owner/name")]
+    assert [(source.name, source.split, source.revision) for source in named] == [
+        ("a.jsonl", None, None),
+        ("stdlib", "heldout", f"Python {platform.python_version()}"),
+        ("random", None, None),
+        ("owner/name", "train", None),
+    ]
+    there = open_source("owner/name", split="test", revision="v2")
+    assert (there.split, there.revision) == ("test", "v2")
+
+
+def test_the_column_of_text_has_any_name(tmp_path):
+    rows = [{"n": 3, "title": "short", "content": TEXT, "tokens": [1, 2]}]
+    path = jsonl(tmp_path / "a.jsonl", *rows)
+    assert list(open_source(str(path), text_column="content").documents) == [Document(0, TEXT)]
+    with pytest.raises(
+        SelfRepairError,
+        match=r"row 0 has no `contents`; it has n, title, content, tokens\. Use --text-column content\.",
+    ):
+        list(open_source(str(path), text_column="contents").documents)
+    with pytest.raises(SelfRepairError, match=r"column `n` holds int, not text\. Use --text-column content\."):
+        list(open_source(str(path), text_column="n").documents)
+    with pytest.raises(
+        SelfRepairError, match=r"row 0 has neither .* it has no column\. Give rows of `text`, or of `tokens`"
+    ):
+        list(open_source(str(jsonl(tmp_path / "b.jsonl", {}))).documents)
+
+
+def test_missing_text_is_an_empty_document(tmp_path):
+    pq.write_table(pa.table({"text": [None, TEXT, ""]}), tmp_path / "a.parquet")
+    found = prompts_of(tmp_path / "a.parquet")
+    assert {prompt.document for prompt in found.prompts} == {1}
+    assert found.notes == ("1 document without any text left out.",)  # the last one was not needed
+    with pytest.raises(SelfRepairError, match=r"2 documents without any text left out\. Use --prompts \d+ or a larger"):
+        prompts_of(tmp_path / "a.parquet", n_prompts=999)
+
+
+def test_half_a_character_is_none(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(r'{"text": "a\ud83d b \ud83d\ude00"}')
+    assert list(open_source(str(path)).documents) == [Document(0, "a? b \U0001f600")]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    plain, lines = tmp_path / "a.txt", tmp_path / "a.jsonl"
+    plain.write_text(TEXT, encoding="utf-8-sig")
+    lines.write_text(json.dumps({"text": TEXT}), encoding="utf-8-sig")
+    for path in (plain, lines):
+        assert list(open_source(str(path)).documents) == [Document(0, TEXT)]
+
+
+LATIN = "caf\xe9\n".encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"text": "a"}\nnot json\n', r"line 2 is not JSON .* Write one object a line"),
+        (
+            "a.txt",
+            b"abc\xc3\xa9\n" + LATIN,
+            r"a\.txt is not UTF-8: byte 0xe9 at offset 9, line 2\. .* iconv -f LATIN1 -t UTF-8 a\.txt > new\.txt$",
+        ),
+        ("a.txt", b"word " * 100_000 + LATIN, r"byte 0xe9 at offset 500,003, line 1"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', r"a\.jsonl is not UTF-8: byte 0xe9 at offset 24, line 2\."),
+        ("a.txt", "a word".encode("utf-16"), r"byte 0xff at offset 0, line 1\. It is UTF-16\. .* iconv -f UTF-16"),
+        ("a.txt", b"PK\x03\x04\x00\x00\xff", r"byte 0x00 at offset 4, line 1\. Text has no such bytes"),
+        ("a.txt", b"ends with\n\xc3", r"byte 0xc3 at offset 10, line 2"),
+        ("a.parquet", b"PAR1 and no more", r"a\.parquet cannot be read: .*Write it anew"),
+        ("a.csv", b"text\n", r"is not one of \.txt, \.jsonl, \.parquet\. Convert it"),
+    ],
+)
+def test_unreadable_files_say_what_is_wrong(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SelfRepairError, match=message):
+        prompts_of(tmp_path / name)
+
+
+def test_a_missing_file_is_no_hub_dataset(tmp_path):
+    with pytest.raises(SelfRepairError, match=r"missing\.txt does not exist\. Give a .* file, or `stdlib`"):
+        prompts_of(tmp_path / "missing.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("a.txt", {"split": "test"}, r"--split test means nothing to dataset 'a\.txt', which .* Leave it out"),
+        ("a.jsonl", {"revision": "v2"}, r"--dataset-revision v2 means nothing to dataset 'a\.jsonl'"),
+        ("a.txt", {"text_column": "body"}, r"--text-column body means nothing to dataset 'a\.txt'"),
+        ("stdlib", {"revision": "v2"}, r"--dataset-revision v2 means nothing to dataset 'stdlib'"),
+        ("stdlib", {"split": "test"}, r"has no split 'test'\. Choose one of train, heldout"),
+        ("random", {"split": "test"}, r"--split test means nothing to dataset 'random'"),
+        ("random", {"text_column": "body"}, r"--text-column body means nothing to dataset 'random'"),
+    ],
+)
+def test_what_means_nothing_to_a_dataset_is_refused(name, options, message):
+    with pytest.raises(SelfRepairError, match=message):
+        open_source(name, **options)

@@ -1,0 +1,418 @@
+"""The commands that ask, as they are typed."""
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import duckdb
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from selfrepair.queries.catalog import questions as library
+from selfrepair.queries.catalog import relations as catalog
+from selfrepair.queries.catalog.describe import BLOCKS, OTHERS, TABLES, grouped
+from selfrepair.queries.cli.commands import (
+    ROWS_ON_SCREEN,
+    describe,
+    export,
+    query,
+    questions,
+    refresh,
+    views,
+)
+from selfrepair.queries.cli.printing import MOST_ROWS_ON_SCREEN
+from selfrepair.queries.export.files import FORMATS
+from selfrepair.warehouse.database.migrate import migrate
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load.loader import load
+from support.fabricate import fabricate
+
+N_ROWS = ROWS_ON_SCREEN + 5
+MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory, fill: Callable[..., None], one_row: Callable[..., Any]) -> Path:
+    """A warehouse of a few more measured rows than a table shows."""
+    path = tmp_path_factory.mktemp("db") / "w.duckdb"
+    with duckdb.connect(path) as con:
+        migrate(con)
+        fill(con, [one_row(pos=pos) for pos in range(N_ROWS)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse as loading leaves it: two runs, of two models."""
+    path = tmp_path_factory.mktemp("loaded") / "w.duckdb"
+    for key in ("one", "two"):
+        fabricate(key, model=key, seed=len(key + key[0])).write(path.parent / key)
+        load(path, path.parent / key)
+    return path
+
+
+def run(command: click.Command, *args: str | Path, stdin: str | None = None) -> Result:
+    result = CliRunner().invoke(command, [str(arg) for arg in args], input=stdin, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_a_table_says_what_it_shows(db: Path) -> None:
+    lines = run(query, "SELECT pos, direct_effect FROM self_repair ORDER BY pos", "--db", db).stdout.splitlines()
+    assert lines[:3] == ["pos  direct_effect", "---  -------------", "  0         5.0000"]
+    assert len(lines) == 2 + ROWS_ON_SCREEN + 2
+    assert lines[-2:] == ["", f"the first {ROWS_ON_SCREEN} rows; more with --limit N"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [("1", "the first 1 row; more with --limit N"), ("45", "45 rows"), ("99", "45 rows")]
+)
+def test_a_limit_is_heeded_and_said(db: Path, limit: str, said: str) -> None:
+    assert run(query, "measurements", "--db", db, "--limit", limit).stdout.splitlines()[-1] == said
+
+
+def test_every_column_is_printed_where_there_is_no_terminal(db: Path) -> None:
+    said, _, header, *_ = run(query, "head_repair", "--db", db).stdout.splitlines()
+    assert said == "run_id 1, model model-1, ablation resample"  # the same in all rows
+    constant = ("run_id", "model", "ablation")
+    assert header.split() == [c.name for c in catalog.describe("head_repair").columns if c.name not in constant]
+
+
+def test_csv_is_nothing_but_csv(db: Path) -> None:
+    result = run(query, "SELECT pos, [label] AS labels FROM self_repair ORDER BY pos", "--db", db, "--csv")
+    rows = list(csv.reader(io.StringIO(result.stdout)))
+    assert rows == [["pos", "labels"], *([str(pos), '["L2H1"]'] for pos in range(N_ROWS))]
+    assert result.stderr == ""
+
+
+def test_csv_of_no_rows_is_a_heading(db: Path) -> None:
+    assert run(query, "SELECT pos FROM measurements WHERE pos < 0", "--db", db, "--csv").stdout == "pos\n"
+
+
+def test_json_is_an_array_of_rows(db: Path) -> None:
+    result = run(query, "SELECT count(*) AS n, sum(pos) AS s, ['x'] AS l FROM measurements", "--db", db, "--json")
+    assert json.loads(result.stdout) == [{"n": N_ROWS, "s": sum(range(N_ROWS)), "l": ["x"]}]
+
+
+def test_what_a_limit_cuts_is_said_beside_the_data(db: Path) -> None:
+    result = run(query, "SELECT pos FROM measurements ORDER BY pos", "--db", db, "--csv", "--limit", "2")
+    assert result.stdout == "pos\n0\n1\n"
+    assert result.stderr == "wrote 2 rows; --limit cut the others off\n"
+
+
+def test_parquet_holds_all_rows_and_types(db: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    path.write_text("an older file")
+    result = run(query, "self_repair", "--db", db, "--parquet", path)
+    assert (result.stdout, result.stderr) == ("", f"wrote {N_ROWS} rows to {path}\n")
+    frame = pl.read_parquet(path)
+    assert frame.height == N_ROWS
+    assert frame.columns == [column.name for column in catalog.describe("self_repair").columns]
+    assert frame.schema["self_repair"] == pl.Float32
+
+
+def test_a_query_can_come_from_standard_input(db: Path) -> None:
+    assert run(query, "-", "--db", db, "--csv", stdin="SELECT 1 AS a;\n").stdout == "a\n1\n"
+
+
+def test_one_format_at_a_time(db: Path) -> None:
+    result = CliRunner().invoke(query, ["runs", "--db", str(db), "--csv", "--json"])
+    assert result.exit_code == 2
+    assert "--csv, --json and --parquet exclude each other; give one." in result.stderr
+
+
+def listed(text: str) -> list[str]:
+    return [line.split()[0] for line in text.splitlines() if re.match("  [^ ]", line)]
+
+
+def test_views_lists_everything_once_and_building_blocks_last() -> None:
+    text = run(views).stdout
+    names = listed(text)
+    assert sorted(names) == sorted(catalog.relations())
+    blocks = [relation.name for relation in catalog.relations().values() if relation.is_building_block]
+    assert sorted(names[-len(blocks) :]) == sorted(blocks)
+    headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings[0] == "Self-repair:"
+    assert headings[-2:] == [f"{TABLES}:", f"{BLOCKS}:"]
+    assert "Building block:" not in text
+
+
+def test_every_view_has_its_group() -> None:
+    assert OTHERS not in grouped(catalog.relations().values()), "name the view in GROUPS of queries/catalog/describe.py"
+
+
+def test_describe_tells_types_units_and_meanings() -> None:
+    text = run(describe, "head_repair", "tokens").stdout
+    assert text.startswith("head_repair (view): Self-repair of every ablated head")
+    assert "\n\ntokens (table): One row per measured position" in text
+    assert "One row for each run_id, ablation, population, layer, head. Paper: section 3" in text
+    words = [line.split() for line in text.splitlines()]
+    assert ["depth", "DOUBLE", "%", "How", "deep"] in [line[:5] for line in words]
+    assert ["clean_entropy", "FLOAT", "nats", "Entropy"] in [line[:4] for line in words]
+    assert ["ablation", "ENUM", "What"] in [line[:3] for line in words]
+
+
+@pytest.mark.parametrize("name", ["head_repair", "layer_repair", "model_repair"])
+def test_describe_warns_of_clipped_fractions_of_all_rows(name: str) -> None:
+    clipped = [column for column in catalog.describe(name).columns if re.fullmatch("clipped_.*_fraction", column.name)]
+    assert len(clipped) == 4
+    assert all("means little in population all" in column.description for column in clipped)
+    assert "means little in population all" in " ".join(run(describe, name).stdout.split())
+
+
+@pytest.mark.parametrize("columns", ["100", "200"])
+def test_descriptions_keep_to_the_screen(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for result in (
+        run(describe, "tokens", "self_repair"),
+        run(views),
+        run(questions),
+        run(questions, "strongest_rows"),
+    ):
+        assert max(map(len, result.stdout.splitlines())) <= int(columns)
+
+
+# Questions
+
+
+def test_questions_lists_every_one_and_what_it_needs() -> None:
+    text = run(questions).stdout
+    assert listed(text) == sorted(library.questions())
+    assert "Needs layer, head." in text
+
+
+def test_a_question_says_what_it_takes_and_answers() -> None:
+    text = run(questions, "strongest_rows", "run_checks").stdout
+    assert text.startswith("strongest_rows (question): Where does a head act")
+    assert "\n\nrun_checks (question): Can the numbers be trusted?" in text
+    words = [line.split() for line in text.splitlines()]
+    assert ["layer", "INTEGER", "(needed)", "Layer", "of", "the"] in [line[:6] for line in words]
+    assert ["context", "INTEGER", "tokens", "8", "Tokens"] in [line[:5] for line in words]
+    assert ["direct_effect", "FLOAT", "logits", "What"] in [line[:4] for line in words]
+    assert "Ask it: selfrepair query strongest_rows --param layer=... --param head=...\n" in text
+
+
+def test_a_question_is_asked_by_name(loaded: Path) -> None:
+    args = ("most_repaired_heads", "--db", loaded, "--param", "at_most=3", "--csv")
+    rows = list(csv.DictReader(io.StringIO(run(query, *args, "--param", "model=two").stdout)))
+    assert [(row["run_id"], row["model"]) for row in rows] == [("2", "two")] * 3
+    assert len(run(query, *args).stdout.splitlines()) == 1 + 2 * 3
+
+
+def test_a_question_says_what_it_was_asked_about(loaded: Path) -> None:
+    args = ("--param", "model=two", "--param", "ablation=mean", "--limit", "2")
+    said, _, header, *_ = run(query, "most_repaired_heads", "--db", loaded, *args).stdout.splitlines()
+    assert said == "run_id 2, model two, ablation mean, population top2"
+    assert header.split()[0] == "label"
+    one = run(query, "most_repaired_heads", "--db", loaded, *args[:2], "--param", "at_most=1").stdout.splitlines()
+    assert one[0] == "ablation resample, population top2"  # the rest stands in its one row
+
+
+def test_rows_of_several_kinds_are_told_with_the_way_to_one(loaded: Path) -> None:
+    def last(*asked: str) -> str:
+        return run(query, *asked, "--db", loaded).stdout.splitlines()[-1]
+
+    told, _, suggested = last("head_repair").partition(". One of them alone: ")
+    several = "rows of several kinds: run_id 1, 2; ablation resample, mean, zero"
+    assert told == f"{several}; population all, top2, top2_nobos"
+    program, command, sql = shlex.split(suggested)
+    assert (program, command) == ("selfrepair", "query")
+    assert last(sql) == "12 rows"
+    assert last(f"{sql};", "--limit", "5") == "the first 5 rows; more with --limit N"
+    assert last("model_repair").startswith("rows of several kinds: run_id 1, 2; ablation")  # not truncated
+    every_row = "SELECT ablation FROM self_repair;"
+    assert last(every_row).endswith(
+        "kinds: ablation resample, mean, zero. One of them alone: WHERE ablation = 'resample'"
+    )
+    assert last("SELECT DISTINCT ablation FROM self_repair") == "3 rows"
+    assert last("figure_1", "--limit", "20").endswith("kinds: run_id 1, 2. One of them alone: --param run_id=1")
+    assert last("runs") == "2 rows"  # a run each
+
+
+def test_params_are_read_as_typed(loaded: Path) -> None:
+    args = ("strongest_rows", "--db", loaded, "--param", "layer=1", "--param", "head=2", "--param", "run=1")
+    assert run(query, *args).stdout.splitlines()[-1] == "1 row"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("head_repair", "--param", "layer=1"), "'head_repair' is no question. See: selfrepair questions"),
+        (("figure_2", "--param", "layer=1"), "'figure_2' is no question; did you mean figure_1? See"),
+        (
+            ("figure_2",),
+            "there is no question, table or view 'figure_2'; did you mean figure_1? "
+            "See: selfrepair questions, selfrepair views",
+        ),
+        (
+            ("most_repaired_head",),
+            "did you mean most_repaired_heads or mlp_repaired_heads or most_repaired_tokens?",
+        ),
+        (("Head_repare",), "did you mean head_repair or"),
+        (("xyzzy",), "there is no question, table or view 'xyzzy'. See: selfrepair questions, selfrepair views"),
+        (("strongest_rows",), "question 'strongest_rows' needs layer and head"),
+        (("run_checks", "--param", "run_id=9"), "there is no run 9 in this warehouse"),
+    ],
+)
+def test_a_question_that_is_not_there_is_answered_in_words(args: tuple[str, ...], message: str, loaded: Path) -> None:
+    with pytest.raises(SelfRepairError) as raised:
+        run(query, *args, "--db", loaded)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [(("layer",), "'layer' reads NAME=VALUE, such as layer=9"), (("a=1", "a=2"), "'a' is given twice; give it once")],
+)
+def test_a_param_is_a_name_and_a_value(params: tuple[str, ...], message: str, loaded: Path) -> None:
+    options = [word for param in params for word in ("--param", param)]
+    result = CliRunner().invoke(query, ["run_checks", "--db", str(loaded), *options])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+# Export
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_export_writes_every_format(kind: str, loaded: Path, tmp_path: Path) -> None:
+    path = tmp_path / f"rows.{kind}"
+    result = run(
+        export, "SELECT label, [layer] AS layers FROM head_repair ORDER BY 1 LIMIT 2", "--db", loaded, "-o", path
+    )
+    assert (result.stdout, result.stderr) == ("", f"wrote 2 rows to {path}\n")
+    reading: dict[str, Callable[[Path], pl.DataFrame]] = {
+        "parquet": pl.read_parquet,
+        "csv": pl.read_csv,
+        "json": pl.read_json,
+        "jsonl": pl.read_ndjson,
+    }
+    layers = ["[0]", "[0]"] if kind == "csv" else [[0], [0]]
+    assert reading[kind](path).to_dict(as_series=False) == {"label": ["L0H0"] * 2, "layers": layers}
+
+
+def test_export_answers_questions_with_a_limit_and_a_format(loaded: Path, tmp_path: Path) -> None:
+    path = tmp_path / "heads.txt"
+    args = ("most_repaired_heads", "--db", loaded, "-o", path, "--format", "csv", "--limit", "2")
+    assert run(export, *args, "--param", "model=one").stderr == f"wrote 2 rows to {path}; --limit cut the others off\n"
+    assert [row["model"] for row in csv.DictReader(io.StringIO(path.read_text()))] == ["one", "one"]
+
+
+def test_export_takes_the_formats_that_are_written() -> None:
+    (option,) = (param for param in export.params if param.name == "kind")
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == FORMATS
+
+
+def test_export_all_is_a_folder(loaded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    result = run(export, "--all", "--db", loaded, "-o", folder)
+    (said,) = result.stdout.splitlines()
+    assert said.startswith("wrote ")
+    assert said.endswith(f" rows to {folder}; what they are: {folder / 'README.md'}")
+    assert "measurements: 1,728 rows\n" in result.stderr
+    assert pl.read_parquet(folder / "runs" / "**" / "*.parquet")["run_id"].to_list() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "name what to write: a question, a table, a view or SQL; or give --all."),
+        (("runs", "--all"), "--all writes everything as Parquet; give nothing with it but -o FOLDER."),
+        (("--all", "--limit", "3"), "--all writes everything as Parquet"),
+    ],
+)
+def test_export_needs_one_thing_to_write(args: tuple[str, ...], message: str, loaded: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(export, [*args, "--db", str(loaded), "-o", str(tmp_path / "a.csv")])
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(("limit", "n_lines"), [((), 0), (("--limit", "3"), 4)])
+def test_a_screen_is_not_flooded(limit: tuple[str, ...], n_lines: int, loaded: Path) -> None:
+    reading, writing = pty.openpty()
+    sql = f"SELECT range AS i FROM range({MOST_ROWS_ON_SCREEN + 1})"
+    command = [sys.executable, "-c", MAIN, "query", sql, "--csv", "--db", str(loaded), *limit]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(writing)
+    printed = os.read(reading, 10_000) if n_lines else b""
+    os.close(reading)
+    assert len(printed.splitlines()) == n_lines
+    assert (done.returncode == 1) == (n_lines == 0)
+    if not n_lines:
+        assert "the answer has more than 10,000 rows, too many for a screen. Give --limit N, send it" in done.stderr
+        assert "selfrepair export ... -o rows.csv" in done.stderr
+
+
+# Refresh
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A loaded warehouse to change."""
+    path = tmp_path / "w.duckdb"
+    fabricate("own").write(tmp_path / "parts")
+    load(path, tmp_path / "parts")
+    return path
+
+
+def n_heads(path: Path) -> int:
+    with duckdb.connect(path, read_only=True) as con:
+        (n,) = con.execute("SELECT count(*) FROM head_repair").fetchall()[0]
+    return int(n)
+
+
+def test_refresh_computes_what_is_missing_and_says_so(own: Path) -> None:
+    assert run(refresh, "--db", own).stdout == f"{own}: the summaries of all runs are up to date\n"
+    n = n_heads(own)
+    with duckdb.connect(own) as con:
+        con.execute("DELETE FROM selfrepair_marts.refreshed")
+    assert n_heads(own) == 0
+    assert re.fullmatch(r"run 1: summarised in \d+\.\d s\n", run(refresh, "--db", own).stdout)
+    assert n_heads(own) == n > 0
+
+
+def test_refresh_of_a_run_does_not_ask_whether_it_is_needed(own: Path) -> None:
+    with duckdb.connect(own) as con:
+        con.execute("UPDATE measurements SET direct_effect = direct_effect + 1")
+    assert re.fullmatch(r"run 1: summarised in \d+\.\d s\n", run(refresh, "--db", own, "--run", "1").stdout)
+    with duckdb.connect(own, read_only=True) as con:
+        ((stored,), (measured,)) = con.execute(
+            "SELECT mean_direct_effect FROM model_repair WHERE ablation = 'mean' AND population = 'all' "
+            "UNION ALL SELECT avg(direct_effect) FROM measurements WHERE ablation = 'mean'"
+        ).fetchall()
+    assert stored == pytest.approx(measured)
+
+
+def test_refresh_names_what_is_not_there(own: Path, tmp_path: Path) -> None:
+    with pytest.raises(SelfRepairError, match=r"run 7 has no rows in .*; runs that have: 1\. See: selfrepair runs"):
+        run(refresh, "--db", own, "--run", "7")
+    with pytest.raises(SelfRepairError, match="there is no warehouse at"):
+        run(refresh, "--db", tmp_path / "none.duckdb")
+    assert not (tmp_path / "none.duckdb").exists()
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        "SELECT count(*) FROM range(10000000) AS a, range(10000000) AS b",
+        "SELECT levenshtein(repeat('ab', 200000), repeat('ba', 200000))",  # one call, which DuckDB cannot interrupt
+    ],
+)
+def test_a_query_ends_when_its_time_is_up(endless: str, db: Path) -> None:
+    command = [sys.executable, "-c", MAIN, "query", endless, "--db", str(db), "--timeout", "0.5"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 1
+    assert "the query was stopped at its time limit of 0.5 s" in found.stderr
+    assert "Traceback" not in found.stderr

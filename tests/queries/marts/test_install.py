@@ -1,0 +1,96 @@
+"""Views in a file: there for any client, replaced and dropped with their version, never at the user's cost."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from selfrepair.queries.catalog.relations import relations, views
+from selfrepair.queries.marts.install import install, install_temp
+from selfrepair.warehouse.database.migrate import migrate
+from selfrepair.warehouse.errors import SelfRepairError
+
+STALE = "CREATE OR REPLACE VIEW main.head_repair AS SELECT 7 AS run_id"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A warehouse file with nothing but its tables."""
+    path = tmp_path / "w.duckdb"
+    with duckdb.connect(path) as con:
+        migrate(con)
+    return path
+
+
+def in_file(path: Path, action: Callable[[duckdb.DuckDBPyConnection], object]) -> None:
+    with duckdb.connect(path) as con:
+        action(con)
+
+
+def names_in(path: Path) -> set[str]:
+    with duckdb.connect(path, read_only=True) as con:
+        return {row[0] for row in con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()}
+
+
+def test_any_client_sees_views_and_comments(path: Path) -> None:
+    in_file(path, install)
+    assert names_in(path) == {view.name for view in views()}
+    with duckdb.connect(path, read_only=True) as con:
+        for view in views():
+            con.execute(f"FROM {view.name}").fetchall()
+            rows = con.execute(
+                "SELECT comment FROM duckdb_columns() WHERE schema_name = 'main' AND table_name = ?", [view.name]
+            ).fetchall()
+            assert [comment for (comment,) in rows] == [column.comment for column in relations()[view.name].columns]
+        (about,) = con.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'head_repair'").fetchall()[0]
+    assert about.startswith(relations()["head_repair"].summary)
+    assert "Grain: run_id, ablation, population, layer, head." in about
+
+
+def test_installing_again_changes_nothing(path: Path) -> None:
+    in_file(path, install)
+    in_file(path, install)
+    assert names_in(path) == {view.name for view in views()}
+
+
+def test_a_view_of_an_earlier_version_is_dropped_and_the_users_own_is_kept(path: Path) -> None:
+    def before(con: duckdb.DuckDBPyConnection) -> None:
+        install(con)
+        con.execute("CREATE VIEW gone AS SELECT 1 AS x")
+        con.execute("COMMENT ON VIEW gone IS 'What it was. (selfrepair view gone)'")
+        con.execute('CREATE VIEW "My own" AS FROM head_repair')
+        con.execute("""COMMENT ON VIEW "My own" IS 'Mine.'""")
+        con.execute("CREATE VIEW copied AS SELECT 1 AS x")
+        con.execute("COMMENT ON VIEW copied IS 'A renamed one. (selfrepair view gone)'")
+
+    in_file(path, before)
+    in_file(path, install)
+    assert names_in(path) == {view.name for view in views()} | {"My own", "copied"}
+
+
+@pytest.mark.parametrize(("noun", "name"), [("VIEW", "layer_repair"), ("TABLE", "Layer_Repair")])
+def test_a_name_the_user_took_is_refused(path: Path, noun: str, name: str) -> None:
+    in_file(path, lambda con: con.execute(f"CREATE {noun} {name} AS SELECT 1 AS x"))
+    before = names_in(path)
+    with pytest.raises(SelfRepairError) as raised:
+        in_file(path, install)
+    assert f"ALTER {noun} {name} RENAME TO my_{name}; and then: selfrepair load" in str(raised.value)
+    assert names_in(path) == before
+
+
+def test_a_reader_asks_its_own_versions_views(path: Path) -> None:
+    in_file(path, install)
+    in_file(path, lambda con: con.execute(STALE))
+    with duckdb.connect(path, read_only=True) as con:
+        install_temp(con)
+        assert con.execute("FROM head_repair").fetchall() == []
+        assert con.execute("FROM w.main.head_repair").fetchall() == [(7,)]
+
+
+def test_a_stale_view_is_replaced(path: Path) -> None:
+    in_file(path, install)
+    in_file(path, lambda con: con.execute(STALE + "; COMMENT ON VIEW head_repair IS '(selfrepair view head_repair)'"))
+    in_file(path, install)
+    with duckdb.connect(path, read_only=True) as con:
+        assert con.execute("FROM head_repair").fetchall() == []

@@ -1,0 +1,333 @@
+"""The self-repair views against a plain reference in exact arithmetic: integers in steps of 1e-4, fractions."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from random import Random
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from scipy.stats import t as student_t
+
+from selfrepair.queries.catalog.relations import relations, views
+from selfrepair.queries.marts.install import install_temp
+from selfrepair.warehouse.database.migrate import migrate
+from selfrepair.warehouse.schema import ABLATIONS, EFFECT_STEP, EFFECTS
+
+Row = Mapping[str, Any]
+Fill = Callable[..., None]
+OneRow = Callable[..., Row]
+Group = tuple[Any, ...]
+Term = Callable[[Row], Fraction]
+
+STEPS = round(1 / EFFECT_STEP)
+PARTS = {
+    "layernorm": "repair_layernorm",
+    "attention": "repair_attention",
+    "mlp": "repair_mlp",
+    "total": "self_repair",
+}
+GRAINS = {
+    "head_repair": ("run_id", "ablation", "population", "layer", "head"),
+    "layer_repair": ("run_id", "ablation", "population", "layer"),
+    "model_repair": ("run_id", "ablation", "population"),
+}
+
+
+def stored(row: Row) -> Row:
+    """A row in steps of 1e-4 as the warehouse stores it."""
+    return {name: value / STEPS if name in EFFECTS else value for name, value in row.items()}
+
+
+def reference(rows: list[Row], grain: tuple[str, ...]) -> dict[Group, dict[str, Any]]:
+    """What an aggregated view must hold, by the columns of its grain."""
+    top = {"top2": _top_rows(rows), "top2_nobos": _top_rows([row for row in rows if row["pos"] > 0])}
+    groups: dict[Group, list[Row]] = defaultdict(list)
+    for row in rows:
+        removed = row["direct_effect"] - row["ablated_direct_effect"]
+        full = {**row, "removed_effect": removed, "self_repair": row["logit_change"] + removed}
+        for population in ("all", *(name for name, places in top.items() if _place(row) in places)):
+            labelled = {**full, "population": population}
+            groups[tuple(labelled[name] for name in grain)].append(labelled)
+    return {group: _summary(members) for group, members in groups.items()}
+
+
+def _place(row: Row) -> Group:
+    return tuple(row[name] for name in ("run_id", "layer", "head", "prompt_id", "pos"))
+
+
+def _top_rows(rows: list[Row]) -> set[Group]:
+    effects: dict[Group, dict[Group, int]] = defaultdict(dict)
+    for row in rows:
+        effects[_place(row)[:3]][_place(row)] = row["direct_effect"]
+    top: set[Group] = set()
+    for places in effects.values():
+        best_first = sorted(places, key=lambda place: (-places[place], place))
+        top.update(best_first[: max(1, 2 * len(places) // 100)])
+    return top
+
+
+def _summary(rows: list[Row]) -> dict[str, Any]:
+    def one(row: Row) -> Fraction:
+        return Fraction(1)
+
+    def logits(name: str) -> Term:
+        return lambda row: Fraction(row[name], STEPS)
+
+    def clipped(name: str) -> Term:
+        return lambda row: max(Fraction(0), min(Fraction(1), Fraction(row[name], row["direct_effect"])))
+
+    defined = [row for row in rows if row["direct_effect"] != 0]
+    prompts = {row["prompt_id"] for row in rows}
+    out: dict[str, Any] = {"n_rows": len(rows), "n_prompts": len(prompts), "undefined_ratios": len(rows) - len(defined)}
+    for name in (*EFFECTS, "removed_effect", "self_repair"):
+        out |= _estimate(f"mean_{name}", rows, prompts, logits(name), one)
+    out |= _estimate("repaired_share", rows, prompts, lambda row: Fraction(row["self_repair"] > 0), one)
+    more = lambda row: Fraction(row["self_repair"] > row["direct_effect"])  # noqa: E731 - one of many terms
+    out |= _estimate("overrepaired_share", rows, prompts, more, one)
+    for part, name in PARTS.items():
+        out |= _estimate(f"clipped_{part}_fraction", defined, prompts, clipped(name), one)
+        out |= _estimate(f"{part}_fraction_of_effect", rows, prompts, logits(name), logits("direct_effect"))
+        out |= _estimate(f"{part}_fraction_of_removed", rows, prompts, logits(name), logits("removed_effect"))
+    return out
+
+
+def _estimate(name: str, rows: list[Row], prompts: set[int], above: Term, below: Term) -> dict[str, Any]:
+    """A sum over rows divided by another, its standard error clustered by prompt, and for fractions its interval."""
+    above_by, below_by = ({prompt: Fraction(0) for prompt in prompts} for _ in range(2))
+    for row in rows:
+        above_by[row["prompt_id"]] += above(row)
+        below_by[row["prompt_id"]] += below(row)
+    divisor = sum(below_by.values())
+    if divisor == 0:
+        value, error = None, None
+    else:
+        value = sum(above_by.values()) / divisor
+        n, residuals = len(prompts), [above_by[prompt] - value * below_by[prompt] for prompt in prompts]
+        squares = sum(residual**2 for residual in residuals)
+        error = None if n == 1 else math.sqrt(Fraction(n, n - 1) * squares) / abs(float(divisor))
+    out: dict[str, Any] = {name: None if value is None else float(value), f"{name}_se": error}
+    if "fraction" in name:
+        width = None if error is None else error * float(student_t.ppf(0.975, len(prompts) - 1))
+        out[f"{name}_low"] = None if value is None or width is None else float(value) - width
+        out[f"{name}_high"] = None if value is None or width is None else float(value) + width
+    return out
+
+
+def fetched(con: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
+    cursor = con.execute(query)
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@st.composite
+def measured_rows(draw: st.DrawFn) -> list[Row]:
+    """Measurements of 1 to 3 runs in steps of 1e-4: few distinct values, so that ties and zeros are common."""
+    rows: list[Row] = []
+    for run_id in range(1, draw(st.integers(1, 3)) + 1):
+        random = Random(draw(st.integers(0, 2**32)))  # one draw, where st.randoms would take one a number
+        spread = draw(st.sampled_from([0, 2, 50, 30_000]))
+        n_positions = draw(st.sampled_from([1, 2, 49, 50, 99]))
+        heads = draw(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=3, unique=True))
+        ablations = draw(st.lists(st.sampled_from(ABLATIONS), min_size=1, max_size=3, unique=True))
+        for layer, head in heads:
+            for prompt_id in range(draw(st.integers(1, 5))):
+                for pos in range(n_positions):
+                    direct_effect = random.randint(-spread, spread)
+                    for ablation in ablations:
+                        effects = {name: random.randint(-spread, spread) for name in EFFECTS}
+                        place = {"prompt_id": prompt_id, "pos": pos, "layer": layer, "head": head}
+                        row = {"run_id": run_id, "ablation": ablation, **place, **effects}
+                        rows.append({**row, "direct_effect": direct_effect})
+    return rows
+
+
+@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(rows=measured_rows())
+def test_views_equal_the_reference(rows: list[Row], fill: Fill) -> None:
+    with duckdb.connect() as con:
+        migrate(con)
+        fill(con, map(stored, rows))
+        install_temp(con)
+        for view, grain in GRAINS.items():
+            expected = reference(rows, grain)
+            found = {tuple(row[name] for name in grain): row for row in fetched(con, f"FROM {view}")}
+            assert found.keys() == expected.keys()
+            for group, numbers in expected.items():
+                for name, value in numbers.items():
+                    wanted = (
+                        None
+                        if value is None
+                        else pytest.approx(value, rel=_tolerance(name), abs=_rounding(numbers, name))
+                    )
+                    assert found[group][name] == wanted, (view, group, name)
+
+
+def _tolerance(name: str) -> float:
+    return 5e-3 if name.endswith(("_low", "_high")) else 1e-4 if name.endswith("_se") else 1e-5
+
+
+def _rounding(numbers: Mapping[str, Any], name: str) -> float:
+    """Errors of values that are 32-bit floats: a standard error near 0 is a difference of large sums, ends of an interval
+    are differences of value and width.
+    """
+    estimate = name.removesuffix("_se").removesuffix("_low").removesuffix("_high")
+    if name == estimate:
+        return 1e-9
+    width = (numbers.get(f"{estimate}_high") or 0) - (numbers.get(f"{estimate}_low") or 0)
+    return 1e-6 * (1 + abs(numbers[estimate] or 0)) + 2e-3 * width
+
+
+@settings(max_examples=2, deadline=None)
+@given(rows=measured_rows())
+def test_a_view_has_one_row_per_grain(rows: list[Row], fill: Fill) -> None:
+    with duckdb.connect() as con:
+        migrate(con)
+        fill(con, map(stored, rows))
+        install_temp(con)
+        for view in views():
+            grain = ", ".join(view.grain)
+            repeated = con.execute(f"SELECT {grain} FROM {view.name} GROUP BY {grain} HAVING count(*) > 1").fetchall()
+            assert repeated == [], view.name
+
+
+def test_self_repair_names_what_was_measured(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    fill(con, [one_row()])
+    install_temp(con)
+    (row,) = fetched(con, "FROM self_repair")
+    assert row == {
+        "run_id": 1,
+        "model": "model-1",
+        "ablation": "resample",
+        "prompt_id": 0,
+        "pos": 1,
+        "layer": 2,
+        "head": 1,
+        "label": "L2H1",
+        "token": "t1",
+        "target": "t2",
+        "foil": None,
+        "direct_effect": 5.0,
+        "ablated_direct_effect": 1.0,
+        "removed_effect": 4.0,
+        "logit_change": -3.0,
+        "self_repair": 1.0,
+        "repair_layernorm": 0.5,
+        "repair_attention": 0.25,
+        "repair_mlp": 0.375,
+        "ln_scale_ratio": 1.125,
+    }
+
+
+def test_head_repair_by_hand(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    fill(
+        con,
+        [
+            one_row(),
+            one_row(pos=2, direct_effect=0.0, ablated_direct_effect=1.0, logit_change=-1.0, repair_layernorm=-2.0),
+            one_row(pos=3, direct_effect=1.0, ablated_direct_effect=0.0, logit_change=3.0, repair_layernorm=4.5),
+        ],
+    )
+    install_temp(con)
+    (row,) = fetched(con, "FROM head_repair WHERE population = 'all'")
+    assert (row["model"], row["label"], row["depth"], row["n_rows"]) == ("model-1", "L2H1", 50.0, 3)
+    assert (row["mean_direct_effect"], row["mean_removed_effect"]) == (2.0, pytest.approx(4 / 3))
+    assert row["mean_self_repair"] == 1.0  # of 1, -2 and 4
+    assert (row["undefined_ratios"], row["clipped_layernorm_fraction"]) == (1, 0.55)  # of 0.5 / 5 and 4.5 / 1
+    assert row["layernorm_fraction_of_effect"] == 0.5  # (0.5 - 2 + 4.5) / (5 + 0 + 1)
+    assert row["layernorm_fraction_of_removed"] == 0.75  # the same / (4 - 1 + 1)
+    assert row["repaired_share"] == pytest.approx(2 / 3)
+    assert row["overrepaired_share"] == pytest.approx(1 / 3)  # 4 > 1; not 1 > 5, not -2 > 0
+
+
+def test_no_self_repair_is_exactly_zero(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    """0.3 - (0.1 - 0.2) and the like are not exact in binary: a row without repair must not count as repaired."""
+    effects = [(de, ade, ade - de) for de in range(-40, 41, 7) for ade in range(-40, 41, 3)]
+    rows = [
+        one_row(pos=pos, direct_effect=de / STEPS, ablated_direct_effect=ade / STEPS, logit_change=change / STEPS)
+        for pos, (de, ade, change) in enumerate(effects)
+    ]
+    fill(con, rows)
+    install_temp(con)
+    assert con.execute("SELECT DISTINCT self_repair FROM self_repair").fetchall() == [(0.0,)]
+    assert con.execute("SELECT DISTINCT repaired_share FROM model_repair").fetchall() == [(0.0,)]
+
+
+def test_effects_that_cancel_divide_nothing(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    fill(con, [one_row(pos=pos, direct_effect=effect) for pos, effect in enumerate((0.3, -0.1, -0.2))])
+    install_temp(con)
+    fractions = con.execute("SELECT total_fraction_of_effect FROM head_repair WHERE population = 'all'").fetchall()
+    assert fractions == [(None,)]
+
+
+def test_tops_of_every_size(con: duckdb.DuckDBPyConnection) -> None:
+    """A head with n rows has max(1, floor(p % of n)) rows in its top p %, for every n; ties go to the first ones."""
+    sizes = [*range(1, 420), 1000, 2549, 2550, 2551]
+    con.execute(
+        "INSERT INTO measurements "
+        "SELECT size, ablation, i // 7, i % 7, 0, 0, hash(size, i) % 60, 0, 0, 0, 0, 0, 1 "
+        "FROM (SELECT unnest(?) AS size), range(size) AS rows(i), unnest(['zero', 'mean']) AS kinds(ablation)",
+        [sizes],
+    )
+    install_temp(con)
+    effects = fetched(con, "SELECT run_id, direct_effect, prompt_id, pos FROM measurements WHERE ablation = 'mean'")
+    ordered: dict[int, list[Group]] = defaultdict(list)
+    for row in effects:
+        ordered[row["run_id"]].append((-row["direct_effect"], row["prompt_id"], row["pos"]))
+    cuts = fetched(con, "FROM top_cuts")
+    assert {cut["top_percent"] for cut in cuts} == {100, 50, 20, 10, 5, 2, 1, 0.5}
+    assert len(cuts) == 8 * (len(sizes) + sum(size > 1 for size in sizes))  # one row is the first: without it, none
+    for cut in cuts:
+        places = sorted(place for place in ordered[cut["run_id"]] if cut["with_first"] or place[2] > 0)
+        n_top = max(1, int(Fraction(cut["top_percent"]) * len(places) / 100))
+        assert cut["n_top"] == n_top
+        assert (-cut["cut_effect"], cut["cut_prompt_id"], cut["cut_pos"]) == places[n_top - 1]
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say(con: duckdb.DuckDBPyConnection) -> None:
+    """500 draws of 24 prompts whose rows share a prompt's effect: 95 % intervals hold the true fraction in 92 to 98 %.
+
+    Taken for independent, the same rows would hold it in half of the draws.
+    """
+    con.execute("SELECT setseed(0.42)")
+    con.execute(
+        """
+        INSERT INTO measurements
+        WITH prompts AS (
+            SELECT run_id, prompt_id, 1 + random() AS effect, random() - 0.5 AS luck
+            FROM range(500) AS runs(run_id), range(24) AS prompts(prompt_id)
+        ),
+        rows AS (
+            SELECT run_id, prompt_id, pos, round(effect + 0.2 * (random() - 0.5), 4) AS effect, luck
+            FROM prompts, range(1, 16) AS positions(pos)
+        )
+        SELECT run_id, 'zero', prompt_id, pos, 0, 0, effect, 0, 0, round(effect * (0.3 + 0.4 * luck), 4), 0, 0, 1 FROM rows
+        """
+    )
+    con.execute("SET threads = 1")
+    install_temp(con)
+    estimates = "FROM repair_estimates WHERE population = 'all' AND level = 'head' AND estimate = "
+    for estimate in ("layernorm_fraction_of_effect", "layernorm_fraction_of_removed", "clipped_layernorm_fraction"):
+        query = f"SELECT avg(CAST(0.3 BETWEEN low AND high AS INTEGER)) {estimates}'{estimate}'"
+        assert 0.92 <= con.execute(query).fetchall()[0][0] <= 0.98, estimate
+
+
+def test_failed_runs_are_not_aggregated(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    rows = [one_row(run_id=run_id) for run_id in (1, 2, 3)]
+    fill(con, rows, status={1: "complete", 2: "failed", 3: "running"})
+    install_temp(con)
+    for view in GRAINS:
+        assert con.execute(f"SELECT DISTINCT run_id FROM {view} ORDER BY 1").fetchall() == [(1,), (3,)]
+    assert con.execute("SELECT DISTINCT run_id FROM self_repair ORDER BY 1").fetchall() == [(1,), (2,), (3,)]
+
+
+def test_the_reference_covers_every_number() -> None:
+    """A new number in a view needs a line in the reference."""
+    checked = _summary([dict.fromkeys((*EFFECTS, "removed_effect", "self_repair", "prompt_id"), 1)]).keys()
+    named = {"model", "label", "depth", "n_heads", "logit_of", "status"}
+    for view, grain in GRAINS.items():
+        assert {column.name for column in relations()[view].columns} - named - set(grain) == checked

@@ -1,0 +1,164 @@
+"""Slopes of feedback, against least squares on single positions and an error clustered by prompt worked out from residuals."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+from scipy import stats
+
+from selfrepair.queries.marts.install import install_temp
+from selfrepair.warehouse.database.migrate import migrate
+from support.mechanisms import Mechanisms, measured_mechanisms, mechanism_runs
+from support.random_runs import FAILED
+
+Fill = Callable[..., None]
+OneRow = Callable[..., Mapping[str, Any]]
+Con = duckdb.DuckDBPyConnection
+Fit = dict[str, Any]
+
+KEY = ["run_id", "layer", "head", "strength"]
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[list[dict[str, Any]], Mechanisms]:
+    return mechanism_runs(seed=71)
+
+
+@pytest.fixture(scope="module")
+def filled(made: tuple[list[dict[str, Any]], Mechanisms], fill: Fill) -> Iterator[Con]:
+    rows, mechanisms = made
+    with duckdb.connect() as con:
+        migrate(con)
+        fill(con, rows, status={FAILED: "failed"})
+        mechanisms.insert(con)
+        install_temp(con)
+        yield con
+
+
+def fit(prompts: np.ndarray, x: np.ndarray, y: np.ndarray) -> Fit:
+    """Slope, intercept and the slope's sandwich error with the prompts as clusters: (X'X)^-1 X'u u'X (X'X)^-1."""
+    design = np.stack([np.ones_like(x), x], axis=1)
+    (intercept, slope), *_ = np.linalg.lstsq(design, y, rcond=None)
+    residual = y - design @ [intercept, slope]
+    bread = np.linalg.inv(design.T @ design)
+    scores = np.array([design[prompts == prompt].T @ residual[prompts == prompt] for prompt in np.unique(prompts)])
+    n = len(scores)
+    found: Fit = {"slope": slope, "intercept": intercept, "se": None, "low": None, "high": None}
+    if n > 1:
+        found["se"] = float(np.sqrt((bread @ (scores.T @ scores) @ bread)[1, 1] * n / (n - 1)))
+        width = stats.t.ppf(0.975, n - 1) * found["se"]
+        found |= {"low": slope - width, "high": slope + width}
+    return found
+
+
+def near(value: float | None, tolerance: float = 1e-6) -> Any:
+    return None if value is None else pytest.approx(value, rel=tolerance, abs=tolerance)
+
+
+def verdict(own: Fit, controls: list[Fit | None]) -> str | None:
+    if own["low"] is None or any(control is None for control in controls):
+        return None
+
+    def surely(sign: int) -> bool:
+        beyond_one = own["high"] < 1 if sign < 0 else own["low"] > 1
+        return bool(beyond_one) and all(
+            sign * (own["slope"] - control["slope"])
+            > np.hypot(own["high"] - own["slope"], control["high"] - control["slope"])
+            for control in controls
+            if control is not None
+        )
+
+    return "repressing" if surely(-1) else "reinforcing" if surely(1) else "neither"
+
+
+def test_slopes_errors_and_verdicts(filled: Con, made: tuple[list[dict[str, Any]], Mechanisms]) -> None:
+    rows = measured_mechanisms(made[1].feedback)
+    found = {tuple(row[name] for name in KEY): row for row in filled.sql("FROM head_feedback_slope").pl().to_dicts()}
+    heads = dict(rows.group_by(KEY))
+    assert found.keys() == heads.keys()
+    for key, head in heads.items():
+        fits: dict[str, Fit | None] = dict.fromkeys(("own", "other", "random"))
+        for (feedback,), part in head.group_by("feedback"):
+            fits[str(feedback)] = fit(*(part[name].to_numpy() for name in ("prompt_id", "x", "y")))
+        own = head.filter(feedback="own")
+        prompts, x, y, z = (own[name].to_numpy() for name in ("prompt_id", "x", "y", "z"))
+        wanted = {
+            "n_prompts": len(np.unique(prompts)),
+            "n_rows": len(x),
+            "mean_direct_effect": near(x.mean()),
+            "mean_fed_effect": near(y.mean()),
+            "correlation": near(np.corrcoef(x, y)[0, 1]),
+            "label": f"L{key[1]}H{key[2]}",
+            "verdict": verdict(fits["own"] or {}, [fits["other"], fits["random"]]),
+        }
+        for prefix, one in (
+            ("", fits["own"]),
+            ("own_scale_", fit(prompts, x, z)),
+            ("other_", fits["other"]),
+            ("random_", fits["random"]),
+        ):
+            one = one or dict.fromkeys(("slope", "se", "low", "high"))
+            wanted[f"{prefix}slope"] = near(one["slope"])
+            wanted[f"{prefix}slope_se"] = near(one["se"])
+            for end in ("low", "high"):
+                wanted[f"{prefix}slope_{end}"] = near(one[end], 5e-3)  # t by its expansion
+        assert found[key]["intercept"] == near((fits["own"] or {})["intercept"])
+        for name, value in wanted.items():
+            assert found[key][name] == value, (key, name)
+    assert {row["verdict"] for row in found.values()} == {"repressing", "reinforcing", "neither", None}
+    assert {row["run_id"] for row in found.values()} == {1, 3}
+
+
+def test_what_was_not_measured_at_the_own_scale_is_null(filled: Con) -> None:
+    found = filled.execute(
+        "SELECT feedback, count(own_scale_slope), count(slope) FROM feedback_fits WHERE run_id = 1 GROUP BY feedback"
+    ).fetchall()
+    assert {feedback: n_own > 0 for feedback, n_own, _ in found} == {"own": True, "other": True, "random": False}
+    assert all(n > 0 for *_, n in found)
+
+
+def insert(con: Con, feedback: str, points: dict[int, list[tuple[float, float]]]) -> None:
+    for prompt_id, values in points.items():
+        x, y = np.array(values).T
+        con.execute(
+            "INSERT INTO feedback_sums VALUES (1, ?, 2, 1, ?, 1, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
+            [prompt_id, feedback, len(x), *(float(sum) for sum in (x.sum(), x @ x, y.sum(), x @ y, y @ y))],
+        )
+
+
+def test_a_slope_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
+    """With x = -1, 1 in two prompts; y = -0.6, 0.4 and -0.4, 0.6: slope 0.5, residuals -0.1, -0.1 and 0.1, 0.1 that cancel
+    in each prompt's score, so that the error is 0.
+    """
+    fill(con, [one_row()])
+    insert(con, "own", {0: [(-1, -0.6), (1, 0.4)], 1: [(-1, -0.4), (1, 0.6)]})
+    insert(con, "other", {0: [(-1, -1), (1, 1)], 1: [(-1, -1), (1, 1)]})
+    install_temp(con)
+    ask = "SELECT slope, intercept, slope_se, own_scale_slope, other_slope, random_slope, verdict FROM head_feedback_slope"
+    zero = pytest.approx(0, abs=1e-12)
+    assert con.execute(ask).fetchall() == [(pytest.approx(0.5), zero, zero, None, pytest.approx(1), None, None)]
+    insert(con, "random", {0: [(-1, -0.5), (1, 1)], 1: [(-1, -1), (1, 1)]})
+    assert con.execute(ask).fetchall()[0][-1] == "neither"  # 0.875 and its error of 0.125 do not differ from 0.5
+    con.execute("DELETE FROM feedback_sums WHERE feedback = 'random'")
+    insert(con, "random", {0: [(-1, -0.9), (1, 1)], 1: [(-1, -1), (1, 1)]})
+    assert con.execute(ask).fetchall()[0][-1] == "repressing"
+
+
+def test_one_direct_effect_has_no_slope(con: Con, fill: Fill, one_row: OneRow) -> None:
+    fill(con, [one_row()])
+    for feedback in ("own", "other", "random"):
+        insert(con, feedback, {0: [(0.1, 0.3), (0.1, 0.7)], 1: [(0.1, 0.2)]})
+    install_temp(con)
+    found = con.execute(
+        "SELECT slope, slope_se, slope_low, intercept, correlation, verdict, n_rows FROM head_feedback_slope"
+    ).fetchall()
+    assert found == [(None, None, None, None, None, None, 3)]
+
+
+def test_no_rows_no_answer(con: Con, fill: Fill, one_row: OneRow) -> None:
+    install_temp(con)
+    assert con.execute("FROM head_feedback_slope").fetchall() == []
+    fill(con, [one_row()])
+    assert con.execute("FROM head_feedback_slope").fetchall() == []

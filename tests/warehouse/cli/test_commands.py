@@ -1,0 +1,168 @@
+"""The commands as they are typed."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from selfrepair.ingest.cli.models import models
+from selfrepair.warehouse.cli import commands
+from selfrepair.warehouse.database.connection import open_writer
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load.loader import load
+from selfrepair.warehouse.verify.verification import RULES
+
+HOLD = """
+import duckdb, sys
+with duckdb.connect(sys.argv[1]):
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def call(db):
+    def _call(command, *args: object):
+        return CliRunner().invoke(command, [*map(str, args), "--db", str(db)], catch_exceptions=False)
+
+    return _call
+
+
+@pytest.fixture
+def loaded(fabricate, db, root):
+    fabricate().write(root)
+    load(db, root)
+    return db
+
+
+def test_load_finds_the_folder_beside_the_warehouse(fabricate, call, db, root):
+    fabricate().write(root)
+    assert f"{db}: 2 units loaded, 864 rows, 3 cross-checked cells, in " in call(commands.load).output
+    assert call(commands.load).output == f"{db}: nothing new in {root}\n"
+
+
+def test_load_takes_another_folder_and_can_keep_it(fabricate, call, tmp_path):
+    parts = fabricate().write(tmp_path / "elsewhere")
+    assert "2 units loaded" in call(commands.load, parts.root, "--keep-parts").output
+    assert parts.finished_units() == {0, 1}
+    assert "nothing new" in call(commands.load, parts.root).output
+    assert not parts.root.exists()
+
+
+def test_load_of_a_folder_that_is_not_there(call, tmp_path):
+    result = call(commands.load, tmp_path / "nowhere")
+    assert result.exit_code == 2
+    assert "does not exist" in result.output
+
+
+def test_load_waits_as_long_as_it_is_told(fabricate, call, db, root, spawn):
+    with open_writer(db):
+        pass
+    holder = spawn(
+        "import duckdb, sys\nwith duckdb.connect(sys.argv[1]):\n    print('open', flush=True)\n    sys.stdin.read()", db
+    )
+    assert holder.stdout.readline() == "open\n"
+    fabricate().write(root)
+    with pytest.raises(SelfRepairError, match=rf"in use by process {holder.pid} .* 0\.1 seconds"):
+        call(commands.load, "--wait", "0.1")
+
+
+def test_verify_of_a_sound_warehouse(call, loaded):
+    result = call(commands.verify)
+    assert result.exit_code == 0
+    assert "no row is there twice" in result.output
+    assert result.output.endswith(f"{loaded}: all {len(RULES)} rules hold.\n")
+
+
+def test_verify_of_a_corrupt_warehouse_exits_with_1(call, loaded):
+    with open_writer(loaded) as con:
+        con.execute("DELETE FROM tokens WHERE pos = 0")
+    result = call(commands.verify)
+    assert result.exit_code == 1
+    assert "each prompt has all its tokens                             NO" in result.output
+    assert result.stderr == f"\n{loaded}: 1 of {len(RULES)} rules do not hold.\n"
+
+
+def test_runs(fabricate, call, loaded, root):
+    run = fabricate("run-b", ablations=("mean",))
+    record = replace(run.record, selected_heads=("L0H1", "L2H0", "L2H1", "L2H2", "L2H3"), logit_of="answer_minus_foil")
+    record = replace(record, given_heads=("L1H0", "L1H2"), mechanisms=("edges", "neurons_last"))
+    replace(run, record=record).write(root, units=[1], crosscheck=False)
+    load(loaded, root)
+    lines = call(commands.runs).output.splitlines()
+    assert lines[0].split() == [
+        *("run_id", "model", "dataset", "prompts", "seq_len", "rows", "ablations", "heads", "given", "mechanisms"),
+        *("dtype", "status", "identity_error_max", "crosscheck_error_max", "started_at_utc"),
+    ]
+    model = "tiny-model@a1b2c3 step 143000"
+    assert " ".join(lines[2].split()) == (
+        f"1 {model} tiny-text/heldout 6 5 864 resample, mean, zero all L0H3 - "
+        "float32 complete 1.3e-05 3.5e-05 2026-03-04 05:06:07"
+    )
+    assert " ".join(lines[3].split()) == (
+        f"2 {model} tiny-text/heldout (answer_minus_foil) 6 5 144 of 288 mean layer 2, L0H1 L1H0, L1H2 "
+        "edges, neurons_last float32 running 1.3e-05 - 2026-03-04 05:06:07"
+    )
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_runs_on_a_narrow_terminal_have_every_name_and_value_whole(call, loaded, capsys, monkeypatch, width):
+    names = call(commands.runs).output.splitlines()[0].split()
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    commands.runs.callback(db=loaded)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == names
+    assert [line.partition("  ")[2].strip() for line in lines][:6] == [
+        *("1", "tiny-model@a1b2c3 step 143000", "tiny-text/heldout", "6", "5", "864")
+    ]
+    assert max(map(len, lines)) <= width
+
+
+def test_models(call, loaded):
+    lines = call(models).output.splitlines()
+    assert lines[0].split()[:6] == ["model_id", "name", "revision", "checkpoint", "architecture", "n_layers"]
+    assert lines[2].split() == [
+        *("1", "tiny-model", "a1b2c3", "143,000", "TinyForCausalLM", "3", "4", "2", "24", "rmsnorm", "31,415", "1")
+    ]
+
+
+@pytest.mark.parametrize(("command", "what"), [(commands.runs, "run"), (models, "model")])
+def test_an_empty_warehouse_says_how_to_fill_it(call, db, command, what):
+    with open_writer(db):
+        pass
+    assert call(command).output.startswith(f"{db} holds no {what} yet. Measure one (selfrepair demo), or load ")
+
+
+@pytest.mark.parametrize("command", [commands.runs, models, commands.verify])
+def test_a_missing_warehouse_is_an_error_with_a_next_step(call, command):
+    with pytest.raises(SelfRepairError, match=r"there is no warehouse at .*selfrepair demo"):
+        call(command)
+
+
+def test_the_warehouse_can_be_named_in_the_environment(loaded, monkeypatch):
+    monkeypatch.setenv("SELFREPAIR_DB", str(loaded))
+    assert "tiny-model" in CliRunner().invoke(models).output
+
+
+def test_help_needs_nothing_but_click():
+    script = (
+        "import sys, selfrepair.warehouse.cli.commands\n"
+        "print(sorted({'duckdb', 'sqlalchemy', 'pyarrow', 'rich', 'torch'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_the_warehouse_needs_no_torch():
+    script = (
+        "import sys, pkgutil, importlib, selfrepair.warehouse as package\n"
+        "for module in pkgutil.iter_modules(package.__path__):\n"
+        "    importlib.import_module(f'selfrepair.warehouse.{module.name}')\n"
+        "ours = {name for name in sys.modules if name.startswith('selfrepair.')}\n"
+        "print('torch' in sys.modules, sorted(name for name in ours if not name.startswith('selfrepair.warehouse')))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout == "False []\n"

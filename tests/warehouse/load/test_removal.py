@@ -1,0 +1,126 @@
+"""A run is removed whole, alone, and not without a yes."""
+
+import pytest
+from click.testing import CliRunner
+
+from selfrepair.warehouse.cli.commands import remove as command
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load import removal as remove
+from selfrepair.warehouse.load.loader import load
+from selfrepair.warehouse.load.removal import remove_run, stored_run
+from selfrepair.warehouse.schema import metadata
+from selfrepair.warehouse.verify.verification import verify
+
+OF_RUNS = [table.name for table in metadata.sorted_tables if "run_id" in table.columns]
+
+
+@pytest.fixture
+def two_runs(fabricate, db, root):
+    """Two runs with all mechanisms, of two models on one data set; the first one's number is 1."""
+    for key, model in (("run-a", "gone-model"), ("run-b", "kept-model")):
+        fabricate(key, model=model, mechanisms=True).write(root)
+    load(db, root)
+    return db
+
+
+def broken(db):
+    """Rules that do not hold: of made-up mechanisms some do not."""
+    return {check.name for check in verify(db) if not check.ok}
+
+
+def contents(ask, run_id):
+    return {name: ask(f"FROM {name} WHERE run_id = {run_id} ORDER BY ALL") for name in OF_RUNS}
+
+
+def call(*args: object, **options: str):
+    return CliRunner().invoke(command, [*map(str, args)], **options)
+
+
+def test_all_of_a_run_goes_and_nothing_else(two_runs, ask, root):
+    before, broken_before = contents(ask, 2), broken(two_runs)
+    assert all(rows for name, rows in contents(ask, 1).items() if before[name])
+    remove_run(two_runs, stored_run(two_runs, 1), root)
+    assert not any(contents(ask, 1).values())
+    assert contents(ask, 2) == before
+    assert ask("SELECT name FROM models") == [("kept-model",)]
+    assert len(ask("FROM datasets")) == 1
+    assert broken(two_runs) == broken_before
+    marts = ask(
+        "SELECT table_name FROM duckdb_columns() WHERE schema_name = 'selfrepair_marts' AND column_name = 'run_id'"
+    )
+    assert len(marts) > 15
+    for (mart,) in marts:
+        assert ask(f"SELECT count(*) FROM selfrepair_marts.{mart} WHERE run_id = 1") == [(0,)], mart
+    assert ask("SELECT DISTINCT run_id FROM head_repair") == ask("SELECT DISTINCT run_id FROM self_repair") == [(2,)]
+
+
+def test_a_run_in_its_place_is_summarised_anew(two_runs, fabricate, ask, root):
+    kept = "SELECT * EXCLUDE (run_id, model) FROM head_repair WHERE run_id = {} ORDER BY ALL"
+    last, broken_before = ask(kept.format(2)), broken(two_runs)
+    remove_run(two_runs, stored_run(two_runs, 2), root)
+    fabricate("run-c", model="third-model", mechanisms=True, seed=5).write(root)
+    load(two_runs, root)
+    assert ask("SELECT DISTINCT run_id, model FROM head_repair ORDER BY ALL") == [(1, "gone-model"), (2, "third-model")]
+    assert ask(kept.format(2)) != last
+    assert broken(two_runs) == broken_before
+
+
+def test_measured_again_it_is_as_it_was(two_runs, fabricate, ask, root):
+    without_time = "SELECT * EXCLUDE (run_id) FROM measurements WHERE run_id = {} ORDER BY ALL"
+    before = ask(without_time.format(1))
+    remove_run(two_runs, stored_run(two_runs, 1), root)
+    fabricate("run-a", model="gone-model", mechanisms=True).write(root)
+    load(two_runs, root)
+    assert ask(without_time.format(3)) == before
+
+
+def test_part_files_that_are_not_loaded_yet_do_not_bring_it_back(fabricate, db, root):
+    fabricate("run-a").write(root, units=[0])
+    load(db, root)
+    fabricate("run-a").write(root, units=[1])
+    fabricate("run-b").write(root)
+    assert call(1, "--db", db, "--yes").output == (
+        f"{db}: run 1 (tiny-model on tiny-text, running, 432 rows) is removed\n"
+    )
+    load(db, root)
+    assert [stored_run(db, 1).run_key] == ["run-b"]
+
+
+def test_what_fails_on_the_way_leaves_every_row(two_runs, ask, root, monkeypatch):
+    before = contents(ask, 1)
+    monkeypatch.setattr(remove, "_SHARED", {"no_such_table": "model_id"})
+    with pytest.raises(Exception, match="no_such_table"):
+        remove_run(two_runs, stored_run(two_runs, 1), root)
+    assert contents(ask, 1) == before
+
+
+def test_part_files_that_cannot_be_removed_keep_the_rows(fabricate, db, root, ask, monkeypatch):
+    fabricate("run-a").write(root)
+    load(db, root, keep_parts=True)
+    monkeypatch.setattr("selfrepair.warehouse.files.shutil.rmtree", lambda *_, **__: None)  # as on a read-only disk
+    with pytest.raises(SelfRepairError, match=r"run-a cannot be removed, and would bring run 1 back"):
+        remove_run(db, stored_run(db, 1), root)
+    assert ask("SELECT count(*) FROM measurements") == [(864,)]
+
+
+def test_the_command_asks_first(two_runs, ask):
+    before = contents(ask, 1)
+    asked = call(1, "--db", two_runs, input="n\n")
+    assert asked.exit_code == 1
+    assert f"Remove run 1 (gone-model on tiny-text, complete, 864 rows) from {two_runs}? [y/N]" in asked.output
+    assert contents(ask, 1) == before
+    assert call(1, "--db", two_runs, input="y\n").output.endswith("is removed\n")
+    assert not any(contents(ask, 1).values())
+
+
+def test_a_run_that_is_not_there(two_runs, tmp_path, root):
+    gone = stored_run(two_runs, 2)
+    remove_run(two_runs, gone, root)
+    with pytest.raises(
+        SelfRepairError, match=rf"w\.duckdb has no run 2\. Those it has: selfrepair runs --db {two_runs}"
+    ):
+        stored_run(two_runs, 2)
+    with pytest.raises(SelfRepairError, match=r"run 2 of .* is another one by now"):
+        remove_run(two_runs, gone, root)
+    with pytest.raises(SelfRepairError, match="there is no warehouse at"):
+        stored_run(tmp_path / "none.duckdb", 1)

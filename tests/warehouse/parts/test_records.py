@@ -1,0 +1,66 @@
+import json
+from datetime import datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord, RunRecord
+from selfrepair.warehouse.schema import MECHANISMS, metadata
+
+texts = st.text()
+heads = st.lists(st.from_regex(r"L\d{1,2}H\d{1,2}", fullmatch=True)).map(tuple)
+numbers = st.integers(0, 2**60)
+records = st.builds(
+    RunRecord,
+    run_key=texts,
+    model=st.builds(ModelRecord),
+    dataset=st.builds(DatasetRecord),
+    ablations=st.lists(texts).map(tuple),
+    given_heads=heads,
+    selected_heads=heads,
+    mechanisms=st.lists(st.sampled_from(MECHANISMS), unique=True).map(tuple),
+    crosscheck_tolerance=st.floats(0, 1),
+    software=st.dictionaries(texts, texts),
+    started_at=st.datetimes(datetime(2000, 1, 1)),
+)
+
+
+@settings(deadline=None)
+@given(records)
+def test_a_run_comes_back_from_its_json(run):
+    assert RunRecord.from_json(run.to_json()) == run
+
+
+def test_the_fields_are_the_tables_columns(fabricate):
+    run = fabricate().record
+    tables = metadata.tables
+    assert ["model_id", *vars(run.model)] == list(tables["models"].columns.keys())
+    assert ["dataset_id", *vars(run.dataset)] == list(tables["datasets"].columns.keys())
+    known_later = {
+        *("run_id", "model_id", "dataset_id", "status", "finished_at"),
+        *("identity_error_max", "crosscheck_error_max", "crosscheck_rows"),
+    }
+    assert set(vars(run)) - {"model", "dataset"} == set(tables["runs"].columns.keys()) - known_later
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found.pop("seed"), "RunRecord: seed missing or unknown"),
+        (lambda found: found.update(colour="red"), "RunRecord: colour missing or unknown"),
+        (lambda found: found["model"].pop("d_mlp"), "ModelRecord: d_mlp missing or unknown"),
+        (lambda found: found.update(dataset=7), "fields of a DatasetRecord;"),
+    ],
+)
+def test_another_versions_record_is_refused(fabricate, change, message):
+    found = json.loads(fabricate().record.to_json())
+    change(found)
+    with pytest.raises(SelfRepairError, match=f"{message}.*another version of selfrepair wrote it"):
+        RunRecord.from_json(json.dumps(found))
+
+
+def test_text_that_is_no_json_is_refused():
+    with pytest.raises(SelfRepairError, match="is not JSON"):
+        RunRecord.from_json("{")

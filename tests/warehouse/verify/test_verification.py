@@ -1,0 +1,205 @@
+"""Each rule sees its own kind of corruption, and nothing else does harm to a sound warehouse."""
+
+import contextlib
+import shutil
+
+import duckdb
+import pytest
+
+from selfrepair.warehouse.database.connection import open_writer
+from selfrepair.warehouse.load.loader import load
+from selfrepair.warehouse.verify.verification import RULES, verify
+
+CORRUPTIONS = {
+    "each unit has the rows of its ledger": "DELETE FROM measurements WHERE prompt_id = 4 AND pos = 1 AND layer = 0",
+    "each prompt is in a unit": "DELETE FROM units WHERE unit = 1",
+    "whole runs have all their rows": "UPDATE runs SET n_measurements = n_measurements + 1",
+    "status and errors of runs follow from their parts": "UPDATE runs SET status = 'running'",
+    "no row is there twice": "INSERT INTO measurements FROM measurements WHERE prompt_id = 2 LIMIT 1",
+    "no model is there twice": "INSERT INTO models SELECT * REPLACE (9 AS model_id) FROM models",
+    "no dataset is there twice": "INSERT INTO datasets SELECT * REPLACE (9 AS dataset_id) FROM datasets",
+    "runs have a model": "DELETE FROM models",
+    "runs have a dataset": "DELETE FROM datasets",
+    "units have a run": "INSERT INTO units SELECT * REPLACE (7 AS run_id) FROM units",
+    "prompts have a run": "INSERT INTO prompts SELECT * REPLACE (7 AS run_id) FROM prompts",
+    "tokens have a prompt": "INSERT INTO tokens SELECT * REPLACE (77 AS prompt_id) FROM tokens WHERE prompt_id = 1",
+    "cross-checks have a prompt": "UPDATE crosschecks SET prompt_id = 77 WHERE prompt_id = 0",
+    "measurements have a token": "UPDATE measurements SET pos = 4 WHERE prompt_id = 3 AND pos = 3",
+    "measured heads and ablations are the run's": "UPDATE measurements SET head = 7 WHERE head = 3 AND layer = 0",
+    "tokens and targets are the prompt's": "UPDATE tokens SET target_id = -1 WHERE prompt_id = 5 AND pos = 2",
+    "each prompt has all its tokens": "DELETE FROM tokens WHERE prompt_id = 5 AND pos = 3",
+    "partners are other prompts of the run, where it resamples": "UPDATE prompts SET partner_id = 6",
+    "effects are finite": """
+        CREATE OR REPLACE TABLE measurements AS
+        SELECT * REPLACE (if(prompt_id = 1 AND pos = 2 AND layer = 1, 'nan', ln_scale_ratio) AS ln_scale_ratio)
+        FROM measurements
+    """,
+    "clean answers are finite": "UPDATE tokens SET clean_entropy = 'inf' WHERE prompt_id = 1 AND pos = 2",
+    "direct effect is the same under each ablation": """
+        UPDATE measurements
+        SET direct_effect = direct_effect + 0.0001
+        WHERE prompt_id = 1 AND pos = 2 AND layer = 1 AND head = 0 AND ablation = 'mean'
+    """,
+    "the identity held to 0.001 logits when measured": "UPDATE units SET identity_error_max = 0.0011 WHERE unit = 0",
+    "the identity holds in the stored rows": """
+        UPDATE measurements SET repair_mlp = repair_mlp + 0.0014 WHERE prompt_id = 1 AND pos = 2 AND layer = 1
+    """,
+    "nothing repairs after the last layer": """
+        UPDATE measurements
+        SET repair_attention = repair_mlp, repair_mlp = 0
+        WHERE prompt_id = 1 AND pos = 2 AND layer = 2
+    """,
+    "the slow way agrees": "UPDATE crosschecks SET error_max = 0.0021 WHERE layer = 0",
+    "mechanisms are those the run measured": "INSERT INTO layer_guess VALUES (1, 0, 0, 0, 1.5, -2.5, 7)",
+    "mechanisms are there for every unit": "UPDATE runs SET mechanisms = ['edges']",
+    "edges add up to the repair by attention and MLPs": """
+        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'all', 'head', 1, 0, 24, 5, 9)
+    """,
+    "neurons add up to the change of their MLP": """
+        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25);
+        INSERT INTO neuron_sums VALUES (1, 0, 'mean', 0, 0, 2, 1, 3.5, 0.4, 0.9, 0.6, 0.2)
+    """,
+    "kept neurons are ranked, each once": """
+        INSERT INTO neuron_changes
+        SELECT 1, 'mean', 1, 2, 0, 0, 2, 5, -0.5, -0.1, rank
+        FROM range(1, 3) AS ranks (rank)
+    """,
+    "the last layer's guess is the clean answer": """
+        INSERT INTO layer_guess
+        SELECT run_id, prompt_id, pos, 2, clean_logit, clean_logprob + 0.01, clean_rank
+        FROM tokens
+        WHERE prompt_id = 1 AND pos = 2
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A sound warehouse of two runs, once for all tests here."""
+    return tmp_path_factory.mktemp("sound") / "w.duckdb"
+
+
+@pytest.fixture
+def warehouse(sound, fabricate, db):
+    """A copy of it to corrupt."""
+    if not sound.exists():
+        fabricate().write(sound.with_suffix(".parts"))
+        load(sound, sound.with_suffix(".parts"))
+    shutil.copy(sound, db)
+    return db
+
+
+def broken(db) -> list[str]:
+    return [check.name for check in verify(db) if not check.ok]
+
+
+def test_a_sound_warehouse_breaks_no_rule(warehouse):
+    checks = verify(warehouse)
+    assert [check.name for check in checks] == [rule.name for rule in RULES]
+    assert [check for check in checks if not check.ok] == []
+    assert {check.name: check.detail for check in checks}["effects are finite"] == "864 rows of measurements"
+    assert {check.name: check.detail for check in checks}["runs have a model"] == "1 row of runs"
+
+
+def test_an_empty_warehouse_breaks_no_rule(db):
+    with open_writer(db):
+        pass
+    assert broken(db) == []
+
+
+def test_a_part_of_a_run_breaks_no_rule(fabricate, db, root):
+    fabricate(parallel_blocks=True, ablations=("zero", "mean")).write(root, units=[0], crosscheck=False)
+    load(db, root)
+    assert broken(db) == []
+
+
+def test_every_rule_is_put_to_the_test():
+    assert list(CORRUPTIONS) == [rule.name for rule in RULES]
+
+
+@pytest.mark.parametrize("rule", CORRUPTIONS)
+def test_a_rule_sees_its_corruption(warehouse, rule):
+    with duckdb.connect(str(warehouse)) as con:
+        con.execute(CORRUPTIONS[rule])
+    assert rule in broken(warehouse)
+
+
+@pytest.mark.parametrize(
+    ("rule", "corruption", "detail"),
+    [
+        (
+            "each unit has the rows of its ledger",
+            "DELETE FROM measurements WHERE prompt_id = 4 AND pos = 1 AND layer = 0",
+            "1 times not, such as run 1, unit 1: 420 rows of 3 prompts, and 432 of 3 in the ledger",
+        ),
+        (
+            "no row is there twice",
+            "INSERT INTO measurements FROM measurements WHERE prompt_id = 2 AND pos = 1 AND layer = 1 AND head = 3",
+            "1 times not, such as run 1, prompt 2, position 1, L1H3: 6 rows for 3 ablations",
+        ),
+        (
+            "effects are finite",
+            """
+            CREATE OR REPLACE TABLE measurements AS
+            SELECT * REPLACE (if(prompt_id = 1 AND pos = 2 AND layer = 1, 'inf', logit_change) AS logit_change)
+            FROM measurements
+            """,
+            "12 times not, such as measurements of run 1, prompt 1, position 2",
+        ),
+    ],
+)
+def test_the_detail_counts_and_gives_an_example(warehouse, rule, corruption, detail):
+    with duckdb.connect(str(warehouse)) as con:
+        con.execute(corruption)
+    assert {check.name: check.detail for check in verify(warehouse)}[rule] == detail
+
+
+@pytest.mark.parametrize(
+    "partner",
+    [
+        "prompt_id",  # itself
+        "-1",
+        "NULL",
+    ],
+)
+def test_partners_are_never_the_prompt_itself_outside_the_run_or_missing(warehouse, partner):
+    with duckdb.connect(str(warehouse)) as con:
+        con.execute(f"CREATE OR REPLACE TABLE prompts AS SELECT * REPLACE ({partner} AS partner_id) FROM prompts")
+    assert broken(warehouse) == ["partners are other prompts of the run, where it resamples"]
+
+
+def test_an_answer_is_measured_at_one_position(warehouse):
+    rule = "measurements have a token"
+    with duckdb.connect(str(warehouse)) as con:
+        con.execute("UPDATE runs SET logit_of = 'answer'")
+        for table in ("tokens", "measurements"):
+            con.execute(f"DELETE FROM {table} WHERE pos < 3")
+    assert broken(warehouse) == ["each unit has the rows of its ledger"]
+    with duckdb.connect(str(warehouse)) as con:
+        con.execute("UPDATE measurements SET pos = 2 WHERE prompt_id = 4 AND layer = 1 AND head = 2")
+    assert {check.name: check.detail for check in verify(warehouse)}[rule] == (
+        "1 times not, such as measurements of run 1, prompt 4, positions 2 to 3"
+    )
+
+
+@pytest.mark.parametrize(
+    "corruption",
+    [
+        "UPDATE prompts SET partner_id = prompt_id",
+        "UPDATE measurements SET logit_change = 'nan' WHERE pos = 1",
+        "UPDATE measurements SET pos = -1",
+        "UPDATE tokens SET clean_rank = 0",
+        "UPDATE runs SET n_units = 0",
+    ],
+)
+def test_the_tables_themselves_refuse_what_can_never_be(warehouse, corruption):
+    with contextlib.closing(duckdb.connect(str(warehouse))) as con, pytest.raises(duckdb.ConstraintException):
+        con.execute(corruption)
+
+
+def test_parallel_models_repair_nothing_with_mlps_after_the_last_layer(fabricate, db, root):
+    fabricate(parallel_blocks=False).write(root)
+    load(db, root)
+    with duckdb.connect(str(db)) as con:
+        con.execute("UPDATE models SET parallel_blocks = TRUE")
+    assert broken(db) == ["nothing repairs after the last layer"]

@@ -1,0 +1,1 @@
+"""The commands that store: `load`, `verify`, `runs`, `remove`; tables for a terminal."""

@@ -1,0 +1,158 @@
+"""`selfrepair load`, `verify`, `runs` and `remove`. What they need is imported when they run, so that help is quick."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from selfrepair.warehouse.cli.options import db_option
+
+_RUNS = """
+SELECT
+    runs.run_id,
+    models.name || coalesce('@' || models.revision, '') || coalesce(' step ' || models.checkpoint, '') AS model,
+    datasets.name || coalesce('/' || datasets.split, '') || coalesce(' (' || nullif(runs.logit_of, 'next_token') || ')', '')
+        AS dataset,
+    runs.n_prompts AS prompts,
+    datasets.seq_len,
+    format('{:,}', coalesce(loaded.n_measurements, 0))
+        || CASE
+            WHEN loaded.n_measurements = runs.n_measurements THEN ''
+            ELSE format(' of {:,}', runs.n_measurements)
+        END AS rows,
+    array_to_string(runs.ablations, ', ') AS ablations,
+    {'labels': runs.selected_heads, 'n_layers': models.n_layers, 'n_heads': models.n_heads} AS heads,
+    nullif(array_to_string(runs.given_heads, ', '), '') AS given,
+    nullif(array_to_string(runs.mechanisms, ', '), '') AS mechanisms,
+    runs.dtype,
+    runs.status,
+    runs.identity_error_max,
+    runs.crosscheck_error_max,
+    date_trunc('second', runs.started_at) AS started_at_utc
+FROM runs
+LEFT JOIN models USING (model_id)
+LEFT JOIN datasets USING (dataset_id)
+LEFT JOIN (SELECT run_id, sum(n_measurements) AS n_measurements FROM units GROUP BY run_id) AS loaded
+    USING (run_id)
+ORDER BY runs.run_id
+"""
+
+_EMPTY = "{db} holds no {what} yet. Measure one (selfrepair demo), or load parts measured elsewhere (selfrepair load)."
+
+
+@click.command()
+@click.argument("parts_folder", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False)
+@db_option
+@click.option("--keep-parts", is_flag=True, help="Leave the part files where they are.")
+@click.option("--rows-only", is_flag=True, help="Leave the summaries for later: selfrepair refresh.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for another program that has the warehouse open.",
+)
+def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool, wait_s: float) -> None:
+    """Load finished units into the warehouse.
+
+    PARTS_FOLDER is where measuring left them; without it, the folder beside the warehouse (<db>.parts). Each unit is
+    loaded once, however often this is run or killed. It also brings an older warehouse up to date.
+    """
+    from selfrepair.warehouse.load.loader import load as load_parts
+
+    parts = parts_folder or Path(f"{db}.parts")
+    report = load_parts(
+        db,
+        parts,
+        wait_s=wait_s,
+        keep_parts=keep_parts,
+        on_wait=lambda text: click.echo(text, err=True),
+        after_load=not rows_only,
+    )
+    if report.units or report.crosschecks:
+        click.echo(
+            f"{db}: {report.units:,} units loaded, {report.rows:,} rows, {report.crosschecks:,} cross-checked cells, "
+            f"in {report.seconds:.1f} s"
+        )
+    else:
+        click.echo(f"{db}: nothing new in {parts}")
+
+
+@click.command()
+@db_option
+@click.pass_context
+def verify(ctx: click.Context, db: Path) -> None:
+    """Check a warehouse against its own rules.
+
+    Reads every row and changes nothing. Exits with 1 when a rule does not hold.
+    """
+    from selfrepair.warehouse.cli.terminal import print_table
+    from selfrepair.warehouse.verify.verification import verify as verify_rules
+
+    checks = verify_rules(db)
+    print_table(
+        ("rule", "holds", "detail"), [(check.name, "yes" if check.ok else "NO", check.detail) for check in checks]
+    )
+    n_broken = sum(not check.ok for check in checks)
+    if n_broken:
+        click.echo(f"\n{db}: {n_broken} of {len(checks)} rules do not hold.", err=True)
+        ctx.exit(1)
+    click.echo(f"\n{db}: all {len(checks)} rules hold.")
+
+
+@click.command()
+@db_option
+def runs(db: Path) -> None:
+    """List the runs of a warehouse."""
+    from selfrepair.warehouse.cli.head_names import short_heads
+
+    print_rows(db, _RUNS, "run", {"heads": lambda stored: short_heads(**stored)})
+
+
+@click.command(short_help="Remove a run of a warehouse, with all its rows.")
+@click.argument("run_id", type=int)
+@db_option
+@click.option("--parts", type=click.Path(path_type=Path), help="Folder of its part files  [default: <db>.parts]")
+@click.option("--yes", is_flag=True, help="Do not ask first.")
+def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
+    """Remove the run of that number, with all its rows and part files.
+
+    It asks first. Nothing brings the run back but measuring it again; to keep it elsewhere: selfrepair export. The file does
+    not become smaller: the next runs fill the room. The number of the newest run is given to the next one. A run that is
+    being measured comes back with its next units: end the ingest first.
+    """
+    from selfrepair.warehouse.load.removal import remove_run, stored_run
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    run = stored_run(db, run_id, on_wait=say)
+    named = f"run {run_id} ({run.model} on {run.dataset}, {run.status}, {run.n_measurements:,} rows)"
+    if not yes:
+        click.confirm(f"Remove {named} from {db}?", abort=True)
+    remove_run(db, run, parts or Path(f"{db}.parts"), on_wait=say)
+    click.echo(f"{db}: {named} is removed")
+
+
+def print_rows(db: Path, query: str, what: str, shown_as: Mapping[str, Callable[[Any], str]] | None = None) -> None:
+    """Print what `query` answers, or that the warehouse holds no `what` yet.
+
+    `shown_as` has functions for columns that are not printed as they are.
+    """
+    from selfrepair.warehouse.cli.terminal import print_records
+    from selfrepair.warehouse.database.connection import open_reader
+
+    with open_reader(db) as con:
+        result = con.execute(query)
+        columns = [column[0] for column in result.description or ()]
+        rows = result.fetchall()
+    for name, show in (shown_as or {}).items():
+        index = columns.index(name)
+        rows = [(*row[:index], show(row[index]), *row[index + 1 :]) for row in rows]
+    if rows:
+        print_records(columns, rows)
+    else:
+        click.echo(_EMPTY.format(db=db, what=what))

@@ -1,0 +1,1 @@
+"""The DuckDB file: opened, locked, migrated, written all or nothing."""

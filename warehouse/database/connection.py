@@ -1,0 +1,197 @@
+"""Open a warehouse file, for a moment, and say in words what stands in the way.
+
+DuckDB lets one process write and then nobody else read. So nothing here keeps a file open longer than its `with` block,
+and whoever comes second waits; who waits to write says so to those that keep the file open (`wanted`).
+"""
+
+import contextlib
+import errno
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+
+from selfrepair.warehouse import files
+from selfrepair.warehouse.database.migrate import check_readable, migrate
+from selfrepair.warehouse.database.write_request import want, want_no_more
+from selfrepair.warehouse.errors import SelfRepairError
+
+OnWait = Callable[[str], None]
+"""Called with one sentence, once for each process that has to be waited for."""
+
+_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+_LOCKED = re.compile(r"Conflicting lock is held|being used by another process")
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.5
+_GIVEN_WAY_S = 0.2
+"""Who only keeps the file open has closed it by then for a writer, who need not tell of it."""
+
+
+@contextlib.contextmanager
+def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse at `path`, open for writing and at this version's schema; made if there is none.
+
+    Waits up to `wait_s` seconds for other processes to close it. Raises SelfRepairError when they do not, when the
+    folder is missing, the file is no warehouse or from a newer selfrepair, and when it cannot be written: read-only,
+    disk full. What was committed before stays.
+    """
+    if not path.parent.is_dir():
+        raise SelfRepairError(f"{path} cannot be made: there is no folder {path.parent}. Make it, or change --db.")
+    if not path.exists():
+        _create(path)
+    with _connection(path, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained_writes(path):
+        migrate(con)
+        yield con
+
+
+@contextlib.contextmanager
+def open_reader(path: Path, wait_s: float = 10.0, on_wait: OnWait | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse at `path`, open for reading. Readers do not keep each other out.
+
+    Waits up to `wait_s` seconds for a writer to finish. Raises SelfRepairError when it does not, when there is no such
+    file, and when the file is no warehouse or has another schema than this version reads.
+    """
+    if not path.exists():
+        raise SelfRepairError(
+            f"there is no warehouse at {path}. Measure something first (selfrepair demo --db {path}), "
+            "or name the file with --db."
+        )
+    with _connection(path, read_only=True, wait_s=wait_s, on_wait=on_wait) as con:
+        check_readable(con)
+        yield con
+
+
+@contextlib.contextmanager
+def _connection(
+    path: Path, *, read_only: bool, wait_s: float, on_wait: OnWait | None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    con = _connect(path, read_only=read_only, wait_s=wait_s, on_wait=on_wait)
+    try:
+        yield con
+    finally:
+        con.close()
+
+
+def _connect(path: Path, *, read_only: bool, wait_s: float, on_wait: OnWait | None) -> duckdb.DuckDBPyConnection:
+    try:
+        return _connected_in(wait_s, path, read_only=read_only, on_wait=on_wait)
+    finally:
+        if not read_only:
+            want_no_more(path)
+
+
+def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait | None) -> duckdb.DuckDBPyConnection:
+    give_up_after_s = wait_s if read_only else max(wait_s, _GIVEN_WAY_S)
+    began = time.monotonic()
+    pause_s = _FIRST_PAUSE_S
+    told = ""
+    while True:
+        try:
+            return duckdb.connect(str(path), read_only=read_only)
+        except duckdb.Error as error:
+            holder = _holder(error)
+            if holder is None:
+                raise SelfRepairError(_why_not_opened(path, error)) from error
+            if not read_only:
+                want(path)
+            waited_s = time.monotonic() - began
+            left_s = give_up_after_s - waited_s
+            if left_s <= 0:
+                raise SelfRepairError(
+                    f"{path} is in use by {holder}, and was for {wait_s:g} seconds. Nothing was changed or lost. "
+                    "End that program, or wait until it is done, then run the same command again."
+                ) from error
+        if on_wait and holder != told and (read_only or waited_s >= _GIVEN_WAY_S):
+            on_wait(f"waiting for {holder}, which has {path} open")
+            told = holder
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _create(path: Path) -> None:
+    # A process killed while DuckDB writes a new file leaves one that DuckDB then refuses for ever. So the file is made
+    # under another name and appears at `path` whole.
+    temporary = path.parent / files.temporary_name(path.name)
+    try:
+        files.sweep(path.parent, f"{path.name}.")
+        files.remove(temporary)
+        with contextlib.closing(duckdb.connect(str(temporary))) as con:
+            migrate(con)
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            _move_to_free_name(temporary, path)
+    except (duckdb.Error, OSError) as error:
+        raise _write_failure(path, error) from error
+    finally:
+        files.remove(temporary)
+        files.remove(temporary.with_name(temporary.name + ".wal"))
+
+
+def _move_to_free_name(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        source.rename(target)  # a file system without hard links
+
+
+def _holder(error: duckdb.Error) -> str | None:
+    text = str(error)
+    if match := _HOLDER.search(text):
+        return f"process {match['pid']} ({match['program']})"
+    if _LOCKED.search(text):  # by a process that cannot be seen from here, as from a container
+        return "another program"
+    if "same database file with a different configuration" in text:
+        return f"process {os.getpid()} (this one)"
+    return None
+
+
+def _why_not_opened(path: Path, error: duckdb.Error) -> str:
+    text = str(error)
+    if path.is_dir():
+        return f"{path} is a folder, not a warehouse file. Name a file in it: --db {path / 'selfrepair.duckdb'}"
+    if "not a valid DuckDB database" in text:
+        size = path.stat().st_size
+        found = f"holds {files.human_bytes(size)} of something else" if size else "is empty"
+        return f"{path} is not a DuckDB file: it {found}. Nothing in it was touched. Name another file with --db."
+    if "database file with version number" in text:
+        return f"{path} was written by a DuckDB whose files this one cannot read: pip install --upgrade duckdb ({text})"
+    if "Permission denied" in text or "Read-only file system" in text:
+        return (
+            f"{path} may not be written: {_reason(text)}. Change the file's permissions, or copy it to a folder of "
+            "your own and name the copy with --db."
+        )
+    return (
+        f"{path} cannot be opened: {_reason(text)}. If the file is damaged, put back a copy, or move it away and "
+        "measure again."
+    )
+
+
+@contextlib.contextmanager
+def _explained_writes(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (duckdb.IOException, duckdb.FatalException) as error:
+        raise _write_failure(path, error) from error
+    except duckdb.TransactionException as error:
+        if "Failed to commit" not in str(error):
+            raise
+        raise _write_failure(path, error) from error
+
+
+def _write_failure(path: Path, error: Exception) -> SelfRepairError:
+    text = str(error)
+    if "No space left" in text or "quota" in text.lower():
+        next_step = "Make room on that disk, then run the same command again."
+    elif "Permission denied" in text or "Read-only file system" in text:
+        next_step = f"Make {path.parent} writable, or name a file elsewhere with --db."
+    else:
+        next_step = "Mend that, then run the same command again."
+    return SelfRepairError(f"{path} could not be written: {_reason(text)}. What was loaded before is safe. {next_step}")
+
+
+def _reason(text: str) -> str:
+    return re.sub(r"^[A-Za-z]+ Error: ", "", text).strip().rstrip(".")

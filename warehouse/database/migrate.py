@@ -1,0 +1,141 @@
+"""Bring a warehouse file to the tables this version of selfrepair knows: numbered steps, forward only.
+
+Each step is one file of `migrations/`, runs in one transaction, and is recorded in `schema_migration`. A step that brings
+rows has them in a folder beside `migrations/` under its own name: `0004_published.sql` fills the table `x` from
+`published/x.csv`.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import duckdb
+
+from selfrepair.warehouse.database.transactions import transaction
+from selfrepair.warehouse.errors import SelfRepairError
+
+_FOLDER = Path(__file__).parents[1] / "migrations"
+_NAMES = """
+SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() AND NOT temporary
+UNION ALL
+SELECT view_name FROM duckdb_views() WHERE database_name = current_database() AND NOT temporary AND NOT internal
+"""
+
+_FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
+_COPY = "COPY {table} FROM '{path}' (FORMAT csv, AUTO_DETECT false, HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"', NULLSTR '')"
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step: its number, its file's name, its SQL, and the CSV files whose rows go into the tables of their names."""
+
+    version: int
+    name: str
+    sql: str
+    rows: tuple[Path, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the SQL text, and of names and bytes of the CSV files where there are some, in hexadecimal."""
+        digest = hashlib.sha256(self.sql.encode())
+        for path in self.rows:
+            digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()
+
+
+@cache
+def migrations(folder: Path = _FOLDER) -> tuple[Migration, ...]:
+    """Every migration in order. Raises ValueError when the numbers are not 1, 2, 3, ..."""
+    found = [
+        Migration(
+            int(match[1]),
+            path.name,
+            path.read_text(encoding="utf-8"),
+            tuple(sorted((folder.parent / match[2]).glob("*.csv"))),
+        )
+        for path in sorted(folder.iterdir())
+        if (match := _FILE_NAME.fullmatch(path.name))
+    ]
+    if [step.version for step in found] != list(range(1, len(found) + 1)):
+        raise ValueError(f"migrations are not numbered 1, 2, 3, ...: {', '.join(step.name for step in found)}")
+    return tuple(found)
+
+
+def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None = None) -> list[int]:
+    """Apply the migrations the file has not been through; returns their numbers, empty when it was up to date.
+
+    Raises SelfRepairError when the file is from a newer selfrepair, holds somebody else's tables, or went through
+    another text of a migration than this version has.
+    """
+    steps = migrations() if steps is None else steps
+    applied = _applied(con)
+    _refuse_newer(con, applied, steps)
+    for step in steps[: len(applied)]:
+        if applied[step.version] != step.sha256:
+            raise SelfRepairError(
+                f"{_file(con)} was made by another build of selfrepair: its migration {step.name} had another text. "
+                "Load into a new file (--db), or use the build that made this one."
+            )
+    missing = steps[len(applied) :]
+    for step in missing:
+        _apply(con, step)
+    return [step.version for step in missing]
+
+
+def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None = None) -> None:
+    """Raise SelfRepairError unless the file's tables are the ones this version knows. Changes nothing."""
+    steps = migrations() if steps is None else steps
+    applied = _applied(con)
+    _refuse_newer(con, applied, steps)
+    if len(applied) < len(steps):
+        found = f"schema {len(applied)}" if applied else "no tables"
+        raise SelfRepairError(
+            f"{_file(con)} has {found} and this selfrepair reads schema {len(steps)}. "
+            f"Bring it up to date, nothing is lost: selfrepair load --db {_file(con)}"
+        )
+
+
+def _apply(con: duckdb.DuckDBPyConnection, step: Migration) -> None:
+    with transaction(con):
+        con.execute(step.sql)
+        for path in step.rows:
+            con.execute(_COPY.format(table=path.stem, path=str(path).replace("'", "''")))
+        con.execute(
+            "INSERT INTO schema_migration (version, name, sha256, applied_at) "
+            "VALUES (?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
+            [step.version, step.name, step.sha256],
+        )
+
+
+def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
+    tables = {name for (name,) in con.execute(_NAMES).fetchall()}
+    if "schema_migration" not in tables:
+        if tables:
+            raise SelfRepairError(
+                f"{_file(con)} is a DuckDB file, but not a warehouse: it holds {_some(tables)} and no "
+                "schema_migration. Nothing in it was touched. Name another file with --db."
+            )
+        return {}
+    rows = con.execute("SELECT version, sha256 FROM schema_migration ORDER BY version").fetchall()
+    return dict(rows)
+
+
+def _refuse_newer(con: duckdb.DuckDBPyConnection, applied: dict[int, str], steps: tuple[Migration, ...]) -> None:
+    newest = max(applied, default=0)
+    if newest > len(steps):
+        raise SelfRepairError(
+            f"{_file(con)} has schema {newest} and this selfrepair knows schemas up to {len(steps)}: a newer version "
+            "wrote it. Nothing in it was touched. Upgrade: pip install --upgrade selfrepair"
+        )
+
+
+def _file(con: duckdb.DuckDBPyConnection) -> str:
+    rows = con.execute("SELECT path FROM duckdb_databases() WHERE database_name = current_database()").fetchall()
+    return str(rows[0][0] or "the database in memory")
+
+
+def _some(names: set[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more tables" if len(listed) > 5 else "")

@@ -1,0 +1,132 @@
+"""The rows of models, datasets and runs: written on first sight, brought up to date after each load."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord, RunRecord
+
+_MODEL_KEY = ("name", "revision", "checkpoint", "weights_sha256")
+_MUST_AGREE = ("n_prompts", "n_units", "n_measurements")
+
+_REFRESH = """
+WITH
+loaded AS (
+    SELECT
+        count(*) AS n_units,
+        max(identity_error_max) AS identity_error_max,
+        max(measured_at) AS measured_at
+    FROM units
+    WHERE run_id = $run_id
+),
+checked AS (
+    SELECT
+        count(*) AS n_cells,
+        max(error_max) AS error_max,
+        coalesce(sum(n_rows), 0) AS n_rows
+    FROM crosschecks
+    WHERE run_id = $run_id
+)
+UPDATE runs
+SET
+    identity_error_max = loaded.identity_error_max,
+    crosscheck_error_max = checked.error_max,
+    crosscheck_rows = checked.n_rows,
+    finished_at = CASE WHEN loaded.n_units = runs.n_units THEN loaded.measured_at END,
+    status = CASE
+        WHEN checked.error_max > runs.crosscheck_tolerance THEN 'failed'
+        WHEN loaded.n_units = runs.n_units AND checked.n_cells >= runs.n_crosschecks THEN 'complete'
+        ELSE 'running'
+    END
+FROM loaded, checked
+WHERE run_id = $run_id
+"""
+
+
+_IS_WHOLE = """
+SELECT
+    n_units = (SELECT count(*) FROM units WHERE run_id = $run_id)
+    AND n_crosschecks <= (SELECT count(*) FROM crosschecks WHERE run_id = $run_id)
+FROM runs
+WHERE run_id = $run_id
+"""
+
+
+def run_id_of(con: duckdb.DuckDBPyConnection, run_key: str) -> int | None:
+    """The number of the run with this key, or None."""
+    rows = con.execute("SELECT run_id FROM runs WHERE run_key = ?", [run_key]).fetchall()
+    return rows[0][0] if rows else None
+
+
+def units_in(con: duckdb.DuckDBPyConnection, run_id: int) -> set[int]:
+    """Numbers of the run's loaded units."""
+    return {unit for (unit,) in con.execute("SELECT unit FROM units WHERE run_id = ?", [run_id]).fetchall()}
+
+
+def register(con: duckdb.DuckDBPyConnection, run: RunRecord) -> int:
+    """The number of the run in this file; writes its row, its model's and its dataset's where they are missing.
+
+    Call it inside a transaction. Raises SelfRepairError when the file has a run of this key with other sizes, or when
+    a field breaks a table's rule.
+    """
+    run_id = run_id_of(con, run.run_key)
+    if run_id is not None:
+        _check_same(con, run_id, run)
+        return run_id
+    columns = {name: value for name, value in vars(run).items() if name not in ("model", "dataset")}
+    try:
+        model_id = _find(con, "models", "model_id", run.model, _MODEL_KEY)
+        if model_id is None:
+            model_id = _insert(con, "models", "model_id", vars(run.model))
+        dataset_id = _find(con, "datasets", "dataset_id", run.dataset, tuple(vars(run.dataset)))
+        if dataset_id is None:
+            dataset_id = _insert(con, "datasets", "dataset_id", vars(run.dataset))
+        columns |= {"model_id": model_id, "dataset_id": dataset_id, "status": "running", "crosscheck_rows": 0}
+        return _insert(con, "runs", "run_id", columns)
+    except (duckdb.ConstraintException, duckdb.ConversionException) as error:
+        raise SelfRepairError(
+            f"run {run.run_key} breaks a rule of the tables: {error}. Its run.json was altered or another version "
+            "wrote it; measure again."
+        ) from error
+
+
+def refresh(con: duckdb.DuckDBPyConnection, run_id: int) -> bool:
+    """Bring status, finished_at and the errors of a run in line with the units and cross-checks that are loaded.
+
+    Returns True when nothing of the run is missing any more, whatever the cross-check says.
+    """
+    con.execute(_REFRESH, {"run_id": run_id})
+    ((is_whole,),) = con.execute(_IS_WHOLE, {"run_id": run_id}).fetchall()
+    return bool(is_whole)
+
+
+def _find(
+    con: duckdb.DuckDBPyConnection, table: str, key: str, record: ModelRecord | DatasetRecord, columns: Sequence[str]
+) -> int | None:
+    same = " AND ".join(f"{column} IS NOT DISTINCT FROM ?" for column in columns)
+    values = [getattr(record, column) for column in columns]
+    rows = con.execute(f"SELECT {key} FROM {table} WHERE {same}", values).fetchall()
+    return rows[0][0] if rows else None
+
+
+def _insert(con: duckdb.DuckDBPyConnection, table: str, key: str, columns: Mapping[str, Any]) -> int:
+    names = ", ".join(columns)
+    marks = ", ".join("?" for _ in columns)
+    rows = con.execute(
+        f"INSERT INTO {table} ({key}, {names}) SELECT coalesce(max({key}), 0) + 1, {marks} FROM {table} "
+        f"RETURNING {key}",
+        [list(value) if isinstance(value, tuple) else value for value in columns.values()],
+    ).fetchall()
+    return int(rows[0][0])
+
+
+def _check_same(con: duckdb.DuckDBPyConnection, run_id: int, run: RunRecord) -> None:
+    known = con.execute(f"SELECT {', '.join(_MUST_AGREE)} FROM runs WHERE run_id = ?", [run_id]).fetchall()[0]
+    for name, value in zip(_MUST_AGREE, known, strict=True):
+        if value != getattr(run, name):
+            raise SelfRepairError(
+                f"run {run.run_key} is in this warehouse with {name} = {value}, and its parts say "
+                f"{getattr(run, name)}. They do not belong together: load these parts into another file with --db."
+            )

@@ -1,0 +1,173 @@
+"""Part files on their way into the tables: they must be what their manifest says."""
+
+import glob
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from selfrepair.warehouse import schema
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts.folder import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest
+
+_MEASUREMENTS = "measurements.parquet"
+_ARROW = "selfrepair_measurements_of_units"
+
+
+@dataclass(frozen=True)
+class CheckedUnit:
+    """A unit's folder whose files have the sizes and the SHA-256 their manifest gives."""
+
+    path: Path
+    manifest: Manifest
+    manifest_sha256: str
+
+    @property
+    def n_measurements(self) -> int:
+        """Rows of measurements [rows]."""
+        return self.manifest.files[_MEASUREMENTS].rows
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the part files [bytes]."""
+        return sum(file.bytes for file in self.manifest.files.values())
+
+
+def check_unit(path: Path, unit: int) -> CheckedUnit:
+    """Compare the files of `unit`, in the folder `path`, with their manifest.
+
+    Raises SelfRepairError that names the first file that is missing, shortened or altered.
+    """
+    try:
+        text = (path / MANIFEST).read_bytes()
+        manifest = Manifest.from_json(text.decode())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, MANIFEST, f"cannot be read as a manifest: {error}") from error
+    if not _files(PART_TABLES) <= set(manifest.files) <= _files((*PART_TABLES, *MECHANISM_TABLES)):
+        raise _damaged(path, MANIFEST, f"lists the files {', '.join(sorted(manifest.files)) or 'none'}")
+    if manifest.unit != unit:
+        raise _damaged(path, MANIFEST, f"is of unit {manifest.unit}")
+    for name, file in manifest.files.items():
+        try:
+            n_bytes = (path / name).stat().st_size
+            digest = _sha256(path / name)
+        except OSError as error:
+            raise _damaged(path, name, f"cannot be read: {error.strerror}") from error
+        if n_bytes != file.bytes:
+            raise _damaged(path, name, f"is {n_bytes:,} bytes long and was written with {file.bytes:,}")
+        if digest != file.sha256:
+            raise _damaged(path, name, "was altered after it was written: its SHA-256 differs from the manifest's")
+    return CheckedUnit(path, manifest, hashlib.sha256(text).hexdigest())
+
+
+def by_head(units: Sequence[CheckedUnit]) -> pa.Table:
+    """The measurements of all `units`, one head's rows of every unit beside each other.
+
+    Each unit is ordered by layer and head already, so that its rows are only laid out anew, in slices, and not copied. What
+    asks for one head then reads a few blocks of the warehouse instead of some of every unit's. Raises SelfRepairError for
+    files that are no such table; OSError and MemoryError say nothing about the files.
+    """
+    slices: dict[int, list[pa.Table]] = {}
+    try:
+        for unit in units:
+            with pq.ParquetFile(unit.path / _MEASUREMENTS, read_dictionary=["ablation"]) as file:
+                rows = file.read(use_threads=False)  # the load's own work goes on beside it
+            heads = _numbers_of_heads(rows)
+            if np.any(np.diff(heads) < 0):
+                order = np.argsort(heads, kind="stable")
+                rows, heads = rows.take(order), heads[order]
+            starts = np.flatnonzero(np.diff(heads, prepend=-1))
+            for start, length in zip(starts, np.diff(starts, append=len(heads)), strict=True):
+                slices.setdefault(int(heads[start]), []).append(rows.slice(start, length))
+        return pa.concat_tables([part for head in sorted(slices) for part in slices[head]])
+    except MemoryError:  # Arrow's is an ArrowException, too
+        raise
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; Arrow's own is about what it read
+            raise
+        raise SelfRepairError(f"{_MEASUREMENTS} cannot be read: {error}") from error
+
+
+def append_units(
+    con: duckdb.DuckDBPyConnection, run_id: int, units: Sequence[CheckedUnit], measurements: pa.Table
+) -> None:
+    """Append the rows of `units`, whose `measurements` are those of `by_head`, and their rows in the ledger.
+
+    Call it inside a transaction: all of it counts or nothing. Raises SelfRepairError when a table took another number
+    of rows than the manifests say, and duckdb.Error when it refused them.
+    """
+    for table in (*PART_TABLES, *MECHANISM_TABLES):
+        bring = [unit for unit in units if f"{table}.parquet" in unit.manifest.files]
+        wanted = sum(unit.manifest.files[f"{table}.parquet"].rows for unit in bring)
+        if table == "measurements":
+            con.register(_ARROW, measurements)
+            try:
+                ((rows,),) = con.execute(_insert_sql(table, _ARROW), {"run_id": run_id}).fetchall()
+            finally:
+                con.unregister(_ARROW)
+        elif not bring:
+            continue
+        else:
+            # The folder's name is nobody's pattern, and a name such as pos=3 brings no column.
+            paths = [glob.escape(str(unit.path / f"{table}.parquet")) for unit in bring]
+            sql = _insert_sql(table, "read_parquet($paths, hive_partitioning = false)")
+            ((rows,),) = con.execute(sql, {"run_id": run_id, "paths": paths}).fetchall()
+        if rows != wanted:
+            raise SelfRepairError(f"{table} took {rows:,} rows, and the manifests say {wanted:,}")
+    con.executemany(
+        "INSERT INTO units (run_id, unit, first_prompt, n_prompts, n_measurements, identity_error_max, "
+        "manifest_sha256, measured_at, loaded_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
+        [
+            (
+                run_id,
+                unit.manifest.unit,
+                unit.manifest.first_prompt,
+                unit.manifest.n_prompts,
+                unit.n_measurements,
+                unit.manifest.identity_error_max,
+                unit.manifest_sha256,
+                unit.manifest.measured_at,
+            )
+            for unit in units
+        ],
+    )
+
+
+def refused(path: Path, error: Exception) -> str:
+    """What to tell the user when the tables do not take the unit in the folder `path`."""
+    return str(_damaged(path, "", f"does not fit the tables: {error}"))
+
+
+def _insert_sql(table: str, source: str) -> str:
+    columns = [column.name for column in schema.metadata.tables[table].columns if column.name != "run_id"]
+    names = ", ".join(columns)
+    return f"INSERT INTO {table} (run_id, {names}) SELECT $run_id, {names} FROM {source}"
+
+
+def _files(tables: Sequence[str]) -> set[str]:
+    return {f"{table}.parquet" for table in tables}
+
+
+def _numbers_of_heads(rows: pa.Table) -> NDArray[np.int64]:
+    """A number for each row that grows with its layer and, within a layer, with its head."""
+    layer, head = (np.asarray(rows[name]).astype(np.int64) for name in ("layer", "head"))
+    return layer * 2**16 + head
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _damaged(path: Path, name: str, what: str) -> SelfRepairError:
+    return SelfRepairError(
+        f"{path / name} {what.rstrip('.')}. Nothing of this unit was loaded. Delete the folder {path} and run the "
+        "ingest command that made it again: it measures what is missing."
+    )

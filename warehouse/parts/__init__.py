@@ -1,0 +1,1 @@
+"""Part files, the exchange format between measuring and loading."""

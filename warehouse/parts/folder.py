@@ -1,0 +1,329 @@
+"""The exchange format between measuring and loading: a folder for each run, in it a folder for each finished unit.
+
+    <root>/<run_key>/run.json                           what the run is (`RunRecord`)
+    <root>/<run_key>/unit-00000/measurements.parquet    the tables' columns without run_id
+                                tokens.parquet
+                                prompts.parquet
+                                ...                     tables of the mechanisms that were measured, if any
+                                manifest.json           rows, sizes and SHA-256 of all these (`Manifest`)
+    <root>/<run_key>/crosscheck-0-of-2.json             what shard 0 of 2 computed the slow way
+
+A unit appears by one rename, so it is there whole or not at all, and any number of processes may write into one root.
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from selfrepair.warehouse import files
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts.arrow import Columns, parquet_bytes, part_table
+from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord, RunRecord
+
+__all__ = [
+    "MANIFEST",
+    "MECHANISM_TABLES",
+    "PART_TABLES",
+    "CrosscheckCell",
+    "DatasetRecord",
+    "Manifest",
+    "ModelRecord",
+    "PartFile",
+    "PartsFolder",
+    "RunRecord",
+    "is_run_key",
+]
+
+PART_TABLES = ("prompts", "tokens", "measurements")
+"""The tables that each unit brings rows for."""
+
+MECHANISM_TABLES = (
+    "neuron_changes",
+    "neuron_curves",
+    "neuron_sums",
+    "edge_sums",
+    "layer_guess",
+    "logprob_changes",
+    "head_feedback",
+    "feedback_sums",
+)
+"""The tables that a unit brings where the run measures mechanisms."""
+
+MANIFEST = "manifest.json"
+"""Name of the file that makes a unit finished."""
+
+_T = TypeVar("_T")
+_RUN = "run.json"
+_UNIT = re.compile(r"unit-(\d{5,})")
+_CROSSCHECK = re.compile(r"crosscheck-(\d+)-of-(\d+)\.json")
+_RUN_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_FIXED = ("n_prompts", "n_units", "n_measurements", "ablations", "given_heads", "selected_heads", "mechanisms")
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """What a manifest says about one file of its unit."""
+
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished unit holds. `identity_error_max` is in logits, `measured_at` in UTC without a zone."""
+
+    unit: int
+    first_prompt: int
+    n_prompts: int
+    identity_error_max: float
+    measured_at: datetime
+    files: dict[str, PartFile]
+
+    def to_json(self) -> str:
+        """The manifest as JSON text; `from_json` reads it back."""
+        return json.dumps({**asdict(self), "measured_at": self.measured_at.isoformat()}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """The manifest that `to_json` wrote; ValueError, KeyError or TypeError when it is none."""
+        found = json.loads(text)
+        return cls(
+            **{
+                **found,
+                "measured_at": datetime.fromisoformat(found["measured_at"]),
+                "files": {name: PartFile(**entry) for name, entry in found["files"].items()},
+            }
+        )
+
+
+@dataclass(frozen=True)
+class CrosscheckCell:
+    """One (prompt, head, ablation) computed a second time: `n_rows` positions, largest difference [logits]."""
+
+    prompt_id: int
+    layer: int
+    head: int
+    ablation: str
+    n_rows: int
+    error_max: float
+
+
+def is_run_key(name: str) -> bool:
+    """True for a name that a run's folder can have."""
+    return _RUN_KEY.fullmatch(name) is not None
+
+
+class PartsFolder:
+    """The part files of one run below `root`. Nothing is written before `start` or a `write_` method is called."""
+
+    def __init__(self, root: Path, run_key: str) -> None:
+        if not is_run_key(run_key):
+            raise SelfRepairError(f"run key {run_key!r} cannot name a folder; use letters, digits, '_', '-' and '.'")
+        self.root = root
+        self.run_key = run_key
+        self.path = root / run_key
+
+    def start(self, run: RunRecord) -> RunRecord:
+        """Write `run.json` and sweep what killed writers left; returns the record that now counts.
+
+        A run that was begun before keeps its `started_at`. Raises SelfRepairError when the folder holds a run of the
+        same key that is cut into other units or measures other heads, or when it cannot be written.
+        """
+        if run.run_key != self.run_key:
+            raise SelfRepairError(f"run {run.run_key} cannot start in the folder of run {self.run_key}")
+        with files.writing(f"run {self.run_key}", self.root, len(run.to_json())):
+            return _again_if_removed(lambda: self._start(run))
+
+    def run(self) -> RunRecord:
+        """The record in `run.json`; SelfRepairError when it is missing or unreadable."""
+        path = self.path / _RUN
+        try:
+            return RunRecord.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SelfRepairError(
+                f"{path} cannot be read ({error}), so nobody knows which run these parts belong to. "
+                "Run the ingest command that made them again: it writes the file anew and keeps finished units."
+            ) from error
+        except SelfRepairError as error:
+            raise SelfRepairError(f"{path}: {error}") from error
+
+    def exists(self) -> bool:
+        """True when there is anything of this run: its record, or a finished unit."""
+        return (self.path / _RUN).exists() or bool(self.finished_units())
+
+    def finished_units(self) -> set[int]:
+        """Numbers of the units that are here with their manifest; empty when the folder does not exist."""
+        if not self.path.is_dir():
+            return set()
+        found = ((path, _UNIT.fullmatch(path.name)) for path in self.path.iterdir())
+        return {int(match[1]) for path, match in found if match and (path / MANIFEST).is_file()}
+
+    def finished_crosschecks(self) -> list[Path]:
+        """The cross-check files that are here, by name."""
+        if not self.path.is_dir():
+            return []
+        return sorted(path for path in self.path.iterdir() if _CROSSCHECK.fullmatch(path.name))
+
+    def unit_path(self, unit: int) -> Path:
+        """The folder of a finished unit."""
+        return self.path / f"unit-{unit:05d}"
+
+    def crosscheck_path(self, shard: int, n_shards: int) -> Path:
+        """The cross-check file of one shard."""
+        return self.path / f"crosscheck-{shard}-of-{n_shards}.json"
+
+    def write_unit(
+        self,
+        unit: int,
+        first_prompt: int,
+        measurements: Columns,
+        tokens: Columns,
+        prompts: Columns,
+        identity_error_max: float,
+        mechanisms: Mapping[str, Columns] | None = None,
+    ) -> Manifest:
+        """Write one finished unit; when it returns, the disk has it and `finished_units` lists it.
+
+        Each table is a `pyarrow.Table` or a dict of numpy arrays with the warehouse table's columns but `run_id`.
+        `ablation` holds names, or codes into `schema.ABLATIONS`. Rows of `measurements` come ordered by layer, head,
+        ablation, prompt_id, pos; effects are rounded to 1e-4 here. `mechanisms` holds further tables by name, of
+        `MECHANISM_TABLES`. A unit that is here already stays as it is.
+
+        Raises SelfRepairError, and leaves nothing half-written, for missing, unknown or mistyped columns, a number that
+        is not finite, prompts that are not `first_prompt`, `first_prompt + 1`, ..., a full disk.
+        """
+        tables = {
+            name: part_table(name, columns)
+            for name, columns in (
+                ("prompts", prompts),
+                ("tokens", tokens),
+                ("measurements", measurements),
+                *(mechanisms or {}).items(),
+            )
+        }
+        n_prompts = tables["prompts"].num_rows
+        ids: Sequence[int] = tables["prompts"].column("prompt_id").to_pylist()
+        if not ids or ids != list(range(first_prompt, first_prompt + n_prompts)):
+            raise SelfRepairError(
+                f"unit {unit} of run {self.run_key}: its prompts are not numbered from {first_prompt}"
+            )
+        contents = {f"{name}.parquet": parquet_bytes(table) for name, table in tables.items()}
+        manifest = Manifest(
+            unit=unit,
+            first_prompt=first_prompt,
+            n_prompts=n_prompts,
+            identity_error_max=_finite(identity_error_max, f"identity_error_max of unit {unit}"),
+            measured_at=datetime.now(UTC).replace(tzinfo=None),
+            files={f"{name}.parquet": _part_file(table, contents[f"{name}.parquet"]) for name, table in tables.items()},
+        )
+        n_bytes = sum(len(data) for data in contents.values())
+        with files.writing(f"unit {unit} of run {self.run_key}", self.path, n_bytes):
+            placed = {**contents, MANIFEST: memoryview(manifest.to_json().encode())}
+            _again_if_removed(lambda: self._place(unit, placed))
+        return manifest
+
+    def write_crosscheck(self, shard: int, n_shards: int, cells: Sequence[CrosscheckCell]) -> None:
+        """Write what `shard` of `n_shards` computed the slow way, all at once.
+
+        Raises SelfRepairError when an error is not finite or the folder cannot be written.
+        """
+        for cell in cells:
+            _finite(cell.error_max, f"cross-check of prompt {cell.prompt_id}, L{cell.layer}H{cell.head}")
+        data = json.dumps([asdict(cell) for cell in cells], indent=1).encode()
+        path = self.crosscheck_path(shard, n_shards)
+
+        def place() -> None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            files.replace_file(path, data)
+
+        with files.writing(path.name, self.path, len(data)):
+            _again_if_removed(place)
+
+    def remove(self, loaded: Sequence[Path], *, is_whole: bool) -> None:
+        """Remove units and cross-checks that have been loaded; when the run is whole, everything else of it too."""
+        for path in loaded:
+            files.remove(path)
+        if is_whole:
+            files.remove(self.path)
+        # A folder that another process writes into is not empty, and stays.
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
+
+    def _start(self, run: RunRecord) -> RunRecord:
+        self.path.mkdir(parents=True, exist_ok=True)
+        files.sweep(self.path)
+        try:
+            first = self.run()
+        except SelfRepairError as error:
+            if (self.path / _RUN).exists():
+                raise SelfRepairError(f"{error} To measure again, remove {self.path} first.") from error
+        else:
+            self._check_same(first, run)
+            run = replace(run, started_at=first.started_at)
+        files.replace_file(self.path / _RUN, run.to_json().encode())
+        return run
+
+    def _place(self, unit: int, contents: Mapping[str, memoryview]) -> None:
+        final = self.unit_path(unit)
+        temporary = self.path / files.temporary_name(final.name)
+        files.remove(temporary)
+        try:
+            temporary.mkdir(parents=True)
+            for name, data in contents.items():
+                files.write_file(temporary / name, data)
+            files.sync_folder(temporary)
+            if final.is_dir() and not (final / MANIFEST).is_file():
+                files.remove(final)
+            if not final.is_dir():
+                temporary.rename(final)
+            files.sync_folder(self.path)
+        except OSError:
+            # Another process may have finished the same unit between the look and the rename.
+            if unit not in self.finished_units():
+                raise
+        finally:
+            files.remove(temporary)
+
+    def _check_same(self, first: RunRecord, run: RunRecord) -> None:
+        for name in _FIXED:
+            old, new = getattr(first, name), getattr(run, name)
+            if old != new:
+                raise SelfRepairError(
+                    f"run {self.run_key} was begun in {self.path} with {name} = {_short(old)}, and is asked now with "
+                    f"{_short(new)}. Finish it as it was begun, or delete that folder and measure anew."
+                )
+
+
+def _again_if_removed(write: Callable[[], _T]) -> _T:
+    """Write once more when the run's folder goes away meanwhile: another process of the very same run has just finished it,
+    loaded it and cleaned up.
+    """
+    try:
+        return write()
+    except FileNotFoundError:
+        return write()
+
+
+def _part_file(table: pa.Table, data: memoryview) -> PartFile:
+    return PartFile(rows=table.num_rows, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _finite(value: float, what: str) -> float:
+    value = float(value)
+    if not abs(value) < float("inf"):
+        raise SelfRepairError(f"{what} is {value}; the measurement overflowed. Measure with --dtype float32.")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(value) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,1 @@
+"""Rules that hold in every sound warehouse, and the check of all of them."""
