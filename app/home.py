@@ -16,10 +16,10 @@ PAGES = {
         "reproduce": ("Reproduce", ":material/fact_check:"),
     },
     "Who and how": {
-        "edges": ("Who repairs whom", ":material/share:"),
+        "who_repairs": ("Who repairs whom", ":material/share:"),
         "neurons": ("Neurons", ":material/hub:"),
-        "feedback": ("Feedback", ":material/replay:"),
-        "iterations": ("Iterations", ":material/stairs:"),
+        "self_repression": ("Self-repression", ":material/replay:"),
+        "logit_lens": ("Logit lens", ":material/stairs:"),
     },
     "Ask": {
         "sql": ("SQL", ":material/terminal:"),

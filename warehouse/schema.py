@@ -19,8 +19,8 @@ TARGET_KINDS = ("head", "mlp")
 EDGE_POPULATIONS = ("all", "top2")
 LOGITS_OF = ("next_token", "answer", "answer_minus_foil")
 NEXT_TOKEN, ANSWER, ANSWER_MINUS_FOIL = LOGITS_OF
-FEEDBACKS = ("own", "other", "random")
-MECHANISMS = ("edges", "neurons_last", "neurons_all", "guesses", "logprobs", "feedback")
+ADDED_VECTORS = ("own", "other", "random")
+MECHANISMS = ("edges", "neurons_last", "neurons_all", "logit_lens", "logprobs", "self_repression")
 
 EFFECTS = (
     "direct_effect",
@@ -37,9 +37,12 @@ ROUNDED = frozenset(
     (
         *(("measurements", name) for name in EFFECTS),
         *(("neuron_changes", name) for name in ("clean_effect", "ablated_effect")),
-        *(("layer_guess", name) for name in ("logit", "logprob")),
+        *(("logit_lens", name) for name in ("logit", "logprob")),
         *(("logprob_changes", name) for name in ("logprob_change", "kl")),
-        *(("head_feedback", name) for name in ("direct_effect", "fed_effect", "fed_effect_own_scale")),
+        *(
+            ("self_repression", name)
+            for name in ("direct_effect", "direct_effect_after", "direct_effect_after_own_scale")
+        ),
     )
 )
 """Columns (table, name) that are stored rounded to `EFFECT_STEP`."""
@@ -65,7 +68,7 @@ _ablation_kind = sa.Enum(*ABLATIONS, name="ablation_kind", metadata=metadata)
 _run_status = sa.Enum(*STATUSES, name="run_status", metadata=metadata)
 _target_kind = sa.Enum(*TARGET_KINDS, name="target_kind", metadata=metadata)
 _edge_population = sa.Enum(*EDGE_POPULATIONS, name="edge_population", metadata=metadata)
-_feedback_kind = sa.Enum(*FEEDBACKS, name="feedback_kind", metadata=metadata)
+_added_vector_kind = sa.Enum(*ADDED_VECTORS, name="added_vector_kind", metadata=metadata)
 _text = sa.String()
 _texts = sa.ARRAY(sa.String())
 _integer = sa.Integer()
@@ -170,8 +173,8 @@ runs = sa.Table(
     _column(
         "mechanisms",
         _texts,
-        "What was measured beside the effects: edges, neurons_last or neurons_all, guesses, logprobs, feedback; NULL or "
-        "empty: nothing",
+        "What was measured beside the effects: edges, neurons_last or neurons_all, logit_lens, logprobs, "
+        "self_repression; NULL or empty: nothing",
         null=True,
     ),
     _column(
@@ -434,8 +437,8 @@ edge_sums = sa.Table(
     comment="How the ablation of a head changes what each later head and MLP writes, summed over a unit. Not rounded.",
 )
 
-layer_guess = sa.Table(
-    "layer_guess",
+logit_lens = sa.Table(
+    "logit_lens",
     metadata,
     _column(*_RUN),
     _column(*_PROMPT),
@@ -471,51 +474,53 @@ logprob_changes = sa.Table(
     comment="One row for each row of measurements, where log-probabilities were asked for. Rounded to 1e-4.",
 )
 
-_STRENGTH = ("strength", _small, "How many times the output was added [times]")
-_FEEDBACK = (
-    "feedback",
-    _feedback_kind,
+_MULTIPLE = ("multiple", _small, "How many times the output was added [times]")
+_ADDED_VECTOR = (
+    "added_vector",
+    _added_vector_kind,
     "What was added to the input of the head's layer: its own clean output, another head's or a random direction of the "
     "same length",
 )
-_FED_HEAD = ("head", _small, "Number of the query head in its layer, from 0")
-_FED_LAYER = ("layer", _small, "Layer of the head, from 0")
+_RECEIVING_HEAD = ("head", _small, "Number of the query head in its layer, from 0")
+_RECEIVING_LAYER = ("layer", _small, "Layer of the head, from 0")
 
-head_feedback = sa.Table(
-    "head_feedback",
+self_repression = sa.Table(
+    "self_repression",
     metadata,
     _column(*_RUN),
     _column(*_PROMPT),
     _column(*_POS),
-    _column(*_FED_LAYER),
-    _column(*_FED_HEAD),
-    _column(*_FEEDBACK),
-    _column(*_STRENGTH),
+    _column(*_RECEIVING_LAYER),
+    _column(*_RECEIVING_HEAD),
+    _column(*_ADDED_VECTOR),
+    _column(*_MULTIPLE),
     _column("other_head", _small, "Head of the same layer whose output was added; NULL: not another head's", null=True),
     _column("direct_effect", _effect, "Direct effect of the head with nothing added [logits]"),
     _column(
-        "fed_effect", _effect, "Its direct effect with the output added at this position, at the clean scale [logits]"
+        "direct_effect_after",
+        _effect,
+        "Its direct effect with the output added at this position, at the clean scale [logits]",
     ),
     _column(
-        "fed_effect_own_scale",
+        "direct_effect_after_own_scale",
         _effect,
         "The same at the scale of the changed forward's own final norm; NULL: not measured [logits]",
         null=True,
     ),
     sa.CheckConstraint("pos >= 0"),
-    sa.CheckConstraint("strength >= 1"),
-    comment="A seeded sample of rows of the feedback measurement: a head's output added to its own layer's input. Rounded.",
+    sa.CheckConstraint("multiple >= 1"),
+    comment="A seeded sample of rows of self-repression: a head's output added to its own layer's input. Rounded.",
 )
 
-feedback_sums = sa.Table(
-    "feedback_sums",
+self_repression_sums = sa.Table(
+    "self_repression_sums",
     metadata,
     _column(*_RUN),
     _column(*_PROMPT),
-    _column(*_FED_LAYER),
-    _column(*_FED_HEAD),
-    _column(*_FEEDBACK),
-    _column(*_STRENGTH),
+    _column(*_RECEIVING_LAYER),
+    _column(*_RECEIVING_HEAD),
+    _column(*_ADDED_VECTOR),
+    _column(*_MULTIPLE),
     _column("n_rows", _integer, "Positions summed up [rows]"),
     _column("sum_x", _double, "Sum of the clean direct effect x [logits]"),
     _column("sum_xx", _double, "Sum of x^2 [logits^2]"),
@@ -525,7 +530,7 @@ feedback_sums = sa.Table(
     _column("sum_z", _double, "Sum of z, y at the changed forward's own scale; NULL: not measured [logits]", null=True),
     _column("sum_xz", _double, "Sum of x z; NULL: not measured [logits^2]", null=True),
     _column("sum_zz", _double, "Sum of z^2; NULL: not measured [logits^2]", null=True),
-    comment="Sums over all positions of a prompt, from which a head's feedback slope follows. Not rounded.",
+    comment="Sums over all positions of a prompt, from which a head's self-repression slope follows. Not rounded.",
 )
 
 _PUBLISHED_MODEL = ("published_model", _text, "Name that the paper's authors have for the model")
@@ -587,8 +592,8 @@ published_head_repair = sa.Table(
     ),
 )
 
-published_feedback = sa.Table(
-    "published_feedback",
+published_self_repression = sa.Table(
+    "published_self_repression",
     metadata,
     _column(*_PUBLISHED_MODEL, key=True),
     _column(*_HUB_NAME),
@@ -604,15 +609,15 @@ published_feedback = sa.Table(
     _column("head", _small, "Number of the head in its layer, from 0; NULL: another head at each position", null=True),
     _column("n_receivers", _integer, "Different heads among the positions; 1 unless receiver is each_top_head [heads]"),
     _column(
-        "feedback",
-        _feedback_kind,
+        "added_vector",
+        _added_vector_kind,
         "What was added to the input of the head's layer: its own clean output, a random head's or a random direction",
         key=True,
     ),
-    _column(*_STRENGTH, key=True),
+    _column(*_MULTIPLE, key=True),
     _column("n_rows", _integer, "Positions that the fit covers [rows]"),
     _column("mean_direct_effect", _double, "Mean direct effect of the head with nothing added [logits]"),
-    _column("mean_fed_effect", _double, "Its mean direct effect with the output added [logits]"),
+    _column("mean_direct_effect_after", _double, "Its mean direct effect with the output added [logits]"),
     _column(
         "slope",
         _double,
@@ -627,11 +632,15 @@ published_feedback = sa.Table(
         _double,
         "Mean of the direct effect with nothing added over the 10 % of positions where it is highest [logits]",
     ),
-    _column("top10_mean_fed_effect", _double, "Mean of it with the output added over the same positions [logits]"),
     _column(
-        "top10_ratio", _double, "The latter mean / the former, top10_mean_fed_effect / top10_mean_direct_effect [ratio]"
+        "top10_mean_direct_effect_after", _double, "Mean of it with the output added over the same positions [logits]"
     ),
-    sa.CheckConstraint("strength >= 1"),
+    _column(
+        "top10_ratio",
+        _double,
+        "The latter mean / the former, top10_mean_direct_effect_after / top10_mean_direct_effect [ratio]",
+    ),
+    sa.CheckConstraint("multiple >= 1"),
     comment=(
         "The paper's own numbers, not measured here: whether the strongest heads of 13 models repress or reinforce themselves, "
         "as its authors released them (self-repression); few positions, numbers to 1e-6."

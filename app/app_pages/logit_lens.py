@@ -17,19 +17,19 @@ from selfrepair.app.wording.columns import meaning
 from selfrepair.queries.catalog.quoting import literal
 
 choice = choose()
-st.title("Iterations")
+st.title("Logit lens")
 heads = heads_of_run(choice)
 if heads.is_empty():
     st.info("This run has no summaries, or failed its cross-check: `selfrepair refresh`, then `selfrepair runs`.")
     st.stop()
 
-if has_measured(choice, "guesses"):
+if has_measured(choice, "logit_lens"):
     # the view knows no population without position 0
     population = "all" if choice.population == "all" else "top2"
     layers_sql = queries.by_layer(choice.run["run_id"])
-    guesses_sql = queries.repair_by_guess(f"{choice.where_rows} AND population = {literal(population)}")
-    ask_ahead([layers_sql, guesses_sql])
-    layers, guesses = ask(layers_sql), ask(guesses_sql)
+    logit_lens_sql = queries.repair_by_logit_lens(f"{choice.where_rows} AND population = {literal(population)}")
+    ask_ahead([layers_sql, logit_lens_sql])
+    layers, logit_lens = ask(layers_sql), ask(logit_lens_sql)
 
     st.caption(
         "The residual stream after each layer, read through the final norm and the unembedding, nothing ablated, over "
@@ -37,11 +37,11 @@ if has_measured(choice, "guesses"):
     )
     left, right = st.columns(2, gap="medium")
     with left:
-        st.subheader("How likely the target already is", help=meaning("guess_by_layer", "mean_guess_logprob"))
-        show(likely_by_layer(layers), layers, layers_sql, name="guess_logprob")
+        st.subheader("How likely the target already is", help=meaning("logit_lens_by_layer", "mean_target_logprob"))
+        show(likely_by_layer(layers), layers, layers_sql, name="logit_lens_logprob")
     with right:
-        st.subheader("Where it comes first", help=meaning("guess_by_layer", "settled_share"))
-        show(right_by_layer(layers), layers, layers_sql, name="guess_shares")
+        st.subheader("Where it comes first", help=meaning("logit_lens_by_layer", "top1_from_here_share"))
+        show(right_by_layer(layers), layers, layers_sql, name="logit_lens_shares")
     st.caption("Settled: the target is first there and after every later layer.")
 
     st.header("Repaired where the answer is still wrong?", divider="gray")
@@ -55,14 +55,14 @@ if has_measured(choice, "guesses"):
     with left:
         x, y = "mean_self_repair_right", "mean_self_repair_wrong"
         more = ["self_repair_difference", "self_repair_difference_se", "n_right", "n_wrong"]
-        dots = head_dots(guesses, "repair_by_guess", x, y, label, more)
-        clickable(dots, "repair_by_guess")
+        dots = head_dots(logit_lens, "repair_by_logit_lens", x, y, label, more)
+        clickable(dots, "repair_by_logit_lens")
     with right:
-        shown = guesses.drop("layer").sort(
+        shown = logit_lens.drop("layer").sort(
             "self_repair_difference", descending=True, nulls_last=True, maintain_order=True
         )
-        st.dataframe(shown, hide_index=True, height=420, column_config=headers("repair_by_guess", shown.columns))
-    below(guesses, guesses_sql, name="repair_by_guess", chart=dots)
+        st.dataframe(shown, hide_index=True, height=420, column_config=headers("repair_by_logit_lens", shown.columns))
+    below(logit_lens, logit_lens_sql, name="repair_by_logit_lens", chart=dots)
 
 st.header("Do measures agree on which heads matter?", divider="gray")
 if has_measured(choice, "logprobs"):

@@ -57,7 +57,7 @@ def over_heads(run_id: int, population: str, published_run: str, quantity: str, 
     """One quantity head by head, and how far all of them agree."""
     heads_sql = queries.heads(run_id, population, published_run, quantity)
     agreements_sql = queries.agreements(run_id, population, published_run)
-    ask_ahead([heads_sql, agreements_sql, queries.claims(run_id), queries.feedback(run_id)])
+    ask_ahead([heads_sql, agreements_sql, queries.claims(run_id), queries.self_repression(run_id)])
     heads, agreements = ask(heads_sql), ask(agreements_sql)
     left, right = st.columns(2, gap="medium")
     with left:
@@ -122,13 +122,17 @@ def paper(claim: dict[str, Any]) -> str:
 
 
 def self_repression(run_id: int) -> None:
-    """Slopes of feedback beside the published ones, where the run measured feedback."""
-    sql = queries.feedback(run_id)
-    feedback = ask(sql)
-    if not feedback.is_empty():
-        st.header("Self-repression", divider="gray", help=meaning("feedback_reproduction", "same_side"))
-        st.dataframe(feedback, hide_index=True, column_config=headers("feedback_reproduction", feedback.columns))
-        below(feedback, sql, name="feedback_reproduction")
+    """Slopes of self-repression beside the published ones, where the run measured self-repression."""
+    sql = queries.self_repression(run_id)
+    self_repression = ask(sql)
+    if not self_repression.is_empty():
+        st.header("Self-repression", divider="gray", help=meaning("self_repression_reproduction", "same_side"))
+        st.dataframe(
+            self_repression,
+            hide_index=True,
+            column_config=headers("self_repression_reproduction", self_repression.columns),
+        )
+        below(self_repression, sql, name="self_repression_reproduction")
 
 
 def in_training(choice: Choice, label: str) -> None:

@@ -19,26 +19,26 @@ ADDED = {"own": "its own output", "other": "another head's output", "random": "a
 
 choice = choose()
 run_id = choice.run["run_id"]
-st.title("Feedback")
+st.title("Self-repression")
 heads = heads_of_run(choice)
 if heads.is_empty():
     st.info("This run has no summaries, or failed its cross-check: `selfrepair refresh`, then `selfrepair runs`.")
     st.stop()
-if not has_measured(choice, "feedback"):
+if not has_measured(choice, "self_repression"):
     st.stop()
 
-strengths = [str(strength) for strength in ask(queries.strengths(run_id))["strength"]]
+multiples = [str(multiple) for multiple in ask(queries.multiples(run_id))["multiple"]]
 with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads)
-    strength = one_of("Added, times", strengths, "strength", meaning("head_feedback", "strength"))
-if strength not in strengths:  # a link may hold anything
-    strength = strengths[0]
+    multiple = one_of("Added, times", multiples, "multiple", meaning("self_repression", "multiple"))
+if multiple not in multiples:  # a link may hold anything
+    multiple = multiples[0]
 of_label = {row["label"]: row for row in heads.to_dicts()}
-where = queries.where_head(run_id, of_label[label]["layer"], of_label[label]["head"], strength)
-slopes_sql, fits_sql, rows_sql = queries.slopes(run_id, strength), queries.fits(where), queries.rows(where)
+where = queries.where_head(run_id, of_label[label]["layer"], of_label[label]["head"], multiple)
+slopes_sql, fits_sql, rows_sql = queries.slopes(run_id, multiple), queries.fits(where), queries.rows(where)
 ask_ahead([slopes_sql, fits_sql, rows_sql])
 slopes, fits = ask(slopes_sql), ask(fits_sql)
-times = "once" if strength == "1" else f"{strength} times"
+times = "once" if multiple == "1" else f"{multiple} times"
 st.caption(
     f"A head's output is added to its own layer's input at the same position, {times}. What it then writes towards the "
     "target is compared with what it wrote before, over all positions; ablation and population in the sidebar do not matter."
@@ -49,9 +49,9 @@ with left:
     st.subheader("All measured heads", help="Click a cell to choose its head.")
     domain = domain_of([slopes["slope"]], 1.0)
     chart = slope_map(slopes, label, domain)
-    clickable(chart, f"slope_map {strength}")
+    clickable(chart, f"slope_map {multiple}")
     n_of = {verdict: (slopes["verdict"] == verdict).sum() for verdict in SIGNS}
-    beyond = told_beyond(slopes["slope"], domain, f" [{column('head_feedback_slope', 'slope').unit}]")
+    beyond = told_beyond(slopes["slope"], domain, f" [{column('self_repression_slope', 'slope').unit}]")
     st.caption(
         f"Slope below 1: the more it has written, the less it adds. {SIGNS['repressing']} {n_of['repressing']} of "
         f"{slopes.height:,} repress themselves, {SIGNS['reinforcing']} {n_of['reinforcing']} reinforce themselves, "
@@ -63,14 +63,14 @@ with right:
     if fits.is_empty():
         layers = sorted(set(slopes["layer"]))
         st.info(
-            f"{label} was not measured: feedback is, of heads of layers {layers[0]} to {layers[-1]}. Choose one in the map.",
+            f"{label} was not measured; heads of layers {layers[0]} to {layers[-1]} were. Choose one in the map.",
             icon=":material/info:",
         )
     else:
         rows = ask(rows_sql)
         (of_chosen,) = slopes.filter(slopes["label"] == label).to_dicts()
         told = ", ".join(
-            f"{ADDED[fit['feedback']]} {'none' if fit['slope'] is None else format(fit['slope'], '.3f')}"
+            f"{ADDED[fit['added_vector']]} {'none' if fit['slope'] is None else format(fit['slope'], '.3f')}"
             for fit in fits.to_dicts()
         )
         st.caption(
@@ -79,15 +79,15 @@ with right:
         )
         show(fed_against_clean(rows, fits), rows, rows_sql, name="feedback_rows")
 
-st.subheader("Every head's slope, and the controls'", help=meaning("head_feedback_slope", "verdict"))
+st.subheader("Every head's slope, and the controls'", help=meaning("self_repression_slope", "verdict"))
 shown = slopes.drop("layer", "head")
 st.dataframe(
     shown.sort("slope", nulls_last=True),
     hide_index=True,
     height=420,
-    column_config=headers("head_feedback_slope", shown.columns),
+    column_config=headers("self_repression_slope", shown.columns),
 )
-below(slopes, slopes_sql, name="head_feedback_slope")
+below(slopes, slopes_sql, name="self_repression_slope")
 with st.expander(f"The fits of {label}"):
-    st.dataframe(fits, hide_index=True, column_config=headers("feedback_fits", fits.columns))
-    below(fits, fits_sql, name="feedback_fits")
+    st.dataframe(fits, hide_index=True, column_config=headers("self_repression_fits", fits.columns))
+    below(fits, fits_sql, name="self_repression_fits")

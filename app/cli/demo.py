@@ -8,7 +8,7 @@ from selfrepair.warehouse.cli.options import db_option
 
 ABLATIONS = "resample,mean,zero"
 SEQ_LEN = 128
-EFFECTS_ALONE = ["--neurons", "none", "--no-edges", "--no-guesses"]
+EFFECTS_ALONE = ["--neurons", "none", "--no-edges", "--no-logit-lens"]
 
 
 @click.command()
@@ -19,7 +19,7 @@ EFFECTS_ALONE = ["--neurons", "none", "--no-edges", "--no-guesses"]
 @click.option(
     "--mechanisms",
     is_flag=True,
-    help="Measure who repairs whom, neurons, guesses by layer, log-probabilities and feedback, too: several times the time.",
+    help="Measure every mechanism, too: edges, neurons, logit lens, log-probabilities, self-repression (takes longer).",
 )
 @click.pass_context
 def demo(ctx: click.Context, db: Path, prompts: int, mechanisms: bool) -> None:

@@ -11,7 +11,7 @@ from selfrepair.app.data.choice import Choice
 from selfrepair.app.data.resume_command import RECORDS, command, not_written_down
 from selfrepair.app.wording.escape import plain
 
-USUAL = ("edges", "neurons_last", "guesses")
+USUAL = ("edges", "neurons_last", "logit_lens")
 """What an ingest measures unless told not to: the command has it as well."""
 
 EARLY_STEP = 1_000
@@ -20,9 +20,9 @@ EARLY_STEP = 1_000
 NOUNS = {
     "edges": "which later heads and MLPs repair which head",
     "neurons_last": "the neurons of MLPs",
-    "guesses": "what would be predicted after each layer",
+    "logit_lens": "what would be predicted after each layer",
     "logprobs": "changes in log-probability and divergence",
-    "feedback": "whether heads repress or reinforce themselves",
+    "self_repression": "whether heads repress or reinforce themselves",
 }
 """What each mechanism is, by the name that adds it to `runs.mechanisms`."""
 

@@ -1,21 +1,22 @@
-"""What the page of iterations asks: SQL that runs as it stands."""
+"""What the page Logit lens asks: SQL that runs as it stands."""
 
 
 def by_layer(run_id: int) -> str:
     """How good the answer after each layer is."""
     return (
-        "SELECT layer, mean_guess_logprob, right_share, settled_share, top10_share, median_rank, mean_guess_logit, n_rows\n"
-        f"FROM guess_by_layer\nWHERE run_id = {run_id}\nORDER BY layer"
+        "SELECT\n    layer, mean_target_logprob, top1_share, top1_from_here_share, top10_share, median_rank,\n"
+        "    mean_target_logit, n_rows\n"
+        f"FROM logit_lens_by_layer\nWHERE run_id = {run_id}\nORDER BY layer"
     )
 
 
-def repair_by_guess(where: str) -> str:
+def repair_by_logit_lens(where: str) -> str:
     """Every head's self-repair where the answer after its layer is right, and where it is still wrong."""
     return (
         "SELECT\n    label, layer, self_repair_difference, self_repair_difference_se,\n"
         "    mean_self_repair_wrong, mean_self_repair_right, n_wrong, n_right,\n"
         "    mean_direct_effect_wrong, mean_direct_effect_right\n"
-        f"FROM repair_by_guess\nWHERE {where}\nORDER BY layer, head"
+        f"FROM repair_by_logit_lens\nWHERE {where}\nORDER BY layer, head"
     )
 
 

@@ -74,12 +74,12 @@ def claims(run_id: int) -> str:
     )
 
 
-def feedback(run_id: int) -> str:
-    """Slopes of heads whose feedback both measured."""
+def self_repression(run_id: int) -> str:
+    """Slopes of heads whose self-repression both measured."""
     return (
-        "SELECT\n    label, strength, feedback, slope, slope_low, slope_high, published_slope, difference, same_side,\n"
+        "SELECT\n    label, multiple, added_vector, slope, slope_low, slope_high, published_slope, difference, same_side,\n"
         "    n_rows, n_published_rows, generation, receiver\n"
-        f"FROM feedback_reproduction\nWHERE run_id = {run_id}\nORDER BY layer, head, feedback, strength, generation"
+        f"FROM self_repression_reproduction\nWHERE run_id = {run_id}\nORDER BY layer, head, added_vector, multiple, generation"
     )
 
 

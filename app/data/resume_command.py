@@ -117,5 +117,9 @@ def _neurons(mechanisms: Sequence[str]) -> str:
 
 def _switches(mechanisms: Sequence[str]) -> list[str]:
     """What is on unless switched off is said either way, what is off is said where it is on."""
-    either = [f"--{name}" if name in mechanisms else f"--no-{name}" for name in ("edges", "guesses")]
-    return either + [f"--{name}" for name in ("logprobs", "feedback") if name in mechanisms]
+    either = [f"--{'' if name in mechanisms else 'no-'}{_option(name)}" for name in ("edges", "logit_lens")]
+    return either + [f"--{_option(name)}" for name in ("logprobs", "self_repression") if name in mechanisms]
+
+
+def _option(mechanism: str) -> str:
+    return mechanism.replace("_", "-")

@@ -33,8 +33,8 @@ from selfrepair.warehouse.parts.folder import MECHANISM_TABLES, Manifest, PartsF
 VARIANTS = {
     "effects alone": Mechanisms(),
     "with edges and neurons of the last MLP": Mechanisms(edges=True, neurons="last"),
-    "with guesses by layer": Mechanisms(guesses=True),
-    "with feedback": Mechanisms(feedback=True),
+    "with logit_lens by layer": Mechanisms(logit_lens=True),
+    "with self_repression": Mechanisms(self_repression=True),
     "with neurons of all MLPs": Mechanisms(neurons="all"),
     "with log-probabilities": Mechanisms(logprobs=True),
 }

@@ -40,7 +40,7 @@ def preflight(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precisi
 
 
 @torch.inference_mode()
-def check_feedback(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precision, name: str) -> None:
+def check_self_repression(atlas: Atlas, tokens: Int[Tensor, "batch seq"], precision: Precision, name: str) -> None:
     """Check that the model can be run with one position changed at a time, on prompts as long as the longest: attention may
     have a window. Raises SelfRepairError where it cannot.
     """

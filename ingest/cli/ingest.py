@@ -71,13 +71,17 @@ from selfrepair.warehouse.cli.options import db_option
     "--edges/--no-edges", default=True, show_default=True, help="Which later heads and MLPs repair which head."
 )
 @click.option(
-    "--guesses/--no-guesses", default=True, show_default=True, help="What would be predicted after each layer."
+    "--logit-lens/--no-logit-lens", default=True, show_default=True, help="What would be predicted after each layer."
 )
 @click.option(
     "--logprobs", is_flag=True, help="Change in log-probability and KL divergence, too: about twice the time."
 )
-@click.option("--feedback", is_flag=True, help="Whether heads of the later half repress or reinforce themselves.")
-@click.option("--mechanisms", is_flag=True, help="All of these: --logprobs and --feedback beside what is on already.")
+@click.option(
+    "--self-repression", is_flag=True, help="Whether heads of the later half repress or reinforce themselves."
+)
+@click.option(
+    "--mechanisms", is_flag=True, help="All of these: --logprobs and --self-repression beside what is on already."
+)
 @click.option("--shard", help="i/n: measure the i-th of n shares of the run and leave it as part files.")
 @click.option("--parts", type=click.Path(path_type=Path), help="Folder for part files  [default: <db>.parts]")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and write nothing.")
@@ -105,9 +109,9 @@ def ingest(
     given: str | None,
     neurons: str,
     edges: bool,
-    guesses: bool,
+    logit_lens: bool,
     logprobs: bool,
-    feedback: bool,
+    self_repression: bool,
     mechanisms: bool,
     shard: str | None,
     parts: Path | None,
@@ -147,9 +151,9 @@ def ingest(
         given=given,
         neurons=neurons,
         edges=edges,
-        guesses=guesses,
+        logit_lens=logit_lens,
         logprobs=logprobs,
-        feedback=feedback,
+        self_repression=self_repression,
         mechanisms=mechanisms,
         dataset_revision=dataset_revision,
         text_column=text_column,
@@ -212,7 +216,7 @@ def bench(
     """Time the engine on a model shape: token-heads per second, share of this machine's matmul rate measured in the
     same run, peak memory, and the ratio to the per-head hook method timed in the same process.
 
-    With --mechanisms: what edges, neurons, guesses, feedback and log-probabilities add to the time, the bytes and the
+    With --mechanisms: what edges, neurons, logit_lens, self_repression and log-probabilities add to the time, the bytes and the
     memory of an ingest with one ablation kind.
     """
     if mechanisms:

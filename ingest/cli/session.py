@@ -170,9 +170,9 @@ def make_plan(request: Request) -> RunPlan:
         mechanisms=parse_mechanisms(
             request.neurons,
             edges=request.edges,
-            guesses=request.guesses,
+            logit_lens=request.logit_lens,
             logprobs=request.logprobs or request.mechanisms,
-            feedback=request.feedback or request.mechanisms,
+            self_repression=request.self_repression or request.mechanisms,
         ),
         given=given,
     )

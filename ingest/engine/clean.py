@@ -23,7 +23,7 @@ class CleanBatch:
     `attention_reads` and `mlp_reads` are each layer's output times w (logits times S, before the final norm), `read`
     the final stream's. A head's z times `read_outs` is the same of the head: W_O w, of which the value bias's share is
     not part of the head (`head_reads` has it). Lists run over layers; `activations` hold the MLPs that were asked for,
-    `guesses` what would be predicted after each layer, if that was.
+    `logit_lens` what would be predicted after each layer, if that was.
     """
 
     z: list[Float[Tensor, "batch input head d_head"]]
@@ -38,7 +38,7 @@ class CleanBatch:
     read: Float[Tensor, "batch pos"]
     scale: Float[Tensor, "batch pos"]
     prediction: Prediction
-    guesses: list[Prediction]
+    logit_lens: list[Prediction]
 
     @property
     def measured(self) -> slice:
@@ -70,14 +70,14 @@ def clean_batch(
     asked: Asked,
     *,
     keep_activations: Collection[int] = (),
-    guesses: bool = False,
+    logit_lens: bool = False,
 ) -> CleanBatch:
     """Run the prompts of `asked` and read what each layer says about their targets."""
     here = slice(asked.first_position, None)
     directions = target_directions(atlas, mean_unembedding, asked.targets, asked.foils)
     stream = embed(atlas, asked.inputs)
     z, branch, activations, read_outs, head_reads, attention_reads, mlp_reads = [], [], {}, [], [], [], []
-    guessed: list[Prediction] = []
+    layer_reads: list[Prediction] = []
     for number, layer in enumerate(clean_layers(atlas, stream, calls, keep_activations)):
         z.append(layer.z)
         branch.append(layer.branch)
@@ -87,8 +87,8 @@ def clean_batch(
         head_reads.append(read_along(layer.z[:, here], read_outs[-1]))
         attention_reads.append(read_along(layer.attention[:, here], directions))
         mlp_reads.append(read_along(layer.mlp[:, here], directions))
-        if guesses:
-            guessed.append(predict(atlas, stream[:, here], asked.targets, asked.foils))
+        if logit_lens:
+            layer_reads.append(predict(atlas, stream[:, here], asked.targets, asked.foils))
     stream = stream[:, here]
     return CleanBatch(
         z=z,
@@ -102,8 +102,8 @@ def clean_batch(
         stream=stream,
         read=read_along(stream, directions),
         scale=final_scale(atlas, stream),
-        prediction=guessed[-1] if guesses else predict(atlas, stream, asked.targets, asked.foils),
-        guesses=guessed,
+        prediction=layer_reads[-1] if logit_lens else predict(atlas, stream, asked.targets, asked.foils),
+        logit_lens=layer_reads,
     )
 
 

@@ -86,7 +86,9 @@ def check_pinning(
 
     Raises SelfRepairError when it is not, as for attention with windows of its own or biases by distance.
     """
-    reason = "its attention does not take other keys and values than its own, so that --feedback cannot be measured"
+    reason = (
+        "its attention does not take other keys and values than its own, so that --self-repression cannot be measured"
+    )
     try:
         forward = pin(atlas, calls, tokens)
         for layer, entering in enumerate(forward.entering):
@@ -102,10 +104,10 @@ def check_pinning(
             error = float(off.abs().max() / clean.abs().max().clamp_min(1e-6))
             if not error <= tolerance:
                 raise unsupported(
-                    name, f"{reason} (off by {error:.2g} of its size in layer {layer}). Leave --feedback out"
+                    name, f"{reason} (off by {error:.2g} of its size in layer {layer}). Leave --self-repression out"
                 )
     except (TypeError, AttributeError, ValueError, LookupError, RuntimeError) as error:
-        raise unsupported(name, f"{reason} ({error}). Leave --feedback out") from error
+        raise unsupported(name, f"{reason} ({error}). Leave --self-repression out") from error
 
 
 def _with_caches(

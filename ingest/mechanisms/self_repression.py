@@ -17,40 +17,40 @@ from selfrepair.ingest.engine.clean_kv import PinnedForward
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.unembedding import final_scale
 
-STRENGTHS = (1, 3, 5)
+MULTIPLES = (1, 3, 5)
 """How many times the output is added."""
 
-STACKED = 3 * len(STRENGTHS)
-"""Changed sequences of each prompt: every kind and strength."""
+STACKED = 3 * len(MULTIPLES)
+"""Changed sequences of each prompt: every kind and multiple."""
 
-RUN_UP = len(STRENGTHS)
+RUN_UP = len(MULTIPLES)
 """Those of them that run through the layers above; of the controls only attention of the head's own layer runs."""
 
 Head = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Feedback:
+class SelfRepression:
     """The direct effects [logits] of some heads on some prompts, on the CPU.
 
     `others` are the heads of the same layer whose output is the control, None where there is none. `clean` is read with
-    nothing added, `fed` with it, at the clean scale; kinds are `schema.FEEDBACKS`, NaN where there is no other head.
+    nothing added, `fed` with it, at the clean scale; kinds are `schema.ADDED_VECTORS`, NaN where there is no other head.
     `fed_own_scale` is that of the head's own output at the scale of the changed forward's final norm.
     """
 
     heads: Sequence[Head]
     others: Sequence[int | None]
     clean: Float[Tensor, "head prompt pos"]
-    fed: Float[Tensor, "kind strength head prompt pos"]
-    fed_own_scale: Float[Tensor, "strength head prompt pos"]
+    fed: Float[Tensor, "kind multiple head prompt pos"]
+    fed_own_scale: Float[Tensor, "multiple head prompt pos"]
 
 
-def joined_feedback(pieces: Sequence[Feedback]) -> Feedback:
+def joined_self_repression(pieces: Sequence[SelfRepression]) -> SelfRepression:
     """Batches of the same heads as one."""
     by_prompt = (
         torch.cat([getattr(piece, name) for piece in pieces], dim=-2) for name in ("clean", "fed", "fed_own_scale")
     )
-    return Feedback(pieces[0].heads, pieces[0].others, *by_prompt)
+    return SelfRepression(pieces[0].heads, pieces[0].others, *by_prompt)
 
 
 def fed_heads(heads: Sequence[Head], n_layers: int) -> list[Head]:
@@ -67,7 +67,7 @@ def other_head(head: Head, n_heads: int, seed: int, gone: Sequence[Head] = ()) -
     return random.Random(f"{seed} {head}").choice(others) if others else None
 
 
-def measure_feedback(
+def measure_self_repression(
     forward: PinnedForward,
     heads: Sequence[Head],
     directions: Float[Tensor, "batch pos d_model"],
@@ -77,7 +77,7 @@ def measure_feedback(
     seed: int,
     batch_size: int,
     gone: Sequence[Head] = (),
-) -> Feedback:
+) -> SelfRepression:
     """Every head of `heads` on the prompts of `forward`, whose targets' directions are `directions`; the heads that are
     `gone` are nobody's control.
 
@@ -93,7 +93,7 @@ def measure_feedback(
             some = {number: others[layer, number] for number in numbers[start : start + heads_at_once]}
             pieces.append(_feed(forward, layer, some, directions, value_biases[layer], drawn))
     clean, fed, own_scale = zip(*pieces, strict=True)
-    return Feedback(
+    return SelfRepression(
         list(others),
         list(others.values()),
         torch.cat(clean).cpu(),
@@ -111,10 +111,10 @@ def _feed(
     drawn: Float[Tensor, "batch input d_model"],
 ) -> tuple[
     Float[Tensor, "head batch pos"],
-    Float[Tensor, "kind strength head batch pos"],
-    Float[Tensor, "strength head batch pos"],
+    Float[Tensor, "kind multiple head batch pos"],
+    Float[Tensor, "multiple head batch pos"],
 ]:
-    """`Feedback`'s numbers of some heads of one layer, each with its other head."""
+    """`SelfRepression`'s numbers of some heads of one layer, each with its other head."""
     atlas, numbers = forward.atlas, list(others)
     here = slice(-directions.shape[1], None)
     scale = final_scale(atlas, forward.final[:, here])
@@ -130,12 +130,12 @@ def _feed(
         [torch.stack(list(_additions(forward, (layer, head), other, bias, drawn))) for head, other in others.items()],
         dim=1,
     )
-    changed = forward.entering[layer] + torch.stack([strength * added for strength in STRENGTHS], dim=1)
+    changed = forward.entering[layer] + torch.stack([multiple * added for multiple in MULTIPLES], dim=1)
     own, controls = changed[0], changed[1:]
     run_up = own.flatten(0, 2)
     out, z = forward.attend(layer, run_up)
     of_own = torch.stack([z.unflatten(0, own.shape[:3])[:, at, ..., head, :] for at, head in enumerate(numbers)], dim=1)
-    counting = numbers * (len(controls) * len(STRENGTHS))
+    counting = numbers * (len(controls) * len(MULTIPLES))
     of_controls = forward.attend_alone(layer, controls.flatten(0, 3), counting).unflatten(0, controls.shape[:4])
     fed = effects(torch.cat([of_own[None], of_controls]))
 
@@ -148,7 +148,7 @@ def _feed(
 def _additions(
     forward: PinnedForward, head: Head, other: int | None, bias: Tensor, drawn: Float[Tensor, "batch pos d_model"]
 ) -> Iterator[Float[Tensor, "batch pos d_model"]]:
-    """What is added once, in the order of `schema.FEEDBACKS`: the head's own output, and both controls as long as that;
+    """What is added once, in the order of `schema.ADDED_VECTORS`: the head's own output, and both controls as long as that;
     the random one in the direction of `drawn`. An other head that writes nothing somewhere adds nothing there.
     """
     own = _output(forward, head, bias)

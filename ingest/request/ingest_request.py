@@ -33,9 +33,9 @@ class Request:
     mechanisms: bool = False
     neurons: str = "last"
     edges: bool = True
-    guesses: bool = True
+    logit_lens: bool = True
     logprobs: bool = False
-    feedback: bool = False
+    self_repression: bool = False
     dataset_revision: str | None = None
     text_column: str = TEXT
     packing: str | None = None

@@ -1,4 +1,4 @@
-"""What a run measures beside the effects: who repairs whom, neurons, guesses by layer, other measures, feedback."""
+"""What a run measures beside the effects: edges, neurons, logit lens, log-probabilities, self-repression."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,9 +15,9 @@ class Mechanisms:
 
     edges: bool = False
     neurons: str = "none"
-    guesses: bool = False
+    logit_lens: bool = False
     logprobs: bool = False
-    feedback: bool = False
+    self_repression: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -25,9 +25,9 @@ class Mechanisms:
         chosen = {
             "edges": self.edges,
             f"neurons_{self.neurons}": self.neurons != "none",
-            "guesses": self.guesses,
+            "logit_lens": self.logit_lens,
             "logprobs": self.logprobs,
-            "feedback": self.feedback,
+            "self_repression": self.self_repression,
         }
         return tuple(name for name, is_chosen in chosen.items() if is_chosen)
 

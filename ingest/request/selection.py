@@ -81,11 +81,15 @@ def without_given(heads: Sequence[tuple[int, int]], given: Sequence[tuple[int, i
     return left
 
 
-def parse_mechanisms(neurons: str, *, edges: bool, guesses: bool, logprobs: bool, feedback: bool) -> Mechanisms:
+def parse_mechanisms(
+    neurons: str, *, edges: bool, logit_lens: bool, logprobs: bool, self_repression: bool
+) -> Mechanisms:
     """What is measured beside the effects."""
     if neurons not in ("last", "all", "none"):
         raise SelfRepairError(f"--neurons {neurons} is none of last, all, none.")
-    return Mechanisms(edges=edges, neurons=neurons, guesses=guesses, logprobs=logprobs, feedback=feedback)
+    return Mechanisms(
+        edges=edges, neurons=neurons, logit_lens=logit_lens, logprobs=logprobs, self_repression=self_repression
+    )
 
 
 def parse_shard(text: str | None) -> Shard:

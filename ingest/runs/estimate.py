@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selfrepair.ingest.checks.preflight import check_feedback, preflight
+from selfrepair.ingest.checks.preflight import check_self_repression, preflight
 from selfrepair.ingest.engine.ablation import Cell, Replacements, ablate
 from selfrepair.ingest.engine.batch_size import auto_batch_size
 from selfrepair.ingest.engine.clean import CleanBatch, clean_batch
@@ -18,11 +18,11 @@ from selfrepair.ingest.engine.peak_memory import peak_memory_mb, peak_process_mb
 from selfrepair.ingest.engine.timing import seconds
 from selfrepair.ingest.engine.unembedding import mean_unembedding
 from selfrepair.ingest.mechanisms.observers import Onlookers
-from selfrepair.ingest.mechanisms.self_repression import STACKED, fed_heads, measure_feedback
+from selfrepair.ingest.mechanisms.self_repression import STACKED, fed_heads, measure_self_repression
 from selfrepair.ingest.mechanisms.top_rows import ROWS_TO_ONE
 from selfrepair.ingest.runs.crosscheck import choose_cells, crosscheck
 from selfrepair.ingest.runs.measurer import Measurer, out_of_memory
-from selfrepair.ingest.runs.mechanism_columns import FEEDBACK_ROWS
+from selfrepair.ingest.runs.mechanism_columns import SELF_REPRESSION_ROWS
 from selfrepair.ingest.runs.plan import RunPlan
 from selfrepair.ingest.text.targets import Asked
 from selfrepair.warehouse.errors import SelfRepairError
@@ -42,11 +42,11 @@ BYTES_PER_POSITION = 37
 MECHANISM_SHARES = {"edges": 0.02, "neurons_last": 0.17, "neurons_all": 0.7, "logprobs": 0.36}
 """What a mechanism that has rows for every ablation takes, about, as a share of `measurements`."""
 
-BYTES_PER_GUESS = 11
-"""What a position's guess after one layer takes, about."""
+BYTES_PER_LOGIT_LENS_ROW = 11
+"""What a position takes after one layer of the logit lens, about."""
 
 BYTES_PER_FEEDBACK = 60, 9
-"""What one prompt's sums of a head, kind and strength of feedback take, and a single row of these, about."""
+"""What one prompt's sums of a head, kind and strength of self-repression take, and a single row of these, about."""
 
 STORED_ROWS_PER_S = 250_000
 """Rows written to part files, loaded and summarised in a second, all together, on two cores."""
@@ -95,8 +95,8 @@ def estimate(plan: RunPlan, batch_size: int | None, began_at: float) -> Estimate
     asked = plan.prompts.asked([longest]).to(atlas.device)
     tokens = torch.from_numpy(plan.prompts.tokens([longest]))
     preflight(atlas, tokens, plan.precision, plan.record.model.name)
-    if plan.mechanisms.feedback:
-        check_feedback(atlas, tokens, plan.precision, plan.record.model.name)
+    if plan.mechanisms.self_repression:
+        check_self_repression(atlas, tokens, plan.precision, plan.record.model.name)
     seconds_of = {"start-up": time.perf_counter() - began_at}
     seconds_of["measuring"], size = _measuring(plan, asked, batch_size or auto_batch_size(atlas, plan.prompts.seq_len))
     failure = None
@@ -133,11 +133,13 @@ def _unit_mb(plan: RunPlan) -> float:
 def _mechanism_bytes(plan: RunPlan) -> float:
     n_layers, mechanisms = plan.model.atlas.n_layers, plan.mechanisms
     share = sum(MECHANISM_SHARES.get(name, 0.0) for name in mechanisms.names)
-    guesses = plan.prompts.n_positions * n_layers if mechanisms.guesses else 0
-    fed = len(fed_heads(plan.heads, n_layers)) * STACKED if mechanisms.feedback else 0
+    logit_lens = plan.prompts.n_positions * n_layers if mechanisms.logit_lens else 0
+    fed = len(fed_heads(plan.heads, n_layers)) * STACKED if mechanisms.self_repression else 0
     per_prompt, per_row = BYTES_PER_FEEDBACK
-    feedback = fed * (len(plan.prompts) * per_prompt + min(plan.prompts.n_positions, FEEDBACK_ROWS) * per_row)
-    return share * plan.record.n_measurements * BYTES_PER_ROW + guesses * BYTES_PER_GUESS + feedback
+    self_repression = fed * (
+        len(plan.prompts) * per_prompt + min(plan.prompts.n_positions, SELF_REPRESSION_ROWS) * per_row
+    )
+    return share * plan.record.n_measurements * BYTES_PER_ROW + logit_lens * BYTES_PER_LOGIT_LENS_ROW + self_repression
 
 
 @torch.inference_mode()
@@ -152,7 +154,7 @@ def _measuring(plan: RunPlan, asked: Asked, size: int) -> tuple[float, int]:
     layers = plan.mechanisms.neuron_layers(atlas)
 
     def run_clean() -> CleanBatch:
-        return clean_batch(atlas, calls, mean, asked, keep_activations=layers, guesses=plan.mechanisms.guesses)
+        return clean_batch(atlas, calls, mean, asked, keep_activations=layers, logit_lens=plan.mechanisms.logit_lens)
 
     clean_seconds = min(seconds(run_clean, atlas.device, 1 + PROBES)[1:])
     clean = run_clean()
@@ -186,23 +188,23 @@ def _measuring(plan: RunPlan, asked: Asked, size: int) -> tuple[float, int]:
         plan.ablations
     )
     passes = 1 + ("resample" in plan.ablations) + ("mean" in plan.ablations) + plan.mechanisms.need_top_rows
-    one_prompt += _feedback_seconds(plan, asked.inputs, calls, clean, replacements.value_bias, size)
+    one_prompt += _self_repression_seconds(plan, asked.inputs, calls, clean, replacements.value_bias, size)
     return prompts * (one_prompt + passes * clean_seconds), size
 
 
-def _feedback_seconds(
+def _self_repression_seconds(
     plan: RunPlan, inputs: Tensor, calls: AttentionCalls, clean: CleanBatch, biases: Tensor, size: int
 ) -> float:
-    """Seconds of the feedback of all heads on one prompt, from the lowest and the highest of them."""
+    """Seconds of the self-repression of all heads on one prompt, from the lowest and the highest of them."""
     atlas = plan.model.atlas
-    fed = fed_heads(plan.heads, atlas.n_layers) if plan.mechanisms.feedback else []
+    fed = fed_heads(plan.heads, atlas.n_layers) if plan.mechanisms.self_repression else []
     if not fed:
         return 0.0
     forward = pin(atlas, calls, inputs)
 
     def head_seconds(head: tuple[int, int]) -> float:
         def work() -> None:
-            measure_feedback(forward, [head], clean.directions, biases, [0], seed=plan.seed, batch_size=size)
+            measure_self_repression(forward, [head], clean.directions, biases, [0], seed=plan.seed, batch_size=size)
 
         return min(seconds(work, atlas.device, 1 + PROBES)[1:])
 

@@ -23,7 +23,13 @@ from selfrepair.ingest.mechanisms.co_ablation import given_ablated
 from selfrepair.ingest.mechanisms.edges import EdgeSums
 from selfrepair.ingest.mechanisms.neurons import NeuronChanges, of_batches
 from selfrepair.ingest.mechanisms.observers import Onlookers
-from selfrepair.ingest.mechanisms.self_repression import RUN_UP, Feedback, fed_heads, joined_feedback, measure_feedback
+from selfrepair.ingest.mechanisms.self_repression import (
+    RUN_UP,
+    SelfRepression,
+    fed_heads,
+    joined_self_repression,
+    measure_self_repression,
+)
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.models.adapter import Atlas
 from selfrepair.ingest.request.mechanisms import Mechanisms
@@ -40,7 +46,7 @@ MOST_PROMPTS_AT_ONCE = 64
 @dataclass(frozen=True)
 class Measured:
     """The effects of every cell on some prompts, their clean predictions, and the mechanisms that were asked for;
-    everything on the CPU. Positions count from `first_position` on, `guesses` run over layers.
+    everything on the CPU. Positions count from `first_position` on, `logit_lens` run over layers.
     """
 
     cells: list[Cell]
@@ -50,9 +56,9 @@ class Measured:
     first_position: int
     edges: EdgeSums | None = None
     neurons: NeuronChanges | None = None
-    guesses: Sequence[Prediction] = ()
+    logit_lens: Sequence[Prediction] = ()
     logprobs: Float[Tensor, "cell prompt pos measure"] | None = None
-    feedback: Feedback | None = None
+    self_repression: SelfRepression | None = None
 
     def identity_error_max(self) -> float:
         """The largest |R - sum of its parts| in logits."""
@@ -65,7 +71,7 @@ class Measurer:
     `batch_size` is how many sequences go through a layer at once; it is halved for good when memory runs out, and
     never changes a result. `means` (z of every head averaged over the reference prompts) is needed for mean ablation,
     `top_rows` (each head's top 2 %) for edges and neurons. The heads `given` are ablated in every forward that is measured.
-    `seed` decides feedback's controls.
+    `seed` decides self_repression's controls.
     """
 
     def __init__(
@@ -90,7 +96,7 @@ class Measurer:
         self.top_rows = top_rows
         self._mechanisms = mechanisms
         self._neuron_layers = mechanisms.neuron_layers(atlas)
-        self._fed_heads = fed_heads(sorted(heads), atlas.n_layers) if mechanisms.feedback else []
+        self._fed_heads = fed_heads(sorted(heads), atlas.n_layers) if mechanisms.self_repression else []
         self._seed = seed
         self._given = [Cell(layer, head, ablation) for layer, head in given for ablation in ablations]
         self._resample = "resample" in ablations
@@ -214,7 +220,7 @@ class Measurer:
             self._mean_unembedding,
             asked,
             keep_activations=self._neuron_layers,
-            guesses=self._mechanisms.guesses,
+            logit_lens=self._mechanisms.logit_lens,
         )
         _refuse_non_finite(torch.stack([*clean.attention_reads, *clean.mlp_reads]), prompt_ids, self.atlas.n_layers)
         looking_on = Onlookers(self.atlas, clean, asked, self._mechanisms, self._neuron_layers)
@@ -239,14 +245,14 @@ class Measurer:
             asked.first_position,
             edges=looking_on.edges(),
             neurons=looking_on.neurons(),
-            guesses=[_on_cpu(guess) for guess in clean.guesses],
+            logit_lens=[_on_cpu(layer_read) for layer_read in clean.logit_lens],
             logprobs=looking_on.logprobs(),
-            feedback=self._feedback(calls, clean, asked.inputs, prompt_ids),
+            self_repression=self._self_repression(calls, clean, asked.inputs, prompt_ids),
         )
 
-    def _feedback(
+    def _self_repression(
         self, calls: AttentionCalls, clean: CleanBatch, inputs: Tensor, prompt_ids: Sequence[int]
-    ) -> Feedback | None:
+    ) -> SelfRepression | None:
         """Prompts at once so that what runs through the layers is no larger than a stack of ablated heads."""
         if not self._fed_heads:
             return None
@@ -256,7 +262,7 @@ class Measurer:
         for start in range(0, len(inputs), size):
             here = slice(start, start + size)
             pieces.append(
-                measure_feedback(
+                measure_self_repression(
                     pin(self.atlas, calls, inputs[here]),
                     self._fed_heads,
                     clean.directions[here],
@@ -267,7 +273,7 @@ class Measurer:
                     gone=[(cell.layer, cell.head) for cell in self._given],
                 )
             )
-        return joined_feedback(pieces)
+        return joined_self_repression(pieces)
 
     def _top(self, stack: Sequence[Cell], prompt_ids: Sequence[int], n_positions: int) -> Tensor | None:
         """Which rows of a stack are in the top 2 % of its ablated heads."""
@@ -336,7 +342,7 @@ def _joined(pieces: Sequence[Measured]) -> Measured:
     """The batches of one unit as one."""
     edges = [piece.edges for piece in pieces if piece.edges is not None]
     logprobs = [piece.logprobs for piece in pieces if piece.logprobs is not None]
-    feedback = [piece.feedback for piece in pieces if piece.feedback is not None]
+    self_repression = [piece.self_repression for piece in pieces if piece.self_repression is not None]
     starts = itertools.accumulate((piece.effects.shape[1] for piece in pieces), initial=0)
     neurons = [
         piece.neurons.after(start) for piece, start in zip(pieces, starts, strict=False) if piece.neurons is not None
@@ -349,9 +355,9 @@ def _joined(pieces: Sequence[Measured]) -> Measured:
         first_position=pieces[0].first_position,
         edges=functools.reduce(operator.add, edges) if edges else None,
         neurons=of_batches(neurons) if neurons else None,
-        guesses=[_of_all(layer) for layer in zip(*(piece.guesses for piece in pieces), strict=True)],
+        logit_lens=[_of_all(layer) for layer in zip(*(piece.logit_lens for piece in pieces), strict=True)],
         logprobs=torch.cat(logprobs, dim=1) if logprobs else None,
-        feedback=joined_feedback(feedback) if feedback else None,
+        self_repression=joined_self_repression(self_repression) if self_repression else None,
     )
 
 

@@ -10,14 +10,14 @@ from selfrepair.ingest.engine.ablation import Cell
 from selfrepair.ingest.mechanisms.edges import EdgeSums
 from selfrepair.ingest.mechanisms.logprobs import MEASURES
 from selfrepair.ingest.mechanisms.neurons import SUMS, NeuronChanges
-from selfrepair.ingest.mechanisms.self_repression import STRENGTHS, Feedback
+from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, SelfRepression
 from selfrepair.ingest.runs.columns import Columns, measured_rows, positions
 from selfrepair.ingest.runs.measurer import Measured
 from selfrepair.ingest.runs.plan import RunPlan, Unit
-from selfrepair.warehouse.schema import CHANGE_SHARES, EDGE_POPULATIONS, FEEDBACKS
+from selfrepair.warehouse.schema import ADDED_VECTORS, CHANGE_SHARES, EDGE_POPULATIONS
 
-FEEDBACK_ROWS = 500
-"""About as many rows of each head and kind of feedback are kept one by one."""
+SELF_REPRESSION_ROWS = 500
+"""About as many rows of each head and added vector are kept one by one."""
 
 
 def mechanism_columns(plan: RunPlan, unit: Unit, measured: Measured) -> dict[str, Columns]:
@@ -34,15 +34,15 @@ def mechanism_columns(plan: RunPlan, unit: Unit, measured: Measured) -> dict[str
             name: neurons.sums[..., index][_has_rows(neurons)].numpy() for index, name in enumerate(SUMS)
         }
         tables["neuron_sums"]["n_rows"] = tables["neuron_sums"]["n_rows"].astype(np.int32)
-    if measured.guesses:
-        tables["layer_guess"] = _guess_columns(unit, measured)
+    if measured.logit_lens:
+        tables["logit_lens"] = _logit_lens_columns(unit, measured)
     if measured.logprobs is not None:
         tables["logprob_changes"] = measured_rows(unit, measured) | {
             name: measured.logprobs[..., index].flatten().float().numpy() for index, name in enumerate(MEASURES)
         }
-    if measured.feedback is not None:
-        tables["feedback_sums"] = _feedback_sum_columns(unit, measured.feedback)
-        tables["head_feedback"] = _feedback_row_columns(plan, unit, measured, measured.feedback)
+    if measured.self_repression is not None:
+        tables["self_repression_sums"] = _self_repression_sum_columns(unit, measured.self_repression)
+        tables["self_repression"] = _self_repression_row_columns(plan, unit, measured, measured.self_repression)
     return tables
 
 
@@ -129,28 +129,30 @@ def _curve_columns(unit: Unit, cells: list[Cell], layers: NDArray[np.int16], neu
     }
 
 
-def _guess_columns(unit: Unit, measured: Measured) -> Columns:
+def _logit_lens_columns(unit: Unit, measured: Measured) -> Columns:
     """A row for each layer, prompt and position, in this order."""
-    n_layers = len(measured.guesses)
+    n_layers = len(measured.logit_lens)
     n_prompts, n_positions = measured.scale.shape
     return {
         "prompt_id": np.tile(np.repeat(np.array(unit.prompt_ids, dtype=np.int32), n_positions), n_layers),
         "pos": np.tile(positions(measured), n_layers * n_prompts),
         "layer": np.repeat(np.arange(n_layers, dtype=np.int16), n_prompts * n_positions),
-        "logit": np.concatenate([guess.logit.flatten().float().numpy() for guess in measured.guesses]),
-        "logprob": np.concatenate([guess.logprob.flatten().float().numpy() for guess in measured.guesses]),
-        "rank": np.concatenate([guess.rank.flatten().numpy().astype(np.int32) for guess in measured.guesses]),
+        "logit": np.concatenate([layer_read.logit.flatten().float().numpy() for layer_read in measured.logit_lens]),
+        "logprob": np.concatenate([layer_read.logprob.flatten().float().numpy() for layer_read in measured.logit_lens]),
+        "rank": np.concatenate(
+            [layer_read.rank.flatten().numpy().astype(np.int32) for layer_read in measured.logit_lens]
+        ),
     }
 
 
-def _feedback_sum_columns(unit: Unit, feedback: Feedback) -> Columns:
-    """A row for each head, kind, strength and prompt; sums run over positions."""
-    x = feedback.clean.double().numpy()
-    y = feedback.fed.double().numpy()
+def _self_repression_sum_columns(unit: Unit, self_repression: SelfRepression) -> Columns:
+    """A row for each head, kind, multiple and prompt; sums run over positions."""
+    x = self_repression.clean.double().numpy()
+    y = self_repression.fed.double().numpy()
     z = np.full_like(y, np.nan)
-    z[FEEDBACKS.index("own")] = feedback.fed_own_scale.double().numpy()
-    kind, strength, head, prompt = np.nonzero(~np.isnan(y).any(-1))
-    chosen = kind, strength, head, prompt
+    z[ADDED_VECTORS.index("own")] = self_repression.fed_own_scale.double().numpy()
+    kind, multiple, head, prompt = np.nonzero(~np.isnan(y).any(-1))
+    chosen = kind, multiple, head, prompt
     sums = {
         "sum_x": np.broadcast_to(x.sum(-1), y.shape[:-1]),
         "sum_xx": np.broadcast_to((x * x).sum(-1), y.shape[:-1]),
@@ -162,39 +164,41 @@ def _feedback_sum_columns(unit: Unit, feedback: Feedback) -> Columns:
         "sum_zz": (z * z).sum(-1),
     }
     return {
-        **_fed(feedback, head),
+        **_fed(self_repression, head),
         "prompt_id": (prompt + unit.first).astype(np.int32),
-        "feedback": kind.astype(np.int8),
-        "strength": np.array(STRENGTHS, dtype=np.int16)[strength],
+        "added_vector": kind.astype(np.int8),
+        "multiple": np.array(MULTIPLES, dtype=np.int16)[multiple],
         "n_rows": np.full(len(kind), x.shape[-1], dtype=np.int32),
         **{name: np.ma.masked_invalid(values[chosen]) for name, values in sums.items()},
     }
 
 
-def _feedback_row_columns(plan: RunPlan, unit: Unit, measured: Measured, feedback: Feedback) -> Columns:
-    """The same rows one by one, at positions drawn for each prompt: about `FEEDBACK_ROWS` of each head in the whole run."""
-    y = feedback.fed.numpy()
-    share = min(1.0, FEEDBACK_ROWS / plan.prompts.n_positions)
+def _self_repression_row_columns(
+    plan: RunPlan, unit: Unit, measured: Measured, self_repression: SelfRepression
+) -> Columns:
+    """The same rows one by one, at positions drawn for each prompt: about `SELF_REPRESSION_ROWS` of each head a run."""
+    y = self_repression.fed.numpy()
+    share = min(1.0, SELF_REPRESSION_ROWS / plan.prompts.n_positions)
     n_positions = y.shape[-1]
     drawn = np.stack(
         [np.random.default_rng((plan.seed, prompt)).random(n_positions) < share for prompt in unit.prompt_ids]
     )
-    kind, strength, head, prompt, pos = np.nonzero(~np.isnan(y) & drawn)
-    others = np.array([-1 if number is None else number for number in feedback.others], dtype=np.int16)[head]
-    own_scale = feedback.fed_own_scale.float().numpy()[strength, head, prompt, pos]
+    kind, multiple, head, prompt, pos = np.nonzero(~np.isnan(y) & drawn)
+    others = np.array([-1 if number is None else number for number in self_repression.others], dtype=np.int16)[head]
+    own_scale = self_repression.fed_own_scale.float().numpy()[multiple, head, prompt, pos]
     return {
-        **_fed(feedback, head),
+        **_fed(self_repression, head),
         "prompt_id": (prompt + unit.first).astype(np.int32),
         "pos": positions(measured)[pos],
-        "feedback": kind.astype(np.int8),
-        "strength": np.array(STRENGTHS, dtype=np.int16)[strength],
-        "other_head": np.ma.masked_array(others, kind != FEEDBACKS.index("other")),
-        "direct_effect": feedback.clean.float().numpy()[head, prompt, pos],
-        "fed_effect": feedback.fed.float().numpy()[kind, strength, head, prompt, pos],
-        "fed_effect_own_scale": np.ma.masked_array(own_scale, kind != FEEDBACKS.index("own")),
+        "added_vector": kind.astype(np.int8),
+        "multiple": np.array(MULTIPLES, dtype=np.int16)[multiple],
+        "other_head": np.ma.masked_array(others, kind != ADDED_VECTORS.index("other")),
+        "direct_effect": self_repression.clean.float().numpy()[head, prompt, pos],
+        "direct_effect_after": self_repression.fed.float().numpy()[kind, multiple, head, prompt, pos],
+        "direct_effect_after_own_scale": np.ma.masked_array(own_scale, kind != ADDED_VECTORS.index("own")),
     }
 
 
-def _fed(feedback: Feedback, head: NDArray[np.int64]) -> Columns:
-    layers, heads = np.array(feedback.heads, dtype=np.int16).T
+def _fed(self_repression: SelfRepression, head: NDArray[np.int64]) -> Columns:
+    layers, heads = np.array(self_repression.heads, dtype=np.int16).T
     return {"layer": layers[head], "head": heads[head]}

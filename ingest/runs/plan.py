@@ -16,6 +16,7 @@ from selfrepair.ingest.text.prompts import PromptSet
 from selfrepair.ingest.text.sources import Source
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.folder import DatasetRecord, RunRecord
+from selfrepair.warehouse.parts.version_0_1 import mechanisms_in_key
 
 ROWS_IN_UNIT = 600_000
 """About as many measurements as a unit holds: what a killed run measures again at most, and what memory keeps."""
@@ -77,11 +78,11 @@ def plan_run(
     for mechanisms that the model does not have.
     """
     mechanisms.neuron_layers(model.atlas)
-    if mechanisms.feedback and not fed_heads(heads, model.atlas.n_layers):
+    if mechanisms.self_repression and not fed_heads(heads, model.atlas.n_layers):
         raise SelfRepairError(
-            "--feedback measures heads of the later half of the layers, and none of them is among the chosen ones: "
+            "--self-repression measures heads of the later half of the layers, and none of them is among the chosen ones: "
             f"choose some with --layers {model.atlas.n_layers // 2 + model.atlas.n_layers % 2}-{model.atlas.n_layers - 1}, "
-            "or leave --feedback out."
+            "or leave --self-repression out."
         )
     dataset = DatasetRecord(
         name=source.name,
@@ -102,7 +103,8 @@ def plan_run(
         "conventions": CONVENTIONS,
     }
     # What is not asked for is not in the key: runs from before there was a choice keep theirs.
-    decisive |= {name: value for name, value in (("mechanisms", mechanisms.names), ("given", sorted(given))) if value}
+    optional = {"mechanisms": mechanisms_in_key(mechanisms.names), "given": sorted(given)}
+    decisive |= {name: value for name, value in optional.items() if value}
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
     units = _units(prompts, len(heads) * len(ablations))
     n_cells = len(heads) * len(ablations)

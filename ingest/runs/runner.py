@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfrepair.ingest.checks.preflight import check_feedback, preflight
+from selfrepair.ingest.checks.preflight import check_self_repression, preflight
 from selfrepair.ingest.engine.batch_size import auto_batch_size
 from selfrepair.ingest.engine.malloc import keep_freed_memory
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
@@ -87,9 +87,9 @@ def measure_run(
         plan.precision,
         plan.model.record.name,
     )
-    if plan.mechanisms.feedback:
+    if plan.mechanisms.self_repression:
         longest = torch.from_numpy(plan.prompts.tokens([len(plan.prompts) - 1]))
-        check_feedback(atlas, longest, plan.precision, plan.model.record.name)
+        check_self_repression(atlas, longest, plan.precision, plan.model.record.name)
     parts.start(plan.record)  # only now, so that nothing is left of a model that is refused
     measurer = Measurer(
         atlas,

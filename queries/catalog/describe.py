@@ -19,7 +19,7 @@ GROUPS = {
     "LayerNorm": ("layernorm_ratio", "layernorm_histogram", "frozen_layernorm"),
     "Who repairs": ("who_repairs", "backup_heads", "repair_matrix", "co_ablation"),
     "Neurons": ("neuron_summary", "neuron_sparsity", "anti_erasure", "neuron_consistency", "neuron_top_rows"),
-    "Iterative inference": ("guess_by_layer", "repair_by_guess", "head_feedback_slope"),
+    "Iterative inference": ("logit_lens_by_layer", "repair_by_logit_lens", "self_repression_slope"),
     "Noise and heavy tails": ("head_noise", "head_tail", "tail_curve", "lorenz_curve", "hill_curve"),
     "Agreement": (
         *("importance_rank", "rank_agreement", "ablation_agreement"),
@@ -27,7 +27,7 @@ GROUPS = {
     ),
     "Against the paper": (
         *("reproduction_claims", "reproduction_agreement", "reproduction", "published_agreement"),
-        "feedback_reproduction",
+        "self_repression_reproduction",
     ),
     "Over training": ("repair_over_training",),
     "Can it be trusted": ("run_health",),

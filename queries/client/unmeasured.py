@@ -10,10 +10,10 @@ ADDED_BY = {
     "neuron_changes": "--neurons last",
     "neuron_curves": "--neurons last",
     "neuron_sums": "--neurons last",
-    "layer_guess": "--guesses",
+    "logit_lens": "--logit-lens",
     "logprob_changes": "--logprobs",
-    "head_feedback": "--feedback",
-    "feedback_sums": "--feedback",
+    "self_repression": "--self-repression",
+    "self_repression_sums": "--self-repression",
 }
 """What an ingest is asked for that brings rows of a table."""
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from selfrepair.warehouse.schema import ABLATIONS, CHANGE_SHARES, NEURONS_KEPT, NEURONS_RANKED
 from support.random_runs import FAILED, STEPS, random_runs
 
-MECHANISMS = ("edges", "neurons_all", "guesses", "logprobs", "feedback")
+MECHANISMS = ("edges", "neurons_all", "logit_lens", "logprobs", "self_repression")
 """What `random_mechanisms` makes up, as `runs.mechanisms` has it."""
 
-STRENGTHS = (1, 3)
+MULTIPLES = (1, 3)
 D_MLP = 32
 
 _CELL = ["run_id", "ablation", "layer", "head"]
@@ -26,13 +26,13 @@ _ROW = [*_CELL, "prompt_id", "pos"]
 class Mechanisms:
     """`tables` by name, as the warehouse has them; the others hold what they sum up, a row for each single change.
 
-    `edges`: population, target and change; `neurons`: all neurons of the rows that count; `feedback`: x, y and z.
+    `edges`: population, target and change; `neurons`: all neurons of the rows that count; `self_repression`: x, y and z.
     """
 
     tables: dict[str, pl.DataFrame]
     edges: pl.DataFrame
     neurons: pl.DataFrame
-    feedback: pl.DataFrame
+    self_repression: pl.DataFrame
 
     def insert(self, con: duckdb.DuckDBPyConnection) -> None:
         """Put the tables' rows into the warehouse."""
@@ -63,19 +63,19 @@ def random_mechanisms(
     rows = measurements.with_columns(unit).sort(*_CELL, -pl.col("direct_effect"), "prompt_id", "pos")
     edges = _edges(rng, rows, n_layers, n_heads, step / STEPS)
     neurons = _neurons(rng, _top(rows, neuron_percent), n_layers)
-    feedback = _feedback(rng, rows, n_layers, n_heads)
+    self_repression = _self_repression(rng, rows, n_layers, n_heads)
     places = rows.select("run_id", "prompt_id", "pos").unique().sort(pl.all())
     tables = {
         "edge_sums": _edge_sums(edges),
         "neuron_changes": _neuron_changes(neurons),
         "neuron_curves": _neuron_curves(neurons),
         "neuron_sums": _neuron_sums(neurons),
-        "layer_guess": _guesses(rng, places, n_layers),
+        "logit_lens": _logit_lens(rng, places, n_layers),
         "logprob_changes": _logprobs(rng, rows),
-        "head_feedback": _feedback_sample(feedback),
-        "feedback_sums": _feedback_sums(feedback),
+        "self_repression": _self_repression_sample(self_repression),
+        "self_repression_sums": _self_repression_sums(self_repression),
     }
-    return Mechanisms(tables, edges, neurons, feedback)
+    return Mechanisms(tables, edges, neurons, self_repression)
 
 
 def _heavy(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> NDArray[np.int64]:
@@ -179,7 +179,7 @@ def _neuron_sums(neurons: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _guesses(rng: np.random.Generator, places: pl.DataFrame, n_layers: int) -> pl.DataFrame:
+def _logit_lens(rng: np.random.Generator, places: pl.DataFrame, n_layers: int) -> pl.DataFrame:
     rows = places.join(pl.DataFrame({"layer": range(n_layers)}, schema={"layer": pl.Int16}), how="cross")
     ranks = np.minimum(np.rint(rng.pareto(0.7, rows.height) * 3) + 1, 40_000)
     return rows.with_columns(
@@ -196,7 +196,7 @@ def _logprobs(rng: np.random.Generator, rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _feedback(rng: np.random.Generator, rows: pl.DataFrame, n_layers: int, n_heads: int) -> pl.DataFrame:
+def _self_repression(rng: np.random.Generator, rows: pl.DataFrame, n_layers: int, n_heads: int) -> pl.DataFrame:
     """Slopes of the own output below, near and above 1 by head; other heads' only where a layer has several."""
     frames = []
     late = rows.filter(
@@ -204,37 +204,39 @@ def _feedback(rng: np.random.Generator, rows: pl.DataFrame, n_layers: int, n_hea
     )
     for number, cell in _cells(late):
         x = np.rint(cell["direct_effect"].to_numpy() * STEPS)
-        for feedback, slope in (("own", (0.4, 1.7, 1.0)[number % 3]), ("other", 1.0), ("random", 1.02)):
-            if feedback == "other" and (n_heads == 1 or number % 5 == 4):
+        for added_vector, slope in (("own", (0.4, 1.7, 1.0)[number % 3]), ("other", 1.0), ("random", 1.02)):
+            if added_vector == "other" and (n_heads == 1 or number % 5 == 4):
                 continue
-            for strength in STRENGTHS:
-                noise = _heavy(rng, (2, cell.height), 0.02 * max(1.0, float(np.std(x))) * strength)
+            for multiple in MULTIPLES:
+                noise = _heavy(rng, (2, cell.height), 0.02 * max(1.0, float(np.std(x))) * multiple)
                 y = np.rint(7 + slope * x) + noise[0]
                 frames.append(
                     cell.select("run_id", "prompt_id", "pos", "layer", "head").with_columns(
-                        feedback=pl.lit(feedback),
-                        strength=pl.lit(strength, pl.Int16),
-                        other_head=pl.lit((number + 1) % n_heads if feedback == "other" else None, pl.Int16),
+                        added_vector=pl.lit(added_vector),
+                        multiple=pl.lit(multiple, pl.Int16),
+                        other_head=pl.lit((number + 1) % n_heads if added_vector == "other" else None, pl.Int16),
                         x=pl.Series(x / STEPS),
                         y=pl.Series(y / STEPS),
-                        z=pl.Series((0.9 * y + noise[1]) / STEPS) if feedback != "random" else pl.lit(None, pl.Float64),
+                        z=pl.Series((0.9 * y + noise[1]) / STEPS)
+                        if added_vector != "random"
+                        else pl.lit(None, pl.Float64),
                     )
                 )
     return pl.concat(frames)
 
 
-def _feedback_sample(feedback: pl.DataFrame) -> pl.DataFrame:
-    sample = feedback.filter((pl.col("prompt_id") + pl.col("pos")) % 5 == 0)
-    return sample.rename({"x": "direct_effect", "y": "fed_effect", "z": "fed_effect_own_scale"})
+def _self_repression_sample(self_repression: pl.DataFrame) -> pl.DataFrame:
+    sample = self_repression.filter((pl.col("prompt_id") + pl.col("pos")) % 5 == 0)
+    return sample.rename({"x": "direct_effect", "y": "direct_effect_after", "z": "direct_effect_after_own_scale"})
 
 
-def _feedback_sums(feedback: pl.DataFrame) -> pl.DataFrame:
+def _self_repression_sums(self_repression: pl.DataFrame) -> pl.DataFrame:
     x, y, z = (pl.col(name) for name in "xyz")
 
     def measured(sums: pl.Expr) -> pl.Expr:
         return pl.when(z.is_not_null().any()).then(sums)
 
-    return feedback.group_by("run_id", "prompt_id", "layer", "head", "feedback", "strength").agg(
+    return self_repression.group_by("run_id", "prompt_id", "layer", "head", "added_vector", "multiple").agg(
         pl.len().alias("n_rows"),
         x.sum().alias("sum_x"),
         (x * x).sum().alias("sum_xx"),

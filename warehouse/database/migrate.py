@@ -1,6 +1,7 @@
 """Bring a warehouse file to the tables this version of selfrepair knows: numbered steps, forward only.
 
-Each step is one file of `migrations/`, runs in one transaction, and is recorded in `schema_migration`. A step that brings
+Each step is one file of `migrations/`, runs in one transaction, and is recorded in `schema_migration`. What tables and
+columns mean is said once, in `schema`: its comments are written after the steps. A step that brings
 rows has them in a folder beside `migrations/` under its own name: `0004_published.sql` fills the table `x` from
 `published/x.csv`.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 
+from selfrepair.warehouse.database.comments import write_comments
 from selfrepair.warehouse.database.transactions import transaction
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -81,6 +83,11 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
     missing = steps[len(applied) :]
     for step in missing:
         _apply(con, step)
+    if len(steps) == len(migrations()):  # the tables are those that `schema` describes
+        with transaction(con):
+            changed = write_comments(con)
+        if missing or changed:
+            con.execute("CHECKPOINT")  # DuckDB cannot replay a log in which a table is created and then commented on
     return [step.version for step in missing]
 
 

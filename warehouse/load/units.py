@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from selfrepair.warehouse import schema
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts import version_0_1
 from selfrepair.warehouse.parts.folder import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest
 
 _MEASUREMENTS = "measurements.parquet"
@@ -49,7 +50,7 @@ def check_unit(path: Path, unit: int) -> CheckedUnit:
         manifest = Manifest.from_json(text.decode())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, MANIFEST, f"cannot be read as a manifest: {error}") from error
-    if not _files(PART_TABLES) <= set(manifest.files) <= _files((*PART_TABLES, *MECHANISM_TABLES)):
+    if not _files(PART_TABLES) <= set(manifest.files) <= _files((*PART_TABLES, *MECHANISM_TABLES, *version_0_1.TABLES)):
         raise _damaged(path, MANIFEST, f"lists the files {', '.join(sorted(manifest.files)) or 'none'}")
     if manifest.unit != unit:
         raise _damaged(path, MANIFEST, f"is of unit {manifest.unit}")
@@ -102,21 +103,23 @@ def append_units(
     Call it inside a transaction: all of it counts or nothing. Raises SelfRepairError when a table took another number
     of rows than the manifests say, and duckdb.Error when it refused them.
     """
-    for table in (*PART_TABLES, *MECHANISM_TABLES):
-        bring = [unit for unit in units if f"{table}.parquet" in unit.manifest.files]
-        wanted = sum(unit.manifest.files[f"{table}.parquet"].rows for unit in bring)
+    for name in (*PART_TABLES, *MECHANISM_TABLES, *version_0_1.TABLES):
+        table = version_0_1.TABLES.get(name, name)
+        file = f"{name}.parquet"
+        bring = [unit for unit in units if file in unit.manifest.files]
+        wanted = sum(unit.manifest.files[file].rows for unit in bring)
         if table == "measurements":
             con.register(_ARROW, measurements)
             try:
-                ((rows,),) = con.execute(_insert_sql(table, _ARROW), {"run_id": run_id}).fetchall()
+                ((rows,),) = con.execute(_insert_sql(table, table, _ARROW), {"run_id": run_id}).fetchall()
             finally:
                 con.unregister(_ARROW)
         elif not bring:
             continue
         else:
             # The folder's name is nobody's pattern, and a name such as pos=3 brings no column.
-            paths = [glob.escape(str(unit.path / f"{table}.parquet")) for unit in bring]
-            sql = _insert_sql(table, "read_parquet($paths, hive_partitioning = false)")
+            paths = [glob.escape(str(unit.path / file)) for unit in bring]
+            sql = _insert_sql(table, name, "read_parquet($paths, hive_partitioning = false)")
             ((rows,),) = con.execute(sql, {"run_id": run_id, "paths": paths}).fetchall()
         if rows != wanted:
             raise SelfRepairError(f"{table} took {rows:,} rows, and the manifests say {wanted:,}")
@@ -145,10 +148,11 @@ def refused(path: Path, error: Exception) -> str:
     return str(_damaged(path, "", f"does not fit the tables: {error}"))
 
 
-def _insert_sql(table: str, source: str) -> str:
+def _insert_sql(table: str, file: str, source: str) -> str:
     columns = [column.name for column in schema.metadata.tables[table].columns if column.name != "run_id"]
-    names = ", ".join(columns)
-    return f"INSERT INTO {table} (run_id, {names}) SELECT $run_id, {names} FROM {source}"
+    earlier = version_0_1.COLUMNS if file in version_0_1.TABLES else {}
+    read = ", ".join(earlier.get(name, name) for name in columns)
+    return f"INSERT INTO {table} (run_id, {', '.join(columns)}) SELECT $run_id, {read} FROM {source}"
 
 
 def _files(tables: Sequence[str]) -> set[str]:

@@ -50,10 +50,10 @@ MECHANISM_TABLES = (
     "neuron_curves",
     "neuron_sums",
     "edge_sums",
-    "layer_guess",
+    "logit_lens",
     "logprob_changes",
-    "head_feedback",
-    "feedback_sums",
+    "self_repression",
+    "self_repression_sums",
 )
 """The tables that a unit brings where the run measures mechanisms."""
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts.version_0_1 import todays_mechanisms
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class RunRecord:
                 "ablations": tuple(found["ablations"]),
                 "given_heads": tuple(found["given_heads"]),
                 "selected_heads": tuple(found["selected_heads"]),
-                "mechanisms": tuple(found["mechanisms"]),
+                "mechanisms": todays_mechanisms(found["mechanisms"]),
                 "started_at": datetime.fromisoformat(found["started_at"]),
             }
         )

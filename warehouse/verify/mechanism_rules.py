@@ -8,10 +8,10 @@ _TABLES = {
     "neuron_changes": ("neurons_last", "neurons_all"),
     "neuron_curves": ("neurons_last", "neurons_all"),
     "neuron_sums": ("neurons_last", "neurons_all"),
-    "layer_guess": ("guesses",),
+    "logit_lens": ("logit_lens",),
     "logprob_changes": ("logprobs",),
-    "head_feedback": ("feedback",),
-    "feedback_sums": ("feedback",),
+    "self_repression": ("self_repression",),
+    "self_repression_sums": ("self_repression",),
 }
 """The mechanisms that bring a table its rows."""
 
@@ -37,9 +37,9 @@ _INCOMPLETE = """
         FROM tokens
         GROUP BY run_id
     ),
-    guessed AS (
+    read AS (
         SELECT run_id, count(*) AS n_rows
-        FROM layer_guess
+        FROM logit_lens
         GROUP BY run_id
     ),
     compared AS (
@@ -57,12 +57,12 @@ _INCOMPLETE = """
         FROM units
         GROUP BY run_id
     )
-    SELECT 'run ' || r.run_id || ': guesses at ' || coalesce(g.n_rows, 0) || ' of ' || a.n_rows * m.n_layers AS what
+    SELECT 'run ' || r.run_id || ': logit_lens at ' || coalesce(g.n_rows, 0) || ' of ' || a.n_rows * m.n_layers AS what
     FROM runs AS r
     JOIN models AS m USING (model_id)
     JOIN asked AS a USING (run_id)
-    LEFT JOIN guessed AS g USING (run_id)
-    WHERE list_contains(r.mechanisms, 'guesses') AND coalesce(g.n_rows, 0) <> a.n_rows * m.n_layers
+    LEFT JOIN read AS g USING (run_id)
+    WHERE list_contains(r.mechanisms, 'logit_lens') AND coalesce(g.n_rows, 0) <> a.n_rows * m.n_layers
     UNION ALL
     SELECT 'run ' || r.run_id || ': log-probabilities of ' || coalesce(c.n_rows, 0) || ' of ' || d.n_rows || ' rows'
     FROM runs AS r
@@ -142,11 +142,11 @@ _RANKS = """
     HAVING count(*) <> max(rank) OR count(DISTINCT rank) <> count(*) OR count(DISTINCT neuron) <> count(*)
 """
 
-_LAST_GUESS = f"""
+_LAST_LAYER = f"""
     SELECT
         'run ' || run_id || ', prompt ' || prompt_id || ', position ' || pos || ': ' || g.logprob || ' and '
             || t.clean_logprob AS what
-    FROM layer_guess AS g
+    FROM logit_lens AS g
     JOIN tokens AS t USING (run_id, prompt_id, pos)
     JOIN runs AS r USING (run_id)
     JOIN models AS m USING (model_id)
@@ -159,6 +159,6 @@ MECHANISM_RULES = (
     Rule("edges add up to the repair by attention and MLPs", "edge_sums", _EDGE_SUMS),
     Rule("neurons add up to the change of their MLP", "neuron_sums", _NEURON_SUMS),
     Rule("kept neurons are ranked, each once", "neuron_changes", _RANKS, by_unit=True),
-    Rule("the last layer's guess is the clean answer", "layer_guess", _LAST_GUESS),
+    Rule("the logit lens of the last layer is the clean prediction", "logit_lens", _LAST_LAYER),
 )
 """In the order in which they are told."""

@@ -6,25 +6,25 @@ import polars as pl
 from selfrepair.app.charts.style.head_colors import DOTS
 from selfrepair.app.wording.columns import title, words
 
-VIEW = "guess_by_layer"
-SHARES = {"top10_share": "#3d8fd1", "right_share": "#e69f00", "settled_share": "#009e73"}
+VIEW = "logit_lens_by_layer"
+SHARES = {"top10_share": "#3d8fd1", "top1_share": "#e69f00", "top1_from_here_share": "#009e73"}
 """Colours of the shares of positions, from the widest to the narrowest."""
 
 _HEIGHT_PX = 340
 
 
 def likely_by_layer(layers: pl.DataFrame) -> alt.Chart:
-    """`layers`: rows of `guess_by_layer`. The target's mean log-probability; 0 would be certainty."""
+    """`layers`: rows of `logit_lens_by_layer`. The target's mean log-probability; 0 would be certainty."""
     chart: alt.Chart = (
         alt.Chart(layers, height=_HEIGHT_PX)
         .mark_line(color=DOTS, point={"size": 50, "filled": True, "color": DOTS})
         .encode(
             _layer(),
-            alt.Y("mean_guess_logprob:Q", title=title(VIEW, "mean_guess_logprob")),
+            alt.Y("mean_target_logprob:Q", title=title(VIEW, "mean_target_logprob")),
             tooltip=[
                 alt.Tooltip("layer:Q", title=words("layer"), format="d"),
-                alt.Tooltip("mean_guess_logprob:Q", title=title(VIEW, "mean_guess_logprob"), format=".4f"),
-                alt.Tooltip("mean_guess_logit:Q", title=title(VIEW, "mean_guess_logit"), format=".4f"),
+                alt.Tooltip("mean_target_logprob:Q", title=title(VIEW, "mean_target_logprob"), format=".4f"),
+                alt.Tooltip("mean_target_logit:Q", title=title(VIEW, "mean_target_logit"), format=".4f"),
                 alt.Tooltip("median_rank:Q", title=title(VIEW, "median_rank"), format=",d"),
             ],
         )

@@ -12,8 +12,8 @@ from selfrepair.app.charts.style.zones import span
 from selfrepair.app.wording.columns import title, words
 from selfrepair.app.wording.whitespace import visible_column
 
-TABLE = "head_feedback"
-VIEW = "head_feedback_slope"
+TABLE = "self_repression"
+VIEW = "self_repression_slope"
 ADDED = {"own": CHOSEN, "other": "#3d8fd1", "random": "#e69f00"}
 """Colours of what was added: the head's own output, and the two controls."""
 
@@ -27,31 +27,35 @@ _HEIGHT_PX = 460
 
 
 def fed_against_clean(rows: pl.DataFrame, fits: pl.DataFrame) -> alt.LayerChart:
-    """A dot for each of `rows`, of `head_feedback` with tokens, and a line for each of `fits`, of `feedback_fits`.
+    """A dot for each of `rows`, of `self_repression` with tokens, and a line for each of `fits`, of `self_repression_fits`.
 
     Dashed: y = x, where what was added changes nothing.
     """
-    x, y = span(rows["direct_effect"]), span(rows["fed_effect"])
-    told = rows.with_columns(visible_column("token"), visible_column("target"), pl.col("feedback").cast(pl.String))
+    x, y = span(rows["direct_effect"]), span(rows["direct_effect_after"])
+    told = rows.with_columns(visible_column("token"), visible_column("target"), pl.col("added_vector").cast(pl.String))
     color = alt.Color(
-        "feedback:N",
+        "added_vector:N",
         title="Added",
         scale=alt.Scale(domain=list(ADDED), range=list(ADDED.values())),
         legend=alt.Legend(orient="top", labelExpr=_LEGEND, symbolOpacity=1),
     )
     dots = (
-        alt.Chart(told.sort(pl.col("feedback") == "own"))
+        alt.Chart(told.sort(pl.col("added_vector") == "own"))
         .mark_circle(size=24, opacity=0.6)
         .encode(
             alt.X("direct_effect:Q", title=title(TABLE, "direct_effect"), scale=alt.Scale(domain=list(x), nice=False)),
-            alt.Y("fed_effect:Q", title=title(TABLE, "fed_effect"), scale=alt.Scale(domain=list(y), nice=False)),
+            alt.Y(
+                "direct_effect_after:Q",
+                title=title(TABLE, "direct_effect_after"),
+                scale=alt.Scale(domain=list(y), nice=False),
+            ),
             color,
             tooltip=[
-                alt.Tooltip("feedback:N", title=words("feedback")),
+                alt.Tooltip("added_vector:N", title=words("added_vector")),
                 alt.Tooltip("token:N", title=words("token")),
                 alt.Tooltip("target:N", title=words("target")),
                 alt.Tooltip("direct_effect:Q", title=title(TABLE, "direct_effect"), format=".4f"),
-                alt.Tooltip("fed_effect:Q", title=title(TABLE, "fed_effect"), format=".4f"),
+                alt.Tooltip("direct_effect_after:Q", title=title(TABLE, "direct_effect_after"), format=".4f"),
                 alt.Tooltip("prompt_id:Q", title=words("prompt_id"), format="d"),
                 alt.Tooltip("pos:Q", title=words("pos"), format="d"),
             ],
@@ -60,7 +64,7 @@ def fed_against_clean(rows: pl.DataFrame, fits: pl.DataFrame) -> alt.LayerChart:
     ends = pl.DataFrame({"x": list(x)})
     lines = (
         fits.drop_nulls("slope")
-        .with_columns(pl.col("feedback").cast(pl.String))
+        .with_columns(pl.col("added_vector").cast(pl.String))
         .join(ends, how="cross")
         .with_columns(y=pl.col("intercept") + pl.col("slope") * pl.col("x"))
     )
@@ -72,9 +76,9 @@ def fed_against_clean(rows: pl.DataFrame, fits: pl.DataFrame) -> alt.LayerChart:
             alt.Y("y:Q"),
             color,
             tooltip=[
-                alt.Tooltip("feedback:N", title=words("feedback")),
+                alt.Tooltip("added_vector:N", title=words("added_vector")),
                 *(
-                    alt.Tooltip(f"{name}:Q", title=title("feedback_fits", name), format=".4f")
+                    alt.Tooltip(f"{name}:Q", title=title("self_repression_fits", name), format=".4f")
                     for name in ("slope", "slope_low", "slope_high", "intercept")
                 ),
             ],
@@ -86,7 +90,7 @@ def fed_against_clean(rows: pl.DataFrame, fits: pl.DataFrame) -> alt.LayerChart:
 
 
 def slope_map(heads: pl.DataFrame, chosen: str, domain: tuple[float, float]) -> alt.LayerChart:
-    """The heat map of `heads`, of `head_feedback_slope`, by slope around 1, with a sign where there is a verdict."""
+    """The heat map of `heads`, of `self_repression_slope`, by slope around 1, with a sign where there is a verdict."""
     also = (
         alt.Tooltip("slope_low:Q", title=title(VIEW, "slope_low"), format=".4f"),
         alt.Tooltip("slope_high:Q", title=title(VIEW, "slope_high"), format=".4f"),

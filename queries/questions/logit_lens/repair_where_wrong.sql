@@ -4,7 +4,7 @@
 -- Paper: section 6 (iterative inference)
 --
 -- The answer is the one read after the head's layer. Heads without rows of both kinds are left out, and so are runs that
--- did not measure guesses.
+-- did not measure the logit lens.
 --
 -- Parameters:
 --   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
@@ -27,7 +27,7 @@ SELECT
     n_right,
     layer,
     head
-FROM repair_by_guess
+FROM repair_by_logit_lens
 WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)

@@ -16,7 +16,7 @@ WITH published_models AS (
     GROUP BY published_model, hub_name
     UNION ALL
     SELECT DISTINCT published_model, hub_name, NULL, NULL
-    FROM published_feedback
+    FROM published_self_repression
     ANTI JOIN published_head_repair USING (published_model)
 )
 SELECT runs.run_id, models.name AS model, published_models.published_model

@@ -39,7 +39,7 @@ def test_a_click_on_a_head_of_the_graph_chooses_it_and_stays_in_the_link(watched
     again.get_by_role("heading", name=label, level=2).wait_for()
 
 
-@pytest.mark.parametrize("name", ["neurons", "feedback", "iterations"])
+@pytest.mark.parametrize("name", ["neurons", "self_repression", "logit_lens"])
 def test_a_page_with_its_mechanism_draws_pictures_and_leads_on(watched: Watched, name: str) -> None:
     page = watched.open(f"{name}?population=all")
     page.get_by_test_id("stVegaLiteChart").first.locator("svg, canvas").first.wait_for()

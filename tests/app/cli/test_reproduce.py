@@ -103,7 +103,7 @@ def test_what_is_typed_reaches_the_ingest(tmp_path: Path, monkeypatch: pytest.Mo
         "--device": "cpu",
         "--db": str(tmp_path / "w.duckdb"),
     }
-    assert args[18:] == ["--neurons", "none", "--no-edges", "--no-guesses", "--dry-run"]
+    assert args[18:] == ["--neurons", "none", "--no-edges", "--no-logit-lens", "--dry-run"]
 
 
 def test_the_report_has_every_quantity_as_the_view_has_it(db: Path, report: str) -> None:

@@ -110,8 +110,8 @@ def test_part_files_that_cannot_be_read_are_named(half: Path, monkeypatch: pytes
     ("mechanisms", "neurons"),
     [
         (None, "none"),
-        (["feedback"], "none"),
-        (["neurons_last", "guesses"], "last"),
+        (["self_repression"], "none"),
+        (["neurons_last", "logit_lens"], "last"),
         (["edges", "neurons_all", "logprobs"], "all"),
     ],
 )
@@ -152,7 +152,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "given": "L0H3",
         "mechanisms": False,
         "neurons": neurons,
-        **{name: name in (mechanisms or ()) for name in ("edges", "guesses", "logprobs", "feedback")},
+        **{name: name in (mechanisms or ()) for name in ("edges", "logit_lens", "logprobs", "self_repression")},
         "dataset_revision": "v7",
         "text_column": "text",
         "packing": None,

@@ -1,4 +1,4 @@
-"""The page of iterations: what it shows is what the views return, and a run without says how to measure it."""
+"""The page Logit lens: what it shows is what the views return, and a run without says how to measure it."""
 
 from pathlib import Path
 
@@ -18,11 +18,11 @@ RUN = {"model": "tiny-model"}
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return measured(tmp_path_factory.mktemp("iterations"))
+    return measured(tmp_path_factory.mktemp("logit_lens"))
 
 
 def page(db: Path, monkeypatch: pytest.MonkeyPatch, **link: str) -> AppTest:
-    return opened("iterations", db, monkeypatch, **{"ablation": "zero", "population": "all", **link})
+    return opened("logit_lens", db, monkeypatch, **{"ablation": "zero", "population": "all", **link})
 
 
 def test_every_sql_runs_as_it_stands(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,10 +36,12 @@ def test_every_sql_runs_as_it_stands(db: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_what_is_shown_is_what_the_views_return(population: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(db, monkeypatch, population=population)
     layers, _, heads, data, agreement, _ = (pl.from_pandas(frame.value) for frame in app.dataframe)
-    by_layer = Warehouse(db).view("guess_by_layer", **RUN)
-    columns = ("layer", "mean_guess_logprob", "right_share", "settled_share", "median_rank")
+    by_layer = Warehouse(db).view("logit_lens_by_layer", **RUN)
+    columns = ("layer", "mean_target_logprob", "top1_share", "top1_from_here_share", "median_rank")
     assert layers.select(columns).rows() == by_layer.select(columns).rows() != []
-    known = Warehouse(db).view("repair_by_guess", **RUN, ablation="zero", population=population.removesuffix("_nobos"))
+    known = Warehouse(db).view(
+        "repair_by_logit_lens", **RUN, ablation="zero", population=population.removesuffix("_nobos")
+    )
     assert known.height == heads.height == data.height == 12
     assert heads.sort("label").rows() == known.sort("label").select(heads.columns).rows()
     measures = Warehouse(db).view("measure_agreement", **RUN)
@@ -53,15 +55,15 @@ def test_what_is_shown_is_what_the_views_return(population: str, db: Path, monke
 
 def test_a_run_without_says_what_measures_both(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(db, monkeypatch, model=WITHOUT)
-    guesses, logprobs = (code.value for code in app.code)
-    assert guesses.startswith(f"selfrepair ingest --model {WITHOUT} ")
-    assert guesses.endswith(" --guesses")
-    assert logprobs.endswith(" --guesses --logprobs")
+    logit_lens, logprobs = (code.value for code in app.code)
+    assert logit_lens.startswith(f"selfrepair ingest --model {WITHOUT} ")
+    assert logit_lens.endswith(" --logit-lens")
+    assert logprobs.endswith(" --logit-lens --logprobs")
     assert not app.dataframe
 
 
 def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "selfrepair demo" in said(opened("iterations", tmp_path / "none.duckdb", monkeypatch)).replace("\\", "")
+    assert "selfrepair demo" in said(opened("logit_lens", tmp_path / "none.duckdb", monkeypatch)).replace("\\", "")
 
 
 def test_shares_are_lines_of_their_own() -> None:
@@ -81,7 +83,7 @@ def test_heads_without_one_of_the_values_have_no_dot() -> None:
             "mean_self_repair_wrong": [0.5, 0.75],
         }
     )
-    spec = head_dots(heads, "repair_by_guess", "mean_self_repair_right", "mean_self_repair_wrong", "").to_dict()
+    spec = head_dots(heads, "repair_by_logit_lens", "mean_self_repair_right", "mean_self_repair_wrong", "").to_dict()
     _, dots, framed = spec["layer"]
     assert spec["datasets"][framed["data"]["name"]] == []
     assert [row["label"] for row in spec["datasets"][dots["data"]["name"]]] == ["L0H0"]

@@ -98,20 +98,20 @@ def test_slopes_of_feedback_are_the_view(db: Path, tmp_path: Path, monkeypatch: 
     with duckdb.connect(str(with_feedback)) as con:
         con.execute(
             f"""
-            INSERT INTO selfrepair_marts.feedback_fits BY NAME
-            SELECT {FINAL} AS run_id, 11 AS layer, head, kind AS feedback, strength, 10 AS n_prompts, 100 AS n_rows,
-                0.5 - strength / 8 AS slope, 0.4 - strength / 8 AS slope_low, 0.6 - strength / 8 AS slope_high
-            FROM (VALUES (0), (1)) AS heads (head), (VALUES (1), (3)) AS strengths (strength),
+            INSERT INTO selfrepair_marts.self_repression_fits BY NAME
+            SELECT {FINAL} AS run_id, 11 AS layer, head, kind AS added_vector, multiple, 10 AS n_prompts, 100 AS n_rows,
+                0.5 - multiple / 8 AS slope, 0.4 - multiple / 8 AS slope_low, 0.6 - multiple / 8 AS slope_high
+            FROM (VALUES (0), (1)) AS heads (head), (VALUES (1), (3)) AS multiples (multiple),
                 (VALUES ('own'), ('random')) AS kinds (kind)
             """
         )
     app = page(with_feedback, monkeypatch)
     assert "Self-repression" in [header.value for header in app.header]
     shown = next(frame for frame in frames(app) if "same_side" in frame.columns)
-    known = Warehouse(with_feedback).view("feedback_reproduction", run_id=FINAL)
+    known = Warehouse(with_feedback).view("self_repression_reproduction", run_id=FINAL)
     assert_frame_equal(shown, known.select(shown.columns).cast(dict(shown.schema)), check_row_order=False)
     assert set(shown["label"]) == {"L11H0"}  # of L11H1 nothing was published
-    assert set(shown["strength"]) == {1, 3}
+    assert set(shown["multiple"]) == {1, 3}
 
 
 @pytest.mark.parametrize(("of", "level"), [("all heads", "model"), ("each layer", "layer"), ("one head", "head")])

@@ -24,7 +24,7 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def page(db: Path, monkeypatch: pytest.MonkeyPatch, **link: str) -> AppTest:
-    return opened("edges", db, monkeypatch, **{"head": "L0H2", "ablation": "mean", "population": "all", **link})
+    return opened("who_repairs", db, monkeypatch, **{"head": "L0H2", "ablation": "mean", "population": "all", **link})
 
 
 def frames(app: AppTest) -> list[pl.DataFrame]:
@@ -135,7 +135,7 @@ def test_hidden_backups_stand_below_where_there_are_any(tmp_path: Path, monkeypa
 
 
 def test_a_run_without_edges_says_what_measures_them(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened("edges", db, monkeypatch, model=WITHOUT)
+    app = opened("who_repairs", db, monkeypatch, model=WITHOUT)
     command = app.code[0].value
     assert command.startswith(f"selfrepair ingest --model {WITHOUT} ")
     assert " --edges" in command
@@ -143,7 +143,7 @@ def test_a_run_without_edges_says_what_measures_them(db: Path, monkeypatch: pyte
 
 
 def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "selfrepair demo" in said(opened("edges", tmp_path / "none.duckdb", monkeypatch)).replace("\\", "")
+    assert "selfrepair demo" in said(opened("who_repairs", tmp_path / "none.duckdb", monkeypatch)).replace("\\", "")
 
 
 def edges(n: int) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from support import families, naive
 PARTNERS = [1, 2, 3, 0]
 PROMPTS, SEQ = 4, 8
 ABLATIONS = ("resample", "zero")
-ALL = Mechanisms(edges=True, neurons="all", guesses=True, logprobs=True, feedback=True)
+ALL = Mechanisms(edges=True, neurons="all", logit_lens=True, logprobs=True, self_repression=True)
 RATIO = EFFECTS.index("ln_scale_ratio")
 
 
@@ -64,13 +64,15 @@ def test_an_answer_s_effects_are_the_last_position_s(whole, ends):
 
 def test_an_answer_s_mechanisms_are_the_last_position_s(whole, ends):
     close = {"rtol": 0, "atol": 1e-10}
-    for mine, all_of_them in zip((ends.prediction, *ends.guesses), (whole.prediction, *whole.guesses), strict=True):
+    for mine, all_of_them in zip(
+        (ends.prediction, *ends.logit_lens), (whole.prediction, *whole.logit_lens), strict=True
+    ):
         for name in ("logit", "logprob", "rank", "entropy"):
             torch.testing.assert_close(getattr(mine, name), getattr(all_of_them, name)[:, -1:], **close)
     torch.testing.assert_close(ends.logprobs, whole.logprobs[:, :, -1:], **close)
     for name in ("clean", "fed", "fed_own_scale"):
         torch.testing.assert_close(
-            getattr(ends.feedback, name), getattr(whole.feedback, name)[..., -1:], equal_nan=True, **close
+            getattr(ends.self_repression, name), getattr(whole.self_repression, name)[..., -1:], equal_nan=True, **close
         )
     last = whole.neurons.rows[:, 2] == SEQ - 2
     assert ends.neurons.rows[:, :2].tolist() == whole.neurons.rows[last][:, :2].tolist()

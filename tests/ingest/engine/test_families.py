@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from selfrepair.ingest.checks import hooks as hook_method
-from selfrepair.ingest.checks.preflight import check_feedback, preflight
+from selfrepair.ingest.checks.preflight import check_self_repression, preflight
 from selfrepair.ingest.cli.models import models
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS, PRECISIONS
 from selfrepair.ingest.engine.ablation import Cell
@@ -157,7 +157,9 @@ def test_the_list_names_every_family_and_needs_no_warehouse():
 def test_feedback_is_refused_where_prompts_are_longer_than_a_window(name, window):
     """Pinned keys lie before the others: attention that counts back a window would not see them."""
     atlas = locate(families.build(name, torch.float32), name)
-    with pytest.raises(SelfRepairError, match="Leave --feedback out"):
-        check_feedback(atlas, prompts(), PRECISIONS["float32"], name)
+    with pytest.raises(SelfRepairError, match="Leave --self-repression out"):
+        check_self_repression(atlas, prompts(), PRECISIONS["float32"], name)
     assert window < SEQ - 1
-    check_feedback(locate(families.build("gpt2", torch.float32), "gpt2"), prompts(), PRECISIONS["float32"], "gpt2")
+    check_self_repression(
+        locate(families.build("gpt2", torch.float32), "gpt2"), prompts(), PRECISIONS["float32"], "gpt2"
+    )

@@ -15,10 +15,10 @@ from support import tiny
 LAYERS, HEADS, PROMPTS, POSITIONS, ABLATIONS = 3, 4, 8, 11, 3
 KEYS = {
     "neuron_changes": "ablation, prompt_id, pos, layer, head, mlp_layer, rank",
-    "layer_guess": "prompt_id, pos, layer",
+    "logit_lens": "prompt_id, pos, layer",
     "logprob_changes": "ablation, prompt_id, pos, layer, head",
-    "head_feedback": "prompt_id, pos, layer, head, feedback, strength",
-    "feedback_sums": "prompt_id, layer, head, feedback, strength",
+    "self_repression": "prompt_id, pos, layer, head, added_vector, multiple",
+    "self_repression_sums": "prompt_id, layer, head, added_vector, multiple",
 }
 SUMMED = {
     "edge_sums": (
@@ -70,14 +70,14 @@ def test_every_table_has_the_rows_it_must_have(whole):
         "neuron_curves": mlps_above * 50,
         "neuron_sums": mlps_above,
         "edge_sums": 2 * (mlps_above + heads_above),
-        "layer_guess": PROMPTS * POSITIONS * LAYERS,
+        "logit_lens": PROMPTS * POSITIONS * LAYERS,
         "logprob_changes": PROMPTS * POSITIONS * cells,
-        "head_feedback": PROMPTS * POSITIONS * later_heads * 3 * 3,
-        "feedback_sums": PROMPTS * later_heads * 3 * 3,
+        "self_repression": PROMPTS * POSITIONS * later_heads * 3 * 3,
+        "self_repression_sums": PROMPTS * later_heads * 3 * 3,
     }
     assert {table: ask(whole, f"SELECT count(*) FROM {table}")[0][0] for table in MECHANISM_TABLES} == expected
     assert ask(whole, "SELECT mechanisms, given_heads FROM runs") == [
-        (["edges", "neurons_all", "guesses", "logprobs", "feedback"], [])
+        (["edges", "neurons_all", "logit_lens", "logprobs", "self_repression"], [])
     ]
 
 
@@ -169,8 +169,8 @@ def test_given_heads_make_a_run_of_their_own_that_is_cross_checked(model, texts,
         (("--given", "L0H1"), "Name one, such as --ablation resample"),
         (("--given", "L0H1", "--ablation", "mean", "--heads", "L0H1,L1H1"), "L0H1 is in --heads and in --given"),
         (("--given", "L0H0,L0H1,L0H2,L0H3", "--ablation", "mean", "--layers", "0"), "--given leaves no head to ablate"),
-        (("--feedback", "--layers", "0"), "choose some with --layers 2-2"),
-        (("--feedback", "--layers", "7"), "--layers 7 is not in the model"),
+        (("--self-repression", "--layers", "0"), "choose some with --layers 2-2"),
+        (("--self-repression", "--layers", "7"), "--layers 7 is not in the model"),
         (("--neurons", "first"), "'first' is not one of 'last', 'all', 'none'"),
     ],
 )

@@ -10,7 +10,7 @@ from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
 from selfrepair.ingest.engine.clean_kv import pin
 from selfrepair.ingest.engine.forward import record_calls, value_biases
 from selfrepair.ingest.mechanisms.neurons import SUMS
-from selfrepair.ingest.mechanisms.self_repression import STRENGTHS, _additions, _random, other_head
+from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, _additions, _random, other_head
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.models.adapter import locate
 from selfrepair.ingest.request.mechanisms import Mechanisms
@@ -21,7 +21,7 @@ from support import families, naive
 
 PARTNERS = [1, 2, 3, 4, 0]
 PROMPTS, SEQ = 5, 9
-ALL = Mechanisms(edges=True, neurons="all", guesses=True, logprobs=True)
+ALL = Mechanisms(edges=True, neurons="all", logit_lens=True, logprobs=True)
 
 
 def prompts() -> torch.Tensor:
@@ -170,13 +170,13 @@ def test_neurons_add_up_to_the_change_of_their_mlp(measured):
     torch.testing.assert_close(found.neurons.sums[..., SUMS.index("change")], of_mlps, rtol=0, atol=1e-8)
 
 
-def test_guesses_equal_the_naive_logit_lens(family, measured):
+def test_logit_lens_equal_the_naive_logit_lens(family, measured):
     _, found = measured
     model = families.build(family)
     with torch.no_grad():
         for number, prompt in enumerate(prompts().tolist()):
             run = naive.forward(model, prompt)
-            for layer, guess in enumerate(found.guesses):
+            for layer, guess in enumerate(found.logit_lens):
                 logits = naive.logits(model, run.after[layer])[:-1]
                 own = logits.gather(-1, torch.tensor(prompt[1:])[:, None])
                 # The model's own RMSNorm computes in float32.
@@ -227,7 +227,7 @@ def test_mechanisms_leave_the_effects_as_they_are(family, measured):
     assert plain.edges is None
     assert plain.neurons is None
     assert plain.logprobs is None
-    assert not plain.guesses
+    assert not plain.logit_lens
 
 
 def test_the_last_mlp_alone_has_the_same_neurons(family, measured):
@@ -254,13 +254,13 @@ def test_no_given_heads_are_the_plain_run(family, measured):
 
 def test_feedback_equals_one_forward_for_each_position(family):
     model = families.build(family)
-    measurer, found = measure(families.build(family), mechanisms=Mechanisms(feedback=True), ablations=("zero",))
-    feedback, atlas = found.feedback, measurer.atlas
+    measurer, found = measure(families.build(family), mechanisms=Mechanisms(self_repression=True), ablations=("zero",))
+    self_repression, atlas = found.self_repression, measurer.atlas
     later_half = range((atlas.n_layers + 1) // 2, atlas.n_layers)
-    assert feedback.heads == list(itertools.product(later_half, range(atlas.n_heads)))
+    assert self_repression.heads == list(itertools.product(later_half, range(atlas.n_heads)))
     with torch.no_grad():
         for (number, (layer, head)), (prompt, tokens) in itertools.product(
-            enumerate(feedback.heads), enumerate(prompts().tolist())
+            enumerate(self_repression.heads), enumerate(prompts().tolist())
         ):
             clean = naive.forward(model, tokens)
             weight, bias = naive.head_weight(model, layer, head), naive.value_bias(model, layer, head)
@@ -268,27 +268,27 @@ def test_feedback_equals_one_forward_for_each_position(family):
             w = torch.stack([naive.direction(model, token) for token in tokens[1:]])
             s = naive.scale(model, clean.final)
             direct = (output[:-1] * w).sum(-1) / s[:-1]
-            torch.testing.assert_close(feedback.clean[number, prompt], direct, rtol=0, atol=1e-8)
-            for index, strength in enumerate(STRENGTHS):
+            torch.testing.assert_close(self_repression.clean[number, prompt], direct, rtol=0, atol=1e-8)
+            for index, strength in enumerate(MULTIPLES):
                 for pos in range(len(tokens) - 1):
                     run = naive.forward(model, tokens, add=(layer, pos, strength * output[pos]))
                     fed = ((run.z[layer][pos, head] - bias) @ weight * w[pos]).sum()
-                    mine = feedback.fed[0, index, number, prompt, pos]
+                    mine = self_repression.fed[0, index, number, prompt, pos]
                     torch.testing.assert_close(mine, fed / s[pos], rtol=0, atol=1e-8)
                     own = fed / naive.scale(model, run.final)[pos]
                     torch.testing.assert_close(
-                        feedback.fed_own_scale[index, number, prompt, pos], own, rtol=0, atol=1e-8
+                        self_repression.fed_own_scale[index, number, prompt, pos], own, rtol=0, atol=1e-8
                     )
 
 
 def test_controls_equal_one_forward_for_each_position_and_head(family):
     model = families.build(family)
-    measurer, found = measure(families.build(family), mechanisms=Mechanisms(feedback=True), ablations=("zero",))
-    feedback, ids = found.feedback, range(PROMPTS)
+    measurer, found = measure(families.build(family), mechanisms=Mechanisms(self_repression=True), ablations=("zero",))
+    self_repression, ids = found.self_repression, range(PROMPTS)
     drawn = torch.stack([_random(torch.empty(SEQ - 1, measurer.atlas.d_model).double(), f"0 {n}") for n in ids])
     with torch.no_grad():
-        for number, (layer, head) in list(enumerate(feedback.heads))[::2]:
-            other = feedback.others[number]
+        for number, (layer, head) in list(enumerate(self_repression.heads))[::2]:
+            other = self_repression.others[number]
             assert other == other_head((layer, head), measurer.atlas.n_heads, 0)
             for prompt, tokens in enumerate(prompts().tolist()):
                 clean = naive.forward(model, tokens)
@@ -300,12 +300,12 @@ def test_controls_equal_one_forward_for_each_position_and_head(family):
                 s = naive.scale(model, clean.final)
                 for kind, direction in ((1, its), (2, drawn[prompt])):
                     added = direction[: SEQ - 1] / direction[: SEQ - 1].norm(dim=-1, keepdim=True) * length[: SEQ - 1]
-                    for (index, strength), pos in itertools.product(enumerate(STRENGTHS), (0, SEQ // 2, SEQ - 2)):
+                    for (index, strength), pos in itertools.product(enumerate(MULTIPLES), (0, SEQ // 2, SEQ - 2)):
                         run = naive.forward(model, tokens, add=(layer, pos, strength * added[pos]))
                         fed = ((run.z[layer][pos, head] - bias) @ weight @ naive.direction(model, tokens[pos + 1])) / s[
                             pos
                         ]
-                        mine = feedback.fed[kind, index, number, prompt, pos]
+                        mine = self_repression.fed[kind, index, number, prompt, pos]
                         torch.testing.assert_close(mine, fed, rtol=0, atol=1e-8)
 
 
@@ -341,9 +341,9 @@ def test_an_other_head_that_writes_nothing_adds_nothing():
     model = families.build("gpt2")
     with torch.no_grad():
         model.transformer.h[2].attn.c_proj.weight[:] = 0
-    _, found = measure(model, mechanisms=Mechanisms(feedback=True), ablations=("mean",), heads=[(2, 0), (2, 1)])
-    assert bool(found.feedback.fed.isfinite().all())
-    assert bool((found.feedback.fed[1] == found.feedback.clean).all())
+    _, found = measure(model, mechanisms=Mechanisms(self_repression=True), ablations=("mean",), heads=[(2, 0), (2, 1)])
+    assert bool(found.self_repression.fed.isfinite().all())
+    assert bool((found.self_repression.fed[1] == found.self_repression.clean).all())
 
 
 @pytest.mark.parametrize("given", [(), ((0, 1),)])
@@ -351,14 +351,14 @@ def test_feedback_depends_on_no_batch(family, given):
     results = [
         measure(
             families.build(family),
-            mechanisms=Mechanisms(feedback=True),
+            mechanisms=Mechanisms(self_repression=True),
             ablations=("resample",),
             batch_size=size,
             given=given,
         )[1]
         for size in (1, 30)
     ]
-    one, many = (found.feedback for found in results)
+    one, many = (found.self_repression for found in results)
     torch.testing.assert_close(one.fed, many.fed, rtol=0, atol=1e-10)
     torch.testing.assert_close(one.fed_own_scale, many.fed_own_scale, rtol=0, atol=1e-10)
 

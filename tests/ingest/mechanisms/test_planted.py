@@ -20,7 +20,7 @@ PLANTS = planted.Plants()
 POPULATIONS = ("all", "top2")
 BACKED_UP = {f"{view} {population}": [BACKUP] for view in ("who_repairs", "backup_heads") for population in POPULATIONS}
 ERASED = {"anti_erasure": [planted.ERASER]}
-REPRESSED = {f"head_feedback_slope {strength}": [(REPRESSING, "repressing")] for strength in (1, 3, 5)}
+REPRESSED = {f"self_repression_slope {strength}": [(REPRESSING, "repressing")] for strength in (1, 3, 5)}
 
 
 def measure(folder: Path, plants: planted.Plants, *, given: bool) -> Warehouse:
@@ -28,7 +28,7 @@ def measure(folder: Path, plants: planted.Plants, *, given: bool) -> Warehouse:
     db = folder / "w.duckdb"
     model, prompts = planted.save(folder / "model", plants), planted.write_prompts(folder / "prompts.jsonl")
     command = ["ingest", "--model", str(model), "--dataset", str(prompts), "--prompts", str(planted.PROMPTS)]
-    command += ["--ablation", "zero", "--neurons", "last", "--feedback", "--device", "cpu", "--db", str(db)]
+    command += ["--ablation", "zero", "--neurons", "last", "--self-repression", "--device", "cpu", "--db", str(db)]
     for more in ([], ["--given", MAIN]) if given else ([],):
         result = CliRunner().invoke(main, [*command, *more])
         assert result.exit_code == 0, result.output
@@ -47,11 +47,11 @@ def named(warehouse: Warehouse) -> dict[str, list]:
     neurons = warehouse.view("anti_erasure", run=1, label=MAIN)
     found["anti_erasure"] = neurons.filter(pl.col("n_anti_erasure") > 0)["neuron"].to_list()
     for strength in (1, 3, 5):
-        verdicts = warehouse.view("head_feedback_slope", run=1, strength=strength)
+        verdicts = warehouse.view("self_repression_slope", run=1, strength=strength)
         assert set(verdicts["layer"]) == {2, 3}
         assert verdicts["verdict"].null_count() == 0
         labelled = verdicts.filter(pl.col("verdict") != "neither")
-        found[f"head_feedback_slope {strength}"] = labelled.select("label", "verdict").rows()
+        found[f"self_repression_slope {strength}"] = labelled.select("label", "verdict").rows()
     return found
 
 

@@ -134,7 +134,7 @@ def test_the_warehouse_holds_together_with_all_mechanisms(measured):
     broken = [check for check in verify(measured) if not check.ok]
     assert broken == []
     with duckdb.connect(str(measured), read_only=True) as con:
-        for table in ("edge_sums", "neuron_changes", "layer_guess", "logprob_changes", "feedback_sums"):
+        for table in ("edge_sums", "neuron_changes", "logit_lens", "logprob_changes", "self_repression_sums"):
             assert con.execute(f"SELECT count(*) > 0 FROM {table}").fetchone() == (True,), table
         views = con.execute("SELECT DISTINCT logit_of, n_rows FROM head_repair WHERE population = 'all'").fetchall()
         assert views == [("answer_minus_foil", PROMPTS)]

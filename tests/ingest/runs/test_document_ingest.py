@@ -13,7 +13,7 @@ FEW = (
     "--ablation",
     "resample",
     "--no-edges",
-    "--no-guesses",
+    "--no-logit-lens",
     "--neurons",
     "none",
     "--device",

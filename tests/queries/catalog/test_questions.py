@@ -64,7 +64,13 @@ OF_THE_PAPER = {
     "E: noise": {"noise_of_head", "overrepaired_heads", "rows_of_head", "prompts_of_head"},
     "F: MLPs": {"mlp_repaired_heads", "strongest_rows", "neurons_of_head", "anti_erasure_neurons"},
     "G: iterative inference": {
-        *("repair_by_certainty", "repair_by_kind", "guess_of_layer", "repair_where_wrong", "feedback_of_heads"),
+        *(
+            "repair_by_certainty",
+            "repair_by_kind",
+            "logit_lens_of_layer",
+            "repair_where_wrong",
+            "self_repression_of_heads",
+        ),
     },
     "H: importance": {"missed_heads", "heaviest_tails", "tail_of_head", "measures_that_disagree"},
     "backup heads": {"who_repairs_head", "backup_heads_of_model", "hidden_backups"},
@@ -467,10 +473,10 @@ def test_neurons_that_erase_less_for_many_heads(reader: Reader) -> None:
     assert [len(heads.split(", ")) for heads in found["heads"]] == [min(5, n) for n in found["n_heads"]]
 
 
-def test_guesses_and_where_they_are_wrong(reader: Reader) -> None:
-    found = answer(reader, "guess_of_layer", run_id=1)
+def test_logit_lens_and_where_they_are_wrong(reader: Reader) -> None:
+    found = answer(reader, "logit_lens_of_layer", run_id=1)
     assert found["layer"].to_list() == [0, 1, 2]
-    assert answer(reader, "guess_of_layer", run_id=1, layer=1).equals(found.filter(layer=1))
+    assert answer(reader, "logit_lens_of_layer", run_id=1, layer=1).equals(found.filter(layer=1))
     wrong = answer(reader, "repair_where_wrong", run_id=1)
     assert wrong["self_repair_difference"].is_sorted(descending=True)
     difference = wrong["mean_self_repair_wrong"] - wrong["mean_self_repair_right"]
@@ -479,12 +485,12 @@ def test_guesses_and_where_they_are_wrong(reader: Reader) -> None:
 
 
 def test_feedback_and_its_verdicts(reader: Reader) -> None:
-    found = answer(reader, "feedback_of_heads", run_id=1, strength=3)
+    found = answer(reader, "self_repression_of_heads", run_id=1, multiple=3)
     assert found["slope"].is_sorted()
     assert "repressing" in found["verdict"].to_list()
-    alone = answer(reader, "feedback_of_heads", run_id=1, strength=3, verdict="repressing")
+    alone = answer(reader, "self_repression_of_heads", run_id=1, multiple=3, verdict="repressing")
     assert alone.equals(found.filter(verdict="repressing"))
-    assert answer(reader, "feedback_of_heads", run_id=1, strength=7).is_empty()
+    assert answer(reader, "self_repression_of_heads", run_id=1, multiple=7).is_empty()
 
 
 def test_measures_that_disagree(reader: Reader) -> None:

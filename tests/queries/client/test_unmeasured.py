@@ -36,9 +36,9 @@ def test_every_table_of_a_mechanism_has_an_option() -> None:
     [
         (("who_repairs",), "--edges"),
         (("neuron_changes",), "--neurons last"),
-        (("FROM guess_by_layer",), "--guesses"),
+        (("FROM logit_lens_by_layer",), "--logit-lens"),
         (("measure_agreement",), "--logprobs"),
-        (("head_feedback_slope",), "--feedback"),
+        (("self_repression_slope",), "--self-repression"),
         (("who_repairs_head", "--param", "layer=1", "--param", "head=2"), "--edges"),
     ],
 )

@@ -187,7 +187,7 @@ def folder(db: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 COMPARISONS = {
-    *("reproduction_claims", "reproduction_agreement", "reproduction", "feedback_reproduction"),
+    *("reproduction_claims", "reproduction_agreement", "reproduction", "self_repression_reproduction"),
     *("co_ablation", "repair_over_training"),
 }
 """Views without a row here, where no run has anything to be compared with."""

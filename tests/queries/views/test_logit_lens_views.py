@@ -42,9 +42,9 @@ def near(value: float | None) -> Any:
 
 
 def test_the_answer_after_each_layer(filled: Con, runs: Runs) -> None:
-    guesses = measured_mechanisms(runs[1].tables["layer_guess"]).sort("run_id", "prompt_id", "pos", "layer")
+    logit_lens = measured_mechanisms(runs[1].tables["logit_lens"]).sort("run_id", "prompt_id", "pos", "layer")
     wanted = []
-    for (run_id,), rows in guesses.group_by("run_id", maintain_order=True):
+    for (run_id,), rows in logit_lens.group_by("run_id", maintain_order=True):
         logit, logprob, rank = (rows[name].to_numpy().reshape(-1, 4) for name in ("logit", "logprob", "rank"))
         for layer in range(4):
             ordered = np.sort(rank[:, layer])
@@ -57,7 +57,7 @@ def test_the_answer_after_each_layer(filled: Con, runs: Runs) -> None:
                     (rank[:, layer:] == 1).all(axis=1).mean(),
                 )
             )
-    found = filled.execute("FROM guess_by_layer").fetchall()
+    found = filled.execute("FROM logit_lens_by_layer").fetchall()
     assert found == wanted
     assert {row[0] for row in found} == {1, 3}
     for run_id in (1, 3):
@@ -68,9 +68,9 @@ def test_the_answer_after_each_layer(filled: Con, runs: Runs) -> None:
 @pytest.mark.parametrize("n", range(1, 8))
 def test_the_median_is_a_rank_that_occurs(n: int, con: Con, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row(pos=pos) for pos in range(n)])
-    con.execute(f"INSERT INTO layer_guess SELECT 1, 0, pos, 0, 0, 0, 10 * pos + 1 FROM range({n}) AS positions (pos)")
+    con.execute(f"INSERT INTO logit_lens SELECT 1, 0, pos, 0, 0, 0, 10 * pos + 1 FROM range({n}) AS positions (pos)")
     install_temp(con)
-    assert con.execute("SELECT median_rank FROM guess_by_layer").fetchall() == [(10 * ((n + 1) // 2 - 1) + 1,)]
+    assert con.execute("SELECT median_rank FROM logit_lens_by_layer").fetchall() == [(10 * ((n + 1) // 2 - 1) + 1,)]
 
 
 def clustered(values: np.ndarray, prompts: np.ndarray, chosen: np.ndarray) -> tuple[float | None, float | None]:
@@ -90,13 +90,13 @@ def scores_of(values: np.ndarray, prompts: np.ndarray, chosen: np.ndarray) -> np
 
 def test_repair_where_the_answer_is_right_and_wrong(filled: Con, runs: Runs) -> None:
     rows, made = runs
-    guesses = made.tables["layer_guess"].select("run_id", "prompt_id", "pos", "layer", "rank")
+    logit_lens = made.tables["logit_lens"].select("run_id", "prompt_id", "pos", "layer", "rank")
     small = [pl.col("run_id", "prompt_id").cast(pl.Int32), pl.col("pos", "layer", "head").cast(pl.Int16)]
-    every = with_repair(rows).with_columns(small).join(guesses, on=["run_id", "prompt_id", "pos", "layer"])
+    every = with_repair(rows).with_columns(small).join(logit_lens, on=["run_id", "prompt_id", "pos", "layer"])
     place = pl.struct(-pl.col("direct_effect"), "prompt_id", "pos").rank("ordinal").over(CELL)
     top = every.filter(place <= (pl.len() * 2 // 100).clip(lower_bound=1).over(CELL))
     found = {}
-    for row in filled.sql("FROM repair_by_guess").pl().to_dicts():
+    for row in filled.sql("FROM repair_by_logit_lens").pl().to_dicts():
         found[row["population"], *(row[name] for name in CELL)] = row
     n_cells = 0
     for population, frame in (("all", every), ("top2", top)):
@@ -130,22 +130,22 @@ def test_a_wrong_answer_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row(pos=pos, logit_change=change) for pos, change in changes.items()])
     for layer, ranks in ((1, (5, 1, 1)), (2, (1, 2, 9)), (3, (1, 1, 7))):
         for pos, rank in zip(changes, ranks, strict=True):
-            con.execute("INSERT INTO layer_guess VALUES (1, 0, ?, ?, 0, 0, ?)", [pos, layer, rank])
+            con.execute("INSERT INTO logit_lens VALUES (1, 0, ?, ?, 0, 0, ?)", [pos, layer, rank])
     install_temp(con)
     found = con.execute(
         "SELECT n_right, n_wrong, mean_self_repair_right, mean_self_repair_wrong, self_repair_difference, "
-        "self_repair_difference_se FROM repair_by_guess WHERE population = 'all'"
+        "self_repair_difference_se FROM repair_by_logit_lens WHERE population = 'all'"
     ).fetchall()
     assert found == [(1, 2, 1, 1.5, 0.5, None)]
-    settled = con.execute("SELECT layer, right_share, settled_share FROM guess_by_layer").fetchall()
+    settled = con.execute("SELECT layer, top1_share, top1_from_here_share FROM logit_lens_by_layer").fetchall()
     third = pytest.approx(1 / 3)
     assert settled == [(1, pytest.approx(2 / 3), 0), (2, third, third), (3, pytest.approx(2 / 3), pytest.approx(2 / 3))]
 
 
 def test_no_rows_no_answer(con: Con, fill: Fill, one_row: OneRow) -> None:
     install_temp(con)
-    for view in ("guess_by_layer", "repair_by_guess"):
+    for view in ("logit_lens_by_layer", "repair_by_logit_lens"):
         assert con.execute(f"FROM {view}").fetchall() == []
     fill(con, [one_row()])
-    for view in ("guess_by_layer", "repair_by_guess"):
+    for view in ("logit_lens_by_layer", "repair_by_logit_lens"):
         assert con.execute(f"FROM {view}").fetchall() == []

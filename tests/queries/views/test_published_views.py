@@ -306,7 +306,7 @@ def test_several_runs_of_a_model_are_each_compared(changed: Con) -> None:
 
 def test_an_empty_warehouse_has_the_authors_agreement_alone(con: Con) -> None:
     install(con)
-    for view in ("reproduction", "reproduction_agreement", "reproduction_claims", "feedback_reproduction"):
+    for view in ("reproduction", "reproduction_agreement", "reproduction_claims", "self_repression_reproduction"):
         assert con.execute(f"FROM {view}").fetchall() == []
     assert con.execute("SELECT count(*) FROM published_agreement").fetchall() == [(14,)]
 
@@ -315,17 +315,18 @@ def test_slopes_of_feedback_meet_the_published_ones(con: Con, fill: Fill, one_ro
     """L11H8 of gpt2-small, once with its own output added: x = -1, 1 and y = -0.5, 0.5 in two prompts alike."""
     fill(con, [one_row()])
     con.execute("UPDATE models SET name = 'gpt2', n_layers = 12, n_heads = 12")
-    for head, strength, feedback in ((8, 1, "own"), (8, 4, "own"), (9, 1, "own"), (8, 5, "random")):
+    for head, multiple, added_vector in ((8, 1, "own"), (8, 4, "own"), (9, 1, "own"), (8, 5, "random")):
         for prompt_id in (0, 1):
             con.execute(
-                "INSERT INTO feedback_sums VALUES (1, ?, 11, ?, ?, ?, 2, 0, 2, 0, 1, 0.5, NULL, NULL, NULL)",
-                [prompt_id, head, feedback, strength],
+                "INSERT INTO self_repression_sums VALUES (1, ?, 11, ?, ?, ?, 2, 0, 2, 0, 1, 0.5, NULL, NULL, NULL)",
+                [prompt_id, head, added_vector, multiple],
             )
     install_temp(con)
     found = con.execute(
         """
-        SELECT run_id, label, strength, feedback, receiver, slope, slope_low, n_rows, difference + published_slope, same_side
-        FROM feedback_reproduction WHERE generation = 'old' ORDER BY ALL
+        SELECT run_id, label, multiple, added_vector, receiver, slope, slope_low, n_rows, difference + published_slope,
+            same_side
+        FROM self_repression_reproduction WHERE generation = 'old' ORDER BY ALL
         """
     ).fetchall()
     half = pytest.approx(0.5)
@@ -334,6 +335,6 @@ def test_slopes_of_feedback_meet_the_published_ones(con: Con, fill: Fill, one_ro
         (1, "L11H8", 5, "random", "top_head", half, half, 4, half, True),
     ]
     published = con.execute(
-        "SELECT published_slope, n_published_rows FROM feedback_reproduction WHERE generation = 'old' ORDER BY strength"
+        "SELECT published_slope, n_published_rows FROM self_repression_reproduction WHERE generation = 'old' ORDER BY multiple"
     ).fetchall()
     assert published == [(0.330606, 870), (0.028325, 870)]

@@ -1,4 +1,4 @@
-"""Slopes of feedback, against least squares on single positions and an error clustered by prompt worked out from residuals."""
+"""Slopes of self-repression, against least squares on positions and an error clustered by prompt from residuals."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ OneRow = Callable[..., Mapping[str, Any]]
 Con = duckdb.DuckDBPyConnection
 Fit = dict[str, Any]
 
-KEY = ["run_id", "layer", "head", "strength"]
+KEY = ["run_id", "layer", "head", "multiple"]
 
 
 @pytest.fixture(scope="module")
@@ -74,21 +74,21 @@ def verdict(own: Fit, controls: list[Fit | None]) -> str | None:
 
 
 def test_slopes_errors_and_verdicts(filled: Con, made: tuple[list[dict[str, Any]], Mechanisms]) -> None:
-    rows = measured_mechanisms(made[1].feedback)
-    found = {tuple(row[name] for name in KEY): row for row in filled.sql("FROM head_feedback_slope").pl().to_dicts()}
+    rows = measured_mechanisms(made[1].added_vector)
+    found = {tuple(row[name] for name in KEY): row for row in filled.sql("FROM self_repression_slope").pl().to_dicts()}
     heads = dict(rows.group_by(KEY))
     assert found.keys() == heads.keys()
     for key, head in heads.items():
         fits: dict[str, Fit | None] = dict.fromkeys(("own", "other", "random"))
-        for (feedback,), part in head.group_by("feedback"):
-            fits[str(feedback)] = fit(*(part[name].to_numpy() for name in ("prompt_id", "x", "y")))
-        own = head.filter(feedback="own")
+        for (added_vector,), part in head.group_by("added_vector"):
+            fits[str(added_vector)] = fit(*(part[name].to_numpy() for name in ("prompt_id", "x", "y")))
+        own = head.filter(added_vector="own")
         prompts, x, y, z = (own[name].to_numpy() for name in ("prompt_id", "x", "y", "z"))
         wanted = {
             "n_prompts": len(np.unique(prompts)),
             "n_rows": len(x),
             "mean_direct_effect": near(x.mean()),
-            "mean_fed_effect": near(y.mean()),
+            "mean_direct_effect_after": near(y.mean()),
             "correlation": near(np.corrcoef(x, y)[0, 1]),
             "label": f"L{key[1]}H{key[2]}",
             "verdict": verdict(fits["own"] or {}, [fits["other"], fits["random"]]),
@@ -113,18 +113,22 @@ def test_slopes_errors_and_verdicts(filled: Con, made: tuple[list[dict[str, Any]
 
 def test_what_was_not_measured_at_the_own_scale_is_null(filled: Con) -> None:
     found = filled.execute(
-        "SELECT feedback, count(own_scale_slope), count(slope) FROM feedback_fits WHERE run_id = 1 GROUP BY feedback"
+        "SELECT added_vector, count(own_scale_slope), count(slope) FROM self_repression_fits WHERE run_id = 1 GROUP BY ALL"
     ).fetchall()
-    assert {feedback: n_own > 0 for feedback, n_own, _ in found} == {"own": True, "other": True, "random": False}
+    assert {added_vector: n_own > 0 for added_vector, n_own, _ in found} == {
+        "own": True,
+        "other": True,
+        "random": False,
+    }
     assert all(n > 0 for *_, n in found)
 
 
-def insert(con: Con, feedback: str, points: dict[int, list[tuple[float, float]]]) -> None:
+def insert(con: Con, added_vector: str, points: dict[int, list[tuple[float, float]]]) -> None:
     for prompt_id, values in points.items():
         x, y = np.array(values).T
         con.execute(
-            "INSERT INTO feedback_sums VALUES (1, ?, 2, 1, ?, 1, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
-            [prompt_id, feedback, len(x), *(float(sum) for sum in (x.sum(), x @ x, y.sum(), x @ y, y @ y))],
+            "INSERT INTO self_repression_sums VALUES (1, ?, 2, 1, ?, 1, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
+            [prompt_id, added_vector, len(x), *(float(sum) for sum in (x.sum(), x @ x, y.sum(), x @ y, y @ y))],
         )
 
 
@@ -136,29 +140,29 @@ def test_a_slope_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
     insert(con, "own", {0: [(-1, -0.6), (1, 0.4)], 1: [(-1, -0.4), (1, 0.6)]})
     insert(con, "other", {0: [(-1, -1), (1, 1)], 1: [(-1, -1), (1, 1)]})
     install_temp(con)
-    ask = "SELECT slope, intercept, slope_se, own_scale_slope, other_slope, random_slope, verdict FROM head_feedback_slope"
+    ask = "SELECT slope, intercept, slope_se, own_scale_slope, other_slope, random_slope, verdict FROM self_repression_slope"
     zero = pytest.approx(0, abs=1e-12)
     assert con.execute(ask).fetchall() == [(pytest.approx(0.5), zero, zero, None, pytest.approx(1), None, None)]
     insert(con, "random", {0: [(-1, -0.5), (1, 1)], 1: [(-1, -1), (1, 1)]})
     assert con.execute(ask).fetchall()[0][-1] == "neither"  # 0.875 and its error of 0.125 do not differ from 0.5
-    con.execute("DELETE FROM feedback_sums WHERE feedback = 'random'")
+    con.execute("DELETE FROM self_repression_sums WHERE added_vector = 'random'")
     insert(con, "random", {0: [(-1, -0.9), (1, 1)], 1: [(-1, -1), (1, 1)]})
     assert con.execute(ask).fetchall()[0][-1] == "repressing"
 
 
 def test_one_direct_effect_has_no_slope(con: Con, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row()])
-    for feedback in ("own", "other", "random"):
-        insert(con, feedback, {0: [(0.1, 0.3), (0.1, 0.7)], 1: [(0.1, 0.2)]})
+    for added_vector in ("own", "other", "random"):
+        insert(con, added_vector, {0: [(0.1, 0.3), (0.1, 0.7)], 1: [(0.1, 0.2)]})
     install_temp(con)
     found = con.execute(
-        "SELECT slope, slope_se, slope_low, intercept, correlation, verdict, n_rows FROM head_feedback_slope"
+        "SELECT slope, slope_se, slope_low, intercept, correlation, verdict, n_rows FROM self_repression_slope"
     ).fetchall()
     assert found == [(None, None, None, None, None, None, 3)]
 
 
 def test_no_rows_no_answer(con: Con, fill: Fill, one_row: OneRow) -> None:
     install_temp(con)
-    assert con.execute("FROM head_feedback_slope").fetchall() == []
+    assert con.execute("FROM self_repression_slope").fetchall() == []
     fill(con, [one_row()])
-    assert con.execute("FROM head_feedback_slope").fetchall() == []
+    assert con.execute("FROM self_repression_slope").fetchall() == []

@@ -21,7 +21,7 @@ CATALOG = {
     """,
     "types": """
         SELECT type_name, enum_range(NULL::ablation_kind), enum_range(NULL::run_status), enum_range(NULL::target_kind),
-            enum_range(NULL::edge_population), enum_range(NULL::feedback_kind)
+            enum_range(NULL::edge_population), enum_range(NULL::added_vector_kind)
         FROM duckdb_types() WHERE NOT internal AND logical_type = 'ENUM' ORDER BY ALL
     """,
 }
@@ -76,9 +76,9 @@ def test_tables_are_the_designed_ones():
     assert list(schema.metadata.tables) == [
         *("models", "datasets", "runs", "prompts", "tokens", "measurements"),
         *("crosschecks", "units"),
-        *("neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "layer_guess", "logprob_changes"),
-        *("head_feedback", "feedback_sums"),
-        *("published_head_repair", "published_feedback", "schema_migration"),
+        *("neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "logit_lens", "logprob_changes"),
+        *("self_repression", "self_repression_sums"),
+        *("published_head_repair", "published_self_repression", "schema_migration"),
     ]
 
 
@@ -113,6 +113,6 @@ def test_every_float_has_a_unit():
 def test_all_but_tables_of_many_rows_have_a_primary_key():
     without = [table.name for table in schema.metadata.tables.values() if not table.primary_key.columns]
     assert without == [
-        *("measurements", "neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "layer_guess"),
-        *("logprob_changes", "head_feedback", "feedback_sums"),
+        *("measurements", "neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "logit_lens"),
+        *("logprob_changes", "self_repression", "self_repression_sums"),
     ]

@@ -50,7 +50,7 @@ CORRUPTIONS = {
         WHERE prompt_id = 1 AND pos = 2 AND layer = 2
     """,
     "the slow way agrees": "UPDATE crosschecks SET error_max = 0.0021 WHERE layer = 0",
-    "mechanisms are those the run measured": "INSERT INTO layer_guess VALUES (1, 0, 0, 0, 1.5, -2.5, 7)",
+    "mechanisms are those the run measured": "INSERT INTO logit_lens VALUES (1, 0, 0, 0, 1.5, -2.5, 7)",
     "mechanisms are there for every unit": "UPDATE runs SET mechanisms = ['edges']",
     "edges add up to the repair by attention and MLPs": """
         INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'all', 'head', 1, 0, 24, 5, 9)
@@ -64,8 +64,8 @@ CORRUPTIONS = {
         SELECT 1, 'mean', 1, 2, 0, 0, 2, 5, -0.5, -0.1, rank
         FROM range(1, 3) AS ranks (rank)
     """,
-    "the last layer's guess is the clean answer": """
-        INSERT INTO layer_guess
+    "the logit lens of the last layer is the clean prediction": """
+        INSERT INTO logit_lens
         SELECT run_id, prompt_id, pos, 2, clean_logit, clean_logprob + 0.01, clean_rank
         FROM tokens
         WHERE prompt_id = 1 AND pos = 2

@@ -3,7 +3,7 @@
 -- Grain: run_id, layer
 -- Paper: section 6 (iterative inference)
 --
--- Runs that did not measure guesses have no rows.
+-- Runs that did not measure the logit lens have no rows.
 --
 -- Parameters:
 --   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
@@ -15,14 +15,14 @@ SELECT
     model,
     layer,
     depth,
-    right_share,
-    settled_share,
+    top1_share,
+    top1_from_here_share,
     top10_share,
     median_rank,
-    mean_guess_logprob,
-    mean_guess_logit,
+    mean_target_logprob,
+    mean_target_logit,
     n_rows
-FROM guess_by_layer
+FROM logit_lens_by_layer
 WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)

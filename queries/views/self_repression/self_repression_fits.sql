@@ -1,6 +1,6 @@
 -- Building block: how a head answers to an output added to its layer's input: the fit of its direct effect on the clean one.
 --
--- Grain: run_id, layer, head, feedback, strength
+-- Grain: run_id, layer, head, added_vector, multiple
 -- Paper: section 6 (iterative inference: self-repression)
 -- Kept: mart
 --
@@ -14,7 +14,7 @@
 --   n_prompts BIGINT: Prompts that the fit covers [prompts]
 --   n_rows BIGINT: Positions that the fit covers [rows]
 --   mean_direct_effect DOUBLE: Mean of x, the head's direct effect with nothing added [logits]
---   mean_fed_effect DOUBLE: Mean of y, its direct effect with the output added, at the clean scale [logits]
+--   mean_direct_effect_after DOUBLE: Mean of y, its direct effect with the output added, at the clean scale [logits]
 --   correlation DOUBLE: Pearson correlation of y with x; NULL: one of them is the same at all positions [-1..1]
 --   intercept DOUBLE: The fit's y at x = 0 [logits]
 --   slope DOUBLE: The fit's change of y per logit of x; 1: nothing but a constant is added; NULL: all x are the
@@ -33,8 +33,8 @@ WITH scales AS (
         run_id,
         layer,
         head,
-        feedback,
-        strength,
+        added_vector,
+        multiple,
         CAST(n_rows AS DOUBLE) AS n,
         sum_x AS x,
         sum_xx AS xx,
@@ -45,7 +45,7 @@ WITH scales AS (
             ],
             recursive := true
         )
-    FROM feedback_sums
+    FROM self_repression_sums
 ),
 totals AS (
     SELECT
@@ -59,7 +59,7 @@ totals AS (
         sum(yy) OVER of_fit AS yy_all
     FROM scales
     WHERE y IS NOT NULL
-    WINDOW of_fit AS (PARTITION BY run_id, layer, head, feedback, strength, is_clean_scale)
+    WINDOW of_fit AS (PARTITION BY run_id, layer, head, added_vector, multiple, is_clean_scale)
 ),
 spreads AS (
     SELECT
@@ -85,8 +85,8 @@ fits AS (
         run_id,
         layer,
         head,
-        feedback,
-        strength,
+        added_vector,
+        multiple,
         is_clean_scale,
         n_prompts,
         n_prompts - 1 AS freedom,
@@ -99,7 +99,7 @@ fits AS (
         sqrt(sum(prompt_score * prompt_score) * n_prompts / nullif(n_prompts - 1, 0)) / any_value(x_squares)
             AS standard_error
     FROM slopes
-    GROUP BY run_id, layer, head, feedback, strength, is_clean_scale, n_prompts
+    GROUP BY run_id, layer, head, added_vector, multiple, is_clean_scale, n_prompts
 ),
 intervals AS (
     SELECT
@@ -122,12 +122,12 @@ SELECT
     run_id,
     layer,
     head,
-    feedback,
-    strength,
+    added_vector,
+    multiple,
     max(n_prompts) FILTER (is_clean_scale) AS n_prompts,
     CAST(max(n_all) FILTER (is_clean_scale) AS BIGINT) AS n_rows,
     max(mean_x) FILTER (is_clean_scale) AS mean_direct_effect,
-    max(mean_y) FILTER (is_clean_scale) AS mean_fed_effect,
+    max(mean_y) FILTER (is_clean_scale) AS mean_direct_effect_after,
     max(correlation) FILTER (is_clean_scale) AS correlation,
     max(intercept) FILTER (is_clean_scale) AS intercept,
     max(slope) FILTER (is_clean_scale) AS slope,
@@ -139,5 +139,5 @@ SELECT
     max(slope - half_width) FILTER (NOT is_clean_scale) AS own_scale_slope_low,
     max(slope + half_width) FILTER (NOT is_clean_scale) AS own_scale_slope_high
 FROM intervals
-GROUP BY run_id, layer, head, feedback, strength
-ORDER BY run_id, layer, head, feedback, strength
+GROUP BY run_id, layer, head, added_vector, multiple
+ORDER BY run_id, layer, head, added_vector, multiple

@@ -3,12 +3,12 @@
 -- Grain: run_id, layer, head
 -- Paper: section 6 (iterative inference: self-repression)
 --
--- Runs that did not measure feedback have no rows.
+-- Runs that did not measure self-repression have no rows.
 --
 -- Parameters:
 --   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
 --   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   strength INTEGER = 1: How many times the output was added [times]
+--   multiple INTEGER = 1: How many times the output was added [times]
 --   verdict all|repressing|reinforcing|neither = all: Only heads of this verdict
 --   at_most INTEGER = 20: Rows to show of each run, at most [rows]
 
@@ -28,11 +28,11 @@ SELECT
     n_rows,
     layer,
     head
-FROM head_feedback_slope
+FROM self_repression_slope
 WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
-    AND strength = $strength
+    AND multiple = $multiple
     AND ($verdict = 'all' OR verdict = $verdict)
 QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY slope, layer, head) <= $at_most
 ORDER BY run_id, slope, layer, head

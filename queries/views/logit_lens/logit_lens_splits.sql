@@ -4,7 +4,7 @@
 -- Paper: section 6 (iterative inference)
 -- Kept: mart
 --
--- `repair_by_guess` says how each number is defined.
+-- `repair_by_logit_lens` says how each number is defined.
 --
 -- Columns:
 --   population VARCHAR: Which rows of a head: 'all' measured positions; 'top2', the 2 % with the highest clean
@@ -49,7 +49,7 @@ prompt_totals AS (
         coalesce(round(sum(self_repair) FILTER (rank = 1), 4), 0) AS r_right,
         coalesce(round(sum(self_repair) FILTER (rank > 1), 4), 0) AS r_wrong
     FROM effects
-    INNER JOIN layer_guess USING (run_id, prompt_id, pos, layer)
+    INNER JOIN logit_lens USING (run_id, prompt_id, pos, layer)
     GROUP BY run_id, ablation, population, layer, head, prompt_id
 ),
 sums AS (

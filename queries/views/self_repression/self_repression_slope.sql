@@ -1,10 +1,10 @@
 -- Heads that repress or reinforce themselves: the slope of a head's direct effect once its own output stands in its input.
 --
--- Grain: run_id, layer, head, strength
+-- Grain: run_id, layer, head, multiple
 -- Paper: section 6 (iterative inference: self-repression)
 --
 -- The head's own clean output is added, `strength` times, to the input of its own layer at the same position, and its direct
--- effect with that is fitted on the clean one over all positions (feedback_fits tells how, and what the errors are). A slope
+-- effect with that is fitted on the clean one over all positions (self_repression_fits tells how, and what the errors are). A slope
 -- below 1: what the head has written already it writes less of, it represses itself; above 1: it reinforces itself. Two
 -- controls add another head's output and a random direction of the same length: a slope that they have, too, says nothing of
 -- the head's own output.
@@ -44,20 +44,20 @@ WITH slopes AS (
         sqrt((own.slope_high - own.slope) ** 2 + (other.slope_high - other.slope) ** 2) AS other_width,
         own.slope - random.slope AS above_random,
         sqrt((own.slope_high - own.slope) ** 2 + (random.slope_high - random.slope) ** 2) AS random_width
-    FROM feedback_fits AS own
-    LEFT JOIN feedback_fits AS other
+    FROM self_repression_fits AS own
+    LEFT JOIN self_repression_fits AS other
         ON other.run_id = own.run_id
         AND other.layer = own.layer
         AND other.head = own.head
-        AND other.strength = own.strength
-        AND other.feedback = 'other'
-    LEFT JOIN feedback_fits AS random
+        AND other.multiple = own.multiple
+        AND other.added_vector = 'other'
+    LEFT JOIN self_repression_fits AS random
         ON random.run_id = own.run_id
         AND random.layer = own.layer
         AND random.head = own.head
-        AND random.strength = own.strength
-        AND random.feedback = 'random'
-    WHERE own.feedback = 'own'
+        AND random.multiple = own.multiple
+        AND random.added_vector = 'random'
+    WHERE own.added_vector = 'own'
 )
 SELECT
     run_id,
@@ -66,11 +66,11 @@ SELECT
     head,
     'L' || layer || 'H' || head AS label,
     100.0::DOUBLE * layer / models.n_layers AS depth,
-    strength,
+    multiple,
     slopes.n_prompts,
     n_rows,
     mean_direct_effect,
-    mean_fed_effect,
+    mean_direct_effect_after,
     slope,
     slope_se,
     slope_low,
@@ -99,4 +99,4 @@ FROM slopes
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'
-ORDER BY run_id, layer, head, strength
+ORDER BY run_id, layer, head, multiple

@@ -21,8 +21,8 @@ SELECT
     head,
     'L' || layer || 'H' || head AS label,
     100.0::DOUBLE * layer / models.n_layers AS depth,
-    guess_splits.* EXCLUDE (run_id, ablation, population, layer, head)
-FROM guess_splits
+    logit_lens_splits.* EXCLUDE (run_id, ablation, population, layer, head)
+FROM logit_lens_splits
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'

@@ -17,13 +17,13 @@ SELECT
     layer,
     100.0::DOUBLE * layer / models.n_layers AS depth,
     n_rows,
-    mean_guess_logit,
-    mean_guess_logprob,
-    right_share,
+    mean_target_logit,
+    mean_target_logprob,
+    top1_share,
     top10_share,
     median_rank,
-    settled_share
-FROM layer_guess_numbers
+    top1_from_here_share
+FROM logit_lens_numbers
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'

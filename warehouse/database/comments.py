@@ -1,0 +1,30 @@
+"""What every table and column means, put into the file: the comments of `schema`, brought up to date when it is migrated."""
+
+import duckdb
+
+from selfrepair.warehouse.schema import metadata
+
+_INSTALLED = """
+SELECT table_name, NULL AS column_name, comment FROM duckdb_tables()
+WHERE database_name = current_database() AND schema_name = current_schema() AND NOT temporary
+UNION ALL
+SELECT table_name, column_name, comment FROM duckdb_columns()
+WHERE database_name = current_database() AND schema_name = current_schema() AND NOT internal
+"""
+
+
+def write_comments(con: duckdb.DuckDBPyConnection) -> int:
+    """Set the comments that differ from the metadata's; returns how many there were. Call it inside a transaction."""
+    installed = {(table, column): comment for table, column, comment in con.execute(_INSTALLED).fetchall()}
+    wanted: dict[tuple[str, str | None], str | None] = {
+        (table.name, None): table.comment for table in metadata.sorted_tables
+    }
+    wanted |= {
+        (table.name, column.name): column.comment for table in metadata.sorted_tables for column in table.columns
+    }
+    differing = [place for place, comment in wanted.items() if place in installed and installed[place] != comment]
+    for table, column in differing:
+        place = f"TABLE {table}" if column is None else f"COLUMN {table}.{column}"
+        text = str(wanted[table, column]).replace("'", "''")
+        con.execute(f"COMMENT ON {place} IS '{text}'")
+    return len(differing)

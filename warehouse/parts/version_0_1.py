@@ -1,0 +1,33 @@
+"""The names that version 0.1 gave to mechanisms, tables and columns: its part files are still loaded, its runs resumed."""
+
+from collections.abc import Iterable
+
+MECHANISMS = {"guesses": "logit_lens", "feedback": "self_repression"}
+"""Today's names by those of 0.1. A run's key hashes those of 0.1, so that a run has the same key in both."""
+
+TABLES = {
+    "layer_guess": "logit_lens",
+    "head_feedback": "self_repression",
+    "feedback_sums": "self_repression_sums",
+}
+"""Today's tables by the names of the part files of 0.1."""
+
+COLUMNS = {
+    "added_vector": "feedback",
+    "multiple": "strength",
+    "direct_effect_after": "fed_effect",
+    "direct_effect_after_own_scale": "fed_effect_own_scale",
+}
+"""Columns of those tables, today's name first."""
+
+_MECHANISMS_OF_0_1 = {today: earlier for earlier, today in MECHANISMS.items()}
+
+
+def todays_mechanisms(names: Iterable[str]) -> tuple[str, ...]:
+    """Mechanisms of a run record of either version, under today's names."""
+    return tuple(MECHANISMS.get(name, name) for name in names)
+
+
+def mechanisms_in_key(names: Iterable[str]) -> tuple[str, ...]:
+    """Mechanisms as a run's key hashes them."""
+    return tuple(_MECHANISMS_OF_0_1.get(name, name) for name in names)
