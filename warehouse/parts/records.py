@@ -12,7 +12,7 @@ from selfrepair.warehouse.parts.version_0_1 import todays_mechanisms
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """One row of `models` without its number; the columns' comments in `schema.py` say what each field means."""
+    """One row of `models` without its number; the column comments in `schema` say what each field means."""
 
     name: str
     revision: str | None
