@@ -1,4 +1,4 @@
-"""Documents that the program writes itself: docs/views.md, the README's table of views, the outputs in docs/tour.md.
+"""Documents that the program writes itself: docs/views.md and the outputs in docs/tour.md.
 
 Write them again with: python tests/support/documents.py
 """
@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from selfrepair.app.cli.main import main
-from selfrepair.queries.catalog import questions, relations
+from selfrepair.queries.catalog import questions
 from selfrepair.queries.catalog.describe import BLOCKS, grouped, markdown_columns, markdown_summaries, markdown_table
+from selfrepair.queries.catalog.relations import relations
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -26,19 +27,7 @@ TOUR = ROOT / "docs" / "tour.md"
 COLUMNS = 100
 """Width of the terminal in the tour."""
 
-_README_BLOCK = re.compile(r"(?<=<!-- views -->\n).*?(?=<!-- /views -->)", re.DOTALL)
 _FENCE = re.compile(r"^```(?P<kind>sh|console|pycon)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def readme(text: str) -> str:
-    """The README with its table of views as the views' files have it."""
-    shown = [
-        relation for relation in relations().values() if relation.kind == "view" and not relation.is_building_block
-    ]
-    table = markdown_summaries([relation for group in grouped(shown).values() for relation in group])
-    replaced, n_blocks = _README_BLOCK.subn(lambda _: f"{table}\n", text)
-    assert n_blocks == 1, "README.md has one block between <!-- views --> and <!-- /views -->"
-    return replaced
 
 
 def views_page() -> str:
@@ -53,6 +42,10 @@ def views_page() -> str:
             ("question", "asks", "parameters"), [_question(asked) for asked in questions.questions().values()]
         ),
     ]
+    shown = [
+        relation for relation in relations().values() if relation.kind == "view" and not relation.is_building_block
+    ]
+    parts += ["## Views", markdown_summaries([relation for group in grouped(shown).values() for relation in group])]
     for heading, group in grouped(relations().values()).items():
         parts.append(f"## {heading}")
         if heading == BLOCKS:
@@ -147,7 +140,6 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     VIEWS.write_text(views_page(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         TOUR.write_text(tour(TOUR.read_text(encoding="utf-8"), Path(scratch)), encoding="utf-8")
