@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEV := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format docs clean
 
 demo: $(DEV)
 	$(BIN)/selfrepair demo
@@ -16,6 +16,10 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(DEV)
+	$(BIN)/python docs/tools/architecture_picture.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .
@@ -29,5 +33,5 @@ $(DEV): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ingest,app,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ingest,app,dev,docs]'
 	touch $@
