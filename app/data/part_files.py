@@ -8,7 +8,9 @@ from pathlib import Path
 from statistics import median
 
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.folder import MANIFEST, Manifest, PartsFolder, RunRecord, is_run_key
+from selfrepair.warehouse.parts.folder import PartsFolder, is_run_key
+from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest
+from selfrepair.warehouse.parts.records import RunRecord
 
 _PACE_OF_UNITS = 20
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfrepair.warehouse.parts.folder import RunRecord
+from selfrepair.warehouse.parts.records import RunRecord
 
 _LABEL = re.compile(r"L(\d+)H(\d+)")
 _DEVICES = ("cpu", "mps")

@@ -28,7 +28,8 @@ from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import find_top_rows, measure_unit
 from selfrepair.ingest.text.prompts import Prompt, PromptSet
 from selfrepair.ingest.text.sources import Source
-from selfrepair.warehouse.parts.folder import MECHANISM_TABLES, Manifest, PartsFolder
+from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES, Manifest
 
 VARIANTS = {
     "effects alone": Mechanisms(),

@@ -24,7 +24,7 @@ from selfrepair.ingest.models.weights import (
     weights_sha256,
 )
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.folder import ModelRecord
+from selfrepair.warehouse.parts.records import ModelRecord
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.warehouse.database.connection import open_reader
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.folder import CrosscheckCell, PartsFolder
+from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.records import CrosscheckCell
 
 Effects: TypeAlias = NDArray[np.float32]
 

@@ -15,7 +15,7 @@ from selfrepair.ingest.request.mechanisms import Mechanisms
 from selfrepair.ingest.text.prompts import PromptSet
 from selfrepair.ingest.text.sources import Source
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.folder import DatasetRecord, RunRecord
+from selfrepair.warehouse.parts.records import DatasetRecord, RunRecord
 from selfrepair.warehouse.parts.version_0_1 import mechanisms_in_key
 
 ROWS_IN_UNIT = 600_000

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Download, expect
 from selfrepair.app.charts.heads.tails import HEADS
 from support.browser import PAGES, Watched
 from support.fabricate import fabricate
-from support.pages import stored
+from support.loaded import stored
 
 HOSTILE = "<img src=http://a.example/a.png onerror=alert(1)> ![x](http://b.example/b.png) `:red[c]` $d$"
 

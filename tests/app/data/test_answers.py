@@ -19,8 +19,7 @@ from selfrepair.queries.sandbox.reader import Answer
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from support.fabricate import fabricate
-from support.loaded import loaded
-from support.pages import stored
+from support.loaded import loaded, stored
 
 MODELS = "SELECT name FROM models"
 HOLD = (

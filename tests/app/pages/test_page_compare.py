@@ -1,7 +1,6 @@
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import polars as pl
 import pytest
 from scipy import stats
@@ -12,10 +11,9 @@ from selfrepair.app.data.choice import Choice
 from selfrepair.app.data.measures import measures
 from selfrepair.app.data.pair import MOST_HEADS_LISTED, Pair
 from selfrepair.queries import Warehouse
-from selfrepair.warehouse.database.migrate import migrate
-from selfrepair.warehouse.load.loader import load
+from support.empty import installed
 from support.fabricate import fabricate
-from support.loaded import loaded
+from support.loaded import loaded, stored
 from support.pages import opened
 
 HOME = str(Path(__file__).parents[3] / "app" / "home.py")
@@ -30,10 +28,8 @@ def page(db: Path, monkeypatch: pytest.MonkeyPatch, **link: str) -> AppTest:
 
 
 def made(folder: Path, *shapes: dict[str, Any]) -> Path:
-    for number, shape in enumerate(shapes):
-        fabricate(f"run-{number}", seed=11 + number, **shape).write(folder / "parts")
-    load(folder / "w.duckdb", folder / "parts")
-    return folder / "w.duckdb"
+    runs = (fabricate(f"run-{number}", seed=11 + number, **shape) for number, shape in enumerate(shapes))
+    return stored(folder, *runs)
 
 
 def metric(app: AppTest, words: str) -> str:
@@ -155,9 +151,7 @@ def test_a_mangled_link_shows_something_else_and_says_so(tmp_path: Path, monkeyp
 
 def test_no_file_and_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not page(tmp_path / "none.duckdb", monkeypatch).exception
-    with duckdb.connect(str(tmp_path / "empty.duckdb")) as con:
-        migrate(con)
-    app = page(tmp_path / "empty.duckdb", monkeypatch)
+    app = page(installed(tmp_path), monkeypatch)
     assert not app.exception
     assert not app.metric
 

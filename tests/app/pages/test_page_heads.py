@@ -25,10 +25,9 @@ from selfrepair.app.data.measures import EFFECTS, measures
 from selfrepair.app.wording.columns import column
 from selfrepair.app.wording.whitespace import visible_column
 from selfrepair.queries import Warehouse
-from selfrepair.warehouse.database.migrate import migrate
-from selfrepair.warehouse.load.loader import load
+from support.empty import installed
 from support.fabricate import fabricate
-from support.loaded import loaded
+from support.loaded import loaded, stored
 from support.pages import opened, said, tables
 
 HOME = str(Path(__file__).parents[3] / "app" / "home.py")
@@ -45,9 +44,7 @@ def page(db: Path, monkeypatch: pytest.MonkeyPatch, population: str = "top2", **
 
 
 def made(folder: Path, **shape: Any) -> Path:
-    fabricate(**shape).write(folder / "parts")
-    load(folder / "w.duckdb", folder / "parts")
-    return folder / "w.duckdb"
+    return stored(folder, fabricate(**shape))
 
 
 def value_of(app: AppTest, words: str) -> str:
@@ -173,12 +170,8 @@ def test_a_mangled_link_shows_something_else_and_says_so(tmp_path: Path, monkeyp
 
 
 def test_no_file_and_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import duckdb
-
     assert not page(tmp_path / "none.duckdb", monkeypatch).exception
-    with duckdb.connect(str(tmp_path / "empty.duckdb")) as con:
-        migrate(con)
-    app = page(tmp_path / "empty.duckdb", monkeypatch)
+    app = page(installed(tmp_path), monkeypatch)
     assert not app.exception
     assert not app.header
 

@@ -15,8 +15,8 @@ from selfrepair.app.charts.style.palette import ABLATIONS, PARTS
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from support.fabricate import fabricate
-from support.loaded import loaded
-from support.pages import opened, said, stored
+from support.loaded import loaded, stored
+from support.pages import opened, said
 
 LOGITS = {"LayerNorm": "mean_repair_layernorm", "attention": "mean_repair_attention", "MLP": "mean_repair_mlp"}
 PICTURES = ["layer_repair", "frozen_layernorm", "layernorm_histogram", "repair_sensitivity", "repair_by_token"]

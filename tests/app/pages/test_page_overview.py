@@ -7,8 +7,8 @@ import pytest
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from support.fabricate import fabricate
-from support.loaded import loaded
-from support.pages import opened, said, stored, tables
+from support.loaded import loaded, stored
+from support.pages import opened, said, tables
 
 
 def test_its_numbers_are_the_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from selfrepair.app.wording.columns import column
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from support.fabricate import fabricate
-from support.loaded import loaded
-from support.pages import opened, said, stored, tables
+from support.loaded import loaded, stored
+from support.pages import opened, said, tables
 
 PICTURES = ["head_tail", "tail_curve", "lorenz_curve", "hill_curve", "importance_rank"]
 

@@ -17,8 +17,8 @@ from selfrepair.app.wording.whitespace import meant_by, visible
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.load.loader import load
-from support.fabricate import FabricatedRun, fabricate
-from support.loaded import loaded
+from support.fabricate import fabricate
+from support.loaded import loaded, stored
 
 HOSTILE = ["<script>alert(1)</script>", " the", "\n", "\t", "\ufffd", "\u202eabc", "*a* [b](http://c.example/d)"]
 HEAD = "run_id = 1 AND ablation = 'resample' AND layer = {layer} AND head = {head}"
@@ -38,14 +38,6 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return app
 
     return opened
-
-
-def stored(folder: Path, *runs: FabricatedRun) -> Path:
-    """A file with these runs."""
-    for run in runs:
-        run.write(folder / "parts")
-    load(folder / "w.duckdb", folder / "parts")
-    return folder / "w.duckdb"
 
 
 def drawn(app: AppTest) -> dict[str, Any]:
