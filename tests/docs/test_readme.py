@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from support.documents import README
+from support.documents import ROOT
 from support.loaded import loaded
 
+README = ROOT / "README.md"
 BLOCK = re.compile(r"<!-- demo -->\n```text\n(?P<text>.*?)```\n<!-- /demo -->", re.DOTALL)
 NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?(e[+-]?\d+)?( [kMG]?B)?")
 
