@@ -15,7 +15,7 @@ SECTIONS = {
         "prompts": Command(
             "selfrepair.ingest.cli.prompts:prompts", "Write a task to measure: prompts with an answer and a foil."
         ),
-        "bench": Command("selfrepair.ingest.cli.ingest:bench", "Time the engine against matmul and against hooks."),
+        "bench": Command("selfrepair.ingest.cli.bench:bench", "Time the engine against matmul and against hooks."),
     },
     "Keep": {
         "load": Command("selfrepair.warehouse.cli.commands:load", "Load finished units into the warehouse."),

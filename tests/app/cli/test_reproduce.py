@@ -156,7 +156,7 @@ def test_the_whole_way_on_a_model_of_the_same_shape(tmp_path: Path, monkeypatch:
     from selfrepair.ingest.runs import plan
     from support import tiny
 
-    monkeypatch.setattr(plan, "CROSSCHECK_CELLS", 2)  # of 64, which take most of the time at twelve layers
+    monkeypatch.setattr(plan, "N_CROSSCHECKS", 2)  # of 64, which take most of the time at twelve layers
     model = tiny.save_shaped(tmp_path / "gpt2", n_layers=12, n_heads=12)
     typed = ["--model", str(model), "--dataset", str(tiny.write_texts(tmp_path / "texts.jsonl", 60)), "--device", "cpu"]
     typed += ["--tokens", "127", "--db", str(tmp_path / "w.duckdb")]

@@ -12,7 +12,7 @@ from selfrepair.app.cli.main import main
 from selfrepair.app.data.part_files import pace_s, waiting_runs
 from selfrepair.app.data.resume_command import command, written_down
 from selfrepair.ingest.cli import session
-from selfrepair.ingest.request.ingest_request import Request
+from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.load.loader import load
 from support.fabricate import fabricate
@@ -125,7 +125,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
 ) -> None:
     run = written_down(HALF.record) | {"selected_heads": heads, "revision": revision, "checkpoint": checkpoint}
     run |= {"model": "it's a model", "ablations": ["mean"], "mechanisms": mechanisms}
-    asked: list[Request] = []
+    asked: list[IngestRequest] = []
     monkeypatch.setattr(session, "ingest", lambda request, **rest: asked.append(request))
     program, *words = shlex.split(command(run, Path("a b.duckdb")))
     assert program == "selfrepair"
