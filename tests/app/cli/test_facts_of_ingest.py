@@ -3,7 +3,7 @@
 import click
 
 from selfrepair.app.cli import demo, reproduce
-from selfrepair.app.data import resume_command as going_on
+from selfrepair.app.data import resume_command
 from selfrepair.ingest.cli.ingest import ingest
 from selfrepair.ingest.request.protocols import DEFAULTS, PROTOCOLS
 from selfrepair.ingest.text.prompts import PACKINGS
@@ -21,7 +21,7 @@ def choices(option: str) -> list[str]:
 def test_reproduce_knows_the_protocol_of_the_paper() -> None:
     settings = PROTOCOLS[reproduce.PROTOCOL]
     assert (settings.dataset, settings.seq_len) == (reproduce.DATASET, reproduce.SEQ_LEN)
-    assert reproduce.FEWEST_PROMPTS == BATCH + 1
+    assert reproduce.MIN_PROMPTS == BATCH + 1
 
 
 def test_the_demo_has_the_usual_length() -> None:
@@ -29,8 +29,8 @@ def test_the_demo_has_the_usual_length() -> None:
 
 
 def test_packings_and_protocols_can_be_typed_and_are_typed_again() -> None:
-    assert choices("--protocol") == list(going_on._PROTOCOLS) == list(PROTOCOLS)
+    assert choices("--protocol") == list(resume_command._PROTOCOLS) == list(PROTOCOLS)
     assert [settings.packing for settings in PROTOCOLS.values()] == list(PROTOCOLS)  # the run's packing is the protocol
     packings = [name for name in PACKINGS if name not in PROTOCOLS]
-    assert choices("--packing") == packings == [DEFAULTS.packing, going_on._DOCUMENT]
-    assert going_on._STDLIB == STDLIB
+    assert choices("--packing") == packings == [DEFAULTS.packing, resume_command._DOCUMENT]
+    assert resume_command._STDLIB == STDLIB

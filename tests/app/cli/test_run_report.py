@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from selfrepair.app.cli.demo_report import demo_report
+from selfrepair.app.cli.run_report import run_report
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.files import human_bytes
 from selfrepair.warehouse.schema import ABLATIONS
@@ -43,7 +43,7 @@ def db(tmp_path: Path) -> Path:
 
 
 def test_the_report_is_the_runs_numbers(db: Path) -> None:
-    report = demo_report(db, 7)
+    report = run_report(db, 7)
     n_bytes = db.stat().st_size
     assert report.splitlines()[:4] == [
         "Run 7: toy, 2 heads, 5 prompts",
@@ -78,11 +78,11 @@ def test_the_report_is_the_runs_numbers(db: Path) -> None:
 def test_a_run_that_breaks_is_not_called_repaired(db: Path) -> None:
     with open_writer(db) as con:
         con.execute("UPDATE measurements SET logit_change = logit_change - 2")
-    assert "The difference, 1.000, is what the rest of the model took away on top" in demo_report(db, 7)
+    assert "The difference, 1.000, is what the rest of the model took away on top" in run_report(db, 7)
 
 
 def test_the_next_steps_can_be_pasted(db: Path) -> None:
-    steps = [line for line in demo_report(db, 7).splitlines() if line.startswith("  selfrepair ")]
+    steps = [line for line in run_report(db, 7).splitlines() if line.startswith("  selfrepair ")]
     assert len(steps) == 3
     assert sum(f"--db '{db}'" in step for step in steps) == 2
 
@@ -90,13 +90,13 @@ def test_the_next_steps_can_be_pasted(db: Path) -> None:
 def test_other_runs_in_the_file_are_told_apart(db: Path) -> None:
     with open_writer(db) as con:
         con.execute("INSERT INTO measurements SELECT * REPLACE (8 AS run_id) FROM measurements WHERE pos < 2")
-    assert "stored       60 rows" in demo_report(db, 7)
-    assert "bytes a row with the 12 of other runs)" in demo_report(db, 7)
+    assert "stored       60 rows" in run_report(db, 7)
+    assert "bytes a row with the 12 of other runs)" in run_report(db, 7)
 
 
 def test_a_failed_run_has_no_table(db: Path) -> None:
     with open_writer(db) as con:
         con.execute("UPDATE runs SET status = 'failed'")
-    report = demo_report(db, 7)
+    report = run_report(db, 7)
     assert report.startswith("Run 7: toy")
     assert report.endswith("The run's status is failed, and no view aggregates it. See: selfrepair runs")

@@ -1,4 +1,4 @@
-"""The page of mechanisms: its pictures are drawn from what the views return, and every state of a warehouse is a page."""
+"""The page Components: its pictures are drawn from what the views return, and every state of a warehouse is a page."""
 
 import math
 from pathlib import Path
@@ -8,9 +8,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from selfrepair.app.charts.models.frozen_layernorm import free_against_frozen
-from selfrepair.app.charts.models.layernorm_histogram import overlaid, with_empty_bins
-from selfrepair.app.charts.models.repair_parts import stacked
-from selfrepair.app.charts.models.sensitivity import WAYS, grid
+from selfrepair.app.charts.models.layernorm_histogram import ratio_histograms, with_empty_bins
+from selfrepair.app.charts.models.repair_parts import stacked_parts
+from selfrepair.app.charts.models.sensitivity import DEFINITIONS, sensitivity_grid
 from selfrepair.app.charts.style.palette import ABLATIONS, PARTS
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
@@ -30,7 +30,7 @@ def data(app: AppTest) -> dict[str, pl.DataFrame]:
 
 def test_every_picture_has_the_rows_that_its_sql_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = loaded(tmp_path)
-    app = opened("mechanisms", db, monkeypatch, ablation="zero", population="all")
+    app = opened("components", db, monkeypatch, ablation="zero", population="all")
     assert list(data(app)) == PICTURES
     for sql, shown in zip(app.code, data(app).values(), strict=True):
         assert shown.rows() == Warehouse(db).sql(sql.value).rows() != []
@@ -38,7 +38,9 @@ def test_every_picture_has_the_rows_that_its_sql_returns(tmp_path: Path, monkeyp
 
 def test_layers_are_those_of_the_ablation_and_population(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = loaded(tmp_path)
-    app = opened("mechanisms", db, monkeypatch, ablation="mean", population="top2_nobos", unit="of direct effect")
+    app = opened(
+        "components", db, monkeypatch, ablation="mean", population="top2_nobos", unit="fraction of direct effect"
+    )
     view = Warehouse(db).view("layer_repair", ablation="mean", population="top2_nobos").sort("layer")
     columns = ["layer", "total_fraction_of_effect", "layernorm_fraction_of_effect", "mlp_fraction_of_effect"]
     assert data(app)["layer_repair"].select(columns).rows() == view.select(columns).rows()
@@ -48,7 +50,7 @@ def test_layers_are_those_of_the_ablation_and_population(tmp_path: Path, monkeyp
 def test_shares_above_1_are_the_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     db = loaded(tmp_path)
     link = {"level": "one head", "head": "L2H1"} if level == "head" else {}
-    app = opened("mechanisms", db, monkeypatch, population="all", **link)
+    app = opened("components", db, monkeypatch, population="all", **link)
     which = {"level": level} | ({"label": "L2H1"} if level == "head" else {})
     ratios = Warehouse(db).view("layernorm_ratio", population="all", **which)
     wanted = {row["ablation"]: f"{row['share_above_1']:.1%}" for row in ratios.to_dicts()}
@@ -58,8 +60,8 @@ def test_shares_above_1_are_the_views(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_one_head_is_told_from_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = loaded(tmp_path)
-    of_all = data(opened("mechanisms", db, monkeypatch))
-    of_one = data(opened("mechanisms", db, monkeypatch, level="one head", head="L1H2", fraction_of="MLP"))
+    of_all = data(opened("components", db, monkeypatch))
+    of_one = data(opened("components", db, monkeypatch, level="one head", head="L1H2", fraction_of="MLP"))
     for view in ("layernorm_histogram", "repair_sensitivity", "repair_by_token"):
         assert sum(of_all[view]["n_rows"]) > sum(of_one[view]["n_rows"]), view
     (paper,) = Warehouse(db).view(
@@ -86,7 +88,7 @@ _PAPER = (
 
 def test_kinds_of_target_by_the_dimension_of_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = loaded(tmp_path)
-    shown = data(opened("mechanisms", db, monkeypatch, dimension="position", population="all"))["repair_by_token"]
+    shown = data(opened("components", db, monkeypatch, dimension="position", population="all"))["repair_by_token"]
     view = Warehouse(db).view(
         "repair_by_token", ablation="resample", population="all", level="model", dimension="position"
     )
@@ -94,14 +96,14 @@ def test_kinds_of_target_by_the_dimension_of_the_link(tmp_path: Path, monkeypatc
 
 
 def test_a_mangled_link_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened("mechanisms", loaded(tmp_path), monkeypatch, level="x", head="L99H1'", dimension="", fraction_of="ÿ")
+    app = opened("components", loaded(tmp_path), monkeypatch, level="x", head="L99H1'", dimension="", fraction_of="ÿ")
     assert list(data(app)) == PICTURES
-    assert "not measured" in said(app)
+    assert "does not exist here" in said(app)
 
 
 def test_a_run_with_one_head_and_one_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = stored(tmp_path, fabricate(n_layers=1, n_heads=4, ablations=("mean",), n_units=1, prompts_per_unit=2))
-    app = opened("mechanisms", db, monkeypatch, level="one head")
+    app = opened("components", db, monkeypatch, level="one head")
     assert [metric.label.partition(":")[0] for metric in app.metric] == ["mean"]
     assert data(app)["layer_repair"]["layer"].to_list() == [0]
 
@@ -109,7 +111,7 @@ def test_a_run_with_one_head_and_one_ablation(tmp_path: Path, monkeypatch: pytes
 def test_runs_are_never_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = stored(tmp_path, fabricate("one"), fabricate("two", model="other-model", seed=3, n_layers=2))
     for model, n_layers in (("tiny-model", 3), ("other-model", 2)):
-        app = opened("mechanisms", db, monkeypatch, model=model)
+        app = opened("components", db, monkeypatch, model=model)
         assert data(app)["layer_repair"]["layer"].to_list() == list(range(n_layers))
 
 
@@ -117,14 +119,14 @@ def test_without_summaries_it_says_what_to_run(tmp_path: Path, monkeypatch: pyte
     db = loaded(tmp_path)
     with open_writer(db) as con:
         con.execute("DELETE FROM selfrepair_marts.refreshed")
-    assert "selfrepair refresh" in said(opened("mechanisms", db, monkeypatch))
+    assert "selfrepair refresh" in said(opened("components", db, monkeypatch))
 
 
 def test_without_a_file_or_runs_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "selfrepair demo" in said(opened("mechanisms", tmp_path / "none.duckdb", monkeypatch)).replace("\\", "")
+    assert "selfrepair demo" in said(opened("components", tmp_path / "none.duckdb", monkeypatch)).replace("\\", "")
     with open_writer(tmp_path / "w.duckdb"):
         pass
-    assert "selfrepair demo" in said(opened("mechanisms", tmp_path / "w.duckdb", monkeypatch)).replace("\\", "")
+    assert "selfrepair demo" in said(opened("components", tmp_path / "w.duckdb", monkeypatch)).replace("\\", "")
 
 
 def test_stacks_hold_every_part_and_its_sign() -> None:
@@ -138,7 +140,7 @@ def test_stacks_hold_every_part_and_its_sign() -> None:
             "n_rows": [3, 4],
         }
     )
-    chart = stacked(
+    chart = stacked_parts(
         frame, "layer_repair", LOGITS, "mean_self_repair", x="layer", x_title="Layer", order="layer", more=["n_rows"]
     )
     spec = chart.to_dict()
@@ -172,7 +174,7 @@ def test_bins_without_rows_are_drawn_as_such() -> None:
     assert mean["bin_low"].to_list() == pytest.approx([0.985, 0.99, 0.995, 1.0, 1.005, 1.01])
     assert mean["n_rows"].to_list() == [0, 3, 0, 0, 1, 0]
     assert filled.group_by("ablation").agg(pl.col("bin_share").sum())["bin_share"].to_list() == [1.0, 1.0]
-    outlines, one, hovered = overlaid(bins).to_dict()["layer"]
+    outlines, one, hovered = ratio_histograms(bins).to_dict()["layer"]
     assert outlines["encoding"]["color"]["scale"] == {
         "domain": ["mean", "zero"],
         "range": [ABLATIONS["mean"], ABLATIONS["zero"]],
@@ -199,10 +201,10 @@ def test_the_paper_s_own_cell_has_a_frame() -> None:
             for top in (2.0, 100.0)
         ]
     )
-    spec = grid(cells).to_dict()
+    spec = sensitivity_grid(cells).to_dict()
     rows = next(iter(spec["datasets"].values()))
-    assert [(row["way"], row["top_percent"]) for row in rows if row["paper"]] == [(WAYS[0], 2.0)]
-    assert {row["way"] for row in rows} == set(WAYS)
+    assert [(row["definition"], row["top_percent"]) for row in rows if row["paper"]] == [(DEFINITIONS[0], 2.0)]
+    assert {row["definition"] for row in rows} == set(DEFINITIONS)
     low, centre, high = spec["layer"][0]["encoding"]["color"]["scale"]["domain"]
     assert (centre, low) == (0, -high)
 
