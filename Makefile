@@ -14,7 +14,7 @@ demo: $(DEV)
 
 # The quick tier: every folder, without what takes long and is asserted in short elsewhere.
 test: $(DEV)
-	$(PYTEST) -m 'not ($(SLOW))'
+	$(PYTEST) --hypothesis-profile quick -m 'not ($(SLOW))'
 
 test-all: $(DEV)
 	$(PYTEST) --durations 25

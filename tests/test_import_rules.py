@@ -1,12 +1,11 @@
-"""Data flows one way, and so do imports; nothing outside `ingest` needs torch to be imported."""
+"""Data flows one way, and so do imports, between folders and inside them; nothing outside `ingest` needs torch."""
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from selfrepair.app.cli.failures import EXTRAS
 
@@ -17,28 +16,72 @@ MAY_IMPORT = {
     "queries": {"queries", "warehouse"},
     "app": {"app", "queries", "warehouse"},
 }
+WINGS = {
+    "warehouse": ["errors", "files", "schema", "database", "parts", "load", "verify", "cli"],
+    "ingest": [
+        *("conventions", "models", "text", "demo_model", "request", "engine", "mechanisms", "checks", "runs"),
+        *("bench", "cli"),
+    ],
+    "queries": ["catalog", "marts", "sandbox", "client", "export", "cli"],
+    "app": ["wording", "charts", "data", "components", "controls", "app_pages", "home", "cli", "server"],
+}
+"""Sub-packages and modules of each folder, in the order of what they are made of: each imports those before it alone."""
+
 LIGHT = ("warehouse", "queries", "app")
 PAGES = ("app/home.py", "app/app_pages/")
 """Scripts that Streamlit runs; to import one is to draw it."""
 
+MOST_MODULES = 14
 MODULES = sorted(path.relative_to(ROOT) for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Full names of the modules a file imports, at its top or inside its functions."""
+    """Full names of the modules of ours that a file imports, at its top or inside its functions."""
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
-            yield f"{node.module}.{node.names[0].name}" if node.module == "selfrepair" else str(node.module)
+            # `from selfrepair.ingest import conventions`: what is imported may be a module itself
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.startswith("selfrepair."))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_imports_go_one_way(path: Path) -> None:
-    folder = path.parts[0]
-    folders = {name.split(".")[1] for name in imported(path) if name.startswith("selfrepair.")}
-    assert folders - MAY_IMPORT[folder] == set(), path
+def test_imports_go_one_way_between_folders() -> None:
+    wrong = [
+        f"{path} imports {name}"
+        for path in MODULES
+        for name in imported(path)
+        if name.split(".")[1] not in MAY_IMPORT[path.parts[0]]
+    ]
+    assert wrong == []
+
+
+def test_every_wing_has_its_place() -> None:
+    for folder, wings in WINGS.items():
+        found = {path.with_suffix("").parts[1] for path in MODULES if path.parts[0] == folder}
+        assert found - {"__init__"} == set(wings), folder
+
+
+def test_imports_go_one_way_between_wings() -> None:
+    wrong = []
+    for path in MODULES:
+        folder, wing = path.with_suffix("").parts[:2]
+        if wing == "__init__":
+            continue  # what a folder offers comes from all its wings
+        order = WINGS[folder]
+        for name in imported(path):
+            _, other_folder, other, *_ = *name.split("."), ""
+            if other_folder == folder and other in order and order.index(other) > order.index(wing):
+                wrong.append(f"{path} imports {name}")
+    assert wrong == []
+
+
+def test_a_folder_holds_few_modules() -> None:
+    counts = Counter(path.parent.as_posix() for path in MODULES if path.name != "__init__.py")
+    assert {folder: n for folder, n in counts.items() if n > MOST_MODULES} == {}
 
 
 def run_python(code: str) -> str:

@@ -300,7 +300,7 @@ def test_a_loaded_file_is_checkpointed(run, root, db):
     assert [path.name for path in db.parent.iterdir()] == [db.name]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     effects=st.lists(st.floats(-500, 500, width=32), min_size=8, max_size=8),
     text=st.text(st.characters(exclude_categories=["Cs"])),
