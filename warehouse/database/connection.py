@@ -24,7 +24,7 @@ OnWait = Callable[[str], None]
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 _LOCKED = re.compile(r"Conflicting lock is held|being used by another process")
-_FILE_FORMAT = {"storage_compatibility_version": "v1.0.0"}
+_FILE_FORMAT: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.0.0"}
 """Format of new files: DuckDB 2 would write one that DuckDB 1.5 cannot open. A file keeps its format whoever writes it."""
 
 _FIRST_PAUSE_S = 0.02
