@@ -13,7 +13,7 @@ SECTIONS = {
         ),
         "reproduce": Command(
             "selfrepair.app.cli.reproduce:reproduce",
-            "Measure a model of the paper and compare with the published numbers.",
+            "Measure a model of the paper and compare the numbers.",
         ),
         "ingest": Command("selfrepair.ingest.cli.ingest:ingest", "Measure a model and keep every row.", _RUN_REPORT),
         "prompts": Command(
