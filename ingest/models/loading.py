@@ -29,11 +29,15 @@ from selfrepair.warehouse.parts.folder import ModelRecord
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model on its device, its atlas, and what the warehouse keeps of it."""
+    """A model on its device, its atlas, and what the warehouse keeps of it.
+
+    Where it `shares_weights` with a model of the caller's, they must not be changed (`in_memory`).
+    """
 
     atlas: Atlas
     tokenizer: PreTrainedTokenizerBase | None
     record: ModelRecord
+    shares_weights: bool = False
 
 
 def load_model(
@@ -70,15 +74,20 @@ def load_model(
     digest = weights_sha256(model)
     _place(model, name, precision, device)
     use_fused_gelu(model)
-    try:
-        atlas = locate(model, name)
-    except (TypeError, AttributeError, ValueError, KeyError) as error:
-        raise unsupported(name, f"its parts do not lie where TransformerLens looks for them ({error})") from error
+    atlas = locate_parts(model, name)
     if tokenizer is not None:
         check_vocabulary(tokenizer, name, atlas.d_vocab)
     shown = Path(name).resolve().name if Path(name).exists() else name
     record = model_record(atlas, shown, digest, revision=revision, checkpoint=checkpoint)
     return LoadedModel(atlas, tokenizer, record)
+
+
+def locate_parts(model: PreTrainedModel, name: str) -> Atlas:
+    """The atlas of `model`; SelfRepairError for a family that does not fit."""
+    try:
+        return locate(model, name)
+    except (TypeError, AttributeError, ValueError, KeyError) as error:
+        raise unsupported(name, f"its parts do not lie where TransformerLens looks for them ({error})") from error
 
 
 def tokenizer_of(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

@@ -16,6 +16,7 @@ from selfrepair.ingest.checks.hooks import HookedRun, Hooks
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.engine.ablation import Cell
 from selfrepair.ingest.engine.precision import full_precision
+from selfrepair.ingest.models.in_memory import own_weights
 from selfrepair.ingest.models.weights import cast_parameters
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.plan import RunPlan, Unit
@@ -73,6 +74,8 @@ def _crosscheck(
     atlas = measurer.atlas
     biases = measurer.value_biases().to(atlas.stream_dtype)
     means = None if measurer.means is None else measurer.means.to(biases)
+    if plan.model.shares_weights:
+        own_weights(atlas.model)
     cast_parameters(atlas.model, atlas.stream_dtype)
     bridge = hook_method.boot(atlas)
 
