@@ -145,6 +145,7 @@ def measure(
     >>> run = measure(model, [[0, 5, 9, 7], [0, 8, 3, 4]], ablations="zero", name="tiny")
     >>> run.self_repair.select("label", "prompt_id", "pos").head(2).rows()
     [('L0H0', 0, 0), ('L0H0', 0, 1)]
+
     """
     with python_terms("" if into is not None else "Pass into=FILE to keep what was measured."):
         if tokenizer is None:

@@ -168,10 +168,12 @@ def _tell(plan: RunPlan, db: Path, run: StoredRun) -> None:
     done = f"{n_units} {'unit' if n_units == 1 else 'units'} measured now" if n_units else "nothing was left to measure"
     model = plan.record.model
     name = model.name if model.checkpoint is None else f"{model.name}, step {model.checkpoint}"
-    click.echo(
-        f"run {run.run_id}: {plan.record.n_measurements:,} rows of {name}, {run.status}, in {db}; {done} (identity within "
-        f"{run.identity_error_max:.1e}, {run.crosscheck_rows:,} rows cross-checked within {run.crosscheck_error_max:.1e} logits)"
+    checks = (
+        f"identity within {run.identity_error_max:.1e}, {run.crosscheck_rows:,} rows cross-checked within "
+        f"{run.crosscheck_error_max:.1e} logits"
     )
+    rows = f"{plan.record.n_measurements:,} rows of {name}"
+    click.echo(f"run {run.run_id}: {rows}, {run.status}, in {db}; {done} ({checks})")
 
 
 def _print_estimate(plan: RunPlan, batch_size: int | None, began_at: float, n_runs: int) -> None:

@@ -152,15 +152,15 @@ def _twin(model: Any) -> Any:
         return copy.deepcopy(model, shared)
     except (RuntimeError, TypeError, ValueError) as error:
         raise SelfRepairError(
-            f"the modules of this {type(model).__name__} cannot be copied ({error}). Save it with model.save_pretrained(FOLDER) "
-            "and measure that: selfrepair ingest --model FOLDER"
+            f"the modules of this {type(model).__name__} cannot be copied ({error}). Save it with "
+            "model.save_pretrained(FOLDER) and measure that: selfrepair ingest --model FOLDER"
         ) from error
 
 
 def _inside(bridge: TransformerBridge) -> PreTrainedModel:
     """A copy of the model that `bridge` wraps, without the wrapping.
 
-    Raises SelfRepairError where the two answer differently: a bridge keeps copies of some weights, which can be edited.
+    Raises SelfRepairError where the two answer differently: permanent hooks are the bridge's own.
     """
     twin = _twin(bridge).eval()
     tokens = torch.arange(8, device=next(bridge.original_model.parameters()).device)[None] % twin.cfg.d_vocab
@@ -175,8 +175,8 @@ def _inside(bridge: TransformerBridge) -> PreTrainedModel:
     if not off <= allowed:
         raise SelfRepairError(
             f"this TransformerBridge answers differently from the model that it wraps (off by {off:.2g} of the largest logit, "
-            f"{allowed:g} allowed): an edit is in its own copies of the weights. Make it in bridge.original_model, or before "
-            "booting the bridge."
+            f"{allowed:g} allowed): a permanent hook, or an edit of its own copies of weights. Make the edit in the weights of "
+            "bridge.original_model."
         )
     return model
 

@@ -19,6 +19,7 @@ from selfrepair.ingest.models.demo import DEMO_FOLDER
 from selfrepair.ingest.models.in_memory import share_model
 from selfrepair.ingest.models.loading import load_model
 from selfrepair.ingest.runs import plan, runner
+from selfrepair.warehouse.parts.folder import MECHANISM_TABLES
 from support import families, naive, tiny
 
 IDS = torch.randint(2, families.VOCABULARY, (5, 9), generator=torch.Generator().manual_seed(3)).tolist()
@@ -63,7 +64,6 @@ def test_a_replaced_module_is_measured_and_has_a_key_of_its_own() -> None:
     model.transformer.h[1].ln_2 = torch.nn.Identity()
     keys = [share_model(one).record.weights_sha256 for one in (usual, model)]
     assert keys[0] != keys[1]
-    del usual
     same = families.build("gpt2")
     same.transformer.h[1].ln_2 = torch.nn.Identity()
     assert share_model(same).record.weights_sha256 == keys[1]
@@ -162,14 +162,14 @@ def test_heads_that_are_given_are_ablated_in_both_runs() -> None:
     model = families.build("gpt2")
     found = measure(model, IDS, ablations="zero", heads=["L2H1"], given=[(1, 0)]).measurements.sort("prompt_id", "pos")
     with torch.no_grad():
-        reference = naive.measure(model, IDS, [], 2, 1, "zero", [(1, 0)])
+        reference = naive.measure(model, IDS, [0] * 5, 2, 1, "zero", [(1, 0)])
     np.testing.assert_allclose(found["logit_change"], reference["logit_change"].flatten(), atol=NEAREST)
 
 
 def test_every_mechanism_has_its_tables() -> None:
     names = "edges,neurons_all,logit_lens,logprobs,self_repression"
     found = measure(families.build("gpt2", torch.float32), IDS, mechanisms=names)
-    assert set(found.mechanisms) == set(runner.PartsFolder.write_unit.__globals__["MECHANISM_TABLES"])
+    assert set(found.mechanisms) == set(MECHANISM_TABLES)
 
 
 def test_the_same_call_again_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,15 @@ def test_asking_needs_no_torch() -> None:
 
 
 def test_measure_without_the_extra_says_what_to_install() -> None:
-    code = "import sys; sys.modules['torch'] = None\ntry:\n    from selfrepair import measure\nexcept ImportError as e: print(e)"
-    assert "pip install 'selfrepair[ingest]'" in run_python(code)
+    code = """
+        import sys
+        sys.modules["torch"] = None
+        try:
+            from selfrepair import measure
+        except ImportError as error:
+            print(error)
+    """
+    assert "pip install 'selfrepair[ingest]'" in run_python(textwrap.dedent(code))
 
 
 def test_the_command_line_runs_as_a_module() -> None:
