@@ -1,7 +1,6 @@
 """`measure`: a model that is in memory, into frames or a warehouse, by the same code as `selfrepair ingest`."""
 
 import contextlib
-import gc
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,10 +12,12 @@ from selfrepair._measurements import Measurements, read_measurements
 from selfrepair._python_terms import python_terms
 from selfrepair.ingest.cli.progress import TerminalProgress
 from selfrepair.ingest.conventions import ABLATIONS, head_label
+from selfrepair.ingest.engine.memory import free_memory
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.models.in_memory import precision_of, share_model
 from selfrepair.ingest.models.loading import LoadedModel
 from selfrepair.ingest.request.mechanisms import Mechanisms
+from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.request.selection import (
     check_heads,
     parse_ablations,
@@ -28,10 +29,10 @@ from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import Progress
 from selfrepair.ingest.runs.stored_run import store_run
 from selfrepair.ingest.text.given_prompts import given_prompts
-from selfrepair.ingest.text.prompts import PromptSet, build_prompts
+from selfrepair.ingest.text.prompts import PromptOptions, PromptSet, build_prompts
 from selfrepair.ingest.text.sources import Source
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.folder import MECHANISM_TABLES
+from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.schema import MECHANISMS
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def measure(
                 return _run(plan, into, batch_size, progress)
             finally:
                 del plan, shared
-                gc.collect()  # the hooks and modules of the cross-check's copy refer to each other
+                free_memory()  # the hooks and modules of the cross-check's copy refer to each other
 
 
 def _run(plan: RunPlan, into: str | Path | None, batch_size: int | None, progress: bool) -> Measurements | int:
@@ -185,36 +186,25 @@ def _plan(
     mechanisms: str | Sequence[str],
     seed: int,
 ) -> RunPlan:
-    atlas = model.atlas
+    n_layers, n_heads = model.adapter.n_layers, model.adapter.n_heads
     kinds = parse_ablations(ablations if isinstance(ablations, str) else ",".join(ablations))
-    named_layers, named_heads, named_given = _layers(layers), _labels(heads), _labels(given or None)
-    check_heads(named_layers, named_heads, named_given)
-    of_given = parse_given(named_given, kinds, atlas.n_layers, atlas.n_heads)
-    of_model = parse_heads(named_layers, named_heads, atlas.n_layers, atlas.n_heads)
-    rows = given_prompts(prompts, model.tokenizer)
-    source = Source(dataset_name, None, None, iter(rows))
-    found = build_prompts(
-        source,
-        model.tokenizer,
-        n_prompts=len(rows),
-        seq_len=0,  # rows are prompts already
-        d_vocab=atlas.d_vocab,
-        context=atlas.context,
-        seed=seed,
-        resample="resample" in kinds,
-    )
-    _check_partners(found)
-    return plan_run(
-        model,
-        source,
-        found,
+    of_layers, of_heads, of_given = _layers(layers), _labels(heads), _labels(given or None)
+    check_heads(of_layers, of_heads, of_given)
+    co_ablated = parse_given(of_given, kinds, n_layers, n_heads)
+    settings = RunSettings(
         ablations=kinds,
-        heads=without_given(of_model, of_given),
+        heads=without_given(parse_heads(of_layers, of_heads, n_layers, n_heads), co_ablated),
+        given=co_ablated,
+        mechanisms=_mechanisms(mechanisms),
         seed=seed,
         precision=precision_of(model),
-        mechanisms=_mechanisms(mechanisms),
-        given=of_given,
     )
+    rows = given_prompts(prompts, model.tokenizer)
+    source = Source(dataset_name, None, None, iter(rows))
+    options = PromptOptions(n_prompts=len(rows), seq_len=0, seed=seed, resample="resample" in kinds)  # rows stay whole
+    found = build_prompts(source, model.vocabulary, options)
+    _check_partners(found)
+    return plan_run(model, source, found, settings)
 
 
 def _check_partners(prompts: PromptSet) -> None:
@@ -262,6 +252,6 @@ def _undisturbed(model: LoadedModel) -> Iterator[None]:
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         stack.enter_context(torch.random.fork_rng(devices=[]))
-        stack.enter_context(torch.autocast(model.atlas.device.type, enabled=False))
+        stack.enter_context(torch.autocast(model.adapter.device.type, enabled=False))
         stack.enter_context(full_precision())
         yield

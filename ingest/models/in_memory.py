@@ -7,25 +7,20 @@ import copy
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from selfrepair.ingest.compat import attention_kernel, can_switch_attention, forward_hooks, name_or_path, unwrapped
 from selfrepair.ingest.conventions import PRECISIONS, Precision
-from selfrepair.ingest.models.loading import LoadedModel, locate_parts, model_record
+from selfrepair.ingest.models.loading import LoadedModel, adapter_of, model_record
 from selfrepair.ingest.models.tokenizer import check_vocabulary
 from selfrepair.ingest.models.weights import attention_kind, use_fused_gelu, weights_sha256
 from selfrepair.warehouse.errors import SelfRepairError
-
-_LIBRARIES = ("transformers.", "transformer_lens.", "torch.")
-"""Hooks of these are part of a model's own workings."""
 
 
 def share_model(
@@ -54,18 +49,18 @@ def share_model(
     name = name or _name(own)
     digest = _digest(twin)
     kind = attention_kind(twin.config)
-    if twin.config._attn_implementation != kind and twin._can_set_attn_implementation():
+    if attention_kernel(twin) != kind and can_switch_attention(type(twin)):
         twin.set_attn_implementation(kind)
     use_fused_gelu(twin)
-    atlas = locate_parts(twin, name)
+    adapter = adapter_of(twin, name)
     if tokenizer is not None:
-        check_vocabulary(tokenizer, name, atlas.d_vocab)
-    return LoadedModel(atlas, tokenizer, model_record(atlas, name, digest), shares_weights=True)
+        check_vocabulary(tokenizer, name, adapter.d_vocab)
+    return LoadedModel(adapter, tokenizer, model_record(adapter, name, digest), shares_weights=True)
 
 
 def precision_of(model: LoadedModel) -> Precision:
     """The precision in which a model computes as it is."""
-    return PRECISIONS[str(model.atlas.layer_dtype).removeprefix("torch.")]
+    return PRECISIONS[str(model.adapter.layer_dtype).removeprefix("torch.")]
 
 
 def own_weights(model: nn.Module) -> None:
@@ -73,10 +68,10 @@ def own_weights(model: nn.Module) -> None:
     parameters = {id(p): nn.Parameter(p.detach().clone(), requires_grad=False) for p in model.parameters()}
     buffers = {id(b): b.detach().clone() for b in model.buffers()}
     for module in model.modules():
-        for name, parameter in module._parameters.items():
-            module._parameters[name] = None if parameter is None else parameters[id(parameter)]
-        for name, buffer in module._buffers.items():
-            module._buffers[name] = None if buffer is None else buffers[id(buffer)]
+        for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+            setattr(module, name, parameters[id(parameter)])
+        for name, buffer in list(module.named_buffers(recurse=False, remove_duplicate=False)):
+            setattr(module, name, buffers[id(buffer)])
 
 
 def _language_model(model: object) -> PreTrainedModel:
@@ -99,22 +94,13 @@ def _language_model(model: object) -> PreTrainedModel:
 
 def _refuse_hooks(model: nn.Module) -> None:
     """A hook can change what the model computes, and would run in every ablated forward."""
-    found = [path for path, module in model.named_modules() if any(True for _ in _hooks(module))]
+    found = [path for path, module in model.named_modules() if forward_hooks(module)]
     if found:
         more = f" and {len(found) - 1} more modules" if len(found) > 1 else ""
         raise SelfRepairError(
             f"the model has forward hooks at {found[0] or 'its top'}{more}. What they change is not in the weights. Remove "
             "them (handle.remove(), or reset_hooks() of a TransformerBridge) and make lasting edits in the weights."
         )
-
-
-def _hooks(module: nn.Module) -> Iterator[object]:
-    if isinstance(module, HookPoint):
-        yield from (hook for hook in module.fwd_hooks if not hook.is_permanent)
-        return
-    for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-        if not (getattr(hook, "__module__", None) or "").startswith(_LIBRARIES):
-            yield hook
 
 
 def _check_weights(model: PreTrainedModel) -> None:
@@ -145,8 +131,7 @@ def _twin(model: Any) -> Any:
     shared = {
         id(tensor): tensor
         for module in (*model.modules(), *inside)
-        for tensor in (*module._parameters.values(), *module._buffers.values())
-        if tensor is not None
+        for tensor in (*nn.Module.parameters(module, recurse=False), *module.buffers(recurse=False))
     }
     try:
         return copy.deepcopy(model, shared)
@@ -184,12 +169,10 @@ def _inside(bridge: TransformerBridge) -> PreTrainedModel:
 def _unwrap(module: nn.Module, seen: set[int]) -> None:
     """Put every wrapped module back into the place of its wrapper."""
     seen.add(id(module))
-    for name, child in module._modules.items():
-        while isinstance(child, GeneralizedComponent):
-            child = child.original_component
-        module._modules[name] = child
-        if child is not None and id(child) not in seen:
-            _unwrap(child, seen)
+    for name, child in list(module.named_children()):
+        setattr(module, name, unwrapped(child))
+        if id(unwrapped(child)) not in seen:
+            _unwrap(unwrapped(child), seen)
 
 
 def _digest(model: PreTrainedModel) -> str:
@@ -209,7 +192,7 @@ def _types(model: nn.Module) -> list[tuple[str, str]]:
 
 
 def _name(model: PreTrainedModel) -> str:
-    name = str(model.config._name_or_path or type(model).__name__)
+    name = name_or_path(model) or type(model).__name__
     return Path(name).resolve().name if Path(name).exists() else name
 
 

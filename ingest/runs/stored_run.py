@@ -36,7 +36,7 @@ def store_run(
     `summaries` False leaves the views and their summaries out of the file. Raises SelfRepairError as `measure_run` does,
     after loading the units that were finished before, and for a run whose cross-check failed.
     """
-    with open_writer(db):  # an unwritable warehouse is found out before hours of measuring, not after
+    with open_writer(db):  # an unwritable warehouse fails before hours of measuring, not after
         pass
     try:
         outcome = measure_run(plan, parts, db, shard=Shard(1, 1), batch_size=batch_size, progress=progress)
@@ -75,7 +75,7 @@ def _judged(plan: RunPlan, db: Path, units_measured: int) -> StoredRun:
         prompt, layer, head, ablation, error = worst
         raise SelfRepairError(
             f"run {run_id} is marked failed: {ablation} ablation of {head_label(layer, head)} on prompt {prompt} differs by "
-            f"{error:.2g} logits from the same cell measured through hooks ({plan.precision.crosscheck:g} allowed). Its rows "
-            "are kept out of the summaries. Try --dtype float64; if that fails too, please report the model."
+            f"{error:.2g} logits from the same measurement through hooks ({plan.settings.precision.crosscheck:g} allowed). Its "
+            "rows are kept out of the summaries. Try --dtype float64; if that fails too, please report the model."
         )
     return run

@@ -19,7 +19,7 @@ from selfrepair.ingest.models.demo import DEMO_FOLDER
 from selfrepair.ingest.models.in_memory import share_model
 from selfrepair.ingest.models.loading import load_model
 from selfrepair.ingest.runs import plan, runner
-from selfrepair.warehouse.parts.folder import MECHANISM_TABLES
+from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from support import families, naive, tiny
 
 IDS = torch.randint(2, families.VOCABULARY, (5, 9), generator=torch.Generator().manual_seed(3)).tolist()

@@ -11,8 +11,8 @@ from selfrepair.ingest.cli.models import models
 from selfrepair.warehouse.cli import commands
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.load.loader import load
-from selfrepair.warehouse.verify.verification import RULES
+from selfrepair.warehouse.verify import rules as verify_rules
+from support.loaded import load_rows as load
 
 HOLD = """
 import duckdb, sys
@@ -72,8 +72,8 @@ def test_load_waits_as_long_as_it_is_told(fabricate, call, db, root, spawn):
 def test_verify_of_a_sound_warehouse(call, loaded):
     result = call(commands.verify)
     assert result.exit_code == 0
-    assert "no row is there twice" in result.output
-    assert result.output.endswith(f"{loaded}: all {len(RULES)} rules hold.\n")
+    assert "no row appears twice" in result.output
+    assert result.output.endswith(f"{loaded}: all {len(verify_rules.rules())} rules hold.\n")
 
 
 def test_verify_of_a_corrupt_warehouse_exits_with_1(call, loaded):
@@ -82,7 +82,7 @@ def test_verify_of_a_corrupt_warehouse_exits_with_1(call, loaded):
     result = call(commands.verify)
     assert result.exit_code == 1
     assert "each prompt has all its tokens                             NO" in result.output
-    assert result.stderr == f"\n{loaded}: 1 of {len(RULES)} rules do not hold.\n"
+    assert result.stderr == f"\n{loaded}: 1 of {len(verify_rules.rules())} rules do not hold.\n"
 
 
 def test_runs(fabricate, call, loaded, root):
