@@ -11,7 +11,6 @@
 A unit appears by one rename, so it is there whole or not at all, and any number of processes may write into one root.
 """
 
-import contextlib
 import hashlib
 import json
 import re
@@ -174,9 +173,6 @@ class PartsFolder:
             files.remove(path)
         if is_whole:
             files.remove(self.path)
-        # A folder that another process writes into is not empty, and stays.
-        with contextlib.suppress(OSError):
-            self.root.rmdir()
 
     def _start(self, run: RunRecord) -> RunRecord:
         self.path.mkdir(parents=True, exist_ok=True)
