@@ -9,4 +9,4 @@ from selfrepair.ingest.runs import plan
 
 @pytest.fixture(autouse=True)
 def _few_crosschecks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "CROSSCHECK_CELLS", 6)
+    monkeypatch.setattr(plan, "N_CROSSCHECKS", 6)

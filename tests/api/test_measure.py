@@ -79,7 +79,7 @@ def demo_rows(tmp_path_factory) -> tuple[list[list[int]], Path]:
         f"ingest --model demo --dataset {folder / 'ids.jsonl'} --prompts 4 --device cpu --db {folder / 'demo.duckdb'}"
     )
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(plan, "CROSSCHECK_CELLS", 6)
+        patched.setattr(plan, "N_CROSSCHECKS", 6)
         main(f"{command} --neurons none --no-edges".split(), standalone_mode=False)
     return ids, folder / "demo.duckdb"
 
