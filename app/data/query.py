@@ -13,7 +13,7 @@ import streamlit as st
 from cachetools import LRUCache
 
 from selfrepair.app.wording.escape import escape_markdown
-from selfrepair.queries import Warehouse
+from selfrepair.queries.client.warehouse import Warehouse
 from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.reader import Answer
 from selfrepair.warehouse.errors import SelfRepairError

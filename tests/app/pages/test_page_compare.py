@@ -10,7 +10,7 @@ from selfrepair.app.charts.heads.pairs import pair_scatter
 from selfrepair.app.data.choice import Choice
 from selfrepair.app.data.measures import measures
 from selfrepair.app.data.pair import MAX_HEADS_LISTED, Pair
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded, stored

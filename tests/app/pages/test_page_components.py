@@ -12,7 +12,7 @@ from selfrepair.app.charts.models.layernorm_histogram import ratio_histograms, w
 from selfrepair.app.charts.models.repair_parts import stacked_parts
 from selfrepair.app.charts.models.sensitivity import DEFINITIONS, sensitivity_grid
 from selfrepair.app.charts.style.palette import ABLATIONS, PARTS
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from support.fabricate import fabricate
 from support.loaded import loaded, stored

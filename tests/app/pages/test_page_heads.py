@@ -24,7 +24,7 @@ from selfrepair.app.data import heads as head_queries
 from selfrepair.app.data.measures import EFFECTS, measures
 from selfrepair.app.wording.columns import column
 from selfrepair.app.wording.whitespace import whitespace_column
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded, stored

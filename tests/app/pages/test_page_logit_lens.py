@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from selfrepair.app.charts.heads.dots import head_dots
 from selfrepair.app.charts.mechanisms.logit_lens import SHARES, shares_by_layer
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from support.measured import WITHOUT, measured
 from support.pages import opened, said
 

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from selfrepair.app.charts.mechanisms.neuron_curves import exceedance_curves
 from selfrepair.app.charts.mechanisms.neuron_effects import clean_against_ablated
 from selfrepair.app.data.neurons import EXCEEDED
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from support.measured import WITHOUT, measured
 from support.pages import opened, said
 

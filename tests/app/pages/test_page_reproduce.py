@@ -14,7 +14,7 @@ from selfrepair.app.charts.models.training import FINAL as FINAL_WORD
 from selfrepair.app.charts.models.training import over_training
 from selfrepair.app.data import published as queries
 from selfrepair.app.wording.columns import words
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from selfrepair.queries.catalog.relations import relations
 from support.pages import opened, said, tables
 from support.published import EARLY, FINAL, NOT_PUBLISHED, compared

@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION
 from selfrepair.app.charts.mechanisms.self_repression import after_against_clean, slope_map
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from support.measured import WITHOUT, measured
 from support.pages import opened, said
 

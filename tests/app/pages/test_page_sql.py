@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from selfrepair.app.charts.quick import KINDS, drawable, first_axes, numeric_columns, quick_chart
 from selfrepair.app.components import snippets
 from selfrepair.app.wording.escape import escape_markdown
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from selfrepair.queries.catalog.questions import bind, filled_in, questions, with_run
 from selfrepair.queries.catalog.which_run import RUNS
 from support.loaded import loaded

@@ -11,7 +11,7 @@ from selfrepair.app.charts.heads.ranks import effect_against_ablation, is_labell
 from selfrepair.app.charts.heads.tails import HEADS, hill_curves, lorenz_curves, tail_curves
 from selfrepair.app.components.figure import spec_of
 from selfrepair.app.wording.columns import column
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from support.fabricate import fabricate
 from support.loaded import loaded, stored

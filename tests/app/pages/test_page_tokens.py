@@ -21,7 +21,7 @@ from selfrepair.app.data.tokens import (
 )
 from selfrepair.app.server.serve import HOME
 from selfrepair.app.wording.whitespace import possible_texts, show_whitespace
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.load.loader import load
 from support.fabricate import fabricate

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from selfrepair.app.cli.main import main
 from selfrepair.ingest.conventions import head_label
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from support import planted
 
 MAIN, BACKUP, REPRESSING = (head_label(*head) for head in (planted.MAIN, planted.BACKUP, planted.REPRESSING))

@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from selfrepair.queries import Limits, OutOfDate, Truncated, Warehouse
+from selfrepair import Limits, OutOfDate, Truncated, Warehouse
 from selfrepair.queries.catalog.which_run import which_run
 from selfrepair.queries.client import warehouse
 from selfrepair.queries.marts.install import install
@@ -55,7 +55,7 @@ sys.stdin.readline()
 
 PARENT = """
 import os, sys, threading, time
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from selfrepair.queries.sandbox import worker
 w = Warehouse(sys.argv[1])
 w.sql("SELECT 1")
@@ -68,7 +68,7 @@ os.kill(os.getpid(), 9)
 
 INTERRUPTED = """
 import os, signal, sys, threading
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from selfrepair.queries.sandbox import worker
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background is born deaf to it
 w = Warehouse(sys.argv[1])

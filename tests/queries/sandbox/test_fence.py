@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from selfrepair.queries import Limits, Warehouse
+from selfrepair import Limits, Warehouse
 from selfrepair.queries.sandbox import worker
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError
