@@ -12,8 +12,8 @@ from selfrepair.ingest.cli.models import models
 from selfrepair.warehouse.cli import commands
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.verify.rules import rules
+from support.loaded import load_rows as load
 
 HOLD = """
 import duckdb, sys

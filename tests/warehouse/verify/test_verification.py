@@ -1,15 +1,15 @@
 """Each rule sees its own kind of corruption, and nothing else does harm to a sound warehouse."""
 
 import contextlib
-import shutil
 
 import duckdb
 import pytest
 
 from selfrepair.warehouse.database.connection import open_writer
-from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.verify.rules import rules
 from selfrepair.warehouse.verify.verification import verify
+from support.loaded import load_rows as load
+from support.loaded import loaded
 
 CORRUPTIONS = {
     "each unit has the rows its ledger entry states": "DELETE FROM measurements WHERE prompt_id = 4 AND pos = 1 AND layer = 0",
@@ -74,20 +74,10 @@ CORRUPTIONS = {
 }
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    """A sound warehouse of two runs, once for all tests here."""
-    return tmp_path_factory.mktemp("sound") / "w.duckdb"
-
-
 @pytest.fixture
-def warehouse(sound, fabricate, db):
-    """A copy of it to corrupt."""
-    if not sound.exists():
-        fabricate().write(sound.with_suffix(".parts"))
-        load(sound, sound.with_suffix(".parts"))
-    shutil.copy(sound, db)
-    return db
+def warehouse(tmp_path):
+    """A sound warehouse of a run, to corrupt."""
+    return loaded(tmp_path)
 
 
 def broken(db) -> list[str]:
