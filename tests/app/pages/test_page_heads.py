@@ -10,6 +10,7 @@ import pytest
 from streamlit.elements.lib import policies
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION, head_map
 from selfrepair.app.charts.heads.parts import part_bars
 from selfrepair.app.charts.heads.prompts import prompt_histogram
@@ -24,7 +25,6 @@ from selfrepair.app.data import heads as head_queries
 from selfrepair.app.data.measures import EFFECTS, measures
 from selfrepair.app.wording.columns import column
 from selfrepair.app.wording.whitespace import whitespace_column
-from selfrepair import Warehouse
 from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded, stored
