@@ -16,6 +16,7 @@ from typing import Literal
 import duckdb
 
 from selfrepair.queries.catalog.header import Column, HeaderError, View, parse_view, split_unit
+from selfrepair.queries.catalog.macros import create_temp_macros
 from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -69,6 +70,7 @@ def catalogue(of_views: Iterable[View]) -> dict[str, Relation]:
     """Describe all tables and the given views (in order). Raises HeaderError where a header and DuckDB disagree."""
     with duckdb.connect() as con:
         migrate(con)
+        create_temp_macros(con)
         relations = _tables(con)
         for view in of_views:
             try:

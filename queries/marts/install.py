@@ -6,6 +6,7 @@ from functools import cache
 import duckdb
 
 from selfrepair.queries.catalog.header import View
+from selfrepair.queries.catalog.macros import HEAD_LABEL, create_temp_macros, has_macros, install_macros
 from selfrepair.queries.catalog.quoting import identifier, literal
 from selfrepair.queries.catalog.relations import relations, views
 from selfrepair.queries.marts import refresh as marts
@@ -32,6 +33,7 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
     with transaction(con):
         installed = _installed(con)
         _refuse_foreign(con, installed)
+        install_macros(con)
         marts.make_tables(con)
         for name in sorted(installed.difference(view.name for view in views())):
             con.execute(f"DROP VIEW {identifier(name)}")
@@ -50,6 +52,7 @@ def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> Non
     Marts are computed when asked or, with `stored`, read from the file. Works on a read-only connection. Comments are
     left out; `catalog.describe` has them.
     """
+    create_temp_macros(con)
     for view in views():
         con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{_sql(view, stored=stored)}")
 
@@ -67,7 +70,8 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
         con.execute("SELECT views, marts FROM selfrepair_marts.installed").fetchall()[0] if made else ("", "")
     )
     stored = of_marts == marts.definition()
-    if of_views != _fingerprint() or not _installed(con).issuperset(view.name for view in views()):
+    ours = {view.name for view in views()}
+    if of_views != _fingerprint() or not has_macros(con) or not _installed(con) >= ours:
         install_temp(con, stored=stored)
     if stored:
         return [
@@ -89,7 +93,7 @@ def _sql(view: View, *, stored: bool) -> str:
 @cache
 def _fingerprint() -> str:
     """SHA-256 of all that the installed views are made of."""
-    text = "\n".join(f"{view.name}: {_sql(view, stored=True)}" for view in views())
+    text = "\n".join([HEAD_LABEL, *(f"{view.name}: {_sql(view, stored=True)}" for view in views())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

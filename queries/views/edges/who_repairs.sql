@@ -33,7 +33,7 @@ SELECT
     target_layer,
     target_head,
     CASE target_kind
-        WHEN 'head' THEN 'L' || target_layer || 'H' || target_head
+        WHEN 'head' THEN head_label(target_layer, target_head)
         ELSE 'MLP' || target_layer
     END AS target_label,
     repair_edges.n_rows,

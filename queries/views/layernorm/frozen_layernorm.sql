@@ -18,7 +18,7 @@ SELECT
     population,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     100.0::DOUBLE * layer / models.n_layers AS depth,
     n_rows,
     mean_logit_change,

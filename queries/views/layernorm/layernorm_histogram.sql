@@ -22,7 +22,7 @@ SELECT
     level,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     (200.0::DOUBLE + bin) / 200 AS bin_low,
     (201.0::DOUBLE + bin) / 200 AS bin_high,
     n_rows,

@@ -22,7 +22,7 @@ SELECT
     level,
     repair_means.layer,
     repair_means.head,
-    'L' || repair_means.layer || 'H' || repair_means.head AS label,
+    head_label(repair_means.layer, repair_means.head) AS label,
     n_rows,
     mean_ln_scale_ratio,
     mean_ln_scale_ratio_se,

@@ -19,7 +19,7 @@ SELECT
     population,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     100.0::DOUBLE * layer / models.n_layers AS depth,
     logit_lens_splits.* EXCLUDE (run_id, ablation, population, layer, head)
 FROM logit_lens_splits

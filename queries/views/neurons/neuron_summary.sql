@@ -36,7 +36,7 @@ SELECT
     ablation,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     mlp_layer,
     n_rows,
     sum_direct_effect / n_rows AS mean_direct_effect,

@@ -24,7 +24,7 @@ SELECT
     ablation,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     prompt_id,
     pos,
     tokens.token,

@@ -85,7 +85,7 @@ SELECT
     repair_means.level,
     repair_means.layer,
     repair_means.head,
-    'L' || repair_means.layer || 'H' || repair_means.head AS label,
+    head_label(repair_means.layer, repair_means.head) AS label,
     places.checkpoint,
     places.checkpoint_place,
     repair_means.* EXCLUDE (run_id, ablation, population, level, layer, head),

@@ -25,7 +25,7 @@ SELECT
     published_model,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     multiple,
     added_vector,
     published_self_repression.generation,

@@ -18,7 +18,7 @@ SELECT
     population,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     100.0::DOUBLE * layer / models.n_layers AS depth,
     repair_means.* EXCLUDE (
         run_id, ablation, population, level, layer, head, n_heads,

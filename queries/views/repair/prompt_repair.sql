@@ -45,7 +45,7 @@ SELECT
     ablation,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     prompt_id,
     n_rows,
     mean_direct_effect,

@@ -52,7 +52,7 @@ SELECT
     level,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     dimension,
     CASE dimension
         WHEN 'logprob_decile' THEN CAST(bucket_order AS VARCHAR)

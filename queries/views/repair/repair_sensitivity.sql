@@ -106,7 +106,7 @@ SELECT
     level,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     part,
     with_first,
     top_percent,

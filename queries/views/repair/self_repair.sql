@@ -17,7 +17,7 @@ SELECT
     pos,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     tokens.token,
     tokens.target,
     tokens.foil,

@@ -16,7 +16,7 @@ SELECT
     ablation,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     effect_rank,
     prompt_id,
     pos,

@@ -64,7 +64,7 @@ SELECT
     models.name AS model,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     100.0::DOUBLE * layer / models.n_layers AS depth,
     multiple,
     slopes.n_prompts,

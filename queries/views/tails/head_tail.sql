@@ -27,7 +27,7 @@ SELECT
     measure,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     n_rows,
     quantile_50,
     quantile_90,

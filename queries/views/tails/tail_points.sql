@@ -52,7 +52,7 @@ SELECT
     measure,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     value,
     n_reached,
     n_rows,
