@@ -1,4 +1,4 @@
-"""Ask a warehouse in this process: one short, fenced, read-only connection with this version's views."""
+"""Read a warehouse in this process: one short, fenced, read-only connection with this version's views."""
 
 import itertools
 import re
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
+from selfrepair.queries.catalog.next_step import in_words, see_names
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.relations import unknown_name
 from selfrepair.queries.marts.install import prepare_reader
@@ -45,7 +46,6 @@ _PLAIN_TYPES = {
 }
 _NESTED_TYPE = re.compile(r"(STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
 _LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
-_HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe NAME"
 _SPILL_NUMBERS = itertools.count()
 
 
@@ -219,8 +219,9 @@ class Reader:
                 n_bytes += batch.nbytes
                 if most_bytes is not None and n_bytes > most_bytes:
                     raise SelfRepairError(
-                        f"the answer takes more than the {most_bytes / 1e6:,.0f} MB it may have. Ask for fewer rows or "
-                        "columns, or write it to a file: selfrepair query SQL --parquet FILE"
+                        f"the answer takes more than the {most_bytes / 1e6:,.0f} MB it may have. Select fewer rows or "
+                        "columns, write it to a file (selfrepair query SQL -o FILE)"
+                        f"{in_words('', ', or allow more: Warehouse(limits=Limits(answer_bytes=...))')}"
                     )
                 yield batch
 
@@ -232,7 +233,7 @@ class Reader:
     def _all_of(self, name: str) -> str:
         known = self._names.relations
         if name.lower() not in known:
-            raise SelfRepairError(f"{unknown_name(name, sorted(known))} See: selfrepair views")
+            raise SelfRepairError(unknown_name(name, sorted(known)))
         return f"FROM {identifier(known[name.lower()])}"
 
 
@@ -249,7 +250,8 @@ def out_of_time(timeout_s: float) -> str:
     """What a query is told that was stopped after `timeout_s` seconds."""
     return (
         f"the query was stopped at its time limit of {timeout_s:g} s. Narrow it down (WHERE run_id = 1 AND layer = 9), "
-        "ask a view that is summarised already (head_repair, layer_repair), or allow more time."
+        f"read a view that is summarised already (head_repair, layer_repair), or allow more time: "
+        f"{in_words('--timeout SECONDS', 'timeout_s=...')}"
     )
 
 
@@ -273,14 +275,14 @@ def _explained(db: Path, limits: Limits, timeout_s: float | None) -> Iterator[No
     except (duckdb.OutOfMemoryException, MemoryError) as error:
         raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
     except duckdb.Error as error:
-        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{_HELP}") from None
+        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{see_names()}") from None
     except (OSError, pa.ArrowException) as error:  # how DuckDB's own come through while rows are fetched
         text = str(error)
         if "Interrupt" in text and timeout_s is not None:
             raise SelfRepairError(out_of_time(timeout_s)) from None
         if "Out of Memory" in text:
             raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
-        raise SelfRepairError(f"{_in_the_users_lines(text)}\n{_HELP}") from None
+        raise SelfRepairError(f"{_in_the_users_lines(text)}\n{see_names()}") from None
 
 
 def _with_plain_types(con: duckdb.DuckDBPyConnection, rows: str, params: Params | None, *, flat: bool) -> str:

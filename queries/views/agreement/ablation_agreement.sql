@@ -76,4 +76,4 @@ SELECT
     avg(abs(value_a - value_b)) AS mean_absolute_difference
 FROM shared_places
 GROUP BY run_id, model, population, measure, ablation_a, ablation_b
-ORDER BY run_id, population, measure, ablation_a, ablation_b
+ORDER BY run_id, population = 'all', population, measure, ablation_a, ablation_b

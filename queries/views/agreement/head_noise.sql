@@ -1,6 +1,7 @@
 -- How noisy self-repair is: its spread within and between prompts, and how well direct effect tells the change in logit.
 --
 -- Grain: run_id, ablation, layer, head
+-- Headline: label, self_repair_sd_within, self_repair_sd_between, correlation, slope, overrepaired_share, n_rows
 -- Paper: section 3 (how noisy self-repair is)
 --
 -- Over all rows. Within prompts: the standard deviation of rows around their own prompt's mean, pooled over prompts: the

@@ -1,6 +1,8 @@
 -- Every head's place among its run's heads, by direct effect and by what ablating it does to the logit.
 --
 -- Grain: run_id, ablation, population, layer, head
+-- Headline: label, direct_effect_rank, logit_change_rank, rank_difference, mean_direct_effect, mean_logit_change,
+--   mean_self_repair
 -- Paper: section 3 (are important heads still found?)
 --
 -- A head that self-repair hides stands high by direct effect and low by logit change. Ranks are 1 to the number of heads,
@@ -58,4 +60,4 @@ SELECT
     direct_effect_rank <= 10 AND logit_change_rank > 10 AS missed_in_top10,
     direct_effect_rank <= 20 AND logit_change_rank > 20 AS missed_in_top20
 FROM ranks
-ORDER BY run_id, ablation, population, direct_effect_rank
+ORDER BY run_id, ablation, population = 'all', population, direct_effect_rank

@@ -80,4 +80,4 @@ SELECT
     top20_overlap
 FROM agreements
 LEFT JOIN pairs USING (run_id, ablation, population)
-ORDER BY run_id, ablation, population
+ORDER BY run_id, ablation, population = 'all', population

@@ -31,4 +31,4 @@ FROM layernorm_bins
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'
-ORDER BY run_id, ablation, population, level, layer, head, bin_low
+ORDER BY run_id, ablation, population = 'all', population, level, layer, head, bin_low

@@ -1,6 +1,7 @@
 -- Whether ablation shrinks the final norm: the distribution of S/S', clean over ablated scale, by head and over a whole run.
 --
 -- Grain: run_id, ablation, population, level, layer, head
+-- Headline: level, label, mean_ln_scale_ratio, share_above_1, ln_scale_ratio_quantile_50, n_rows
 -- Paper: section 4 (LayerNorm)
 --
 -- Above 1 the norm shrank, and every surviving logit grew by that factor. A quantile is a value that occurs: the lowest one
@@ -43,4 +44,4 @@ WHERE
     layernorm_numbers.layer IS NOT DISTINCT FROM repair_means.layer
     AND layernorm_numbers.head IS NOT DISTINCT FROM repair_means.head
     AND runs.status <> 'failed'
-ORDER BY run_id, ablation, population, level, repair_means.layer, repair_means.head
+ORDER BY run_id, ablation, population = 'all', population, level, repair_means.layer, repair_means.head

@@ -127,4 +127,4 @@ SELECT
         WHEN n_right > 0 AND n_wrong > 0 THEN sqrt(greatest(0, squares_difference) * correction)
     END AS self_repair_difference_se
 FROM differences
-ORDER BY run_id, ablation, population, layer, head
+ORDER BY run_id, ablation, population = 'all', population, layer, head

@@ -1,6 +1,7 @@
 -- Whether a head is repaired where the model's answer is still wrong: means where the answer after its layer is right or wrong.
 --
 -- Grain: run_id, ablation, population, layer, head
+-- Headline: label, mean_self_repair_right, mean_self_repair_wrong, self_repair_difference, n_right, n_wrong
 -- Paper: section 6 (iterative inference)
 --
 -- The answer is read from the residual stream after the head's layer, which holds what the head wrote, nothing ablated;
@@ -26,4 +27,4 @@ FROM logit_lens_splits
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'
-ORDER BY run_id, ablation, population, layer, head
+ORDER BY run_id, ablation, population = 'all', population, layer, head

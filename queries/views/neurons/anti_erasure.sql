@@ -1,6 +1,7 @@
 -- Which neurons make up for a head: how often each is among the 16 that change most, and as anti-erasure, and how much it gives.
 --
 -- Grain: run_id, ablation, layer, head, mlp_layer, neuron
+-- Headline: label, mlp_layer, neuron, n_anti_erasure, mean_change, n_rows, share_of_mlp
 -- Paper: section 5 (anti-erasure)
 --
 -- Over the rows of the ablated head's top 2 % by clean direct effect. A neuron counts in the rows in which it is among the

@@ -1,6 +1,7 @@
 -- How few neurons make up for a head: the largest changes of a row in an MLP, one after the other, against the direct effect.
 --
 -- Grain: run_id, ablation, layer, head, mlp_layer, nth
+-- Headline: label, mlp_layer, nth, cumulative_share, mean_cumulative_change, n_rows
 -- Paper: section 5 (sparse neurons)
 --
 -- Over the rows of the ablated head's top 2 % by clean direct effect. In each row the neurons of the MLP are put in order

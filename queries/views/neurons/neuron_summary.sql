@@ -1,6 +1,7 @@
 -- What an MLP's neurons do about an ablated head: how much they change, which way, and how much of it is anti-erasure.
 --
 -- Grain: run_id, ablation, layer, head, mlp_layer
+-- Headline: label, mlp_layer, mean_change, share_of_effect, anti_erasure_share, neurons_for_half, n_rows
 -- Paper: section 5 (sparse neurons and anti-erasure)
 --
 -- Over the rows of the ablated head's top 2 % by clean direct effect, and over all neurons of the MLP. Anti-erasure is a

@@ -1,6 +1,7 @@
 -- Heads that repress or reinforce themselves: the slope of a head's direct effect once its own output stands in its input.
 --
 -- Grain: run_id, layer, head, multiple
+-- Headline: label, multiple, slope, verdict, own_scale_slope, other_slope, random_slope, mean_direct_effect
 -- Paper: section 6 (iterative inference: self-repression)
 --
 -- The head's own clean output is added, `strength` times, to the input of its own layer at the same position, and its direct

@@ -1,6 +1,7 @@
 -- Whether each run can be trusted and compared: what is loaded, the two checks of its numbers, and the verdict in words.
 --
 -- Grain: run_id
+-- Headline: health, status, identity_error_max, crosscheck_error_max, rows_expected, rows_loaded
 -- Paper: none
 --
 -- Runs of every status are here. Other runs count as of the same model when models.name is the same, so that another

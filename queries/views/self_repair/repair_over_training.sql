@@ -1,6 +1,8 @@
 -- Self-repair over a model's training: the same numbers at every measured checkpoint, of runs that can be compared.
 --
 -- Grain: series_id, ablation, population, level, layer, head, checkpoint
+-- Headline: checkpoint, mean_direct_effect, mean_self_repair, total_fraction_of_effect, level, layer, label,
+--   clipped_layernorm_fraction
 -- Paper: none
 --
 -- A series is what was measured in the same way: runs of one model's name and shape on the same prompts, under the same
@@ -92,4 +94,12 @@ SELECT
     places.status
 FROM places
 INNER JOIN repair_means USING (run_id, ablation)
-ORDER BY places.series_id, ablation, repair_means.population, repair_means.level, layer, head, places.checkpoint_place
+ORDER BY
+    places.series_id,
+    ablation,
+    repair_means.population = 'all',
+    repair_means.population,
+    repair_means.level,
+    layer,
+    head,
+    places.checkpoint_place

@@ -56,4 +56,4 @@ SELECT
     CASE WHEN min(value_a) < max(value_a) THEN regr_slope(value_b, value_a) END AS slope
 FROM shared_places
 GROUP BY published_model, population, quantity, published_run_a, published_run_b
-ORDER BY published_model, population, quantity, published_run_a, published_run_b
+ORDER BY published_model, population = 'all', population, quantity, published_run_a, published_run_b

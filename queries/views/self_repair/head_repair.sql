@@ -1,6 +1,8 @@
 -- Self-repair of every ablated head: means over the rows of a population, and three kinds of fraction, with intervals.
 --
 -- Grain: run_id, ablation, population, layer, head
+-- Headline: label, mean_direct_effect, mean_logit_change, mean_self_repair, mean_repair_layernorm,
+--   mean_repair_attention, mean_repair_mlp, total_fraction_of_effect, clipped_layernorm_fraction
 -- Paper: section 3 (Figure 1 in population top2; the scatter of direct effect against logit change in all)
 --
 -- Failed runs are left out, running ones hold what is loaded; `selfrepair runs` shows which these are. Join runs and
@@ -30,4 +32,4 @@ FROM repair_means
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE level = 'head' AND runs.status <> 'failed'
-ORDER BY run_id, ablation, population, layer, head
+ORDER BY run_id, ablation, population = 'all', population, layer, head

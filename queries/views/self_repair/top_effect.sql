@@ -1,9 +1,12 @@
--- Every measured row with the names of its model, head and tokens, and its self-repair.
+-- Every head's top 2 % of rows by clean direct effect, the highest first, with tokens and all effects.
 --
--- Grain: run_id, ablation, layer, head, prompt_id, pos
--- Paper: section 2 (definitions); section 3 (the scatter of single rows)
+-- Grain: run_id, ablation, layer, head, effect_rank
+-- Headline: label, target, direct_effect, self_repair, logit_change, repair_layernorm, repair_attention, repair_mlp,
+--   effect_rank
+-- Paper: section 3 (top 2 % of tokens by direct effect)
 --
--- Runs of every status are here, failed ones too.
+-- Failed runs are left out. The rows of one head: WHERE run_id = 1 AND ablation = 'resample' AND layer = 9 AND head = 6
+-- AND effect_rank <= 100.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
@@ -13,11 +16,12 @@ SELECT
     run_id,
     models.name AS model,
     ablation,
-    prompt_id,
-    pos,
     layer,
     head,
     head_label(layer, head) AS label,
+    effect_rank,
+    prompt_id,
+    pos,
     tokens.token,
     tokens.target,
     tokens.foil,
@@ -30,7 +34,8 @@ SELECT
     repair_attention,
     repair_mlp,
     ln_scale_ratio
-FROM repair_rows
+FROM ranked_top_rows
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 INNER JOIN tokens USING (run_id, prompt_id, pos)
+WHERE runs.status <> 'failed'

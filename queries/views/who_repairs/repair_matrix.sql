@@ -43,4 +43,4 @@ SELECT
     round(sum(change), 12) / nullif(round(sum(direct_effect), 12), 0) AS share_of_effect
 FROM head_sums
 GROUP BY run_id, model, ablation, population, layer, target_kind, target_layer
-ORDER BY run_id, ablation, population, layer, target_kind, target_layer
+ORDER BY run_id, ablation, population = 'all', population, layer, target_kind, target_layer

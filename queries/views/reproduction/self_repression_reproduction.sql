@@ -1,6 +1,7 @@
 -- Do a measured model's heads repress themselves as the paper's do? Slopes of self-repression, measured against published.
 --
 -- Grain: run_id, layer, head, multiple, added_vector, generation, receiver
+-- Headline: label, slope, published_slope, difference, multiple, added_vector, generation, receiver, same_side
 -- Paper: section 6 (iterative inference: self-repression)
 --
 -- Rows are there for runs that measured self-repression of a published model's final weights (published_self_repression.hub_name), for the

@@ -1,6 +1,7 @@
 -- Self-repair by the kind of target: how expected it is, how far along in the prompt, what it looks like.
 --
 -- Grain: run_id, ablation, population, level, layer, head, dimension, bucket_order
+-- Headline: dimension, bucket, mean_direct_effect, mean_self_repair, total_fraction_of_effect, n_rows, level, label
 -- Paper: none
 --
 -- The dimensions are three ways of grouping the same rows; token_classes tells which target belongs where. Means are over

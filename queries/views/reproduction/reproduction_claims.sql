@@ -1,6 +1,7 @@
 -- The paper's claims one by one: what they come to in a run, what was published, and whether the two agree.
 --
 -- Grain: run_id, ablation, claim
+-- Headline: statement, value, published_value, verdict, low, high, n_heads
 -- Paper: sections 3 and 4
 --
 -- Claims are about resample ablation and each head's top 2 %, but heavy_tails and noisy_repair, which are over all rows.

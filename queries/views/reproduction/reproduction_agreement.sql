@@ -1,6 +1,8 @@
 -- How far a run agrees with the paper over all heads, beside how far the paper's authors agree with themselves.
 --
 -- Grain: run_id, ablation, population, published_run, quantity
+-- Headline: quantity, spearman, authors_spearman, verdict, mean_absolute_difference, authors_mean_absolute_difference,
+--   n_heads, published_run
 -- Paper: section 3 (what its authors released)
 --
 -- One dot a head in a picture of `reproduction`: x is published, y is measured. The interval of Spearman's correlation is
@@ -91,4 +93,4 @@ SELECT
     END AS verdict
 FROM intervals
 LEFT JOIN published_agreement AS authors USING (population, quantity)
-ORDER BY run_id, population, published_run, quantity
+ORDER BY run_id, population = 'all', population, published_run, quantity

@@ -71,4 +71,4 @@ SELECT
     value - published_value AS difference
 FROM measured
 INNER JOIN published_quantities USING (published_model, population, layer, head, quantity)
-ORDER BY run_id, population, published_run, quantity, layer, head
+ORDER BY run_id, population = 'all', population, published_run, quantity, layer, head

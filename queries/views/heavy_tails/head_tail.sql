@@ -1,6 +1,7 @@
 -- How heavy a head's tail is: quantiles, what the top rows carry, Gini coefficient, kurtosis and Hill index of six measures.
 --
 -- Grain: run_id, ablation, measure, layer, head
+-- Headline: label, measure, share_top_2, gini, excess_kurtosis, hill_2, n_rows
 -- Paper: none (how much of a head the top 2 % of its tokens in section 3 hold)
 --
 -- A quantile is a value that occurs: the lowest one that at least its share of the rows does not exceed. The top p % are

@@ -1,4 +1,4 @@
-"""What is asked of a view, a question or a head, put into SQL once the file is open.
+"""Queries by what they are of, a view, a question or a head: they become SQL once the file is open.
 
 Names and runs have to be looked up in the file before there is SQL to run. Doing that where the SQL runs too takes one
 opening of the file instead of two, and opening takes as long as most answers.
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from selfrepair.queries.catalog.filters import conditions_of, unknown_column
-from selfrepair.queries.catalog.questions import with_run
+from selfrepair.queries.catalog.headline import Chosen, columns_of
+from selfrepair.queries.catalog.questions import split_label, with_run
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.which_run import RUNS, Run, which_run
 from selfrepair.queries.sandbox.reader import Params, Reader
@@ -23,15 +24,15 @@ _ROW_COLUMNS = (
 )
 
 
-class Asked(Protocol):
+class Query(Protocol):
     """Something that becomes SQL where the file is open. It is sent to another process, and holds plain values."""
 
     def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
-        """The query and its parameters. Raises SelfRepairError where something asked for is not there."""
+        """The query and its parameters. Raises SelfRepairError where a name in it is not there."""
 
 
 @dataclass(frozen=True)
-class PlainSql:
+class SqlQuery:
     """A query as it was written."""
 
     query: str
@@ -43,28 +44,34 @@ class PlainSql:
 
 
 @dataclass(frozen=True)
-class ViewRows:
-    """Rows of a view or table in which each column of `filters` has the value, or one of a list; None is NULL."""
+class ViewQuery:
+    """Rows of a view or table in which each column of `filters` has the value, or one of a list; None is NULL.
+
+    `columns` are those to select, in this order; all come as `catalog.headline` orders them. `filters` may give a head by its
+    name, `head="L9H6"`.
+    """
 
     name: str
     filters: Mapping[str, Any]
+    columns: Chosen = "all"
 
     def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
-        """A model is asked for by the number of its run. Raises where it has several, or the view no such column."""
+        """A model is found by the number of its run. Raises where it has several, or the view no such column."""
         columns = reader.columns(self.name)
-        for column in self.filters:
+        filters = split_label(self.filters) if {"layer", "head"} <= set(columns) else dict(self.filters)
+        selected = columns_of(self.name, columns, self.columns)
+        for column in (*filters, *selected):
             if column not in columns:
                 raise SelfRepairError(unknown_column(self.name, column, columns))
-        filters = dict(self.filters)
         if "run_id" in columns and filters.keys() & {"run_id", "model"}:
             filters |= _runs_meant(reader.rows(RUNS), filters)
         conditions, params = conditions_of(filters)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return f"FROM {identifier(self.name)}{where}", params
+        return f"SELECT {', '.join(map(identifier, selected))} FROM {identifier(self.name)}{where}", params
 
 
 @dataclass(frozen=True)
-class QuestionAsked:
+class QuestionQuery:
     """A question's SQL with the `values` that are bound to its parameters."""
 
     sql: str
@@ -76,7 +83,7 @@ class QuestionAsked:
 
 
 @dataclass(frozen=True)
-class HeadRows:
+class HeadQuery:
     """Every row of one head under one ablation from `view`, `self_repair` or `top_effect`, in the given order."""
 
     view: str
@@ -106,11 +113,11 @@ def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
 
 
 def _runs_meant(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:
-    """The run_id that `filters` come to: the one they name if it is there, or the only one of each model they name."""
-    run_id, wanted = filters.get("run_id"), filters.get("model")
+    """The run_id that `filters` mean: the one they name if it is there, or the only one of each model they name."""
+    run_id, model = filters.get("run_id"), filters.get("model")
     if isinstance(run_id, int):
-        return {"run_id": which_run(runs, wanted if isinstance(wanted, str) else None, run_id)["run_id"]}
-    if wanted is None or "run_id" in filters:
+        return {"run_id": which_run(runs, model if isinstance(model, str) else None, run_id)["run_id"]}
+    if model is None or "run_id" in filters:
         return {}
-    models = [wanted] if isinstance(wanted, str) else list(wanted)
-    return {"run_id": [which_run(runs, model, None)["run_id"] for model in models]}
+    models = [model] if isinstance(model, str) else list(model)
+    return {"run_id": [which_run(runs, name, None)["run_id"] for name in models]}

@@ -1,6 +1,7 @@
 -- Which heads come in for others: how often a head repairs the ablated ones before it, and how much for its own size.
 --
 -- Grain: run_id, ablation, population, target_layer, target_head
+-- Headline: target_label, score, n_repaired, n_ablated, n_top3, expected_top3, relative_change
 -- Paper: section 3 (self-repair by later attention layers)
 --
 -- A head that writes much changes much whatever is ablated. Its own size is therefore taken out: the mean of its clean
@@ -79,4 +80,11 @@ LEFT JOIN tail_numbers
     AND tail_numbers.layer = sums.target_layer
     AND tail_numbers.head = sums.target_head
     AND tail_numbers.measure = 'abs_direct_effect'
-ORDER BY sums.run_id, sums.ablation, sums.population, score DESC NULLS LAST, sums.target_layer, sums.target_head
+ORDER BY
+    sums.run_id,
+    sums.ablation,
+    sums.population = 'all',
+    sums.population,
+    score DESC NULLS LAST,
+    sums.target_layer,
+    sums.target_head

@@ -1,6 +1,7 @@
 -- Who makes up for an ablated head: the change in what each later head and MLP writes, its size and its share.
 --
 -- Grain: run_id, ablation, population, layer, head, target_kind, target_layer, target_head
+-- Headline: label, target_label, mean_change, share_of_repair, share_of_effect, target_rank, standard_error
 -- Paper: section 3 (self-repair by later attention layers and MLPs)
 --
 -- Over the rows of the ablated head. The changes of all later heads add up to its mean_repair_attention, those of the MLPs
@@ -54,4 +55,4 @@ SELECT
     mean_self_repair
 FROM repair_edges
 INNER JOIN head_repair USING (run_id, ablation, population, layer, head)
-ORDER BY run_id, ablation, population, layer, head, target_rank
+ORDER BY run_id, ablation, population = 'all', population, layer, head, target_rank

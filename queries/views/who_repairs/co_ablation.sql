@@ -1,6 +1,7 @@
 -- Hidden backups: how every head's direct effect grows once given heads are ablated already, against the same run without.
 --
 -- Grain: run_id, ablation, population, layer, head
+-- Headline: label, given_heads, direct_effect_growth, growth_rank, mean_direct_effect, base_mean_direct_effect
 -- Paper: section 3 (self-repair by later attention layers)
 --
 -- One row for each head of a run with given heads (runs.given_heads), which has a single kind of ablation. Its clean
@@ -75,4 +76,4 @@ INNER JOIN head_repair AS base
     AND base.layer = given.layer
     AND base.head = given.head
 WHERE NOT list_contains(pairs.given_heads, given.label)
-ORDER BY pairs.run_id, pairs.ablation, given.population, growth_rank
+ORDER BY pairs.run_id, pairs.ablation, given.population = 'all', given.population, growth_rank
