@@ -1,11 +1,11 @@
--- Whose importance sits in few rows? The heads whose top rows carry the largest share of the whole.
+-- Which heads matter in few rows only? Those whose top rows carry the largest share of the whole.
 --
 -- Grain: run_id, layer, head
 -- Paper: sections 3 and 5 (heavy-tailed importance)
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
 --   measure direct_effect|logit_change|self_repair|abs_direct_effect|abs_logit_change|abs_self_repair =
 --     abs_direct_effect: Which number of a row; abs_: its size without the sign

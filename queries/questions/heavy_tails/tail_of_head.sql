@@ -1,4 +1,4 @@
--- How heavy is the tail of one head? What its top rows carry, and tail indices, for six numbers of a row.
+-- How heavy is the tail of one head? Share of its top rows, and tail indices, for six measures of a row.
 --
 -- Grain: run_id, measure
 -- Paper: sections 3 and 5 (heavy-tailed importance)
@@ -6,8 +6,8 @@
 -- The curves behind it, for pictures: tail_curve, lorenz_curve and hill_curve.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
 --   layer INTEGER: Layer of the head, from 0
 --   head INTEGER: Number of the head in its layer, from 0

@@ -1,11 +1,11 @@
--- Can the numbers be trusted? What is loaded of each run, its two checks, and what sets it apart from others.
+-- Can the numbers be trusted? What is loaded of each run, its two checks, and how it differs from other runs.
 --
 -- Grain: run_id
 -- Paper: none
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 
 SELECT
     run_id,

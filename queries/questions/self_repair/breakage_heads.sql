@@ -1,16 +1,17 @@
--- Which heads does the rest of the model not repair, but make worse? The most negative mean self-repair first.
+-- For which heads is self-repair negative (breakage)? The most negative mean self-repair first.
 --
 -- Grain: run_id, layer, head
 -- Paper: section 3 (breakage)
 --
--- Of heads that the ablation takes a push towards the correct token from; of one that pushes it down, a negative
--- self-repair is compensation.
+-- Heads whose direct effect drops under ablation; for one that pushes the correct token down, negative self-repair is
+-- compensation.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = top2: Which rows of a head (selfrepair describe head_repair)
+--   population all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
+--     same without first positions
 --   at_most INTEGER = 20: Rows to show of each run, at most [rows]
 
 SELECT

@@ -3,14 +3,15 @@
 -- Grain: run_id, other_run_id, layer, head
 -- Paper: none
 --
--- The runs can be of two models of one shape, two sets of prompts, or two devices; run_health says in what they
--- differ. Standard errors take the runs as independent: on the same prompts the difference is surer than they say.
+-- The runs can be of two models of one shape, two sets of prompts, or two devices; run_health says in what they differ.
+-- Standard errors assume independent runs; on the same prompts they are too large.
 --
 -- Parameters:
---   run_id INTEGER: Number of the one run, as selfrepair runs lists it
+--   run_id INTEGER: Number of the first run (see the list of runs)
 --   other_run_id INTEGER: Number of the run to compare it with
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = top2: Which rows of a head (selfrepair describe head_repair)
+--   population all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
+--     same without first positions
 --   at_most INTEGER = 20: Rows to show of each run, at most [rows]
 --
 -- Columns:

@@ -1,4 +1,4 @@
--- How much does 'LayerNorm repairs about 30 %' depend on choices? One part's fraction, computed in every way.
+-- Does the definition matter? One part's fraction of direct effect under every definition.
 --
 -- Grain: run_id, ablation, with_first, top_percent, average, clipped
 -- Paper: section 3 (Figure 1 is top_percent 2, with_first, mean of ratios, clipped)
@@ -7,10 +7,10 @@
 -- first.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
---   part total|layernorm|attention|mlp = layernorm: What gave back; total: all three
+--   part total|layernorm|attention|mlp = layernorm: Which repair; total: self-repair, the sum of the three
 --   layer INTEGER = NULL: Layer of the head, from 0; NULL: all heads together
 --   head INTEGER = NULL: Number of the head in its layer, from 0; NULL: all heads together
 

@@ -1,16 +1,16 @@
--- For which heads do later MLPs give back most, as neurons that stop suppressing the answer would?
+-- Which heads do later MLPs repair most, as anti-erasure neurons would?
 --
 -- Grain: run_id, layer, head
 -- Paper: section 5 (sparse anti-erasure by neurons)
 --
--- Which neurons do it is not measured; this shows where to look for them: heads with much repair by MLPs and a share
--- of it in the whole.
+-- Heads with much MLP repair, and its share in the whole: where to look for the neurons that do it (neurons_of_head).
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = top2: Which rows of a head (selfrepair describe head_repair)
+--   population all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
+--     same without first positions
 --   at_most INTEGER = 20: Rows to show of each run, at most [rows]
 --
 -- Columns:

@@ -1,16 +1,18 @@
--- How do models compare? The paper's headline numbers of every run: fractions, and heads that repair themselves late.
+-- How do models compare? The paper's headline numbers of every run: fractions of direct effect, and late heads that are
+-- repaired.
 --
 -- Grain: run_id
 -- Paper: section 3 (Figure 1 and its text)
 --
--- A head lies late when its depth is at least 50 %. The paper averages fractions over heads, and so does this;
+-- A head is late when its depth is at least 50 %. The paper averages fractions over heads, and so does this;
 -- model_repair pools rows, which is the same where all heads have equally many.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = top2: Which rows of a head (selfrepair describe head_repair)
+--   population all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
+--     same without first positions
 --
 -- Columns:
 --   n_heads BIGINT: Measured heads [heads]

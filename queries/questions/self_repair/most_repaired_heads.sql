@@ -1,13 +1,14 @@
--- Which heads are repaired most? The highest mean self-repair first, and which part of the model gives it back.
+-- Which heads are repaired most? The highest mean self-repair first, with its LayerNorm, attention and MLP parts.
 --
 -- Grain: run_id, layer, head
 -- Paper: section 3 (Figure 1)
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = top2: Which rows of a head (selfrepair describe head_repair)
+--   population all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
+--     same without first positions
 --   at_most INTEGER = 20: Rows to show of each run, at most [rows]
 
 SELECT

@@ -1,11 +1,11 @@
--- Which answers does the model get back most when one head is gone? Means over a head's rows by target.
+-- Which target tokens are repaired most when one head is ablated? Means over a head's rows by target.
 --
 -- Grain: run_id, target_id
 -- Paper: none
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
 --   layer INTEGER: Layer of the head, from 0
 --   head INTEGER: Number of the head in its layer, from 0
@@ -17,7 +17,7 @@
 --   n_rows BIGINT: Rows that the means cover [rows]
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
 --   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]
---   mean_removed_effect DOUBLE: Mean of removed_effect, the direct effect that the ablation takes away [logits]
+--   mean_removed_effect DOUBLE: Mean of removed_effect, the drop in direct effect under ablation [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change; < 0: the ablation hurts [logits]
 
 SELECT

@@ -1,17 +1,18 @@
--- Does the output change less than the head gave? Mean direct effect and change in logit of every head.
+-- Does the logit change less than the direct effect drops? Mean direct effect and change in logit of every head.
 --
 -- Grain: run_id, layer, head
 -- Paper: section 3 (the scatter of mean direct effect against mean logit change)
 --
--- Without self-repair, ablating a head changes the logit by -mean_removed_effect. Where the rest of the model takes a part
--- of that change back, the head is self-repaired; where it adds to it, that is breakage. Of a head that pushes the correct
--- token down (mean_removed_effect < 0), a negative mean_self_repair takes back.
+-- Without self-repair, ablating a head changes the logit by -mean_removed_effect. Where the rest of the model undoes a
+-- part of that change, the head is self-repaired; where it adds to it, that is breakage. For a head that pushes the
+-- correct token down (mean_removed_effect < 0), self-repair is negative.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = all: Which rows of a head (selfrepair describe head_repair)
+--   population all|top2|top2_nobos = all: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
+--     same without first positions
 --
 -- Columns:
 --   verdict VARCHAR: 'self-repaired' or 'breakage' where mean_self_repair and mean_removed_effect are both more than two

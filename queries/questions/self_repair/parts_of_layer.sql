@@ -1,18 +1,19 @@
--- What gives back in one layer? LayerNorm, attention and MLPs for each of its heads, a row a bar.
+-- What repairs the heads of one layer? LayerNorm, attention and MLP repair of each head.
 --
 -- Grain: run_id, head, part
 -- Paper: section 3 (the bars by head)
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = top2: Which rows of a head (selfrepair describe head_repair)
+--   population all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
+--     same without first positions
 --   layer INTEGER: Layer of the ablated heads, from 0
 --
 -- Columns:
---   part VARCHAR: What gave back: 'layernorm', 'attention', 'mlp', or 'total' for self_repair, their sum
---   mean_repair DOUBLE: Mean of what the part gave back; > 0: it compensated [logits]
+--   part VARCHAR: Which repair: 'layernorm', 'attention', 'mlp', or 'total' for self_repair, their sum
+--   mean_repair DOUBLE: Mean repair by the part; > 0: it compensated [logits]
 --   mean_repair_se DOUBLE: Standard error of mean_repair, clustered by prompt [logits]
 --   fraction_of_effect DOUBLE: Sum of the part / sum of direct_effect [ratio]
 --   fraction_low DOUBLE: Lower end of the 95 % interval of fraction_of_effect [ratio]

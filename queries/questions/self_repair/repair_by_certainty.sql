@@ -1,15 +1,16 @@
--- Is a head repaired where the model is certain of its answer anyway? Self-repair by the clean prediction's entropy.
+-- Is a head repaired where the model is certain of its prediction anyway? Self-repair by the clean prediction's
+-- entropy.
 --
 -- Grain: run_id, is_first_choice, entropy_low
 -- Paper: section 6 (iterative inference)
 --
--- If later layers refine one answer step by step, they should give back most where the answer was clear: low entropy,
--- the target the most likely token. Over all rows of one head; whole models by expectedness of the target:
--- repair_by_kind.
+-- If later layers refine one prediction step by step, self-repair should be highest where the prediction is clear: low
+-- entropy, the target the most likely token. Over all rows of one head; for whole models by target log-probability
+-- decile: repair_by_kind.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
 --   layer INTEGER: Layer of the head, from 0
 --   head INTEGER: Number of the head in its layer, from 0
@@ -20,7 +21,7 @@
 --   entropy_low INTEGER: Lower end of the bin of clean_entropy, which is 1 nat wide [nats]
 --   n_rows BIGINT: Rows that the means cover [rows]
 --   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]
---   mean_removed_effect DOUBLE: Mean of removed_effect, the direct effect that the ablation takes away [logits]
+--   mean_removed_effect DOUBLE: Mean of removed_effect, the drop in direct effect under ablation [logits]
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
 --   repaired_share DOUBLE: Rows with self_repair > 0, as a share of n_rows [ratio]
 

@@ -1,4 +1,4 @@
--- What kind of token is repaired most? Self-repair by class of target, by position, or by how expected it is.
+-- What kind of token is repaired most? Self-repair by class of target, position, or target log-probability decile.
 --
 -- Grain: run_id, bucket_order
 -- Paper: section 6 (iterative inference), for logprob_decile
@@ -6,12 +6,12 @@
 -- Over all heads of the run, or one where layer and head are given.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2 = top2: Which rows of a head: all, or its 2 % with the highest direct effect
---   dimension logprob_decile|position|token_class = token_class: How rows are grouped; logprob_decile: by how
---     expected the target is
+--   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
+--   dimension logprob_decile|position|token_class = token_class: How rows are grouped; logprob_decile: target
+--     log-probability decile
 --   layer INTEGER = NULL: Layer of the head, from 0; NULL: all heads together
 --   head INTEGER = NULL: Number of the head in its layer, from 0; NULL: all heads together
 

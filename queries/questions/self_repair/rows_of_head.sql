@@ -1,4 +1,4 @@
--- What do a head's single rows look like? Direct effect and change in logit of rows drawn at random.
+-- What do single rows of a head look like? Direct effect and change in logit of rows drawn at random.
 --
 -- Grain: run_id, prompt_id, pos
 -- Paper: sections 3 and 4 (the scatters of single rows)
@@ -7,8 +7,8 @@
 -- ones. They come from prompts drawn first, with three times as many rows, so that not all prompts have to be read.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
 --   layer INTEGER: Layer of the head, from 0
 --   head INTEGER: Number of the head in its layer, from 0

@@ -1,13 +1,14 @@
--- Where does a head act, and what happens there without it? Rows of its top 2 % with the text before them.
+-- Where does a head act, and what happens there when it is ablated? Rows of its top 2 % with the text before them.
 --
 -- Grain: run_id, prompt_id, pos
 -- Paper: section 3 (top 2 % of tokens by direct effect)
 --
--- The rows are those with the highest direct effect or, by `sort`, those of the top 2 % where most was given back.
+-- The rows are those with the highest direct effect or, by `sort`, those of the top 2 % with the highest self-repair,
+-- or part of it.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
 --   layer INTEGER: Layer of the head, from 0
 --   head INTEGER: Number of the head in its layer, from 0

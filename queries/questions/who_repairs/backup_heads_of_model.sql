@@ -1,17 +1,17 @@
--- Which heads of a model come in for others? Those that add most to what they usually write, when earlier ones are ablated.
+-- Which heads of a model are backup heads? Those whose direct effect grows most when earlier heads are ablated.
 --
 -- Grain: run_id, target_layer, target_head
 -- Paper: section 3 (self-repair by later attention layers)
 --
--- By score: what a head adds for the heads it repairs, in units of its own size, averaged over all ablated heads before it.
--- Runs that did not measure edges have no rows.
+-- By score: the repair by a head in units of its own size, averaged over all ablated heads before it. Runs that did not
+-- measure edges have no rows.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2 = top2: Which rows of a head: all, or its 2 % with the highest direct effect
---   at_least INTEGER = 1: Only heads with so many ablated heads before them [heads]
+--   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
+--   at_least INTEGER = 1: Only heads with at least this many ablated heads before them [heads]
 --   at_most INTEGER = 20: Rows to show of each run, at most [rows]
 
 SELECT

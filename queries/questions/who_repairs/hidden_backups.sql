@@ -1,4 +1,4 @@
--- Which heads grow when given heads are gone? The backups that the run without given heads does not show.
+-- Which backup heads take over when given heads are ablated? Those that the run without given heads does not show.
 --
 -- Grain: run_id, ablation, layer, head
 -- Paper: section 3 (self-repair by later attention layers)
@@ -7,9 +7,10 @@
 -- the same prompts without. The head whose direct effect grows most comes first.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
 --   run_id INTEGER = NULL: Number of a run with given heads, as selfrepair runs lists it; NULL: all
---   population all|top2|top2_nobos = all: Which rows of a head (selfrepair describe head_repair)
+--   population all|top2|top2_nobos = all: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
+--     same without first positions
 --   at_most INTEGER = 20: Rows to show of each run, at most [rows]
 
 SELECT

@@ -1,15 +1,15 @@
--- Who makes up for one head? Later heads and MLPs, the one that gives most first, and those that add to the damage last.
+-- What repairs one head? Later heads and MLPs, the strongest repair first, those that add to the damage last.
 --
 -- Grain: run_id, target_kind, target_layer, target_head
 -- Paper: section 3 (self-repair by later attention layers and MLPs)
 --
--- Runs that did not measure edges have no rows. What the final norm gives back is not among these: most_repaired_heads.
+-- Runs that did not measure edges have no rows. LayerNorm repair is not among these: see most_repaired_heads.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
 --   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2 = top2: Which rows of a head: all, or its 2 % with the highest direct effect
+--   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
 --   layer INTEGER: Layer of the head, from 0
 --   head INTEGER: Number of the head in its layer, from 0
 --   kind all|head|mlp = all: Heads, MLPs, or both

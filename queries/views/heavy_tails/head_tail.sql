@@ -1,4 +1,4 @@
--- How heavy a head's tail is: quantiles, what the top rows carry, Gini coefficient, kurtosis and Hill index of six measures.
+-- Heavy tails of a head: quantiles, share of the top rows, Gini coefficient, kurtosis and Hill index of six measures.
 --
 -- Grain: run_id, ablation, measure, layer, head
 -- Headline: label, measure, share_top_2, gini, excess_kurtosis, hill_2, n_rows
@@ -8,11 +8,11 @@
 -- the max(1, floor(p % of n)) rows with the highest values. Their share is of the sum of absolute values, so that it stays
 -- within -1..1 where signs cancel, and is the plain share of the total in the abs_ measures.
 --
--- The Hill index is the exponent alpha of a tail that falls as x^-alpha, from the k rows in the top p %:
--- k / sum of ln(value / cut), cut being the value of row k + 1. Lower is heavier: up to 2, the variance keeps growing with
--- the number of rows; up to 1, the mean does, too. It is NULL where row k + 1 is missing or not above 0, or all of the top
--- tie with it. A tail that follows no power law has an index, too: believe it where the three cut-offs agree, and see
--- hill_curve. Its standard error, alpha / sqrt(k), takes rows as independent; those of one prompt are not quite, so that
+-- The Hill index is the exponent alpha of a tail that falls as x^-alpha, from the k rows in the top p %: k / sum of
+-- ln(value / cut), cut being the value of row k + 1. Lower is heavier: up to 2, the variance keeps growing with the
+-- number of rows; up to 1, the mean does, too. It is NULL where row k + 1 is missing or not above 0, or all of the top
+-- tie with it. A tail that follows no power law has an index, too: trust it where the three cut-offs agree, and see
+-- hill_curve. Its standard error, alpha / sqrt(k), assumes independent rows; rows of one prompt are correlated, so that
 -- it is a lower bound.
 --
 -- Failed runs are left out, running ones hold what is loaded.

@@ -1,11 +1,12 @@
--- The Hill index of a head's tail for many numbers of top rows: where it stays level, the tail follows a power law.
+-- The Hill plot of a head: its Hill index against the number of top rows; where it is level, the tail follows a power
+-- law.
 --
 -- Grain: run_id, ablation, measure, layer, head, n_top
 -- Paper: none
 --
--- At most 100 points, close together in the logarithm of n_top, and only as far down as values stay above 0. Ties are never
--- split: n_top ends where a value ends. Failed runs are left out.
--- Rows come in no order, since sorting all curves takes as long as reading them: ORDER BY n_top to draw one.
+-- At most 100 points, close together in the logarithm of n_top, and only as far down as values stay above 0. Ties are
+-- never split: n_top ends where a value ends. Failed runs are left out. Rows are not sorted, since sorting all curves
+-- takes as long as reading them: ORDER BY n_top to draw one.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
@@ -15,7 +16,7 @@
 --   hill DOUBLE: Hill index, n_top / sum over the top of ln(value / cut_value): the exponent alpha of a tail that falls as
 --     x^-alpha; lower: heavier tail [exponent]
 --   hill_se DOUBLE: Standard error of hill for independent rows, hill / sqrt(n_top); a lower bound, since rows of one
---     prompt are alike [exponent]
+--     prompt are correlated [exponent]
 
 SELECT
     run_id,

@@ -1,12 +1,13 @@
--- The Lorenz curve of the size of a head's effects: what share of their sum the lowest rows hold, at most 101 points.
+-- The Lorenz curve of a head's absolute effects: the share of their sum that the lowest rows hold, in at most 101
+-- points.
 --
 -- Grain: run_id, ablation, measure, layer, head, lowest_share
 -- Paper: none
 --
--- Of the abs_ measures only: where signs cancel there are no shares. From (0, 0) to (1, 1), on the diagonal where all rows
--- are equal; twice the area between the two is the Gini coefficient of head_tail. Points are exact and stand closest at
--- the steep end. A head whose values are all 0 has no curve. Failed runs are left out.
--- Rows come in no order, since sorting all curves takes as long as reading them: ORDER BY lowest_share to draw one.
+-- Of the abs_ measures only: where signs cancel there are no shares. From (0, 0) to (1, 1), on the diagonal where all
+-- rows are equal; twice the area between the two is the Gini coefficient of head_tail. Points are exact and stand
+-- closest at the steep end. A head whose values are all 0 has no curve. Failed runs are left out. Rows are not sorted,
+-- since sorting all curves takes as long as reading them: ORDER BY lowest_share to draw one.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name

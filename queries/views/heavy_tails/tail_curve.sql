@@ -1,11 +1,12 @@
--- The complementary distribution function of a measure of a head: which share of its rows reaches a value, at most 100 points.
+-- The complementary distribution function of a measure of a head: the share of rows at or above a value, in at most 100
+-- points.
 --
 -- Grain: run_id, ablation, measure, layer, head, value
 -- Paper: none
 --
--- On two logarithmic axes a power-law tail is a straight line, with slope -alpha (see hill_curve). Points are exact: values
--- that occur, close together in the logarithm of the share from the highest value down. Failed runs are left out.
--- Rows come in no order, since sorting all curves takes as long as reading them: ORDER BY value to draw one.
+-- On two logarithmic axes a power-law tail is a straight line, with slope -alpha (see hill_curve). Points are exact:
+-- values that occur, close together in the logarithm of the share from the highest value down. Failed runs are left
+-- out. Rows are not sorted, since sorting all curves takes as long as reading them: ORDER BY value to draw one.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name

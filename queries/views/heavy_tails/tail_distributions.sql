@@ -5,13 +5,13 @@
 -- Kept: stage
 --
 -- A number instead of five columns keeps the sorting of all their values cheap (`tail_places`). The clean direct_effect
--- knows of no ablation: its distributions stand under every one with the same number.
+-- is the same under every ablation: its distributions have the same number under each.
 --
 -- Columns:
 --   distribution INTEGER: Number of the distribution, from 1; it can change with every load
---   measure VARCHAR: Which number of a row: direct_effect, logit_change or self_repair, or its size without the sign:
+--   measure VARCHAR: Which number of a row: direct_effect, logit_change or self_repair, or its absolute value:
 --     abs_direct_effect, abs_logit_change, abs_self_repair
---   signed_measure VARCHAR: The measure before its sign is taken away: direct_effect, logit_change or self_repair
+--   signed_measure VARCHAR: The measure before its absolute value is taken: direct_effect, logit_change or self_repair
 --   n_rows BIGINT: Rows of the head [rows]
 --   mean DOUBLE: Mean of the measure over these rows [logits]
 

@@ -1,11 +1,11 @@
--- What ablating a head does with the final norm's scale free to change, and with it frozen at its clean value.
+-- LayerNorm frozen against free: the change in logit with the final norm's scale at its ablated and at its clean value.
 --
 -- Grain: run_id, ablation, population, layer, head
 -- Headline: label, mean_logit_change, mean_frozen_logit_change, mean_repair_layernorm, larger_frozen_share, n_rows
 -- Paper: section 4 (LayerNorm)
 --
--- The final norm divides by another scale once a head is ablated; frozen, it divides by the clean one, and logit_change is
--- without repair_layernorm. Failed runs are left out.
+-- The final norm divides by another scale once a head is ablated; frozen, it divides by the clean one, and logit_change
+-- loses repair_layernorm. Failed runs are left out.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name

@@ -4,7 +4,7 @@
 -- Headline: label, mlp_layer, neuron, change, rank, target, clean_effect, ablated_effect, is_anti_erasure
 -- Paper: section 5 (anti-erasure: the scatter of clean against ablated effect)
 --
--- Read from the rows when asked: name a run and a head to have it at once. Failed runs are left out.
+-- Computed from all rows: filter by run and head for a quick answer. Failed runs are left out.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name

@@ -1,21 +1,21 @@
--- How far the paper's authors agree with themselves: two of their own runs of one model, number by number.
+-- Run-to-run agreement of the authors' own data: two of their runs of one model, quantity by quantity.
 --
 -- Grain: published_model, population, quantity, published_run_a, published_run_b
 -- Paper: section 3 (what its authors released)
 --
--- The yardstick for a reproduction: what no run of theirs tells from another, nobody else's has to. They released two runs
--- of one model, pythia-160m; the second one of top2 has no clipped fractions.
+-- The yardstick for a reproduction, which cannot be expected to agree better than the authors' own runs. They released
+-- two runs of one model, pythia-160m; the second one of top2 has no clipped fractions.
 --
 -- Columns:
---   published_run_a VARCHAR: The one run, the first by name
---   published_run_b VARCHAR: The other run
+--   published_run_a VARCHAR: First of the two runs, by name
+--   published_run_b VARCHAR: Second of the two runs
 --   n_heads BIGINT: Heads that are compared [heads]
---   spearman DOUBLE: Spearman's rank correlation over heads, equal ones sharing the average of their places; NULL where
---     all heads of a run are equal [-1..1]
+--   spearman DOUBLE: Spearman's rank correlation over heads, ties share their average rank; NULL where all heads of a
+--     run are equal [-1..1]
 --   pearson DOUBLE: Pearson correlation over heads; NULL where all heads of a run are equal [-1..1]
 --   mean_absolute_difference DOUBLE: Mean over heads of the size of the difference [logits or ratio]
---   slope DOUBLE: Least-squares change of the quantity in the other run per unit of it in the one run; 1: as large; NULL:
---     all heads of the one run are equal [per unit]
+--   slope DOUBLE: Least-squares change of the quantity in run b per unit of it in run a; NULL: all heads of run a are
+--     equal [per unit]
 
 WITH pairs AS (
     SELECT

@@ -1,11 +1,11 @@
--- Building block: which runs measured a model of the paper as it stands there: its final weights, no head gone beforehand.
+-- Building block: which runs measured a model of the paper: its final weights, with no head ablated beforehand.
 --
 -- Grain: run_id, published_model
 -- Paper: none
 --
--- A measured model is recognised by the last part of its name, whatever the case, and must have as many layers and heads
--- as the published one, where those are known. Its final weights are those of no revision or of main. Runs of another
--- revision or of a training checkpoint, with given heads, of answers, and failed ones are none.
+-- A measured model is recognised by the last part of its name, whatever the case, and must have as many layers and
+-- heads as the published one, where those are known. Its final weights are those of no revision or of main. Runs of
+-- another revision or of a training checkpoint, with given heads, of answers, and failed ones do not count.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name

@@ -1,18 +1,17 @@
--- Does a measured model give the paper's numbers? Every head's, measured against published, number by number.
+-- Measured against published: every head's quantities beside the paper's own.
 --
 -- Grain: run_id, ablation, population, published_run, layer, head, quantity
 -- Paper: section 3 (what its authors released)
 --
--- Rows are there for runs of a published model's final weights under resample ablation, without given heads; the model is
--- recognised by the last part of its name (published_head_repair.hub_name) and its numbers of layers and heads. The authors
--- measured other text in another way, so expect agreement in order and magnitude, not in decimals:
--- reproduction_agreement says how far, and published_agreement how far two runs of their own agree. Failed runs are left out.
+-- There are rows for runs of a published model's final weights under resample ablation, without given heads; the model
+-- is recognised by the last part of its name (published_head_repair.hub_name) and its numbers of layers and heads. The
+-- authors used other text and conventions, so expect agreement in order and magnitude, not in decimals: see
+-- reproduction_agreement, and published_agreement for two runs of their own. Failed runs are left out.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
---   population VARCHAR: Which rows of a head: 'all' measured positions, or 'top2', the 2 % with the highest clean
---     direct_effect
---   measured_value DOUBLE: The number in this run, of head_repair [logits or ratio]
+--   population VARCHAR: Rows used: 'all' measured positions, or 'top2', the 2 % with the highest clean direct_effect
+--   measured_value DOUBLE: The quantity in this run, from head_repair [logits or ratio]
 --   measured_value_se DOUBLE: Its standard error, clustered by prompt; NULL: one prompt [logits or ratio]
 --   difference DOUBLE: measured_value - published_value [logits or ratio]
 

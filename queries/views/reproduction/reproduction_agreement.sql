@@ -1,4 +1,4 @@
--- How far a run agrees with the paper over all heads, beside how far the paper's authors agree with themselves.
+-- How well a run agrees with the paper over all heads, beside the run-to-run agreement of the authors' own data.
 --
 -- Grain: run_id, ablation, population, published_run, quantity
 -- Headline: quantity, spearman, authors_spearman, verdict, mean_absolute_difference, authors_mean_absolute_difference,
@@ -12,14 +12,14 @@
 --
 -- Columns:
 --   n_heads BIGINT: Heads that are compared [heads]
---   spearman DOUBLE: Spearman's rank correlation over heads, equal ones sharing the average of their places; NULL where
---     all heads are equal on one side [-1..1]
+--   spearman DOUBLE: Spearman's rank correlation over heads, ties share their average rank; NULL where all heads are
+--     equal on one side [-1..1]
 --   spearman_low DOUBLE: Lower end of its 95 % interval; NULL: fewer than 4 heads, or spearman is -1 or 1 [-1..1]
 --   spearman_high DOUBLE: Upper end of its 95 % interval; NULL: fewer than 4 heads, or spearman is -1 or 1 [-1..1]
 --   pearson DOUBLE: Pearson correlation over heads; NULL where all heads are equal on one side [-1..1]
 --   mean_absolute_difference DOUBLE: Mean over heads of the size of measured - published [logits or ratio]
---   slope DOUBLE: Least-squares change of the measured value per unit of the published one; 1: as large; NULL: all heads
---     are published with the same value [per unit]
+--   slope DOUBLE: Least-squares change of the measured value per unit of the published one; NULL: all heads are
+--     published with the same value [per unit]
 --   authors_spearman DOUBLE: spearman of the authors' own two runs; NULL: they published one [-1..1]
 --   authors_pearson DOUBLE: pearson of the authors' own two runs; NULL: they published one [-1..1]
 --   authors_mean_absolute_difference DOUBLE: mean_absolute_difference of the authors' own two runs; NULL: they published

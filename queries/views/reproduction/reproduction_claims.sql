@@ -1,16 +1,16 @@
--- The paper's claims one by one: what they come to in a run, what was published, and whether the two agree.
+-- The paper's claims one by one: the value in a run, the published value, and whether the two agree.
 --
 -- Grain: run_id, ablation, claim
 -- Headline: statement, value, published_value, verdict, low, high, n_heads
 -- Paper: sections 3 and 4
 --
--- Claims are about resample ablation and each head's top 2 %, but heavy_tails and noisy_repair, which are over all rows.
--- What was published is worked out from published_head_repair, run 'default'; where no number was, the paper's words give
--- what the value has to lie above.
+-- Claims are about resample ablation and each head's top 2 %, except heavy_tails and noisy_repair, which are over all
+-- rows. Published values are computed from published_head_repair, run 'default'; where there is no number, the paper's
+-- words give a lower bound.
 --
--- Intervals are 95 %: of layernorm_fraction, imperfect_repair and norm_ratio clustered by prompt; of late_heads_repaired from
--- the share of heads that are surely repaired, the mean two standard errors above 0, to the share of those that may be. The
--- others are shares of rows or heads without an interval.
+-- Intervals are 95 %: of layernorm_fraction, imperfect_repair and norm_ratio clustered by prompt; of
+-- late_heads_repaired from the share of heads whose mean self-repair is two standard errors above 0, to the share of
+-- those where it is not two below. The others are shares of rows or heads without an interval.
 --
 -- A claim agrees where the published number lies within the interval, or no more than 0.05 beyond its ends: the authors' own
 -- two runs of pythia-160m differ by 0.042 in late_heads_repaired. Without a published number it agrees where the whole
@@ -19,14 +19,15 @@
 -- Columns:
 --   claim_number INTEGER: Place of the claim among these, from 1
 --   claim VARCHAR: Name of the claim
---   statement VARCHAR: What the value is, in words
---   value DOUBLE: What it comes to in this run; NULL: not to be told [ratio]
+--   statement VARCHAR: What the value is
+--   value DOUBLE: Its value in this run; NULL: undefined [ratio]
 --   low DOUBLE: Lower end of its 95 % interval; NULL: none [ratio]
 --   high DOUBLE: Upper end of its 95 % interval; NULL: none [ratio]
---   published_value DOUBLE: The value worked out from the paper's own numbers; NULL: the paper has words alone [ratio]
---   expected_above DOUBLE: What the paper's words say that the value lies above; NULL: a number was published [ratio]
---   n_heads BIGINT: Measured heads that the value is over [heads]
---   n_published_heads BIGINT: Heads of the published model that it should be over [heads]
+--   published_value DOUBLE: The value computed from the paper's released data; NULL: the paper states it in words only
+--     [ratio]
+--   expected_above DOUBLE: Lower bound stated by the paper in words; NULL: a number was published [ratio]
+--   n_heads BIGINT: Measured heads that the value covers [heads]
+--   n_published_heads BIGINT: Heads of the published model that it should cover [heads]
 --   verdict VARCHAR: 'agrees', 'differs' or 'unclear'; NULL: some of the heads were not measured, or there is no value
 
 WITH published_heads AS (

@@ -1,19 +1,20 @@
--- Do a measured model's heads repress themselves as the paper's do? Slopes of self-repression, measured against published.
+-- Self-repression slopes, measured against published.
 --
 -- Grain: run_id, layer, head, multiple, added_vector, generation, receiver
 -- Headline: label, slope, published_slope, difference, multiple, added_vector, generation, receiver, same_side
 -- Paper: section 6 (iterative inference: self-repression)
 --
--- Rows are there for runs that measured self-repression of a published model's final weights (published_self_repression.hub_name), for the
--- heads and strengths that both have. The published slopes are of few positions: two generations of them differ, too. What
--- the authors added as a control need not be as long as the head's own output; here it is. Failed runs are left out.
+-- There are rows for runs that measured self-repression of a published model's final weights
+-- (published_self_repression.hub_name), for the heads and multiples that both have. The published slopes are of few
+-- positions: two generations of them differ, too. The authors' control vectors need not have the norm of the head's own
+-- output; here they do. Failed runs are left out.
 --
 -- Columns:
 --   run_id INTEGER: The run: runs.run_id
 --   model VARCHAR: Name of the measured model: models.name
 --   label VARCHAR: Name of the head as the field writes it, such as L9H6
---   added_vector ENUM('own', 'other', 'random'): What was added to the input of the head's layer: its own clean output, another
---     head's or a random direction
+--   added_vector ENUM('own', 'other', 'random'): What was added to the input of the head's layer: its own clean output,
+--     another head's or a random direction
 --   n_rows BIGINT: Positions that the measured slope covers [rows]
 --   published_slope DOUBLE: The paper's own slope; < 1: represses, > 1: reinforces [logits per logit]
 --   n_published_rows INTEGER: Positions that the paper's slope covers [rows]

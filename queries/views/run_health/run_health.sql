@@ -1,11 +1,11 @@
--- Whether each run can be trusted and compared: what is loaded, the two checks of its numbers, and the verdict in words.
+-- Whether each run can be trusted and compared: what is loaded, its identity check and cross-check, and a verdict.
 --
 -- Grain: run_id
 -- Headline: health, status, identity_error_max, crosscheck_error_max, rows_expected, rows_loaded
 -- Paper: none
 --
 -- Runs of every status are here. Other runs count as of the same model when models.name is the same, so that another
--- revision, checkpoint or state of the weights shows as a difference; failed ones are not looked at.
+-- revision, checkpoint or state of the weights shows as a difference; failed ones are left out.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name

@@ -1,11 +1,11 @@
--- Building block: the rows that count, once for each population they belong to.
+-- Building block: every row, once for each population it belongs to.
 --
 -- Grain: run_id, ablation, population, layer, head, prompt_id, pos
 -- Paper: section 3
 --
 -- Columns:
---   population VARCHAR: Which rows of a head: 'all' measured positions; 'top2', the 2 % with the highest clean
---     direct_effect (the same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one
+--   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
+--     same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one
 
 WITH populations AS (
     SELECT 'top2' AS population, true AS with_first

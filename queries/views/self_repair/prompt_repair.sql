@@ -5,20 +5,22 @@
 --   mean_repair_attention, mean_repair_mlp
 -- Paper: section 3 (how noisy self-repair is)
 --
--- Computed from the rows when asked: name a run and a head, or a prompt, to have it at once. Failed runs are left out.
+-- Computed from all rows: filter by run and head, or by prompt, for a quick answer. Failed runs are left out.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
 --   label VARCHAR: Name of the head as the field writes it, such as L9H6
 --   n_rows BIGINT: Rows that the means cover [rows]
 --   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]
---   mean_ablated_direct_effect DOUBLE: Mean of ablated_direct_effect, what the replacement says instead [logits]
---   mean_removed_effect DOUBLE: Mean of removed_effect, the direct effect that the ablation takes away [logits]
+--   mean_ablated_direct_effect DOUBLE: Mean of ablated_direct_effect, the direct effect of the replaced output [logits]
+--   mean_removed_effect DOUBLE: Mean of removed_effect, the drop in direct effect under ablation [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change; < 0: the ablation hurts [logits]
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
---   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the part by the final norm's scale [logits]
---   mean_repair_attention DOUBLE: Mean of repair_attention, the part by later attention layers [logits]
---   mean_repair_mlp DOUBLE: Mean of repair_mlp, the part by later MLPs [logits]
+--   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the LayerNorm repair: that of the final norm's scale
+--     [logits]
+--   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: that of later attention layers
+--     [logits]
+--   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: that of later MLPs [logits]
 --   mean_ln_scale_ratio DOUBLE: Mean of ln_scale_ratio, S/S'; > 1: the final norm shrank [ratio]
 
 WITH prompt_means AS (

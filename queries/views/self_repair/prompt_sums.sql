@@ -4,16 +4,17 @@
 -- Paper: section 3
 -- Kept: stage
 --
--- A clipped fraction is a part of the repair as a share of its own row's direct_effect, held between 0 and 1. Rows with
+-- A clipped fraction is a part of the repair as a share of its own row's direct_effect, clipped to [0, 1]. Rows with
 -- direct_effect = 0 have none; they are in undefined_ratios and in every other column.
 --
 -- Columns:
---   population VARCHAR: Which rows of a head: 'all' measured positions; 'top2', the 2 % with the highest clean
---     direct_effect (the same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one
+--   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
+--     same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one
 --   n_rows BIGINT: Rows that the numbers cover [rows]
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no clipped fraction and are not in its mean [rows]
 --   repaired_rows BIGINT: Rows with self_repair > 0 [rows]
---   overrepaired_rows BIGINT: Rows with self_repair > direct_effect: more came back than the head had given [rows]
+--   overrepaired_rows BIGINT: Rows with self_repair > direct_effect: over-repaired, where direct_effect is above 0
+--     [rows]
 --   larger_frozen_rows BIGINT: Rows whose logit_change would be larger in size with the final norm's scale frozen:
 --     |logit_change - repair_layernorm| > |logit_change| [rows]
 --   sum_direct_effect DOUBLE: Sum of direct_effect [logits]

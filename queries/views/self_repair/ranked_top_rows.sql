@@ -4,8 +4,8 @@
 -- Paper: section 3 (top 2 % of tokens by direct effect)
 -- Kept: mart
 --
--- The same rows whatever the ablation, since the clean direct effect knows of none. Stored in the order of the heads, so
--- that one head's rows are found without reading the others.
+-- The same rows whatever the ablation, since the clean direct effect is the same under each. Stored in the order of the
+-- heads, so that one head's rows are found without reading the others.
 --
 -- Columns:
 --   effect_rank INTEGER: Place of the row among its head's by direct_effect; 1: the highest; ties by prompt_id, then pos

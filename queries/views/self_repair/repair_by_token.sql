@@ -1,25 +1,27 @@
--- Self-repair by the kind of target: how expected it is, how far along in the prompt, what it looks like.
+-- Self-repair by kind of target token: its log-probability decile, its position in the prompt, its class.
 --
 -- Grain: run_id, ablation, population, level, layer, head, dimension, bucket_order
 -- Headline: dimension, bucket, mean_direct_effect, mean_self_repair, total_fraction_of_effect, n_rows, level, label
 -- Paper: none
 --
--- The dimensions are three ways of grouping the same rows; token_classes tells which target belongs where. Means are over
--- rows; a model pools the rows of its heads, for top2 each head's own top 2 %. A bucket without rows is left out, and so are
--- failed runs.
+-- The dimensions are three ways of grouping the same rows; token_classes defines them. Means are over rows; a model
+-- pools the rows of its heads, for top2 each head's own top 2 %. A bucket without rows is left out, and so are failed
+-- runs.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
 --   level VARCHAR: What a row is about: 'head', or 'model' (layer and head are NULL)
 --   label VARCHAR: Name of the head as the field writes it, such as L9H6
---   bucket VARCHAR: The group in words: a decile's number, 1: least expected; positions from-to; a class of token
+--   bucket VARCHAR: The group: a target log-probability decile, 1 the lowest; positions from-to; a token class
 --   n_rows BIGINT: Rows that the means cover [rows]
 --   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change; < 0: the ablation hurts [logits]
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
---   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the part by the final norm's scale [logits]
---   mean_repair_attention DOUBLE: Mean of repair_attention, the part by later attention layers [logits]
---   mean_repair_mlp DOUBLE: Mean of repair_mlp, the part by later MLPs [logits]
+--   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the LayerNorm repair: that of the final norm's scale
+--     [logits]
+--   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: that of later attention layers
+--     [logits]
+--   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: that of later MLPs [logits]
 --   total_fraction_of_effect DOUBLE: Sum of self_repair / sum of direct_effect; NULL where that is 0 [ratio]
 
 WITH level_sums AS (

@@ -8,10 +8,10 @@
 -- sum of direct_effect. A layer or model pools the rows of its heads, so that each row counts the same. Stored effects are
 -- whole steps of 1e-4, and so sums of effects are rounded to these: what cancels is exactly 0 and not a tiny divisor.
 --
--- Rows of one prompt are alike, so that intervals take the prompt, not the row, as what was drawn at random: the
--- linearised variance of a ratio of sums over P prompts, P / (P - 1) * sum (numerator - value * denominator)^2 /
--- denominator^2, and the 97.5 % point of Student's t with P - 1 degrees of freedom (from four prompts on its
--- expansion in 1 / (P - 1), exact to 0.2 %). One prompt has no interval.
+-- Rows of one prompt are correlated, so that intervals are clustered by prompt: the linearised variance of a ratio of
+-- sums over P prompts, P / (P - 1) * sum (numerator - value * denominator)^2 / denominator^2, and the 97.5 % point of
+-- Student's t with P - 1 degrees of freedom (from four prompts on its expansion in 1 / (P - 1), exact to 0.2 %). One
+-- prompt has no interval.
 --
 -- Columns:
 --   level VARCHAR: What a row is about: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)

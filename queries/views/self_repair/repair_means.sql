@@ -4,11 +4,11 @@
 -- Paper: section 3 (Figure 1)
 -- Kept: mart
 --
--- A fraction of direct effect is offered three ways, because they disagree. *_fraction_of_effect is the ratio of means,
--- sum of the part / sum of direct_effect. clipped_*_fraction is the paper's: the mean over rows of the part /
--- direct_effect, each held between 0 and 1; rows with direct_effect = 0 are counted in undefined_ratios and not averaged.
--- *_fraction_of_removed divides by what the ablation took away, sum of the part / sum of removed_effect. A fraction
--- whose divisor is 0 is NULL. Read fractions where the mean direct effect is well above 0, as in top2: over all rows most
+-- A fraction of direct effect is computed in three ways, because they disagree. *_fraction_of_effect is the ratio of
+-- means, sum of the part / sum of direct_effect. clipped_*_fraction is the paper's: the mean over rows of the part /
+-- direct_effect, each clipped to [0, 1]; rows with direct_effect = 0 are counted in undefined_ratios and not averaged.
+-- *_fraction_of_removed divides by the drop in direct effect, sum of the part / sum of removed_effect. A fraction whose
+-- divisor is 0 is NULL. Read fractions where the mean direct effect is well above 0, as in top2: over all rows most
 -- direct effects are near 0, and clipping their ratios makes noise look like repair.
 --
 -- Columns ending in _se, _low and _high hold an estimate's standard error and 95 % interval, clustered by prompt.
@@ -17,27 +17,33 @@
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
 --   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change; < 0: the ablation hurts [logits]
---   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the part by the final norm's scale [logits]
---   mean_repair_attention DOUBLE: Mean of repair_attention, the part by later attention layers [logits]
---   mean_repair_mlp DOUBLE: Mean of repair_mlp, the part by later MLPs [logits]
---   mean_ablated_direct_effect DOUBLE: Mean of ablated_direct_effect, what the replacement says instead [logits]
---   mean_removed_effect DOUBLE: Mean of removed_effect, the direct effect that the ablation takes away [logits]
+--   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the LayerNorm repair: that of the final norm's scale
+--     [logits]
+--   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: that of later attention layers
+--     [logits]
+--   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: that of later MLPs [logits]
+--   mean_ablated_direct_effect DOUBLE: Mean of ablated_direct_effect, the direct effect of the replaced output [logits]
+--   mean_removed_effect DOUBLE: Mean of removed_effect, the drop in direct effect under ablation [logits]
 --   mean_ln_scale_ratio DOUBLE: Mean of ln_scale_ratio, S/S'; > 1: the final norm shrank [ratio]
 --   repaired_share DOUBLE: Rows with self_repair > 0, as a share of n_rows [ratio]
---   overrepaired_share DOUBLE: Rows with self_repair > direct_effect, as a share of n_rows; more came back than the
---     head had given only where its direct_effect is above 0, as in top2 [ratio]
+--   overrepaired_share DOUBLE: Rows with self_repair > direct_effect, as a share of n_rows; over-repair only where the
+--     direct effect is above 0, as in top2 [ratio]
 --   mean_frozen_logit_change DOUBLE: Mean of logit_change with the final norm's scale frozen at its clean value,
 --     logit_change - repair_layernorm; < 0: the ablation hurts [logits]
---   larger_frozen_share DOUBLE: Rows where freezing that scale makes the change larger in size, as a share of n_rows: there
---     the norm damps the ablation, whichever way it goes [ratio]
+--   larger_frozen_share DOUBLE: Rows where freezing that scale makes the change larger in size, as a share of n_rows:
+--     there the norm damps the ablation, in either direction [ratio]
 --   total_fraction_of_effect DOUBLE: Sum of self_repair / sum of direct_effect [ratio]
 --   layernorm_fraction_of_effect DOUBLE: Sum of repair_layernorm / sum of direct_effect [ratio]
 --   attention_fraction_of_effect DOUBLE: Sum of repair_attention / sum of direct_effect [ratio]
 --   mlp_fraction_of_effect DOUBLE: Sum of repair_mlp / sum of direct_effect [ratio]
---   clipped_total_fraction DOUBLE: Mean over rows of self_repair / direct_effect held within 0..1; means little in population all [ratio]
---   clipped_layernorm_fraction DOUBLE: Mean over rows of repair_layernorm / direct_effect held within 0..1; means little in population all [ratio]
---   clipped_attention_fraction DOUBLE: Mean over rows of repair_attention / direct_effect held within 0..1; means little in population all [ratio]
---   clipped_mlp_fraction DOUBLE: Mean over rows of repair_mlp / direct_effect held within 0..1; means little in population all [ratio]
+--   clipped_total_fraction DOUBLE: Mean over rows of self_repair / direct_effect clipped to [0, 1]; unreliable in
+--     population all [ratio]
+--   clipped_layernorm_fraction DOUBLE: Mean over rows of repair_layernorm / direct_effect clipped to [0, 1]; unreliable
+--     in population all [ratio]
+--   clipped_attention_fraction DOUBLE: Mean over rows of repair_attention / direct_effect clipped to [0, 1]; unreliable
+--     in population all [ratio]
+--   clipped_mlp_fraction DOUBLE: Mean over rows of repair_mlp / direct_effect clipped to [0, 1]; unreliable in
+--     population all [ratio]
 --   total_fraction_of_removed DOUBLE: Sum of self_repair / sum of removed_effect [ratio]
 --   layernorm_fraction_of_removed DOUBLE: Sum of repair_layernorm / sum of removed_effect [ratio]
 --   attention_fraction_of_removed DOUBLE: Sum of repair_attention / sum of removed_effect [ratio]

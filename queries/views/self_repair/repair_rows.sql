@@ -7,10 +7,11 @@
 -- 1e-4 logits, so that "no self-repair" is exactly 0. (round(x, 4) means the same and takes twice as long.)
 --
 -- Columns:
---   removed_effect FLOAT: Direct effect that the ablation takes away, direct_effect - ablated_direct_effect; > 0: the
---     head's push towards the correct token got weaker [logits]
---   self_repair FLOAT: What the rest of the model gave back, logit_change + removed_effect; > 0: it compensated, < 0: it
---     added to the damage; equals the three repair_ columns' sum up to 3 steps of rounding [logits]
+--   removed_effect FLOAT: Drop in direct effect under ablation, direct_effect - ablated_direct_effect; > 0: the head
+--     pushes the correct token up less [logits]
+--   self_repair FLOAT: Self-repair: change in logit + drop in direct effect, logit_change + removed_effect; > 0: the
+--     rest of the model compensated, < 0: it added to the damage; equals the sum of the three repair_ columns within
+--     3e-4, their rounding [logits]
 
 SELECT
     run_id,

@@ -1,24 +1,24 @@
--- How the fraction of direct effect given back depends on how it is computed: which rows, clipped or not, which average.
+-- How self-repair / direct effect depends on its definition: which rows, clipped or not, which average.
 --
 -- Grain: run_id, ablation, level, layer, head, part, with_first, top_percent, average, clipped
 -- Headline: label, part, fraction, top_percent, with_first, average, clipped, level
 -- Paper: section 3 (Figure 1 is top_percent 2, with_first, mean of ratios, clipped)
 --
--- A mean of ratios averages the part / direct_effect of each row; rows with direct_effect = 0 have no ratio and are left
--- out of it. A ratio of means divides the sum of the part by the sum of direct_effect. Clipped holds within 0..1: each row's
--- ratio before the mean, or the ratio of means itself. A model pools the rows of its heads, each head's own top. Failed
--- runs are left out.
+-- A mean of ratios averages the part / direct_effect of each row; rows with direct_effect = 0 have no ratio and are
+-- left out of it. A ratio of means divides the sum of the part by the sum of direct_effect. Clipping to [0, 1] is of
+-- each row's ratio before the mean, or the ratio of means itself. A model pools the rows of its heads, each head's own
+-- top. Failed runs are left out.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
 --   level VARCHAR: What a row is about: 'head', or 'model' (layer and head are NULL)
 --   label VARCHAR: Name of the head as the field writes it, such as L9H6
---   part VARCHAR: What gave back: 'layernorm', 'attention', 'mlp', or 'total' for self_repair, their sum
+--   part VARCHAR: Which repair: 'layernorm', 'attention', 'mlp', or 'total' for self_repair, their sum
 --   with_first BOOLEAN: True: the top is of all positions; False: of those after the first one of a prompt
---   top_percent DOUBLE: Share of each head's rows that are looked at, those with the highest direct_effect [%]
+--   top_percent DOUBLE: Share of each head's rows that are used, those with the highest direct_effect [%]
 --   average VARCHAR: 'mean of ratios' or 'ratio of means'
---   clipped BOOLEAN: True: held within 0..1
---   fraction DOUBLE: The fraction of direct effect given back; NULL where nothing is left to divide by [ratio]
+--   clipped BOOLEAN: True: clipped to [0, 1]
+--   fraction DOUBLE: Repair / direct effect of the part; NULL where the divisor is 0 [ratio]
 --   n_rows BIGINT: Rows in the top [rows]
 
 WITH level_sums AS (

@@ -14,7 +14,8 @@
 --   n_rows BIGINT: Rows that the numbers cover [rows]
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no ratio [rows]
 --   repaired_rows BIGINT: Rows with self_repair > 0 [rows]
---   overrepaired_rows BIGINT: Rows with self_repair > direct_effect: more came back than the head had given [rows]
+--   overrepaired_rows BIGINT: Rows with self_repair > direct_effect: over-repaired, where direct_effect is above 0
+--     [rows]
 --   larger_frozen_rows BIGINT: Rows whose logit_change would be larger in size with the final norm's scale frozen:
 --     |logit_change - repair_layernorm| > |logit_change| [rows]
 --   sum_direct_effect DOUBLE: Sum of direct_effect [logits]
@@ -29,14 +30,14 @@
 --   sum_attention_ratio DOUBLE: Sum of the rows' repair_attention / direct_effect; NULL: no row has one [ratio]
 --   sum_mlp_ratio DOUBLE: Sum of the rows' repair_mlp / direct_effect; NULL: no row has one [ratio]
 --   sum_total_ratio DOUBLE: Sum of the rows' self_repair / direct_effect; NULL: no row has one [ratio]
---   sum_clipped_layernorm DOUBLE: Sum of the rows' repair_layernorm / direct_effect, each held within 0..1; NULL: no row
---     has one [ratio]
---   sum_clipped_attention DOUBLE: Sum of the rows' repair_attention / direct_effect, each held within 0..1; NULL: no row
---     has one [ratio]
---   sum_clipped_mlp DOUBLE: Sum of the rows' repair_mlp / direct_effect, each held within 0..1; NULL: no row has one
+--   sum_clipped_layernorm DOUBLE: Sum of the rows' repair_layernorm / direct_effect, each clipped to [0, 1]; NULL: no
+--     row has one [ratio]
+--   sum_clipped_attention DOUBLE: Sum of the rows' repair_attention / direct_effect, each clipped to [0, 1]; NULL: no
+--     row has one [ratio]
+--   sum_clipped_mlp DOUBLE: Sum of the rows' repair_mlp / direct_effect, each clipped to [0, 1]; NULL: no row has one
 --     [ratio]
---   sum_clipped_total DOUBLE: Sum of the rows' self_repair / direct_effect, each held within 0..1; NULL: no row has one
---     [ratio]
+--   sum_clipped_total DOUBLE: Sum of the rows' self_repair / direct_effect, each clipped to [0, 1]; NULL: no row has
+--     one [ratio]
 --   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| [logits]
 
 WITH placed_cuts AS (

@@ -1,4 +1,4 @@
--- Building block: what kind of token each measured position asks for: how expected, how far along, what it looks like.
+-- Building block: the kind of target token at each measured position: log-probability decile, position, class.
 --
 -- Grain: run_id, prompt_id, pos
 -- Paper: none
@@ -10,12 +10,12 @@
 -- is written without a blank, and so counts as an inner piece.
 --
 -- Columns:
---   logprob_decile TINYINT: Tenth of the run's positions by the target's clean_logprob; 1: the least expected, 10: the
---     most expected targets; equal ones in the order of prompt_id, pos
---   position_order TINYINT: Which stretch of the prompt pos is in: 1: position 0, 2: 1-3, 3: 4-15, 4: 16-63, 5: 64-255,
---     6: 256-1023, 7: from 1024 on
---   class_order TINYINT: What the target's text looks like: 1: word start, 2: inner piece, 3: digit, 4: punctuation,
---     5: newline, 6: other
+--   logprob_decile TINYINT: Target log-probability decile among the run's positions, by clean_logprob; 1: the lowest,
+--     10: the highest; ties in the order of prompt_id, pos
+--   position_order TINYINT: Range of positions: 1: position 0, 2: 1-3, 3: 4-15, 4: 16-63, 5: 64-255, 6: 256-1023, 7:
+--     from 1024 on
+--   class_order TINYINT: Class of the target's text: 1: word start, 2: inner piece, 3: digit, 4: punctuation, 5:
+--     newline, 6: other
 
 SELECT
     run_id,

@@ -1,12 +1,12 @@
--- Building block: sums over the rows of each head whose targets are alike: equally expected, equally far along, of one class.
+-- Building block: sums over the rows of each head by kind of target token (token_classes).
 --
 -- Grain: run_id, ablation, population, layer, head, dimension, bucket_order
 -- Paper: none
 -- Kept: mart
 --
 -- Columns:
---   population VARCHAR: Which rows of a head: 'all' measured positions; 'top2', the 2 % with the highest clean
---     direct_effect (the same rows whatever the ablation)
+--   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
+--     same rows whatever the ablation)
 --   dimension VARCHAR: What the rows are grouped by: 'logprob_decile', 'position' or 'token_class' (see token_classes)
 --   bucket_order TINYINT: Number of the group in its dimension, from 1
 --   n_rows BIGINT: Rows that the sums cover [rows]

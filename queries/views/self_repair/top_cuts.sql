@@ -4,14 +4,15 @@
 -- Paper: section 3 (top 2 % of tokens by direct effect)
 -- Kept: mart
 --
--- A head's top p % are its max(1, floor(p % of n)) rows with the highest direct_effect of all n measured positions; ties
--- go to the lower prompt_id, then the lower pos. The clean direct effect knows of no ablation, so one ablation's rows
--- decide for all (those of effect_counts). A row is in the top if its direct_effect is above cut_effect, or equals it and the row does not come
--- after (cut_prompt_id, cut_pos). A run whose parts are not all loaded has the top of what is there.
+-- A head's top p % are its max(1, floor(p % of n)) rows with the highest direct_effect of all n measured positions;
+-- ties go to the lower prompt_id, then the lower pos. The clean direct effect is the same under every ablation, so one
+-- ablation's rows decide for all (those of effect_counts). A row is in the top if its direct_effect is above
+-- cut_effect, or equals it and the row does not come after (cut_prompt_id, cut_pos). A run whose parts are not all
+-- loaded has the top of what is there.
 --
 -- Columns:
 --   with_first BOOLEAN: True: of all positions; False: of those after the first one of a prompt
---   top_percent DOUBLE: The share that was asked for: 100, 50, 20, 10, 5, 2, 1 or 0.5 [%]
+--   top_percent DOUBLE: Share of the head's rows: 100, 50, 20, 10, 5, 2, 1 or 0.5 [%]
 --   n_top BIGINT: Rows in the top [rows]
 --   cut_effect FLOAT: direct_effect of the last row in the top [logits]
 --   cut_prompt_id INTEGER: Prompt of the last row in the top: prompts.prompt_id

@@ -22,10 +22,10 @@
 --   sum_attention_ratio DOUBLE: Sum of the rows' repair_attention / direct_effect [ratio]
 --   sum_mlp_ratio DOUBLE: Sum of the rows' repair_mlp / direct_effect [ratio]
 --   sum_total_ratio DOUBLE: Sum of the rows' self_repair / direct_effect [ratio]
---   sum_clipped_layernorm DOUBLE: Sum of the rows' repair_layernorm / direct_effect, each held within 0..1 [ratio]
---   sum_clipped_attention DOUBLE: Sum of the rows' repair_attention / direct_effect, each held within 0..1 [ratio]
---   sum_clipped_mlp DOUBLE: Sum of the rows' repair_mlp / direct_effect, each held within 0..1 [ratio]
---   sum_clipped_total DOUBLE: Sum of the rows' self_repair / direct_effect, each held within 0..1 [ratio]
+--   sum_clipped_layernorm DOUBLE: Sum of the rows' repair_layernorm / direct_effect, each clipped to [0, 1] [ratio]
+--   sum_clipped_attention DOUBLE: Sum of the rows' repair_attention / direct_effect, each clipped to [0, 1] [ratio]
+--   sum_clipped_mlp DOUBLE: Sum of the rows' repair_mlp / direct_effect, each clipped to [0, 1] [ratio]
+--   sum_clipped_total DOUBLE: Sum of the rows' self_repair / direct_effect, each clipped to [0, 1] [ratio]
 --   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| of the stored
 --     rows; up to 3e-4 of it is rounding [logits]
 

@@ -1,16 +1,18 @@
--- Hidden backups: how every head's direct effect grows once given heads are ablated already, against the same run without.
+-- Hidden backup heads: how every head's direct effect grows when given heads are ablated throughout, against the same
+-- run without.
 --
 -- Grain: run_id, ablation, population, layer, head
 -- Headline: label, given_heads, direct_effect_growth, growth_rank, mean_direct_effect, base_mean_direct_effect
 -- Paper: section 3 (self-repair by later attention layers)
 --
--- One row for each head of a run with given heads (runs.given_heads), which has a single kind of ablation. Its clean
+-- One row for each head of a run with given heads (runs.given_heads), which has a single ablation type. Its clean
 -- forward is the one in which the given heads are ablated, and so are its direct effects: what a head writes when these
--- are gone. It is compared with the latest run of the same weights on the same dataset, with the same ablation, that has no
--- given heads and did not fail; without one there are no rows. Given heads themselves are left out. Heads before the given
--- ones cannot grow. The final norm shrinks when heads are gone, so that every head grows a little: look for growth far above
--- the others', not for the first rank. Populations top2 and top2_nobos hold each run's own rows. Standard errors take the runs as
--- independent; they have the same prompts, so that the error is rather too large. Failed runs are left out.
+-- are ablated. It is compared with the latest run of the same weights on the same dataset, with the same ablation, that
+-- has no given heads and did not fail; without one there are no rows. Given heads themselves are left out. Heads before
+-- the given ones cannot grow. The final norm shrinks when heads are ablated, so that every head grows a little: look
+-- for growth far above the others', not for the first rank. Populations top2 and top2_nobos hold each run's own rows.
+-- Standard errors assume independent runs; the runs share their prompts, so that the error is too large. Failed runs
+-- are left out.
 --
 -- Columns:
 --   run_id INTEGER: The run with given heads: runs.run_id
@@ -20,15 +22,15 @@
 --   base_mean_direct_effect DOUBLE: Mean of direct_effect in the run without given heads; > 0: pushes the correct token
 --     up [logits]
 --   direct_effect_growth DOUBLE: mean_direct_effect - base_mean_direct_effect; > 0: the head does more when the given
---     ones are gone [logits]
---   direct_effect_growth_se DOUBLE: Standard error of direct_effect_growth, the two runs taken as independent; NULL: one
---     prompt [logits]
+--     ones are ablated [logits]
+--   direct_effect_growth_se DOUBLE: Standard error of direct_effect_growth, assuming independent runs; NULL: one prompt
+--     [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change with the given heads ablated; < 0: ablating this one, too, hurts [logits]
 --   base_mean_logit_change DOUBLE: Mean of logit_change in the run without given heads; < 0: ablating this head hurts
 --     [logits]
---   logit_change_growth DOUBLE: |mean_logit_change| - |base_mean_logit_change|; > 0: the head matters more when the given
---     ones are gone [logits]
---   growth_rank BIGINT: Place by direct_effect_growth; 1: grows most; equal ones in the order of layer, head
+--   logit_change_growth DOUBLE: |mean_logit_change| - |base_mean_logit_change|; > 0: the head matters more when the
+--     given ones are ablated [logits]
+--   growth_rank BIGINT: Place by direct_effect_growth; 1: grows most; ties in the order of layer, head
 
 WITH settings AS (
     SELECT DISTINCT runs.run_id, head_repair.ablation, runs.given_heads, runs.dataset_id, models.weights_sha256

@@ -1,4 +1,5 @@
--- Building block: how the ablation of a head changes what each later head and MLP writes, over all units of a run.
+-- Building block: how the ablation of a head changes the direct effect of each later head and MLP, over all units of a
+-- run.
 --
 -- Grain: run_id, ablation, population, layer, head, target_kind, target_layer, target_head
 -- Paper: section 3 (self-repair by later attention layers and MLPs)
@@ -8,7 +9,7 @@
 -- mean_repair_attention, those of the MLPs to its mean_repair_mlp.
 --
 -- Columns:
---   population VARCHAR: Which rows of the ablated head: 'all' measured positions; 'top2', the 2 % with the highest clean
+--   population VARCHAR: Rows used of the ablated head: 'all' measured positions; 'top2', the 2 % with the highest clean
 --     direct_effect
 --   mean_change DOUBLE: Mean over rows of the change in the target's direct effect; > 0: it repairs, < 0: it adds to the
 --     damage [logits]

@@ -1,4 +1,5 @@
--- Which layer makes up for which: the change in what all heads, or the MLP, of a later layer write, a head of a layer ablated.
+-- Which layer repairs which: the change in direct effect of all heads, or the MLP, of a later layer when a head of a
+-- layer is ablated.
 --
 -- Grain: run_id, ablation, population, layer, target_kind, target_layer
 -- Paper: section 3 (self-repair by later attention layers and MLPs)

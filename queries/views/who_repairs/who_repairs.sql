@@ -1,23 +1,24 @@
--- Who makes up for an ablated head: the change in what each later head and MLP writes, its size and its share.
+-- What repairs an ablated head: the change in direct effect of each later head and MLP, and its share of the
+-- self-repair.
 --
 -- Grain: run_id, ablation, population, layer, head, target_kind, target_layer, target_head
 -- Headline: label, target_label, mean_change, share_of_repair, share_of_effect, target_rank, standard_error
 -- Paper: section 3 (self-repair by later attention layers and MLPs)
 --
--- Over the rows of the ablated head. The changes of all later heads add up to its mean_repair_attention, those of the MLPs
--- to its mean_repair_mlp; what the final norm does is in neither. The standard error takes rows as independent of each
--- other. Rows of one prompt are alike, so that it is rather too small. Failed runs are left out.
+-- Over the rows of the ablated head. The changes of all later heads add up to its mean_repair_attention, those of the
+-- MLPs to its mean_repair_mlp; LayerNorm repair is in neither. The standard error assumes independent rows; rows of one
+-- prompt are correlated, so that it is too small. Failed runs are left out.
 --
 -- Columns:
 --   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
 --   target_label VARCHAR: Name of what changed: a head such as L10H7, or an MLP such as MLP11
---   standard_error DOUBLE: sd / sqrt(n_rows), rows taken as independent; NULL: one row [logits]
+--   standard_error DOUBLE: sd / sqrt(n_rows), assuming independent rows; NULL: one row [logits]
 --   share_of_effect DOUBLE: mean_change as a share of the ablated head's mean_direct_effect; NULL where that is 0 [ratio]
 --   share_of_repair DOUBLE: mean_change as a share of the ablated head's mean_self_repair, the final norm's part included;
 --     NULL where that is 0 [ratio]
---   target_rank BIGINT: Place among all that could change, heads and MLPs, by mean_change; 1: repairs most; equal ones in
---     the order of target_layer, heads before MLPs
---   rank_in_kind BIGINT: Place among heads alone, or among MLPs alone, by mean_change; 1: repairs most; equal ones in the
+--   target_rank BIGINT: Place among all that could change, heads and MLPs, by mean_change; 1: repairs most; ties in the
+--     order of target_layer, heads before MLPs
+--   rank_in_kind BIGINT: Place among heads alone, or among MLPs alone, by mean_change; 1: repairs most; ties in the
 --     order of target_layer, target_head
 --   mean_direct_effect DOUBLE: Mean of the ablated head's direct_effect over these rows [logits]
 --   mean_self_repair DOUBLE: Mean of the ablated head's self_repair over these rows [logits]
