@@ -35,7 +35,7 @@ def kinds_in(
             return {}
     found = {name: frame[name].drop_nulls().unique(maintain_order=True).to_list() for name in names}
     for values in found.values():
-        values.sort(key="all".__eq__)  # of populations, the paper's top 2 % first
+        values.sort(key=lambda value: value == "all")  # of populations, the paper's top 2 % first
     each_row_its_own = 0 if answer.truncated else frame.height
     return {name: values for name, values in found.items() if len(values) > 1 and len(values) != each_row_its_own}
 

@@ -122,24 +122,24 @@ SELECT
         WHEN status = 'failed' THEN
             'failed: the cross-check disagrees'
             || coalesce(format(' by {:.2g} logits, {:.2g} are allowed', crosscheck_error_max, crosscheck_tolerance), '')
-            || '; summaries leave this run out, its cells are in crosschecks'
-        WHEN rows_loaded = 0 THEN 'empty: nothing is loaded; give the same selfrepair ingest again, or selfrepair load'
+            || '; summaries leave this run out; see the table crosschecks'
+        WHEN rows_loaded = 0 THEN 'empty: nothing is loaded; run the same selfrepair ingest again, or selfrepair load'
         WHEN rows_loaded < rows_expected THEN format(
-            'incomplete: {:,} of {:,} rows are loaded; give the same selfrepair ingest again, or selfrepair load',
+            'incomplete: {:,} of {:,} rows are loaded; run the same selfrepair ingest again, or selfrepair load',
             rows_loaded,
             rows_expected
         )
         WHEN crosscheck_error_max IS NULL OR status <> 'complete'
-            THEN 'unchecked: the cross-check is not all loaded; give the same selfrepair ingest again, or selfrepair load'
+            THEN 'unchecked: the cross-check is not all loaded; run the same selfrepair ingest again, or selfrepair load'
         WHEN rows_loaded > rows_expected OR rows_stored <> rows_loaded THEN format(
             'damaged: {:,} rows are stored, {:,} were loaded, {:,} are expected; see selfrepair verify',
             rows_stored,
             rows_loaded,
             rows_expected
         )
-        WHEN NOT has_summaries THEN 'not summarised: the views have no numbers of this run; give selfrepair refresh'
+        WHEN NOT has_summaries THEN 'not summarised: the views have no numbers of this run; run selfrepair refresh'
         WHEN rows_summarised <> rows_stored THEN format(
-            'out of date: the summaries are of {:,} rows, {:,} are stored; give selfrepair refresh --run {}',
+            'out of date: the summaries are of {:,} rows, {:,} are stored; run selfrepair refresh --run {}',
             rows_summarised,
             rows_stored,
             run_id

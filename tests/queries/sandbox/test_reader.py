@@ -74,8 +74,8 @@ def test_flat_answers_have_json_in_place_of_lists(reader: Reader) -> None:
         ("SELEC 1", "Parser Error: syntax error at or near"),
         ("SELECT 1; SELECT 2", "the query has 2 statements; it takes one"),
         ("-- nothing", "the query has nothing to answer"),
-        ("SET threads = 1", "the statement (SET) is no question, and a warehouse is only read here; ask with SELECT."),
-        ("DELETE FROM runs", "the statement (DELETE) is no question"),
+        ("SET threads = 1", "only SELECT is allowed, and this is a SET statement: a warehouse is only read here."),
+        ("DELETE FROM runs", "only SELECT is allowed, and this is a DELETE statement"),
         ("FROM head_repairs", "there is no table or view 'head_repairs'; did you mean head_repair"),
         ("SELECT CAST(token AS INTEGER) FROM tokens", "Conversion Error: Could not convert string 't0' to INT32"),
         ("head_repairs", "there is no table or view 'head_repairs'; did you mean head_repair"),
@@ -104,7 +104,7 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("statement", ["COPY runs TO '{file}'", "SET threads = 1", "CREATE TEMP TABLE t AS SELECT 1"])
 def test_what_is_no_question_does_not_run(reader: Reader, tmp_path: Path, statement: str) -> None:
-    with pytest.raises(SelfRepairError, match=r"is no question.*ask with SELECT"):
+    with pytest.raises(SelfRepairError, match="only SELECT is allowed"):
         reader.ask(statement.format(file=tmp_path / "leak.csv"))
     assert not (tmp_path / "leak.csv").exists()
 
