@@ -1,4 +1,4 @@
-"""Ask: the tables of the warehouse become views and data frames.
+"""Query: the tables of the warehouse become views and data frames.
 
 >>> from selfrepair.queries import Warehouse
 """
@@ -13,7 +13,7 @@ __all__ = ["Limits", "OutOfDate", "Truncated", "Warehouse"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, and only then: DuckDB and polars take longer than `selfrepair --help`."""
+    """Import a name when it is first used: DuckDB and polars take longer than `selfrepair --help`."""
     if name not in __all__:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from importlib import import_module

@@ -46,9 +46,9 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             near = difflib.get_close_matches(args[0].lower(), self.list_commands(ctx), n=2)
-            if near:
-                error.message = f"no such command '{args[0]}'; did you mean {' or '.join(near)}?"
-            raise
+            if not near:
+                raise
+            raise click.UsageError(f"no such command '{args[0]}'; did you mean {' or '.join(near)}?", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands' names and help under the sections' headings, in columns that line up."""

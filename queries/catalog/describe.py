@@ -5,7 +5,8 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from selfrepair.queries.catalog.questions import Parameter, Question, command
+from selfrepair.queries.catalog.parameters import Parameter
+from selfrepair.queries.catalog.questions import Question, command
 from selfrepair.queries.catalog.relations import Relation
 
 T = TypeVar("T")

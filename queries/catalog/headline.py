@@ -6,7 +6,7 @@ from typing import Literal
 from selfrepair.queries.catalog.relations import relations
 
 CONTEXT = ("run_id", "model", "ablation", "population")
-"""Columns that tell rows of one view apart and are often the same in all of an answer."""
+"""Columns that distinguish the rows of a view and are often the same in all of an answer."""
 
 
 def headline(name: str, columns: Sequence[str]) -> list[str]:
@@ -25,7 +25,7 @@ Chosen = Collection[str] | Literal["all", "headline"]
 def columns_of(name: str, columns: Sequence[str], chosen: Chosen) -> list[str]:
     """The `columns` of the view `name` to select for a frame: the `chosen` ones, or its headline, or all.
 
-    The headline comes first and what tells rows apart last: of a wide frame polars prints both ends.
+    The headline comes first and the context last: of a wide frame polars prints both ends.
     """
     if chosen not in ("all", "headline"):
         return [chosen] if isinstance(chosen, str) else list(chosen)

@@ -1,4 +1,4 @@
-"""The next step that an error ends with, in the language of whoever made it: a command line or Python.
+"""The next step that an error ends with, in the caller's language: a command line or Python.
 
 Errors of catalog, fence and worker reach both `selfrepair query` and `Warehouse`, and name what can be typed there.
 """

@@ -34,7 +34,7 @@ class Question:
 
     @property
     def name(self) -> str:
-        """What the question is asked by, which no view or table is called."""
+        """Its name, which no view or table has."""
         return self.view.name
 
     @property
@@ -137,7 +137,7 @@ def command(asked: Question) -> str:
 def with_run(values: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     """The bound `values`, where a model or run is named with the number of that run among `runs`.
 
-    Without either, an answer has all runs, told apart by its column run_id. Raises SelfRepairError as `which_run` does: an
+    Without either, an answer has all runs; its column run_id distinguishes them. Raises SelfRepairError as `which_run` does: an
     unknown name would look as if there were no such heads, and a model's several runs like one. So it does for a run that
     failed, and for an ablation that none of the runs has.
     """
@@ -168,9 +168,9 @@ def with_run(values: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
 
 def filled_in(name: str, values: Mapping[str, Any]) -> str:
     """The question's SQL with the bound `values` written into it: it runs as it stands, without parameters."""
-    asked = question(name)
-    texts = {key: _constant(values[key], parameter.sql_type) for key, parameter in asked.parameters.items()}
-    return _filled(asked.sql, texts)
+    chosen = question(name)
+    texts = {key: _constant(values[key], parameter.sql_type) for key, parameter in chosen.parameters.items()}
+    return _filled(chosen.sql, texts)
 
 
 def answer(name: str) -> Relation:

@@ -107,8 +107,8 @@ def unknown_name(name: str, known: Iterable[str], questions: Iterable[str] = ())
     questions = list(questions)
     near = nearest(name, [*questions, *known])
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    kinds, lists = ("question, table or view", ("questions", "views")) if questions else ("table or view", ("views",))
-    return f"there is no {kinds} '{name}'{hint} See: {', '.join(map(see, lists))}"
+    kinds, lists = ("question, ", f"{see('questions')}, ") if questions else ("", "")
+    return f"there is no {kinds}table or view '{name}'{hint} See: {lists}{see('views')}"
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

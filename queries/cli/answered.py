@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
 _GRACE_S = 2.0
-_COURTESY_S = 1.0  # for what nobody asked for; less than the grace
+_COURTESY_S = 1.0  # for notes that are not part of the answer; less than the grace
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def refuse_misspelt(ask: Callable[..., Answer], name: str, filters: Mapping[str,
         try:
             found = ask(query, limit=_FEW_WORDS, timeout_s=_SPELLING_S)
         except SelfRepairError:
-            continue  # it was a courtesy
+            continue  # it is optional
         words = [word for word in found.frame["word"] if word is not None]
         near = [] if found.truncated or text in words else difflib.get_close_matches(text, words)
         if near:

@@ -127,7 +127,7 @@ class Warehouse:
     ) -> Answer:
         """The same as `sql`, with `truncated` beside the frame instead of a warning: for programs.
 
-        `flat` turns lists, maps and structs into JSON text; `on_wait` is told whom the file is waited for.
+        `flat` turns lists, maps and structs into JSON text; `on_wait` is called with a sentence about the process that the file is waited for.
 
         >>> answer = warehouse.ask("FROM measurements", limit=10)
         >>> answer.frame.height, answer.truncated
@@ -177,7 +177,7 @@ class Warehouse:
         those of `sql`. What the columns mean, and their units: `describe(name)`.
 
         `columns` are the names to select, or `"headline"`: the few that say the answer. By default all of them come, the
-        headline first and what tells rows apart (run_id, model, ablation, population) last: of a wide frame polars prints
+        headline first and run_id, model, ablation and population last: of a wide frame polars prints
         the first four columns and the last four, and these then are the answer. Rows of population top2, each head's
         2 % of rows with the highest direct effect, come before those over all rows.
 

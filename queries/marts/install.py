@@ -47,7 +47,7 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> None:
-    """Create all views for this connection only: it then asks this version's views, whatever the file holds.
+    """Create all views for this connection only: it then reads this version's views, whatever the file holds.
 
     Marts are computed when asked or, with `stored`, read from the file. Works on a read-only connection. Comments are
     left out; `catalog.describe` has them.
@@ -58,10 +58,10 @@ def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> Non
 
 
 def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """Have this version's views asked on this connection; returns what who asks has to know of marts, in sentences.
+    """Make this connection read this version's views; returns notes on marts that are missing or out of date, in sentences.
 
     Usually the file's views are these, and nothing is to be done. A file that holds marts of another version, or none,
-    gets its marts computed when asked, which is right and may take long.
+    gets its marts computed by every query, which is correct and may take long.
     """
     made = con.execute(
         "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed'"
@@ -80,7 +80,7 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
         ]
     if con.execute("SELECT 1 FROM main.units LIMIT 1").fetchall():
         return [
-            "this file holds no summaries of this version of selfrepair, so that each question computes them anew, which "
+            "this file holds no summaries of this version of selfrepair, so that each query computes them anew, which "
             "takes minutes over many rows: selfrepair refresh"
         ]
     return []

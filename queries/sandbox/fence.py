@@ -1,6 +1,6 @@
 """The fence around SQL: one statement that reads the warehouse, and nothing that reaches beyond its file.
 
-DuckDB itself is told to leave files, network and extensions alone (see `limits`). That leaves what it would still do: read
+DuckDB itself is kept from files, network and extensions (see `limits`). That leaves what it would still do: read
 the warehouse's own file as bytes, tell settings and paths, take addresses in memory for tables. So a statement's syntax
 tree is searched before anything runs: tables must be there, table functions must be listed here, and other functions must
 not be.
@@ -101,7 +101,7 @@ class Statement:
 @dataclass(frozen=True)
 class Names:
     """What can be named in the file that a connection has open: its tables and views, the connection's own among them, by
-    their lower-case form, and the lower-case names of DuckDB's own views. Nothing that may be asked changes it.
+    their lower-case form, and the lower-case names of DuckDB's own views. No statement that is allowed changes it.
     """
 
     relations: Mapping[str, str]
@@ -120,7 +120,7 @@ class Names:
 
 
 def checked(con: duckdb.DuckDBPyConnection, query: str, names: Names) -> Statement:
-    """The one statement of `query`, if it may be asked of the warehouse that `con` has open, with what `names` says is in it;
+    """The one statement of `query`, if it is allowed on the warehouse that `con` has open, which holds `names`;
     nothing of it runs.
 
     Raises SelfRepairError saying what is wrong: SQL that DuckDB cannot read, several statements or none, one that does
@@ -173,14 +173,14 @@ def _trees(con: duckdb.DuckDBPyConnection, text: str) -> list[Node]:
         except duckdb.Error as error:
             raise SelfRepairError(f"{error}\n{see_names()}") from None
         raise SelfRepairError(f"Parser Error: {found['error_message']}\n{see_names()}")
-    statements = con.extract_statements(text)
-    if duckdb.ExpectedResultType.QUERY_RESULT in statements[-1].expected_result_type and _DYNAMIC_PIVOT.search(text):
+    parsed = con.extract_statements(text)
+    if duckdb.ExpectedResultType.QUERY_RESULT in parsed[-1].expected_result_type and _DYNAMIC_PIVOT.search(text):
         raise SelfRepairError(
             "PIVOT without a list of values runs as two statements, and one is allowed. "
             "Name the values: PIVOT ... ON ablation IN ('resample', 'mean', 'zero') USING ..."
         )
     raise SelfRepairError(
-        f"only SELECT is allowed, and this is a {statements[0].type.name} statement: a warehouse is only read here. "
+        f"only SELECT is allowed, and this is a {parsed[0].type.name} statement: a warehouse is only read here. "
         "To change a file, open a copy of it with DuckDB."
     )
 

@@ -1,4 +1,4 @@
-"""How much a question may take, and what DuckDB is told to leave alone while it answers."""
+"""How much a query may take, and what DuckDB is kept from while it runs."""
 
 import contextlib
 import os

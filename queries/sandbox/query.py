@@ -39,7 +39,7 @@ class SqlQuery:
     params: Params | None = None
 
     def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
-        """The query itself; the file is not looked into."""
+        """The query itself; the file is not read."""
         return self.query, self.params
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 OnNote = Callable[[str], None]
-"""Called with one sentence about the warehouse that whoever reads an answer has to know."""
+"""Called with one sentence about the warehouse that matters for reading an answer."""
 
 Params = Mapping[str, Any] | Sequence[Any]
 """Values of a query's parameters: by name for `$name`, in order for `?`."""
@@ -182,7 +182,7 @@ class Reader:
         return found
 
     def names(self) -> list[str]:
-        """What can be asked by name: tables and views, the user's own among them."""
+        """What can be queried by name: tables and views, the user's own among them."""
         return sorted(self._names.relations.values())
 
     def columns(self, name: str) -> list[str]:
@@ -247,7 +247,7 @@ def polars_frame(table: pa.Table) -> "pl.DataFrame":
 
 
 def out_of_time(timeout_s: float) -> str:
-    """What a query is told that was stopped after `timeout_s` seconds."""
+    """The error of a query that was stopped after `timeout_s` seconds."""
     return (
         f"the query was stopped at its time limit of {timeout_s:g} s. Narrow it down (WHERE run_id = 1 AND layer = 9), "
         f"read a view that is summarised already (head_repair, layer_repair), or allow more time: "
@@ -256,7 +256,7 @@ def out_of_time(timeout_s: float) -> str:
 
 
 def out_of_memory(limits: Limits) -> str:
-    """What a query is told that needs more memory than it may."""
+    """The error of a query that needs more memory than it may."""
     return (
         f"the query needs more than the {limits.memory_bytes / 1e6:,.0f} MB of memory it may have. "
         "Narrow it down, or build no long strings and lists."
@@ -310,7 +310,7 @@ def _first_line(error: BaseException) -> str:
 
 @cache
 def _own_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder of this process alone, gone when it ends."""
+    """A folder of this process alone, removed when it ends."""
     return tempfile.TemporaryDirectory(prefix="selfrepair-")
 
 

@@ -57,7 +57,7 @@ class Request:
     `timeout_s` is each one's, too.
 
     `db` is absolute: the process that answers may have been started from another folder. `keep_open_s` is how long the
-    file stays open after the last answer, for the next request of the same kind, unless somebody wants to write it.
+    file stays open after the last answer, for the next request of the same kind, unless a writer waits for it.
     """
 
     db: Path
@@ -138,7 +138,9 @@ class _Worker:
         try:
             text = pickle.dumps(request)
         except Exception as error:
-            raise SelfRepairError(f"the parameters cannot be sent to the process that asks: {error}") from None
+            raise SelfRepairError(
+                f"the parameters cannot be sent to the process that runs the query: {error}"
+            ) from None
         assert self._process.stdin is not None
         self.is_ready = False
         replies: list[Reply] = []
@@ -288,8 +290,8 @@ def main(folder: str) -> None:
                 except EOFError:
                     return
                 except Exception as error:  # of a type that only the parent's own script has
-                    requests.put(f"the parameters cannot be read by the process that asks: {error}")
-        finally:  # the parent is gone, or has no use for this process any more
+                    requests.put(f"the parameters cannot be read by the process that runs the query: {error}")
+        finally:  # the parent has ended, or has no more use for this process
             shutil.rmtree(folder, ignore_errors=True)
             os._exit(0)
 
@@ -338,7 +340,7 @@ def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
             return {"kind": "error", "text": str(error)[:_LONGEST_MESSAGE], "is_bug": False}
         if isinstance(error, MemoryError):
             return {"kind": "error", "text": out_of_memory(request.limits), "is_bug": False}
-        if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):  # nobody listens any more
+        if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):  # the parent has ended
             raise
         return {"kind": "error", "text": traceback.format_exc(), "is_bug": True}
 

@@ -36,7 +36,7 @@ def reader(tmp_path: Path, fill: Fill, one_row: Callable[..., Any]) -> Iterator[
 
 
 def test_a_name_gives_its_rows(reader: Reader) -> None:
-    assert reader.frame("layer_repair")["n_rows"].to_list() == [3, 1, 1]
+    assert reader.frame("layer_repair")["n_rows"].to_list() == [1, 1, 3]
     assert reader.frame(" models;\n")["name"].to_list() == ["model-1"]
     assert reader.frame("notes").to_dicts() == [{"n": 1}]
     assert reader.frame("mine").to_dicts() == [{"n": 2}]
@@ -139,7 +139,7 @@ def test_an_error_on_the_way_is_told_in_the_same_words(reader: Reader) -> None:
 
 
 def test_rows_that_take_too_much_room_are_refused(reader: Reader) -> None:
-    with pytest.raises(SelfRepairError, match=r"more than the 1 MB it may have. Ask for fewer rows"):
+    with pytest.raises(SelfRepairError, match=r"more than the 1 MB it may have. Select fewer rows"):
         list(reader.batches("FROM range(1000000)", most_bytes=1_000_000))
 
 
