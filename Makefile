@@ -1,21 +1,36 @@
-# Every target works on a bare machine with Python 3.11, make and a package index.
+# Every target works on a bare machine with Python 3.11 or newer, make and a package index.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEV := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+PYTEST := $(BIN)/pytest --numprocesses auto --dist worksteal
+SLOW := slow or browser or packaging
+
+.PHONY: demo test test-all test-list-all-only lint format docs clean
 
 demo: $(DEV)
 	$(BIN)/selfrepair demo
 
+# The quick tier: every folder, without what takes long and is asserted in short elsewhere.
 test: $(DEV)
-	$(BIN)/pytest --numprocesses auto --dist worksteal
+	$(PYTEST) --hypothesis-profile quick -m 'not ($(SLOW))'
+
+test-all: $(DEV)
+	$(PYTEST) --durations 25
+
+# What `make test` leaves to `make test-all`.
+test-list-all-only: $(DEV)
+	$(BIN)/pytest --collect-only --quiet -m '$(SLOW)'
 
 lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(DEV)
+	$(BIN)/python docs/tools/architecture_picture.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .
@@ -26,8 +41,11 @@ clean:
 
 # torch goes first and by its pin, so that no other package's range pulls a build for a GPU that is not here.
 $(DEV): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "selfrepair needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
+			"Name another: make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ingest,app,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ingest,app,dev,docs]'
 	touch $@

@@ -1,6 +1,58 @@
-"""Tests run many tiny models: one thread is faster than two that wait for each other."""
+"""What holds for every test: one thread, files that are made once in a run, and random data that can be drawn again.
+
+Tests run many tiny models: one thread is faster than two that wait for each other.
+"""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("SELFREPAIR_TEST_SEED", str(int.from_bytes(os.urandom(4))))  # one for all workers of a run
+
+import random
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from support import templates
+
+settings.register_profile("quick", max_examples=20, deadline=None, print_blob=True)
+settings.register_profile("full", deadline=None, print_blob=True)
+settings.load_profile("full")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = os.environ["SELFREPAIR_TEST_SEED"]
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"random data: --hypothesis-seed={config.option.hypothesis_seed}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        seed = item.config.option.hypothesis_seed
+        report.sections.append(("random data", f"the same again: pytest --hypothesis-seed={seed} '{item.nodeid}'"))
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _seeded(request: pytest.FixtureRequest) -> None:
+    """Whoever draws from a generator that all share begins with the run's seed, whatever ran before."""
+    seed = int(request.config.option.hypothesis_seed)
+    random.seed(seed)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _templates(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is made once in this run is shared by all its workers, whose own folders lie in one."""
+    own = tmp_path_factory.getbasetemp()
+    templates.share((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "templates")

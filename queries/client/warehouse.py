@@ -63,7 +63,7 @@ class Warehouse:
     Methods raise SelfRepairError, whose text says what was found and what to do: no such file, table, column or model,
     wrong SQL (with the place), no warehouse or one of another version, a file that stays in use, out of time or memory.
 
-    >>> from selfrepair.queries import Warehouse
+    >>> from selfrepair import Warehouse
     >>> warehouse = Warehouse("selfrepair.duckdb")
     >>> warehouse
     <Warehouse selfrepair.duckdb: run 1 of tiny-model>

@@ -34,6 +34,7 @@ Params = Mapping[str, Any] | Sequence[Any]
 """Values of a query's parameters: by name for `$name`, in order for `?`."""
 
 ROWS_AT_ONCE = 100_000
+_IS_DUCKDB_1 = duckdb.__version__.startswith("1.")
 
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
 _PLAIN_TYPES = {
@@ -178,7 +179,7 @@ class Reader:
     def rows(self, query: str, params: Params | None = None) -> list[dict[str, Any]]:
         """All rows that answer a `query` of this package's own, as plain values by column; it is not fenced."""
         with _explained(self._db, self._limits, None):
-            found: list[dict[str, Any]] = self._con.execute(query, params).to_arrow_table().to_pylist()
+            found: list[dict[str, Any]] = _batches(self._con, query, params).read_all().to_pylist()
         return found
 
     def names(self) -> list[str]:
@@ -212,7 +213,7 @@ class Reader:
                 sql = _with_plain_types(self._con, f"FROM (\n{statement.text}\n)", params, flat=flat)
                 if limit is not None:
                     sql += f"\nLIMIT {limit + 1:d}"
-            reader = self._con.execute(sql, params).to_arrow_reader(ROWS_AT_ONCE)
+            reader = _batches(self._con, sql, params)
             yield reader.schema
             n_bytes = 0
             for batch in reader:
@@ -235,6 +236,13 @@ class Reader:
         if name.lower() not in known:
             raise SelfRepairError(unknown_name(name, sorted(known)))
         return f"FROM {identifier(known[name.lower()])}"
+
+
+def _batches(con: duckdb.DuckDBPyConnection, sql: str, params: Params | None) -> pa.RecordBatchReader:
+    """The rows as they are computed: DuckDB 1 first collects all rows of `con.sql` with parameters, DuckDB 2 of `execute`."""
+    if _IS_DUCKDB_1:
+        return con.execute(sql, params).to_arrow_reader(ROWS_AT_ONCE)
+    return con.sql(sql, params=params).to_arrow_reader(ROWS_AT_ONCE)
 
 
 def polars_frame(table: pa.Table) -> "pl.DataFrame":

@@ -1,19 +1,24 @@
-"""The wheel, as a user gets it: in an empty environment, without torch and with it."""
+"""The wheel, as a user gets it: in an empty environment, without torch and with it. No package index is needed."""
 
 import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
 import zipfile
+from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).parents[2]
 UNSET = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "SELFREPAIR_DB")
-SHIPPED = ("app", "ingest", "queries", "warehouse", "pyproject.toml", "README.md", "LICENSE")
+PIP_WHEEL = (sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-index", "--no-build-isolation")
+SHIPPED = ("api", "app", "ingest", "queries", "warehouse", "pyproject.toml", "README.md", "LICENSE")
 
 
 def run(*command: str | Path, cwd: Path, fails: bool = False) -> str:
@@ -32,9 +37,9 @@ def wheel(tmp_path_factory) -> Path:
             shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, source / name)
-    (source / "queries/questions").mkdir(exist_ok=True)
-    (source / "queries/questions/asked_by_a_test.sql").write_text("SELECT 1\n")
-    said = run(sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--wheel-dir", "dist", ".", cwd=source)
+    (source / "queries/questions/of_a_test").mkdir()
+    (source / "queries/questions/of_a_test/asked_by_a_test.sql").write_text("SELECT 1\n")
+    said = run(*PIP_WHEEL, "--wheel-dir", "dist", ".", cwd=source)
     (source / "dist/said.txt").write_text(said)
     (built,) = (source / "dist").glob("*.whl")
     return built
@@ -53,29 +58,52 @@ def test_the_wheel_holds_every_module_and_every_file_of_data_and_nothing_else(wh
         "ingest/demo_model/weights/*",
         "warehouse/migrations/*.sql",
         "warehouse/published/*.csv",
-        "queries/views/*.sql",
-        "queries/questions/*.sql",
+        "queries/views/*/*.sql",
+        "queries/questions/*/*.sql",
     )
     modules = (f"{folder}/**/*.py" for folder in ("app", "ingest", "queries", "warehouse"))
     wanted = {str(path.relative_to(ROOT)) for pattern in (*data, *modules) for path in ROOT.glob(pattern)}
-    assert found == wanted | {"queries/questions/asked_by_a_test.sql"}
+    wanted |= {path.name for path in (ROOT / "api").glob("*.py")}
+    assert found == wanted | {"queries/questions/of_a_test/asked_by_a_test.sql"}
 
 
-def environment(folder: Path, wheel: Path, *options: str) -> Path:
-    """A fresh virtual environment with the wheel in it; its folder of programs."""
-    venv.create(folder, with_pip=True)
+def environment(folder: Path, wheel: Path) -> Path:
+    """A fresh virtual environment with the wheel and nothing else in it; its folder of programs."""
+    venv.create(folder, symlinks=True)
     programs = folder / "bin"
-    run(programs / "python", "-m", "pip", "install", "--quiet", *options, wheel, cwd=folder)
+    pip = (sys.executable, "-m", "pip", "--python", programs / "python")
+    run(*pip, "install", "--quiet", "--no-index", "--no-deps", wheel, cwd=folder)
     return programs
+
+
+def packages_of(programs: Path) -> Path:
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(run(programs / "python", "-c", code, cwd=programs).strip())
+
+
+def add_required(programs: Path) -> None:
+    """Link what the wheel requires, and what that requires, from the packages that these tests run with."""
+    into = packages_of(programs)
+    (own,) = distributions(path=[str(into)])
+    waiting, linked = list(own.requires or ()), set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        if name in linked or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        linked.add(name)
+        found = distribution(name)
+        waiting += found.requires or ()
+        for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            (into / top).symlink_to(found.locate_file(top))
 
 
 @pytest.fixture(scope="module")
 def with_torch(wheel, tmp_path_factory) -> Path:
-    """The wheel beside the packages that these tests run with."""
-    folder = tmp_path_factory.mktemp("with-torch")
-    programs = environment(folder, wheel, "--no-deps")
-    own = run(programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
-    (Path(own) / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    """The wheel beside all packages that these tests run with."""
+    programs = environment(tmp_path_factory.mktemp("with-torch"), wheel)
+    others = [path for path in sys.path if Path(path).name == "site-packages"]
+    (packages_of(programs) / "others.pth").write_text("".join(f"{path}\n" for path in others))
     return programs
 
 
@@ -99,6 +127,8 @@ def test_demo_measures_the_bundled_model_from_the_wheel(measured, with_torch):
 
 def test_without_torch_help_and_query_work_and_ingest_says_what_to_install(wheel, measured, tmp_path):
     programs = environment(tmp_path / "empty", wheel)
+    add_required(programs)
+    run(sys.executable, "-m", "pip", "--python", programs / "python", "check", cwd=tmp_path)
     assert "No module named 'torch'" in run(programs / "python", "-c", "import torch", cwd=tmp_path, fails=True)
     assert "ingest" in run(programs / "selfrepair", "--help", cwd=tmp_path)
     assert "--batch-size" in run(programs / "selfrepair", "ingest", "--help", cwd=tmp_path)

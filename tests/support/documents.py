@@ -51,7 +51,7 @@ def views_page() -> str:
             parts += [f"**{heading}**", markdown_summaries(group)]
     parts += [
         "## Questions",
-        "`selfrepair query NAME --param head=L9H6`, or `Warehouse().question(NAME, head=\"L9H6\")` in Python.",
+        '`selfrepair query NAME --param head=L9H6`, or `Warehouse().question(NAME, head="L9H6")` in Python.',
         markdown_table(("question", "answers", "parameters"), [_question(asked) for asked in questions().values()]),
     ]
     for heading, group in groups.items():

@@ -9,8 +9,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from selfrepair.app.server.serve import HOME
-from selfrepair.warehouse.load.loader import load
-from support.fabricate import FabricatedRun
 
 _TABLE = re.compile(r"<table.*</table>", re.DOTALL)
 _SCRIPTS = [path.read_text(encoding="utf-8") for path in (HOME.parent / "app_pages").glob("*.py")]
@@ -32,14 +30,6 @@ def opened(name: str, db: Path, monkeypatch: pytest.MonkeyPatch, **link: str) ->
     app.switch_page(f"app_pages/{name}.py").run()
     assert not app.exception, app.exception
     return app
-
-
-def stored(folder: Path, *runs: FabricatedRun) -> Path:
-    """A warehouse in `folder` with these runs, loaded whole."""
-    db = folder / "w.duckdb"
-    for run in runs:
-        load(db, run.write(folder / "parts").root)
-    return db
 
 
 def tables(app: AppTest) -> list[list[dict[str, str]]]:

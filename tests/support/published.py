@@ -1,17 +1,14 @@
 """Runs made up in the likeness of the paper's own numbers, so that they can be compared with them."""
 
 import csv
-import shutil
-import tempfile
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from selfrepair.warehouse.database import migrate
-from selfrepair.warehouse.load.loader import load
 from support.fabricate import FabricatedRun, FabricatedUnit, fabricate
+from support.loaded import stored
 
 HEADS = Path(migrate.__file__).parents[1] / "published" / "published_head_repair.csv"
 SHAPES = {"gpt2": (12, 12), "EleutherAI/pythia-160m": (12, 12)}
@@ -27,21 +24,13 @@ _PARTS = ("repair_layernorm", "repair_attention", "repair_mlp")
 
 def compared(folder: Path) -> Path:
     """A file `w.duckdb` in `folder`: two checkpoints of pythia-160m and a model that was never published."""
-    return Path(shutil.copy(Path(_original().name) / "w.duckdb", folder))
-
-
-@cache
-def _original() -> tempfile.TemporaryDirectory[str]:
-    folder = tempfile.TemporaryDirectory(prefix="selfrepair-test-")
-    pythia, parts = "EleutherAI/pythia-160m", Path(folder.name) / "parts"
-    for run in (
+    pythia = "EleutherAI/pythia-160m"
+    return stored(
+        folder,
         as_published("early", pythia, checkpoint=STEP, scale=0.25, spread=0.2),
         as_published("final", pythia, spread=0.2),
         fabricate("small", seed=8),
-    ):
-        run.write(parts)
-    load(Path(folder.name) / "w.duckdb", parts)
-    return folder
+    )
 
 
 def as_published(

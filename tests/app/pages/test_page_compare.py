@@ -1,21 +1,19 @@
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import polars as pl
 import pytest
 from scipy import stats
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.charts.heads.pairs import pair_scatter
 from selfrepair.app.data.choice import Choice
 from selfrepair.app.data.measures import measures
-from selfrepair.app.data.pair import MOST_HEADS_LISTED, Pair
-from selfrepair.queries import Warehouse
-from selfrepair.warehouse.database.migrate import migrate
-from selfrepair.warehouse.load.loader import load
+from selfrepair.app.data.pair import MAX_HEADS_LISTED, Pair
+from support.empty import installed
 from support.fabricate import fabricate
-from support.loaded import loaded
+from support.loaded import loaded, stored
 from support.pages import opened
 
 HOME = str(Path(__file__).parents[3] / "app" / "home.py")
@@ -30,10 +28,8 @@ def page(db: Path, monkeypatch: pytest.MonkeyPatch, **link: str) -> AppTest:
 
 
 def made(folder: Path, *shapes: dict[str, Any]) -> Path:
-    for number, shape in enumerate(shapes):
-        fabricate(f"run-{number}", seed=11 + number, **shape).write(folder / "parts")
-    load(folder / "w.duckdb", folder / "parts")
-    return folder / "w.duckdb"
+    runs = (fabricate(f"run-{number}", seed=11 + number, **shape) for number, shape in enumerate(shapes))
+    return stored(folder, *runs)
 
 
 def metric(app: AppTest, words: str) -> str:
@@ -63,7 +59,7 @@ def test_first_another_ablation_of_the_same_run(tmp_path: Path, monkeypatch: pyt
     assert metric(app, "Pearson") == f"{stats.pearsonr(both['x'], both['x_right']).statistic:.4f}"
     assert metric(app, "Spearman") == f"{stats.spearmanr(both['x'], both['x_right']).statistic:.4f}"
     assert metric(app, "Mean of A") == f"{both['x'].mean():.4f}"
-    assert metric(app, "Mean size") == f"{(both['x'] - both['x_right']).abs().mean():.4f}"
+    assert metric(app, "Mean |A - B|") == f"{(both['x'] - both['x_right']).abs().mean():.4f}"
     assert not app.info
 
 
@@ -80,11 +76,11 @@ def test_the_sides_are_never_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_shown_sql_gives_the_differences(name: str, tmp_path: Path) -> None:
     db = loaded(tmp_path)
     pair = Pair(measures()[name], side(1, "resample", "all"), side(1, "zero", "all"), "self_repair")
-    heads, furthest = Warehouse(db).sql(pair.heads()), Warehouse(db).sql(pair.furthest())
+    heads, most_different = Warehouse(db).sql(pair.heads()), Warehouse(db).sql(pair.most_different())
     assert heads.height == 12
     assert (heads["value_a"] - heads["value_b"]).to_list() == heads["difference"].to_list()
     by_size = heads.sort(pl.col("difference").abs(), descending=True, maintain_order=True)
-    assert furthest["label"].to_list() == by_size["label"].to_list()[:MOST_HEADS_LISTED]
+    assert most_different["label"].to_list() == by_size["label"].to_list()[:MAX_HEADS_LISTED]
     has_error = name in ("mean_self_repair", "total_fraction_of_effect")
     assert heads["difference_in_se"].null_count() == (0 if has_error else 12)
 
@@ -133,10 +129,10 @@ def test_nothing_to_compare_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_heads_that_are_all_alike_have_no_correlation(tmp_path: Path) -> None:
     db = made(tmp_path, {"n_layers": 1, "n_heads": 4})
     pair = Pair(measures()["undefined_ratios"], side(1, "mean"), side(1, "zero"), "self_repair")
-    (told,) = Warehouse(db).sql(pair.agreement()).to_dicts()
-    assert (told["n_compared"], told["mean_difference"]) == (4, 0)
-    assert told["pearson"] is None
-    assert told["spearman"] is None
+    (agreement,) = Warehouse(db).sql(pair.agreement()).to_dicts()
+    assert (agreement["n_compared"], agreement["mean_difference"]) == (4, 0)
+    assert agreement["pearson"] is None
+    assert agreement["spearman"] is None
 
 
 def test_every_query_of_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,9 +151,7 @@ def test_a_mangled_link_shows_something_else_and_says_so(tmp_path: Path, monkeyp
 
 def test_no_file_and_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not page(tmp_path / "none.duckdb", monkeypatch).exception
-    with duckdb.connect(str(tmp_path / "empty.duckdb")) as con:
-        migrate(con)
-    app = page(tmp_path / "empty.duckdb", monkeypatch)
+    app = page(installed(tmp_path), monkeypatch)
     assert not app.exception
     assert not app.metric
 

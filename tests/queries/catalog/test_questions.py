@@ -3,7 +3,7 @@
 import math
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ from selfrepair.queries.catalog.next_step import speaking
 from selfrepair.queries.catalog.parameters import Parameter
 from selfrepair.queries.catalog.questions import bind, parse_question, question, with_run
 from selfrepair.queries.catalog.which_run import RUNS
-from selfrepair.queries.marts.install import install_temp
 from selfrepair.queries.sandbox.reader import Reader
-from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.load.loader import load
+from support.empty import installed, with_views
 from support.fabricate import fabricate
+from support.loaded import stored
 
 HEAD = {"layer": 1, "head": 2}
 GIVEN, FAILED = 3, 4
@@ -85,19 +84,10 @@ Frame = pl.DataFrame
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run 1 of one model, runs 2 and 3 of another, the latter with given heads, and run 4, which failed."""
-    path = tmp_path_factory.mktemp("db") / "w.duckdb"
-    for key, model, seed in (("a", "one", 1), ("b", "two", 2), ("c", "two", 3), ("d", "failed", 4)):
-        run = fabricate(
-            f"run-{key}",
-            n_units=2,
-            prompts_per_unit=3,
-            seq_len=N_POSITIONS + 1,
-            model=model,
-            mechanisms=True,
-            seed=seed,
-        )
-        run.write(path.parent / f"parts-{key}")
-        load(path, path.parent / f"parts-{key}")
+    size = {"n_units": 2, "prompts_per_unit": 3, "seq_len": N_POSITIONS + 1, "mechanisms": True}
+    models = (("a", "one"), ("b", "two"), ("c", "two"), ("d", "failed"))
+    runs = [fabricate(f"run-{key}", model=model, seed=seed, **size) for seed, (key, model) in enumerate(models, 1)]
+    path = stored(tmp_path_factory.mktemp("db"), *runs)
     with duckdb.connect(path) as con:
         con.execute("UPDATE runs SET status = 'failed' WHERE run_id = ?", [FAILED])
         con.execute("UPDATE runs SET given_heads = [] WHERE run_id <> ?", [GIVEN])
@@ -164,16 +154,21 @@ def described() -> Mapping[str, catalog.Relation]:
     return catalog.catalogue((*catalog.views(), *questions.as_views(questions.questions().values())))
 
 
+@pytest.fixture(scope="module")
+def empty() -> Iterator[duckdb.DuckDBPyConnection]:
+    with with_views() as con:
+        yield con
+
+
 @pytest.mark.parametrize("name", questions.questions())
 def test_every_column_is_described_as_it_comes(
-    name: str, described: Mapping[str, catalog.Relation], con: duckdb.DuckDBPyConnection
+    name: str, described: Mapping[str, catalog.Relation], empty: duckdb.DuckDBPyConnection
 ) -> None:
-    install_temp(con)
     sql, values = bind(name, needed(name))
-    columns = [(column[0], column[1]) for column in con.execute(f"DESCRIBE {sql}", values).fetchall()]
+    columns = [(column[0], column[1]) for column in empty.execute(f"DESCRIBE {sql}", values).fetchall()]
     assert [(column.name, column.type) for column in described[name].columns] == columns
     assert {"run_id", "model"} <= {column.name for column in described[name].columns}
-    assert con.execute(sql, values).fetchall() == []
+    assert empty.execute(sql, values).fetchall() == []
 
 
 @pytest.mark.parametrize("name", questions.questions())
@@ -697,10 +692,7 @@ def test_a_model_stands_for_its_only_run(reader: Reader) -> None:
 
 
 def test_a_warehouse_without_runs_has_no_answer(tmp_path: Path) -> None:
-    path = tmp_path / "w.duckdb"
-    with duckdb.connect(path) as con:
-        migrate(con)
-    with Reader(path) as reader:
+    with Reader(installed(tmp_path)) as reader:
         assert answer(reader, "run_checks").is_empty()
 
 

@@ -28,10 +28,12 @@ from selfrepair.queries.cli.printing import MOST_ROWS_ON_SCREEN
 from selfrepair.queries.cli.query import ROWS_ON_SCREEN, query
 from selfrepair.queries.cli.refresh import refresh
 from selfrepair.queries.export.files import FORMATS
-from selfrepair.warehouse.database.migrate import migrate
+from selfrepair.queries.marts import refresh as marts
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import load
+from support.empty import installed
 from support.fabricate import fabricate
+from support.loaded import stored
 
 N_ROWS = ROWS_ON_SCREEN + 5
 MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
@@ -40,21 +42,18 @@ MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory, fill: Callable[..., None], one_row: Callable[..., Any]) -> Path:
     """A warehouse of a few more measured rows than a table shows."""
-    path = tmp_path_factory.mktemp("db") / "w.duckdb"
+    path = installed(tmp_path_factory.mktemp("db"))
     with duckdb.connect(path) as con:
-        migrate(con)
         fill(con, [one_row(pos=pos) for pos in range(N_ROWS)])
+        marts.refresh(con)
     return path
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A warehouse as loading leaves it: two runs, of two models."""
-    path = tmp_path_factory.mktemp("loaded") / "w.duckdb"
-    for key in ("one", "two"):
-        fabricate(key, model=key, seed=len(key + key[0])).write(path.parent / key)
-        load(path, path.parent / key)
-    return path
+    runs = [fabricate(key, model=key, seed=len(key + key[0])) for key in ("one", "two")]
+    return stored(tmp_path_factory.mktemp("loaded"), *runs)
 
 
 def run(command: click.Command, *args: str | Path, stdin: str | None = None) -> Result:

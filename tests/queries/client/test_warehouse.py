@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from selfrepair.queries import Limits, OutOfDate, Truncated, Warehouse
+from selfrepair import Limits, OutOfDate, Truncated, Warehouse
 from selfrepair.queries.catalog import relations as catalog
 from selfrepair.queries.catalog.which_run import which_run
 from selfrepair.queries.client import warehouse
@@ -26,9 +26,8 @@ from selfrepair.queries.marts.install import install
 from selfrepair.queries.sandbox import worker
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.load.loader import load
 from support.fabricate import fabricate
-from support.loaded import loaded
+from support.loaded import loaded, stored
 
 WRITE_FOR_A_WHILE = """
 import sys, time
@@ -57,7 +56,7 @@ sys.stdin.readline()
 
 PARENT = """
 import os, sys, threading, time
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from selfrepair.queries.sandbox import worker
 w = Warehouse(sys.argv[1])
 w.sql("SELECT 1")
@@ -70,7 +69,7 @@ os.kill(os.getpid(), 9)
 
 INTERRUPTED = """
 import os, signal, sys, threading
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from selfrepair.queries.sandbox import worker
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background is born deaf to it
 w = Warehouse(sys.argv[1])
@@ -98,13 +97,10 @@ def ours(path: Path) -> Warehouse:
 @pytest.fixture(scope="module")
 def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     """Two runs of tiny-model and one of org/other-model; a third of tiny-model failed its cross-check."""
-    folder = tmp_path_factory.mktemp("two")
-    db = loaded(folder)
-    for key, model, seed in (("run-b", "tiny-model", 5), ("run-c", "org/other-model", 6), ("run-d", "tiny-model", 7)):
-        fabricate(key, model=model, seed=seed, n_units=1, n_layers=2, n_heads=2, ablations=("resample",)).write(
-            folder / "parts"
-        )
-    load(db, folder / "parts")
+    size = {"n_units": 1, "n_layers": 2, "n_heads": 2, "ablations": ("resample",)}
+    more = (("run-b", "tiny-model", 5), ("run-c", "org/other-model", 6), ("run-d", "tiny-model", 7))
+    runs = [fabricate(), *(fabricate(key, model=model, seed=seed, **size) for key, model, seed in more)]
+    db = stored(tmp_path_factory.mktemp("two"), *runs)
     with duckdb.connect(db) as con:
         con.execute("UPDATE runs SET status = 'failed' WHERE run_key = 'run-d'")
     return Warehouse(db)

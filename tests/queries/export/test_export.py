@@ -19,10 +19,10 @@ from selfrepair.queries.export import files as export
 from selfrepair.queries.export.files import FORMATS, Format, format_of, write_file
 from selfrepair.queries.export.folder import export_all
 from selfrepair.queries.sandbox.reader import Reader
-from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.load.loader import load
+from support.empty import installed
 from support.fabricate import fabricate
+from support.loaded import stored
 
 NAME = "hub/mod el=1%é"
 """A model whose name no folder can have as it is."""
@@ -168,14 +168,10 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("db") / "w.duckdb"
-    for key, model in (("a", "one"), ("b", NAME), ("c", NAME)):
-        run = fabricate(
-            f"run-{key}", n_units=1, prompts_per_unit=2, seq_len=6, model=model, mechanisms=True, seed=ord(key)
-        )
-        run.write(path.parent / key)
-        load(path, path.parent / key)
-    return path
+    size = {"n_units": 1, "prompts_per_unit": 2, "seq_len": 6, "mechanisms": True}
+    models = (("a", "one"), ("b", NAME), ("c", NAME))
+    runs = [fabricate(f"run-{key}", model=model, seed=ord(key), **size) for key, model in models]
+    return stored(tmp_path_factory.mktemp("db"), *runs)
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +180,13 @@ def folder(db: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Reader(db) as reader:
         export_all(reader, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def con(db: Path, folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The exported warehouse, opened by another program."""
+    with duckdb.connect(db, read_only=True) as con:
+        yield con
 
 
 COMPARISONS = {
@@ -201,19 +204,19 @@ def roughly(row: tuple[Any, ...]) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_table_and_view_is_there_for_other_programs(name: str, db: Path, folder: Path) -> None:
-    with duckdb.connect(db, read_only=True) as con:
-        wanted = con.execute(f"FROM {name}").fetchall()
-        columns = [column.name for column in relations()[name].columns]
-        by_model = "run_id" in columns
-        if by_model and "model" not in columns:
-            columns.append("model")
-            models = "SELECT run_id, name FROM runs JOIN models USING (model_id)"
-            wanted = con.execute(f"SELECT x.*, m.name FROM {name} AS x JOIN ({models}) AS m USING (run_id)").fetchall()
+def test_every_table_and_view_is_there_for_other_programs(
+    name: str, con: duckdb.DuckDBPyConnection, folder: Path
+) -> None:
+    wanted = con.execute(f"FROM {name}").fetchall()
+    columns = [column.name for column in relations()[name].columns]
+    by_model = "run_id" in columns
+    if by_model and "model" not in columns:
+        columns.append("model")
+        models = "SELECT run_id, name FROM runs JOIN models USING (model_id)"
+        wanted = con.execute(f"SELECT x.*, m.name FROM {name} AS x JOIN ({models}) AS m USING (run_id)").fetchall()
     files = f"{folder}/{name}/**/*.parquet"
-    with duckdb.connect() as con:
-        listed = ", ".join(f'"{column}"' for column in columns)
-        found = con.execute(f"SELECT {listed} FROM read_parquet('{files}', hive_partitioning = true)").fetchall()
+    listed = ", ".join(f'"{column}"' for column in columns)
+    found = con.execute(f"SELECT {listed} FROM read_parquet('{files}', hive_partitioning = true)").fetchall()
     assert len(found) == len(wanted)
     for mine, theirs in zip(sorted(found, key=roughly), sorted(wanted, key=roughly), strict=True):
         for value, other in zip(mine, theirs, strict=True):
@@ -273,7 +276,5 @@ def test_progress_is_told_and_rows_are_counted(db: Path, tmp_path: Path) -> None
 
 
 def test_a_warehouse_without_runs_is_not_exported(tmp_path: Path) -> None:
-    with duckdb.connect(tmp_path / "w.duckdb") as con:
-        migrate(con)
-    with Reader(tmp_path / "w.duckdb") as reader, pytest.raises(SelfRepairError, match="there is no run to export"):
+    with Reader(installed(tmp_path)) as reader, pytest.raises(SelfRepairError, match="there is no run to export"):
         export_all(reader, tmp_path / "folder")

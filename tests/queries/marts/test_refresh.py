@@ -14,6 +14,7 @@ from selfrepair.queries.marts import refresh as marts
 from selfrepair.queries.marts.install import install, install_temp, prepare_reader
 from selfrepair.warehouse.load.loader import load
 from support.fabricate import FabricatedRun, fabricate
+from support.loaded import stored
 
 MARTS = [view for view in views() if view.kept == "mart"]
 Con = duckdb.DuckDBPyConnection
@@ -59,14 +60,14 @@ def refreshed(db: Path) -> dict[int, Any]:
 
 
 def test_a_mart_holds_what_its_view_comes_to(db: Path, first: FabricatedRun) -> None:
-    load_run(db, first)
+    stored(db.parent, first)
     load_run(db, fabricate("run-b", model="other-model", seed=5, n_heads=2, ablations=("mean",)))
     assert_marts_equal_their_views(db)
     assert in_file(db, marts.unsummarised) == []
 
 
 def test_only_the_run_that_changed_is_computed_again(db: Path, first: FabricatedRun) -> None:
-    load_run(db, first)
+    stored(db.parent, first)
     before = refreshed(db)
     second = fabricate("run-b", model="other-model", seed=5, n_units=3)
     load_run(db, second, units=[0])
@@ -95,7 +96,7 @@ def test_rows_loaded_without_a_refresh_are_absent_until_it_comes(db: Path, first
 
 
 def test_a_refresh_that_fails_changes_nothing(db: Path, first: FabricatedRun) -> None:
-    load_run(db, first)
+    stored(db.parent, first)
     last = MARTS[-1].name
     in_file(db, lambda con: con.execute(f"ALTER TABLE selfrepair_marts.{last} RENAME COLUMN run_id TO gone"))
     others = {
@@ -109,7 +110,7 @@ def test_a_refresh_that_fails_changes_nothing(db: Path, first: FabricatedRun) ->
 
 
 def test_marts_of_another_version_are_made_anew(db: Path, first: FabricatedRun) -> None:
-    load_run(db, first)
+    stored(db.parent, first)
 
     def grow_old(con: Con) -> None:
         con.execute("UPDATE selfrepair_marts.refreshed SET definition = 'older'")
@@ -137,7 +138,7 @@ def test_marts_of_another_version_are_made_anew(db: Path, first: FabricatedRun) 
 
 
 def test_what_is_stored_of_a_run_that_is_gone_goes_too(db: Path, first: FabricatedRun) -> None:
-    load_run(db, first)
+    stored(db.parent, first)
     in_file(db, lambda con: con.execute("DELETE FROM units"))
     assert in_file(db, marts.refresh) == []
     for view in MARTS:
@@ -145,14 +146,14 @@ def test_what_is_stored_of_a_run_that_is_gone_goes_too(db: Path, first: Fabricat
 
 
 def test_a_reader_of_an_up_to_date_file_makes_no_views(db: Path, first: FabricatedRun) -> None:
-    load_run(db, first)
+    stored(db.parent, first)
     with duckdb.connect(db, read_only=True) as con:
         assert prepare_reader(con) == []
         assert con.execute("SELECT view_name FROM duckdb_views() WHERE temporary AND NOT internal").fetchall() == []
 
 
 def test_a_reader_asks_its_own_views_where_the_file_has_others_by_now(db: Path, first: FabricatedRun) -> None:
-    load_run(db, first)
+    stored(db.parent, first)
     in_file(db, lambda con: con.execute("CREATE OR REPLACE VIEW head_repair AS SELECT 7 AS run_id"))
     with duckdb.connect(db, read_only=True) as con:
         assert prepare_reader(con) == []
@@ -170,7 +171,7 @@ def test_a_file_of_any_name_and_a_schema_of_the_users_own(tmp_path: Path, first:
 
 
 def test_a_failed_run_leaves_the_views_without_a_refresh(db: Path, first: FabricatedRun) -> None:
-    load_run(db, first)
+    stored(db.parent, first)
     in_file(db, lambda con: con.execute("UPDATE runs SET status = 'failed'"))
     assert in_file(db, lambda con: con.execute("FROM head_repair").fetchall()) == []
 

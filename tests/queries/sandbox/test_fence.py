@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from selfrepair.queries import Limits, Warehouse
+from selfrepair import Limits, Warehouse
 from selfrepair.queries.sandbox import worker
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError
@@ -29,6 +29,14 @@ REFUSED: list[tuple[str, str]] = [
 LIMITS = Limits(memory_bytes=400_000_000, spill_bytes=200_000_000, n_threads=2)
 TIME_LIMIT_S = 0.4
 MOST_MEMORY_KB = 1_300_000
+
+
+def first_of_each(n: int, cases: list[Any]) -> list[Any]:
+    """The cases, of which the quick tier runs the first of every `n`."""
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow if number % n else ())
+        for number, case in enumerate(cases)
+    ]
 
 
 class Place:
@@ -87,14 +95,19 @@ def test_there_are_many() -> None:
 @pytest.mark.parametrize(("query", "message"), REFUSED, ids=lambda text: repr(text)[:60])
 def test_what_reaches_out_is_refused_in_words(place: Place, reader: Reader, query: str, message: str) -> None:
     secret_frame = pl.DataFrame({"a": ["hidden"]})
-    warehouse = Warehouse(place.db, limits=LIMITS)
-    for ask in (reader.ask, warehouse.sql):
-        text = refusal(ask, place.filled(query))
-        assert re.search(message, text), text
-        assert secret_frame["a"].item() not in text
+    text = refusal(reader.ask, place.filled(query))
+    assert re.search(message, text), text
+    assert secret_frame["a"].item() not in text
 
 
-@pytest.mark.parametrize("query", GIVEN["TOO_MUCH"], ids=lambda text: repr(text)[:60])
+@pytest.mark.parametrize(("query", "message"), first_of_each(15, REFUSED), ids=lambda text: repr(text)[:60])
+def test_it_is_refused_in_the_process_that_answers_too(place: Place, query: str, message: str) -> None:
+    text = refusal(Warehouse(place.db, limits=LIMITS).sql, place.filled(query))
+    assert re.search(message, text), text
+    assert "hidden" not in text
+
+
+@pytest.mark.parametrize("query", first_of_each(4, GIVEN["TOO_MUCH"]), ids=lambda text: repr(text)[:60])
 def test_what_is_too_much_is_stopped_in_time(place: Place, query: str) -> None:
     warehouse = Warehouse(place.db, limits=LIMITS)
     warehouse.sql("SELECT 1")  # so that the time to start a process is not the query's

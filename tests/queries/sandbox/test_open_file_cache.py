@@ -11,14 +11,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from selfrepair.queries import Limits, Warehouse
+from selfrepair import Limits, Warehouse
 from selfrepair.queries.sandbox import worker
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.database.write_request import is_wanted, want
 from selfrepair.warehouse.errors import SelfRepairError
 from support.fabricate import fabricate
-from support.loaded import loaded
-from support.pages import stored
+from support.loaded import loaded, stored
 
 MODEL = "SELECT name FROM models"
 LONG = 600.0

@@ -14,8 +14,8 @@ import pytest
 from selfrepair.queries.marts import refresh as marts
 from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.reader import Reader
-from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
+from support.empty import installed
 from support.loaded import loaded
 
 Fill = Callable[..., None]
@@ -25,10 +25,10 @@ HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe N
 @pytest.fixture
 def reader(tmp_path: Path, fill: Fill, one_row: Callable[..., Any]) -> Iterator[Reader]:
     """A warehouse of three measured rows, with a table and a view of the user's own."""
-    path = tmp_path / "w.duckdb"
+    path = installed(tmp_path)
     with duckdb.connect(path) as con:
-        migrate(con)
         fill(con, [one_row(pos=pos) for pos in range(3)])
+        marts.refresh(con)
         con.execute('CREATE TABLE "Notes" AS SELECT 1 AS n')
         con.execute("CREATE VIEW mine AS SELECT 2 AS n")
     with Reader(path) as reader:

@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from selfrepair.queries.marts.install import install_temp
-from selfrepair.warehouse.database.migrate import migrate
+from support.empty import with_views
 from support.mechanisms import Mechanisms, measured_mechanisms, mechanism_runs
 from support.random_runs import FAILED, STEPS, with_repair
 
@@ -32,14 +31,12 @@ def runs() -> tuple[list[dict[str, Any]], Mechanisms]:
 @pytest.fixture(scope="module")
 def filled(runs: tuple[list[dict[str, Any]], Mechanisms], fill: Fill) -> Iterator[Con]:
     rows, made = runs
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, rows, status={FAILED: "failed"})
         made.insert(con)
-        install_temp(con)
         for view in ("head_repair", "tail_numbers"):  # computed once for all that reads them
-            con.execute(f"CREATE TEMP TABLE kept_{view} AS FROM {view}")
-            con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS FROM kept_{view}")
+            con.execute(f"CREATE TABLE kept_{view} AS FROM {view}")
+            con.execute(f"CREATE OR REPLACE VIEW {view} AS FROM kept_{view}")
         yield con
 
 
@@ -209,7 +206,6 @@ def test_a_backup_by_hand(con: Con, fill: Fill, one_row: Callable[..., dict[str,
             "INSERT INTO edge_sums VALUES (1, 0, 'resample', ?, ?, 'all', 'head', 1, ?, 2, ?, ?)",
             [layer, head, target, one + other, one**2 + other**2],
         )
-    install_temp(con)
     found = con.execute(
         "SELECT target_label, n_ablated, n_repaired, n_damaged, n_top3, expected_top3, own_size, relative_change, score "
         "FROM backup_heads"
@@ -223,7 +219,6 @@ def test_a_backup_by_hand(con: Con, fill: Fill, one_row: Callable[..., dict[str,
 
 
 def test_no_rows_no_answer(con: Con, fill: Fill, one_row: Callable[..., Any]) -> None:
-    install_temp(con)
     for view in EDGE_VIEWS:
         assert con.execute(f"FROM {view}").fetchall() == []
     fill(con, [one_row()])  # a run without edges

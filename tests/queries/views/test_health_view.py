@@ -1,13 +1,13 @@
 """run_health: what is loaded and stored of a run, and what it says is wrong."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import duckdb
 import pytest
 
 from selfrepair.queries.marts import refresh as marts
-from selfrepair.queries.marts.install import install, install_temp
+from support.empty import with_marts
 
 Fill = Callable[..., None]
 OneRow = Callable[..., Mapping[str, Any]]
@@ -23,8 +23,7 @@ def add_unit(con: Con, run_id: int, n_rows: int = N_ROWS) -> None:
     )
 
 
-@pytest.fixture
-def healthy(con: Con, fill: Fill, one_row: OneRow) -> Con:
+def fill_healthy(con: Con, fill: Fill, one_row: OneRow) -> None:
     """Run 1: three rows and nothing wrong; one has direct effect 0, one of another head is 2e-4 off the identity."""
     exact = {"repair_layernorm": 0.5, "repair_attention": 0.25, "repair_mlp": 0.25}
     rows = [
@@ -37,7 +36,20 @@ def healthy(con: Con, fill: Fill, one_row: OneRow) -> Con:
     con.execute(
         "UPDATE runs SET n_measurements = 3, identity_error_max = 2e-5, crosscheck_error_max = 4e-5, crosscheck_rows = 9"
     )
+
+
+@pytest.fixture
+def healthy(con: Con, fill: Fill, one_row: OneRow) -> Con:
+    fill_healthy(con, fill, one_row)
     return con
+
+
+@pytest.fixture
+def installed(fill: Fill, one_row: OneRow) -> Iterator[Con]:
+    """The same rows below views that read marts, which are not filled yet."""
+    with with_marts() as con:
+        fill_healthy(con, fill, one_row)
+        yield con
 
 
 def health(con: Con) -> dict[int, str]:
@@ -45,7 +57,6 @@ def health(con: Con) -> dict[int, str]:
 
 
 def test_a_healthy_run(healthy: Con) -> None:
-    install_temp(healthy)
     cursor = healthy.execute("FROM run_health")
     names = [column[0] for column in cursor.description]
     assert [dict(zip(names, row, strict=True)) for row in cursor.fetchall()] == [
@@ -106,44 +117,39 @@ def test_a_healthy_run(healthy: Con) -> None:
 )
 def test_what_is_wrong_is_said_with_the_next_step(healthy: Con, change: str, said: str) -> None:
     healthy.execute(change)
-    install_temp(healthy)
     assert health(healthy)[1].startswith(said)
 
 
 def test_rounding_is_no_damage(healthy: Con) -> None:
     """Six numbers rounded to 1e-4 can be 3e-4 off together."""
     healthy.execute("UPDATE measurements SET repair_mlp = repair_mlp + 0.0001")
-    install_temp(healthy)
     assert healthy.execute("SELECT stored_identity_error, health FROM run_health").fetchall() == [(3e-4, "ok")]
 
 
-def test_summaries_are_looked_for_in_the_marts(healthy: Con) -> None:
-    install(healthy)
+def test_summaries_are_looked_for_in_the_marts(installed: Con) -> None:
     numbers = "SELECT has_summaries, rows_summarised, rows_stored FROM run_health"
-    assert healthy.execute(numbers).fetchall() == [(False, None, 3)]
-    assert health(healthy)[1].startswith(
+    assert installed.execute(numbers).fetchall() == [(False, None, 3)]
+    assert health(installed)[1].startswith(
         "not summarised: the views have no numbers of this run; run selfrepair refresh"
     )
-    marts.refresh(healthy)
-    assert healthy.execute(numbers).fetchall() == [(True, 3, 3)]
-    assert health(healthy)[1] == "ok"
+    marts.refresh(installed)
+    assert installed.execute(numbers).fetchall() == [(True, 3, 3)]
+    assert health(installed)[1] == "ok"
 
 
-def test_rows_changed_by_hand_are_told_from_their_summaries(healthy: Con) -> None:
-    install(healthy)
-    marts.refresh(healthy)
-    healthy.execute("INSERT INTO measurements SELECT * REPLACE (pos + 10 AS pos) FROM measurements WHERE pos = 3")
-    healthy.execute("UPDATE units SET n_measurements = 4")
-    healthy.execute("UPDATE runs SET n_measurements = 4")
+def test_rows_changed_by_hand_are_told_from_their_summaries(installed: Con) -> None:
+    marts.refresh(installed)
+    installed.execute("INSERT INTO measurements SELECT * REPLACE (pos + 10 AS pos) FROM measurements WHERE pos = 3")
+    installed.execute("UPDATE units SET n_measurements = 4")
+    installed.execute("UPDATE runs SET n_measurements = 4")
     expected = "out of date: the summaries are of 3 rows, 4 are stored; run selfrepair refresh --run 1"
-    assert health(healthy)[1] == expected
+    assert health(installed)[1] == expected
 
 
 def test_every_run_is_there(con: Con, fill: Fill, one_row: OneRow) -> None:
     statuses = {1: "complete", 2: "failed", 3: "running", 4: "running"}
     fill(con, [one_row(run_id=run_id) for run_id in statuses], status=statuses)
     con.execute("DELETE FROM measurements WHERE run_id = 4")
-    install_temp(con)
     assert con.execute("SELECT run_id, status FROM run_health").fetchall() == list(statuses.items())
     said = health(con)
     assert said[2].startswith("failed: the cross-check disagrees; ")
@@ -178,7 +184,6 @@ SETTINGS = {
 
 
 def comparisons(con: Con) -> list[tuple[Any, ...]]:
-    install_temp(con)
     return con.execute("SELECT n_other_runs, settings_differ FROM run_health ORDER BY run_id").fetchall()
 
 
@@ -204,5 +209,4 @@ def test_a_failed_run_is_compared_but_not_with(alike: Con) -> None:
 
 
 def test_no_runs_no_answer(con: Con) -> None:
-    install_temp(con)
     assert con.execute("FROM run_health").fetchall() == []

@@ -7,7 +7,6 @@ from typing import Any
 import duckdb
 import pytest
 
-from selfrepair.queries.marts.install import install_temp
 from support.effects import STEPS, Drawn, Group, Row, grouped, populations, quantile, stored
 
 Fill = Callable[..., None]
@@ -28,7 +27,6 @@ def filled(con: duckdb.DuckDBPyConnection, fill: Fill, case: str) -> list[Row]:
     """The rows drawn, in the populations they belong to."""
     rows = [row for seed, drawn in enumerate(DRAWN[case]) for row in drawn.rows(seed)]
     fill(con, stored(rows))
-    install_temp(con)
     return populations(rows)
 
 
@@ -104,7 +102,6 @@ def test_ratios_by_hand(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: One
     """Four rows; the one with the highest direct effect is the top 2 %."""
     values = (0.9, 1.0, 1.0049, 1.005)
     fill(con, [one_row(pos=pos, direct_effect=pos, ln_scale_ratio=value) for pos, value in enumerate(values)])
-    install_temp(con)
     found = answers(con, "FROM layernorm_ratio WHERE level = 'head'", ("population",))
     row = found["all",]
     assert (row["model"], row["label"], row["share_above_1"], row["share_below_1"]) == ("model-1", "L2H1", 0.5, 0.25)
@@ -120,7 +117,6 @@ def test_ratios_by_hand(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: One
 
 def test_a_model_pools_the_rows_of_its_heads(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row(head=head, pos=pos, ln_scale_ratio=1 + head / 10) for head in (0, 1) for pos in range(2 + head)])
-    install_temp(con)
     (row,) = con.sql("FROM layernorm_ratio WHERE level = 'model' AND population = 'all'").pl().to_dicts()
     assert (row["n_rows"], row["share_above_1"], row["share_below_1"]) == (5, 0.6, 0.0)
     assert row["mean_ln_scale_ratio"] == pytest.approx(1.06)
@@ -150,20 +146,17 @@ def test_when_freezing_makes_the_change_larger(
     larger: float,
 ) -> None:
     fill(con, [one_row(logit_change=logit_change, repair_layernorm=repair_layernorm)])
-    install_temp(con)
     rows = con.execute("SELECT larger_frozen_share, mean_frozen_logit_change FROM frozen_layernorm").fetchall()
     assert rows == [(larger, pytest.approx(logit_change - repair_layernorm, abs=1e-7))] * 3
 
 
 def test_failed_runs_are_left_out(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row(run_id=run_id) for run_id in (1, 2, 3)], status={1: "complete", 2: "failed", 3: "running"})
-    install_temp(con)
     for view in ("layernorm_ratio", "layernorm_histogram", "frozen_layernorm"):
         models = con.execute(f"SELECT DISTINCT run_id, model FROM {view} ORDER BY 1").fetchall()
         assert models == [(1, "model-1"), (3, "model-3")], view
 
 
 def test_an_empty_warehouse_has_no_rows(con: duckdb.DuckDBPyConnection) -> None:
-    install_temp(con)
     for view in ("layernorm_ratio", "layernorm_histogram", "frozen_layernorm"):
         assert con.execute(f"FROM {view}").fetchall() == []

@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from selfrepair.queries.marts.install import install_temp
-from selfrepair.warehouse.database.migrate import migrate
+from support.empty import with_views
 from support.mechanisms import Mechanisms, measured_mechanisms, mechanism_runs
 from support.random_runs import FAILED, STEPS, with_repair
 
@@ -29,11 +28,9 @@ def runs() -> Runs:
 @pytest.fixture(scope="module")
 def filled(runs: Runs, fill: Fill) -> Iterator[Con]:
     rows, made = runs
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, rows, status={FAILED: "failed"})
         made.insert(con)
-        install_temp(con)
         yield con
 
 
@@ -69,7 +66,6 @@ def test_the_answer_after_each_layer(filled: Con, runs: Runs) -> None:
 def test_the_median_is_a_rank_that_occurs(n: int, con: Con, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row(pos=pos) for pos in range(n)])
     con.execute(f"INSERT INTO logit_lens SELECT 1, 0, pos, 0, 0, 0, 10 * pos + 1 FROM range({n}) AS positions (pos)")
-    install_temp(con)
     assert con.execute("SELECT median_rank FROM logit_lens_by_layer").fetchall() == [(10 * ((n + 1) // 2 - 1) + 1,)]
 
 
@@ -131,7 +127,6 @@ def test_a_wrong_answer_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
     for layer, ranks in ((1, (5, 1, 1)), (2, (1, 2, 9)), (3, (1, 1, 7))):
         for pos, rank in zip(changes, ranks, strict=True):
             con.execute("INSERT INTO logit_lens VALUES (1, 0, ?, ?, 0, 0, ?)", [pos, layer, rank])
-    install_temp(con)
     found = con.execute(
         "SELECT n_right, n_wrong, mean_self_repair_right, mean_self_repair_wrong, self_repair_difference, "
         "self_repair_difference_se FROM repair_by_logit_lens WHERE population = 'all'"
@@ -143,7 +138,6 @@ def test_a_wrong_answer_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
 
 
 def test_no_rows_no_answer(con: Con, fill: Fill, one_row: OneRow) -> None:
-    install_temp(con)
     for view in ("logit_lens_by_layer", "repair_by_logit_lens"):
         assert con.execute(f"FROM {view}").fetchall() == []
     fill(con, [one_row()])

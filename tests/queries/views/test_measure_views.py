@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from selfrepair.queries.marts.install import install_temp
-from selfrepair.warehouse.database.migrate import migrate
+from support.empty import with_views
 from support.mechanisms import mechanism_runs
 from support.random_runs import ABLATIONS, FAILED, STEPS, random_runs, with_repair
 
@@ -53,14 +52,12 @@ def measured() -> tuple[list[dict[str, Any]], pl.DataFrame]:
 @pytest.fixture(scope="module")
 def filled(measured: tuple[list[dict[str, Any]], pl.DataFrame], fill: Fill) -> Iterator[Con]:
     rows, changes = measured
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, rows, status={FAILED: "failed"})
         con.register("new_rows", changes)
         con.execute("INSERT INTO logprob_changes BY NAME FROM new_rows")
-        install_temp(con)
-        con.execute("CREATE TEMP TABLE head_means AS FROM head_repair")
-        con.execute("CREATE OR REPLACE TEMP VIEW head_repair AS FROM head_means")
+        con.execute("CREATE TABLE head_means AS FROM head_repair")
+        con.execute("CREATE OR REPLACE VIEW head_repair AS FROM head_means")
         yield con
 
 
@@ -120,15 +117,13 @@ def co_ablated(fill: Fill) -> Iterator[Con]:
     for run_id, seed in ((GIVEN, 61), (2, 62), (7, 67), (8, 68), (LATEST_BASE, 69), (3, 63)):
         rows = [row for row in random_runs(seed) if row["run_id"] == 1]
         by_run[run_id] = [{**row, "run_id": run_id} for row in rows if run_id != 8 or row["ablation"] == "zero"]
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, [row for rows in by_run.values() for row in rows], status={7: "failed", 10: "failed"})
         con.execute("UPDATE runs SET given_heads = ['L0H1', 'L2H0'] WHERE run_id = ?", [GIVEN])
         con.execute("UPDATE runs SET dataset_id = 2 WHERE run_id = 3")
         con.execute("DELETE FROM measurements WHERE run_id = ? AND ablation <> 'mean'", [GIVEN])
-        install_temp(con)
-        con.execute("CREATE TEMP TABLE head_means AS FROM head_repair")
-        con.execute("CREATE OR REPLACE TEMP VIEW head_repair AS FROM head_means")
+        con.execute("CREATE TABLE head_means AS FROM head_repair")
+        con.execute("CREATE OR REPLACE VIEW head_repair AS FROM head_means")
         yield con
 
 
@@ -157,14 +152,12 @@ def test_heads_grow_when_others_are_gone(co_ablated: Con) -> None:
 def test_a_given_run_alone_has_nothing_to_be_compared_with(con: Con, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row(run_id=run_id) for run_id in (1, 2)])
     con.execute("UPDATE runs SET given_heads = ['L0H0'] WHERE run_id = 1")
-    install_temp(con)
     assert con.execute("SELECT DISTINCT run_id, base_run_id FROM co_ablation").fetchall() == [(1, 2)]
     con.execute("UPDATE models SET weights_sha256 = 'others' WHERE model_id = 12")
     assert con.execute("FROM co_ablation").fetchall() == []
 
 
 def test_no_rows_no_answer(con: Con, fill: Fill, one_row: OneRow) -> None:
-    install_temp(con)
     for view in ("head_measures", "measure_agreement", "co_ablation"):
         assert con.execute(f"FROM {view}").fetchall() == []
     fill(con, [one_row(ablation=ablation) for ablation in ABLATIONS])

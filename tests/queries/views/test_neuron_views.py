@@ -9,9 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from selfrepair.queries.marts.install import install_temp
-from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.schema import CHANGE_SHARES
+from support.empty import with_views
 from support.mechanisms import Mechanisms, measured_mechanisms, mechanism_runs
 from support.random_runs import FAILED
 
@@ -32,11 +31,9 @@ def runs() -> tuple[list[dict[str, Any]], Mechanisms]:
 @pytest.fixture(scope="module")
 def filled(runs: tuple[list[dict[str, Any]], Mechanisms], fill: Fill) -> Iterator[Con]:
     rows, made = runs
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, rows, status={FAILED: "failed"})
         made.insert(con)
-        install_temp(con)
         yield con
 
 
@@ -194,7 +191,6 @@ def test_anti_erasure_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
             [neuron, clean, ablated, rank],
         )
     con.execute("INSERT INTO neuron_sums VALUES (1, 0, 'resample', 2, 1, 3, 1, 5.0, 1.0, 2.0, 1.5, 0.5)")
-    install_temp(con)
     found = con.execute(
         "SELECT neuron, n_rows, n_stored, n_first, n_anti_erasure, mean_change, share_of_mlp FROM anti_erasure ORDER BY ALL"
     ).fetchall()
@@ -211,7 +207,6 @@ def test_nothing_changes_and_nothing_is_divided(con: Con, fill: Fill, one_row: O
     con.execute("INSERT INTO neuron_changes VALUES (1, 'resample', 0, 1, 2, 1, 3, 0, -1, -1, 1)")
     con.execute("INSERT INTO neuron_sums VALUES (1, 0, 'resample', 2, 1, 3, 1, 0, 0, 0, 0, 0)")
     con.execute("INSERT INTO neuron_curves VALUES (1, 0, 'resample', 2, 1, 3, 1, 0, 0, 0, 0, 0, 0)")
-    install_temp(con)
     assert con.execute(
         "SELECT share_of_effect, positive_share, anti_erasure_share, neurons_for_half FROM neuron_summary"
     ).fetchall() == [(None,) * 4]
@@ -221,7 +216,6 @@ def test_nothing_changes_and_nothing_is_divided(con: Con, fill: Fill, one_row: O
 
 
 def test_no_rows_no_answer(con: Con, fill: Fill, one_row: OneRow) -> None:
-    install_temp(con)
     for view in VIEWS:
         assert con.execute(f"FROM {view}").fetchall() == []
     fill(con, [one_row()])

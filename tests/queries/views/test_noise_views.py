@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from selfrepair.queries.marts.install import install_temp
 from support.effects import STEPS, Drawn, Group, Row, grouped, quantile, self_repair, stored
 
 Fill = Callable[..., None]
@@ -51,7 +50,6 @@ def near(value: float | None) -> Any:
 def test_noise_equals_the_reference(con: duckdb.DuckDBPyConnection, fill: Fill, case: str) -> None:
     rows = [row for seed, drawn in enumerate(DRAWN[case]) for row in drawn.rows(seed)]
     fill(con, stored(rows))
-    install_temp(con)
     found, expected = found_noise(con), grouped(rows, *GRAIN)
     assert found.keys() == expected.keys()
     for group, members in expected.items():
@@ -107,7 +105,6 @@ def test_by_hand(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) ->
             for (prompt_id, pos), (direct_effect, ablated) in effects.items()
         ],
     )
-    install_temp(con)
     (row,) = found_noise(con).values()
     assert (row["model"], row["label"], row["n_prompts"], row["n_rows"]) == ("model-1", "L2H1", 2, 4)
     # self-repair is 2 - ablated_direct_effect: 1 and -1 with mean 0, 8 and 9 with mean 8.5
@@ -129,7 +126,6 @@ def test_rows_alike_within_prompts_have_no_noise_there(
         con,
         [one_row(prompt_id=prompt_id, pos=pos, logit_change=prompt_id * steps / STEPS) for prompt_id, pos in places],
     )
-    install_temp(con)
     (row,) = found_noise(con).values()
     assert (row["logit_change_sd_within"], row["self_repair_sd_within"]) == (0.0, 0.0)
     assert row["logit_change_sd_between"] == pytest.approx(steps / STEPS * (28 / 6) ** 0.5)
@@ -145,7 +141,6 @@ def test_a_perfect_line_has_no_correlation_beyond_one(
         for pos, effect in enumerate(of_layer)
     ]
     fill(con, rows)
-    install_temp(con)
     for row in found_noise(con).values():
         assert abs(row["correlation"]) <= 1
         assert row["correlation"] == pytest.approx((-1) ** row["layer"], abs=1e-6)
@@ -153,11 +148,9 @@ def test_a_perfect_line_has_no_correlation_beyond_one(
 
 def test_failed_runs_are_left_out(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row(run_id=run_id) for run_id in (1, 2, 3)], status={1: "complete", 2: "failed", 3: "running"})
-    install_temp(con)
     models = con.execute("SELECT run_id, model FROM head_noise ORDER BY 1").fetchall()
     assert models == [(1, "model-1"), (3, "model-3")]
 
 
 def test_an_empty_warehouse_has_no_rows(con: duckdb.DuckDBPyConnection) -> None:
-    install_temp(con)
     assert con.execute("FROM head_noise").fetchall() == []

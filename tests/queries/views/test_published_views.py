@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from selfrepair.queries.marts.install import install, install_temp
 from support.published import EARLY, FINAL, NOT_PUBLISHED
 
 Fill = Callable[..., None]
@@ -305,7 +304,6 @@ def test_several_runs_of_a_model_are_each_compared(changed: Con) -> None:
 
 
 def test_an_empty_warehouse_has_the_authors_agreement_alone(con: Con) -> None:
-    install(con)
     for view in ("reproduction", "reproduction_agreement", "reproduction_claims", "self_repression_reproduction"):
         assert con.execute(f"FROM {view}").fetchall() == []
     assert con.execute("SELECT count(*) FROM published_agreement").fetchall() == [(14,)]
@@ -321,7 +319,6 @@ def test_slopes_of_feedback_meet_the_published_ones(con: Con, fill: Fill, one_ro
                 "INSERT INTO self_repression_sums VALUES (1, ?, 11, ?, ?, ?, 2, 0, 2, 0, 1, 0.5, NULL, NULL, NULL)",
                 [prompt_id, head, added_vector, multiple],
             )
-    install_temp(con)
     found = con.execute(
         """
         SELECT run_id, label, multiple, added_vector, receiver, slope, slope_low, n_rows, difference + published_slope,

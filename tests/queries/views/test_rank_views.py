@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from selfrepair.queries.marts.install import install_temp
-from selfrepair.warehouse.database.migrate import migrate
+from support.empty import with_views
 from support.random_runs import ABLATIONS, FAILED, STEPS, in_logits, random_runs, with_repair
 
 Fill = Callable[..., None]
@@ -60,12 +59,10 @@ def rows() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def filled(rows: list[dict[str, Any]], fill: Fill) -> Iterator[Con]:
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, rows, status={FAILED: "failed"})
-        install_temp(con)
-        con.execute("CREATE TEMP TABLE head_means AS FROM head_repair")  # computed once for all that reads it
-        con.execute("CREATE OR REPLACE TEMP VIEW head_repair AS FROM head_means")
+        con.execute("CREATE TABLE head_means AS FROM head_repair")  # computed once for all that reads it
+        con.execute("CREATE OR REPLACE VIEW head_repair AS FROM head_means")
         yield con
 
 
@@ -201,7 +198,6 @@ def test_a_hidden_head_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
         for number in range(12)
     ]
     fill(con, rows)
-    install_temp(con)
     found = con.execute(
         "SELECT label, direct_effect_rank, logit_change_rank, rank_difference, missed_in_top10, missed_in_top20 "
         "FROM importance_rank WHERE population = 'all' ORDER BY direct_effect_rank"
@@ -227,7 +223,6 @@ def test_a_difference_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
             for head, change in enumerate(values)
         ],
     )
-    install_temp(con)
     found = con.execute(
         "SELECT ablation_a, ablation_b, n_heads, spearman, mean_difference, mean_absolute_difference "
         "FROM ablation_agreement WHERE population = 'all' AND measure = 'mean_logit_change'"
@@ -237,7 +232,6 @@ def test_a_difference_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
 
 def test_a_constant_has_no_correlation(con: Con, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row(head=head, ablation=name, direct_effect=float(head)) for head in (0, 1) for name in ABLATIONS])
-    install_temp(con)
     assert set(con.execute("SELECT spearman, kendall_tau FROM rank_agreement").fetchall()) == {(None, None)}
     found = con.execute(
         "SELECT DISTINCT pearson, spearman FROM ablation_agreement WHERE measure = 'mean_logit_change'"
@@ -246,6 +240,5 @@ def test_a_constant_has_no_correlation(con: Con, fill: Fill, one_row: OneRow) ->
 
 
 def test_no_rows_no_answer(con: Con) -> None:
-    install_temp(con)
     for view in ("importance_rank", "rank_agreement", "ablation_agreement"):
         assert con.execute(f"FROM {view}").fetchall() == []

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import t as student_t
 
 from selfrepair.queries.catalog.relations import relations, views
-from selfrepair.queries.marts.install import install_temp
-from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.schema import ABLATIONS, EFFECT_STEP, EFFECTS
+from support.empty import with_views
 
 Row = Mapping[str, Any]
 Fill = Callable[..., None]
@@ -146,13 +145,11 @@ def measured_rows(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(rows=measured_rows())
 def test_views_equal_the_reference(rows: list[Row], fill: Fill) -> None:
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, map(stored, rows))
-        install_temp(con)
         for view, grain in GRAINS.items():
             expected = reference(rows, grain)
             found = {tuple(row[name] for name in grain): row for row in fetched(con, f"FROM {view}")}
@@ -182,13 +179,11 @@ def _rounding(numbers: Mapping[str, Any], name: str) -> float:
     return 1e-6 * (1 + abs(numbers[estimate] or 0)) + 2e-3 * width
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(rows=measured_rows())
 def test_a_view_has_one_row_per_grain(rows: list[Row], fill: Fill) -> None:
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, map(stored, rows))
-        install_temp(con)
         for view in views():
             grain = ", ".join(view.grain)
             repeated = con.execute(f"SELECT {grain} FROM {view.name} GROUP BY {grain} HAVING count(*) > 1").fetchall()
@@ -197,7 +192,6 @@ def test_a_view_has_one_row_per_grain(rows: list[Row], fill: Fill) -> None:
 
 def test_self_repair_names_what_was_measured(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row()])
-    install_temp(con)
     (row,) = fetched(con, "FROM self_repair")
     assert row == {
         "run_id": 1,
@@ -232,7 +226,6 @@ def test_head_repair_by_hand(con: duckdb.DuckDBPyConnection, fill: Fill, one_row
             one_row(pos=3, direct_effect=1.0, ablated_direct_effect=0.0, logit_change=3.0, repair_layernorm=4.5),
         ],
     )
-    install_temp(con)
     (row,) = fetched(con, "FROM head_repair WHERE population = 'all'")
     assert (row["model"], row["label"], row["depth"], row["n_rows"]) == ("model-1", "L2H1", 50.0, 3)
     assert (row["mean_direct_effect"], row["mean_removed_effect"]) == (2.0, pytest.approx(4 / 3))
@@ -252,14 +245,12 @@ def test_no_self_repair_is_exactly_zero(con: duckdb.DuckDBPyConnection, fill: Fi
         for pos, (de, ade, change) in enumerate(effects)
     ]
     fill(con, rows)
-    install_temp(con)
     assert con.execute("SELECT DISTINCT self_repair FROM self_repair").fetchall() == [(0.0,)]
     assert con.execute("SELECT DISTINCT repaired_share FROM model_repair").fetchall() == [(0.0,)]
 
 
 def test_effects_that_cancel_divide_nothing(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row(pos=pos, direct_effect=effect) for pos, effect in enumerate((0.3, -0.1, -0.2))])
-    install_temp(con)
     fractions = con.execute("SELECT total_fraction_of_effect FROM head_repair WHERE population = 'all'").fetchall()
     assert fractions == [(None,)]
 
@@ -273,7 +264,6 @@ def test_tops_of_every_size(con: duckdb.DuckDBPyConnection) -> None:
         "FROM (SELECT unnest(?) AS size), range(size) AS rows(i), unnest(['zero', 'mean']) AS kinds(ablation)",
         [sizes],
     )
-    install_temp(con)
     effects = fetched(con, "SELECT run_id, direct_effect, prompt_id, pos FROM measurements WHERE ablation = 'mean'")
     ordered: dict[int, list[Group]] = defaultdict(list)
     for row in effects:
@@ -309,7 +299,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say(con: duckdb.DuckDBPyConne
         """
     )
     con.execute("SET threads = 1")
-    install_temp(con)
     estimates = "FROM repair_estimates WHERE population = 'all' AND level = 'head' AND estimate = "
     for estimate in ("layernorm_fraction_of_effect", "layernorm_fraction_of_removed", "clipped_layernorm_fraction"):
         query = f"SELECT avg(CAST(0.3 BETWEEN low AND high AS INTEGER)) {estimates}'{estimate}'"
@@ -319,7 +308,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say(con: duckdb.DuckDBPyConne
 def test_failed_runs_are_not_aggregated(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     rows = [one_row(run_id=run_id) for run_id in (1, 2, 3)]
     fill(con, rows, status={1: "complete", 2: "failed", 3: "running"})
-    install_temp(con)
     for view in GRAINS:
         assert con.execute(f"SELECT DISTINCT run_id FROM {view} ORDER BY 1").fetchall() == [(1,), (3,)]
     assert con.execute("SELECT DISTINCT run_id FROM self_repair ORDER BY 1").fetchall() == [(1,), (2,), (3,)]

@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from selfrepair.queries.marts.install import install_temp
-from selfrepair.warehouse.database.migrate import migrate
+from support.empty import with_views
 from support.random_runs import FAILED, STEPS, in_logits, random_runs, with_repair
 
 Fill = Callable[..., None]
@@ -38,10 +37,8 @@ def rows() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def filled(rows: list[dict[str, Any]], fill: Fill) -> Iterator[Con]:
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, rows, status={FAILED: "failed"})
-        install_temp(con)
         yield con
 
 
@@ -77,7 +74,6 @@ def test_the_highest_effects_in_order(filled: Con, rows: list[dict[str, Any]]) -
 def test_ranks_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
     effects = dict.fromkeys(range(150), 0.5) | {7: 2.0, 90: 3.0, 91: 2.0}
     fill(con, [one_row(pos=pos, direct_effect=effect) for pos, effect in effects.items()])
-    install_temp(con)
     ranked = con.execute("SELECT effect_rank, pos, direct_effect, target FROM top_effect ORDER BY 1").fetchall()
     assert ranked == [(1, 90, 3.0, "t91"), (2, 7, 2.0, "t8"), (3, 91, 2.0, "t92")]
 
@@ -131,12 +127,10 @@ def test_only_what_is_asked_for_is_read(with_stored_rows: Con, view: str, condit
 @pytest.fixture(scope="module")
 def with_stored_rows(fill: Fill) -> Iterator[Con]:
     """A warehouse whose top rows are read from a table, as an installed view reads its mart."""
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, random_runs(seed=3))
-        install_temp(con)
         con.execute("CREATE TABLE kept_rows AS FROM ranked_top_rows")
-        con.execute("CREATE OR REPLACE TEMP VIEW ranked_top_rows AS FROM kept_rows")
+        con.execute("CREATE OR REPLACE VIEW ranked_top_rows AS FROM kept_rows")
         yield con
 
 
@@ -149,6 +143,5 @@ def nodes(plan: list[Any]) -> Iterator[dict[str, Any]]:
 
 
 def test_no_rows_no_answer(con: Con) -> None:
-    install_temp(con)
     for view in ("ranked_top_rows", "top_effect", "prompt_repair"):
         assert con.execute(f"FROM {view}").fetchall() == []

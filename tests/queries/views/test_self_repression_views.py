@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from selfrepair.queries.marts.install import install_temp
-from selfrepair.warehouse.database.migrate import migrate
+from support.empty import with_views
 from support.mechanisms import Mechanisms, measured_mechanisms, mechanism_runs
 from support.random_runs import FAILED
 
@@ -29,11 +28,9 @@ def made() -> tuple[list[dict[str, Any]], Mechanisms]:
 @pytest.fixture(scope="module")
 def filled(made: tuple[list[dict[str, Any]], Mechanisms], fill: Fill) -> Iterator[Con]:
     rows, mechanisms = made
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, rows, status={FAILED: "failed"})
         mechanisms.insert(con)
-        install_temp(con)
         yield con
 
 
@@ -139,7 +136,6 @@ def test_a_slope_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row()])
     insert(con, "own", {0: [(-1, -0.6), (1, 0.4)], 1: [(-1, -0.4), (1, 0.6)]})
     insert(con, "other", {0: [(-1, -1), (1, 1)], 1: [(-1, -1), (1, 1)]})
-    install_temp(con)
     ask = "SELECT slope, intercept, slope_se, own_scale_slope, other_slope, random_slope, verdict FROM self_repression_slope"
     zero = pytest.approx(0, abs=1e-12)
     assert con.execute(ask).fetchall() == [(pytest.approx(0.5), zero, zero, None, pytest.approx(1), None, None)]
@@ -154,7 +150,6 @@ def test_one_direct_effect_has_no_slope(con: Con, fill: Fill, one_row: OneRow) -
     fill(con, [one_row()])
     for added_vector in ("own", "other", "random"):
         insert(con, added_vector, {0: [(0.1, 0.3), (0.1, 0.7)], 1: [(0.1, 0.2)]})
-    install_temp(con)
     found = con.execute(
         "SELECT slope, slope_se, slope_low, intercept, correlation, verdict, n_rows FROM self_repression_slope"
     ).fetchall()
@@ -162,7 +157,6 @@ def test_one_direct_effect_has_no_slope(con: Con, fill: Fill, one_row: OneRow) -
 
 
 def test_no_rows_no_answer(con: Con, fill: Fill, one_row: OneRow) -> None:
-    install_temp(con)
     assert con.execute("FROM self_repression_slope").fetchall() == []
     fill(con, [one_row()])
     assert con.execute("FROM self_repression_slope").fetchall() == []

@@ -9,8 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from selfrepair.queries.marts.install import install_temp
-from selfrepair.warehouse.database.migrate import migrate
+from support.empty import with_views
 from support.random_runs import FAILED, STEPS, in_logits, random_runs, with_repair
 
 Fill = Callable[..., None]
@@ -34,10 +33,8 @@ def rows() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def filled(rows: list[dict[str, Any]], fill: Fill) -> Iterator[Con]:
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, rows, status={FAILED: "failed"})
-        install_temp(con)
         yield con
 
 
@@ -104,7 +101,6 @@ def test_ways_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
             for pos, (effect, repair) in enumerate(effects_and_repairs)
         ],
     )
-    install_temp(con)
     query = (
         "SELECT fraction, n_rows, undefined_ratios FROM repair_sensitivity WHERE level = 'head' AND part = 'mlp' "
         "AND with_first = ? AND top_percent = ? ORDER BY average, clipped"
@@ -162,7 +158,6 @@ def test_ties_go_to_the_earlier_rows(con: Con, fill: Fill, one_row: OneRow) -> N
         for pos in range(100)
     ]
     fill(con, rows)
-    install_temp(con)
     found = con.execute(
         "SELECT with_first, top_percent, n_rows, fraction FROM repair_sensitivity WHERE part = 'mlp' AND level = 'head' "
         "AND average = 'ratio of means' AND NOT clipped ORDER BY ALL"
@@ -181,6 +176,5 @@ def test_ties_go_to_the_earlier_rows(con: Con, fill: Fill, one_row: OneRow) -> N
 
 
 def test_no_rows_no_answer(con: Con) -> None:
-    install_temp(con)
     for view in ("top_sums", "repair_sensitivity"):
         assert con.execute(f"FROM {view}").fetchall() == []

@@ -12,7 +12,6 @@ import pytest
 from scipy.stats import kurtosis
 
 from selfrepair.queries.catalog.relations import relations
-from selfrepair.queries.marts.install import install_temp
 from support.effects import STEPS, Drawn, Group, Row, grouped, quantile, self_repair, stored
 
 Fill = Callable[..., None]
@@ -67,7 +66,6 @@ def near(value: float | None) -> Any:
 def filled(con: duckdb.DuckDBPyConnection, fill: Fill, case: str) -> dict[Group, list[int]]:
     rows = [row for seed, drawn in enumerate(DRAWN[case]) for row in drawn.rows(seed)]
     fill(con, stored(rows))
-    install_temp(con)
     return distributions(rows)
 
 
@@ -93,7 +91,6 @@ def one_head(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow, values
         "INSERT INTO measurements BY NAME SELECT one.* REPLACE (effects.direct_effect AS direct_effect, "
         "effects.prompt_id AS prompt_id) FROM one, effects"
     )
-    install_temp(con)
 
 
 def numbers_of(con: duckdb.DuckDBPyConnection, measure: str) -> dict[str, Any]:
@@ -299,13 +296,11 @@ def test_the_area_under_the_lorenz_curve_is_the_gini(
 def test_failed_runs_are_left_out(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     rows = [one_row(run_id=run_id, pos=pos, direct_effect=pos) for run_id in (1, 2, 3) for pos in (1, 2)]
     fill(con, rows, status={1: "complete", 2: "failed", 3: "running"})
-    install_temp(con)
     for view in ("head_tail", "tail_curve", "hill_curve", "lorenz_curve"):
         models = con.execute(f"SELECT DISTINCT run_id, model FROM {view} ORDER BY 1").fetchall()
         assert models == [(1, "model-1"), (3, "model-3")], view
 
 
 def test_an_empty_warehouse_has_no_rows(con: duckdb.DuckDBPyConnection) -> None:
-    install_temp(con)
     for view in ("head_tail", "tail_curve", "hill_curve", "lorenz_curve"):
         assert con.execute(f"FROM {view}").fetchall() == []

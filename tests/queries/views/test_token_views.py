@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from selfrepair.queries.marts.install import install_temp
-from selfrepair.warehouse.database.migrate import migrate
+from support.empty import with_views
 from support.random_runs import FAILED, STEPS, random_runs, with_repair
 
 Fill = Callable[..., None]
@@ -108,11 +107,9 @@ def tokens(rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def filled(rows: list[dict[str, Any]], tokens: pl.DataFrame, fill: Fill) -> Iterator[Con]:
-    with duckdb.connect() as con:
-        migrate(con)
+    with with_views() as con:
         fill(con, rows, status={FAILED: "failed"})
         fill_tokens(con, tokens)
-        install_temp(con)
         yield con
 
 
@@ -188,7 +185,6 @@ def test_every_row_is_in_one_bucket(filled: Con, population: str, dimension: str
 def test_the_class_of_a_token(con: Con) -> None:
     for pos, target in enumerate(TARGETS):
         add_token(con, 1, 0, pos, -1.0, target)
-    install_temp(con)
     found = con.execute(
         "SELECT target, class_order FROM token_classes INNER JOIN tokens USING (run_id, pos)"
     ).fetchall()
@@ -199,7 +195,6 @@ def test_buckets_of_positions_end_where_they_say(con: Con) -> None:
     edges = (0, 1, 3, 4, 15, 16, 63, 64, 255, 256, 1023, 1024, 32767)
     for pos in edges:
         add_token(con, 1, 0, pos, -1.0, "a")
-    install_temp(con)
     numbers = con.execute("SELECT position_order FROM token_classes ORDER BY pos").fetchall()
     assert [POSITIONS[number - 1] for (number,) in numbers] == [
         "0", "1-3", "1-3", "4-15", "4-15", "16-63", "16-63", "64-255", "64-255", "256-1023", "256-1023", "1024+", "1024+",
@@ -210,7 +205,6 @@ def test_tenths_of_a_run_by_hand(con: Con) -> None:
     for pos, logprob in enumerate([-1.0, -9.0, -5.0, -5.0, -2.0, -3.0, -4.0, -6.0, -7.0, -8.0, -9.0, -0.5]):
         add_token(con, 1, 0, pos, logprob, "a")
     add_token(con, 2, 0, 0, -0.1, "a")
-    install_temp(con)
     found = con.execute("SELECT run_id, logprob_decile FROM token_classes ORDER BY run_id, pos").fetchall()
     # Twelve positions: two in each of the first two tenths, one in each other; -9 and -5 are there twice.
     assert [tenth for run_id, tenth in found if run_id == 1] == [9, 1, 4, 5, 8, 7, 6, 3, 2, 2, 1, 10]
@@ -219,7 +213,6 @@ def test_tenths_of_a_run_by_hand(con: Con) -> None:
 
 def test_a_bucket_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row(), one_row(pos=2, direct_effect=-1.0, logit_change=1.0, repair_mlp=0.5)])
-    install_temp(con)
     by_class = con.execute(
         "SELECT bucket, n_rows, mean_direct_effect, mean_logit_change, mean_self_repair, mean_repair_mlp, "
         "total_fraction_of_effect FROM repair_by_token "
@@ -229,6 +222,5 @@ def test_a_bucket_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
 
 
 def test_no_rows_no_answer(con: Con) -> None:
-    install_temp(con)
     for view in ("token_classes", "token_sums", "repair_by_token"):
         assert con.execute(f"FROM {view}").fetchall() == []

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.load.loader import load, loaded_units
+from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.load.units import CheckedUnit, by_head
-from selfrepair.warehouse.parts.folder import CrosscheckCell, PartsFolder
+from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.records import CrosscheckCell
 from selfrepair.warehouse.schema import ABLATIONS, EFFECTS, metadata
 from selfrepair.warehouse.verify.verification import verify
+from support.loaded import load_rows as load
 
 
 @pytest.fixture
@@ -288,7 +290,7 @@ def test_entry_points_are_called_with_the_open_warehouse(run, root, db, ask, tmp
     )
     monkeypatch.syspath_prepend(plugin)
     run.write(root)
-    load(db, root)
+    load(db, root, after_load=True)
     assert ask("FROM noted") == [(864,)]
 
 
@@ -298,7 +300,7 @@ def test_a_loaded_file_is_checkpointed(run, root, db):
     assert [path.name for path in db.parent.iterdir()] == [db.name]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     effects=st.lists(st.floats(-500, 500, width=32), min_size=8, max_size=8),
     text=st.text(st.characters(exclude_categories=["Cs"])),

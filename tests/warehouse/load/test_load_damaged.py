@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.load.loader import load, loaded_units
+from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.verify.verification import verify
+from support.loaded import load_rows as load
 
 
 @pytest.fixture

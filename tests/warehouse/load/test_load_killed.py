@@ -6,7 +6,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.verify.verification import verify
 
 N_UNITS = 16
@@ -15,10 +14,11 @@ LOADER = """
 import sys, time
 from pathlib import Path
 from selfrepair.warehouse.load import loader as load
+from support.loaded import load_rows as load
 load._ROWS_PER_TRANSACTION = 1  # a transaction for each unit: more moments to be killed in
 print("ready", flush=True)
 began = time.perf_counter()
-report = load.load(Path(sys.argv[1]), Path(sys.argv[2]), wait_s=60)
+report = load.load(Path(sys.argv[1]), Path(sys.argv[2]), wait_s=60, after_load=False)
 print(report.units, time.perf_counter() - began, flush=True)
 """
 

@@ -6,21 +6,20 @@ from click.testing import CliRunner
 from selfrepair.warehouse.cli.commands import remove as command
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load import removal as remove
-from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.load.removal import remove_run, stored_run
 from selfrepair.warehouse.schema import metadata
 from selfrepair.warehouse.verify.verification import verify
+from support.loaded import load_rows as load
+from support.loaded import stored
 
 OF_RUNS = [table.name for table in metadata.sorted_tables if "run_id" in table.columns]
 
 
 @pytest.fixture
-def two_runs(fabricate, db, root):
+def two_runs(fabricate, db):
     """Two runs with all mechanisms, of two models on one data set; the first one's number is 1."""
-    for key, model in (("run-a", "gone-model"), ("run-b", "kept-model")):
-        fabricate(key, model=model, mechanisms=True).write(root)
-    load(db, root)
-    return db
+    models = (("run-a", "gone-model"), ("run-b", "kept-model"))
+    return stored(db.parent, *(fabricate(key, model=model, mechanisms=True) for key, model in models))
 
 
 def broken(db):
@@ -59,7 +58,7 @@ def test_a_run_in_its_place_is_summarised_anew(two_runs, fabricate, ask, root):
     last, broken_before = ask(kept.format(2)), broken(two_runs)
     remove_run(two_runs, stored_run(two_runs, 2), root)
     fabricate("run-c", model="third-model", mechanisms=True, seed=5).write(root)
-    load(two_runs, root)
+    load(two_runs, root, after_load=True)
     assert ask("SELECT DISTINCT run_id, model FROM head_repair ORDER BY ALL") == [(1, "gone-model"), (2, "third-model")]
     assert ask(kept.format(2)) != last
     assert broken(two_runs) == broken_before
@@ -80,7 +79,7 @@ def test_part_files_that_are_not_loaded_yet_do_not_bring_it_back(fabricate, db, 
     fabricate("run-a").write(root, units=[1])
     fabricate("run-b").write(root)
     assert call(1, "--db", db, "--yes").output == (
-        f"{db}: run 1 (tiny-model on tiny-text, running, 432 rows) is removed\n"
+        f"removed run 1 (tiny-model on tiny-text, running, 432 rows)\n{db} now holds 0 runs, 0 rows\n"
     )
     load(db, root)
     assert [stored_run(db, 1).run_key] == ["run-b"]
@@ -109,7 +108,7 @@ def test_the_command_asks_first(two_runs, ask):
     assert asked.exit_code == 1
     assert f"Remove run 1 (gone-model on tiny-text, complete, 864 rows) from {two_runs}? [y/N]" in asked.output
     assert contents(ask, 1) == before
-    assert call(1, "--db", two_runs, input="y\n").output.endswith("is removed\n")
+    assert call(1, "--db", two_runs, input="y\n").output.endswith(f"{two_runs} now holds 1 run, 864 rows\n")
     assert not any(contents(ask, 1).values())
 
 

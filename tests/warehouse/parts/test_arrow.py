@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from selfrepair.warehouse.errors import SelfRepairError
@@ -27,7 +27,6 @@ def test_effects_are_rounded_to_the_step():
     assert rounded([0.12344, 0.12346, -2.00004, 7]).tolist() == pytest.approx([0.1234, 0.1235, -2.0, 7.0], abs=1e-7)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1000, 1000, width=32), min_size=1, max_size=50))
 def test_rounding_moves_a_value_by_half_a_step_at_most_and_only_once(values):
     once = rounded(values)

@@ -2,7 +2,7 @@ import json
 from datetime import datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from selfrepair.warehouse.errors import SelfRepairError
@@ -27,7 +27,6 @@ records = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(records)
 def test_a_run_comes_back_from_its_json(run):
     assert RunRecord.from_json(run.to_json()) == run
