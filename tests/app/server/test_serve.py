@@ -18,6 +18,12 @@ from selfrepair.app.cli.failures import EXTRAS
 from support.browser import COMMAND, free_port
 
 
+def as_a_terminal_does() -> None:
+    """Heed the signals that whoever runs these tests may ignore: `nohup` and jobs in the background do."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def serving(db: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """The command in a process group of its own, as a terminal starts it, when it says that it serves."""
@@ -27,7 +33,7 @@ def serving(db: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+        preexec_fn=as_a_terminal_does,
     )
     with process:
         assert process.stdout is not None
