@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed
 PYTEST := $(BIN)/pytest --numprocesses auto --dist worksteal
 SLOW := slow or browser or packaging
 
-.PHONY: demo test test-all test-list-all-only lint format clean
+.PHONY: demo test test-all test-list-all-only lint format docs clean
 
 demo: $(DEV)
 	$(BIN)/selfrepair demo
@@ -28,6 +28,10 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(DEV)
+	$(BIN)/python docs/tools/architecture_picture.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -43,5 +47,5 @@ $(DEV): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ingest,app,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ingest,app,dev,docs]'
 	touch $@

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from selfrepair.warehouse.parts.folder import CrosscheckCell, DatasetRecord, ModelRecord, PartsFolder, RunRecord
+from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.records import CrosscheckCell, DatasetRecord, ModelRecord, RunRecord
 from selfrepair.warehouse.schema import ABLATIONS
 
 _ROWS_PER_UNIT = 600_000

@@ -1,15 +1,15 @@
-"""What every measurement agrees on: names, order and tolerances."""
+"""Conventions of every measurement: names, order and tolerances."""
 
 from dataclasses import dataclass
 
 from selfrepair.warehouse.schema import ABLATIONS, EFFECTS, IDENTITY_ERROR_LIMIT
 
-__all__ = ["ABLATIONS", "CONVENTIONS", "CROSSCHECK_CELLS", "EFFECTS", "PRECISIONS", "Precision", "head_label"]
+__all__ = ["ABLATIONS", "CONVENTIONS", "EFFECTS", "N_CROSSCHECKS", "PRECISIONS", "Precision", "head_label"]
 
 CONVENTIONS = "unfolded-1"
 """Version of the formulas in docs/measurement.md; a change that moves numbers changes it, and with it every run key."""
 
-CROSSCHECK_CELLS = 64
+N_CROSSCHECKS = 64
 
 
 @dataclass(frozen=True)

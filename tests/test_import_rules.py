@@ -19,11 +19,11 @@ MAY_IMPORT = {
 WINGS = {
     "warehouse": ["errors", "files", "schema", "database", "parts", "load", "verify", "cli"],
     "ingest": [
-        *("conventions", "models", "text", "demo_model", "request", "engine", "mechanisms", "checks", "runs"),
+        *("compat", "conventions", "models", "text", "demo_model", "request", "engine", "mechanisms", "checks", "runs"),
         *("bench", "cli"),
     ],
     "queries": ["catalog", "marts", "sandbox", "client", "export", "cli"],
-    "app": ["wording", "charts", "data", "components", "controls", "app_pages", "home", "cli", "server"],
+    "app": ["compat", "wording", "charts", "data", "components", "controls", "app_pages", "home", "cli", "server"],
 }
 """Sub-packages and modules of each folder, in the order of what they are made of: each imports those before it alone."""
 

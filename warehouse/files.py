@@ -77,11 +77,17 @@ def sweep(folder: Path, name: str = "") -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it; fine if it is gone already."""
+    """Remove a file or a folder with all that is in it; no error when there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder unless something is in it, such as what another process writes."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 @contextlib.contextmanager

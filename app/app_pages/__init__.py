@@ -1,1 +1,1 @@
-"""Pages: layout only. Every number on them comes from a view, with its unit and meaning from the comments."""
+"""Pages: layout only. Every number comes from a view, its unit and meaning from the column's comment."""

@@ -1,6 +1,4 @@
-"""Which heads are repaired, and one of them from all sides: its rows, what gives back, its noise and its tail."""
-
-from urllib.parse import urlencode
+"""Self-repair of all heads, and one of them in detail: its rows, components, noise and tail."""
 
 import polars as pl
 import streamlit as st
@@ -8,36 +6,33 @@ import streamlit as st
 from selfrepair.app.charts.heads.heatmap import head_map
 from selfrepair.app.charts.heads.parts import part_bars
 from selfrepair.app.charts.heads.prompts import prompt_histogram
-from selfrepair.app.charts.heads.scatter import of_heads, of_rows
+from selfrepair.app.charts.heads.scatter import head_scatter, row_scatter
 from selfrepair.app.charts.heads.tail import tail_of_head
-from selfrepair.app.charts.style.color_domain import domain_of, told_beyond
-from selfrepair.app.components.asides import aside
-from selfrepair.app.components.figure import below, show
-from selfrepair.app.components.headers import facts, records
-from selfrepair.app.controls.head import choose_head, heads_of_run
-from selfrepair.app.controls.head_click import clickable
+from selfrepair.app.charts.style.color_domain import beyond_caption, color_domain
+from selfrepair.app.components.figure import data_popover, show_figure
+from selfrepair.app.components.optional_caption import optional_caption
+from selfrepair.app.components.tables import fact_table, record_table
+from selfrepair.app.components.token_links import token_links
+from selfrepair.app.controls.head import choose_head, heads_or_stop
+from selfrepair.app.controls.head_click import clickable_chart
+from selfrepair.app.controls.linked import linked_segments
 from selfrepair.app.controls.measure import choose_effect, choose_measure
-from selfrepair.app.controls.one_of import one_of
-from selfrepair.app.controls.sidebar import choose
+from selfrepair.app.controls.sidebar import choose_run
 from selfrepair.app.data import heads as queries
-from selfrepair.app.data.answers import ask, ask_ahead
-from selfrepair.app.data.choice import POPULATIONS
+from selfrepair.app.data.choice import POPULATIONS, UNITS
 from selfrepair.app.data.measures import effect_title
+from selfrepair.app.data.query import prefetch, query_frame
 from selfrepair.app.wording.columns import column, meaning, title, words
-from selfrepair.app.wording.whitespace import visible_column
+from selfrepair.app.wording.whitespace import LEGEND, whitespace_column
 
 METRICS = ("mean_direct_effect", "mean_logit_change", "mean_self_repair", "total_fraction_of_effect")
 NOISE = ("self_repair_sd_between", "self_repair_sd_within", "slope", "intercept", "correlation", "overrepaired_share")
-MOST_TOLD = 50
-SIDEBAR = ("model", "run", "ablation", "population")
+MAX_ROWS_LISTED = 50
 TAIL = ("share_top_1", "share_top_10", "gini", "excess_kurtosis", "quantile_50", "quantile_99", "hill_2", "hill_2_se")
 
-choice = choose()
+choice = choose_run()
 st.title("Heads")
-heads = heads_of_run(choice)
-if heads.is_empty():
-    st.info("This run has no summaries yet: `selfrepair refresh`.", icon=":material/info:")
-    st.stop()
+heads = heads_or_stop(choice)
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     measure = choose_measure()
@@ -45,7 +40,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads)
 (chosen,) = heads.filter(pl.col("label") == label).to_dicts()
 where = queries.where_head(choice, chosen["layer"], chosen["head"])
-among = POPULATIONS[choice.population]
+rows_used = POPULATIONS[choice.population]
 
 unit = st.session_state.get("unit", st.query_params.get("unit"))
 cells_sql = f"SELECT layer, head, label, {measure.name}\nFROM {measure.view}\nWHERE {measure.where(choice, effect)}"
@@ -56,13 +51,13 @@ means_sql = (
 numbers_sql = queries.numbers(where, choice.population, [*METRICS, *(f"{name}_se" for name in METRICS)])
 noise_sql = queries.noise(where)
 rows_sql = queries.sampled_rows(where)
-of_effect = unit == "of direct effect"
+of_effect = unit == UNITS[1]
 parts_sql = queries.parts(where, choice.population, of_effect=of_effect)
 bins_sql = queries.prompt_bins(where)
 curve_sql = queries.tail_curve(where, effect)
 tail_sql = queries.tail_numbers(where, effect)
 top_sql = queries.top_rows(where)
-ask_ahead(
+prefetch(
     [
         cells_sql,
         means_sql,
@@ -80,31 +75,31 @@ ask_ahead(
 left, right = st.columns(2, gap="medium")
 with left:
     st.subheader("All heads", help="Click a cell to choose its head.")
-    st.caption(f"{words(measure.name)}: {measure.meaning}. {measure.rows(among, effect)}")
-    cells = ask(cells_sql)
-    domain = domain_of([cells[measure.name]], measure.centre)
+    st.caption(f"{words(measure.name)}: {measure.meaning}. {measure.rows(rows_used, effect)}")
+    cells = query_frame(cells_sql)
+    domain = color_domain([cells[measure.name]], measure.centre)
     chart = head_map(cells, measure.name, words=measure.title, centre=measure.centre, chosen=label, domain=domain)
-    clickable(chart, "head_map")
-    aside(told_beyond(cells[measure.name], domain, measure.unit))
-    below(cells, cells_sql, name="head_map", chart=chart)
+    clickable_chart(chart, "head_map")
+    optional_caption(beyond_caption(cells[measure.name], domain, measure.unit))
+    data_popover(cells, cells_sql, name="head_map", chart=chart)
 with right:
-    st.subheader("Does the output change less than the direct effect?")
+    st.subheader("Direct effect against change in logit")
     st.caption(
-        f"Means over {among}. On the dashed line, the logit changes by all of the direct effect: exactly so where the "
-        "replacement has none of its own (zero ablation)."
+        f"Means; rows used: {rows_used}. On the dashed line the logit drops by the whole direct effect: no self-repair, "
+        "exactly so for zero ablation, whose replacement has no direct effect of its own."
     )
-    means = ask(means_sql)
-    dots = of_heads(means, label)
-    clickable(dots, "heads_scatter")
-    below(means, means_sql, name="heads_scatter", chart=dots)
+    means = query_frame(means_sql)
+    dots = head_scatter(means, label)
+    clickable_chart(dots, "heads_scatter")
+    data_popover(means, means_sql, name="heads_scatter", chart=dots)
 
 st.header(label, divider="gray")
-found = {row["population"]: row for row in ask(numbers_sql).to_dicts()}
-if choice.population not in found:
-    st.info(f"{label} has no rows among {among}. Choose another population in the sidebar.", icon=":material/info:")
+by_population = {row["population"]: row for row in query_frame(numbers_sql).to_dicts()}
+if choice.population not in by_population:
+    st.info(f"{label} has no rows in: {rows_used}. Choose other rows in the sidebar.", icon=":material/info:")
     st.stop()
-numbers = found[choice.population]
-noise_frame = ask(noise_sql)
+numbers = by_population[choice.population]
+noise_frame = query_frame(noise_sql)
 (noise,) = noise_frame.to_dicts()
 with st.container(horizontal=True):
     for name in METRICS:
@@ -123,67 +118,63 @@ with st.container(horizontal=True):
 
 left, right = st.columns(2, gap="medium")
 with left:
-    st.subheader("Its rows")
-    rows = ask(rows_sql)
-    drawn = (
-        f"{rows.height:,} of its {noise['n_rows']:,} rows, drawn evenly"
+    st.subheader("Direct effect against change in logit, row by row")
+    rows = query_frame(rows_sql)
+    sampled = (
+        f"A random sample of {rows.height:,} of its {noise['n_rows']:,} rows"
         if rows.height < noise["n_rows"]
         else "All its rows"
     )
-    line = "" if noise["slope"] is None else f" Solid: the line fitted through all rows, slope {noise['slope']:.3f}."
-    st.caption(f"{drawn}, whatever the population.{line}")
-    show(of_rows(rows, noise["slope"], noise["intercept"]), rows, rows_sql, name="head_rows")
+    line = "" if noise["slope"] is None else f" Solid: regression line of all rows, slope {noise['slope']:.3f}."
+    st.caption(f"{sampled}, whichever rows the sidebar selects.{line}")
+    show_figure(row_scatter(rows, noise["slope"], noise["intercept"]), rows, rows_sql, name="head_rows")
 with right:
-    st.subheader("What gives back")
-    one_of("Unit", ["logits", "of direct effect"], key="unit")
-    bars = ask(parts_sql)
+    st.subheader("Self-repair by component")
+    linked_segments("Unit", UNITS, key="unit")
+    bars = query_frame(parts_sql)
     st.caption(
-        f"Means over {among}, with "
-        + ("95 % intervals" if of_effect else "two standard errors on both sides")
-        + ", clustered by prompt. The parts add up to the total."
+        f"Rows used: {rows_used}. Intervals: "
+        + ("95 %" if of_effect else "two standard errors each way")
+        + ", clustered by prompt. The components add up to the total."
         + (" A single prompt has no interval." if noise["n_prompts"] == 1 else "")
     )
-    named = "Share of direct effect" if of_effect else "Self-repair [logits]"
-    show(part_bars(bars, named, ".0%" if of_effect else ".3~f"), bars, parts_sql, name="head_parts")
+    axis = "Self-repair / direct effect [%]" if of_effect else "Self-repair [logits]"
+    show_figure(part_bars(bars, axis, ".0%" if of_effect else ".3~f"), bars, parts_sql, name="head_parts")
 
 left, right = st.columns(2, gap="medium")
 with left:
-    st.subheader("How far prompts differ")
-    bins = ask(bins_sql)
-    st.caption(f"Mean self-repair of each of {noise['n_prompts']:,} prompts, all positions.")
-    show(prompt_histogram(bins, found["all"]["mean_self_repair"]), bins, bins_sql, name="head_prompts")
-    facts("head_noise", noise_frame.select(NOISE))
-    below(noise_frame, noise_sql, name="head_noise")
+    st.subheader("Self-repair by prompt")
+    bins = query_frame(bins_sql)
+    st.caption(f"Mean self-repair of each of {noise['n_prompts']:,} prompts; rows used: all.")
+    show_figure(prompt_histogram(bins, by_population["all"]["mean_self_repair"]), bins, bins_sql, name="head_prompts")
+    fact_table("head_noise", noise_frame.select(NOISE))
+    data_popover(noise_frame, noise_sql, name="head_noise")
 with right:
-    st.subheader("How heavy its tail is")
+    st.subheader("Tail of the distribution")
     st.caption(
-        f"{effect_title(effect)}: the share of all rows that reach a value. A straight line would be a power law."
+        f"{effect_title(effect)}: the share of all rows that reach a value. A straight line indicates a power law."
     )
-    curve = ask(curve_sql)
+    curve = query_frame(curve_sql)
     if curve.is_empty():
-        st.info("No row is above 0, and a logarithmic axis has nothing to show.", icon=":material/info:")
+        st.info("No row is above 0, so a logarithmic axis has nothing to show.", icon=":material/info:")
     else:
-        show(tail_of_head(curve, effect_title(effect)), curve, curve_sql, name="head_tail")
-    tail = ask(tail_sql)
-    facts("head_tail", tail.select(TAIL))
-    below(tail, tail_sql, name="head_tail_numbers")
+        show_figure(tail_of_head(curve, effect_title(effect)), curve, curve_sql, name="head_tail")
+    tail = query_frame(tail_sql)
+    fact_table("head_tail", tail.select(TAIL))
+    data_popover(tail, tail_sql, name="head_tail_numbers")
 
-st.subheader("Where it acts most")
-top = ask(top_sql)
-told = top.head(MOST_TOLD)
+st.subheader("Rows with the highest direct effect")
+top = query_frame(top_sql)
+listed = top.head(MAX_ROWS_LISTED)
 st.caption(
-    f"The {told.height:,} rows with the highest direct effect, of its top 2 %"
-    + (f"; the data have {top.height:,}" if told.height < top.height else "")
-    + ". · is a blank, ⏎ the end of a line."
+    f"The first {listed.height:,} of its top 2 % of rows by direct effect"
+    + (f"; the data below have {top.height:,}" if listed.height < top.height else "")
+    + f". {LEGEND}"
 )
-address = {name: st.query_params[name] for name in SIDEBAR if name in st.query_params} | {"head": label}
-records(
+record_table(
     "top_effect",
-    told.with_columns(visible_column("token"), visible_column("target")),
-    [
-        f"tokens?{urlencode(address | {'prompt': prompt, 'locked': pos})}"
-        for prompt, pos in told.select("prompt_id", "pos").iter_rows()
-    ],
-    to=("Text", "The prompt in the Tokens page"),
+    listed.with_columns(whitespace_column("token"), whitespace_column("target")),
+    token_links(listed, label),
+    to=("Text", "Open the prompt in Tokens"),
 )
-below(top, top_sql, name="top_rows")
+data_popover(top, top_sql, name="top_rows")

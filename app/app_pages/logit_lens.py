@@ -1,75 +1,74 @@
-"""When the model has its answer, whether heads are repaired where it is still wrong, and whether measures agree."""
+"""The logit lens by layer, self-repair where it is correct or wrong, and agreement between measures of importance."""
 
 import streamlit as st
 
 from selfrepair.app.charts.heads.dots import head_dots
-from selfrepair.app.charts.mechanisms.logit_lens import likely_by_layer, right_by_layer
-from selfrepair.app.components.figure import below, show
-from selfrepair.app.components.headers import headers
+from selfrepair.app.charts.mechanisms.logit_lens import logprob_by_layer, shares_by_layer
+from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.not_measured import has_measured
-from selfrepair.app.controls.head import choose_head, heads_of_run
-from selfrepair.app.controls.head_click import clickable
-from selfrepair.app.controls.sidebar import choose
+from selfrepair.app.components.tables import column_headers
+from selfrepair.app.controls.head import choose_head, heads_or_stop
+from selfrepair.app.controls.head_click import clickable_chart
+from selfrepair.app.controls.sidebar import choose_run
 from selfrepair.app.data import logit_lens as queries
-from selfrepair.app.data.answers import ask, ask_ahead
 from selfrepair.app.data.choice import POPULATIONS
+from selfrepair.app.data.query import prefetch, query_frame
 from selfrepair.app.wording.columns import meaning
 from selfrepair.queries.catalog.quoting import literal
 
-choice = choose()
+choice = choose_run()
 st.title("Logit lens")
-heads = heads_of_run(choice)
-if heads.is_empty():
-    st.info("This run has no summaries, or failed its cross-check: `selfrepair refresh`, then `selfrepair runs`.")
-    st.stop()
+heads = heads_or_stop(choice)
 
 if has_measured(choice, "logit_lens"):
-    # the view knows no population without position 0
+    # the view has no population without position 0
     population = "all" if choice.population == "all" else "top2"
     layers_sql = queries.by_layer(choice.run["run_id"])
     logit_lens_sql = queries.repair_by_logit_lens(f"{choice.where_rows} AND population = {literal(population)}")
-    ask_ahead([layers_sql, logit_lens_sql])
-    layers, logit_lens = ask(layers_sql), ask(logit_lens_sql)
+    prefetch([layers_sql, logit_lens_sql])
+    layers, logit_lens = query_frame(layers_sql), query_frame(logit_lens_sql)
 
     st.caption(
-        "The residual stream after each layer, read through the final norm and the unembedding, nothing ablated, over "
-        f"{layers['n_rows'][0]:,} positions; ablation and population in the sidebar do not matter."
+        "The residual stream after each layer of the clean run, read through the final norm and the unembedding, at "
+        f"{layers['n_rows'][0]:,} positions. Ablation and rows in the sidebar do not apply."
     )
     left, right = st.columns(2, gap="medium")
     with left:
-        st.subheader("How likely the target already is", help=meaning("logit_lens_by_layer", "mean_target_logprob"))
-        show(likely_by_layer(layers), layers, layers_sql, name="logit_lens_logprob")
+        st.subheader("Mean log-probability of the target", help=meaning("logit_lens_by_layer", "mean_target_logprob"))
+        show_figure(logprob_by_layer(layers), layers, layers_sql, name="logit_lens_logprob")
     with right:
-        st.subheader("Where it comes first", help=meaning("logit_lens_by_layer", "top1_from_here_share"))
-        show(right_by_layer(layers), layers, layers_sql, name="logit_lens_shares")
-    st.caption("Settled: the target is first there and after every later layer.")
+        st.subheader("Where the target is predicted", help=meaning("logit_lens_by_layer", "top1_from_here_share"))
+        show_figure(shares_by_layer(layers), layers, layers_sql, name="logit_lens_shares")
+    st.caption("Correct from here on: the target is top-1 after this layer and every later one.")
 
-    st.header("Repaired where the answer is still wrong?", divider="gray")
+    st.header("Is there more self-repair where the logit lens is still wrong?", divider="gray")
     label = choose_head(heads)
-    noted = "" if population == choice.population else " (with position 0)"
+    with_first = "" if population == choice.population else " (with position 0)"
     st.caption(
-        f"Means over {POPULATIONS[population]}{noted}, {choice.ablation}. Wrong: after the head's layer the target is not "
-        "the most likely token. Above the dashed line more is given back where it is wrong. Click a dot to choose its head."
+        f"Rows used: {POPULATIONS[population]}{with_first}; {choice.ablation} ablation. Wrong: after the head's layer the "
+        "target is not top-1. Above the dashed line there is more self-repair where it is wrong. Click a dot to choose it."
     )
     left, right = st.columns(2, gap="medium")
     with left:
         x, y = "mean_self_repair_right", "mean_self_repair_wrong"
         more = ["self_repair_difference", "self_repair_difference_se", "n_right", "n_wrong"]
         dots = head_dots(logit_lens, "repair_by_logit_lens", x, y, label, more)
-        clickable(dots, "repair_by_logit_lens")
+        clickable_chart(dots, "repair_by_logit_lens")
     with right:
         shown = logit_lens.drop("layer").sort(
             "self_repair_difference", descending=True, nulls_last=True, maintain_order=True
         )
-        st.dataframe(shown, hide_index=True, height=420, column_config=headers("repair_by_logit_lens", shown.columns))
-    below(logit_lens, logit_lens_sql, name="repair_by_logit_lens", chart=dots)
+        st.dataframe(
+            shown, hide_index=True, height=420, column_config=column_headers("repair_by_logit_lens", shown.columns)
+        )
+    data_popover(logit_lens, logit_lens_sql, name="repair_by_logit_lens", chart=dots)
 
 st.header("Do measures agree on which heads matter?", divider="gray")
 if has_measured(choice, "logprobs"):
     agreement_sql = queries.agreement(choice.run["run_id"])
-    agreement = ask(agreement_sql)
+    agreement = query_frame(agreement_sql)
     st.caption(
-        "Heads by the size of their mean change over all rows: in logit, in log-probability, and as divergence (kl)."
+        "Agreement of rankings of heads by |mean change| over all rows: in logit, in log-probability, and in KL divergence."
     )
-    st.dataframe(agreement, hide_index=True, column_config=headers("measure_agreement", agreement.columns))
-    below(agreement, agreement_sql, name="measure_agreement")
+    st.dataframe(agreement, hide_index=True, column_config=column_headers("measure_agreement", agreement.columns))
+    data_popover(agreement, agreement_sql, name="measure_agreement")

@@ -1,4 +1,4 @@
-"""Whether a run gives the paper's own numbers: head by head, claim by claim; and how self-repair comes about in training."""
+"""A run against the paper's published numbers, by head and by claim; and self-repair over training."""
 
 import shlex
 from typing import Any
@@ -12,24 +12,23 @@ from selfrepair.app.charts.models.reproduction import (
     measured_against_published,
 )
 from selfrepair.app.charts.models.training import over_training
-from selfrepair.app.components.figure import below, show
-from selfrepair.app.components.headers import headers
-from selfrepair.app.components.html_table import sentences
-from selfrepair.app.components.not_measured import say_without_checkpoints
-from selfrepair.app.controls.head import choose_head, heads_of_run
-from selfrepair.app.controls.head_click import clickable
-from selfrepair.app.controls.named_list import choose_name
-from selfrepair.app.controls.one_of import one_of
-from selfrepair.app.controls.sidebar import choose
+from selfrepair.app.components.figure import data_popover, show_figure
+from selfrepair.app.components.html_table import text_table
+from selfrepair.app.components.not_measured import explain_missing_checkpoints
+from selfrepair.app.components.tables import column_headers
+from selfrepair.app.controls.head import choose_head, heads_or_stop
+from selfrepair.app.controls.head_click import clickable_chart
+from selfrepair.app.controls.linked import linked_segments, linked_selectbox
+from selfrepair.app.controls.sidebar import choose_run
 from selfrepair.app.data import published as queries
-from selfrepair.app.data.answers import ask, ask_ahead, warehouse_path
 from selfrepair.app.data.choice import POPULATIONS, Choice
 from selfrepair.app.data.published import HUB_IDS
+from selfrepair.app.data.query import prefetch, query_frame, warehouse_path
 from selfrepair.app.wording.columns import column, meaning, words
 from selfrepair.queries.catalog.quoting import literal
 from selfrepair.queries.catalog.relations import relations
 
-# What the widget offers is also what links hold: words, with the level that stands for them in the view.
+# Options of a widget, which links hold as well, with their levels in the view.
 LEVELS = {"all heads": "model", "each layer": "layer", "one head": "head"}
 TRAINED = [
     column.name.removesuffix("_se")
@@ -39,55 +38,54 @@ TRAINED = [
 """Measures of `repair_over_training` that have a standard error."""
 
 
-def say_what_is_compared() -> None:
-    """The command that adds a run of a published model."""
+def explain_not_published() -> None:
+    """Show the command that measures a model with published numbers."""
     st.info(
-        "This run is none of a model whose heads the paper's authors published, or not as they measured it: its final "
-        "weights (revision main), resample ablation, no heads given. This command measures one that is and lays it beside the "
-        "paper:",
+        "There are no published numbers for this run: they exist for some models only, with their final weights (revision "
+        "main), resample ablation and no given heads. This command measures such a model and compares it with the paper:",
         icon=":material/compare:",
     )
     st.code(
         shlex.join(["selfrepair", "reproduce", next(iter(HUB_IDS)), "--db", str(warehouse_path())]), language="bash"
     )
-    st.caption(f"Published are {', '.join(HUB_IDS)}. `--dry-run` says before what it would take.")
+    st.caption(f"Models with published numbers: {', '.join(HUB_IDS)}. `--dry-run` prints the estimated cost.")
 
 
 def over_heads(run_id: int, population: str, published_run: str, quantity: str, label: str) -> None:
-    """One quantity head by head, and how far all of them agree."""
+    """Draw one quantity head by head, and the agreement over heads of all quantities."""
     heads_sql = queries.heads(run_id, population, published_run, quantity)
     agreements_sql = queries.agreements(run_id, population, published_run)
-    ask_ahead([heads_sql, agreements_sql, queries.claims(run_id), queries.self_repression(run_id)])
-    heads, agreements = ask(heads_sql), ask(agreements_sql)
+    prefetch([heads_sql, agreements_sql, queries.claims(run_id), queries.self_repression(run_id)])
+    heads, agreements = query_frame(heads_sql), query_frame(agreements_sql)
     left, right = st.columns(2, gap="medium")
     with left:
-        st.subheader(f"{words(quantity)}, head by head", help=meaning("head_repair", queries.column_of(quantity)))
+        st.subheader(f"{words(quantity)} by head", help=meaning("head_repair", queries.column_of(quantity)))
         if heads.is_empty():
-            st.info(f"{words(quantity)} was not published for this run of the authors; choose another one.")
+            st.info(f"{words(quantity)} was not published for this run of the authors; choose another run or quantity.")
         else:
             unit = f" [{column('head_repair', queries.column_of(quantity)).unit}]"
             chart = measured_against_published(heads, words(quantity), unit, label)
-            clickable(chart, f"published {quantity} {published_run}")
-            st.caption("On the dashed line both are the same. Click a dot to choose its head.")
-            below(heads, heads_sql, name="reproduction", chart=chart)
+            clickable_chart(chart, f"published {quantity} {published_run}")
+            st.caption("On the dashed line measured and published agree. Click a dot to choose its head.")
+            data_popover(heads, heads_sql, name="reproduction", chart=chart)
     with right:
         st.subheader("Agreement over heads", help=meaning("reproduction_agreement", "verdict"))
-        show(agreement_with_intervals(agreements), agreements, agreements_sql, name="agreement")
-        st.caption("Diamond: how far two runs of the authors' own agree, of pythia-160m. A line is a 95 % interval.")
+        show_figure(agreement_with_intervals(agreements), agreements, agreements_sql, name="agreement")
+        st.caption("Diamond: run-to-run agreement of the authors' own data (pythia-160m). Lines: 95 % intervals.")
     shown = agreements.with_columns(pl.col("quantity").map_elements(words, pl.String))
-    st.dataframe(shown, hide_index=True, column_config=headers("reproduction_agreement", shown.columns))
+    st.dataframe(shown, hide_index=True, column_config=column_headers("reproduction_agreement", shown.columns))
 
 
 def claim_by_claim(run_id: int) -> None:
-    """The paper's claims as a picture, and in words."""
+    """Draw the paper's claims as a chart and as a table."""
     st.header("The paper's claims", divider="gray", help=meaning("reproduction_claims", "verdict"))
     sql = queries.claims(run_id)
-    claims = ask(sql)
-    show(claims_with_intervals(claims), claims, sql, name="claims")
+    claims = query_frame(sql)
+    show_figure(claims_with_intervals(claims), claims, sql, name="claims")
     st.caption(
-        "Over each head's top 2 %; tails and noise over all rows. A dot is this run's value, with its 95 % interval where "
-        "there is one. Diamond: the published number. Tick: the paper's words say that the value lies above. A claim agrees up "
-        "to 0.05 beyond its interval."
+        "Rows used: top 2 % by direct effect; for tails and noise all. Dot: this run's value, with its 95 % interval if there "
+        "is one. Diamond: the published number. Tick: a lower bound from the paper's text. A claim agrees up to 0.05 beyond "
+        "its interval."
     )
     rows = [
         (
@@ -100,8 +98,8 @@ def claim_by_claim(run_id: int) -> None:
         )
         for claim in claims.to_dicts()
     ]
-    names = ["Claim", "What it is", "This run", "95 % interval", "The paper", "Verdict"]
-    sentences(pl.DataFrame(rows, schema=names, orient="row"))
+    names = ["Claim", "Statement", "This run", "95 % interval", "Paper", "Verdict"]
+    text_table(pl.DataFrame(rows, schema=names, orient="row"))
 
 
 def number(value: float | None) -> str:
@@ -115,36 +113,36 @@ def interval(claim: dict[str, Any]) -> str:
 
 
 def paper(claim: dict[str, Any]) -> str:
-    """What the paper has for a claim: a number, or what its words say that the value lies above."""
+    """The paper's number for a claim, or its lower bound, as text."""
     return (
         f"above {claim['expected_above']:g}" if claim["published_value"] is None else number(claim["published_value"])
     )
 
 
 def self_repression(run_id: int) -> None:
-    """Slopes of self-repression beside the published ones, where the run measured self-repression."""
+    """Draw slopes of self-repression beside the published ones, if the run measured it."""
     sql = queries.self_repression(run_id)
-    self_repression = ask(sql)
+    self_repression = query_frame(sql)
     if not self_repression.is_empty():
         st.header("Self-repression", divider="gray", help=meaning("self_repression_reproduction", "same_side"))
         st.dataframe(
             self_repression,
             hide_index=True,
-            column_config=headers("self_repression_reproduction", self_repression.columns),
+            column_config=column_headers("self_repression_reproduction", self_repression.columns),
         )
-        below(self_repression, sql, name="self_repression_reproduction")
+        data_popover(self_repression, sql, name="self_repression_reproduction")
 
 
 def in_training(choice: Choice, label: str) -> None:
-    """One measure over the checkpoints that were measured like this run; what adds one where it is alone."""
+    """Draw one measure over the checkpoints measured like this run, or the command that measures another one."""
     st.header("Over training", divider="gray", help=meaning("repair_over_training", "series_id"))
-    series = ask(queries.series(choice.run["run_id"], choice.ablation))
+    series = query_frame(queries.series(choice.run["run_id"], choice.ablation))
     if series.is_empty():
-        say_without_checkpoints(choice)
+        explain_missing_checkpoints(choice)
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        measure = choose_name("Measure", TRAINED, "training_measure", words, first="mean_self_repair", width=320)
-        level = one_of("Of", LEVELS, "training_of", meaning("repair_over_training", "level"))
+        measure = linked_selectbox("Measure", TRAINED, "training_measure", words, first="mean_self_repair", width=320)
+        level = linked_segments("Of", LEVELS, "training_of", meaning("repair_over_training", "level"))
     which = f" AND label = {literal(label)}" if level == "one head" else ""
     sql = queries.training(
         series["series_id"][0],
@@ -152,33 +150,30 @@ def in_training(choice: Choice, label: str) -> None:
         f"    AND level = {literal(LEVELS[level])}{which}",
         measure,
     )
-    points = ask(sql)
+    points = query_frame(sql)
     whose = label if level == "one head" else level
     st.caption(
-        f"{words(measure)} of {whose} over {POPULATIONS[choice.population]}, {choice.ablation}, at every checkpoint measured "
-        "the same way. Checkpoints stand evenly, whatever lies between them."
+        f"{words(measure)} of {whose} at every checkpoint measured with the same settings; {choice.ablation} ablation. "
+        f"Rows used: {POPULATIONS[choice.population]}. Checkpoints are evenly spaced."
     )
-    show(over_training(points, measure), points, sql, name="training")
+    show_figure(over_training(points, measure), points, sql, name="training")
 
 
-choice = choose()
+choice = choose_run()
 st.title("Reproduce")
-heads = heads_of_run(choice)
-if heads.is_empty():
-    st.info("This run has no summaries, or failed its cross-check: `selfrepair refresh`, then `selfrepair runs`.")
-    st.stop()
+heads = heads_or_stop(choice)
 run_id = choice.run["run_id"]
-population = "all" if choice.population == "all" else "top2"  # none was published without position 0
-published = ask(queries.published_runs(run_id, population))
+population = "all" if choice.population == "all" else "top2"  # nothing was published without position 0
+published = query_frame(queries.published_runs(run_id, population))
 only_top = population == "all" and published.is_empty()
 if only_top:
     population = "top2"
-    published = ask(queries.published_runs(run_id, population))
+    published = query_frame(queries.published_runs(run_id, population))
 with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads)
     if not published.is_empty():
-        quantity = choose_name("Quantity", queries.QUANTITIES, "quantity", words, first="self_repair", width=280)
-        published_run = choose_name(
+        quantity = linked_selectbox("Quantity", queries.QUANTITIES, "quantity", words, first="self_repair", width=280)
+        published_run = linked_selectbox(
             "Run of the authors",
             published["published_run"].to_list(),
             "published",
@@ -186,14 +181,14 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
             width=200,
         )
 if published.is_empty():
-    say_what_is_compared()
+    explain_not_published()
 else:
-    noted = " (with position 0)" if choice.population == "top2_nobos" else ""
-    only = f" Of this model only {POPULATIONS[population]} was published." if only_top else ""
+    with_first = " (with position 0)" if choice.population == "top2_nobos" else ""
+    only = " For this model, only the top 2 % were published." if only_top else ""
     st.caption(
-        f"Against the paper's {published['published_model'][0]}: means over {POPULATIONS[population]}{noted}, resample "
-        f"ablation, whatever the sidebar says.{only} The authors measured other text: order and magnitude "
-        "should agree, not decimals."
+        f"Against the paper's {published['published_model'][0]}, with resample ablation whatever the sidebar selects. "
+        f"Rows used: {POPULATIONS[population]}{with_first}.{only} The authors measured other text, so expect the same order "
+        "and magnitude of heads, not the same decimals."
     )
     over_heads(run_id, population, published_run, quantity, label)
     claim_by_claim(run_id)

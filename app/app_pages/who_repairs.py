@@ -1,193 +1,191 @@
-"""Who repairs whom: which later heads and MLPs make up for which ablated head, and which heads come in for many."""
-
-from urllib.parse import urlencode
+"""Who repairs whom: which later heads and MLPs repair which ablated head, and the backup heads."""
 
 import polars as pl
 import streamlit as st
 
 from selfrepair.app.charts.heads.dots import head_dots
 from selfrepair.app.charts.mechanisms.edge_bars import target_bars
-from selfrepair.app.charts.mechanisms.edge_graph import drawn, edge_graph
+from selfrepair.app.charts.mechanisms.edge_graph import edge_graph, largest_edges
 from selfrepair.app.charts.mechanisms.edge_matrix import edge_matrix
 from selfrepair.app.charts.mechanisms.layer_matrix import layer_matrix
-from selfrepair.app.charts.style.color_domain import domain_of, told_beyond
-from selfrepair.app.components.asides import aside
-from selfrepair.app.components.figure import below, show
-from selfrepair.app.components.headers import headers
-from selfrepair.app.components.not_measured import has_measured, say_without_given
-from selfrepair.app.controls.head import choose_head, heads_of_run
-from selfrepair.app.controls.head_click import clickable
-from selfrepair.app.controls.named_list import choose_name
-from selfrepair.app.controls.sidebar import choose
+from selfrepair.app.charts.style.color_domain import beyond_caption, color_domain
+from selfrepair.app.components.figure import data_popover, show_figure
+from selfrepair.app.components.not_measured import explain_missing_baseline, has_measured
+from selfrepair.app.components.optional_caption import optional_caption
+from selfrepair.app.components.tables import column_headers
+from selfrepair.app.components.token_links import token_links
+from selfrepair.app.controls.head import choose_head, heads_or_stop
+from selfrepair.app.controls.head_click import clickable_chart
+from selfrepair.app.controls.linked import linked_selectbox
+from selfrepair.app.controls.sidebar import choose_run
 from selfrepair.app.data import edges as queries
-from selfrepair.app.data.answers import ask, ask_ahead
 from selfrepair.app.data.choice import POPULATIONS
-from selfrepair.app.data.tokens import of_head, top_rows
+from selfrepair.app.data.query import prefetch, query_frame
+from selfrepair.app.data.tokens import top_rows, where_label
 from selfrepair.app.wording.columns import meaning
-from selfrepair.app.wording.escape import plain
-from selfrepair.app.wording.whitespace import visible_column
+from selfrepair.app.wording.escape import escape_markdown
+from selfrepair.app.wording.whitespace import LEGEND, whitespace_column
 from selfrepair.queries.catalog.quoting import literal
 
-LEAST = ("0", "0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1")
-FIRST_LEAST = "0.01"
-MOST_ROWS_LISTED = 30
-SIDEBAR = ("model", "run", "ablation", "population")
+MIN_CHANGES = ("0", "0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1")
+DEFAULT_MIN_CHANGE = "0.01"
+MAX_ROWS_LISTED = 30
 
-choice = choose()
+choice = choose_run()
 st.title("Who repairs whom")
-heads = heads_of_run(choice)
-if heads.is_empty():
-    st.info("This run has no summaries, or failed its cross-check: `selfrepair refresh`, then `selfrepair runs`.")
-    st.stop()
+heads = heads_or_stop(choice)
 population = "all" if choice.population == "all" else "top2"  # of the views of edges
 where = f"{choice.where_rows} AND population = {literal(population)}"
 
 
-def hidden_backups(label: str) -> None:
-    """How much more heads write in a run whose given heads are gone in the clean forward, too."""
-    st.header("Hidden backups", divider="gray")
+def hidden_backup_heads(label: str) -> None:
+    """How much the direct effect of heads grows once the given heads are ablated in the clean run, too."""
+    st.header("Hidden backup heads", divider="gray")
     sql = queries.hidden_backups(choice.where)
-    grown = ask(sql)
-    if grown.is_empty():
-        say_without_given(choice)
+    growth = query_frame(sql)
+    if growth.is_empty():
+        explain_missing_baseline(choice)
         return
-    gone = plain(", ".join(choice.run["given_heads"]))
+    given = escape_markdown(", ".join(choice.run["given_heads"]))
     st.caption(
-        f"What heads write with {gone} ablated already, against run {grown['base_run_id'][0]} without. "
-        "Above the dashed line a head does more once these are gone."
+        f"Direct effects with {given} ablated throughout, against run {growth['base_run_id'][0]} without. Above the dashed "
+        "line a head's direct effect grows once these are ablated."
     )
     left, right = st.columns(2, gap="medium")
     with left:
         more = ["direct_effect_growth", "direct_effect_growth_se"]
-        dots = head_dots(grown, "co_ablation", "base_mean_direct_effect", "mean_direct_effect", label, more)
-        clickable(dots, "co_ablation")
+        dots = head_dots(growth, "co_ablation", "base_mean_direct_effect", "mean_direct_effect", label, more)
+        clickable_chart(dots, "co_ablation")
     with right:
         st.dataframe(
-            grown.drop("layer", "base_run_id"),
+            growth.drop("layer", "base_run_id"),
             hide_index=True,
             height=420,
-            column_config=headers("co_ablation", grown.columns),
+            column_config=column_headers("co_ablation", growth.columns),
         )
-    below(grown, sql, name="co_ablation", chart=dots)
+    data_popover(growth, sql, name="co_ablation", chart=dots)
 
 
 if not has_measured(choice, "edges"):
     if choice.run["given_heads"]:
-        hidden_backups("")
+        hidden_backup_heads("")
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads)
-    least = choose_name(
+    min_change = linked_selectbox(
         "Hide changes below [logits]",
-        LEAST,
-        "least",
-        first=FIRST_LEAST,
-        help="In matrix and graph. The size of the mean change, up or down.",
+        MIN_CHANGES,
+        "min_change",
+        first=DEFAULT_MIN_CHANGE,
+        help="In the matrix and the graph: minimum |mean change|.",
         width=220,
     )
 (chosen,) = heads.filter(pl.col("label") == label).to_dicts()
 where_head = f"{where} AND layer = {chosen['layer']} AND head = {chosen['head']}"
-targets_sql, edges_sql, counts_sql = queries.targets(where), queries.edges(where, least), queries.counts(where, least)
+targets_sql, edges_sql, counts_sql = (
+    queries.targets(where),
+    queries.edges(where, min_change),
+    queries.counts(where, min_change),
+)
 to_heads_sql, to_mlps_sql = queries.layers(where, "head"), queries.layers(where, "mlp")
 bars_sql, backups_sql = queries.targets_of_head(where_head), queries.backups(where)
-rows_sql = top_rows(of_head(choice.where, label), "self_repair DESC", MOST_ROWS_LISTED)
-ask_ahead([targets_sql, edges_sql, counts_sql, to_heads_sql, to_mlps_sql, bars_sql, rows_sql, backups_sql])
+rows_sql = top_rows(where_label(choice.where, label), "self_repair DESC", MAX_ROWS_LISTED)
+prefetch([targets_sql, edges_sql, counts_sql, to_heads_sql, to_mlps_sql, bars_sql, rows_sql, backups_sql])
 
-edges = ask(edges_sql)
-(counts,) = ask(counts_sql).to_dicts()
-ablated, targets = heads["label"].to_list(), ask(targets_sql)["target_label"].to_list()
-over = "all positions" if population == "all" else "the ablated head's top 2 %"
-noted = "" if population == choice.population else ", with position 0"
+edges = query_frame(edges_sql)
+(counts,) = query_frame(counts_sql).to_dicts()
+ablated, targets = heads["label"].to_list(), query_frame(targets_sql)["target_label"].to_list()
+over = POPULATIONS[population]
+with_first = "" if population == choice.population else ", with position 0"
 st.caption(
-    f"Mean change in what a later head or MLP writes towards the target, over {over}{noted} ("
-    f"{choice.ablation}). Above 0: it repairs. "
-    f"{edges.height:,} of {counts['n_pairs']:,} pairs change by at least {least} logits"
-    + (f"; of {counts['n_large']:,}, the largest." if edges.height < counts["n_large"] else ".")
+    f"Mean change in the direct effect of a later head or MLP when a head is ablated ({choice.ablation}); above 0 it repairs. "
+    f"Rows used: {over} of the ablated head{with_first}. "
+    f"{edges.height:,} of {counts['n_pairs']:,} pairs change by at least {min_change} logits"
+    + (f" (the largest of {counts['n_large']:,})." if edges.height < counts["n_large"] else ".")
 )
 if edges.is_empty():
-    st.info("No change is as large as that. Choose a lower one.", icon=":material/info:")
+    st.info("No change is that large. Choose a lower minimum.", icon=":material/info:")
 else:
     left, right = st.columns(2, gap="medium")
     with left:
         st.subheader("All pairs", help="Click a cell to choose its ablated head.")
         matrix = edge_matrix(edges, ablated, targets, label)
-        clickable(matrix, "edge_matrix")
-        aside(told_beyond(edges["mean_change"], domain_of([edges["mean_change"]], 0.0), " [logits]", "pair"))
-        below(edges, edges_sql, name="edge_matrix", chart=matrix)
+        clickable_chart(matrix, "edge_matrix")
+        optional_caption(
+            beyond_caption(edges["mean_change"], color_domain([edges["mean_change"]], 0.0), " [logits]", "pair")
+        )
+        data_popover(edges, edges_sql, name="edge_matrix", chart=matrix)
     with right:
-        st.subheader("The largest, as a graph", help="Click a head to choose it. Squares are MLPs.")
-        lines = drawn(edges, label)
+        st.subheader("Largest changes as a graph", help="Click a head to choose it. Squares are MLPs.")
+        lines = largest_edges(edges, label)
         graph = edge_graph(lines, ablated, targets, label)
-        clickable(graph, "edge_graph")
-        st.caption(f"The {lines.height:,} largest, the wider the larger; strong: those of {label}.")
-        below(edges, edges_sql, name="edge_graph", chart=graph)
+        clickable_chart(graph, "edge_graph")
+        st.caption(f"The {lines.height:,} largest changes; width: size; strong: those of {label}.")
+        data_popover(edges, edges_sql, name="edge_graph", chart=graph)
 
-st.subheader("Layer by layer")
+st.subheader("Repair between layers")
 st.caption(
-    "Mean over the heads of a layer, one ablated at a time, of the change in all heads of a later layer together, or in an MLP."
+    "Change in all heads of a later layer together, or in an MLP: mean over the heads of a layer, ablated one at a time."
 )
-to_heads, to_mlps = ask(to_heads_sql), ask(to_mlps_sql)
+to_heads, to_mlps = query_frame(to_heads_sql), query_frame(to_mlps_sql)
 changes = pl.concat([to_heads["mean_change"], to_mlps["mean_change"]])
-domain = domain_of([changes], 0.0)
+domain = color_domain([changes], 0.0)
 left, right = st.columns(2, gap="medium")
 with left:
     if to_heads.is_empty():
-        st.info("No heads come after those of one layer.", icon=":material/info:")
+        st.info("This model has no later heads: it has a single layer.", icon=":material/info:")
     else:
-        show(layer_matrix(to_heads, "the later heads", domain), to_heads, to_heads_sql, name="layers_to_heads")
+        show_figure(layer_matrix(to_heads, "the later heads", domain), to_heads, to_heads_sql, name="layers_to_heads")
 with right:
     if to_mlps.is_empty():
-        st.info("No MLP comes after these heads.", icon=":material/info:")
+        st.info("There is no MLP after these heads.", icon=":material/info:")
     else:
-        show(layer_matrix(to_mlps, "the MLP", domain), to_mlps, to_mlps_sql, name="layers_to_mlps")
-aside(told_beyond(changes, domain, " [logits]", "pair"))
+        show_figure(layer_matrix(to_mlps, "the MLP", domain), to_mlps, to_mlps_sql, name="layers_to_mlps")
+optional_caption(beyond_caption(changes, domain, " [logits]", "pair"))
 
 st.header(label, divider="gray")
 left, right = st.columns(2, gap="medium")
 with left:
-    st.subheader("What changes most when it is gone")
-    bars = ask(bars_sql)
+    st.subheader("Largest changes when it is ablated")
+    bars = query_frame(bars_sql)
     if bars.is_empty():
-        st.info(f"Nothing comes after {label}.", icon=":material/info:")
+        st.info(f"There is no head or MLP after {label}.", icon=":material/info:")
     else:
         st.caption(
-            f"The {bars.height:,} largest changes, with two standard errors on both sides (rows taken as independent, "
-            "so rather too narrow)."
+            f"The {bars.height:,} largest changes, with two standard errors each way (rows treated as independent, so rather "
+            "too narrow)."
         )
-        show(target_bars(bars), bars, bars_sql, name="edge_bars")
+        show_figure(target_bars(bars), bars, bars_sql, name="edge_bars")
 with right:
-    st.subheader("Where it is repaired most")
-    rows = ask(rows_sql)
-    st.caption(
-        f"Of {POPULATIONS[choice.population]}, the highest self-repair first. · is a blank, ⏎ the end of a line."
-    )
-    address = {name: st.query_params[name] for name in SIDEBAR if name in st.query_params} | {"head": label}
-    links = pl.concat_str(pl.lit(f"tokens?{urlencode(address)}&prompt="), "prompt_id", pl.lit("&locked="), "pos")
+    st.subheader("Rows with the highest self-repair")
+    rows = query_frame(rows_sql)
+    st.caption(f"Rows used: {POPULATIONS[choice.population]}, sorted by self-repair. {LEGEND}")
+    links = pl.Series("see", token_links(rows, label), pl.String)
     order = ["see", "context", "target", "self_repair", "direct_effect", "logit_change", "prompt_id", "pos"]
     st.dataframe(
-        rows.with_columns(visible_column("context"), visible_column("target"), links.alias("see")).select(order),
+        rows.with_columns(whitespace_column("context"), whitespace_column("target"), links).select(order),
         hide_index=True,
         height=480,
-        column_config=headers("self_repair", [name for name in order if name not in ("see", "context", "target")])
+        column_config=column_headers(
+            "self_repair", [name for name in order if name not in ("see", "context", "target")]
+        )
         | {
-            "see": st.column_config.LinkColumn("Text", display_text="open", help="The prompt in the Tokens page"),
-            "context": st.column_config.Column(
-                "Text before", help="The last tokens up to the one that is read", width=190
-            ),
+            "see": st.column_config.LinkColumn("Text", display_text="open", help="Open the prompt in Tokens"),
+            "context": st.column_config.Column("Context", help="The last tokens up to the source token", width=190),
             "target": st.column_config.Column("Target", help=meaning("tokens", "target"), width=70),
         },
     )
-    below(rows, rows_sql, name="edge_rows")
+    data_popover(rows, rows_sql, name="edge_rows")
 
-st.header("Which heads come in for others", divider="gray")
-backups = ask(backups_sql)
+st.header("Backup heads", divider="gray")
+backups = query_frame(backups_sql)
 st.caption(
-    "Score: the mean over all ablated heads before it of its change, as a share of what it usually writes; those that it "
-    "does not repair count 0."
+    "Score: the change in a head's direct effect as a share of its usual size, averaged over all ablated heads before it; "
+    "those that it does not repair count as 0."
 )
-st.dataframe(backups, hide_index=True, height=420, column_config=headers("backup_heads", backups.columns))
-below(backups, backups_sql, name="backup_heads")
+st.dataframe(backups, hide_index=True, height=420, column_config=column_headers("backup_heads", backups.columns))
+data_popover(backups, backups_sql, name="backup_heads")
 
 if choice.run["given_heads"]:
-    hidden_backups(label)
+    hidden_backup_heads(label)

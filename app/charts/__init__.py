@@ -1,1 +1,1 @@
-"""Pictures: Altair charts of frames, without Streamlit."""
+"""Altair charts of polars frames, without Streamlit."""

@@ -1,4 +1,4 @@
-"""A first picture of any answer: its own columns as points, a line, bars or a histogram."""
+"""A quick chart of any query result: its columns as points, a line, bars or a histogram."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ import polars as pl
 Kind = Literal["points", "line", "bars", "histogram"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-MOST_TOLD = 12
-"""Columns that are told of a mark."""
+MAX_TOOLTIP = 12
+"""Columns that a tooltip lists at most."""
 
 _COLOURS = ("#3d8fd1", "#e69f00", "#009e73", "#d6317f", "#56b4e9", "#b59b00", "#9467bd", "#8a8f98")
 _BINS = 50
 
 
-def numbers(frame: pl.DataFrame) -> list[str]:
-    """Columns of numbers, in their order."""
+def numeric_columns(frame: pl.DataFrame) -> list[str]:
+    """Names of the numeric columns, in their order."""
     return [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
 
 
 def first_axes(frame: pl.DataFrame) -> tuple[str, str]:
-    """Columns for x and y before any choice: what tells rows apart against a fraction, or a fraction against another.
+    """Default columns for x and y: one that identifies rows and a fractional one, or two fractional ones.
 
-    Numbers of runs, prompts and the like are taken where there is nothing else.
+    Ids of runs, prompts and the like are used only if there is nothing else.
     """
     columns = [name for name in frame.columns if not (name == "id" or name.endswith("_id"))] or frame.columns
-    counted = [name for name in numbers(frame) if name in columns] or numbers(frame) or columns
+    counted = [name for name in numeric_columns(frame) if name in columns] or numeric_columns(frame) or columns
     fractions = [name for name in counted if frame.schema[name].is_float()] or counted
     first = counted[0] if frame[counted[0]].n_unique() == frame.height or len(fractions) == 1 else fractions[0]
     others = [name for name in (*fractions, *counted) if name != first]
@@ -38,19 +38,21 @@ def first_axes(frame: pl.DataFrame) -> tuple[str, str]:
 
 
 def drawable(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
-    """The rows that have a place in the picture: none of `columns` is NULL, infinite or no number."""
+    """The rows that can be drawn: none of `columns` is NULL, infinite or NaN."""
     conditions = [pl.col(name).is_not_null() for name in columns]
     conditions += [pl.col(name).is_finite() for name in columns if frame.schema[name].is_float()]
     return frame.filter(conditions)
 
 
-def quick(frame: pl.DataFrame, kind: Kind, x: str, y: str, colour: str | None, titles: Mapping[str, str]) -> alt.Chart:
-    """Draw `frame`, whose column names may be anything. `titles` are the columns' with their units, where known.
+def quick_chart(
+    frame: pl.DataFrame, kind: Kind, x: str, y: str, colour: str | None, titles: Mapping[str, str]
+) -> alt.Chart:
+    """Draw `frame`, whose column names may be anything. `titles` are names with units, where known.
 
-    A histogram is of `x` and leaves `y` alone. Words keep the order of the rows.
+    A histogram is of `x` and ignores `y`. Categories keep the order of the rows.
     """
-    told = list(dict.fromkeys([name for name in (x, y, colour) if name is not None] + frame.columns))[:MOST_TOLD]
-    columns = {name: _Column(f"c{n}", titles.get(name, name), frame.schema[name]) for n, name in enumerate(told)}
+    used = list(dict.fromkeys([name for name in (x, y, colour) if name is not None] + frame.columns))[:MAX_TOOLTIP]
+    columns = {name: _Column(f"c{n}", titles.get(name, name), frame.schema[name]) for n, name in enumerate(used)}
     chart = alt.Chart(frame.select(column.of(name) for name, column in columns.items()))
     encoded: dict[str, Any] = {"color": columns[colour].color()} if colour is not None else {}
     mark: dict[str, Any] = {} if colour is not None else {"color": _COLOURS[0]}
@@ -72,7 +74,7 @@ def quick(frame: pl.DataFrame, kind: Kind, x: str, y: str, colour: str | None, t
 
 @dataclass(frozen=True)
 class _Column:
-    """A column under a `field` name that Vega does not read as a path, as it does a name with dots or brackets."""
+    """A column under a safe `field` name: Vega reads dots and brackets in names as paths."""
 
     field: str
     title: str
@@ -89,7 +91,7 @@ class _Column:
         return {"field": self.field, "type": self.vega_type, "title": self.title}
 
     def of(self, name: str) -> pl.Expr:
-        """The frame's column `name` as Vega takes it."""
+        """The frame's column `name`, converted to a type that Vega knows."""
         known = self.dtype.is_numeric() or self.dtype in (pl.Date, pl.Datetime, pl.String, pl.Boolean)
         return (pl.col(name) if known else pl.col(name).cast(pl.String)).alias(self.field)
 
@@ -104,7 +106,7 @@ class _Column:
         return channel(**self.described)
 
     def color(self) -> alt.Color:
-        """Fractions on a scale from low to high; all else, whole numbers among it, in colours to tell apart."""
+        """Fractional numbers on a sequential scale; all else, integers included, in distinct colours."""
         if self.dtype.is_float():
             return alt.Color(**self.described, scale=alt.Scale(scheme="viridis"))
         described = self.described | {"type": "nominal"}

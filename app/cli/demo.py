@@ -1,4 +1,4 @@
-"""`selfrepair demo`: the whole way on the bundled model, from measuring to the numbers, with nothing to download."""
+"""`selfrepair demo`: the bundled model from measuring to the numbers, with nothing to download."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from selfrepair.warehouse.cli.options import db_option
 
 ABLATIONS = "resample,mean,zero"
 SEQ_LEN = 128
-EFFECTS_ALONE = ["--neurons", "none", "--no-edges", "--no-logit-lens"]
+EFFECTS_ONLY = ["--neurons", "none", "--no-edges", "--no-logit-lens"]
+"""Options of an ingest that measures the effects without any mechanism."""
 
 
 @click.command()
@@ -22,14 +23,12 @@ EFFECTS_ALONE = ["--neurons", "none", "--no-edges", "--no-logit-lens"]
     help="Measure every mechanism, too: edges, neurons, logit lens, log-probabilities, self-repression (takes longer).",
 )
 @click.pass_context
-def demo(ctx: click.Context, db: Path, prompts: int, mechanisms: bool) -> None:
-    """Measure the bundled model and print what came out.
+def demo(ctx: click.Context, db: Path, prompts: int, mechanisms: bool) -> int:
+    """Measure the bundled model and print self-repair by layer.
 
-    Every head of a small model that comes with selfrepair is ablated at every token of Python's own library, in three
-    ways. Needs no network. Run again, it measures only what is missing and prints the same.
+    Ablates every head of a small model that comes with selfrepair, at every token of text from Python's standard library,
+    in three ways. Needs no network. Run again, it measures only what is missing and prints the same.
     """
-    from selfrepair.app.cli.demo_report import demo_report
-
     options = {
         "--model": "demo",
         "--dataset": "stdlib",
@@ -38,14 +37,14 @@ def demo(ctx: click.Context, db: Path, prompts: int, mechanisms: bool) -> None:
         "--ablation": ABLATIONS,
         "--db": str(db),
     }
-    words = [word for option in options.items() for word in option]
-    run_id = run_command(ctx, "ingest", [*words, *(["--mechanisms"] if mechanisms else EFFECTS_ALONE)])
+    args = [word for option in options.items() for word in option]
+    run_id = run_command(ctx, "ingest", [*args, *(["--mechanisms"] if mechanisms else EFFECTS_ONLY)])
     assert isinstance(run_id, int), "ingest returns the run_id of what it measured"
-    click.echo(demo_report(db, run_id))
+    return run_id
 
 
 def run_command(ctx: click.Context, name: str, args: list[str]) -> object:
-    """Run another command of the root group as if it had been typed; returns what its function returns."""
+    """Run another command of the root group, without its report; returns what its function returns."""
     root = ctx.find_root()
     assert isinstance(root.command, click.Group)
     command = root.command.get_command(root, name)

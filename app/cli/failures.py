@@ -1,8 +1,12 @@
-"""What goes wrong and is no bug, said in one message: the user's mistakes, missing extras, Ctrl-C."""
+"""Expected failures as one message: the user's mistakes, missing extras, Ctrl-C."""
 
+import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
 
 import click
 
@@ -10,19 +14,19 @@ from selfrepair.warehouse.errors import SelfRepairError
 
 EXTRAS = {
     "ingest": ("datasets", "einops", "huggingface_hub", "jaxtyping", "torch", "transformer_lens", "transformers"),
-    "app": ("altair", "streamlit", "vl_convert"),
+    "app": ("altair", "cachetools", "streamlit", "vl_convert"),
 }
 """Packages that only some commands need, by the extra that installs them."""
 
 EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+"""Exit code after Ctrl-C, by the convention of shells: 128 + SIGINT."""
 
 
 @contextmanager
 def readable_failures(ctx: click.Context) -> Iterator[None]:
     """Turn expected exceptions into `Error: ...` and exit code 1, Ctrl-C into one line and exit code 130.
 
-    A KeyboardInterrupt that was raised with a text, such as what is safe and how to go on, has that for its line.
+    The text of a KeyboardInterrupt, such as what is saved and how to resume, becomes its line.
     """
     try:
         yield
@@ -33,11 +37,10 @@ def readable_failures(ctx: click.Context) -> Iterator[None]:
         if extra is None:
             raise
         raise click.ClickException(
-            f"this command needs the package '{error.name}', which is not installed. "
-            f"Install it: pip install 'selfrepair[{extra}]'"
+            f"this command needs the package '{error.name}', which is not installed. Install it: {install_line(extra)}"
         ) from error
     except RuntimeError as error:
-        if not isinstance(error.__cause__, KeyboardInterrupt):  # which is how DuckDB says it
+        if not isinstance(error.__cause__, KeyboardInterrupt):  # DuckDB raises RuntimeError from it
             raise
         _exit_interrupted(ctx, error.__cause__)
     except KeyboardInterrupt as interrupt:
@@ -48,6 +51,33 @@ def extra_of(module: str) -> str | None:
     """Name of the extra that installs `module` (`torch` or `torch.nn`); None when no extra does."""
     package = module.partition(".")[0]
     return next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+
+
+def install_line(extra: str) -> str:
+    """The pip command that adds an extra to this installation, from where it was installed: checkout, URL or index."""
+    return _install_line(extra, _origin())
+
+
+def _origin() -> dict[str, Any]:
+    """The installation's direct_url.json (PEP 610); empty for a package from an index."""
+    try:
+        text = distribution("selfrepair").read_text("direct_url.json")
+    except PackageNotFoundError:
+        return {}
+    origin: dict[str, Any] = json.loads(text) if text else {}
+    return origin
+
+
+def _install_line(extra: str, origin: dict[str, Any]) -> str:
+    if not origin:
+        return f"pip install 'selfrepair[{extra}]'"
+    url = origin["url"]
+    if "dir_info" in origin:
+        editable = "-e " if origin["dir_info"].get("editable") else ""
+        return f"pip install {editable}{shlex.quote(f'{unquote(urlsplit(url).path)}[{extra}]')}"
+    if "vcs_info" in origin:
+        url = f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}"
+    return f"pip install 'selfrepair[{extra}] @ {url}'"
 
 
 def _exit_interrupted(ctx: click.Context, interrupt: KeyboardInterrupt) -> NoReturn:

@@ -1,23 +1,27 @@
-"""The `selfrepair` command: what it can do, by purpose. Each folder keeps its own commands beside its code."""
+"""The `selfrepair` command: its subcommands by purpose. Each folder keeps its own commands beside its code."""
 
 import click
 
 from selfrepair.app.cli.lazy_group import Command, LazyGroup
 
+_RUN_REPORT = "selfrepair.app.cli.run_report:print_report"
+
 SECTIONS = {
     "Measure": {
-        "demo": Command("selfrepair.app.cli.demo:demo", "Measure the bundled model and print what came out."),
+        "demo": Command(
+            "selfrepair.app.cli.demo:demo", "Measure the bundled model and print self-repair by layer.", _RUN_REPORT
+        ),
         "reproduce": Command(
             "selfrepair.app.cli.reproduce:reproduce",
-            "Measure a model of the paper and compare the numbers.",
+            "Measure a model of the paper and compare with the published numbers.",
         ),
-        "ingest": Command("selfrepair.ingest.cli.ingest:ingest", "Measure a model and keep every row."),
+        "ingest": Command("selfrepair.ingest.cli.ingest:ingest", "Measure a model and keep every row.", _RUN_REPORT),
         "prompts": Command(
             "selfrepair.ingest.cli.prompts:prompts", "Write a task to measure: prompts with an answer and a foil."
         ),
-        "bench": Command("selfrepair.ingest.cli.ingest:bench", "Time the engine against matmul and against hooks."),
+        "bench": Command("selfrepair.ingest.cli.bench:bench", "Time the engine against matmul and against hooks."),
     },
-    "Keep": {
+    "Store": {
         "load": Command("selfrepair.warehouse.cli.commands:load", "Load finished units into the warehouse."),
         "verify": Command("selfrepair.warehouse.cli.commands:verify", "Check a warehouse against its own rules."),
         "runs": Command("selfrepair.warehouse.cli.commands:runs", "List the runs of a warehouse."),
@@ -29,7 +33,7 @@ SECTIONS = {
             "selfrepair.queries.cli.commands:refresh", "Bring the views and their summaries up to date."
         ),
     },
-    "Ask": {
+    "Query": {
         "query": Command(
             "selfrepair.queries.cli.commands:query", "Answer a question, a table or view by name, or SQL."
         ),
@@ -45,19 +49,19 @@ SECTIONS = {
             "selfrepair.queries.cli.commands:export", "Write an answer, or the whole warehouse, to files."
         ),
     },
-    "Look": {
-        "app": Command("selfrepair.app.server.serve:app", "Look at a warehouse in the browser."),
+    "Explore": {
+        "app": Command("selfrepair.app.server.serve:app", "Explore a warehouse in the browser."),
     },
 }
-"""Every command by heading, with the line of help it has of its own: a test holds the two equal."""
+"""Every command by heading, with its own line of help: a test compares the two."""
 
 
 @click.group(
     cls=LazyGroup,
     sections=SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Begin with: selfrepair demo",
+    epilog="Start with: selfrepair demo",
 )
 @click.version_option(package_name="selfrepair", prog_name="selfrepair")
 def main() -> None:
-    """Self-repair of language models, measured head by head and kept in a SQL warehouse."""
+    """Measure self-repair in language models, head by head, into a SQL warehouse."""

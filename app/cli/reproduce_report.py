@@ -1,4 +1,4 @@
-"""What a run of a published model came to beside the paper's own numbers, on one screen."""
+"""A run of a published model against the paper's own numbers, on one screen."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 def reproduce_report(db: Path, run_id: int, published: str) -> str:
     """The report on run `run_id` of the warehouse `db` against the paper's model `published`, as plain text.
 
-    Raises SelfRepairError where the views do not take the run for that model.
+    Raises SelfRepairError where the views do not recognise the run as one of that model.
     """
     with Reader(db) as reader:
         run = reader.frame(f"""
@@ -34,18 +34,18 @@ def reproduce_report(db: Path, run_id: int, published: str) -> str:
         claims = reader.frame(f"FROM reproduction_claims WHERE run_id = {run_id} ORDER BY claim_number").to_dicts()
     if not agreements:
         raise SelfRepairError(
-            f"run {run_id} cannot be compared with {published}: it is of {run['model']} with {run['n_layers']} layers of "
-            f"{run['n_heads']} heads, {run['status']}. What is compared says: selfrepair describe reproduction"
+            f"run {run_id} cannot be compared with {published}: it is a {run['status']} run of {run['model']} with "
+            f"{run['n_layers']} layers of {run['n_heads']} heads. What can be compared: selfrepair describe reproduction"
         )
     parts = [
         f"Run {run_id}: {run['model']}, {run['n_prompts']:,} prompts of {run['dataset']}, against the paper's {published}",
-        "Heads: how far they agree with the published ones, over each head's 2 % of tokens with the highest direct effect.\n"
-        "Beside it, how far two runs of pythia-160m by the paper's own authors agree with each other",
+        "Agreement over heads with the published numbers; rows used: top 2 % by direct effect (direct logit attribution).\n"
+        "Authors': run-to-run agreement of the authors' own data, two runs of pythia-160m",
         _agreement_table(agreements),
-        "The paper's claims, one by one",
+        "The paper's claims",
         _claim_table(claims),
         "A quantity agrees where the interval of Spearman's correlation reaches the authors' own. A claim agrees where the\n"
-        "published number lies within the interval, or within 0.05 of it; docs/reproduction.md says why, and what differs.",
+        "published number lies within the interval, or within 0.05 of it. Reasons and known differences: docs/reproduction.md",
         _next_steps(db, run_id),
     ]
     return "\n\n".join(parts)
@@ -111,14 +111,14 @@ def _interval(low: float | None, high: float | None, decimals: int) -> str:
 
 def _next_steps(db: Path, run_id: int) -> str:
     at = f" --db {shlex.quote(str(db))}"
-    furthest = (
+    differing = (
         f"SELECT label, measured_value, published_value FROM reproduction WHERE run_id = {run_id} AND quantity = 'self_repair' "
         "AND published_run = 'default' ORDER BY abs(difference) DESC LIMIT 5"
     )
     return "\n".join(
         [
-            "Look further:",
-            f'  selfrepair query "{furthest}"{at}',
+            "Next:",
+            f'  selfrepair query "{differing}"{at}',
             f"  selfrepair app{at}    # the page Reproduce",
             "  selfrepair describe reproduction_claims",
         ]

@@ -1,1 +1,1 @@
-"""What pages are built of: figures, tables, token text, notes."""
+"""Building blocks of pages: figures, tables, prompts as coloured text, messages."""

@@ -1,27 +1,27 @@
-"""What a page looks at, in a few words: the files that are taken along from it carry them."""
+"""What a page shows, in a few words (model, run, ablation, head): exported files carry it in their names and titles."""
 
 import re
 
 import streamlit as st
 
-_KEY = "looked at"
+_KEY = "export context"
 
 
-def forget() -> None:
-    """Begin another page, which looks at nothing yet."""
+def clear_context() -> None:
+    """Begin another page, which shows nothing yet."""
     st.session_state[_KEY] = ()
 
 
-def note(*words: str) -> None:
-    """Add what the page looks at: the model, then run, ablation and so on."""
+def add_context(*words: str) -> None:
+    """Add to what the page shows: the model first, then run, ablation and so on."""
     st.session_state[_KEY] = (*st.session_state.get(_KEY, ()), *words)
 
 
-def looked_at() -> str:
-    """In words, such as 'gpt2, run 1, resample, top2, L9H6'; empty where a page looks at no run."""
+def context_text() -> str:
+    """The context as a line, such as 'gpt2, run 1, resample, top2, L9H6'; empty where a page shows no run."""
     return ", ".join(st.session_state.get(_KEY, ()))
 
 
-def stem_of_files(name: str) -> str:
-    """The name of the files of the picture or table `name`: 'head_map_run-1_resample_top2_L9H6'."""
+def file_stem(name: str) -> str:
+    """The stem of the files of the figure or table `name`: 'head_map_run-1_resample_top2_L9H6'."""
     return "_".join([name, *(re.sub(r"[^\w.]+", "-", word) for word in st.session_state.get(_KEY, ())[1:])])

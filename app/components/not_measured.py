@@ -1,4 +1,4 @@
-"""What a run did not measure: said once, with the command that measures it."""
+"""What a run did not measure, with the command that measures it."""
 
 import re
 from collections.abc import Iterable
@@ -6,13 +6,13 @@ from typing import Any
 
 import streamlit as st
 
-from selfrepair.app.data.answers import ask, warehouse_path
 from selfrepair.app.data.choice import Choice
-from selfrepair.app.data.resume_command import RECORDS, command, not_written_down
-from selfrepair.app.wording.escape import plain
+from selfrepair.app.data.query import query_frame, warehouse_path
+from selfrepair.app.data.resume_command import RUN_RECORDS, missing_options, resume_command
+from selfrepair.app.wording.escape import escape_markdown
 
-USUAL = ("edges", "neurons_last", "logit_lens")
-"""What an ingest measures unless told not to: the command has it as well."""
+DEFAULTS = ("edges", "neurons_last", "logit_lens")
+"""What an ingest measures by default: the command measures it, too."""
 
 EARLY_STEP = 1_000
 """A checkpoint that models with many of them have."""
@@ -20,82 +20,83 @@ EARLY_STEP = 1_000
 NOUNS = {
     "edges": "which later heads and MLPs repair which head",
     "neurons_last": "the neurons of MLPs",
-    "logit_lens": "what would be predicted after each layer",
-    "logprobs": "changes in log-probability and divergence",
-    "self_repression": "whether heads repress or reinforce themselves",
+    "logit_lens": "the logit lens",
+    "logprobs": "changes in log-probability and KL divergence",
+    "self_repression": "self-repression",
 }
-"""What each mechanism is, by the name that adds it to `runs.mechanisms`."""
+"""The mechanisms in words, by their names in `runs.mechanisms`."""
 
 
-def has_measured(choice: Choice, wanted: str) -> bool:
-    """True where the run has the mechanism, one of `NOUNS`; else the page says what measures it."""
+def has_measured(choice: Choice, mechanism: str) -> bool:
+    """True where the run has the mechanism, one of `NOUNS`; else the page shows the command that measures it."""
     run = _record(choice)
     own = run["mechanisms"] or []
-    kind = wanted.split("_")[0]
+    kind = mechanism.split("_")[0]
     if any(name.split("_")[0] == kind for name in own):
         return True
     st.info(
-        f"This run did not measure {NOUNS[wanted]}. This command measures it anew with that, as a run of its own:",
+        f"This run did not measure {NOUNS[mechanism]}. This command measures it, as a new run:",
         icon=":material/science:",
     )
-    _type(run | {"mechanisms": _together(own, wanted)})
+    _show_command(run | {"mechanisms": _combined(own, mechanism)})
     return False
 
 
-def say_without_given(choice: Choice) -> None:
-    """Say what measures the run that one with given heads is compared with."""
+def explain_missing_baseline(choice: Choice) -> None:
+    """Show the command that measures the run without given heads, the baseline of one with them."""
     st.info(
-        "Heads were ablated already in all of this run. How the others come in for them is told against the same run "
-        "without, which is not here. This command measures it:",
+        "The given heads of this run are ablated in both its clean and its ablated runs. Hidden backup heads show against the "
+        "same run without given heads, which is not in this warehouse. This command measures it:",
         icon=":material/science:",
     )
-    _type(_record(choice) | {"given_heads": []})
+    _show_command(_record(choice) | {"given_heads": []})
 
 
-def say_without_checkpoints(choice: Choice) -> None:
-    """Say what measures another checkpoint of the run's model, which it is lined up with."""
+def explain_missing_checkpoints(choice: Choice) -> None:
+    """Show the command that measures another checkpoint of the run's model."""
     run = _record(choice)
-    if not _has_place(run):
+    if not _is_checkpoint(run):
+        revision = escape_markdown(run["revision"])
         st.info(
-            f"This run is of revision {plain(run['revision'])}, which is neither the final weights nor a training step.",
+            f"This run is of revision {revision}, which is neither the final weights nor a training step.",
             icon=":material/science:",
         )
         return
     if "/" not in run["model"]:
         st.info(
-            "There is a single checkpoint of this model here. Those of a series from the hub, such as Pythia's, are lined up "
-            "here: `selfrepair ingest --model EleutherAI/pythia-160m --checkpoint 1000,10000,143000`.",
+            "This warehouse has a single checkpoint of this model. A series from the hub, such as Pythia's, is shown over "
+            "training: `selfrepair ingest --model EleutherAI/pythia-160m --checkpoint 1000,10000,143000`.",
             icon=":material/science:",
         )
         return
     is_early = run["checkpoint"] == EARLY_STEP or run["revision"] == f"step{EARLY_STEP}"
     st.info(
-        "There is a single checkpoint of this model here that was measured like this. Where the hub has others of it, as of "
-        f"Pythia, this command measures {'the final weights' if is_early else f'step {EARLY_STEP:,}'}:",
+        "This warehouse has a single checkpoint of this model with these settings. If the hub has others, as for Pythia, this "
+        f"command measures {'the final weights' if is_early else f'step {EARLY_STEP:,}'}:",
         icon=":material/science:",
     )
-    _type(run | {"checkpoint": None if is_early else EARLY_STEP, "revision": None})
+    _show_command(run | {"checkpoint": None if is_early else EARLY_STEP, "revision": None})
 
 
-def _has_place(run: dict[str, Any]) -> bool:
-    """True for the final weights and for a training step, as `repair_over_training` has them."""
+def _is_checkpoint(run: dict[str, Any]) -> bool:
+    """True for the final weights and for a training step, as in `repair_over_training`."""
     return run["checkpoint"] is not None or re.fullmatch(r"main|step[0-9]+", run["revision"] or "main") is not None
 
 
 def _record(choice: Choice) -> dict[str, Any]:
-    (run,) = ask(f"SELECT *\nFROM (\n{RECORDS}\n)\nWHERE run_id = {choice.run['run_id']}").to_dicts()
+    (run,) = query_frame(f"SELECT *\nFROM (\n{RUN_RECORDS}\n)\nWHERE run_id = {choice.run['run_id']}").to_dicts()
     return dict(run)
 
 
-def _type(run: dict[str, Any]) -> None:
-    st.code(command(run, warehouse_path()), language="bash", wrap_lines=True)
+def _show_command(run: dict[str, Any]) -> None:
+    st.code(resume_command(run, warehouse_path()), language="bash", wrap_lines=True)
     st.caption(
-        "Before a local model or dataset goes its path; a column of text that is not `text` goes after --text-column. "
-        f"Rows that are already here stay as they are.{not_written_down(run)}"
+        "For a local model or dataset, replace its name by the full path; add --text-column if the text is not in `text`. "
+        f"Rows already stored are kept.{missing_options(run)}"
     )
 
 
-def _together(own: Iterable[str], wanted: str) -> list[str]:
-    """The run's mechanisms, the wanted one, and the usual ones; neurons of one kind only."""
-    kinds = {name.split("_")[0]: name for name in (*USUAL, wanted, *own)}
+def _combined(own: Iterable[str], mechanism: str) -> list[str]:
+    """The run's mechanisms, the missing one, and the defaults; neurons of one kind only."""
+    kinds = {name.split("_")[0]: name for name in (*DEFAULTS, mechanism, *own)}
     return list(kinds.values())

@@ -1,4 +1,4 @@
-"""A query as it is typed elsewhere: in a shell for selfrepair or for DuckDB's own program, and in Python."""
+"""A query as code to copy: a shell line for selfrepair or the DuckDB CLI, or Python."""
 
 import re
 import shlex
@@ -9,37 +9,37 @@ _END = "SQL"
 
 
 def selfrepair(sql: str, db: Path) -> str:
-    """A line for a shell that writes all rows as CSV."""
-    return f"selfrepair query - --db {shlex.quote(str(db))} --csv {_typed(sql)}"
+    """A shell line that writes all rows as CSV."""
+    return f"selfrepair query - --db {shlex.quote(str(db))} --csv {_heredoc(sql)}"
 
 
 def duckdb(sql: str, db: Path) -> str:
-    """The same with DuckDB's own program, which knows no names of views alone."""
+    """The same with the DuckDB CLI, which does not take the bare name of a view."""
     name = _NAME.fullmatch(sql)
-    return f"duckdb -readonly {shlex.quote(str(db))} {_typed(f'FROM {name[1]};' if name else _closed(sql))}"
+    return f"duckdb -readonly {shlex.quote(str(db))} {_heredoc(f'FROM {name[1]};' if name else _terminated(sql))}"
 
 
 def python(sql: str, db: Path) -> str:
-    """Lines of Python that end with a polars frame, `frame`."""
+    """Python that ends with a polars frame, `frame`."""
     return (
         "from selfrepair.queries import Warehouse\n\n"
         f"warehouse = Warehouse({str(db)!r})\n"
-        f"frame = warehouse.sql({_python_text(sql)}, limit=None)\n"
+        f"frame = warehouse.sql({_python_literal(sql)}, limit=None)\n"
     )
 
 
-def _typed(sql: str) -> str:
+def _heredoc(sql: str) -> str:
     end = _END
     while end in sql.splitlines():
         end += "_"
     return f"<<'{end}'\n{sql}\n{end}"
 
 
-def _closed(sql: str) -> str:
+def _terminated(sql: str) -> str:
     return sql if sql.rstrip().endswith(";") else f"{sql}\n;"  # on a line of its own: a comment may end the query
 
 
-def _python_text(sql: str) -> str:
+def _python_literal(sql: str) -> str:
     if "\n" not in sql or (not sql.isprintable() and any(not char.isprintable() and char != "\n" for char in sql)):
         return repr(sql)
     escaped = sql.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')

@@ -1,4 +1,4 @@
-"""A prompt as text whose tokens carry colours, numbers and locks: the component, and what it is given to draw."""
+"""A prompt as coloured text whose tokens show numbers and can be pinned: the component, and its data."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import streamlit as st
 
 @dataclass(frozen=True)
 class Field:
-    """A number of a row as it is shown. `neutral` is the value without colour: where nothing happens."""
+    """A number of a row as it is shown. `neutral` is the value of no effect, which has no colour."""
 
     column: str
     title: str
@@ -19,18 +19,18 @@ class Field:
 
 
 def largest(values: pl.Series, neutral: float) -> float:
-    """The greatest distance from `neutral`, in the values' unit; 1 where there is none, so that it can be divided by."""
+    """The greatest distance from `neutral`, in the values' unit; 1 instead of 0, so that it can be divided by."""
     distance = (values.cast(pl.Float64) - neutral).abs().max()
     return float(distance) if isinstance(distance, float) and distance > 0 else 1.0
 
 
-def drawing(
-    rows: pl.DataFrame, fields: Sequence[Field], shown: Field, scale: float, *, by_target: bool, locked: Sequence[int]
+def token_data(
+    rows: pl.DataFrame, fields: Sequence[Field], shown: Field, scale: float, *, by_target: bool, pinned: Sequence[int]
 ) -> dict[str, Any]:
-    """What the component draws. `rows` are a prompt's, in order of pos, with token, target and the fields' columns.
+    """The component's data. `rows` are a prompt's, in order of pos, with token, target and the fields' columns.
 
-    A row belongs to two tokens: the one that is read and the next one, its target. `by_target` puts its colour on the
-    target. `scale` is the distance from neutral at which a colour is full, in the unit of `shown`.
+    A row belongs to two tokens, its source token and the next one, its target. `by_target` colours the target. `scale` is
+    the distance from neutral at which a colour saturates, in the unit of `shown`.
     """
     tokens = [*rows["token"], *rows["target"][-1:]]
     numbers = list(range(rows.height))
@@ -44,8 +44,8 @@ def drawing(
         "by_target": by_target,
         "shades": shades.to_list(),
         "fields": [{"title": field.title, "unit": field.unit, "shown": field is shown} for field in fields],
-        "numbers": [_written(rows[field.column]) for field in fields],
-        "locked": list(locked),
+        "numbers": [_formatted(rows[field.column]) for field in fields],
+        "pinned": list(pinned),
         "legend": {
             "title": f"{shown.title} [{shown.unit}]",
             "ends": [f"{shown.neutral + sign * scale:.4g}" for sign in (-1, 1)],
@@ -54,17 +54,17 @@ def drawing(
     }
 
 
-def show_tokens(given: dict[str, Any], *, key: str, on_lock: Callable[[], None]) -> None:
-    """Draw `given`, a `drawing`. After a click or Enter, `st.session_state[key].lock` is the list of locked positions.
+def show_tokens(data: dict[str, Any], *, key: str, on_pin: Callable[[], None]) -> None:
+    """Draw `data`, from `token_data`. After a click or Enter, `st.session_state[key].pin` is the list of pinned positions.
 
-    The last one is the newest; `on_lock` is called before the page runs again.
+    The last one is the newest; `on_pin` is called before the page runs again.
     """
-    # registered at every run, since each server and each test has a register of its own
+    # registered in every run: each server and each test has its own registry
     component = st.components.v2.component("selfrepair_tokens", html=_HTML, css=_CSS, js=_JS)
-    component(key=key, data=given, on_lock_change=on_lock)
+    component(key=key, data=data, on_pin_change=on_pin)
 
 
-def _written(values: pl.Series) -> list[str]:
+def _formatted(values: pl.Series) -> list[str]:
     if values.dtype.is_integer():
         return ["NULL" if value is None else f"{value:,}" for value in values]
     return ["NULL" if value is None else f"{value:.4f}" for value in values]
@@ -74,7 +74,7 @@ _HTML = """
 <div class="legend"><span class="title"></span><span class="low"></span><span class="bar"></span>
 <span class="high"></span></div>
 <div class="text" role="listbox" aria-multiselectable="true" aria-label="The prompt's tokens"></div>
-<div class="hint">Hover or use the arrow keys to read a token's numbers; click or Enter locks it.</div>
+<div class="hint">Hover over a token, or move with the arrow keys, for its numbers; click or press Enter to pin it.</div>
 <div class="card" role="tooltip" id="card" popover="manual"></div>
 """
 
@@ -121,7 +121,7 @@ _CSS = """
 .card .unit { opacity: .7; }
 """
 
-# Texts of tokens reach the page by textContent alone, so that no token can be markup.
+# Token texts reach the page only as textContent, so that no token can be markup.
 _JS = r"""
 const KINDS = { " ": "blank space", "\t": "blank tab", "\n": "blank line" };
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
@@ -134,16 +134,16 @@ function element(kind, name, text) {
   return made;
 }
 
-/* Blanks stay what they are, and style sheets put signs in front; what cannot be seen is spelled out. */
+/* Whitespace is kept, with a sign added by the style sheet; other invisible characters are spelled out. */
 function write(into, text) {
-  let plain = "";
-  const flush = () => { if (plain) into.append(plain); plain = ""; };
+  let pending = "";
+  const flush = () => { if (pending) into.append(pending); pending = ""; };
   for (const character of text) {
     if (KINDS[character]) { flush(); into.append(element("span", KINDS[character], character)); }
     else if (UNSEEN.test(character)) {
       flush();
       into.append(element("span", "sign", "[U+" + character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0") + "]"));
-    } else plain += character;
+    } else pending += character;
   }
   flush();
   if (!text) into.append(element("span", "sign", "[empty]"));
@@ -157,7 +157,7 @@ function fill(card, data, place) {
   card.replaceChildren();
   const row = data.row_of[place];
   if (row === null) {
-    const why = place === 0 ? "Nothing predicts the first token." : "What comes after the last token is not known.";
+    const why = place === 0 ? "Nothing predicts the first token." : "The token after the last one is unknown.";
     card.append(element("div", "where", why));
     return;
   }
@@ -208,10 +208,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     text.newPrompt = true;
   }
   const spans = [...text.children];
-  let locked = [...data.locked];
+  let pinned = [...data.pinned];
   const mark = () => spans.forEach((span, place) => {
     const row = data.row_of[place];
-    span.setAttribute("aria-selected", row !== null && locked.includes(data.positions[row]));
+    span.setAttribute("aria-selected", row !== null && pinned.includes(data.positions[row]));
   });
   spans.forEach((span, place) => {
     const row = data.row_of[place], shade = row === null ? null : data.shades[row];
@@ -219,8 +219,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     span.style.backgroundColor = shade ? `rgba(${shade < 0 ? BLUE : ORANGE},${(Math.abs(shade) * FULL).toFixed(3)})` : "";
   });
   mark();
-  if (text.newPrompt && locked.length) {
-    const newest = spans.find((span, place) => data.positions[data.row_of[place]] === locked.at(-1));
+  if (text.newPrompt && pinned.length) {
+    const newest = spans.find((span, place) => data.positions[data.row_of[place]] === pinned.at(-1));
     if (newest) text.scrollTop = newest.offsetTop - text.offsetTop - text.clientHeight / 2;
   }
   text.newPrompt = false;
@@ -242,9 +242,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const row = data.row_of[Number(span.dataset.place)];
     if (row === null) return;
     const pos = data.positions[row];
-    locked = locked.includes(pos) ? locked.filter((other) => other !== pos) : [...locked, pos];
+    pinned = pinned.includes(pos) ? pinned.filter((other) => other !== pos) : [...pinned, pos];
     mark();
-    setTriggerValue("lock", locked);
+    setTriggerValue("pin", pinned);
   };
   const go = (place) => {
     const span = spans[Math.max(0, Math.min(spans.length - 1, place))];

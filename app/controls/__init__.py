@@ -1,1 +1,1 @@
-"""The widgets: what is chosen, kept in the URL."""
+"""Widgets of several pages; their values stand in the link."""

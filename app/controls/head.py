@@ -1,44 +1,53 @@
-"""Which head is looked at: the same widget, URL parameter and first choice on every page."""
+"""The chosen head: the same widget, link parameter and default on every page."""
 
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.components.export_context import note
-from selfrepair.app.controls.named_list import choose_name
-from selfrepair.app.data.answers import ask
+from selfrepair.app.components.export_context import add_context
+from selfrepair.app.controls.linked import linked_selectbox, warn_unknown
 from selfrepair.app.data.choice import Choice
+from selfrepair.app.data.query import query_frame
 
 
-def heads_of_run(choice: Choice) -> pl.DataFrame:
-    """label, layer, head and mean_direct_effect [logits] over all positions of the run's heads, in order of layer, head.
+def run_heads(choice: Choice) -> pl.DataFrame:
+    """label, layer, head and mean_direct_effect [logits] over all positions of the run's heads, ordered by layer, head.
 
     Empty as long as the run has no summaries.
     """
-    return ask(
+    return query_frame(
         f"SELECT label, layer, head, mean_direct_effect\nFROM head_repair\nWHERE {choice.where_rows} AND population = 'all'\n"
         "ORDER BY layer, head"
     )
 
 
-def choose_head(heads: pl.DataFrame, *, disabled: bool = False) -> str:
-    """Draw the widget; the label of one of `heads` (not empty). Before any choice: the one of the highest direct effect.
+def heads_or_stop(choice: Choice) -> pl.DataFrame:
+    """`run_heads`; ends the page with the next step where the run has no summaries."""
+    heads = run_heads(choice)
+    if heads.is_empty():
+        st.info(
+            "This run has no summaries, or failed its cross-check: run `selfrepair refresh`, then `selfrepair runs`.",
+            icon=":material/info:",
+        )
+        st.stop()
+    return heads
 
-    Draw it `disabled`, rather than not at all, where no head is needed: the link keeps the head that way.
+
+def choose_head(heads: pl.DataFrame, *, disabled: bool = False) -> str:
+    """Draw the widget; the label of one of `heads` (not empty), at first the one with the highest direct effect.
+
+    Where no head is needed draw it `disabled` instead of leaving it out: the link then keeps the head.
     """
     labels = heads["label"].to_list()
-    wanted = st.query_params.get("head")
-    if wanted is not None and wanted not in labels and not st.session_state.get(f"told head {wanted}"):
-        st.session_state[f"told head {wanted}"] = True
-        st.sidebar.warning("The link asks for a head that this run has not measured; another one is shown.")
-    label = choose_name(
+    warn_unknown("head", "head", labels, st.sidebar)
+    label = linked_selectbox(
         "Head",
         labels,
         "head",
         first=labels[heads["mean_direct_effect"].arg_max() or 0],
-        help="Begin to type a name such as L4H3. At first it is the head with the highest mean direct effect.",
+        help="Type a label such as L4H3. Default: the head with the highest mean direct effect (direct logit attribution).",
         disabled=disabled,
         width=160,
     )
     if not disabled:
-        note(label)
+        add_context(label)
     return label

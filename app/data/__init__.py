@@ -1,1 +1,1 @@
-"""What pages ask the warehouse: SQL, and the answers, kept while the file is the same."""
+"""What pages read: SQL, results cached as long as the warehouse file is unchanged, and part files not loaded yet."""

@@ -1,4 +1,4 @@
-"""What is looked at: a run, an ablation, a population, and the conditions that its rows meet."""
+"""What a page shows: a run, an ablation, the rows used, and the SQL conditions for them."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,19 @@ from selfrepair.queries.catalog.quoting import literal
 from selfrepair.queries.catalog.which_run import Run
 
 POPULATIONS = {
-    "top2": "each head's top 2 %",
-    "top2_nobos": "the same without position 0",
-    "all": "all positions",
+    "top2": "top 2 % by direct effect",
+    "top2_nobos": "top 2 %, without position 0",
+    "all": "all rows",
 }
+"""The rows of a head that are used, by the name of the population in the views."""
+
+UNITS = ("logits", "fraction of direct effect")
+"""Units of self-repair that pages offer."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One run, ablation and population. `run` is a row of `which_run.RUNS`."""
+    """A run (a row of `which_run.RUNS`), an ablation and a population."""
 
     run: Run
     ablation: str
@@ -22,10 +26,10 @@ class Choice:
 
     @property
     def where(self) -> str:
-        """The condition that a view with a population has to meet."""
+        """The condition on rows of a view with populations."""
         return f"{self.where_rows} AND population = {literal(self.population)}"
 
     @property
     def where_rows(self) -> str:
-        """The same for views of rows, which know no population."""
+        """The same for views without populations, such as those of single rows."""
         return f"run_id = {self.run['run_id']} AND ablation = {literal(self.ablation)}"

@@ -1,69 +1,67 @@
-"""What the page of who repairs whom asks: SQL that runs as it stands."""
+"""Queries of the page Who repairs whom: SQL without parameters."""
 
-from selfrepair.app.data.answers import MOST_ROWS
+from selfrepair.app.data.query import MAX_ROWS
 from selfrepair.queries.catalog.quoting import literal
 
-MOST_BARS = 24
-MOST_BACKUPS = 100
+MAX_BARS = 24
+MAX_BACKUPS = 100
 
 
 def targets(where: str) -> str:
-    """All heads and MLPs that could change, in the order in which a forward passes them."""
+    """All heads and MLPs after an ablated head, in the order of the forward pass."""
     return (
         "SELECT DISTINCT target_label, target_layer, target_kind, target_head\nFROM who_repairs\n"
         f"WHERE {where}\nORDER BY target_layer, target_kind, target_head"
     )
 
 
-def edges(where: str, least: str) -> str:
-    """Changes of at least so many logits up or down, the largest first."""
+def edges(where: str, minimum: str) -> str:
+    """Mean changes of at least `minimum` logits up or down, the largest first."""
     return (
         "SELECT\n    label, layer, head, target_label, target_kind, target_layer, target_head,\n"
         "    mean_change, standard_error, share_of_effect, n_rows\nFROM who_repairs\n"
-        f"WHERE {where} AND abs(mean_change) >= {least}\n"
-        f"ORDER BY abs(mean_change) DESC, layer, head, target_layer, target_kind, target_head\nLIMIT {MOST_ROWS}"
+        f"WHERE {where} AND abs(mean_change) >= {minimum}\n"
+        f"ORDER BY abs(mean_change) DESC, layer, head, target_layer, target_kind, target_head\nLIMIT {MAX_ROWS}"
     )
 
 
 def layers(where: str, kind: str) -> str:
-    """The changes of all heads of a later layer together, or of its MLP, as `kind` says."""
+    """The changes of all heads of a later layer together (`kind` head), or of its MLP (mlp)."""
     return (
         "SELECT layer, target_layer, mean_change, share_of_effect, n_heads\nFROM repair_matrix\n"
         f"WHERE {where} AND target_kind = {literal(kind)}\nORDER BY layer, target_layer"
     )
 
 
-def counts(where: str, least: str) -> str:
-    """n_pairs, all pairs of a head and what may repair it, and n_large, those that change by so much."""
+def counts(where: str, minimum: str) -> str:
+    """n_pairs, all pairs of an ablated head and a later head or MLP, and n_large, those that change by `minimum` logits."""
     return (
-        f"SELECT count(*) AS n_pairs, count(*) FILTER (abs(mean_change) >= {least}) AS n_large\n"
+        f"SELECT count(*) AS n_pairs, count(*) FILTER (abs(mean_change) >= {minimum}) AS n_large\n"
         f"FROM who_repairs\nWHERE {where}"
     )
 
 
 def targets_of_head(where_head: str) -> str:
-    """What changes most when a head, the condition `where_head`, is ablated; the interval is two standard errors wide on
-    both sides.
-    """
+    """What changes most when a head (condition `where_head`) is ablated, with an interval of two standard errors each way."""
     return (
         "SELECT\n    target_label, target_kind, target_rank, mean_change, standard_error,\n"
         "    mean_change - 2 * standard_error AS low,\n    mean_change + 2 * standard_error AS high,\n"
         "    share_of_effect, n_rows\nFROM who_repairs\n"
-        f"WHERE {where_head}\nORDER BY abs(mean_change) DESC, target_rank\nLIMIT {MOST_BARS}"
+        f"WHERE {where_head}\nORDER BY abs(mean_change) DESC, target_rank\nLIMIT {MAX_BARS}"
     )
 
 
 def backups(where: str) -> str:
-    """Heads that come in for others, those that do most for their own size first."""
+    """Backup heads: the highest score first."""
     return (
         "SELECT\n    target_label, score, n_ablated, n_repaired, n_damaged, n_top3, expected_top3, mean_change, own_size,\n"
         f"    relative_change\nFROM backup_heads\nWHERE {where}\n"
-        f"ORDER BY score DESC NULLS LAST, target_layer, target_head\nLIMIT {MOST_BACKUPS}"
+        f"ORDER BY score DESC NULLS LAST, target_layer, target_head\nLIMIT {MAX_BACKUPS}"
     )
 
 
 def hidden_backups(where: str) -> str:
-    """Heads by how much more they write once the given ones are gone."""
+    """Heads by how much their direct effect grows once the given heads are ablated."""
     return (
         "SELECT\n    label, layer, growth_rank, base_mean_direct_effect, mean_direct_effect, direct_effect_growth,\n"
         "    direct_effect_growth_se, base_mean_logit_change, mean_logit_change, logit_change_growth, n_rows, base_run_id\n"

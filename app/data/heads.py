@@ -1,4 +1,4 @@
-"""What the page of a head asks: SQL that runs as it stands."""
+"""Queries of the page Heads: SQL without parameters."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ from selfrepair.app.data.choice import Choice
 from selfrepair.queries.catalog.quoting import literal
 
 PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}
-"""Columns of a row by what gives back."""
+"""Columns of a row by the component that repairs."""
 
-MOST_ROWS_DRAWN = 1_000
-MOST_TOP_ROWS = 200
+MAX_ROWS_DRAWN = 1_000
+MAX_TOP_ROWS = 200
 
-_ABOUT_BINS = 30
+_N_BINS = 30  # about
 
 
 def where_head(choice: Choice, layer: int, head: int) -> str:
@@ -20,9 +20,9 @@ def where_head(choice: Choice, layer: int, head: int) -> str:
 
 
 def parts(head: str, population: str, *, of_effect: bool) -> str:
-    """part, value, low and high of a head's self-repair: means [logits], or fractions of the direct effect.
+    """part, value, low and high of a head's self-repair: means [logits], or `of_effect` fractions of the direct effect.
 
-    The interval of a mean is two standard errors wide on both sides, that of a fraction the view's.
+    The interval of a mean is two standard errors each way, that of a fraction the view's.
     """
     rows = ",\n    ".join(_part(part, column, of_effect) for part, column in PARTS.items())
     where = f"{head} AND population = {literal(population)}"
@@ -40,19 +40,19 @@ def _part(part: str, column: str, of_effect: bool) -> str:
 
 
 def sampled_rows(head: str) -> str:
-    """Rows of a head drawn evenly, the same ones each time."""
+    """A uniform random sample of a head's rows, the same one each time."""
     return (
         f"WITH head_rows AS (\n    FROM repair_rows\n    WHERE {head}\n),\n"
-        f"drawn AS (\n    FROM head_rows\n    USING SAMPLE reservoir({MOST_ROWS_DRAWN} ROWS) REPEATABLE (1)\n)\n"
+        f"drawn AS (\n    FROM head_rows\n    USING SAMPLE reservoir({MAX_ROWS_DRAWN} ROWS) REPEATABLE (1)\n)\n"
         "SELECT prompt_id, pos, token, target, direct_effect, logit_change, self_repair\n"
         "FROM drawn\nINNER JOIN tokens USING (run_id, prompt_id, pos)"
     )
 
 
 def prompt_bins(head: str) -> str:
-    """How many prompts have their mean self-repair from `low` up to `high` [logits]: about 30 bins of a round width.
+    """The number of prompts by mean self-repair from `low` up to `high` [logits], in about 30 bins of a round width.
 
-    Bins begin at multiples of their width, so that none holds both sides of 0.
+    Bins start at multiples of their width, so that none contains both signs.
     """
     return f"""WITH prompts AS (
     SELECT mean_self_repair
@@ -60,7 +60,7 @@ def prompt_bins(head: str) -> str:
     WHERE {head}
 ),
 spread AS (
-    SELECT greatest(max(mean_self_repair) - min(mean_self_repair), 1e-4) / {_ABOUT_BINS} AS width
+    SELECT greatest(max(mean_self_repair) - min(mean_self_repair), 1e-4) / {_N_BINS} AS width
     FROM prompts
 ),
 round_width AS (
@@ -80,7 +80,7 @@ ORDER BY low"""
 
 
 def tail_curve(head: str, effect: str) -> str:
-    """The points of a tail that fit on a logarithmic axis."""
+    """The points of a tail above 0, which a logarithmic axis can show."""
     return (
         "SELECT value, n_reached, reached_share\nFROM tail_curve\n"
         f"WHERE {head} AND measure = {literal(effect)} AND value > 0\nORDER BY value"
@@ -88,25 +88,25 @@ def tail_curve(head: str, effect: str) -> str:
 
 
 def top_rows(head: str) -> str:
-    """The rows at which a head acts most."""
+    """The rows with a head's highest direct effects."""
     return (
         "SELECT\n    effect_rank, token, target, direct_effect, removed_effect, logit_change, self_repair,\n"
         "    repair_layernorm, repair_attention, repair_mlp, prompt_id, pos\n"
-        f"FROM top_effect\nWHERE {head} AND effect_rank <= {MOST_TOP_ROWS}\nORDER BY effect_rank"
+        f"FROM top_effect\nWHERE {head} AND effect_rank <= {MAX_TOP_ROWS}\nORDER BY effect_rank"
     )
 
 
 def numbers(head: str, population: str, names: Sequence[str]) -> str:
-    """Columns of `head_repair` for a head over one population, and over all rows. All its columns take twice as long."""
+    """Columns `names` of `head_repair` for a head, over one population and over all rows. All would take twice as long."""
     shown = ", ".join(dict.fromkeys(["population", *names]))
     return f"SELECT {shown}\nFROM head_repair\nWHERE {head} AND population IN ({literal(population)}, 'all')"
 
 
 def noise(head: str) -> str:
-    """All that `head_noise` knows of a head."""
+    """The row of `head_noise` for a head."""
     return f"FROM head_noise\nWHERE {head}"
 
 
 def tail_numbers(head: str, effect: str) -> str:
-    """All that `head_tail` knows of one effect of a head."""
+    """The row of `head_tail` for one effect of a head."""
     return f"FROM head_tail\nWHERE {head} AND measure = {literal(effect)}"

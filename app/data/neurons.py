@@ -1,4 +1,4 @@
-"""What the page of neurons asks: about one ablated head and one MLP, SQL that runs as it stands."""
+"""Queries of the page Neurons, about one ablated head and one MLP: SQL without parameters."""
 
 from selfrepair.app.data.tokens import with_text
 from selfrepair.warehouse.schema import CHANGE_SHARES
@@ -6,28 +6,28 @@ from selfrepair.warehouse.schema import CHANGE_SHARES
 EXCEEDED = {f"{name}_share": share for name, share in CHANGE_SHARES.items()}
 """Columns of `neuron_sparsity` by the share of the direct effect that a change has to exceed [ratio]."""
 
-MOST_DOTS = 4_000
-MOST_NEURONS = 500
-MOST_ROWS_OF_NEURON = 50
+MAX_DOTS = 4_000
+MAX_NEURONS = 500
+MAX_ROWS_OF_NEURON = 50
 
 
 def mlps(head: str) -> str:
-    """Layers of the MLPs whose neurons were read for a head, the condition `head`."""
+    """Layers of the MLPs whose neurons were measured for a head (condition `head`)."""
     return f"SELECT mlp_layer\nFROM neuron_summary\nWHERE {head}\nORDER BY mlp_layer"
 
 
 def summary(of_mlp: str) -> str:
-    """All that `neuron_summary` knows of a head and an MLP, the condition `of_mlp`."""
+    """The row of `neuron_summary` for a head and an MLP (condition `of_mlp`)."""
     return f"FROM neuron_summary\nWHERE {of_mlp}"
 
 
 def consistency(of_mlp: str) -> str:
-    """All that `neuron_consistency` knows of them."""
+    """The row of `neuron_consistency` for them."""
     return f"FROM neuron_consistency\nWHERE {of_mlp}"
 
 
 def curve(of_mlp: str) -> str:
-    """The largest changes of a row, one after the other."""
+    """The largest changes of neurons in a row, in order of size: means over rows."""
     return (
         f"SELECT nth, {', '.join(EXCEEDED)},\n    mean_nth_change, mean_cumulative_change, cumulative_share, n_rows\n"
         f"FROM neuron_sparsity\nWHERE {of_mlp}\nORDER BY nth"
@@ -35,10 +35,10 @@ def curve(of_mlp: str) -> str:
 
 
 def effects(of_mlp: str) -> str:
-    """Stored changes of neurons, drawn evenly where there are many; the same ones each time."""
+    """Stored changes of neurons, where there are many a uniform random sample, the same one each time."""
     return (
         f"WITH stored AS (\n    FROM neuron_top_rows\n    WHERE {of_mlp}\n),\n"
-        f"drawn AS (\n    FROM stored\n    USING SAMPLE reservoir({MOST_DOTS} ROWS) REPEATABLE (1)\n)\n"
+        f"drawn AS (\n    FROM stored\n    USING SAMPLE reservoir({MAX_DOTS} ROWS) REPEATABLE (1)\n)\n"
         "SELECT\n    neuron, rank, token, target, clean_effect, ablated_effect, change, is_anti_erasure, direct_effect,\n"
         "    prompt_id, pos\n"
         "FROM drawn\nORDER BY prompt_id, pos, rank"
@@ -46,11 +46,11 @@ def effects(of_mlp: str) -> str:
 
 
 def neurons(of_mlp: str) -> str:
-    """The neurons that change most, those that erase less in most rows first."""
+    """The neurons that change most, those with most rows of anti-erasure first."""
     return (
         "SELECT\n    neuron, n_anti_erasure, n_stored, mean_change, mean_clean_effect, mean_ablated_effect,\n"
         "    share_of_mlp, n_first, n_rows\n"
-        f"FROM anti_erasure\nWHERE {of_mlp}\nORDER BY n_anti_erasure DESC, n_stored DESC, neuron\nLIMIT {MOST_NEURONS}"
+        f"FROM anti_erasure\nWHERE {of_mlp}\nORDER BY n_anti_erasure DESC, n_stored DESC, neuron\nLIMIT {MAX_NEURONS}"
     )
 
 
@@ -61,5 +61,5 @@ def rows_of_neuron(of_mlp: str, neuron: int) -> str:
         f"{of_mlp} AND neuron = {neuron}",
         "abs(change) DESC",
         ["rank", "clean_effect", "ablated_effect", "change", "is_anti_erasure", "direct_effect"],
-        MOST_ROWS_OF_NEURON,
+        MAX_ROWS_OF_NEURON,
     )

@@ -1,16 +1,16 @@
-"""What the page that compares two sides asks: one measure of the heads that both sides have."""
+"""Queries of the page Compare: one measure of the heads that both sides have."""
 
 from dataclasses import dataclass
 
 from selfrepair.app.data.choice import Choice
 from selfrepair.app.data.measures import Measure
 
-MOST_HEADS_LISTED = 20
+MAX_HEADS_LISTED = 20
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One measure of the heads of two sides; `effect` is what tail measures are about."""
+    """One measure of the heads of two sides; `effect` is the number whose distribution the measures of `head_tail` describe."""
 
     measure: Measure
     one: Choice
@@ -20,20 +20,20 @@ class Pair:
     def heads(self) -> str:
         """layer, head, label, value_a, value_b, difference (a - b) and difference_in_se of every shared head.
 
-        The last one takes the sides' standard errors as independent; NULL where the measure has none.
+        difference_in_se treats the sides' standard errors as independent; NULL where the measure has none.
         """
         return f"{self._pairs()}\nSELECT\n{_COLUMNS}\nFROM pairs\nORDER BY layer, head"
 
-    def furthest(self) -> str:
-        """The same for the heads that differ most, the furthest first."""
+    def most_different(self) -> str:
+        """The same for the heads that differ most, in order."""
         return (
             f"{self._pairs()}\nSELECT\n{_COLUMNS}\nFROM pairs\nWHERE difference IS NOT NULL\n"
-            f"ORDER BY abs(difference) DESC, layer, head\nLIMIT {MOST_HEADS_LISTED}"
+            f"ORDER BY abs(difference) DESC, layer, head\nLIMIT {MAX_HEADS_LISTED}"
         )
 
     def agreement(self) -> str:
         """n_a and n_b, the heads of each side, n_shared, n_compared (neither side NULL), and over these: the sides' means,
-        pearson and spearman (equal heads share the average of their places; NULL where all heads of a side are equal),
+        pearson and spearman (ties share their average rank; NULL where all heads of a side are equal),
         mean_difference and mean_absolute_difference.
         """
         return f"""{self._pairs()},

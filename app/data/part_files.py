@@ -1,4 +1,4 @@
-"""What lies in part files beside a warehouse: units that are measured and wait to be loaded."""
+"""Part files beside a warehouse: units that are measured and not loaded yet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,15 @@ from pathlib import Path
 from statistics import median
 
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.folder import MANIFEST, Manifest, PartsFolder, RunRecord, is_run_key
+from selfrepair.warehouse.parts.folder import PartsFolder, is_run_key
+from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest
+from selfrepair.warehouse.parts.records import RunRecord
 
-_PACE_OF_UNITS = 20
+_PACE_UNITS = 20
 
 
 @dataclass(frozen=True)
-class WaitingUnit:
+class UnloadedUnit:
     """A finished unit: its rows of measurements, and when it was finished [UTC, without a zone]."""
 
     n_rows: int
@@ -22,33 +24,33 @@ class WaitingUnit:
 
 
 @dataclass(frozen=True)
-class WaitingRun:
-    """A run's finished units by number, as far as they lie in part files."""
+class UnloadedRun:
+    """A run and its finished units in part files, by number."""
 
     record: RunRecord
-    units: dict[int, WaitingUnit]
+    units: dict[int, UnloadedUnit]
 
 
-def waiting_runs(root: Path) -> tuple[dict[str, WaitingRun], list[str]]:
-    """The runs below `root` by run_key, and what is wrong with those that cannot be read. Writes and removes nothing."""
-    found: dict[str, WaitingRun] = {}
-    wrong: list[str] = []
+def unloaded_runs(root: Path) -> tuple[dict[str, UnloadedRun], list[str]]:
+    """The runs below `root` by run_key, and an error message for each one that cannot be read. Only reads."""
+    found: dict[str, UnloadedRun] = {}
+    errors: list[str] = []
     for key in _run_keys(root):
         parts = PartsFolder(root, key)
         try:
             if parts.exists():
-                found[key] = WaitingRun(parts.run(), _units(parts))
+                found[key] = UnloadedRun(parts.run(), _units(parts))
         except SelfRepairError as error:
-            if parts.exists():  # or else a load has just removed it
-                wrong.append(str(error))
+            if parts.exists():  # else a load has just removed it
+                errors.append(str(error))
         except OSError:
             continue  # a load is removing it
-    return found, wrong
+    return found, errors
 
 
 def pace_s(measured_at: Sequence[datetime]) -> float | None:
-    """Seconds that a unit takes, the median of the latest; None for fewer than three units."""
-    latest = sorted(measured_at)[-_PACE_OF_UNITS:]
+    """Seconds per unit, the median of the latest ones; None for fewer than three units."""
+    latest = sorted(measured_at)[-_PACE_UNITS:]
     gaps = [(after - before).total_seconds() for before, after in pairwise(latest)]
     return median(gaps) if len(gaps) > 1 else None
 
@@ -60,13 +62,13 @@ def _run_keys(root: Path) -> list[str]:
         return []
 
 
-def _units(parts: PartsFolder) -> dict[int, WaitingUnit]:
+def _units(parts: PartsFolder) -> dict[int, UnloadedUnit]:
     units = {}
     for number in parts.finished_units():
         try:
             manifest = Manifest.from_json((parts.unit_path(number) / MANIFEST).read_text(encoding="utf-8"))
             rows = manifest.files["measurements.parquet"].rows
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # loaded and removed since it was listed, or altered, which the load will say
-        units[number] = WaitingUnit(rows, manifest.measured_at)
+            continue  # loaded and removed since it was listed, or corrupt, which the load will report
+        units[number] = UnloadedUnit(rows, manifest.measured_at)
     return units

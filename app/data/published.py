@@ -1,4 +1,4 @@
-"""What is asked about a run beside the paper's own numbers: SQL that runs as it stands."""
+"""Queries about a run and the paper's published numbers: SQL without parameters."""
 
 from selfrepair.queries.catalog.quoting import literal
 
@@ -8,10 +8,10 @@ HUB_IDS = {
     "pythia-160m": "EleutherAI/pythia-160m",
     "pythia-410m": "EleutherAI/pythia-410m",
 }
-"""Models whose heads the paper's authors published, by their name for them, and where the hub has them."""
+"""Hub ids of the models with published numbers, by the paper's names."""
 
 SHAPES = {"gpt2-small": (12, 12), "gpt2-medium": (24, 16), "pythia-160m": (12, 12), "pythia-410m": (24, 16)}
-"""Their layers, and heads a layer."""
+"""Their numbers of layers, and of heads per layer."""
 
 QUANTITIES = (
     "direct_effect",
@@ -25,18 +25,18 @@ QUANTITIES = (
     "clipped_attention_fraction",
     "clipped_mlp_fraction",
 )
-"""What was published of a head, in the order in which it is shown."""
+"""The published quantities of a head, in the order in which they are shown."""
 
 _IN_ORDER = f"list_position([{', '.join(map(literal, QUANTITIES))}], quantity)"
 
 
 def column_of(quantity: str) -> str:
-    """The column of `head_repair` that a quantity is."""
+    """The column of `head_repair` with the same quantity."""
     return quantity if quantity.startswith("clipped_") else f"mean_{quantity}"
 
 
 def published_runs(run_id: int, population: str) -> str:
-    """The authors' runs that the run is compared with, the one behind the paper's figures first."""
+    """The authors' runs that the run is compared with, the one of the paper's figures first."""
     return (
         "SELECT published_model, published_run\nFROM reproduction_agreement\n"
         f"WHERE run_id = {run_id} AND population = {literal(population)}\n"
@@ -45,7 +45,7 @@ def published_runs(run_id: int, population: str) -> str:
 
 
 def agreements(run_id: int, population: str, published_run: str) -> str:
-    """How far every quantity agrees over heads, beside how far the authors agree with themselves."""
+    """The agreement of every quantity over heads, and the run-to-run agreement of the authors' own data."""
     return (
         "SELECT\n    quantity, verdict, spearman, authors_spearman, slope, mean_absolute_difference,\n"
         "    authors_mean_absolute_difference, n_heads, spearman_low, spearman_high, pearson, authors_pearson\n"
@@ -56,7 +56,7 @@ def agreements(run_id: int, population: str, published_run: str) -> str:
 
 
 def heads(run_id: int, population: str, published_run: str, quantity: str) -> str:
-    """Every head's number in the run and in the paper; the interval is two standard errors wide on both sides."""
+    """Every head's number in the run and in the paper, with an interval of two standard errors each way."""
     return (
         "SELECT\n    label, layer, published_value, measured_value, difference,\n"
         "    measured_value - 2 * measured_value_se AS low,\n    measured_value + 2 * measured_value_se AS high\n"
@@ -67,7 +67,7 @@ def heads(run_id: int, population: str, published_run: str, quantity: str) -> st
 
 
 def claims(run_id: int) -> str:
-    """The paper's claims one by one."""
+    """The paper's claims, with their values in the run."""
     return (
         "SELECT\n    claim, verdict, value, low, high, published_value, expected_above, statement, n_heads, n_published_heads\n"
         f"FROM reproduction_claims\nWHERE run_id = {run_id}\nORDER BY claim_number"
@@ -75,7 +75,7 @@ def claims(run_id: int) -> str:
 
 
 def self_repression(run_id: int) -> str:
-    """Slopes of heads whose self-repression both measured."""
+    """Self-repression slopes of the heads that the run and the authors both measured."""
     return (
         "SELECT\n    label, multiple, added_vector, slope, slope_low, slope_high, published_slope, difference, same_side,\n"
         "    n_rows, n_published_rows, generation, receiver\n"
@@ -84,7 +84,7 @@ def self_repression(run_id: int) -> str:
 
 
 def series(run_id: int, ablation: str) -> str:
-    """The series of checkpoints that the run is one of: series_id, or no row."""
+    """The series of checkpoints that the run belongs to: series_id, or no row."""
     return (
         "SELECT DISTINCT series_id\nFROM repair_over_training\n"
         f"WHERE run_id = {run_id} AND ablation = {literal(ablation)}"
@@ -92,8 +92,8 @@ def series(run_id: int, ablation: str) -> str:
 
 
 def training(series_id: int, condition: str, measure: str) -> str:
-    """One measure at every checkpoint of a series, of what `condition` names; the interval is two standard errors wide on
-    both sides.
+    """One measure at every checkpoint of a series, for rows that meet `condition`, with an interval of two standard errors
+    each way.
     """
     return (
         f"SELECT\n    checkpoint_place, checkpoint, level, layer, label, {measure},\n"

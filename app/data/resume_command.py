@@ -1,4 +1,4 @@
-"""How a run goes on that is not whole yet: the command that began it, from what is written down about the run."""
+"""The `selfrepair ingest` command that resumes a run, from the run's record."""
 
 import re
 import shlex
@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfrepair.warehouse.parts.folder import RunRecord
+from selfrepair.warehouse.parts.records import RunRecord
 
 _LABEL = re.compile(r"L(\d+)H(\d+)")
 _DEVICES = ("cpu", "mps")
 _STDLIB = "stdlib"
-_DOCUMENT = "document"  # a packing, whose prompts may all be shorter than what was asked for
+_DOCUMENT = "document"  # a packing whose prompts may all be shorter than --seq-len
 _PROTOCOLS = ("rushing2024",)
 
-RECORDS = """SELECT
+RUN_RECORDS = """SELECT
     runs.* EXCLUDE (software),
     models.name AS model,
     models.revision,
@@ -30,11 +30,11 @@ FROM runs
 INNER JOIN models USING (model_id)
 INNER JOIN datasets USING (dataset_id)
 ORDER BY run_id DESC"""
-"""What is written down about every run in the warehouse, the newest first: rows that `command` reads."""
+"""The records of all runs of the warehouse, the newest first: rows for `resume_command`."""
 
 
-def written_down(record: RunRecord) -> dict[str, Any]:
-    """The record with the columns' names that `command` reads, as a query of the warehouse gives them."""
+def run_row(record: RunRecord) -> dict[str, Any]:
+    """A record from part files as a row of `RUN_RECORDS`."""
     return {
         "model": record.model.name,
         "revision": record.model.revision,
@@ -60,19 +60,19 @@ def written_down(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def command(run: Mapping[str, Any], db: Path) -> str:
-    """The `selfrepair ingest` that measures this run, typed again, goes on with it.
+def resume_command(run: Mapping[str, Any], db: Path) -> str:
+    """The `selfrepair ingest` that measures this run, and resumes it.
 
-    Models and datasets from local folders and files are written down by their last name alone: the path before it is the
-    user's to add, and so is what `not_written_down` says.
+    A record holds only the last part of the path of a local model or dataset: the user has to complete it, and to add
+    what `missing_options` names.
     """
-    given = {
+    options = {
         "--model": run["model"],
-        "--revision": None if run["checkpoint"] is not None else run["revision"],  # which then is step<checkpoint>
+        "--revision": None if run["checkpoint"] is not None else run["revision"],  # else it is step<checkpoint>
         "--checkpoint": run["checkpoint"],
         "--dataset": run["dataset"],
         "--split": run["split"],
-        "--dataset-revision": run["dataset_revision"] if run["dataset"] != _STDLIB else None,  # its is Python's own
+        "--dataset-revision": run["dataset_revision"] if run["dataset"] != _STDLIB else None,  # else Python's version
         "--packing": run["packing"] if run["packing"] == _DOCUMENT else None,
         "--protocol": run["packing"] if run["packing"] in _PROTOCOLS else None,
         "--prompts": run["n_prompts"],
@@ -86,19 +86,19 @@ def command(run: Mapping[str, Any], db: Path) -> str:
         "--neurons": _neurons(run["mechanisms"] or ()),
         "--db": db,
     }
-    words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    words = [word for option, value in options.items() if value is not None for word in (option, str(value))]
     return shlex.join(["selfrepair", "ingest", *words, *_switches(run["mechanisms"] or ())])
 
 
-def not_written_down(run: Mapping[str, Any]) -> str:
-    """A sentence on what a user has to add to `command`, to follow others; empty where there is nothing."""
+def missing_options(run: Mapping[str, Any]) -> str:
+    """A sentence, after a space, on options that a record does not hold; empty where there are none."""
     if run["packing"] != _DOCUMENT:
         return ""
-    return " Add --seq-len as it was typed, if it was: prompts of one document each may all be shorter."
+    return " Add --seq-len if the first command had it: with one document per prompt, the record does not tell."
 
 
 def _heads(labels: Sequence[str], n_layers: int, n_heads: int) -> dict[str, str | None]:
-    """Whole layers by number, other heads by name; nothing where every head is meant."""
+    """Whole layers by number and other heads by label; no options where all heads are selected."""
     in_layer: dict[int, list[str]] = {}
     for label in labels:
         match = _LABEL.fullmatch(label)
@@ -116,9 +116,9 @@ def _neurons(mechanisms: Sequence[str]) -> str:
 
 
 def _switches(mechanisms: Sequence[str]) -> list[str]:
-    """What is on unless switched off is said either way, what is off is said where it is on."""
-    either = [f"--{'' if name in mechanisms else 'no-'}{_option(name)}" for name in ("edges", "logit_lens")]
-    return either + [f"--{_option(name)}" for name in ("logprobs", "self_repression") if name in mechanisms]
+    """Mechanisms that are on by default are switched on or off explicitly, others only on."""
+    by_default = [f"--{'' if name in mechanisms else 'no-'}{_option(name)}" for name in ("edges", "logit_lens")]
+    return by_default + [f"--{_option(name)}" for name in ("logprobs", "self_repression") if name in mechanisms]
 
 
 def _option(mechanism: str) -> str:

@@ -1,4 +1,4 @@
-"""SQL about one head's rows on prompts: of one prompt, of one position, and where to look."""
+"""Queries of the page Tokens: a head's rows on a prompt, all heads at a position, rows to go to."""
 
 from collections.abc import Sequence
 
@@ -18,25 +18,25 @@ EFFECTS = (
 """Numbers of a row of `self_repair`."""
 
 CLEAN = ("clean_logprob", "clean_rank", "clean_entropy")
-"""Numbers of a row of `tokens`: the model's prediction with nothing ablated."""
+"""Numbers of a row of `tokens`: the clean prediction."""
 
 NEUTRAL = {"ln_scale_ratio": 1.0}
-"""The value that says 'nothing happens', where it is not 0."""
+"""The value of no effect, where it is not 0."""
 
 CONTEXT = 8
-"""Tokens of a found row that are shown, up to the one that is read."""
+"""Tokens of a row that are shown, up to the source token."""
 
 _SHOWN = ("direct_effect", "logit_change", "self_repair")
 
 
-def of_head(where_rows: str, label: str) -> str:
-    """The condition on the rows of a head, whose label is such as L9H6."""
+def where_label(where_rows: str, label: str) -> str:
+    """The condition on the rows of the head `label`, such as L9H6."""
     layer, head = label[1:].split("H")
     return f"{where_rows} AND layer = {int(layer)} AND head = {int(head)}"
 
 
-def of_prompt(where_head: str, prompt: int, positions: Sequence[int] | None = None) -> str:
-    """A head's rows on a prompt in order of pos; or those at `positions`, in their order."""
+def prompt_rows(where_head: str, prompt: int, positions: Sequence[int] | None = None) -> str:
+    """A head's rows on a prompt in order of pos, or those at `positions` in their order."""
     chosen, order = "", "pos"
     if positions is not None:
         listed = ", ".join(map(str, positions))
@@ -48,37 +48,37 @@ def of_prompt(where_head: str, prompt: int, positions: Sequence[int] | None = No
     )
 
 
-def heads_at(where_rows: str, prompt: int, pos: int, measure: str) -> str:
-    """Every head's row at a position, the largest `measure` first, up or down."""
+def heads_at_position(where_rows: str, prompt: int, pos: int, measure: str) -> str:
+    """Every head's row at a position, the largest |`measure`| first."""
     return (
         f"SELECT\n    label,\n    {_listed(_first(measure, EFFECTS))}\nFROM self_repair\n"
-        f"WHERE {where_rows} AND prompt_id = {prompt} AND pos = {pos}\nORDER BY {size_of(measure)} DESC, layer, head"
+        f"WHERE {where_rows} AND prompt_id = {prompt} AND pos = {pos}\nORDER BY {effect_size(measure)} DESC, layer, head"
     )
 
 
 def top_rows(where_population: str, order: str, at_most: int) -> str:
-    """A head's first rows of a population by `order`, with the text before them."""
+    """A head's first rows of a population by `order`, with their context."""
     return with_text("population_rows", where_population, order, _SHOWN, at_most)
 
 
-def rows_with(where_head: str, column: str, texts: Sequence[str], whole: bool, measure: str, at_most: int) -> str:
-    """A head's rows whose token or target (`column`) is one of `texts` or, if not `whole`, has one of them in it.
+def rows_with_token(where_head: str, column: str, texts: Sequence[str], whole: bool, measure: str, at_most: int) -> str:
+    """A head's rows whose token or target (`column`) is one of `texts` or, if not `whole`, contains one of them.
 
-    The largest `measure` comes first, up or down.
+    The largest |`measure`| comes first.
     """
     tests = [f"{column} = {literal(text)}" if whole else f"contains({column}, {literal(text)})" for text in texts]
     where = f"{where_head} AND ({' OR '.join(tests)})"
-    return with_text("self_repair", where, f"{size_of(measure)} DESC", _first(measure, _SHOWN), at_most)
+    return with_text("self_repair", where, f"{effect_size(measure)} DESC", _first(measure, _SHOWN), at_most)
 
 
-def size_of(measure: str) -> str:
-    """How far a measure is from where nothing happens."""
+def effect_size(measure: str) -> str:
+    """SQL of the distance of a measure from no effect."""
     neutral = NEUTRAL.get(measure)
     return f"abs({measure})" if neutral is None else f"abs({measure} - {neutral:g})"
 
 
 def with_text(view: str, where: str, order: str, shown: Sequence[str], at_most: int) -> str:
-    """The first rows of a view by `order` with the columns `shown`, and as `context` the text before each."""
+    """The first rows of a view by `order` with the columns `shown`, and as `context` the text up to each."""
     return (
         f"WITH found AS (\n    SELECT\n        run_id,\n        prompt_id,\n        pos,\n        {_listed(shown, 8)}\n"
         f"    FROM {view}\n    WHERE {where}\n    ORDER BY {order}, prompt_id, pos\n    LIMIT {at_most}\n),\n"

@@ -1,1 +1,1 @@
-"""The app as a process: serving, its frontend, its end."""
+"""The app as a server process: starting it, serving its frontend, ending it."""

@@ -1,4 +1,4 @@
-"""The pages as one ASGI application, ready for its first visitor when it answers."""
+"""The pages as one ASGI application, warmed up when it first answers."""
 
 import contextlib
 import logging
@@ -10,40 +10,40 @@ from importlib import import_module
 
 import streamlit as st
 from starlette.middleware import Middleware
-from streamlit import env_util
 
-from selfrepair.app.data.answers import ask_ahead
+from selfrepair.app.compat import warm_up_streamlit
+from selfrepair.app.data.query import prefetch
 from selfrepair.app.server.frontend import FrontendInMemory
 from selfrepair.app.server.serve import HOME
 from selfrepair.queries.catalog.which_run import RUNS
 
-READY_IN_S = 5.0
-"""How long answering may wait for that. A file without summaries takes longer, and then its visitor does, too."""
+WARM_UP_LIMIT_S = 5.0
+"""How long the first answer may wait for the warm-up. A file without summaries takes longer, for its visitor, too."""
 
 
-def draw_for_nobody() -> None:
-    """Run the first page's script, and import what the others do: what a visitor would wait for is then at hand."""
-    logging.disable(logging.WARNING)  # that there is no browser
+def warm_up() -> None:
+    """Run the first page's script without a browser and import what the other pages need, so that no visitor waits for it."""
+    logging.disable(logging.WARNING)  # Streamlit's, that there is no browser
     try:
-        with contextlib.suppress(Exception):  # the page will say it
-            frame = runpy.run_path(str(HOME))  # leaves the page itself to a browser
-            runpy.run_path(str(HOME.parent / "app_pages" / f"{frame['FIRST']}.py"))
+        with contextlib.suppress(Exception):  # the page will show it
+            home = runpy.run_path(str(HOME))  # does not draw the page itself
+            runpy.run_path(str(HOME.parent / "app_pages" / f"{home['FIRST']}.py"))
     finally:
         logging.disable(logging.NOTSET)
     with contextlib.suppress(Exception):
         for package in ("charts", "components", "controls", "data", "wording"):
             for found in pkgutil.walk_packages([str(HOME.parent / package)], f"selfrepair.app.{package}."):
                 import_module(found.name)
-    env_util.is_repl()  # looks up the file of every module, the first time
+    warm_up_streamlit()
 
 
 @contextlib.asynccontextmanager
-async def _readied(_app: st.App) -> AsyncIterator[None]:
-    drawing = threading.Thread(target=draw_for_nobody, daemon=True)
-    drawing.start()
-    drawing.join(READY_IN_S)
+async def _warmed_up(_app: st.App) -> AsyncIterator[None]:
+    warming = threading.Thread(target=warm_up, daemon=True)
+    warming.start()
+    warming.join(WARM_UP_LIMIT_S)
     yield
 
 
-ask_ahead([RUNS])  # the process that asks starts while all else does
-app = st.App(HOME, middleware=[Middleware(FrontendInMemory)], lifespan=_readied)
+prefetch([RUNS])  # starts the query worker, in parallel with all else
+app = st.App(HOME, middleware=[Middleware(FrontendInMemory)], lifespan=_warmed_up)

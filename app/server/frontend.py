@@ -1,27 +1,27 @@
-"""The files of Streamlit's frontend, from memory."""
+"""The files of Streamlit's frontend, served from memory."""
 
 import mimetypes
-from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from streamlit import file_util
+
+from selfrepair.app.compat import frontend_folder
 
 
 class FrontendInMemory:
-    """Answers what asks for one of the frontend's files, each of which has a hash of its content in its name.
+    """ASGI middleware that answers requests for the frontend's files, whose names hold a hash of their content.
 
-    A page takes a hundred of them, and Streamlit looks each up on the disk in a thread of its own: milliseconds of the
-    processor for each, which on a small machine the browser waits for.
+    A page loads a hundred of them, and Streamlit looks up each on disk in a thread of its own: milliseconds of processor
+    time for each, for which the browser waits on a small machine.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        root = Path(file_util.get_static_dir())
+        root = frontend_folder()
         self._files = {f"/{path.relative_to(root).as_posix()}": path for path in root.glob("static/*/*")}
         self._contents: dict[str, bytes] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on what asks for anything else."""
+        """Answer a request for a file of the frontend; pass on every other one."""
         path = scope.get("path", "")
         if scope["type"] != "http" or scope["method"] != "GET" or path not in self._files:
             await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""`selfrepair app`: serve the pages on this machine."""
+"""`selfrepair app`: serve the pages from this machine."""
 
 import contextlib
 import errno
@@ -28,7 +28,7 @@ _SETTINGS = {
     "runner.magicEnabled": "false",
     "server.fileWatcherType": "none",
     "server.headless": "true",
-    # of what is chosen, where Streamlit's own red looks like an error; one for both would take the dark ground away
+    # of selected widgets, where Streamlit's red looks like an error; a single one would replace the dark theme
     "theme.light.primaryColor": "#2f7fc1",
     "theme.dark.primaryColor": "#5aa5e0",
 }
@@ -39,48 +39,57 @@ _PATIENCE_S = 30.0
 
 @click.command()
 @db_option
-@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535), help="Port to serve at.")
+@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535), help="Port to serve on.")
 @click.option(
     "--host",
     default="localhost",
     show_default=True,
-    help="Address to serve at. Anyone who reaches it can read the warehouse: there is no password.",
+    help="Address to serve on. Anyone who can reach it can read the warehouse: there is no password.",
 )
 def app(db: Path, port: int, host: str) -> None:
-    """Look at a warehouse in the browser.
+    """Explore a warehouse in the browser.
 
-    Serves until it is interrupted. The warehouse is only read, and a load has it between two questions.
+    Serves until interrupted. The warehouse is opened read-only, and released to a load between queries.
     """
     for package in EXTRAS["app"]:
         if find_spec(package) is None:
             raise ModuleNotFoundError(f"No module named '{package}'", name=package)
-    _refuse_unusable(host, port)
+    _check_warehouse(db)
+    _check_address(host, port)
     settings = {**_SETTINGS, "server.address": host, "server.port": str(port)}
     options = [f"--{name}={value}" for name, value in settings.items()]
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "selfrepair.app.server.process", "run", str(_ASGI), *options],
         env={**os.environ, "SELFREPAIR_DB": str(db.absolute())},
-        stdin=subprocess.PIPE,  # closed when this process ends, in whatever way, and the server ends with it
+        stdin=subprocess.PIPE,  # closes when this process ends, however it does, and the server ends with it
         stdout=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for this process
+        start_new_session=True,  # Ctrl-C reaches this process alone
     ) as process:
         try:
-            if _is_up(process, host, port):
-                click.echo(f"{db} at {_url(host, port)} (Ctrl-C ends it)")
+            if _wait_until_up(process, host, port):
+                click.echo(f"{db} at {_url(host, port)} (Ctrl-C to stop)")
             process.wait()
         except KeyboardInterrupt:
             _end(process)
             return
-    raise SelfRepairError(f"the server ended by itself with code {process.returncode}; its message stands above.")
+    raise SelfRepairError(f"the server ended unexpectedly with exit code {process.returncode}; its messages are above.")
 
 
-def _refuse_unusable(host: str, port: int) -> None:
-    """Raise SelfRepairError unless the port of each of the host's addresses can be served at."""
+def _check_warehouse(db: Path) -> None:
+    """Raise SelfRepairError where there is nothing to show: neither a file nor part files of shards beside it."""
+    if not db.exists() and not Path(f"{db}.parts").exists():
+        raise SelfRepairError(
+            f"there is no warehouse at {db}. Make one (selfrepair demo --db {db}), or name another file with --db."
+        )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise SelfRepairError unless this machine can serve at the port of one of the host's addresses."""
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
         raise SelfRepairError(
-            f"this machine has no address '{host}'. Leave out --host, or give 0.0.0.0 for all of its addresses."
+            f"this machine has no address '{host}'. Leave out --host, or use 0.0.0.0 for all of its addresses."
         ) from None
     refusals = []
     for family, kind, protocol, _, address in addresses:
@@ -96,28 +105,28 @@ def _refuse_unusable(host: str, port: int) -> None:
     for refusal in refusals:
         if refusal.errno == errno.EADDRINUSE:
             raise SelfRepairError(
-                f"port {port} of {host} is in use, perhaps by another selfrepair app. Try: --port {_free_port(port)}"
+                f"port {port} of {host} is in use, perhaps by another selfrepair app. Try: --port {_next_port(port)}"
             )
     if len(refusals) == len(addresses):
         raise SelfRepairError(
-            f"cannot serve at port {port} of {host}: {refusals[0].strerror}. Try another --port, from 1024 up, or --host."
+            f"cannot serve on port {port} of {host}: {refusals[0].strerror}. Try another --port, from 1024 up, or --host."
         )
 
 
-def _free_port(port: int) -> int:
-    """A port near by, the next one or one below the last."""
+def _next_port(port: int) -> int:
+    """The next port, or the one below the last."""
     return port + 1 if port < 65535 else port - 1
 
 
-def _is_up(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
-    """Wait until the server answers, which it does when it is ready; False when it ends before that."""
+def _wait_until_up(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
+    """Wait until the server answers, which it does once warmed up; False when it ends before that."""
     while process.poll() is None:
-        with contextlib.closing(HTTPConnection(_reached_at(host), port, timeout=_PATIENCE_S)) as connection:
+        with contextlib.closing(HTTPConnection(_reachable_host(host), port, timeout=_PATIENCE_S)) as connection:
             try:
                 connection.request("GET", "/_stcore/health")
                 connection.getresponse()
             except HTTPException:
-                return True  # of somebody's own settings: it speaks otherwise, as with a certificate
+                return True  # it does not speak plain HTTP, as with a certificate in the user's Streamlit settings
             except OSError:
                 time.sleep(_PAUSE_S)
             else:
@@ -129,13 +138,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
     process.stdin.close()
     process.wait()
-    click.echo("\nEnded.", err=True)
+    click.echo("\nStopped.", err=True)
 
 
-def _reached_at(host: str) -> str:
+def _reachable_host(host: str) -> str:
     return "localhost" if host in _EVERYWHERE else host
 
 
 def _url(host: str, port: int) -> str:
-    reached_at = _reached_at(host)
+    reached_at = _reachable_host(host)
     return f"http://[{reached_at}]:{port}" if ":" in reached_at else f"http://{reached_at}:{port}"

@@ -1,1 +1,1 @@
-"""Names, units and texts as the screen shows them."""
+"""Names, units and texts as the app shows them."""

@@ -1,12 +1,12 @@
-"""Text that others wrote, as Markdown that shows it as it is: no pictures, links, formulas or icons come of it."""
+"""Text from outside the app, escaped so that Markdown shows it literally: no images, links, formulas or icons."""
 
 import re
 
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
-def plain(text: str) -> str:
-    """`text` for any Markdown of a page. Names of models and words of a link may hold what Markdown would carry out, such
-    as a picture from another host.
+def escape_markdown(text: str) -> str:
+    """`text`, safe in any Markdown of a page. Model names and link parameters may hold Markdown, such as an image on another
+    host.
     """
     return _PUNCTUATION.sub(r"\\\g<0>", text).replace("\n", "  \n")

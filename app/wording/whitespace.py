@@ -1,31 +1,34 @@
-"""Texts of tokens such that all of them can be seen: signs for blanks, codes for what has no shape."""
+"""Token texts with visible whitespace: signs for blanks, code points for characters without a shape."""
 
 from unicodedata import category
 
 import polars as pl
 
 SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
-"""What stands for blanks that would not be seen."""
+"""The sign shown for each kind of whitespace."""
 
-_UNSEEN = {"Cc", "Cf", "Zl", "Zp"}  # Unicode's classes of controls and separators; some turn the text around them
+LEGEND = "· is a space, ⏎ a line break."
+"""Explains the signs in captions."""
+
+_INVISIBLE = {"Cc", "Cf", "Zl", "Zp"}  # Unicode's controls and separators; some reverse the text around them
 
 
-def visible(text: str) -> str:
-    """`text` in one line, with signs for the blanks: ' the' is '·the'. What else cannot be seen is told by its code."""
+def show_whitespace(text: str) -> str:
+    """`text` in one line with signs for whitespace: ' the' is '·the'. Other invisible characters become '[U+202E]'."""
     return "".join(
-        SIGNS.get(character) or (f"[U+{ord(character):04X}]" if category(character) in _UNSEEN else character)
+        SIGNS.get(character) or (f"[U+{ord(character):04X}]" if category(character) in _INVISIBLE else character)
         for character in text
     )
 
 
-def meant_by(text: str) -> list[str]:
-    """The texts that what a user typed may mean: as it is, and with the signs read as the blanks they stand for."""
-    read = text
+def whitespace_column(name: str) -> pl.Expr:
+    """The texts of the column `name`, each as `show_whitespace` writes it."""
+    return pl.col(name).map_elements(show_whitespace, return_dtype=pl.String)
+
+
+def possible_texts(typed: str) -> list[str]:
+    """The texts a user may mean by `typed`: as typed, and with the signs replaced by the whitespace they stand for."""
+    replaced = typed
     for blank, sign in SIGNS.items():
-        read = read.replace(sign, blank)
-    return list(dict.fromkeys([text, read]))
-
-
-def visible_column(name: str) -> pl.Expr:
-    """The texts of a column as `visible` shows them."""
-    return pl.col(name).map_elements(visible, return_dtype=pl.String)
+        replaced = replaced.replace(sign, blank)
+    return list(dict.fromkeys([typed, replaced]))

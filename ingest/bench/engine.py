@@ -6,7 +6,6 @@ import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,20 +14,21 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, PretrainedConfig
 
-from selfrepair.ingest.checks import hooks as hook_method
-from selfrepair.ingest.conventions import PRECISIONS, Precision
-from selfrepair.ingest.engine.ablation import Cell
+from selfrepair.ingest.checks import hooks
+from selfrepair.ingest.conventions import Precision
+from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.engine.batch_size import auto_batch_size
-from selfrepair.ingest.engine.malloc import keep_freed_memory
-from selfrepair.ingest.engine.peak_memory import peak_memory_mb
+from selfrepair.ingest.engine.memory import keep_freed_memory, peak_memory_mb
 from selfrepair.ingest.engine.timing import seconds
-from selfrepair.ingest.models.adapter import Atlas, locate
+from selfrepair.ingest.models.adapter import ModelAdapter, adapt
 from selfrepair.ingest.models.demo import DEMO
 from selfrepair.ingest.models.weights import cast_parameters, use_fused_gelu
+from selfrepair.ingest.request.bench_request import BenchRequest
 from selfrepair.ingest.request.devices import choose_device, choose_precision
+from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.request.selection import parse_batch_size
 from selfrepair.ingest.runs.measurer import Measurer
-from selfrepair.ingest.text.targets import next_tokens
+from selfrepair.ingest.text.targets import next_token_targets
 
 SHAPES: dict[str, PretrainedConfig] = {
     "gpt2-small": GPT2Config(),
@@ -39,9 +39,9 @@ SHAPES: dict[str, PretrainedConfig] = {
 }
 
 MATMULS = 100
-"""Products timed right before and after the engine; the machine's rate is the median's."""
+"""Products timed right before and after the engine; their median is the machine's rate."""
 
-HOOKED_CELLS = 3
+HOOKED_HEADS = 3
 """Heads that the hook method is timed on in each round; its time a head does not depend on the head."""
 
 HOOKED_PROMPTS = 30
@@ -52,7 +52,7 @@ HOOKED_PROMPTS = 30
 class Figures:
     """What one benchmark found; rates are medians over rounds. A token-head is one position of one ablated head.
 
-    The hook method runs two whole forwards a head (`hook_method`). The code released with Rushing & Nanda (2024) runs four:
+    The hook method runs two whole forwards a head (`checks.hooks`). The code released with Rushing & Nanda (2024) runs four:
     it also runs the partner prompts anew, twice for each head.
     """
 
@@ -76,82 +76,52 @@ class Figures:
     python: str
 
 
-def run(
-    shape: str,
-    *,
-    seq_len: int,
-    n_prompts: int,
-    heads_per_layer: int,
-    dtype: str,
-    device: str,
-    batch_size: str,
-    repeats: int,
-    json_file: Path | None,
-) -> None:
-    """Measure, print a table, and write JSON where asked."""
-    chosen = choose_device(device)
-    figures = measure(
-        shape,
-        seq_len=seq_len,
-        n_prompts=n_prompts,
-        heads_per_layer=heads_per_layer,
-        precision=choose_precision(dtype, chosen),
-        device=chosen,
-        batch_size=parse_batch_size(batch_size),
-        repeats=repeats,
-    )
+def run(request: BenchRequest) -> None:
+    """Measure, print a table, and write JSON where requested."""
+    figures = measure(request)
     _print(figures)
     text = json.dumps(asdict(figures), indent=2)
-    if json_file is not None:
-        json_file.write_text(text + "\n")
+    if request.json_file is not None:
+        request.json_file.write_text(text + "\n")
     click.echo(text)
 
 
-def measure(
-    shape: str,
-    *,
-    seq_len: int,
-    n_prompts: int,
-    heads_per_layer: int,
-    precision: Precision,
-    device: torch.device,
-    batch_size: int | None,
-    repeats: int,
-) -> Figures:
+def measure(request: BenchRequest) -> Figures:
     """Time engine, matmul and hook method in turns, so that a machine whose speed drifts drifts for all three."""
     keep_freed_memory()
-    atlas = shaped(shape, precision, device)
-    hooked = locate(_random_model(shape).to(device), shape)
-    n_heads = min(heads_per_layer, atlas.n_heads)
-    heads = [(layer, head) for layer in range(atlas.n_layers) for head in range(n_heads)]
-    size = batch_size or auto_batch_size(atlas, seq_len)
-    measurer = Measurer(
-        atlas, ablations=["resample"], heads=heads, batch_size=size, precision=PRECISIONS[precision.name]
-    )
-    tokens = torch.randint(0, atlas.d_vocab, (n_prompts, seq_len))
-    bridge = hook_method.boot(hooked)
+    device = choose_device(request.device)
+    precision = choose_precision(request.dtype, device)
+    n_prompts, seq_len = request.n_prompts, request.seq_len
+    adapter = model_of_shape(request.shape, precision, device)
+    hooked = adapt(_random_model(request.shape).to(device), request.shape)
+    heads = first_heads(adapter, request.heads_per_layer)
+    size = parse_batch_size(request.batch_size) or auto_batch_size(adapter, seq_len)
+    measurer = Measurer(adapter, RunSettings(["resample"], heads, precision=precision), batch_size=size)
+    tokens = torch.randint(0, adapter.d_vocab, (n_prompts, seq_len))
+    bridge = hooks.boot(hooked)
     hooked_prompts = min(n_prompts, HOOKED_PROMPTS)
-    bridge.set_use_attn_result(True)  # every head's output re-projected in every forward, as the field's code does
+    bridge.set_use_attn_result(True)  # every head's output re-projected in every forward, as in the paper's code
     with torch.no_grad():
-        hooked_clean = hook_method.run_clean(bridge, tokens[:hooked_prompts].to(device))
+        hooked_clean = hooks.run_clean(bridge, tokens[:hooked_prompts].to(device))
 
     def engine() -> None:
-        measurer.measure(next_tokens(tokens), tokens.roll(1, 0)[:, :-1], range(n_prompts))
+        measurer.measure(next_token_targets(tokens), tokens.roll(1, 0)[:, :-1], range(n_prompts))
 
     def by_hooks(partner_forwards: int = 0) -> None:
         with torch.no_grad():
-            for number in range(HOOKED_CELLS):
+            for number in range(HOOKED_HEADS):
                 for _ in range(partner_forwards):
                     bridge.run_with_cache(hooked_clean.tokens.roll(1, 0))
-                cell = Cell(number * atlas.n_layers // HOOKED_CELLS, 0, "resample")
-                hook_method.measure_cell(bridge, hooked_clean, cell, hooked_clean.head_values(cell).roll(1, 0))
+                ablated = HeadAblation(number * adapter.n_layers // HOOKED_HEADS, 0, "resample")
+                replacement = hooked_clean.head_values(ablated).roll(1, 0)
+                hooks.measure_head_ablation(bridge, hooked_clean, ablated, replacement)
 
-    matmul, matmul_flops = _matmul(atlas, size * seq_len)
+    matmul, matmul_flops = _matmul(adapter, size * seq_len)
     rounds = []
-    measurer.measure(next_tokens(tokens[:1]), tokens[:1, :-1], range(1))  # warm-up, with a piece of the work
+    measurer.measure(next_token_targets(tokens[:1]), tokens[:1, :-1], range(1))  # warm-up, on part of the work
     by_hooks()
     matmul()
-    for _ in range(repeats):
+    for _ in range(request.repeats):
         before = seconds(matmul, device, MATMULS)
         (engine_seconds,) = seconds(engine, device, 1)
         after = seconds(matmul, device, MATMULS)
@@ -161,11 +131,11 @@ def measure(
         rounds.append((engine_seconds, peak, hook_seconds, released_seconds))
 
     token_heads = len(heads) * n_prompts * (seq_len - 1)
-    hooked_token_heads = HOOKED_CELLS * hooked_prompts * (seq_len - 1)
+    hooked_token_heads = HOOKED_HEADS * hooked_prompts * (seq_len - 1)
     per_head = token_heads / hooked_token_heads
-    flops = _flops(atlas, heads, n_prompts, seq_len - 1)
+    flops = _flops(adapter, heads, n_prompts, seq_len - 1)
     return Figures(
-        shape=shape,
+        shape=request.shape,
         dtype=precision.name,
         device=device_name(device),
         threads=torch.get_num_threads(),
@@ -186,52 +156,57 @@ def measure(
     )
 
 
-def shaped(shape: str, precision: Precision, device: torch.device) -> Atlas:
+def first_heads(adapter: ModelAdapter, per_layer: int) -> list[tuple[int, int]]:
+    """The first heads of every layer, `per_layer` at most."""
+    return [(layer, head) for layer in range(adapter.n_layers) for head in range(min(per_layer, adapter.n_heads))]
+
+
+def model_of_shape(shape: str, precision: Precision, device: torch.device) -> ModelAdapter:
     """The model of that shape with random weights, as an ingest would run it."""
     model = _random_model(shape)
     cast_parameters(model, getattr(torch, precision.torch_dtype))
     model = model.to(device)
     use_fused_gelu(model)
-    return locate(model, shape)
+    return adapt(model, shape)
 
 
 def _random_model(shape: str) -> Any:
-    """Always the same one."""
+    """The same model in every call."""
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(copy.deepcopy(SHAPES[shape]), attn_implementation="sdpa").eval()
 
 
-def _flops(atlas: Atlas, heads: list[tuple[int, int]], n_prompts: int, positions: int) -> float:
+def _flops(adapter: ModelAdapter, heads: list[tuple[int, int]], n_prompts: int, positions: int) -> float:
     """Floating-point operations of the matrix products that the ablations need; the clean forward is not counted.
 
     Per position and layer: Q, K, V and output projections, causal attention scores and their weighted sum over half
     of the positions on average, and the MLP; per head its own difference times W_O.
     """
-    d, inner = atlas.d_model, atlas.n_heads * atlas.d_head
-    attention = 2 * d * (2 * inner + 2 * atlas.n_kv_heads * atlas.d_head) + 4 * inner * (positions + 1) / 2
-    mlp = 2 * 2 * d * atlas.d_mlp
+    d, inner = adapter.d_model, adapter.n_heads * adapter.d_head
+    attention = 2 * d * (2 * inner + 2 * adapter.n_kv_heads * adapter.d_head) + 4 * inner * (positions + 1) / 2
+    mlp = 2 * 2 * d * adapter.d_mlp
     total = 0.0
     for layer, _ in heads:
-        above = atlas.n_layers - 1 - layer
-        own = 0 if atlas.parallel_blocks else mlp
-        total += above * (attention + mlp) + own + 2 * atlas.d_head * d
+        above = adapter.n_layers - 1 - layer
+        own = 0 if adapter.parallel_blocks else mlp
+        total += above * (attention + mlp) + own + 2 * adapter.d_head * d
     return total * n_prompts * positions
 
 
-def _matmul(atlas: Atlas, tokens: int) -> tuple[Callable[[], None], float]:
-    """The machine's own rate is read off the product that the layers spend most time in, at the same precision."""
-    left = torch.randn(tokens, atlas.d_model, dtype=atlas.layer_dtype, device=atlas.device)
-    right = torch.randn(atlas.d_model, atlas.d_mlp, dtype=atlas.layer_dtype, device=atlas.device)
-    out = torch.empty(tokens, atlas.d_mlp, dtype=atlas.layer_dtype, device=atlas.device)
+def _matmul(adapter: ModelAdapter, tokens: int) -> tuple[Callable[[], None], float]:
+    """The product that the layers spend most time in, at the same precision, and its operations."""
+    left = torch.randn(tokens, adapter.d_model, dtype=adapter.layer_dtype, device=adapter.device)
+    right = torch.randn(adapter.d_model, adapter.d_mlp, dtype=adapter.layer_dtype, device=adapter.device)
+    out = torch.empty(tokens, adapter.d_mlp, dtype=adapter.layer_dtype, device=adapter.device)
 
     def matmul() -> None:
         torch.mm(left, right, out=out)
 
-    return matmul, 2.0 * tokens * atlas.d_model * atlas.d_mlp
+    return matmul, 2.0 * tokens * adapter.d_model * adapter.d_mlp
 
 
 def device_name(device: torch.device) -> str:
-    """What it is called in tables."""
+    """The device's name in tables."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type
 
 

@@ -12,29 +12,31 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from selfrepair.ingest.bench.engine import device_name, shaped
+from selfrepair.ingest.bench.engine import device_name, first_heads, model_of_shape
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.engine.batch_size import auto_batch_size
-from selfrepair.ingest.engine.malloc import keep_freed_memory
-from selfrepair.ingest.engine.peak_memory import peak_memory_mb
+from selfrepair.ingest.engine.memory import keep_freed_memory, peak_memory_mb
 from selfrepair.ingest.engine.timing import seconds
-from selfrepair.ingest.models.adapter import Atlas
+from selfrepair.ingest.models.adapter import ModelAdapter
 from selfrepair.ingest.models.loading import LoadedModel, model_record
+from selfrepair.ingest.request.bench_request import BenchRequest
 from selfrepair.ingest.request.devices import choose_device, choose_precision
 from selfrepair.ingest.request.mechanisms import Mechanisms
+from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.request.selection import parse_batch_size
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import find_top_rows, measure_unit
 from selfrepair.ingest.text.prompts import Prompt, PromptSet
 from selfrepair.ingest.text.sources import Source
-from selfrepair.warehouse.parts.folder import MECHANISM_TABLES, Manifest, PartsFolder
+from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES, Manifest
 
 VARIANTS = {
     "effects alone": Mechanisms(),
     "with edges and neurons of the last MLP": Mechanisms(edges=True, neurons="last"),
-    "with logit_lens by layer": Mechanisms(logit_lens=True),
-    "with self_repression": Mechanisms(self_repression=True),
+    "with the logit lens": Mechanisms(logit_lens=True),
+    "with self-repression": Mechanisms(self_repression=True),
     "with neurons of all MLPs": Mechanisms(neurons="all"),
     "with log-probabilities": Mechanisms(logprobs=True),
 }
@@ -56,57 +58,38 @@ class VariantFigures:
     added_memory_mb: float
 
 
-def run(
-    shape: str,
-    *,
-    seq_len: int,
-    n_prompts: int,
-    heads_per_layer: int,
-    dtype: str,
-    device: str,
-    batch_size: str,
-    repeats: int,
-    json_file: Path | None,
-) -> None:
-    """Measure, print a table, and write JSON where asked."""
-    chosen = choose_device(device)
-    precision = choose_precision(dtype, chosen)
-    atlas = shaped(shape, precision, chosen)
-    size = parse_batch_size(batch_size) or auto_batch_size(atlas, seq_len)
-    figures = compare(atlas, shape, precision, seq_len, n_prompts, heads_per_layer, size, repeats)
-    _print(shape, dtype, chosen, figures)
+def run(request: BenchRequest) -> None:
+    """Measure, print a table, and write JSON where requested."""
+    device = choose_device(request.device)
+    precision = choose_precision(request.dtype, device)
+    figures = compare(model_of_shape(request.shape, precision, device), precision, request)
+    _print(request, device, figures)
     text = json.dumps([asdict(variant) for variant in figures], indent=2)
-    if json_file is not None:
-        json_file.write_text(text + "\n")
+    if request.json_file is not None:
+        request.json_file.write_text(text + "\n")
     click.echo(text)
 
 
 @torch.inference_mode()
-def compare(
-    atlas: Atlas,
-    name: str,
-    precision: Precision,
-    seq_len: int,
-    n_prompts: int,
-    heads_per_layer: int,
-    batch_size: int,
-    repeats: int,
-) -> list[VariantFigures]:
-    """Every variant on the same random prompts; each finds its top rows anew where it needs them."""
+def compare(adapter: ModelAdapter, precision: Precision, request: BenchRequest) -> list[VariantFigures]:
+    """Every variant on the same random prompts; each finds its own top rows where it needs them."""
     keep_freed_memory()
-    tokens = torch.randint(0, atlas.d_vocab, (n_prompts, seq_len), generator=torch.Generator().manual_seed(0)).tolist()
-    heads = [(layer, head) for layer in range(atlas.n_layers) for head in range(min(heads_per_layer, atlas.n_heads))]
+    size = parse_batch_size(request.batch_size) or auto_batch_size(adapter, request.seq_len)
+    shape = request.n_prompts, request.seq_len
+    tokens = torch.randint(0, adapter.d_vocab, shape, generator=torch.Generator().manual_seed(0)).tolist()
+    heads = first_heads(adapter, request.heads_per_layer)
     taken: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     n_bytes: dict[str, tuple[int, int]] = {}
     memory: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(repeats):
+        for number in range(request.repeats):
             for variant, mechanisms in VARIANTS.items():
-                plan = _plan(atlas, name, precision, tokens, heads, mechanisms)
+                settings = RunSettings(["resample"], heads, mechanisms=mechanisms, precision=precision)
+                plan = _plan(adapter, request.shape, tokens, settings)
                 parts = PartsFolder(Path(folder) / str(number), plan.record.run_key)
-                before = peak_memory_mb(atlas.device)
-                taken[variant] += seconds(_ingest(plan, parts, batch_size), atlas.device, 1)
-                memory.setdefault(variant, peak_memory_mb(atlas.device) - before)
+                before = peak_memory_mb(adapter.device)
+                taken[variant] += seconds(_ingest(plan, parts, size), adapter.device, 1)
+                memory.setdefault(variant, peak_memory_mb(adapter.device) - before)
                 n_bytes[variant] = _bytes(parts)
     base = next(iter(VARIANTS))
     return [
@@ -122,17 +105,10 @@ def compare(
 
 
 def _ingest(plan: RunPlan, parts: PartsFolder, batch_size: int) -> Callable[[], None]:
-    measurer = Measurer(
-        plan.model.atlas,
-        ablations=plan.ablations,
-        heads=plan.heads,
-        batch_size=batch_size,
-        precision=plan.precision,
-        mechanisms=plan.mechanisms,
-    )
+    measurer = Measurer(plan.model.adapter, plan.settings, batch_size=batch_size)
 
     def work() -> None:
-        if plan.mechanisms.need_top_rows:
+        if plan.settings.mechanisms.need_top_rows:
             measurer.top_rows = find_top_rows(plan, measurer)
         for unit in plan.units:
             measure_unit(plan, measurer, parts, unit)
@@ -140,25 +116,14 @@ def _ingest(plan: RunPlan, parts: PartsFolder, batch_size: int) -> Callable[[], 
     return work
 
 
-def _plan(
-    atlas: Atlas,
-    name: str,
-    precision: Precision,
-    tokens: list[list[int]],
-    heads: list[tuple[int, int]],
-    mechanisms: Mechanisms,
-) -> RunPlan:
+def _plan(adapter: ModelAdapter, name: str, tokens: list[list[int]], settings: RunSettings) -> RunPlan:
     prompts = [Prompt(tuple(row), number) for number, row in enumerate(tokens)]
     partners = [(number + 1) % len(prompts) for number in range(len(prompts))]
     return plan_run(
-        LoadedModel(atlas, None, model_record(atlas, name, "random")),
+        LoadedModel(adapter, None, model_record(adapter, name, "random")),
         Source("random", None, None, iter(())),
         PromptSet(prompts, "random", partners),
-        ablations=["resample"],
-        heads=heads,
-        seed=0,
-        precision=precision,
-        mechanisms=mechanisms,
+        settings,
     )
 
 
@@ -172,8 +137,9 @@ def _bytes(parts: PartsFolder) -> tuple[int, int]:
     return effects, mechanisms
 
 
-def _print(shape: str, dtype: str, device: torch.device, figures: list[VariantFigures]) -> None:
-    table = Table(title=f"{shape}, {dtype}, {device_name(device)}: one ablation kind", title_justify="left")
+def _print(request: BenchRequest, device: torch.device, figures: list[VariantFigures]) -> None:
+    title = f"{request.shape}, {request.dtype}, {device_name(device)}: one ablation type"
+    table = Table(title=title, title_justify="left")
     for heading in ("measured and written", "seconds", "more time", "more bytes", "more memory [MB]"):
         table.add_column(heading, justify="left" if heading == "measured and written" else "right")
     for row in figures:

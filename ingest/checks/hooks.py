@@ -1,9 +1,9 @@
-"""The measurement as the field does it: TransformerBridge in compatibility mode, hooks, whole forwards for every head.
+"""The measurement as it is usually done: TransformerBridge in compatibility mode, hooks, whole forwards for every head.
 
-A clean forward a batch; for every head two whole forwards through hooks, one that caches all activations and one for
+One clean forward for each batch; for every head two whole forwards with hooks, one that caches all activations and one for
 the logits; every head's output re-projected into the residual stream each time.
 
-It is slow and it shares nothing with the engine but the tokens: folded and centred weights instead of directions,
+It is slow, and shares nothing with the engine but the tokens: folded and centred weights instead of logit directions,
 eager attention instead of the fused kernel, summed head outputs instead of attention outputs. Every run is checked
 against it (`crosscheck`), and `bench` times the engine against it.
 """
@@ -19,30 +19,30 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-from selfrepair.ingest.engine.ablation import Cell
-from selfrepair.ingest.models.adapter import Atlas
+from selfrepair.ingest.engine.ablation import HeadAblation
+from selfrepair.ingest.models.adapter import ModelAdapter
 
 Names: TypeAlias = Callable[[str], bool] | None
-"""Which activations, by hook name, a cache keeps; None keeps them all, as the field does."""
+"""Which activations, by hook name, a cache keeps; None keeps them all."""
 
 Hooks: TypeAlias = Sequence[tuple[str | Callable[..., Any], Callable[..., Any]]]
-"""Hooks by the name of what they change."""
+"""Hooks by the name of the activation that they change."""
 
 FAILURES = (RuntimeError, TypeError, AttributeError, ValueError, LookupError, AssertionError, MemoryError)
-"""What a bridge raises around a model that it cannot run (NotImplementedError is a RuntimeError)."""
+"""Errors of a bridge around a model that it cannot run (NotImplementedError is a RuntimeError)."""
 
 
-def boot(atlas: Atlas) -> TransformerBridge:
-    """A bridge around the atlas's model in compatibility mode.
+def boot(adapter: ModelAdapter) -> TransformerBridge:
+    """A bridge around the adapter's model in compatibility mode.
 
     It takes the model over: weights are folded and modules wrapped in place, so that the engine cannot use it again.
     """
-    atlas.model.set_attn_implementation("eager")
+    adapter.model.set_attn_implementation("eager")
     bridge = build_bridge_from_module(
-        atlas.model, atlas.architecture, hf_config=atlas.model.config, model_name=atlas.architecture
+        adapter.model, adapter.architecture, hf_config=adapter.model.config, model_name=adapter.architecture
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # what it cannot do, `bridge_trial` finds out in numbers
+        warnings.simplefilter("ignore", UserWarning)  # `bridge_trial` compares the numbers
         bridge.enable_compatibility_mode(disable_warnings=True)
     return bridge
 
@@ -51,7 +51,7 @@ def boot(atlas: Atlas) -> TransformerBridge:
 class HookedRun:
     """A clean forward: its cache, target logits, and every head's and MLP's direct effect [logits].
 
-    `names` says what its cache keeps, and what those of the ablated forwards will; `hooks` ran in it and run in those, too.
+    `names` says what its cache and those of the ablated forwards keep; `hooks` are in force in it and in those.
     """
 
     names: Names
@@ -59,33 +59,33 @@ class HookedRun:
     tokens: Int[Tensor, "batch seq"]
     foil: int | None
     cache: Any
-    directions: Float[Tensor, "batch pos d_model"]
+    logit_directions: Float[Tensor, "batch pos d_model"]
     target_logits: Float[Tensor, "batch pos"]
     scale: Float[Tensor, "batch pos"]
     heads: Float[Tensor, "layer head batch pos"]
     mlps: Float[Tensor, "layer batch pos"]
 
-    def head_values(self, cell: Cell) -> Float[Tensor, "batch seq d_head"]:
-        """Z of a cell's head, in compatibility mode."""
-        z: Tensor = self.cache[f"blocks.{cell.layer}.attn.hook_z"]
-        return z[:, :, cell.head]
+    def head_values(self, ablated: HeadAblation) -> Float[Tensor, "batch seq d_head"]:
+        """Z of the head, in compatibility mode."""
+        z: Tensor = self.cache[f"blocks.{ablated.layer}.attn.hook_z"]
+        return z[:, :, ablated.head]
 
 
 def needed(name: str) -> bool:
-    """Whether the measurement reads the activation of that name: `Names` for where memory counts."""
+    """Whether the measurement reads the activation of that name: `Names` for a small cache."""
     return name.endswith(("attn.hook_z", ".hook_mlp_out", ".hook_resid_post")) or name == "ln_final.hook_scale"
 
 
-def replacing(cell: Cell, replacement: Float[Tensor, "batch seq d_head"]) -> Hooks:
-    """The hook that ablates a cell's head; `replacement` is its new z in compatibility mode, where the constant part has
-    moved out of z.
+def replacing(ablated: HeadAblation, replacement: Float[Tensor, "batch seq d_head"]) -> Hooks:
+    """The hook that ablates a head; `replacement` is its new z in compatibility mode, where the constant part has moved out
+    of z.
     """
 
     def replace_z(z: Tensor, hook: Any) -> Tensor:
-        z[:, :, cell.head] = replacement
+        z[:, :, ablated.head] = replacement
         return z
 
-    return [(f"blocks.{cell.layer}.attn.hook_z", replace_z)]
+    return [(f"blocks.{ablated.layer}.attn.hook_z", replace_z)]
 
 
 def run_clean(
@@ -95,36 +95,36 @@ def run_clean(
     hooks: Hooks = (),
     foil: int | None = None,
 ) -> HookedRun:
-    """What the ablations of one batch are compared with: a forward with the `hooks`.
+    """The forward that ablations of one batch are compared with; `hooks` are in force in it.
 
-    With a `foil`, every target's logit is read above the foil's.
+    With a `foil`, target logits are relative to the foil's.
     """
     with bridge.hooks(fwd_hooks=list(hooks)):
         logits, cache = bridge.run_with_cache(tokens, names_filter=names)
-    directions = bridge.W_U.T[tokens[:, 1:]] - (0 if foil is None else bridge.W_U.T[foil])
+    logit_directions = bridge.W_U.T[tokens[:, 1:]] - (0 if foil is None else bridge.W_U.T[foil])
     scale = cache["ln_final.hook_scale"][:, :-1, 0]
-    heads, mlps = _direct_effects(bridge, cache, directions, cache)
+    heads, mlps = _direct_effects(bridge, cache, logit_directions, cache)
     target_logits = _target_logits(logits, tokens, foil)
-    return HookedRun(names, hooks, tokens, foil, cache, directions, target_logits, scale, heads, mlps)
+    return HookedRun(names, hooks, tokens, foil, cache, logit_directions, target_logits, scale, heads, mlps)
 
 
-def measure_cell(
-    bridge: TransformerBridge, clean: HookedRun, cell: Cell, replacement: Float[Tensor, "batch seq d_head"]
+def measure_head_ablation(
+    bridge: TransformerBridge, clean: HookedRun, ablated: HeadAblation, replacement: Float[Tensor, "batch seq d_head"]
 ) -> Float[Tensor, "batch pos effect"]:
-    """All effects of one cell [logits], in the order of `conventions.EFFECTS`; its head's new z is as `replacing` says."""
-    hooks = [*clean.hooks, *replacing(cell, replacement)]
+    """All effects of one head ablation [logits], in the order of `conventions.EFFECTS`; `replacement` as in `replacing`."""
+    hooks = [*clean.hooks, *replacing(ablated, replacement)]
     with bridge.hooks(fwd_hooks=hooks):
         _, cache = bridge.run_with_cache(clean.tokens, names_filter=clean.names)
     logits = bridge.run_with_hooks(clean.tokens, fwd_hooks=hooks)
 
-    heads, mlps = _direct_effects(bridge, cache, clean.directions, clean.cache)
+    heads, mlps = _direct_effects(bridge, cache, clean.logit_directions, clean.cache)
     scale = cache["ln_final.hook_scale"][:, :-1, 0]
-    final = _read(cache[f"blocks.{bridge.cfg.n_layers - 1}.hook_resid_post"], clean.directions)
-    above = slice(cell.layer + 1, None)
+    final = _project(cache[f"blocks.{bridge.cfg.n_layers - 1}.hook_resid_post"], clean.logit_directions)
+    above = slice(ablated.layer + 1, None)
     return torch.stack(
         [
-            clean.heads[cell.layer, cell.head],
-            heads[cell.layer, cell.head],
+            clean.heads[ablated.layer, ablated.head],
+            heads[ablated.layer, ablated.head],
             _target_logits(logits, clean.tokens, clean.foil) - clean.target_logits,
             final * (1 / scale - 1 / clean.scale),
             (heads[above] - clean.heads[above]).sum(dim=(0, 1)),
@@ -136,14 +136,14 @@ def measure_cell(
 
 
 def message_of(error: Exception) -> str:
-    """What a failure of the bridge says, in one line."""
+    """The message of a failure of the bridge, in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _direct_effects(
-    bridge: TransformerBridge, cache: Any, directions: Tensor, scaling_cache: Any
+    bridge: TransformerBridge, cache: Any, logit_directions: Tensor, scaling_cache: Any
 ) -> tuple[Float[Tensor, "layer head batch pos"], Float[Tensor, "layer batch pos"]]:
-    """Every head's output, re-projected into the residual stream, and every MLP's, read along the targets' directions.
+    """Every head's output, re-projected into the residual stream, and every MLP's, times the logit directions.
 
     The final norm's scale is the one of `scaling_cache`. Layer by layer: the outputs of all heads of a 7B model on 128
     tokens would take 2 GB.
@@ -152,13 +152,13 @@ def _direct_effects(
     mlps: list[Tensor] = []
     for layer in range(bridge.cfg.n_layers):
         mlp_output = cache[f"blocks.{layer}.hook_mlp_out"][None]
-        for reads, stack in ((heads, _head_outputs(bridge, cache, layer)), (mlps, mlp_output)):
-            reads.append(_read(scaling_cache.apply_ln_to_stack(stack, layer=-1), directions))
+        for effects, stack in ((heads, _head_outputs(bridge, cache, layer)), (mlps, mlp_output)):
+            effects.append(_project(scaling_cache.apply_ln_to_stack(stack, layer=-1), logit_directions))
     return torch.stack(heads), torch.cat(mlps)
 
 
 def _head_outputs(bridge: TransformerBridge, cache: Any, layer: int) -> Float[Tensor, "head batch seq d_model"]:
-    """What each head of a layer adds to the residual stream; a bridge that was told to has it in its cache."""
+    """The output of each head of a layer; with `use_attn_result`, the bridge has it in its cache."""
     name = f"blocks.{layer}.attn.hook_result"
     if name in cache.cache_dict:
         result: Tensor = cache[name]
@@ -166,8 +166,10 @@ def _head_outputs(bridge: TransformerBridge, cache: Any, layer: int) -> Float[Te
     return torch.einsum("bphd,hdm->hbpm", cache[f"blocks.{layer}.attn.hook_z"], bridge.blocks[layer].attn.W_O)
 
 
-def _read(vectors: Float[Tensor, "*stack batch seq d_model"], directions: Tensor) -> Float[Tensor, "*stack batch pos"]:
-    return torch.einsum("...bpd,bpd->...bp", vectors[..., :-1, :], directions)
+def _project(
+    vectors: Float[Tensor, "*stack batch seq d_model"], logit_directions: Tensor
+) -> Float[Tensor, "*stack batch pos"]:
+    return torch.einsum("...bpd,bpd->...bp", vectors[..., :-1, :], logit_directions)
 
 
 def _target_logits(logits: Tensor, tokens: Int[Tensor, "batch seq"], foil: int | None) -> Float[Tensor, "batch pos"]:

@@ -1,4 +1,4 @@
-"""`selfrepair models`: the models of a warehouse, or with --supported the families that can be measured."""
+"""`selfrepair models`: the models of a warehouse, or with --supported the supported families."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ ORDER BY models.model_id
 
 
 @click.command()
-@click.option("--supported", is_flag=True, help="List the families that can be measured, and what is refused and why.")
+@click.option("--supported", is_flag=True, help="List the supported families, and those that are refused and why.")
 @db_option
 def models(db: Path, supported: bool) -> None:
     """List the models of a warehouse."""
@@ -40,7 +40,7 @@ def models(db: Path, supported: bool) -> None:
 
 
 def print_supported() -> None:
-    """Print the families that are measured, then those that are refused with the reason."""
+    """Print the supported families, then those that are refused with the reason."""
     from selfrepair.ingest.models.families import FAMILIES, REFUSED
     from selfrepair.warehouse.cli.terminal import print_table
 
@@ -65,6 +65,6 @@ def print_supported() -> None:
         [(family.name, family.examples, family.architecture, family.reason) for family in REFUSED],
     )
     click.echo(
-        "\nOther families are measured where TransformerBridge knows their parts and a check on the weights passes: head "
-        "outputs,\nlayer outputs and logits must add up. `selfrepair ingest --dry-run` tells."
+        "\nAny other architecture that TransformerBridge knows is supported if a preflight on its weights passes: head\n"
+        "outputs, layer outputs and logits must add up. Try it: selfrepair ingest --model NAME --dry-run"
     )

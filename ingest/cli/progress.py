@@ -11,7 +11,7 @@ LINE_EVERY_S = 30.0
 
 
 class _Rate(ProgressColumn):
-    """Rows (or cells) per second since this command began."""
+    """Rows, prompts or crosschecks per second since this command began."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -19,7 +19,7 @@ class _Rate(ProgressColumn):
 
 
 class TerminalProgress:
-    """Implements `run.Progress` on standard error; use it as a context manager."""
+    """Implements `runner.Progress` on standard error; use it as a context manager."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -33,7 +33,7 @@ class TerminalProgress:
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._stage, self._total, self._done, self._told_at = "", 0, 0, time.monotonic()
+        self._stage, self._total, self._done, self._noted_at = "", 0, 0, time.monotonic()
 
     def __enter__(self) -> "TerminalProgress":
         self._bar.start()
@@ -46,18 +46,18 @@ class TerminalProgress:
 
     def stage(self, text: str, total: int | None = None, done: int = 0) -> None:
         """Begin a stage; a bar appears where there is a total."""
-        self._stage, self._total, self._done, self._told_at = text, total or 0, done, time.monotonic()
+        self._stage, self._total, self._done, self._noted_at = text, total or 0, done, time.monotonic()
         if total is None or not self._console.is_terminal:
             self.note(text if total is None else f"{text}: {done:,} of {total:,} done")
         self._task = None if total is None else self._bar.add_task(text, total=total, completed=done)
 
     def advance(self, amount: int) -> None:
-        """Count on."""
+        """Add to the count."""
         self._done += amount
         if self._task is not None:
             self._bar.advance(self._task, amount)
-        if not self._console.is_terminal and time.monotonic() - self._told_at > LINE_EVERY_S:
-            self._told_at = time.monotonic()
+        if not self._console.is_terminal and time.monotonic() - self._noted_at > LINE_EVERY_S:
+            self._noted_at = time.monotonic()
             self.note(f"{self._stage}: {self._done:,} of {self._total:,}")
 
     def note(self, text: str) -> None:

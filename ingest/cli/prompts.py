@@ -1,4 +1,4 @@
-"""`selfrepair prompts`: write tasks to measure, rows with an answer and a foil."""
+"""`selfrepair prompts`: write prompts with an answer and a foil, for a task."""
 
 import json
 import shlex
@@ -9,7 +9,7 @@ import click
 
 @click.group(short_help="Write a task to measure: prompts with an answer and a foil.")
 def prompts() -> None:
-    """Write a task to measure: rows of text, the answer that should follow, and a foil to compare it with.
+    """Write a task to measure: rows of text, the correct answer, and a foil to compare it with.
 
     `selfrepair ingest --dataset FILE` then measures every effect on the difference of their two logits, at the end of each
     prompt.
@@ -17,7 +17,7 @@ def prompts() -> None:
 
 
 @prompts.command()
-@click.option("--n", type=click.IntRange(2), default=200, show_default=True, help="How many prompts.")
+@click.option("--n", type=click.IntRange(2), default=200, show_default=True, help="Number of prompts.")
 @click.option(
     "-o",
     "--output",
@@ -26,12 +26,14 @@ def prompts() -> None:
     show_default=True,
     help="File.",
 )
-@click.option("--model", default="gpt2", show_default=True, help="Whose tokenizer must have each name as one token.")
+@click.option(
+    "--model", default="gpt2", show_default=True, help="Model whose tokenizer must have each name as one token."
+)
 @click.option("--revision", help="Revision of that model on the hub.")
 @click.option("--trust-remote-code", is_flag=True, help="Let the tokenizer run code that comes with it.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides names, places and things.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the names, places and things.")
 def ioi(n: int, output: Path, model: str, revision: str | None, trust_remote_code: bool, seed: int) -> None:
-    """Write indirect-object sentences, which ask to whom something was given.
+    """Write prompts for indirect object identification (IOI): who receives what someone else gives.
 
     "When Mary and John met near the park, John handed a book to" has the answer " Mary" and the foil " John". Names,
     places and things are single tokens of the model; sentences and the order of names are balanced.
@@ -41,9 +43,11 @@ def ioi(n: int, output: Path, model: str, revision: str | None, trust_remote_cod
     from selfrepair.warehouse.errors import SelfRepairError
 
     if output.suffix != ".jsonl":
-        raise SelfRepairError(f"{output} would not be read as rows of JSON. Give a name that ends in .jsonl with -o.")
+        raise SelfRepairError(
+            f"{output} does not end in .jsonl, and would not be read as rows of JSON. Name another file with -o."
+        )
     if output.exists():
-        raise SelfRepairError(f"{output} exists, and stays as it is. Name another file with -o, or remove it.")
+        raise SelfRepairError(f"{output} exists and is not overwritten. Name another file with -o, or remove it.")
     tokenizer = tokenizer_of(model, revision, trust_remote_code=trust_remote_code)
     rows = list(ioi_rows(tokenizer, model, n=n, seed=seed))
     try:

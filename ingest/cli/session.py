@@ -1,34 +1,34 @@
-"""One `selfrepair ingest`: read the request, load the model and the text, measure, load the parts, say what came of it."""
+"""One `selfrepair ingest`: plan the run, measure it, load its parts, and print the outcome."""
 
 import contextlib
-import gc
 from dataclasses import replace
 from pathlib import Path
 
 import click
-import torch
 
+from selfrepair.ingest.cli.dry_run import print_estimate
 from selfrepair.ingest.cli.progress import TerminalProgress
+from selfrepair.ingest.engine.memory import free_memory
 from selfrepair.ingest.models.hub.revisions import check_series, parse_checkpoints
 from selfrepair.ingest.models.loading import load_model
 from selfrepair.ingest.request.devices import choose_device, choose_precision
-from selfrepair.ingest.request.ingest_request import Request
+from selfrepair.ingest.request.ingest_request import IngestRequest
+from selfrepair.ingest.request.protocols import resolve_settings
+from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.request.selection import (
     Shard,
     parse_ablations,
     parse_batch_size,
     parse_given,
     parse_heads,
-    parse_mechanisms,
     parse_shard,
     without_given,
 )
-from selfrepair.ingest.runs.estimate import FLOOR_BYTES, estimate
+from selfrepair.ingest.request.validation import open_dataset
 from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import measure_run
-from selfrepair.ingest.text.prompts import build_prompts
-from selfrepair.ingest.text.random_tokens import random_rows
-from selfrepair.ingest.text.sources import RANDOM
+from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
+from selfrepair.ingest.text.sources import RANDOM, random_rows
 from selfrepair.warehouse.database.connection import open_reader, open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import load, loaded_units
@@ -39,10 +39,10 @@ LOAD_WAIT_S = 600.0
 """How long the load waits for another process that has the warehouse open."""
 
 
-def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool, began_at: float) -> int | None:
-    """Carry the request out; returns the run's number in the warehouse (None for a dry run or a shard).
+def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, began_at: float) -> int | None:
+    """Measure what is requested; returns the run's number in the warehouse, or None for a dry run or a shard.
 
-    Of a series of checkpoints there is one run after the other, and the number is the last one's; a dry run probes the first.
+    A series of checkpoints is one run after the other, and the number is the last one's; a dry run probes the first.
     `began_at` is the `time.perf_counter` of the command's start. Raises SelfRepairError for whatever the user can mend, and
     for a run whose cross-check failed.
     """
@@ -52,26 +52,19 @@ def ingest(request: Request, *, db: Path, parts: Path, dry_run: bool, began_at: 
     check_series(request.model, steps)
     series = [replace(request, checkpoint=None if step is None else str(step)) for step in steps]
     if dry_run:
-        _print_estimate(_noted(make_plan(series[0])), batch_size, began_at, n_runs=len(series))
+        print_estimate(_noted(make_plan(series[0])), batch_size, began_at, n_runs=len(series))
         return None
     run_id = None
     for one in series:
         run_id = _ingest_one(one, db, parts, shard, batch_size)
-        _free_memory()
+        free_memory()  # the cross-check's hooks and modules refer to each other
     return run_id
 
 
-def _free_memory() -> None:
-    """Give back what a measured model took: the cross-check's hooks and modules refer to each other."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _ingest_one(request: Request, db: Path, parts: Path, shard: Shard, batch_size: int | None) -> int | None:
+def _ingest_one(request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None) -> int | None:
     plan = _noted(make_plan(request))
     if request.shard is None:
-        with open_writer(db):  # an unwritable warehouse is found out before hours of measuring, not after
+        with open_writer(db):  # an unwritable warehouse fails before hours of measuring, not after
             pass
     try:
         with TerminalProgress() as progress:
@@ -84,11 +77,14 @@ def _ingest_one(request: Request, db: Path, parts: Path, shard: Shard, batch_siz
         raise
     if request.shard is not None:
         if outcome.measured + outcome.resumed == 0:
-            click.echo(f"shard {request.shard} has nothing to do: the run has only {len(plan.units)} units.")
+            click.echo(
+                f"this run is too small to split into {shard.count} shards: {request.shard} has nothing to measure, and "
+                "earlier shards measure all of it."
+            )
             return None
         click.echo(
-            f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} were there. When every shard is "
-            f"done, gather their parts in one folder and run: selfrepair load {parts} --db {db}"
+            f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} measured before. When every shard "
+            f"is done, gather their parts in one folder and run: selfrepair load {parts} --db {db}"
         )
         return None
     _load(plan, db, parts)
@@ -96,14 +92,14 @@ def _ingest_one(request: Request, db: Path, parts: Path, shard: Shard, batch_siz
 
 
 def _noted(plan: RunPlan) -> RunPlan:
-    """The plan, of whose text it was said what is left out."""
+    """The plan, whose notes are printed."""
     for note in plan.prompts.notes:
         click.echo(note, err=True)
     return plan
 
 
 def _how_far(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> str:
-    """What an interrupted run has got, and how to go on."""
+    """How far an interrupted run is, and how to continue."""
     mine = [unit for unit in plan.units if shard.has(unit.number)]
     ready = PartsFolder(parts, plan.record.run_key).finished_units()
     with contextlib.suppress(SelfRepairError):  # another program has the warehouse open: its units go uncounted
@@ -111,7 +107,7 @@ def _how_far(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> str:
     done = [unit for unit in mine if unit.number in ready]
     return (
         f"Interrupted. {len(done):,} of {len(mine):,} units are finished and safe ({sum(unit.count for unit in done):,} of "
-        f"{sum(unit.count for unit in mine):,} prompts; part files in {parts}); the same command goes on from there."
+        f"{sum(unit.count for unit in mine):,} prompts; part files in {parts}); the same command continues from there."
     )
 
 
@@ -122,13 +118,13 @@ def _load(plan: RunPlan, db: Path, parts: Path) -> None:
         )
 
 
-def make_plan(request: Request) -> RunPlan:
+def make_plan(request: IngestRequest) -> RunPlan:
     """Load the model and the prompts of a request and plan the run."""
-    settings = request.settled()
+    settings = resolve_settings(request)
     ablations = parse_ablations(settings.ablation)
     device = choose_device(request.device)
     precision = choose_precision(request.dtype, device)
-    source = request.source().begun()  # before the model, which may take long to come
+    source = open_dataset(request).with_first_row_read()  # before the model, which may take long to download
     model = load_model(
         request.model,
         precision=precision,
@@ -137,45 +133,28 @@ def make_plan(request: Request) -> RunPlan:
         checkpoint=parse_checkpoints(request.checkpoint)[0],
         trust_remote_code=request.trust_remote_code,
     )
-    heads = parse_heads(request.layers, request.heads, model.atlas.n_layers, model.atlas.n_heads)
-    given = parse_given(request.given, ablations, model.atlas.n_layers, model.atlas.n_heads)
+    n_layers, n_heads = model.adapter.n_layers, model.adapter.n_heads
+    heads = parse_heads(request.layers, request.heads, n_layers, n_heads)
+    given = parse_given(request.given, ablations, n_layers, n_heads)
     if source.name == RANDOM:
-        rows = random_rows(
-            model.tokenizer,
-            seq_len=settings.seq_len,
-            d_vocab=model.atlas.d_vocab,
-            context=model.atlas.context,
-            seed=request.seed,
-        )
+        rows = random_rows(model.vocabulary, seq_len=settings.seq_len, seed=request.seed)
         source = replace(source, documents=rows)
-    prompts = build_prompts(
-        source,
-        model.tokenizer,
+    options = PromptOptions(
         n_prompts=request.n_prompts,
         seq_len=settings.seq_len,
-        d_vocab=model.atlas.d_vocab,
-        context=model.atlas.context,
+        packing=settings.packing,
         seed=request.seed,
         resample="resample" in ablations,
-        packing=settings.packing,
     )
-    return plan_run(
-        model,
-        source,
-        prompts,
+    run_settings = RunSettings(
         ablations=ablations,
         heads=without_given(heads, given),
+        given=given,
+        mechanisms=request.chosen_mechanisms(),
         seed=request.seed,
         precision=precision,
-        mechanisms=parse_mechanisms(
-            request.neurons,
-            edges=request.edges,
-            logit_lens=request.logit_lens,
-            logprobs=request.logprobs or request.mechanisms,
-            self_repression=request.self_repression or request.mechanisms,
-        ),
-        given=given,
     )
+    return plan_run(model, source, build_prompts(source, model.vocabulary, options), run_settings)
 
 
 def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:
@@ -199,8 +178,8 @@ def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:
         prompt, layer, head, ablation, error = worst
         raise SelfRepairError(
             f"run {run_id} is marked failed: {ablation} ablation of L{layer}H{head} on prompt {prompt} differs by {error:.2g} "
-            f"logits from the same cell measured through hooks ({plan.precision.crosscheck:g} allowed). Its rows are kept "
-            "out of the summaries. Try --dtype float64; if that fails too, please report the model."
+            f"logits from the same measurement through hooks ({plan.settings.precision.crosscheck:g} allowed). Its rows are "
+            "kept out of the summaries. Try --dtype float64; if that fails too, please report the model."
         )
     done = (
         f"{measured} {'unit' if measured == 1 else 'units'} measured now" if measured else "nothing was left to measure"
@@ -212,43 +191,3 @@ def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:
         f"(identity within {identity:.1e}, {rows:,} rows cross-checked within {difference:.1e} logits)"
     )
     return int(run_id)
-
-
-def _print_estimate(plan: RunPlan, batch_size: int | None, began_at: float, n_runs: int) -> None:
-    """What the run takes, and what a series of `n_runs` like it does."""
-    cost = estimate(plan, batch_size, began_at)
-    model = plan.record.model
-    click.echo(
-        f"{model.name}: {model.n_layers} layers x {model.n_heads} heads on {plan.record.device}, {plan.record.dtype}"
-    )
-    stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
-    for label, value in (
-        ("rows", f"{cost.rows:,}"),
-        ("bytes", f"{cost.bytes:,} in a new warehouse, about"),
-        ("forwards", f"{cost.forwards:,} ablated sequences, {cost.batch_size} at once"),
-        ("time", f"{_duration(sum(cost.seconds.values()))}, about: {stages}"),
-        ("memory", _memory(cost.memory_mb, cost.gpu_memory_mb)),
-    ):
-        click.echo(f"  {label:<9} {value}")
-    if n_runs > 1:
-        all_bytes = FLOOR_BYTES + n_runs * (cost.bytes - FLOOR_BYTES)
-        click.echo(
-            f"All {n_runs} checkpoints: {n_runs * cost.rows:,} rows, {all_bytes:,} bytes and "
-            f"{_duration(n_runs * sum(cost.seconds.values()))}, about, if the others are loaded as fast as the first."
-        )
-    if cost.crosscheck_failure is not None:
-        click.echo(f"After measuring, {cost.crosscheck_failure}")
-    click.echo("Nothing was written. Leave out --dry-run to measure.")
-
-
-def _memory(own_mb: float, gpu_mb: float | None) -> str:
-    on_gpu = "" if gpu_mb is None else f"{gpu_mb:,.0f} MB on the GPU, "
-    return f"{on_gpu}{own_mb:,.0f} MB of the machine's own, about"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -42,7 +42,7 @@ def _stream(tokenizer: PreTrainedTokenizerFast, split: str) -> torch.Tensor:
 
 
 def _rows(stream: torch.Tensor, bos: int, length: int) -> torch.Tensor:
-    """Rows [row, 1 + length]: BOS, then consecutive pieces of the stream."""
+    """Rows [row, 1 + length]: BOS, then consecutive parts of the stream."""
     n_rows = len(stream) // length
     rows = stream[: n_rows * length].view(n_rows, length)
     return torch.cat([torch.full((n_rows, 1), bos), rows], dim=1)

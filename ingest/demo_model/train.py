@@ -22,7 +22,7 @@ from selfrepair.ingest.text import stdlib
 VOCABULARY = 2048
 CONTEXT = 128
 STEP_ROWS = 64
-PIECE_ROWS = 16  # a step's rows go through in pieces that stay in cache
+MICROBATCH_ROWS = 16  # small enough to stay in the CPU caches
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -115,10 +115,12 @@ def main(out: Path, million_tokens: float, seed: int, threads: int) -> None:
             rows, position = rows_of_epoch(stream, bos, generator), 0
         batch = rows[position : position + STEP_ROWS]
         position += STEP_ROWS
-        for piece in batch.split(PIECE_ROWS):
+        for microbatch in batch.split(MICROBATCH_ROWS):
             with torch.autocast("cpu", torch.bfloat16):
-                logits = model(piece[:, :-1]).logits
-            loss = F.cross_entropy(logits.float().flatten(0, 1), piece[:, 1:].flatten()) * (len(piece) / STEP_ROWS)
+                logits = model(microbatch[:, :-1]).logits
+            loss = F.cross_entropy(logits.float().flatten(0, 1), microbatch[:, 1:].flatten()) * (
+                len(microbatch) / STEP_ROWS
+            )
             loss.backward()
             running += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,28 +1,27 @@
-"""Ablate heads: replace z everywhere, let the layers above run, and split the change in logit into its parts.
+"""Ablate heads: replace z at every position, run the layers above, and split the change in logit into its parts.
 
-Many heads are ablated in one forward: a stack holds one copy of the prompts per ablated head, and only the layers
-that can see the ablation are run.
+Many heads are ablated in one forward: a stack holds one copy of the prompts per ablated head, and only the layers that
+can see the ablation are run.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from selfrepair.ingest.engine.clean import CleanBatch, read_along
-from selfrepair.ingest.engine.forward import AttentionCalls, attend, transform
+from selfrepair.ingest.engine.attention_calls import AttentionCalls
+from selfrepair.ingest.engine.forward import CleanBatch, apply_mlp, attend, project
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.unembedding import final_scale
-from selfrepair.ingest.models.adapter import Atlas
+from selfrepair.ingest.models.adapter import ModelAdapter
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One head ablated in one way."""
+class HeadAblation:
+    """One head and how it is ablated (one of `conventions.ABLATIONS`)."""
 
     layer: int
     head: int
@@ -31,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Replacements:
-    """What can stand in for a head's z; an ablation that is not asked for is None.
+    """The z that ablations put in place of a head's own; None for an ablation that the run does not have.
 
     `value_bias` is zero ablation's (the head then adds nothing), `mean` the reference set's mean over prompts and
     positions, `partner` the partner prompts' z at the same positions (a list over layers).
@@ -41,72 +40,74 @@ class Replacements:
     mean: Float[Tensor, "layer head d_head"] | None
     partner: list[Float[Tensor, "batch pos head d_head"]] | None
 
-    def of(self, cell: Cell) -> Float[Tensor, "*batch_pos d_head"]:
-        """Z' of the cell's head, broadcastable over [batch, pos, d_head]."""
-        if cell.ablation == "resample" and self.partner is not None:
-            return self.partner[cell.layer][:, :, cell.head]
-        if cell.ablation == "mean" and self.mean is not None:
-            return self.mean[cell.layer, cell.head]
-        if cell.ablation == "zero":
-            return self.value_bias[cell.layer, cell.head]
-        raise ValueError(f"no replacement for {cell.ablation} ablation was prepared")
+    def of(self, ablated: HeadAblation) -> Float[Tensor, "*batch_pos d_head"]:
+        """The new z of the ablated head, broadcastable over [batch, pos, d_head]."""
+        if ablated.ablation == "resample" and self.partner is not None:
+            return self.partner[ablated.layer][:, :, ablated.head]
+        if ablated.ablation == "mean" and self.mean is not None:
+            return self.mean[ablated.layer, ablated.head]
+        if ablated.ablation == "zero":
+            return self.value_bias[ablated.layer, ablated.head]
+        raise ValueError(f"no replacement for {ablated.ablation} ablation was prepared")
 
 
-class Watcher(Protocol):
-    """What looks on while the layers above an ablated stack run."""
+class Observer:
+    """Sees the forward of the layers above an ablated stack; the methods here ignore what they are given."""
 
-    def heads(self, layer: int, z: Float[Tensor, "cell batch pos head d_head"]) -> None:
-        """Attention of `layer` ran with these z."""
+    def on_attention(self, layer: int, z: Float[Tensor, "ablated batch pos head d_head"]) -> None:
+        """Attention of `layer` ran, and its heads' z were these."""
 
-    def mlp(
+    def on_mlp(
         self,
         layer: int,
-        change: Float[Tensor, "cell batch pos"],
-        activations: Float[Tensor, "cell batch pos neuron"] | None,
+        dla_change: Float[Tensor, "ablated batch pos"],
+        activations: Float[Tensor, "ablated batch pos neuron"] | None,
     ) -> None:
-        """The MLP of `layer` ran; its read along the targets' directions changed by `change` (logits times S)."""
+        """The MLP of `layer` ran; its DLA changed by `dla_change` (logits times S)."""
 
-    def end(self, stream: Float[Tensor, "cell batch pos d_model"]) -> None:
-        """The final residual stream is `stream`."""
+    def on_final_stream(self, stream: Float[Tensor, "ablated batch pos d_model"]) -> None:
+        """The forward ended with this residual stream."""
 
 
 def ablate(
-    atlas: Atlas,
+    adapter: ModelAdapter,
     calls: AttentionCalls,
     clean: CleanBatch,
     replacements: Replacements,
-    cells: list[Cell],
-    watchers: Sequence[Watcher] = (),
-) -> Float[Tensor, "cell batch pos effect"]:
-    """All effects of a stack of cells of ONE layer, in logits, in the order of `conventions.EFFECTS`."""
-    layer = cells[0].layer
-    heads = [cell.head for cell in cells]
-    dtype = atlas.stream_dtype
-    weight = atlas.head_output_weight(layer)[heads].to(dtype)
+    stack: Sequence[HeadAblation],
+    observers: Sequence[Observer] = (),
+) -> Float[Tensor, "ablated batch pos effect"]:
+    """All effects of a stack of ablated heads of ONE layer, in logits, in the order of `conventions.EFFECTS`."""
+    layer = stack[0].layer
+    heads = [ablated.head for ablated in stack]
+    dtype = adapter.stream_dtype
+    weight = adapter.head_output_weight(layer)[heads].to(dtype)
     bias = replacements.value_bias[layer, heads][:, None, None].to(dtype)
     before = clean.z[layer][:, :, heads].movedim(2, 0).to(dtype)
-    after = torch.stack([replacements.of(cell).expand_as(z) for cell, z in zip(cells, before, strict=True)]).to(dtype)
+    after = torch.stack([replacements.of(ablated).expand_as(z) for ablated, z in zip(stack, before, strict=True)]).to(
+        dtype
+    )
 
     with full_precision():
         difference = einsum(
-            after - before, weight, "cell batch pos d_head, cell d_head d_model -> cell batch pos d_model"
+            after - before, weight, "ablated batch pos d_head, ablated d_head d_model -> ablated batch pos d_model"
         )
-    read_out = clean.read_outs[layer][:, :, heads].movedim(2, 0)
-    direct = read_along((before - bias)[:, :, clean.measured], read_out) / clean.scale
-    ablated_direct = read_along((after - bias)[:, :, clean.measured], read_out) / clean.scale
+    head_directions = clean.head_directions[layer][:, :, heads].movedim(2, 0)
+    direct = project((before - bias)[:, :, clean.measured], head_directions) / clean.scale
+    ablated_direct = project((after - bias)[:, :, clean.measured], head_directions) / clean.scale
 
     stream = clean.branch[layer] + difference
-    attention, mlp = _run_above(atlas, calls, clean, stream, layer, watchers)
+    attention, mlp = _run_above(adapter, calls, clean, stream, layer, observers)
 
-    end = stream[:, :, clean.measured]
-    scale = final_scale(atlas, end)
-    read = read_along(end, clean.directions)
+    final = stream[:, :, clean.measured]
+    scale = final_scale(adapter, final)
+    final_dla = project(final, clean.logit_directions)
     return torch.stack(
         [
             direct,
             ablated_direct,
-            read / scale - clean.read / clean.scale,
-            read * (1 / scale - 1 / clean.scale),
+            final_dla / scale - clean.final_dla / clean.scale,
+            final_dla * (1 / scale - 1 / clean.scale),
             attention / clean.scale,
             mlp / clean.scale,
             clean.scale / scale,
@@ -116,59 +117,59 @@ def ablate(
 
 
 def _run_above(
-    atlas: Atlas,
+    adapter: ModelAdapter,
     calls: AttentionCalls,
     clean: CleanBatch,
-    stream: Float[Tensor, "cell batch input d_model"],
+    stream: Float[Tensor, "ablated batch input d_model"],
     layer: int,
-    watchers: Sequence[Watcher],
-) -> tuple[Float[Tensor, "cell batch pos"], Float[Tensor, "cell batch pos"]]:
-    """Run what sees the ablation, updating `stream` in place; the summed changes of attention and MLP reads."""
+    observers: Sequence[Observer],
+) -> tuple[Float[Tensor, "ablated batch pos"], Float[Tensor, "ablated batch pos"]]:
+    """Run what sees the ablation, updating `stream` in place; the summed changes of attention's and MLPs' DLA."""
     here = clean.measured
     attention_change = torch.zeros_like(stream[:, :, here, 0])
     mlp_change = torch.zeros_like(attention_change)
     flat = stream.flatten(0, 1)
 
-    def add(out: Tensor, clean_read: Tensor, change: Tensor) -> Tensor:
+    def add(out: Tensor, clean_dla: Tensor, total_change: Tensor) -> Tensor:
         out = out.unflatten(0, stream.shape[:2])
-        added = read_along(out[:, :, here], clean.directions) - clean_read
-        change += added
+        change = project(out[:, :, here], clean.logit_directions) - clean_dla
+        total_change += change
         stream.add_(out)
-        return added
+        return change
 
     def run_attention(above: int) -> Tensor:
-        out, z = attend(atlas, above, flat, calls)
-        for watcher in watchers:
-            watcher.heads(above, z.unflatten(0, stream.shape[:2])[:, :, here])
+        out, z = attend(adapter, above, flat, calls)
+        for observer in observers:
+            observer.on_attention(above, z.unflatten(0, stream.shape[:2])[:, :, here])
         return out
 
     def run_mlp(above: int) -> tuple[Tensor, Tensor | None]:
-        return transform(atlas, above, flat, keep_activations=above in clean.activations)
+        return apply_mlp(adapter, above, flat, keep_activations=above in clean.activations)
 
     def add_mlp(above: int, out: Tensor, activations: Tensor | None) -> None:
-        change = add(out, clean.mlp_reads[above], mlp_change)
+        change = add(out, clean.mlp_dla[above], mlp_change)
         if activations is not None:
             activations = activations.unflatten(0, stream.shape[:2])[:, :, here]
-        for watcher in watchers:
-            watcher.mlp(above, change, activations)
+        for observer in observers:
+            observer.on_mlp(above, change, activations)
 
-    if not atlas.parallel_blocks:
+    if not adapter.parallel_blocks:
         add_mlp(layer, *run_mlp(layer))
-    for above in range(layer + 1, atlas.n_layers):
+    for above in range(layer + 1, adapter.n_layers):
         attention = run_attention(above)
-        if atlas.parallel_blocks:
+        if adapter.parallel_blocks:
             mlp = run_mlp(above)
-            add(attention, clean.attention_reads[above], attention_change)
+            add(attention, clean.attention_dla[above], attention_change)
         else:
-            add(attention, clean.attention_reads[above], attention_change)
+            add(attention, clean.attention_dla[above], attention_change)
             mlp = run_mlp(above)
         add_mlp(above, *mlp)
-    for watcher in watchers:
-        watcher.end(stream[:, :, here])
+    for observer in observers:
+        observer.on_final_stream(stream[:, :, here])
     return attention_change, mlp_change
 
 
 def identity_error(effects: Float[Tensor, "*row effect"]) -> Float[Tensor, "*row"]:
-    """|R - (repair by LayerNorm + attention + MLP)| in logits: zero but for rounding, since R is measured apart."""
+    """|R - (repair by LayerNorm + attention + MLP)| in logits: zero but for rounding, since R is measured separately."""
     direct, ablated_direct, logit_change, layernorm, attention, mlp, _ = effects.unbind(-1)
     return (logit_change - (ablated_direct - direct) - (layernorm + attention + mlp)).abs()

@@ -1,5 +1,6 @@
-"""Change the stream at one position at a time, all positions at once: each sees the clean keys and values of those before
-it, and of its own the changed ones.
+"""Change the residual stream at one position at a time, all positions in one forward.
+
+Each position sees the clean keys and values of those before it, and its own changed ones.
 """
 
 from collections.abc import Sequence
@@ -10,91 +11,93 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from selfrepair.ingest.engine.clean_kv_attention import Pinned, Recorder
-from selfrepair.ingest.engine.forward import AttentionCalls, attend, embed, heads_alone, transform
-from selfrepair.ingest.models.adapter import Atlas, unsupported
+from selfrepair.ingest.engine.attention_calls import AttentionCalls
+from selfrepair.ingest.engine.clean_kv_attention import CleanKVCache, KVRecorder
+from selfrepair.ingest.engine.forward import apply_mlp, attend, attention_z, embed
+from selfrepair.ingest.models.adapter import ModelAdapter, unsupported
 
 CACHE_NAMES = ("past_key_values", "layer_past")
-"""What the families' attention calls the keys and values of earlier tokens."""
+"""Names of the argument with the cache of keys and values, by family."""
 
 
 @dataclass(frozen=True)
-class PinnedForward:
-    """A clean forward of some prompts: the stream that enters each layer and that leaves the last, z of every head, and
-    what is needed to run its layers with other streams. Lists run over layers.
+class CleanKVForward:
+    """A clean forward of some prompts, whose layers can be run on changed streams with the clean keys and values.
+
+    `resid_pre` is the stream that enters each layer, `final_stream` the one that leaves the last. Lists run over layers.
     """
 
-    atlas: Atlas
-    entering: list[Float[Tensor, "batch pos d_model"]]
+    adapter: ModelAdapter
+    resid_pre: list[Float[Tensor, "batch pos d_model"]]
     z: list[Float[Tensor, "batch pos head d_head"]]
-    final: Float[Tensor, "batch pos d_model"]
+    final_stream: Float[Tensor, "batch pos d_model"]
     calls: AttentionCalls
-    pinned: list[Pinned]
+    caches: list[CleanKVCache]
 
     def attend(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"]
     ) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch pos head d_head"]]:
-        """What attention of `layer` adds, and z, where each position's stream is changed and no other's is.
+        """The output of attention of `layer`, and z, as if the stream were changed at one position alone, for every position.
 
-        The batch may be several of the prompts' batch, one after the other.
+        The batch may be several copies of the prompts' batch, one after the other.
         """
-        with self.pinned[layer].in_use():
-            return attend(self.atlas, layer, stream, self.calls)
+        with self.caches[layer].active():
+            return attend(self.adapter, layer, stream, self.calls)
 
-    def attend_alone(
+    def z_of_heads(
         self, layer: int, streams: Float[Tensor, "batch pos d_model"], heads: Sequence[int]
     ) -> Float[Tensor, "batch pos d_head"]:
-        """The same z where what attention adds is not asked for: of `heads`, one for each of the prompts' batches."""
-        with self.pinned[layer].in_use(heads):
-            z = heads_alone(self.atlas, layer, streams, self.calls)
+        """The same z without the output: of `heads`, one for each copy of the prompts' batch."""
+        with self.caches[layer].active(heads):
+            z = attention_z(self.adapter, layer, streams, self.calls)
         by_batch = z.unflatten(0, (len(heads), -1))
         return torch.cat([of_batch[:, :, head] for of_batch, head in zip(by_batch, heads, strict=True)])
 
     def after_attention(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"], attention: Float[Tensor, "batch pos d_model"]
     ) -> Float[Tensor, "batch pos d_model"]:
-        """The stream after `layer`, whose attention adds `attention` to it."""
+        """The stream after `layer`, whose attention has the output `attention`."""
         after = stream + attention
-        return after.add_(transform(self.atlas, layer, stream if self.atlas.parallel_blocks else after)[0])
+        return after.add_(apply_mlp(self.adapter, layer, stream if self.adapter.parallel_blocks else after)[0])
 
 
-def pin(atlas: Atlas, calls: AttentionCalls, tokens: Int[Tensor, "batch pos"]) -> PinnedForward:
+def clean_kv_forward(adapter: ModelAdapter, calls: AttentionCalls, tokens: Int[Tensor, "batch pos"]) -> CleanKVForward:
     """Run the prompts clean and keep every layer's keys and values."""
-    recorders = [Recorder() for _ in range(atlas.n_layers)]
+    recorders = [KVRecorder() for _ in range(adapter.n_layers)]
     recording = _with_caches(calls, recorders)
-    stream = embed(atlas, tokens)
-    entering, z = [], []
-    for layer in range(atlas.n_layers):
-        entering.append(stream.clone())
-        attention, of_heads = attend(atlas, layer, stream, recording)
+    stream = embed(adapter, tokens)
+    resid_pre, z = [], []
+    for layer in range(adapter.n_layers):
+        resid_pre.append(stream.clone())
+        attention, of_heads = attend(adapter, layer, stream, recording)
         z.append(of_heads)
-        if atlas.parallel_blocks:
-            stream = stream + attention + transform(atlas, layer, stream)[0]
+        if adapter.parallel_blocks:
+            stream = stream + attention + apply_mlp(adapter, layer, stream)[0]
         else:
             stream = stream + attention
-            stream = stream + transform(atlas, layer, stream)[0]
-    pinned = [Pinned(recorder, block.attention) for recorder, block in zip(recorders, atlas.blocks, strict=True)]
-    return PinnedForward(
-        atlas, entering, z, stream, _with_caches(calls, pinned, [one.mask() for one in pinned]), pinned
+            stream = stream + apply_mlp(adapter, layer, stream)[0]
+    caches = [
+        CleanKVCache(recorder, block.attention) for recorder, block in zip(recorders, adapter.blocks, strict=True)
+    ]
+    return CleanKVForward(
+        adapter, resid_pre, z, stream, _with_caches(calls, caches, [cache.mask() for cache in caches]), caches
     )
 
 
-def check_pinning(
-    atlas: Atlas, calls: AttentionCalls, tokens: Int[Tensor, "batch pos"], tolerance: float, name: str
+def check_clean_kv(
+    adapter: ModelAdapter, calls: AttentionCalls, tokens: Int[Tensor, "batch pos"], tolerance: float, name: str
 ) -> None:
-    """Prove that pinning is right for this model: where nothing is changed, every layer's z must be the clean one.
+    """Prove that clean keys and values work in this model: with nothing changed, every layer's z must be the clean one.
 
     Raises SelfRepairError when it is not, as for attention with windows of its own or biases by distance.
     """
-    reason = (
-        "its attention does not take other keys and values than its own, so that --self-repression cannot be measured"
-    )
+    reason = "its attention does not work with given keys and values, so that --self-repression cannot be measured"
     try:
-        forward = pin(atlas, calls, tokens)
-        for layer, entering in enumerate(forward.entering):
-            clean, heads = forward.z[layer], sorted({0, atlas.n_heads - 1})
-            _, z = forward.attend(layer, entering.repeat(2, 1, 1))
-            alone = forward.attend_alone(layer, entering.repeat(len(heads), 1, 1), heads)
+        forward = clean_kv_forward(adapter, calls, tokens)
+        for layer, stream in enumerate(forward.resid_pre):
+            clean, heads = forward.z[layer], sorted({0, adapter.n_heads - 1})
+            _, z = forward.attend(layer, stream.repeat(2, 1, 1))
+            alone = forward.z_of_heads(layer, stream.repeat(len(heads), 1, 1), heads)
             off = torch.cat(
                 [
                     (z - clean.repeat(2, 1, 1, 1)).flatten(),
@@ -111,14 +114,14 @@ def check_pinning(
 
 
 def _with_caches(
-    calls: AttentionCalls, caches: Sequence[Recorder | Pinned], masks: Sequence[Tensor | None] | None = None
+    calls: AttentionCalls, caches: Sequence[KVRecorder | CleanKVCache], masks: Sequence[Tensor | None] | None = None
 ) -> AttentionCalls:
-    """The same calls with these instead of the caches, and of the masks where there are some."""
+    """The same calls with these caches, and with these masks where they are given."""
     keywords: list[dict[str, Any]] = []
     for layer, (known, cache) in enumerate(zip(calls.keywords, caches, strict=True)):
         name = next((name for name in CACHE_NAMES if name in known), None)
         if name is None:
-            raise LookupError("it has no place for earlier keys and values")
+            raise LookupError("it takes no cache of keys and values")
         changed: dict[str, Any] = {name: cache} if masks is None else {name: cache, "attention_mask": masks[layer]}
         keywords.append({**known, **changed})
     return replace(calls, keywords=tuple(keywords))

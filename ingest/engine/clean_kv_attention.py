@@ -1,10 +1,9 @@
 """Attention in which each position sees the clean keys and values of those before it, and its own changed ones.
 
 Families whose attention goes through transformers' registry of attention functions get one that computes just that. The
-others are handed clean and changed keys side by side, with a mask, which takes longer.
+others get clean and changed keys side by side, with a mask, which takes longer.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,33 +14,35 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-_NAME = "selfrepair_pinned"
+from selfrepair.ingest import compat
+
+_NAME = "selfrepair_clean_kv"
 _MOST_SCORES = 2**25
-"""Scores that are held at once, unless a single prompt has more."""
+"""Most attention scores held at once, unless a single prompt has more."""
 
 
-class Recorder:
-    """Stands for a cache of keys and values: keeps those of one layer, and hands them on."""
+class KVRecorder:
+    """A cache of keys and values that keeps those of one layer and returns them unchanged."""
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """What the layer attends to: its own."""
+        """The layer attends to its own keys and values."""
         self.keys, self.values = keys, values
         return keys, values
 
 
-class Pinned:
-    """Stands for a cache that holds one layer's clean keys and values and never changes.
+class CleanKVCache:
+    """A cache with one layer's clean keys and values, which it never changes.
 
-    The layer is then called with a batch, or with several such batches one after the other.
+    The layer is called with the same prompts, or with several copies of them, one after the other.
     """
 
-    def __init__(self, clean: Recorder, attention: nn.Module) -> None:
+    def __init__(self, clean: KVRecorder, attention: nn.Module) -> None:
         self._clean = clean
         self._attention = attention
-        self._is_in_registry = hasattr(sys.modules[type(attention).__module__], "ALL_ATTENTION_FUNCTIONS")
+        self._is_in_registry = compat.uses_attention_registry(attention)
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """What the layer attends to, its own keys and values being these."""
+        """The keys and values that the layer attends to; `keys` and `values` are its own."""
         if self._is_in_registry:
             return keys, values
         times = len(keys) // len(self._clean.keys)
@@ -51,7 +52,7 @@ class Pinned:
         )
 
     def mask(self) -> Float[Tensor, "1 1 pos key"] | None:
-        """What the layer is called with as its mask."""
+        """The mask to call the layer with."""
         if self._is_in_registry:
             return None
         clean = self._clean.keys
@@ -61,25 +62,21 @@ class Pinned:
         return mask.masked_fill_(~seen, torch.finfo(clean.dtype).min)[None, None]
 
     @contextmanager
-    def in_use(self, heads: Sequence[int] | None = None) -> Iterator[None]:
-        """While it lasts, the layer may be called; of each of the batches one of `heads` counts, where they are given, and
-        the others' z may be anything.
-        """
+    def active(self, heads: Sequence[int] | None = None) -> Iterator[None]:
+        """Within it, the layer may be called. With `heads`, only that head's z is valid in each copy of the batch."""
         if not self._is_in_registry:
             yield
             return
-        config: Any = self._attention.config
-        before, config._attn_implementation = config._attn_implementation, _NAME
-        token = _in_use.set((self._clean, heads))
+        token = _active.set((self._clean, heads))
         try:
-            yield
+            with compat.attention_function(self._attention, _NAME):
+                yield
         finally:
-            _in_use.reset(token)
-            config._attn_implementation = before
+            _active.reset(token)
 
 
-_in_use: ContextVar[tuple[Recorder, Sequence[int] | None]] = ContextVar(
-    "clean keys and values of the layer that is called, and the head of each batch that counts"
+_active: ContextVar[tuple[KVRecorder, Sequence[int] | None]] = ContextVar(
+    "clean keys and values of the layer that is called, and the head of each copy of the batch whose z is needed"
 )
 
 
@@ -92,17 +89,17 @@ def _attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Float[Tensor, "batch pos head d_head"], None]:
-    """What transformers calls: the heads' z, and no pattern."""
-    clean, counting = _in_use.get()
+    """The function in transformers' registry: the heads' z, and no attention pattern."""
+    clean, needed_heads = _active.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     n_prompts, (n_heads, n_pos), group = len(clean.keys), query.shape[1:3], query.shape[1] // key.shape[1]
-    n_computed = n_heads if counting is None else 1
+    n_computed = n_heads if needed_heads is None else 1
     at_once = max(1, _MOST_SCORES // (n_computed * n_pos * n_pos))
     z = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
     for batch, start in enumerate(range(0, len(query), n_prompts)):
         heads, kv_heads = slice(None), slice(None)
-        if counting is not None:
-            head = counting[batch]
+        if needed_heads is not None:
+            head = needed_heads[batch]
             heads, kv_heads = slice(head, head + 1), slice(head // group, head // group + 1)
         for first in range(0, n_prompts, at_once):
             prompts = slice(first, min(first + at_once, n_prompts))
@@ -126,7 +123,7 @@ def _attend(
     clean_values: Float[Tensor, "prompt kv_head pos d_head"],
     scale: float,
 ) -> Float[Tensor, "prompt head pos d_head"]:
-    """Attention to the clean keys before each position, and the weight by which the changed one at it moves that."""
+    """Attention to the clean keys before each position, moved towards its own changed value by that one's weight."""
     dtype, group = torch.promote_types(query.dtype, torch.float32), query.shape[1] // key.shape[1]
     own_query = query.to(dtype)
     own_key, own_value, keys, values = (
@@ -135,28 +132,20 @@ def _attend(
     )
     z = own_value.clone()  # the first position sees itself alone
     if query.shape[2] > 1:
-        read = _attend_on_cpu if query.device.type == "cpu" else attend_to_earlier
-        earlier, log_total = read(own_query[:, :, 1:], keys[:, :, :-1], values[:, :, :-1], scale)
+        attend = compat.causal_attention_on_cpu if query.device.type == "cpu" else causal_attention
+        earlier, log_total = attend(own_query[:, :, 1:], keys[:, :, :-1], values[:, :, :-1], scale)
         own = (own_query[:, :, 1:] * own_key[:, :, 1:]).sum(dim=-1).mul_(scale)
         z[:, :, 1:] = torch.lerp(earlier, own_value[:, :, 1:], torch.sigmoid(own - log_total)[..., None])
     return z.to(query.dtype)
 
 
-def _attend_on_cpu(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """The same as `attend_to_earlier` by torch's fused kernel, whose public function keeps the sums to itself."""
-    found: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, keys, values, 0.0, True, scale=scale
-    )
-    return found
-
-
-def attend_to_earlier(
+def causal_attention(
     query: Float[Tensor, "prompt head pos d_head"],
     keys: Float[Tensor, "prompt head pos d_head"],
     values: Float[Tensor, "prompt head pos d_head"],
     scale: float,
 ) -> tuple[Float[Tensor, "prompt head pos d_head"], Float[Tensor, "prompt head pos"]]:
-    """Causal attention, and the logarithm of each position's sum of exponentials."""
+    """Causal attention, and the log-sum-exp of each position's scores."""
     scores = (query * scale) @ keys.mT
     scores.masked_fill_(torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1), -torch.inf)
     log_total = scores.logsumexp(dim=-1)

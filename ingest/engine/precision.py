@@ -1,4 +1,4 @@
-"""Arithmetic that must not lose digits, whatever the layers compute in."""
+"""Sums and products in full precision, whatever the layers compute in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ def float64_sum(values: Tensor, dim: int | tuple[int, ...]) -> Tensor:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """While it lasts, float32 matrix products are float32 products: no TF32."""
+    """Within it, float32 matrix products are float32 products: no TF32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

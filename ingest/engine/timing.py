@@ -1,4 +1,4 @@
-"""Time work on a device that may still be busy when a call returns."""
+"""Time work on a device, where a call may return before the work is done."""
 
 import time
 from collections.abc import Callable

@@ -1,16 +1,17 @@
-"""From the final residual stream to logits: each target's direction, the final norm's scale, and the clean prediction."""
+"""From the final residual stream to logits: logit directions, the final norm's scale, and the clean prediction."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.ingest.engine.precision import float64_sum, full_precision
-from selfrepair.ingest.models.adapter import Atlas
+from selfrepair.ingest.models.adapter import ModelAdapter
 
 LOGITS_AT_ONCE = 2**26
-"""Most logits held at once while describing the clean prediction (the only product with the whole vocabulary)."""
+"""Most logits held at once for the clean prediction, the only product with the whole vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -24,61 +25,70 @@ class Prediction:
     rank: Int[Tensor, "batch pos"]
     entropy: Float[Tensor, "batch pos"]
 
+    def cpu(self) -> "Prediction":
+        """The same on the CPU."""
+        return Prediction(self.logit.cpu(), self.logprob.cpu(), self.rank.cpu(), self.entropy.cpu())
 
-def mean_unembedding(atlas: Atlas) -> Float[Tensor, " d_model"]:
+
+def join_predictions(batches: Sequence[Prediction]) -> Prediction:
+    """The predictions of several batches of prompts as one."""
+    return Prediction(*(torch.cat([getattr(batch, field.name) for batch in batches]) for field in fields(Prediction)))
+
+
+def mean_unembedding(adapter: ModelAdapter) -> Float[Tensor, " d_model"]:
     """W_U averaged over the vocabulary, summed in float64."""
-    total = float64_sum(atlas.unembedding.weight, 0)
-    return (total / atlas.d_vocab).to(atlas.device, atlas.stream_dtype)
+    total = float64_sum(adapter.unembedding.weight, 0)
+    return (total / adapter.d_vocab).to(adapter.device, adapter.stream_dtype)
 
 
-def target_directions(
-    atlas: Atlas,
+def target_logit_directions(
+    adapter: ModelAdapter,
     mean: Float[Tensor, " d_model"],
     targets: Int[Tensor, "batch pos"],
     foils: Int[Tensor, "batch pos"] | None = None,
 ) -> Float[Tensor, "batch pos d_model"]:
-    """w(y) of every target y, or w(y) minus the foil's: what a vector in the residual stream is multiplied with to read its
-    logits times S.
+    """w(y) of every target y, or w(y) minus the foil's: its dot product with a vector in the residual stream is the vector's
+    direct logit attribution times S.
     """
-    rows = atlas.unembedding.weight[targets].to(atlas.stream_dtype)
-    base = mean if foils is None else atlas.unembedding.weight[foils].to(atlas.stream_dtype)
-    return _centred(atlas, (rows - base) * atlas.gain.to(atlas.stream_dtype))
+    rows = adapter.unembedding.weight[targets].to(adapter.stream_dtype)
+    base = mean if foils is None else adapter.unembedding.weight[foils].to(adapter.stream_dtype)
+    return _centred(adapter, (rows - base) * adapter.gain.to(adapter.stream_dtype))
 
 
-def final_scale(atlas: Atlas, stream: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row"]:
+def final_scale(adapter: ModelAdapter, stream: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row"]:
     """S, the final norm's scale: the root of the mean square of the (for LayerNorm centred) stream plus eps."""
-    layernorm = atlas.norm == "layernorm"
+    layernorm = adapter.norm == "layernorm"
     mean_square = stream.var(dim=-1, correction=0) if layernorm else stream.square().mean(dim=-1)
-    return (mean_square + atlas.eps).sqrt()
+    return (mean_square + adapter.eps).sqrt()
 
 
 def predict(
-    atlas: Atlas,
+    adapter: ModelAdapter,
     stream: Float[Tensor, "batch pos d_model"],
     targets: Int[Tensor, "batch pos"],
     foils: Int[Tensor, "batch pos"] | None = None,
 ) -> Prediction:
-    """What the model itself predicts from its final residual stream, through its own final norm and unembedding."""
-    pieces = []
-    prompts_at_once = max(1, LOGITS_AT_ONCE // (targets.shape[1] * atlas.d_vocab))
+    """The model's own prediction from a residual stream, through its final norm and unembedding."""
+    batches = []
+    prompts_at_once = max(1, LOGITS_AT_ONCE // (targets.shape[1] * adapter.d_vocab))
     for start in range(0, len(stream), prompts_at_once):
         here = slice(start, start + prompts_at_once)
-        x, y = stream[here], targets[here]
+        x, y = stream[here], targets[here, :, None]
         with full_precision():
-            logits = atlas.unembedding(atlas.final_norm(x.to(atlas.layer_dtype))).to(atlas.stream_dtype)
-        own = logits.gather(-1, y[..., None])
+            logits = adapter.unembedding(adapter.final_norm(x.to(adapter.layer_dtype))).to(adapter.stream_dtype)
+        own = logits.gather(-1, y)
+        base = logits.mean(dim=-1) if foils is None else logits.gather(-1, foils[here][..., None])[..., 0]
         logprobs = logits.log_softmax(dim=-1)
-        pieces.append(
-            (
-                own[..., 0]
-                - (logits.mean(dim=-1) if foils is None else logits.gather(-1, foils[here][..., None])[..., 0]),
-                logprobs.gather(-1, y[..., None])[..., 0],
-                (logits > own).sum(dim=-1) + 1,
-                -(logprobs.exp() * logprobs).sum(dim=-1),
+        batches.append(
+            Prediction(
+                logit=own[..., 0] - base,
+                logprob=logprobs.gather(-1, y)[..., 0],
+                rank=(logits > own).sum(dim=-1) + 1,
+                entropy=-(logprobs.exp() * logprobs).sum(dim=-1),
             )
         )
-    return Prediction(*(torch.cat(piece) for piece in zip(*pieces, strict=True)))
+    return join_predictions(batches)
 
 
-def _centred(atlas: Atlas, vectors: Tensor) -> Tensor:
-    return vectors - vectors.mean(dim=-1, keepdim=True) if atlas.norm == "layernorm" else vectors
+def _centred(adapter: ModelAdapter, vectors: Tensor) -> Tensor:
+    return vectors - vectors.mean(dim=-1, keepdim=True) if adapter.norm == "layernorm" else vectors

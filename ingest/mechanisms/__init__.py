@@ -1,1 +1,1 @@
-"""What is measured beside the effects: edges, neurons, logit lens, log-probabilities, self-repression, co-ablation."""
+"""Measurements beside the effects: edges, neurons, logit lens, log-probabilities, self-repression, co-ablation."""

@@ -1,4 +1,4 @@
-"""Change in log-probability and KL divergence of whole predictions, in slices of the vocabulary."""
+"""Change in log-probability and KL divergence of the whole prediction, in slices of the vocabulary."""
 
 from collections.abc import Iterator
 
@@ -6,95 +6,90 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from selfrepair.ingest.engine.clean import CleanBatch
+from selfrepair.ingest.engine.ablation import Observer
+from selfrepair.ingest.engine.forward import CleanBatch
 from selfrepair.ingest.engine.precision import full_precision
-from selfrepair.ingest.models.adapter import Atlas
+from selfrepair.ingest.models.adapter import ModelAdapter
 
 LOGITS_AT_ONCE = 2**24
-"""Most logits of a stack that are held at once: all its rows, times a slice of the vocabulary."""
+"""Most logits of a stack held at once: all its rows, times a slice of the vocabulary."""
 
 MEASURES = ("logprob_change", "kl")
 """Columns of `logprob_changes`: log p'(target) - log p(target), and KL(p || p') [nats]."""
 
 
 class CleanPredictions:
-    """The clean predictions that those of every stack of a batch are compared with; `targets` are the correct tokens."""
+    """The clean predictions of a batch, which those of every stack are compared with; `targets` are the correct tokens."""
 
-    def __init__(self, atlas: Atlas, clean: CleanBatch, targets: Int[Tensor, "batch pos"]) -> None:
-        self.atlas = atlas
+    def __init__(self, adapter: ModelAdapter, clean: CleanBatch, targets: Int[Tensor, "batch pos"]) -> None:
+        self.adapter = adapter
         self.shape = targets.shape
         self.targets = targets.flatten()
-        self.normed = _normed(atlas, clean.stream)
+        self.normed = _normed(adapter, clean.stream)
         rows = self.normed.shape[:-1]
-        self.log_z = torch.full(rows, -torch.inf, dtype=atlas.stream_dtype, device=targets.device)
+        self.log_z = torch.full(rows, -torch.inf, dtype=adapter.stream_dtype, device=targets.device)
         self.target_logit = torch.zeros_like(self.log_z)
-        for first, logits in _slices(atlas, self.normed):
+        for first, logits in _slices(adapter, self.normed):
             self.log_z = torch.logaddexp(self.log_z, logits.logsumexp(-1))
             _take(self.target_logit, logits, self.targets, first)
 
 
-class LogprobWatcher:
+class LogprobObserver(Observer):
     """Compares the predictions of one stack with the clean ones."""
 
     def __init__(self, clean: CleanPredictions) -> None:
         self._clean = clean
-        self._found: Tensor | None = None
+        self._measures: Tensor | None = None
 
-    def heads(self, layer: int, z: Tensor) -> None:
-        """Nothing is read from heads."""
-
-    def mlp(self, layer: int, change: Tensor, activations: Tensor | None) -> None:
-        """Nothing is read from MLPs."""
-
-    def end(self, stream: Float[Tensor, "cell batch pos d_model"]) -> None:
+    def on_final_stream(self, stream: Float[Tensor, "ablated batch pos d_model"]) -> None:
         """Compare.
 
         With the logits x of the clean and x' of the ablated forward, KL = sum p (x - x') + log Z' - log Z, where Z is the
         sum of exp x: one pass over the vocabulary.
         """
         clean = self._clean
-        normed = _normed(clean.atlas, stream.flatten(0, 1)).unflatten(0, (len(stream), -1))
+        normed = _normed(clean.adapter, stream.flatten(0, 1)).unflatten(0, (len(stream), -1))
         log_z = torch.full(normed.shape[:-1], -torch.inf, dtype=stream.dtype, device=stream.device)
         target_logit, expected_fall = torch.zeros_like(log_z), torch.zeros_like(log_z)
         for (first, logits), (_, before) in zip(
-            _slices(clean.atlas, normed), _slices(clean.atlas, clean.normed, like=normed), strict=True
+            _slices(clean.adapter, normed), _slices(clean.adapter, clean.normed, like=normed), strict=True
         ):
             log_z = torch.logaddexp(log_z, logits.logsumexp(-1))
             _take(target_logit, logits, clean.targets.expand(log_z.shape), first)
             expected_fall += ((before - clean.log_z[:, None]).exp() * (before - logits)).sum(-1)
         change = (target_logit - log_z) - (clean.target_logit - clean.log_z)
         divergence = (expected_fall + log_z - clean.log_z).clamp_min(0)
-        self._found = torch.stack([change, divergence], dim=-1).unflatten(1, clean.shape)
+        self._measures = torch.stack([change, divergence], dim=-1).unflatten(1, clean.shape)
 
-    def found(self) -> Float[Tensor, "cell batch pos measure"]:
+    def measures(self) -> Float[Tensor, "ablated batch pos measure"]:
         """`MEASURES` of every row, on the CPU."""
-        assert self._found is not None, "the stack was run"
-        return self._found.cpu()
+        assert self._measures is not None, "the stack was run"
+        return self._measures.cpu()
 
 
-def _normed(atlas: Atlas, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "row d_model"]:
+def _normed(adapter: ModelAdapter, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "row d_model"]:
     """The final norm's output, a row for each position."""
-    normed: Tensor = atlas.final_norm(stream.to(atlas.layer_dtype)).flatten(0, 1)
+    normed: Tensor = adapter.final_norm(stream.to(adapter.layer_dtype)).flatten(0, 1)
     return normed
 
 
 def _slices(
-    atlas: Atlas, normed: Float[Tensor, "*stack row d_model"], like: Tensor | None = None
+    adapter: ModelAdapter, normed: Float[Tensor, "*stack row d_model"], like: Tensor | None = None
 ) -> Iterator[tuple[int, Float[Tensor, "*stack row token"]]]:
-    """The logits of some tokens after the other, with the first one's number; slices are as wide as those of `like`."""
+    """The logits, a slice of tokens at a time, with the id of its first token; slices are as wide as those of `like`."""
     n_rows = (normed if like is None else like)[..., 0].numel()
     n_tokens = max(1, LOGITS_AT_ONCE // n_rows)
-    bias = atlas.unembedding.bias
-    for first in range(0, atlas.d_vocab, n_tokens):
+    bias = adapter.unembedding.bias
+    for first in range(0, adapter.d_vocab, n_tokens):
         here = slice(first, first + n_tokens)
         with full_precision():
             logits = torch.nn.functional.linear(
-                normed, atlas.unembedding.weight[here], None if bias is None else bias[here]
+                normed, adapter.unembedding.weight[here], None if bias is None else bias[here]
             )
-        yield first, logits.to(atlas.stream_dtype)
+        yield first, logits.to(adapter.stream_dtype)
 
 
 def _take(values: Tensor, logits: Tensor, targets: Tensor, first: int) -> None:
-    """Put the targets' logits into `values` where the slice that begins at `first` holds them."""
+    """Copy the targets' logits into `values` where the slice that begins at token `first` has them."""
     here = (targets >= first) & (targets < first + logits.shape[-1])
     values[here] = logits[here].gather(-1, (targets[here] - first)[:, None])[:, 0]

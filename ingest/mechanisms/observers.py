@@ -1,4 +1,4 @@
-"""The mechanisms of one batch: who watches each stack while it is ablated, and what all of them found."""
+"""The observers of one batch: which of them see each ablated stack, and what they measured in all stacks."""
 
 from collections.abc import Sequence
 
@@ -6,66 +6,66 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from selfrepair.ingest.engine.ablation import Cell, Watcher
-from selfrepair.ingest.engine.clean import CleanBatch
-from selfrepair.ingest.mechanisms.edges import EdgeSums, EdgeWatcher
-from selfrepair.ingest.mechanisms.logprobs import CleanPredictions, LogprobWatcher
-from selfrepair.ingest.mechanisms.neurons import NeuronChanges, NeuronWatcher, of_stacks
-from selfrepair.ingest.models.adapter import Atlas
+from selfrepair.ingest.engine.ablation import HeadAblation, Observer
+from selfrepair.ingest.engine.forward import CleanBatch
+from selfrepair.ingest.mechanisms.edges import EdgeObserver, EdgeSums
+from selfrepair.ingest.mechanisms.logprobs import CleanPredictions, LogprobObserver
+from selfrepair.ingest.mechanisms.neurons import NeuronChanges, NeuronObserver, join_stacks
+from selfrepair.ingest.models.adapter import ModelAdapter
 from selfrepair.ingest.request.mechanisms import Mechanisms
-from selfrepair.ingest.text.targets import Asked
+from selfrepair.ingest.text.targets import PredictionTargets
 
 
-class Onlookers:
-    """What is asked for of `mechanisms`, over a batch of prompts and its stacks of cells in order.
+class Observers:
+    """Edges, neurons and log-probabilities of a batch of prompts, as chosen in `mechanisms`, over its stacks in order.
 
-    For every stack `watch`, then `keep` when it has run.
+    For every stack `of_stack`, then `collect` once it has run.
     """
 
     def __init__(
         self,
-        atlas: Atlas,
+        adapter: ModelAdapter,
         clean: CleanBatch,
-        asked: Asked,
+        targets: PredictionTargets,
         mechanisms: Mechanisms,
-        neuron_layers: Sequence[int],
     ) -> None:
-        self._atlas = atlas
+        self._adapter = adapter
         self._clean = clean
         self._mechanisms = mechanisms
-        self._neuron_layers = neuron_layers
-        self._predictions = CleanPredictions(atlas, clean, asked.targets) if mechanisms.logprobs else None
-        self._watching: list[Watcher] = []
+        self._neuron_layers = mechanisms.neuron_layers(adapter)
+        self._predictions = CleanPredictions(adapter, clean, targets.ids) if mechanisms.logprobs else None
+        self._of_stack: list[Observer] = []
         self._edges: list[EdgeSums] = []
         self._neurons: list[NeuronChanges] = []
         self._logprobs: list[Tensor] = []
 
-    def watch(
-        self, stack: Sequence[Cell], top: Bool[Tensor, "cell batch pos"] | None, value_bias: Tensor
-    ) -> Sequence[Watcher]:
-        """Who watches the stack; `top` says which of its rows are in its heads' top 2 %, where that is known."""
-        self._watching = []
+    def of_stack(
+        self, stack: Sequence[HeadAblation], top: Bool[Tensor, "ablated batch pos"] | None, value_bias: Tensor
+    ) -> Sequence[Observer]:
+        """The observers of a stack; `top` marks the rows in its heads' top 2 %, where those are known."""
+        self._of_stack = []
         if top is not None and self._mechanisms.edges:
-            self._watching.append(EdgeWatcher(self._atlas, self._clean, top))
+            self._of_stack.append(EdgeObserver(self._adapter, self._clean, top))
         if top is not None and self._neuron_layers:
-            self._watching.append(NeuronWatcher(self._atlas, self._clean, self._neuron_layers, stack, top, value_bias))
+            layers = self._neuron_layers
+            self._of_stack.append(NeuronObserver(self._adapter, self._clean, layers, stack, top, value_bias))
         if self._predictions is not None:
-            self._watching.append(LogprobWatcher(self._predictions))
-        return self._watching
+            self._of_stack.append(LogprobObserver(self._predictions))
+        return self._of_stack
 
-    def keep(self, first_cell: int) -> None:
-        """Take down what was found in the stack whose first cell is `first_cell` of all."""
-        for watcher in self._watching:
-            match watcher:
-                case EdgeWatcher():
-                    self._edges.append(watcher.found())
-                case NeuronWatcher():
-                    self._neurons.append(watcher.found(first_cell))
-                case LogprobWatcher():
-                    self._logprobs.append(watcher.found())
+    def collect(self, first: int) -> None:
+        """Keep the measurements of the stack, whose head ablations are numbered from `first`."""
+        for observer in self._of_stack:
+            match observer:
+                case EdgeObserver():
+                    self._edges.append(observer.sums())
+                case NeuronObserver():
+                    self._neurons.append(observer.changes(first))
+                case LogprobObserver():
+                    self._logprobs.append(observer.measures())
 
     def edges(self) -> EdgeSums | None:
-        """Over all cells; None where edges were not asked for."""
+        """Of all head ablations; None where edges are not measured."""
         if not self._edges:
             return None
         return EdgeSums(
@@ -73,9 +73,9 @@ class Onlookers:
         )
 
     def neurons(self) -> NeuronChanges | None:
-        """Over all cells; None where neurons were not asked for."""
-        return of_stacks(self._neurons) if self._neurons else None
+        """Of all head ablations; None where neurons are not measured."""
+        return join_stacks(self._neurons) if self._neurons else None
 
-    def logprobs(self) -> Float[Tensor, "cell batch pos measure"] | None:
-        """Over all cells; None where they were not asked for."""
+    def logprobs(self) -> Float[Tensor, "ablated batch pos measure"] | None:
+        """Of all head ablations; None where log-probabilities are not measured."""
         return torch.cat(self._logprobs) if self._logprobs else None

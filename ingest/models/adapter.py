@@ -1,7 +1,7 @@
 """Where a model keeps its blocks, attention, MLPs, final norm and unembedding.
 
-The map comes from TransformerBridge's architecture adapter, so that a family needs no code here; what the map says is
-proved on the weights by `preflight` before anything is measured.
+The map comes from TransformerBridge's architecture adapter, so that a family needs no code here; `preflight` proves it on
+the weights before anything is measured.
 """
 
 import inspect
@@ -15,19 +15,18 @@ from torch import Tensor, nn
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
 from transformer_lens.model_bridge.generalized_components import RMSNormalizationBridge
-from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_config_from_hf
-from transformer_lens.model_bridge.sources._hf_format import determine_architecture_from_hf_config
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from selfrepair.ingest import compat
 from selfrepair.warehouse.errors import SelfRepairError
 
 NORMS_BEFORE = frozenset({"ln1", "ln2"})
 RESIDUAL = "residual"
-"""Name of the argument by which a module is handed the stream that it is to add its output to."""
+"""Name of the argument with the residual stream, in families whose modules add their output to it themselves."""
 
 SUPPORTED = "selfrepair models --supported"
-"""Where a refusal points to."""
+"""The command that lists what can be measured; refusals end with it."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Atlas:
-    """A model's parts by role. The model itself stays untouched: no weight is folded, centred or copied."""
+class ModelAdapter:
+    """A model's parts by role. The model itself is not changed: no weight is folded, centred or copied."""
 
     model: PreTrainedModel
     architecture: str
@@ -74,7 +73,7 @@ class Atlas:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.unembedding.weight.device
 
     @property
@@ -103,26 +102,26 @@ class Atlas:
         return weight if isinstance(projection, Conv1D) else weight.T
 
 
-def locate(model: PreTrainedModel, name: str) -> Atlas:
-    """Read the atlas of `model`.
+def adapt(model: PreTrainedModel, name: str) -> ModelAdapter:
+    """The adapter of `model`.
 
     Raises SelfRepairError for a family whose shape the measurement does not cover, saying what stands in the way.
     """
-    architecture, adapter = _adapter(model, name)
-    _refuse_other_shapes(model, adapter, architecture, name)
-    mapping = adapter.component_mapping
+    architecture, family = _architecture_adapter(model, name)
+    _refuse_other_shapes(model, family, architecture, name)
+    mapping = family.component_mapping
     if mapping is None:
         raise unsupported(name, f"TransformerLens has no component map for {architecture}")
     final_norm = model.get_submodule(_name(mapping["ln_final"]))
     unembedding = model.get_submodule(_unembedding_name(model, _name(mapping["unembed"])))
     if not isinstance(unembedding, nn.Linear):
         raise unsupported(name, f"its unembedding is a {type(unembedding).__name__}, not a linear map")
-    config = adapter.cfg
+    config = family.cfg
     blocks = tuple(
         _block(module, mapping["blocks"].submodules)
         for module in model.get_submodule(_name(mapping["blocks"])).children()
     )
-    return Atlas(
+    return ModelAdapter(
         model=model,
         architecture=architecture,
         blocks=blocks,
@@ -147,20 +146,19 @@ def unsupported(name: str, reason: str) -> SelfRepairError:
     return SelfRepairError(f"model '{name}' cannot be measured: {reason}. What can be: {SUPPORTED}")
 
 
-def _adapter(model: PreTrainedModel, name: str) -> tuple[str, ArchitectureAdapter]:
+def _architecture_adapter(model: PreTrainedModel, name: str) -> tuple[str, ArchitectureAdapter]:
     if model.config.is_encoder_decoder:
         raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
     try:
-        architecture = determine_architecture_from_hf_config(model.config)
-        config = build_bridge_config_from_hf(model.config, architecture, name, model.dtype)
+        architecture, config = compat.bridge_config(model, name)
         return architecture, ArchitectureAdapterFactory.select_architecture_adapter(config)
     except ValueError as error:
         reason = str(error).partition(". ")[0]  # what follows is the list of all it knows
         raise unsupported(name, f"TransformerLens does not know its architecture ({reason})") from error
 
 
-def _refuse_other_shapes(model: PreTrainedModel, adapter: ArchitectureAdapter, architecture: str, name: str) -> None:
-    mapping = adapter.component_mapping or {}
+def _refuse_other_shapes(model: PreTrainedModel, family: ArchitectureAdapter, architecture: str, name: str) -> None:
+    mapping = family.component_mapping or {}
     missing = [role for role in ("blocks", "ln_final", "unembed") if role not in mapping]
     if missing:
         raise unsupported(name, f"{architecture} has no {', '.join(missing)} of the expected shape")
@@ -170,13 +168,13 @@ def _refuse_other_shapes(model: PreTrainedModel, adapter: ArchitectureAdapter, a
         raise unsupported(
             name,
             f"{architecture} normalises what attention or the MLP adds ({', '.join(extra_norms)}), so that head outputs "
-            "are not summands of the residual stream",
+            "are not terms of the residual stream",
         )
     if {"ln1", "attn", "mlp"} - parts:
         raise unsupported(name, f"{architecture}'s blocks have no {', '.join(sorted({'ln1', 'attn', 'mlp'} - parts))}")
     if "o" not in mapping["blocks"].submodules["attn"].submodules:
         raise unsupported(name, f"{architecture}'s attention has no output projection to split by head")
-    if (adapter.cfg.output_logits_soft_cap or 0) > 0 or (adapter.cfg.attn_scores_soft_cap or 0) > 0:
+    if (family.cfg.output_logits_soft_cap or 0) > 0 or (family.cfg.attn_scores_soft_cap or 0) > 0:
         raise unsupported(
             name, f"{architecture} caps its logits softly, so that direct effects do not add up to logits"
         )
@@ -223,10 +221,10 @@ def _mlp_output(module: nn.Module, part: Any) -> nn.Module | None:
 
 
 def _name(component: Any) -> str:
-    """Where a component of the map lies in the model."""
+    """The name of a component's module in the model."""
     name: str | None = component.name
     if name is None:
-        raise ValueError(f"{type(component).__name__} has no place of its own in the model")
+        raise ValueError(f"{type(component).__name__} is not a module of the model")
     return name
 
 

@@ -1,9 +1,9 @@
-"""The bundled model: its name, and the folder it is loaded from."""
+"""The bundled model: its name and its folder."""
 
 from pathlib import Path
 
 DEMO = "demo"
-"""The name under which commands know it."""
+"""Its name in commands."""
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_model" / "weights"
 """Weights, configuration and tokenizer in Hugging Face format."""

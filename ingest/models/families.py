@@ -1,7 +1,7 @@
-"""The families that are known to be measured, and those known to be refused: for people, not for the code.
+"""The families that are known to be supported, and those known to be refused: for people, not for the code.
 
-Nothing is decided here. TransformerBridge's atlas says where a model keeps its parts, and `preflight` proves on the
-weights that they add up; a test builds a small model of every family below and holds that each line is so.
+Nothing is decided here. The model adapter says where a model keeps its parts, and `preflight` proves on the weights that
+they add up; a test builds a small model of every family below and checks its line.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Family:
-    """A family that is measured.
+    """A supported family.
 
     `examples` are hub ids, of which two are shown; `key_value_heads` says whether query heads share one.
     """
@@ -25,7 +25,7 @@ class Family:
 
 @dataclass(frozen=True)
 class RefusedFamily:
-    """A family that is not measured, with the beginning of the reason as `ingest` gives it."""
+    """A family that is refused, with the reason as the error of `ingest` has it."""
 
     name: str
     architecture: str
@@ -153,7 +153,7 @@ FAMILIES = (
     ),
     Family("StarCoder2", "Starcoder2ForCausalLM", ("bigcode/starcoder2-3b",), LAYERNORM, SEQUENTIAL, SHARED, "rotary"),
 )
-"""Known to be measured, the paper's families first."""
+"""Known to be supported, the paper's families first."""
 
 REFUSED = (
     RefusedFamily("Gemma 2", "Gemma2ForCausalLM", ("google/gemma-2-2b",), "normalises what attention or the MLP adds"),

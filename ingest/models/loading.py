@@ -9,13 +9,13 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrain
 from transformers.utils import logging as transformers_logging
 
 from selfrepair.ingest.conventions import Precision
-from selfrepair.ingest.models.adapter import Atlas, locate, unsupported
+from selfrepair.ingest.models.adapter import ModelAdapter, adapt, unsupported
 from selfrepair.ingest.models.demo import DEMO, DEMO_FOLDER
 from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.ingest.models.hub.refusals import first_line, not_fetched, not_loaded
 from selfrepair.ingest.models.hub.revisions import revision_of
 from selfrepair.ingest.models.hub.snapshot import fetch_model
-from selfrepair.ingest.models.tokenizer import check_vocabulary, load_tokenizer
+from selfrepair.ingest.models.tokenizer import Vocabulary, check_vocabulary, load_tokenizer
 from selfrepair.ingest.models.weights import (
     NotWholeError,
     cast_parameters,
@@ -24,16 +24,21 @@ from selfrepair.ingest.models.weights import (
     weights_sha256,
 )
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.folder import ModelRecord
+from selfrepair.warehouse.parts.records import ModelRecord
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model on its device, its atlas, and what the warehouse keeps of it."""
+    """A model on its device with its adapter, its tokenizer, and its record for the warehouse."""
 
-    atlas: Atlas
+    adapter: ModelAdapter
     tokenizer: PreTrainedTokenizerBase | None
     record: ModelRecord
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the model can read."""
+        return Vocabulary(self.tokenizer, self.adapter.d_vocab, self.adapter.context)
 
 
 def load_model(
@@ -71,14 +76,14 @@ def load_model(
     _place(model, name, precision, device)
     use_fused_gelu(model)
     try:
-        atlas = locate(model, name)
+        adapter = adapt(model, name)
     except (TypeError, AttributeError, ValueError, KeyError) as error:
-        raise unsupported(name, f"its parts do not lie where TransformerLens looks for them ({error})") from error
+        raise unsupported(name, f"its parts are not where TransformerLens expects them ({error})") from error
     if tokenizer is not None:
-        check_vocabulary(tokenizer, name, atlas.d_vocab)
+        check_vocabulary(tokenizer, name, adapter.d_vocab)
     shown = Path(name).resolve().name if Path(name).exists() else name
-    record = model_record(atlas, shown, digest, revision=revision, checkpoint=checkpoint)
-    return LoadedModel(atlas, tokenizer, record)
+    record = model_record(adapter, shown, digest, revision=revision, checkpoint=checkpoint)
+    return LoadedModel(adapter, tokenizer, record)
 
 
 def tokenizer_of(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -97,30 +102,30 @@ def tokenizer_of(name: str, revision: str | None = None, *, trust_remote_code: b
 
 
 def model_record(
-    atlas: Atlas, name: str, digest: str, *, revision: str | None = None, checkpoint: int | None = None
+    adapter: ModelAdapter, name: str, digest: str, *, revision: str | None = None, checkpoint: int | None = None
 ) -> ModelRecord:
-    """What the warehouse keeps of a model whose weights have the SHA-256 `digest`."""
+    """The warehouse's record of a model whose weights have the SHA-256 `digest`."""
     return ModelRecord(
         name=name,
         revision=revision,
         checkpoint=checkpoint,
-        architecture=atlas.architecture,
-        n_layers=atlas.n_layers,
-        n_heads=atlas.n_heads,
-        n_kv_heads=atlas.n_kv_heads,
-        d_model=atlas.d_model,
-        d_head=atlas.d_head,
-        d_mlp=atlas.d_mlp,
-        d_vocab=atlas.d_vocab,
-        norm=atlas.norm,
-        parallel_blocks=atlas.parallel_blocks,
-        n_parameters=sum(parameter.numel() for parameter in atlas.model.parameters()),
+        architecture=adapter.architecture,
+        n_layers=adapter.n_layers,
+        n_heads=adapter.n_heads,
+        n_kv_heads=adapter.n_kv_heads,
+        d_model=adapter.d_model,
+        d_head=adapter.d_head,
+        d_mlp=adapter.d_mlp,
+        d_vocab=adapter.d_vocab,
+        norm=adapter.norm,
+        parallel_blocks=adapter.parallel_blocks,
+        n_parameters=sum(parameter.numel() for parameter in adapter.model.parameters()),
         weights_sha256=digest,
     )
 
 
 def _find(name: str, revision: str | None, *, weights: bool = True) -> Path:
-    """The folder that the model's files lie in, fetched from the hub where `name` is not one."""
+    """The folder of the model's files, fetched from the hub unless `name` is a folder."""
     if name == DEMO:
         if revision is not None:
             raise SelfRepairError("the demo model has one set of weights. Leave out --revision and --checkpoint.")
@@ -135,7 +140,7 @@ def _find(name: str, revision: str | None, *, weights: bool = True) -> Path:
     if not (folder / "config.json").is_file():
         holder = f"folder '{name}'" if folder == Path(name) else f"hub model '{name}'"
         raise SelfRepairError(
-            f"{holder} holds no config.json, so it is no model in Hugging Face format. "
+            f"{holder} holds no config.json, so it is not a model in Hugging Face format. "
             "Save one there with model.save_pretrained and tokenizer.save_pretrained."
         )
     return folder
@@ -161,7 +166,7 @@ def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairEr
             name,
             revision,
             "it runs code of its own, which comes with its files",
-            "Read that code, and if you trust it add --trust-remote-code.",
+            "Read that code, and if you trust it, add --trust-remote-code.",
         )
     if "Unrecognized configuration class" in text:
         return unsupported(name, "it is not a causal language model of this release of transformers")

@@ -1,5 +1,6 @@
-"""A model's tokenizer, and whether it is one for that model."""
+"""A model's tokenizer, and whether it fits that model."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -12,8 +13,20 @@ VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json
 """Files of which a tokenizer has at least one."""
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a model can read: token ids 0 to `d_vocab` - 1, at most `context` of them in a prompt, made by its `tokenizer`.
+
+    `tokenizer` is None for a model without one, `context` for one without a limit.
+    """
+
+    tokenizer: PreTrainedTokenizerBase | None
+    d_vocab: int
+    context: int | None
+
+
 def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a folder; None without one, which is fine for a dataset of token ids.
+    """The tokenizer of a folder; None without one, which suffices for datasets of token ids.
 
     Raises what transformers raises where there is one that cannot be read.
     """
@@ -31,7 +44,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> PreTrainedTokeni
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, name: str, d_vocab: int) -> None:
-    """Raise SelfRepairError for a tokenizer whose ids the model has no embedding for.
+    """Raise SelfRepairError for a tokenizer with ids that the model has no embedding for.
 
     Tokens added later, such as padding, may lie outside: texts do not hold them. BOS and end of text are in every prompt.
     """

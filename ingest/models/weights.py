@@ -1,6 +1,6 @@
-"""The weights of a model in a folder: loaded as they are, named by a digest, cast in place.
+"""The weights of a model in a folder: loaded unchanged, named by a digest, cast in place.
 
-Memory holds one copy of them at any time, apart from one parameter.
+Memory never holds more than one copy of them, and one parameter.
 """
 
 import hashlib
@@ -12,11 +12,12 @@ from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.activations import NewGELUActivation
 
+from selfrepair.ingest import compat
 from selfrepair.ingest.models.hub.snapshot import WEIGHTS, indexed_files
 
 
 class NotWholeError(Exception):
-    """A folder lacks something of a model, or holds something unreadable; the text says what."""
+    """A folder lacks a part of a model, or holds an unreadable one; the message says which."""
 
 
 def read_weights(folder: Path, config: PreTrainedConfig, *, trust_remote_code: bool) -> PreTrainedModel:
@@ -36,9 +37,9 @@ def read_weights(folder: Path, config: PreTrainedConfig, *, trust_remote_code: b
 
 
 def attention_kind(config: PreTrainedConfig) -> str:
-    """The fused kernel, but where the cross-check could not switch the model to the plain one: there it is plain at once."""
+    """The fused kernel, or the eager one for models that the cross-check could not switch to it later."""
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    fixed = isinstance(model_class, type) and not model_class._can_set_attn_implementation()
+    fixed = isinstance(model_class, type) and not compat.can_switch_attention(model_class)
     return "eager" if fixed else "sdpa"
 
 

@@ -1,1 +1,1 @@
-"""What is asked to be measured, read and checked without torch, before any work starts."""
+"""What is to be measured: the options of a command, read and checked without torch before any work starts."""

@@ -1,4 +1,4 @@
-"""The device and the precision that the command line asks for."""
+"""The device and precision of the command line."""
 
 import torch
 
@@ -7,7 +7,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes a CUDA GPU, else Apple's, else the CPU. Raises SelfRepairError for one that is not here."""
+    """`auto` is a CUDA GPU, else Apple's, else the CPU. Raises SelfRepairError for one that this machine lacks."""
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, found in here.items() if found)
@@ -20,7 +20,9 @@ def choose_device(name: str) -> torch.device:
         raise SelfRepairError(f"--device {name} is not a device. Use auto, cpu, cuda, cuda:1 or mps.") from error
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     if (device.index or 0) >= count:
-        raise SelfRepairError(f"--device {name} is not on this machine, which has {count} of them, counted from 0.")
+        raise SelfRepairError(
+            f"--device {name} is not on this machine, which has {count}, counted from 0. Use --device auto."
+        )
     return device
 
 

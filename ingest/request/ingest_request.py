@@ -1,77 +1,85 @@
-"""What a command line asks to be measured. Without torch: what is wrong whatever the model is told at once."""
+"""The options of `selfrepair ingest`, as they were typed.
+
+This module needs click alone, so that help works without torch and the hub's client.
+"""
 
 from dataclasses import dataclass
 
-from selfrepair.ingest.models.hub.revisions import check_has_checkpoints, parse_checkpoints
-from selfrepair.ingest.request.protocols import Settings, settle
-from selfrepair.ingest.request.selection import check_heads, parse_ablations, parse_batch_size, parse_given, parse_shard
-from selfrepair.ingest.text.packing import PACKED
-from selfrepair.ingest.text.refusals import check_length
-from selfrepair.ingest.text.sources import RANDOM, STDLIB, TEXT, Source, open_source
+import click
+
+from selfrepair.ingest.request.mechanisms import NEURONS, Mechanisms
+from selfrepair.ingest.request.options import option
 
 
-@dataclass(frozen=True)
-class Request:
-    """What was typed, unread; `commands.ingest` says what each means."""
+@dataclass(frozen=True, kw_only=True)
+class IngestRequest:
+    """What to measure: each field is an option and carries its help. None stands for an option that was left out."""
 
-    model: str
-    dataset: str | None
-    split: str | None
-    n_prompts: int
-    seq_len: int | None
-    ablation: str | None
-    layers: str | None
-    heads: str | None
-    revision: str | None
-    checkpoint: str | None
-    dtype: str
-    device: str
-    batch_size: str
-    seed: int
-    shard: str | None
-    given: str | None = None
-    mechanisms: bool = False
-    neurons: str = "last"
-    edges: bool = True
-    logit_lens: bool = True
-    logprobs: bool = False
-    self_repression: bool = False
-    dataset_revision: str | None = None
-    text_column: str = TEXT
-    packing: str | None = None
-    protocol: str | None = None
-    trust_remote_code: bool = False
+    model: str = option("Hub id, local folder in Hugging Face format, or `demo`.")
+    dataset: str | None = option(
+        "stdlib, random (tokens drawn by --seed), a .txt/.jsonl/.parquet file, or a hub dataset, OWNER/NAME or "
+        "OWNER/NAME:CONFIG  [default: stdlib]",
+        None,
+    )
+    split: str | None = option("Split of the dataset  [default: train; heldout for stdlib]", None)
+    dataset_revision: str | None = option("Revision of the dataset on the hub.", None)
+    text_column: str = option("Column of the dataset that holds its text.", "text")
+    n_prompts: int = option("Number of prompts.", 200, flag="--prompts", type=click.IntRange(1))
+    seq_len: int | None = option("Tokens in a prompt, BOS included  [default: 128]", None)
+    packing: str | None = option(
+        "Documents joined and cut into prompts, or each cut to one prompt  [default: packed]",
+        None,
+        type=click.Choice(["packed", "document"]),
+    )
+    protocol: str | None = option(
+        "Prompts and partners as in the code released with the paper: fixes --seq-len 128, its packing, --ablation resample "
+        "and, unless given, --dataset NeelNanda/pile-10k.",
+        None,
+        type=click.Choice(["rushing2024"]),
+    )
+    ablation: str | None = option("Ablation types, comma-separated  [default: resample,mean,zero]", None)
+    layers: str | None = option("Only heads of these layers, such as 0,4-7.", None)
+    heads: str | None = option("Only these heads, such as L9H6,L9H9 (with --layers: these too).", None)
+    revision: str | None = option("Branch, tag or commit of the model on the hub.", None)
+    checkpoint: str | None = option(
+        "Training step (revision step<N>, as Pythia has them); 1000,143000 makes one run each. For a local folder, it only "
+        "labels the run.",
+        None,
+    )
+    trust_remote_code: bool = option("Run the code that comes with the model, where it needs its own.", False)
+    dtype: str = option(
+        "What the layers compute in; the residual stream is kept in float32 or better.",
+        "float32",
+        type=click.Choice(["float32", "tf32", "float64", "bfloat16", "float16"]),
+    )
+    device: str = option("auto, cpu, cuda, cuda:1, mps.", "auto")
+    batch_size: str = option("Sequences in one forward; halved when memory runs out.", "auto")
+    seed: int = option("Seed of the resample pairing and all randomness.", 0)
+    given: str | None = option(
+        "Heads such as L9H6,L9H9, ablated in both the clean and the ablated run, all in the same way.", None
+    )
+    neurons: str = option(
+        "MLPs whose neurons are measured, in the rows where a head acts most (its top 2 %).",
+        "last",
+        type=click.Choice(list(NEURONS)),
+    )
+    edges: bool = option("Which later heads and MLPs repair which head.", True)
+    logit_lens: bool = option("Logit lens: the target's logit, log-probability and rank after each layer.", True)
+    logprobs: bool = option("Also change in log-probability and KL divergence: about twice the time.", False)
+    self_repression: bool = option(
+        "Whether heads of the later half of the layers repress or reinforce themselves.", False
+    )
+    mechanisms: bool = option(
+        "Measure every mechanism: --logprobs and --self-repression beside those that are on by default.", False
+    )
+    shard: str | None = option("i/n: measure the i-th of n shares of the run and leave it as part files.", None)
 
-    def check(self) -> None:
-        """Raise SelfRepairError for what no model could make right; whether the hub has it is not asked."""
-        parse_shard(self.shard)
-        parse_batch_size(self.batch_size)
-        check_has_checkpoints(self.model, parse_checkpoints(self.checkpoint))
-        settings = self.settled()
-        check_heads(self.layers, self.heads, self.given)
-        parse_given(self.given, parse_ablations(settings.ablation), None, None)
-        self.source()
-        if settings.dataset in (STDLIB, RANDOM):  # rows of others may be tokens, of whatever length
-            check_length(settings.seq_len, None, settings.packing)
-
-    def settled(self) -> Settings:
-        """The settings of the prompts, what was left open filled up."""
-        return settle(
-            self.protocol,
-            dataset=self.dataset,
-            seq_len=self.seq_len,
-            packing=self.packing,
-            ablation=self.ablation,
-            n_prompts=self.n_prompts,
-        )
-
-    def source(self) -> Source:
-        """Its dataset, of which no row is read yet."""
-        settings = self.settled()
-        return open_source(
-            settings.dataset,
-            split=self.split,
-            revision=self.dataset_revision,
-            text_column=self.text_column,
-            whole=settings.packing != PACKED,
+    def chosen_mechanisms(self) -> Mechanisms:
+        """The mechanisms to measure, --mechanisms included."""
+        return Mechanisms(
+            edges=self.edges,
+            neurons=self.neurons,
+            logit_lens=self.logit_lens,
+            logprobs=self.logprobs or self.mechanisms,
+            self_repression=self.self_repression or self.mechanisms,
         )

@@ -1,4 +1,4 @@
-"""What a run measures beside the effects: edges, neurons, logit lens, log-probabilities, self-repression."""
+"""Which mechanisms a run measures: edges, neurons, logit lens, log-probabilities, self-repression."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 from selfrepair.warehouse.errors import SelfRepairError
 
 if TYPE_CHECKING:
-    from selfrepair.ingest.models.adapter import Atlas
+    from selfrepair.ingest.models.adapter import ModelAdapter
+
+
+NEURONS = ("last", "all", "none")
+"""MLPs whose neurons are measured: the last one, all above the ablated head, or none."""
 
 
 @dataclass(frozen=True)
 class Mechanisms:
-    """Which mechanisms are measured. `neurons` says of which MLPs: the last one, all above the ablated head, or none."""
+    """Which mechanisms are measured; `neurons` is one of `NEURONS`."""
 
     edges: bool = False
     neurons: str = "none"
@@ -19,9 +23,13 @@ class Mechanisms:
     logprobs: bool = False
     self_repression: bool = False
 
+    def __post_init__(self) -> None:
+        if self.neurons not in NEURONS:
+            raise SelfRepairError(f"neurons {self.neurons!r} is unknown. Choose from {', '.join(NEURONS)}.")
+
     @property
     def names(self) -> tuple[str, ...]:
-        """As `runs.mechanisms` holds them (`schema.MECHANISMS`)."""
+        """The values of `runs.mechanisms` (`schema.MECHANISMS`)."""
         chosen = {
             "edges": self.edges,
             f"neurons_{self.neurons}": self.neurons != "none",
@@ -33,18 +41,18 @@ class Mechanisms:
 
     @property
     def need_top_rows(self) -> bool:
-        """Whether each head's top 2 % rows must be known before measuring begins."""
+        """Whether each head's top 2 % of rows must be known before measuring begins."""
         return self.edges or self.neurons != "none"
 
-    def neuron_layers(self, atlas: "Atlas") -> tuple[int, ...]:
-        """The MLPs whose neurons are measured. Raises SelfRepairError where the model has none that can be read."""
+    def neuron_layers(self, adapter: "ModelAdapter") -> tuple[int, ...]:
+        """The MLPs whose neurons are measured. Raises SelfRepairError where the model has none."""
         if self.neurons == "none":
             return ()
-        layers = (atlas.n_layers - 1,) if self.neurons == "last" else tuple(range(atlas.n_layers))
+        layers = (adapter.n_layers - 1,) if self.neurons == "last" else tuple(range(adapter.n_layers))
         for layer in layers:
-            if atlas.blocks[layer].mlp_output is None:
+            if adapter.blocks[layer].mlp_output is None:
                 raise SelfRepairError(
-                    f"the MLP of layer {layer} has no single output projection, so that its neurons cannot be read. "
-                    "Measure without them: --neurons none"
+                    f"the MLP of layer {layer} has no single output projection, and so no neurons to measure. "
+                    "Use --neurons none."
                 )
         return layers

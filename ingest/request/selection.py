@@ -1,11 +1,10 @@
-"""Read what the command line asks for: heads, ablations, a shard. Without torch, so that mistakes are told at once."""
+"""Parse options: heads, ablations, a shard. Without torch, so that mistakes are reported at once."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfrepair.ingest.conventions import ABLATIONS, head_label
-from selfrepair.ingest.request.mechanisms import Mechanisms
 from selfrepair.warehouse.errors import SelfRepairError
 
 
@@ -22,14 +21,14 @@ class Shard:
 
 
 def parse_ablations(text: str) -> tuple[str, ...]:
-    """`resample,mean` -> the ablations, in their usual order."""
-    asked = [part.strip() for part in text.split(",") if part.strip()]
-    for name in asked:
+    """`resample,mean` -> the ablation types, in the order of `ABLATIONS`."""
+    names = _parts(text)
+    for name in names:
         if name not in ABLATIONS:
             raise SelfRepairError(f"--ablation {name} is unknown. Choose from {', '.join(ABLATIONS)}.")
-    if not asked:
-        raise SelfRepairError(f"--ablation names none. Choose from {', '.join(ABLATIONS)}.")
-    return tuple(name for name in ABLATIONS if name in asked)
+    if not names:
+        raise SelfRepairError(f"--ablation is empty. Choose from {', '.join(ABLATIONS)}.")
+    return tuple(name for name in ABLATIONS if name in names)
 
 
 def parse_heads(layers: str | None, heads: str | None, n_layers: int, n_heads: int) -> list[tuple[int, int]]:
@@ -47,11 +46,11 @@ def parse_heads(layers: str | None, heads: str | None, n_layers: int, n_heads: i
 
 
 def check_heads(layers: str | None, heads: str | None, given: str | None) -> None:
-    """Raise SelfRepairError for what names no layers and no heads of any model, or one head to be ablated twice."""
+    """Raise SelfRepairError for options that are no layers or heads of any model, or that ablate a head twice."""
     ranges = [_range(part) for part in _parts(layers)]
     named = _heads("--heads", heads, None, None)
     if (layers is not None or heads is not None) and not (ranges or named):
-        raise SelfRepairError("--layers and --heads name no head. Leave them out to measure every head.")
+        raise SelfRepairError("--layers and --heads are empty. Leave them out to measure every head.")
     twice = sorted(set(named).intersection(_heads("--given", given, None, None)))
     if twice:
         label = head_label(*twice[0])
@@ -61,35 +60,23 @@ def check_heads(layers: str | None, heads: str | None, given: str | None) -> Non
 def parse_given(
     text: str | None, ablations: Sequence[str], n_layers: int | None, n_heads: int | None
 ) -> tuple[tuple[int, int], ...]:
-    """`L9H6,L9H9` -> the heads that are ablated before any other is, each once; within the model's sizes where given."""
+    """`L9H6,L9H9` -> the co-ablated heads, in order; within the model's sizes where those are known."""
     given = tuple(sorted(set(_heads("--given", text, n_layers, n_heads))))
     if text is not None and not given:
-        raise SelfRepairError("--given names no head. Leave it out, or write for example L9H6,L9H9.")
+        raise SelfRepairError("--given is empty. Leave it out, or write for example L9H6,L9H9.")
     if given and len(ablations) > 1:
         raise SelfRepairError(
-            f"--given ablates its heads in the same way as the others, and {len(ablations)} ways would be as many "
-            f"baselines. Name one, such as --ablation {ablations[0]}; each further one is a run of its own."
+            f"--given needs a single --ablation, such as --ablation {ablations[0]}: each type is a run of its own."
         )
     return given
 
 
 def without_given(heads: Sequence[tuple[int, int]], given: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The heads that are left to be ablated."""
+    """The heads without the co-ablated ones."""
     left = [head for head in heads if head not in given]
     if not left:
         raise SelfRepairError("--given leaves no head to ablate. Name fewer heads there, or more with --layers.")
     return left
-
-
-def parse_mechanisms(
-    neurons: str, *, edges: bool, logit_lens: bool, logprobs: bool, self_repression: bool
-) -> Mechanisms:
-    """What is measured beside the effects."""
-    if neurons not in ("last", "all", "none"):
-        raise SelfRepairError(f"--neurons {neurons} is none of last, all, none.")
-    return Mechanisms(
-        edges=edges, neurons=neurons, logit_lens=logit_lens, logprobs=logprobs, self_repression=self_repression
-    )
 
 
 def parse_shard(text: str | None) -> Shard:
@@ -98,12 +85,12 @@ def parse_shard(text: str | None) -> Shard:
         return Shard(1, 1)
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise SelfRepairError(f"--shard {text} is not i/n with i from 1 to n. Three machines take 1/3, 2/3 and 3/3.")
+        raise SelfRepairError(f"--shard {text} is not i/n with i from 1 to n. Three machines use 1/3, 2/3 and 3/3.")
     return Shard(int(match[1]), int(match[2]))
 
 
 def parse_batch_size(text: str) -> int | None:
-    """`auto` -> None, otherwise a number of sequences from 1."""
+    """`auto` -> None, otherwise the number of sequences."""
     if text == "auto":
         return None
     if not text.isdigit() or int(text) < 1:
@@ -123,7 +110,7 @@ def _range(part: str) -> tuple[int, int]:
 
 
 def _heads(option: str, text: str | None, n_layers: int | None, n_heads: int | None) -> list[tuple[int, int]]:
-    """The heads that the option names, within the model's sizes where those are given."""
+    """The heads that the option names, within the model's sizes where those are known."""
     found = []
     for part in _parts(text):
         match = re.fullmatch(r"[Ll](\d+)[Hh](\d+)", part)

@@ -1,20 +1,22 @@
-"""A measured unit as the columns of the warehouse's tables."""
+"""A measured unit as columns of the warehouse's tables of effects, tokens and prompts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
-from selfrepair.ingest.runs.measurer import Measured
+from selfrepair.ingest.engine.ablation import HeadAblation
+from selfrepair.ingest.runs.measured import Measured
 from selfrepair.ingest.runs.plan import RunPlan, Unit
-from selfrepair.ingest.text.token_texts import token_texts
+from selfrepair.ingest.text.tokenizing import token_texts
 
 Columns = dict[str, Any]
 
 
 def measurement_columns(unit: Unit, measured: Measured) -> Columns:
-    """The effects of `measured_rows`."""
+    """`measured_rows` with their effects."""
     return measured_rows(unit, measured) | {
         name: measured.effects[..., index].flatten().numpy() for index, name in enumerate(EFFECTS)
     }
@@ -27,19 +29,22 @@ def positions(measured: Measured) -> NDArray[np.int16]:
 
 
 def measured_rows(unit: Unit, measured: Measured) -> Columns:
-    """One row per cell, prompt and position, ordered by layer, head, ablation, prompt, position."""
-    n_cells, n_prompts, n_positions, _ = measured.effects.shape
-    rows_of_cell = n_prompts * n_positions
-
-    def of_cell(values: list[int], dtype: type) -> NDArray[Any]:
-        return np.repeat(np.array(values, dtype=dtype), rows_of_cell)
-
+    """One row per head ablation, prompt and position, ordered by layer, head, ablation, prompt, position."""
+    n_head_ablations, n_prompts, n_positions, _ = measured.effects.shape
     return {
-        "ablation": of_cell([ABLATIONS.index(cell.ablation) for cell in measured.cells], np.int8),
-        "prompt_id": np.tile(np.repeat(np.array(unit.prompt_ids, dtype=np.int32), n_positions), n_cells),
-        "pos": np.tile(positions(measured), n_cells * n_prompts),
-        "layer": of_cell([cell.layer for cell in measured.cells], np.int16),
-        "head": of_cell([cell.head for cell in measured.cells], np.int16),
+        name: np.repeat(key, n_prompts * n_positions) for name, key in head_keys(measured.head_ablations).items()
+    } | {
+        "prompt_id": np.tile(np.repeat(np.array(unit.prompt_ids, dtype=np.int32), n_positions), n_head_ablations),
+        "pos": np.tile(positions(measured), n_head_ablations * n_prompts),
+    }
+
+
+def head_keys(head_ablations: Sequence[HeadAblation]) -> Columns:
+    """The key columns of the ablated heads."""
+    return {
+        "ablation": np.array([ABLATIONS.index(ablated.ablation) for ablated in head_ablations], dtype=np.int8),
+        "layer": np.array([ablated.layer for ablated in head_ablations], dtype=np.int16),
+        "head": np.array([ablated.head for ablated in head_ablations], dtype=np.int16),
     }
 
 

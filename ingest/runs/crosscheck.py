@@ -1,4 +1,4 @@
-"""After measuring: random cells of the stored rows computed again the slow way, through TransformerBridge and hooks."""
+"""After measuring: effects of random prompts and heads, measured again through TransformerBridge and hooks."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -11,104 +11,115 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfrepair.ingest.checks import hooks as hook_method
+from selfrepair.ingest.checks import hooks
 from selfrepair.ingest.checks.hooks import HookedRun, Hooks
 from selfrepair.ingest.conventions import EFFECTS
-from selfrepair.ingest.engine.ablation import Cell
+from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.models.weights import cast_parameters
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.warehouse.database.connection import open_reader
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.folder import CrosscheckCell, PartsFolder
+from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.records import CrosscheckCell
 
 Effects: TypeAlias = NDArray[np.float32]
 
+Crosscheck: TypeAlias = tuple[int, HeadAblation]
+"""The `prompt_id` and the ablated head of the rows that are measured again."""
 
-def choose_cells(plan: RunPlan) -> list[tuple[int, Cell]]:
-    """The (prompt, cell) pairs of the whole run that are checked: random, and the same for every shard."""
-    chosen = random.Random(plan.record.run_key).sample(
-        range(len(plan.prompts) * plan.n_cells), plan.record.n_crosschecks
+
+def choose_crosschecks(plan: RunPlan) -> list[Crosscheck]:
+    """The crosschecks of the whole run: random, and the same for every shard."""
+    settings, per_prompt = plan.settings, plan.settings.n_head_ablations
+    numbers = random.Random(plan.record.run_key).sample(
+        range(len(plan.prompts) * per_prompt), plan.record.n_crosschecks
     )
-    cells = [Cell(layer, head, ablation) for layer, head in plan.heads for ablation in plan.ablations]
+    head_ablations = [HeadAblation(layer, head, way) for layer, head in settings.heads for way in settings.ablations]
     return sorted(
-        ((index // plan.n_cells, cells[index % plan.n_cells]) for index in chosen),
-        key=lambda pair: (pair[0], pair[1].layer, pair[1].head, pair[1].ablation),
+        ((number // per_prompt, head_ablations[number % per_prompt]) for number in numbers),
+        key=lambda chosen: (chosen[0], chosen[1].layer, chosen[1].head, chosen[1].ablation),
     )
 
 
 def crosscheck(
     plan: RunPlan,
     measurer: Measurer,
-    chosen: Sequence[tuple[int, Cell]],
-    stored: Callable[[int, Cell], Effects],
-    on_cell: Callable[[], None] = lambda: None,
+    chosen: Sequence[Crosscheck],
+    stored: Callable[[int, HeadAblation], Effects],
+    on_checked: Callable[[], None] = lambda: None,
 ) -> list[CrosscheckCell]:
-    """Recompute the chosen cells in float32 or better and compare every column with what was stored.
+    """Measure the chosen rows again in float32 or better and compare every column with what was stored.
 
-    `stored` gives a cell's rows [pos, effect]. The model is taken over by the bridge: nothing can be measured with it
-    afterwards. The largest difference of a cell is in logits (`ln_scale_ratio` is a plain number).
+    `stored` gives the rows of a crosscheck [pos, effect]. The model is taken over by the bridge: nothing can be measured
+    with it afterwards. `error_max` is the largest difference in logits (`ln_scale_ratio` is a plain number).
 
     Raises SelfRepairError where the bridge cannot run the model, or memory does not suffice for its float32 copy.
     """
     try:
         with torch.no_grad(), full_precision():
-            return _crosscheck(plan, measurer, chosen, stored, on_cell)
-    except hook_method.FAILURES as error:
+            return _crosscheck(plan, measurer, chosen, stored, on_checked)
+    except hooks.FAILURES as error:
         raise SelfRepairError(
-            f"the cross-check through TransformerBridge could not run ({hook_method.message_of(error)}). The measured rows "
-            "are kept, the run is not complete. If memory ran out, the same command with --device cpu measures nothing "
-            "again and checks there."
+            f"the cross-check through TransformerBridge could not run ({hooks.message_of(error)}). The measured rows "
+            "are kept, but the run is not complete. If memory ran out, repeat the command with --device cpu: it only checks, "
+            "and measures nothing again."
         ) from error
 
 
 def _crosscheck(
     plan: RunPlan,
     measurer: Measurer,
-    chosen: Sequence[tuple[int, Cell]],
-    stored: Callable[[int, Cell], Effects],
-    on_cell: Callable[[], None],
+    chosen: Sequence[Crosscheck],
+    stored: Callable[[int, HeadAblation], Effects],
+    on_checked: Callable[[], None],
 ) -> list[CrosscheckCell]:
-    atlas = measurer.atlas
-    biases = measurer.value_biases().to(atlas.stream_dtype)
+    adapter = measurer.adapter
+    biases = measurer.value_biases().to(adapter.stream_dtype)
     means = None if measurer.means is None else measurer.means.to(biases)
-    cast_parameters(atlas.model, atlas.stream_dtype)
-    bridge = hook_method.boot(atlas)
+    cast_parameters(adapter.model, adapter.stream_dtype)
+    bridge = hooks.boot(adapter)
 
-    def clean(prompt: int, hooks: Hooks = ()) -> HookedRun:
+    def clean(prompt: int, given_hooks: Hooks = ()) -> HookedRun:
         tokens = torch.from_numpy(plan.prompts.tokens([prompt])).to(biases.device)
         foil = plan.prompts.prompts[prompt].foil
-        return hook_method.run_clean(bridge, tokens, hook_method.needed, hooks, foil)
+        return hooks.run_clean(bridge, tokens, hooks.needed, given_hooks, foil)
 
-    def replacement(cell: Cell, partner: HookedRun | None) -> Tensor:
-        if cell.ablation == "resample" and partner is not None:
-            return partner.head_values(cell)
-        if cell.ablation == "mean" and means is not None:
-            return (means - biases)[cell.layer, cell.head]
-        return torch.zeros_like(biases[cell.layer, cell.head])  # zero: the constant part has moved out of z
+    def replacement(ablated: HeadAblation, partner: HookedRun | None) -> Tensor:
+        if ablated.ablation == "resample" and partner is not None:
+            return partner.head_values(ablated)
+        if ablated.ablation == "mean" and means is not None:
+            return (means - biases)[ablated.layer, ablated.head]
+        return torch.zeros_like(biases[ablated.layer, ablated.head])  # zero: the constant part has moved out of z
 
     checked = []
-    for prompt, cell in chosen:
-        partners = plan.prompts.partners if cell.ablation == "resample" else None
+    for prompt, ablated in chosen:
+        partners = plan.prompts.partners if ablated.ablation == "resample" else None
         partner = None if partners is None else clean(partners[prompt])
-        given = [Cell(layer, head, cell.ablation) for layer, head in plan.given]
-        hooks = [hook for gone in given for hook in hook_method.replacing(gone, replacement(gone, partner))]
-        own = clean(prompt, hooks)
-        effects = hook_method.measure_cell(bridge, own, cell, replacement(cell, partner))[0].cpu().double().numpy()
-        effects = effects[-plan.prompts.positions_of(prompt) :]
-        difference = float(np.abs(effects - stored(prompt, cell)).max())
-        checked.append(
-            CrosscheckCell(prompt, cell.layer, cell.head, cell.ablation, n_rows=len(effects), error_max=difference)
+        given = [HeadAblation(layer, head, ablated.ablation) for layer, head in plan.settings.given]
+        given_hooks = [hook for head in given for hook in hooks.replacing(head, replacement(head, partner))]
+        own = clean(prompt, given_hooks)
+        effects = (
+            hooks.measure_head_ablation(bridge, own, ablated, replacement(ablated, partner))[0].cpu().double().numpy()
         )
-        on_cell()
+        effects = effects[-plan.prompts.positions_of(prompt) :]
+        difference = float(np.abs(effects - stored(prompt, ablated)).max())
+        checked.append(
+            CrosscheckCell(
+                prompt, ablated.layer, ablated.head, ablated.ablation, n_rows=len(effects), error_max=difference
+            )
+        )
+        on_checked()
     return checked
 
 
-def stored_rows(parts: PartsFolder, db: Path, unit_of: Callable[[int], Unit], prompt: int, cell: Cell) -> Effects:
-    """What was stored of one cell [pos, effect]: in its unit's part file, or in the warehouse once that is loaded."""
+def stored_rows(
+    parts: PartsFolder, db: Path, unit_of: Callable[[int], Unit], prompt: int, ablated: HeadAblation
+) -> Effects:
+    """The stored rows of one head ablation on one prompt [pos, effect]: from the part file, or the warehouse once loaded."""
     file = parts.unit_path(unit_of(prompt).number) / "measurements.parquet"
-    values = {"prompt": prompt, "layer": cell.layer, "head": cell.head, "ablation": cell.ablation}
+    values = {"prompt": prompt, "layer": ablated.layer, "head": ablated.head, "ablation": ablated.ablation}
     chosen = f"""
         SELECT {", ".join(EFFECTS)} FROM {{table}}
         WHERE prompt_id = $prompt AND layer = $layer AND head = $head AND ablation = $ablation {{run}} ORDER BY pos
@@ -128,8 +139,8 @@ def stored_rows(parts: PartsFolder, db: Path, unit_of: Callable[[int], Unit], pr
     return np.stack([columns[name] for name in EFFECTS], axis=-1)
 
 
-def loaded_cells(db: Path, plan: RunPlan) -> set[tuple[int, Cell]]:
-    """The (prompt, cell) pairs whose check is in the warehouse already."""
+def loaded_crosschecks(db: Path, plan: RunPlan) -> set[Crosscheck]:
+    """The crosschecks that are in the warehouse already."""
     if not db.exists():
         return set()
     with open_reader(db, wait_s=60) as connection:
@@ -140,4 +151,4 @@ def loaded_cells(db: Path, plan: RunPlan) -> set[tuple[int, Cell]]:
             """,
             {"run_key": plan.record.run_key},
         ).fetchall()
-    return {(prompt, Cell(layer, head, ablation)) for prompt, layer, head, ablation in rows}
+    return {(prompt, HeadAblation(layer, head, ablation)) for prompt, layer, head, ablation in rows}

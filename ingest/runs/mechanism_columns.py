@@ -1,36 +1,35 @@
-"""The mechanisms of a measured unit as the columns of the warehouse's tables."""
+"""A measured unit as columns of the warehouse's tables of mechanisms."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfrepair.ingest.conventions import ABLATIONS
-from selfrepair.ingest.engine.ablation import Cell
+from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.mechanisms.edges import EdgeSums
 from selfrepair.ingest.mechanisms.logprobs import MEASURES
 from selfrepair.ingest.mechanisms.neurons import SUMS, NeuronChanges
 from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, SelfRepression
-from selfrepair.ingest.runs.columns import Columns, measured_rows, positions
-from selfrepair.ingest.runs.measurer import Measured
+from selfrepair.ingest.runs.columns import Columns, head_keys, measured_rows, positions
+from selfrepair.ingest.runs.measured import Measured
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.warehouse.schema import ADDED_VECTORS, CHANGE_SHARES, EDGE_POPULATIONS
 
 SELF_REPRESSION_ROWS = 500
-"""About as many rows of each head and added vector are kept one by one."""
+"""About the number of single rows that are stored of each head, added vector and multiple."""
 
 
 def mechanism_columns(plan: RunPlan, unit: Unit, measured: Measured) -> dict[str, Columns]:
     """A table for each mechanism that was measured, by its name."""
     tables: dict[str, Columns] = {}
     if measured.edges is not None:
-        tables["edge_sums"] = _edge_columns(plan, unit, measured.cells, measured.edges)
+        tables["edge_sums"] = _edge_columns(plan, unit, measured.head_ablations, measured.edges)
     if measured.neurons is not None:
-        layers = np.array(plan.mechanisms.neuron_layers(plan.model.atlas), dtype=np.int16)
+        layers = np.array(plan.settings.mechanisms.neuron_layers(plan.model.adapter), dtype=np.int16)
         neurons = measured.neurons
         tables["neuron_changes"] = _change_columns(unit, measured, layers)
-        tables["neuron_curves"] = _curve_columns(unit, measured.cells, layers, neurons)
-        tables["neuron_sums"] = _of_mlps(unit, measured.cells, layers, neurons) | {
+        tables["neuron_curves"] = _curve_columns(unit, measured.head_ablations, layers, neurons)
+        tables["neuron_sums"] = _of_mlps(unit, measured.head_ablations, layers, neurons) | {
             name: neurons.sums[..., index][_has_rows(neurons)].numpy() for index, name in enumerate(SUMS)
         }
         tables["neuron_sums"]["n_rows"] = tables["neuron_sums"]["n_rows"].astype(np.int32)
@@ -46,46 +45,42 @@ def mechanism_columns(plan: RunPlan, unit: Unit, measured: Measured) -> dict[str
     return tables
 
 
-def _of_cells(cells: list[Cell], chosen: NDArray[np.int64]) -> Columns:
-    """The ablated heads of the cells of these numbers."""
-    return {
-        "ablation": np.array([ABLATIONS.index(cell.ablation) for cell in cells], dtype=np.int8)[chosen],
-        "layer": np.array([cell.layer for cell in cells], dtype=np.int16)[chosen],
-        "head": np.array([cell.head for cell in cells], dtype=np.int16)[chosen],
-    }
+def _keys_of(head_ablations: list[HeadAblation], chosen: NDArray[np.int64]) -> Columns:
+    """The key columns of the head ablations of these numbers."""
+    return {name: key[chosen] for name, key in head_keys(head_ablations).items()}
 
 
-def _edge_columns(plan: RunPlan, unit: Unit, cells: list[Cell], edges: EdgeSums) -> Columns:
-    """A row for every cell, population with rows, and target above the ablated head."""
-    atlas = plan.model.atlas
-    n_head_targets = atlas.n_layers * atlas.n_heads
-    target = np.arange(n_head_targets + atlas.n_layers)
+def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation], edges: EdgeSums) -> Columns:
+    """A row for every head ablation, population with rows, and target above the ablated head."""
+    adapter = plan.model.adapter
+    n_head_targets = adapter.n_layers * adapter.n_heads
+    target = np.arange(n_head_targets + adapter.n_layers)
     is_head = target < n_head_targets
-    target_layer = np.where(is_head, target // atlas.n_heads, target - n_head_targets)
-    layer = np.array([cell.layer for cell in cells])[:, None]
-    sees = (target_layer > layer) | (~is_head & (target_layer == layer) & (not atlas.parallel_blocks))
+    target_layer = np.where(is_head, target // adapter.n_heads, target - n_head_targets)
+    layer = np.array([ablated.layer for ablated in head_ablations])[:, None]
+    sees = (target_layer > layer) | (~is_head & (target_layer == layer) & (not adapter.parallel_blocks))
     chosen = sees[:, None] & (edges.n_rows.numpy() > 0)[..., None]
-    cell, population, at = np.nonzero(chosen)
-    assert EDGE_POPULATIONS == ("all", "top2"), "EdgeWatcher sums in this order"
-    return _of_cells(cells, cell) | {
-        "unit": np.full(len(cell), unit.number, dtype=np.int32),
+    ablated, population, at = np.nonzero(chosen)
+    assert EDGE_POPULATIONS == ("all", "top2"), "EdgeObserver sums in this order"
+    return _keys_of(head_ablations, ablated) | {
+        "unit": np.full(len(ablated), unit.number, dtype=np.int32),
         "population": population.astype(np.int8),
         "target_kind": np.where(is_head[at], 0, 1).astype(np.int8),
         "target_layer": target_layer[at].astype(np.int16),
-        "target_head": np.ma.masked_array((target % atlas.n_heads)[at].astype(np.int16), ~is_head[at]),
-        "n_rows": edges.n_rows.numpy()[cell, population].astype(np.int32),
-        "change": edges.sums[:, :, 0].numpy()[cell, population, at],
-        "squared_change": edges.sums[:, :, 1].numpy()[cell, population, at],
+        "target_head": np.ma.masked_array((target % adapter.n_heads)[at].astype(np.int16), ~is_head[at]),
+        "n_rows": edges.n_rows.numpy()[ablated, population].astype(np.int32),
+        "change": edges.sums[:, :, 0].numpy()[ablated, population, at],
+        "squared_change": edges.sums[:, :, 1].numpy()[ablated, population, at],
     }
 
 
 def _change_columns(unit: Unit, measured: Measured, layers: NDArray[np.int16]) -> Columns:
-    """A row for each kept neuron, ordered by cell, MLP, prompt, position, rank."""
-    cells, neurons = measured.cells, measured.neurons
+    """A row for each kept neuron, ordered by head ablation, MLP, prompt, position, rank."""
+    head_ablations, neurons = measured.head_ablations, measured.neurons
     assert neurons is not None
-    cell, prompt, pos = neurons.rows.numpy().T
+    ablated, prompt, pos = neurons.rows.numpy().T
     row, mlp = np.nonzero(neurons.measured.numpy())
-    order = np.lexsort((pos[row], prompt[row], mlp, cell[row]))
+    order = np.lexsort((pos[row], prompt[row], mlp, ablated[row]))
     row, mlp = row[order], mlp[order]
     n_kept = neurons.neurons.shape[-1]
 
@@ -93,7 +88,7 @@ def _change_columns(unit: Unit, measured: Measured, layers: NDArray[np.int16]) -
         return np.repeat(values, n_kept)
 
     effects = neurons.effects.float().numpy()[row, mlp]
-    return _of_cells(cells, each(cell[row])) | {
+    return _keys_of(head_ablations, each(ablated[row])) | {
         "prompt_id": each((prompt[row] + unit.first).astype(np.int32)),
         "pos": each(positions(measured)[pos[row]]),
         "mlp_layer": each(layers[mlp]),
@@ -108,18 +103,22 @@ def _has_rows(neurons: NeuronChanges) -> Any:
     return neurons.sums[..., SUMS.index("n_rows")] > 0
 
 
-def _of_mlps(unit: Unit, cells: list[Cell], layers: NDArray[np.int16], neurons: NeuronChanges) -> Columns:
-    """The keys of every cell and MLP that has rows."""
-    cell, mlp = np.nonzero(_has_rows(neurons).numpy())
-    return _of_cells(cells, cell) | {
-        "unit": np.full(len(cell), unit.number, dtype=np.int32),
+def _of_mlps(
+    unit: Unit, head_ablations: list[HeadAblation], layers: NDArray[np.int16], neurons: NeuronChanges
+) -> Columns:
+    """The keys of every head ablation and MLP that has rows."""
+    ablated, mlp = np.nonzero(_has_rows(neurons).numpy())
+    return _keys_of(head_ablations, ablated) | {
+        "unit": np.full(len(ablated), unit.number, dtype=np.int32),
         "mlp_layer": layers[mlp],
     }
 
 
-def _curve_columns(unit: Unit, cells: list[Cell], layers: NDArray[np.int16], neurons: NeuronChanges) -> Columns:
+def _curve_columns(
+    unit: Unit, head_ablations: list[HeadAblation], layers: NDArray[np.int16], neurons: NeuronChanges
+) -> Columns:
     n_ranked = neurons.largest.shape[-1]
-    keys = _of_mlps(unit, cells, layers, neurons)
+    keys = _of_mlps(unit, head_ablations, layers, neurons)
     has_rows = _has_rows(neurons)
     exceed = neurons.exceed[has_rows].numpy().astype(np.int32)
     return {name: np.repeat(values, n_ranked) for name, values in keys.items()} | {
@@ -137,22 +136,20 @@ def _logit_lens_columns(unit: Unit, measured: Measured) -> Columns:
         "prompt_id": np.tile(np.repeat(np.array(unit.prompt_ids, dtype=np.int32), n_positions), n_layers),
         "pos": np.tile(positions(measured), n_layers * n_prompts),
         "layer": np.repeat(np.arange(n_layers, dtype=np.int16), n_prompts * n_positions),
-        "logit": np.concatenate([layer_read.logit.flatten().float().numpy() for layer_read in measured.logit_lens]),
-        "logprob": np.concatenate([layer_read.logprob.flatten().float().numpy() for layer_read in measured.logit_lens]),
-        "rank": np.concatenate(
-            [layer_read.rank.flatten().numpy().astype(np.int32) for layer_read in measured.logit_lens]
-        ),
+        "logit": np.concatenate([lens.logit.flatten().float().numpy() for lens in measured.logit_lens]),
+        "logprob": np.concatenate([lens.logprob.flatten().float().numpy() for lens in measured.logit_lens]),
+        "rank": np.concatenate([lens.rank.flatten().numpy().astype(np.int32) for lens in measured.logit_lens]),
     }
 
 
 def _self_repression_sum_columns(unit: Unit, self_repression: SelfRepression) -> Columns:
-    """A row for each head, kind, multiple and prompt; sums run over positions."""
-    x = self_repression.clean.double().numpy()
-    y = self_repression.fed.double().numpy()
+    """A row for each head, added vector, multiple and prompt; sums run over positions."""
+    x = self_repression.direct_effect.double().numpy()
+    y = self_repression.direct_effect_after.double().numpy()
     z = np.full_like(y, np.nan)
-    z[ADDED_VECTORS.index("own")] = self_repression.fed_own_scale.double().numpy()
-    kind, multiple, head, prompt = np.nonzero(~np.isnan(y).any(-1))
-    chosen = kind, multiple, head, prompt
+    z[ADDED_VECTORS.index("own")] = self_repression.direct_effect_after_own_scale.double().numpy()
+    vector, multiple, head, prompt = np.nonzero(~np.isnan(y).any(-1))
+    chosen = vector, multiple, head, prompt
     sums = {
         "sum_x": np.broadcast_to(x.sum(-1), y.shape[:-1]),
         "sum_xx": np.broadcast_to((x * x).sum(-1), y.shape[:-1]),
@@ -164,11 +161,11 @@ def _self_repression_sum_columns(unit: Unit, self_repression: SelfRepression) ->
         "sum_zz": (z * z).sum(-1),
     }
     return {
-        **_fed(self_repression, head),
+        **_head_keys(self_repression, head),
         "prompt_id": (prompt + unit.first).astype(np.int32),
-        "added_vector": kind.astype(np.int8),
+        "added_vector": vector.astype(np.int8),
         "multiple": np.array(MULTIPLES, dtype=np.int16)[multiple],
-        "n_rows": np.full(len(kind), x.shape[-1], dtype=np.int32),
+        "n_rows": np.full(len(vector), x.shape[-1], dtype=np.int32),
         **{name: np.ma.masked_invalid(values[chosen]) for name, values in sums.items()},
     }
 
@@ -176,29 +173,31 @@ def _self_repression_sum_columns(unit: Unit, self_repression: SelfRepression) ->
 def _self_repression_row_columns(
     plan: RunPlan, unit: Unit, measured: Measured, self_repression: SelfRepression
 ) -> Columns:
-    """The same rows one by one, at positions drawn for each prompt: about `SELF_REPRESSION_ROWS` of each head a run."""
-    y = self_repression.fed.numpy()
+    """Single rows at positions drawn for each prompt: about `SELF_REPRESSION_ROWS` of each head, vector and multiple."""
+    y = self_repression.direct_effect_after.numpy()
     share = min(1.0, SELF_REPRESSION_ROWS / plan.prompts.n_positions)
     n_positions = y.shape[-1]
     drawn = np.stack(
-        [np.random.default_rng((plan.seed, prompt)).random(n_positions) < share for prompt in unit.prompt_ids]
+        [np.random.default_rng((plan.settings.seed, prompt)).random(n_positions) < share for prompt in unit.prompt_ids]
     )
-    kind, multiple, head, prompt, pos = np.nonzero(~np.isnan(y) & drawn)
-    others = np.array([-1 if number is None else number for number in self_repression.others], dtype=np.int16)[head]
-    own_scale = self_repression.fed_own_scale.float().numpy()[multiple, head, prompt, pos]
+    vector, multiple, head, prompt, pos = np.nonzero(~np.isnan(y) & drawn)
+    others = np.array([-1 if number is None else number for number in self_repression.other_heads], dtype=np.int16)[
+        head
+    ]
+    own_scale = self_repression.direct_effect_after_own_scale.float().numpy()[multiple, head, prompt, pos]
     return {
-        **_fed(self_repression, head),
+        **_head_keys(self_repression, head),
         "prompt_id": (prompt + unit.first).astype(np.int32),
         "pos": positions(measured)[pos],
-        "added_vector": kind.astype(np.int8),
+        "added_vector": vector.astype(np.int8),
         "multiple": np.array(MULTIPLES, dtype=np.int16)[multiple],
-        "other_head": np.ma.masked_array(others, kind != ADDED_VECTORS.index("other")),
-        "direct_effect": self_repression.clean.float().numpy()[head, prompt, pos],
-        "direct_effect_after": self_repression.fed.float().numpy()[kind, multiple, head, prompt, pos],
-        "direct_effect_after_own_scale": np.ma.masked_array(own_scale, kind != ADDED_VECTORS.index("own")),
+        "other_head": np.ma.masked_array(others, vector != ADDED_VECTORS.index("other")),
+        "direct_effect": self_repression.direct_effect.float().numpy()[head, prompt, pos],
+        "direct_effect_after": self_repression.direct_effect_after.float().numpy()[vector, multiple, head, prompt, pos],
+        "direct_effect_after_own_scale": np.ma.masked_array(own_scale, vector != ADDED_VECTORS.index("own")),
     }
 
 
-def _fed(self_repression: SelfRepression, head: NDArray[np.int64]) -> Columns:
+def _head_keys(self_repression: SelfRepression, head: NDArray[np.int64]) -> Columns:
     layers, heads = np.array(self_repression.heads, dtype=np.int16).T
     return {"layer": layers[head], "head": heads[head]}

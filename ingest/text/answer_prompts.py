@@ -1,4 +1,4 @@
-"""Prompts that ask for an answer at their end: the answer, and its foil if there is one, must be one token each."""
+"""Prompts with an answer: the answer, and its foil if there is one, must be one token each."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,27 +6,26 @@ from transformers import PreTrainedTokenizerBase
 
 from selfrepair.ingest.text.documents import AnswerRow
 from selfrepair.ingest.text.packing import begin_token
-from selfrepair.ingest.text.token_texts import token_texts
+from selfrepair.ingest.text.tokenizing import token_texts
 from selfrepair.warehouse.errors import SelfRepairError
 
 
 def answer_prompts(
     rows: Iterable[AnswerRow], tokenizer: PreTrainedTokenizerBase | None, source: str
 ) -> Iterator[tuple[tuple[int, ...], int, int | None]]:
-    """Token ids of each row (BOS and its text, or its tokens as they are; then the answer), its number, and its foil's id.
+    """Token ids of each row (BOS and its text, or its tokens unchanged; then the answer), its number, and its foil's id.
 
-    Raises SelfRepairError for an answer or foil of several tokens, one that is both, and rows of which only some have a
-    foil.
+    Raises SelfRepairError for an answer or foil of several tokens, for equal ones, and where only some rows have a foil.
     """
     has_foils: bool | None = None
     for row in rows:
-        place = f"dataset '{source}', row {row.number}"
+        place = f"dataset '{source}', row {row.number + 1}"
         if has_foils is None:
             has_foils = row.foil is not None
         if (row.foil is not None) != has_foils:
             raise SelfRepairError(
                 f"{place} has {'no foil' if has_foils else 'a foil'}, and the rows before it have "
-                f"{'one' if has_foils else 'none'}. They are measured differently: make two files of them."
+                f"{'one' if has_foils else 'none'}. Logits and logit differences are two runs: make two files of them."
             )
         before = _tokens_before(row, tokenizer, place)
         answer = _one_token(row, "answer", row.answer, tokenizer, place)
@@ -39,7 +38,9 @@ def answer_prompts(
 def _tokens_before(row: AnswerRow, tokenizer: PreTrainedTokenizerBase | None, place: str) -> tuple[int, ...]:
     if isinstance(row.prompt, tuple):
         if not row.prompt:
-            raise SelfRepairError(f"{place}: `tokens` is empty, so that nothing comes before the answer.")
+            raise SelfRepairError(
+                f"{place}: `tokens` is empty: nothing comes before the answer. Give one token or more."
+            )
         return row.prompt
     if tokenizer is None:
         raise SelfRepairError(f"{place} holds text, and the model comes without a tokenizer. Give `tokens` instead.")
@@ -58,9 +59,9 @@ def _one_token(
         return whole[-1]
     shared = next((i for i, pair in enumerate(zip(before, whole, strict=False)) if pair[0] != pair[1]), len(before))
     found = ", ".join(f"'{text}'" for text in token_texts(tokenizer, whole[shared:])) or "nothing"
-    hint = "" if word.startswith(" ") else " It may want a space in front."
+    hint = "" if word.startswith(" ") else " Try a space in front of it."
     raise SelfRepairError(
-        f"{place}: {name} '{word}' is not one token after its text; the end becomes {found}.{hint} "
+        f"{place}: {name} '{word}' is not one token after its text; the text then ends with {found}.{hint} "
         "Choose another word, or give `tokens` and ids; to measure every token of the text, rename the column."
     )
 

@@ -1,4 +1,4 @@
-"""Read dataset files of text, a block or a line at a time, and say where one is not text."""
+"""Read dataset files, a block or a line at a time; errors say at which line and byte a file is not text."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 BLOCK_CHARACTERS = 2**18
 ROWS_AT_ONCE = 256
 
-_ENCODING = "utf-8-sig"  # UTF-8, and no sign at the beginning where an editor has put one
+_ENCODING = "utf-8-sig"  # UTF-8, without the byte order mark that some editors begin a file with
 
 
 def text_blocks(path: Path) -> Iterator[str]:
@@ -26,7 +26,7 @@ def text_blocks(path: Path) -> Iterator[str]:
 
 
 def json_lines(path: Path) -> Iterator[Any]:
-    """What each line holds, empty lines apart. Raises SelfRepairError where a line is not JSON, or not UTF-8."""
+    """The value of each line that is not empty. Raises SelfRepairError where a line is not JSON, or not UTF-8."""
     try:
         with path.open(encoding=_ENCODING) as lines:
             for number, line in enumerate(lines, start=1):
@@ -58,7 +58,7 @@ def _not_text(path: Path) -> SelfRepairError:
     if begins in (b"\xff\xfe", b"\xfe\xff"):
         step = f"It is UTF-16. Convert it: iconv -f UTF-16 -t UTF-8 {path.name} > new{path.suffix}"
     elif byte == 0:
-        step = "Text has no such bytes: give a .txt, .jsonl or .parquet file that holds what its name says."
+        step = "Text has no such bytes: give a file whose content is what its name says."
     else:
         step = f"If it is text in Latin-1, convert it: iconv -f LATIN1 -t UTF-8 {path.name} > new{path.suffix}"
     return SelfRepairError(

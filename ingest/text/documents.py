@@ -1,4 +1,4 @@
-"""What a dataset yields: documents of text, rows that are tokens already, or prompts with an answer."""
+"""What a dataset yields: documents of text, rows of token ids, or prompts with an answer; and counts of skipped ones."""
 
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
@@ -6,9 +6,9 @@ from typing import ClassVar, TypeAlias
 
 @dataclass(frozen=True)
 class Document:
-    """A document of text, or a piece of one; `number` is the document's place in its dataset, from 0.
+    """A document of text, or a chunk of one; `number` is the document's place in its dataset, from 0.
 
-    Where there is `more`, the next one is the rest of the same text.
+    `more` means that the next one is the rest of the same text.
     """
 
     holds: ClassVar[str] = "`text`"
@@ -20,7 +20,7 @@ class Document:
 
 @dataclass(frozen=True)
 class TokenRow:
-    """A prompt given as token ids, measured as it is: nothing is prepended and nothing is packed."""
+    """A prompt given as token ids, measured unchanged: nothing is prepended and nothing is packed."""
 
     holds: ClassVar[str] = "`tokens`"
 
@@ -30,9 +30,7 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class AnswerRow:
-    """A prompt, as text or token ids, after which the `answer` is asked for, above the `foil` if there is one; both are
-    words or token ids.
-    """
+    """A prompt, as text or token ids, its correct `answer`, and a `foil` to compare that with; both words or token ids."""
 
     holds: ClassVar[str] = "`answer`"
 
@@ -43,3 +41,26 @@ class AnswerRow:
 
 
 DatasetRow: TypeAlias = Document | TokenRow | AnswerRow
+
+
+@dataclass
+class SkippedDocuments:
+    """Counts of documents that were read but gave no prompt: `empty` ones, and those whose length no other has."""
+
+    empty: int = 0
+    without_partner: int = 0
+
+    def sentences(self) -> tuple[str, ...]:
+        """What the user is told about them."""
+        notes = []
+        if self.empty:
+            notes.append(f"{_documents(self.empty)} skipped: no text.")
+        if self.without_partner:
+            notes.append(
+                f"{_documents(self.without_partner)} skipped: resample ablation needs another one of the same length."
+            )
+        return tuple(notes)
+
+
+def _documents(count: int) -> str:
+    return f"{count:,} document{'s' * (count > 1)}"

@@ -1,9 +1,10 @@
-"""Stream a dataset of the Hugging Face hub, and say what is wrong with the name, the split or the revision."""
+"""Stream a dataset of the Hugging Face hub; errors name a wrong name, split or revision and the next step."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from selfrepair.ingest import compat
 from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -15,13 +16,13 @@ _STEPS = {
     "doesn't exist for dataset": "Check --dataset-revision, or leave it out for the newest.",
     "doesn't exist on the hub": "Check its name, OWNER/NAME; a private one needs HF_TOKEN.",
     "scripts are no longer supported": (
-        f"It comes as a program, which is not run. Try --dataset-revision {PARQUET_REVISION}, where the hub keeps most of "
+        f"It comes as a program, which is not run here. Try --dataset-revision {PARQUET_REVISION}, where the hub keeps most of "
         "these as Parquet."
     ),
     "config name is missing": "It is several datasets in one: choose with --dataset NAME:CONFIG.",
     **dict.fromkeys(("batchsize must be greater than 0", "stopiteration"), "It has no rows; choose another --split."),
 }
-"""What to do, by what the hub's client says."""
+"""The next step, by what the error of the hub's client contains."""
 
 
 def hub_rows(name: str, split: str, revision: str | None) -> Iterator[dict[str, Any]]:
@@ -33,7 +34,7 @@ def hub_rows(name: str, split: str, revision: str | None) -> Iterator[dict[str, 
 
     offline = offline_reason()
     if offline is not None:
-        datasets.config.HF_HUB_OFFLINE = True  # it copied the hub client's own when it was imported
+        compat.use_datasets_offline()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what matters is raised as well
     repository, _, config = name.partition(":")
@@ -51,9 +52,9 @@ def hub_rows(name: str, split: str, revision: str | None) -> Iterator[dict[str, 
 
 
 def _not_read(name: str, split: str, error: Exception, offline: str | None) -> SelfRepairError:
-    told = str(error).strip() or type(error).__name__
-    reason = re.sub(r"\s*\n\s*", " ", told.split("\nExample")[0])
-    step = next((step for sign, step in _STEPS.items() if sign in told.lower()), None)
+    message = str(error).strip() or type(error).__name__
+    reason = re.sub(r"\s*\n\s*", " ", message.split("\nExample")[0])
+    step = next((step for sign, step in _STEPS.items() if sign in message.lower()), None)
     if offline is not None:
         reason, step = f"{offline}, and it is not in the local cache", None
     step = step or "Give a hub dataset, a .txt, .jsonl or .parquet file, or `stdlib`, which needs no network."

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
-from selfrepair.ingest.text.documents import Document
-from selfrepair.ingest.text.skipped_documents import LeftOut
+from selfrepair.ingest.text.documents import Document, SkippedDocuments
 from selfrepair.ingest.text.tokenizing import first_tokens, tokenize
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -12,35 +11,33 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PACKED, DOCUMENT, NONE = "packed", "document", "none"
-"""As `datasets.packing` names them; `none` is for rows that are tokens already."""
+"""Values of `datasets.packing`; `none` is for rows of token ids."""
 
 Row: TypeAlias = tuple[tuple[int, ...], int]
 """Token ids, and the number of the document that the first of them after BOS is from."""
 
 
 def begin_token(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """What rows begin with: BOS, or the end-of-text token of a tokenizer without, as TransformerLens does.
+    """The first token of every row: BOS, or the end-of-text token of a tokenizer without BOS, as in TransformerLens.
 
     Raises SelfRepairError for a tokenizer that has neither.
     """
     begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if begin is None:
         raise SelfRepairError(
-            "the tokenizer has neither a BOS nor an end-of-text token; give rows of `tokens` instead."
+            "the tokenizer has neither a BOS nor an end-of-text token. Give rows of `tokens` instead."
         )
     return int(begin)
 
 
 def pack(
-    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, left_out: LeftOut
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, skipped: SkippedDocuments
 ) -> Iterator[Row]:
-    """Rows of BOS and seq_len - 1 tokens of the documents, joined by the end-of-text token; what is left at the end is
-    dropped.
-    """
+    """Rows of BOS and seq_len - 1 tokens of the documents, joined by the end-of-text token; the rest at the end is dropped."""
     begin, end = begin_token(tokenizer), tokenizer.eos_token_id
     tokens: list[int] = []
     numbers: list[int] = []
-    for found in tokenize(documents, tokenizer, left_out):
+    for found in tokenize(documents, tokenizer, skipped):
         ids = [*found.ids, end] if found.ends and end is not None else found.ids
         tokens.extend(ids)
         numbers.extend([found.number] * len(ids))
@@ -52,19 +49,19 @@ def pack(
 
 
 def one_per_document(
-    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, left_out: LeftOut
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, skipped: SkippedDocuments
 ) -> Iterator[Row]:
     """Rows of BOS and a document's first tokens, seq_len in all; a shorter document gives a shorter row."""
     begin = begin_token(tokenizer)
-    for found in first_tokens(documents, tokenizer, seq_len - 1, left_out):
+    for found in first_tokens(documents, tokenizer, seq_len - 1, skipped):
         yield (begin, *found.ids), found.number
 
 
-def with_partners(rows: Iterable[Row], n_rows: int, left_out: LeftOut) -> Iterator[Row]:
-    """The first `n_rows` rows of which each has another one of its length; fewer where the documents end before.
+def with_partners(rows: Iterable[Row], n_rows: int, skipped: SkippedDocuments) -> Iterator[Row]:
+    """The first `n_rows` rows of which each has another one of its length; fewer where the documents end first.
 
-    A row that no other read is as long as is left out. The last place goes to a length that is there already, since a new
-    one would take two. Raises SelfRepairError for a single row, which has no partner.
+    Rows of a length that occurs once are skipped. The last place goes to a length that is there already, since a new one
+    would take two. Raises SelfRepairError for a single row, which has no partner.
     """
     if n_rows < 2:
         raise SelfRepairError(
@@ -81,9 +78,9 @@ def with_partners(rows: Iterable[Row], n_rows: int, left_out: LeftOut) -> Iterat
             chosen += gain
             read.append(row)
         else:
-            left_out.without_partner += 1
+            skipped.without_partner += 1
         if chosen == n_rows:
             break
     found = [row for row in read if of_length[len(row[0])] > 1]
-    left_out.without_partner += len(read) - len(found)
+    skipped.without_partner += len(read) - len(found)
     yield from found

@@ -1,13 +1,8 @@
-"""Which prompt stands in for which under resample ablation: seeded, fixed, and never a prompt for itself."""
+"""Which prompt is whose partner in resample ablation: seeded, fixed, and never the prompt itself."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from random import Random
-
-from selfrepair.warehouse.errors import SelfRepairError
-
-BATCH = 30
-"""Prompts in a batch of the code released with the paper."""
 
 
 class NoPartnerError(ValueError):
@@ -22,7 +17,7 @@ class NoPartnerError(ValueError):
 def pair(documents: Sequence[int], lengths: Sequence[int], seed: int) -> list[int]:
     """The partner of every prompt: of the same length, never itself, from another document where there is one.
 
-    Within a length the pairing is a permutation (every prompt stands in once) unless one document holds more than half
+    Within a length the pairing is a permutation (every prompt is a partner once) unless one document holds more than half
     of the prompts. It depends on the prompts and the seed alone. Raises NoPartnerError.
     """
     groups: dict[int, list[int]] = defaultdict(list)
@@ -35,20 +30,6 @@ def pair(documents: Sequence[int], lengths: Sequence[int], seed: int) -> list[in
             raise NoPartnerError(groups[length][0], length)
         _pair_group(groups[length], documents, random, partners)
     return partners
-
-
-def next_batch(n_prompts: int) -> list[int]:
-    """The partner of every prompt as the code released with the paper has it: the one at the same place of the next batch
-    of 30, the first following the last.
-
-    Raises SelfRepairError where that can be the prompt itself.
-    """
-    if n_prompts <= BATCH:
-        raise SelfRepairError(
-            f"--protocol rushing2024 takes a prompt's partner from the next batch of {BATCH}, and --prompts {n_prompts} "
-            f"has no second batch. Use --prompts {BATCH + 1} or more, such as {10 * BATCH}."
-        )
-    return [(prompt + BATCH) % n_prompts for prompt in range(n_prompts)]
 
 
 def _pair_group(prompts: list[int], documents: Sequence[int], random: Random, partners: list[int]) -> None:

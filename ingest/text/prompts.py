@@ -1,4 +1,4 @@
-"""Turn documents into prompts: rows of tokens, each with its document, its text and its partner."""
+"""Documents to prompts: rows of tokens, each with its document and its partner for resample ablation."""
 
 import hashlib
 import itertools
@@ -9,17 +9,16 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
+from selfrepair.ingest.models.tokenizer import Vocabulary
 from selfrepair.ingest.text.answer_prompts import answer_prompts
-from selfrepair.ingest.text.documents import AnswerRow, DatasetRow, Document, TokenRow
+from selfrepair.ingest.text.documents import AnswerRow, DatasetRow, Document, SkippedDocuments, TokenRow
 from selfrepair.ingest.text.packing import DOCUMENT, NONE, PACKED, one_per_document, pack, with_partners
-from selfrepair.ingest.text.pairing import NoPartnerError, next_batch, pair
+from selfrepair.ingest.text.pairing import NoPartnerError, pair
 from selfrepair.ingest.text.refusals import check_length, check_takes_rows, too_few
-from selfrepair.ingest.text.rushing2024 import RUSHING2024, chunked
-from selfrepair.ingest.text.skipped_documents import LeftOut
+from selfrepair.ingest.text.rushing2024 import RUSHING2024, chunked, next_batch
 from selfrepair.ingest.text.sources import RANDOM, Source
-from selfrepair.ingest.text.targets import Asked, answers, next_tokens
+from selfrepair.ingest.text.targets import PredictionTargets, answer_targets, next_token_targets
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.schema import ANSWER, ANSWER_MINUS_FOIL, NEXT_TOKEN
 
@@ -31,9 +30,9 @@ PACKINGS = {PACKED: pack, DOCUMENT: one_per_document, RUSHING2024: chunked}
 
 @dataclass(frozen=True)
 class Prompt:
-    """A row of token ids; `document` is the number of the one its first token of text comes from.
+    """A row of token ids; `document` is the number, from 0, of the one that its first token of text comes from.
 
-    Where answers are asked for, the last token is the answer, and `foil` what it is compared with.
+    Of a prompt with an answer, the last token is the answer, and `foil` the token that it is compared with.
     """
 
     tokens: tuple[int, ...]
@@ -43,9 +42,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of a run, ordered by length; `partners` is None where resample ablation is not asked for.
+    """The prompts of a run, ordered by length; `partners` is None without resample ablation.
 
-    `notes` tell of documents that were left out; `logit_of` is one of `schema.LOGITS_OF`: what is asked of every prompt.
+    `notes` are sentences for the user, such as on skipped documents; `logit_of` is one of `schema.LOGITS_OF`: whose logit
+    is measured.
     """
 
     prompts: list[Prompt]
@@ -68,11 +68,11 @@ class PromptSet:
         return sum(self.positions_of(index) for index in range(len(self.prompts)))
 
     def positions_of(self, index: int) -> int:
-        """Measured positions of one prompt: all but its last, or where only its answer is asked for, one."""
+        """Measured positions of one prompt: all but its last, or one where an answer is the only target."""
         return len(self.prompts[index].tokens) - 1 if self.logit_of == NEXT_TOKEN else 1
 
     def fingerprint(self) -> str:
-        """SHA-256 of every token id, document number and partner, and of foils where answers are asked for."""
+        """SHA-256 of every token id, document number and partner, and, of prompts with an answer, every foil."""
         digest = hashlib.sha256()
         for index, prompt in enumerate(self.prompts):
             partner = -1 if self.partners is None else self.partners[index]
@@ -84,35 +84,37 @@ class PromptSet:
         """Token ids of prompts of one length, [prompt, seq]."""
         return np.array([self.prompts[index].tokens for index in indices], dtype=np.int64)
 
-    def asked(self, indices: Iterable[int]) -> Asked:
-        """What is asked of prompts of one length."""
+    def targets(self, indices: Iterable[int]) -> PredictionTargets:
+        """The prompts of these numbers, all of one length, with their target tokens."""
         chosen = [self.prompts[index] for index in indices]
         tokens = torch.tensor([prompt.tokens for prompt in chosen])
         if self.logit_of == NEXT_TOKEN:
-            return next_tokens(tokens)
+            return next_token_targets(tokens)
         foils = [prompt.foil for prompt in chosen if prompt.foil is not None]
-        return answers(tokens, torch.tensor(foils) if foils else None)
+        return answer_targets(tokens, torch.tensor(foils) if foils else None)
 
 
-def build_prompts(
-    source: Source,
-    tokenizer: PreTrainedTokenizerBase | None,
-    *,
-    n_prompts: int,
-    seq_len: int,
-    d_vocab: int,
-    context: int | None,
-    seed: int,
-    resample: bool,
-    packing: str = PACKED,
-) -> PromptSet:
+@dataclass(frozen=True)
+class PromptOptions:
+    """How many prompts, of how many tokens at most (BOS included), how documents become rows, and how they are paired."""
+
+    n_prompts: int
+    seq_len: int
+    packing: str = PACKED
+    seed: int = 0
+    resample: bool = True
+
+
+def build_prompts(source: Source, vocabulary: Vocabulary, options: PromptOptions) -> PromptSet:
     """The first `n_prompts` prompts of `source`.
 
-    Text becomes rows of at most `seq_len` tokens that start with BOS, as `packing` says: `packed`, `document` or
-    `rushing2024`. Rows of tokens, and prompts with an answer, are taken as they are. Raises SelfRepairError for too little
-    text, too long rows, unknown token ids, and where resample ablation finds no partner.
+    Text becomes rows that start with BOS, by one of `PACKINGS`. Rows of tokens, and prompts with an answer, stay as they
+    are. Raises SelfRepairError for too little text, too long rows, unknown token ids, and where resample ablation finds no
+    partner.
     """
-    left_out = LeftOut()
+    n_prompts, packing = options.n_prompts, options.packing
+    tokenizer, context = vocabulary.tokenizer, vocabulary.context
+    skipped = SkippedDocuments()
     logit_of = NEXT_TOKEN
     first, documents = _peek(source)
     if isinstance(first, AnswerRow):
@@ -128,23 +130,23 @@ def build_prompts(
     else:
         if tokenizer is None:
             raise SelfRepairError(
-                f"the model comes without a tokenizer; give a dataset whose rows hold `tokens`, or `{RANDOM}`."
+                f"the model comes without a tokenizer. Give a dataset whose rows hold `tokens`, or `{RANDOM}`."
             )
-        check_length(seq_len, context, packing)
-        rows = PACKINGS[packing](_only(Document, source, documents), tokenizer, seq_len, left_out)
-        if packing == DOCUMENT and resample:
-            rows = with_partners(rows, n_prompts, left_out)
+        check_length(options.seq_len, context, packing)
+        rows = PACKINGS[packing](_only(Document, source, documents), tokenizer, options.seq_len, skipped)
+        if packing == DOCUMENT and options.resample:
+            rows = with_partners(rows, n_prompts, skipped)
         found = [Prompt(*row) for row in itertools.islice(rows, n_prompts)]
     if len(found) < n_prompts:
-        raise too_few(source.name, len(found), n_prompts, packing, seq_len, left_out, first.holds)
+        raise too_few(source.name, len(found), n_prompts, packing, options.seq_len, skipped, first.holds)
     found.sort(key=lambda prompt: len(prompt.tokens))
-    _check_tokens(found, source.name, d_vocab, context)
+    _check_tokens(found, source.name, vocabulary)
     partners = None
-    if resample:
-        partners = next_batch(n_prompts) if packing == RUSHING2024 else _partners(found, seed)
-    notes = left_out.sentences()
+    if options.resample:
+        partners = next_batch(n_prompts) if packing == RUSHING2024 else _partners(found, options.seed)
+    notes = skipped.sentences()
     if logit_of != NEXT_TOKEN:
-        notes = (*notes, f"Rows have an `answer`: it alone is asked for, at the end of each prompt ({logit_of}).")
+        notes = (*notes, f"Rows have an `answer`: it is the only token scored, at the end of each prompt ({logit_of}).")
     return PromptSet(found, packing, partners, notes, logit_of)
 
 
@@ -168,23 +170,24 @@ def _only(kind: type[Row], source: Source, documents: Iterable[DatasetRow]) -> I
 def _measurable(row: TokenRow, source: Source) -> tuple[int, ...]:
     if len(row.tokens) < 2:
         raise SelfRepairError(
-            f"dataset '{source.name}', row {row.number} holds {len(row.tokens)} tokens; a prompt needs 2 or more."
+            f"dataset '{source.name}', row {row.number + 1} holds {len(row.tokens)} tokens; a prompt needs 2 or more."
         )
     return row.tokens
 
 
-def _check_tokens(prompts: list[Prompt], name: str, d_vocab: int, context: int | None) -> None:
+def _check_tokens(prompts: list[Prompt], name: str, vocabulary: Vocabulary) -> None:
+    d_vocab, context = vocabulary.d_vocab, vocabulary.context
     for prompt in prompts:
         ids = prompt.tokens if prompt.foil is None else (*prompt.tokens, prompt.foil)
         wrong = next((token for token in ids if not 0 <= token < d_vocab), None)
         if wrong is not None:
             raise SelfRepairError(
-                f"dataset '{name}', document {prompt.document} holds token id {wrong}; the model knows 0 to {d_vocab - 1}. "
+                f"dataset '{name}', document {prompt.document + 1} holds token id {wrong}; the model has 0 to {d_vocab - 1}. "
                 "Tokenize with this model's own tokenizer."
             )
         if context is not None and len(prompt.tokens) > context:
             raise SelfRepairError(
-                f"dataset '{name}', document {prompt.document} holds {len(prompt.tokens)} tokens, the model's context is "
+                f"dataset '{name}', document {prompt.document + 1} holds {len(prompt.tokens)} tokens; the model's context is "
                 f"{context}. Cut it to {context} or fewer."
             )
 
@@ -194,6 +197,7 @@ def _partners(prompts: list[Prompt], seed: int) -> list[int]:
         return pair([prompt.document for prompt in prompts], [len(prompt.tokens) for prompt in prompts], seed)
     except NoPartnerError as error:
         raise SelfRepairError(
-            f"resample ablation needs a partner of the same length, but {error}. "
+            f"resample ablation needs a partner of the same length, but row {prompts[error.prompt].document + 1} is the only "
+            f"one of {error.length} tokens. "
             "Give two or more prompts of each length, or use --ablation mean,zero."
         ) from error

@@ -1,16 +1,16 @@
-"""What no prompts can be made of, and what to do instead."""
+"""Errors of datasets and lengths that give no prompts."""
 
+from selfrepair.ingest.text.documents import SkippedDocuments
 from selfrepair.ingest.text.packing import DOCUMENT, NONE, PACKED
 from selfrepair.ingest.text.rushing2024 import RUSHING2024
-from selfrepair.ingest.text.skipped_documents import LeftOut
 from selfrepair.warehouse.errors import SelfRepairError
 
 
 def check_takes_rows(name: str, packing: str, holds: str) -> None:
-    """Raise SelfRepairError where rows that are prompts already, of what they hold, are to be packed as text is."""
+    """Raise SelfRepairError where rows of `holds`, which are prompts already, were to be packed like text."""
     if packing != PACKED:
         raise SelfRepairError(
-            f"dataset '{name}' gives rows of {holds}, which are measured as they are; {_option(packing)} needs text. "
+            f"dataset '{name}' gives rows of {holds}, which are never packed; {_option(packing)} needs text. "
             "Leave it out."
         )
 
@@ -20,24 +20,24 @@ def check_length(seq_len: int, context: int | None, packing: str) -> None:
     if context is not None and seq_len > context:
         step = f"Use --seq-len {context} or less."
         if packing == RUSHING2024:
-            step = f"{_option(packing)} has no shorter ones: choose another model."
+            step = f"{_option(packing)} fixes it: choose another model."
         raise SelfRepairError(f"--seq-len {seq_len} is longer than the model's context of {context} tokens. {step}")
     if seq_len < 2:
-        raise SelfRepairError(f"--seq-len {seq_len} leaves no position that predicts a token. Use 2 or more.")
+        raise SelfRepairError(f"--seq-len {seq_len} leaves no position with a next token. Use 2 or more.")
 
 
 def too_few(
-    name: str, n_found: int, n_prompts: int, packing: str, seq_len: int, left_out: LeftOut, holds: str
+    name: str, n_found: int, n_prompts: int, packing: str, seq_len: int, skipped: SkippedDocuments, holds: str
 ) -> SelfRepairError:
-    """The error of a dataset that gives fewer prompts than were asked for."""
+    """The error of a dataset that gives fewer prompts than --prompts."""
     unit = {NONE: f"rows of {holds}", DOCUMENT: "documents to measure"}.get(packing, f"rows of {seq_len} tokens")
     step = f"Use --prompts {n_found} or a larger dataset."
     if packing == RUSHING2024 or (packing == DOCUMENT and not n_found):
         step = "Use a larger dataset."
     elif not n_found:
         step = "Use a shorter --seq-len or a larger dataset."
-    found = f"dataset '{name}' gives {n_found} {unit}, {n_prompts} prompts were asked for."
-    return SelfRepairError(" ".join((found, *left_out.sentences(), step)))
+    found = f"dataset '{name}' gives {n_found} {unit}, fewer than --prompts {n_prompts}."
+    return SelfRepairError(" ".join((found, *skipped.sentences(), step)))
 
 
 def _option(packing: str) -> str:

@@ -1,8 +1,8 @@
-"""Rows as the code released with the paper made them, with the `tokenize_and_concatenate` of TransformerLens of its time.
+"""Rows and partners as in the code released with the paper, which used `tokenize_and_concatenate` of TransformerLens.
 
 A thousand documents at a time are joined by the end-of-text token's text, and that text is cut into twenty chunks of one
 length, anywhere. Each chunk is tokenized by itself. Every end-of-text token is dropped, because tokenizers padded with it and
-padding was taken out: rows run from one document into the next without a sign.
+padding was removed: rows run from one document into the next without a separator.
 """
 
 import bisect
@@ -11,11 +11,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from selfrepair.ingest.text.chunks import joined
-from selfrepair.ingest.text.documents import Document
+from selfrepair.ingest.text.documents import Document, SkippedDocuments
 from selfrepair.ingest.text.packing import Row, begin_token
-from selfrepair.ingest.text.skipped_documents import LeftOut
-from selfrepair.ingest.text.tokenizing import tokenize
+from selfrepair.ingest.text.tokenizing import joined, tokenize
 from selfrepair.warehouse.errors import SelfRepairError
 
 if TYPE_CHECKING:
@@ -26,9 +24,12 @@ SEQ_LEN = 128
 BATCH_DOCUMENTS = 1000
 CHUNKS = 20
 
+BATCH = 30
+"""Prompts in a batch."""
+
 
 def chunked(
-    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, left_out: LeftOut
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, skipped: SkippedDocuments
 ) -> Iterator[Row]:
     """Rows of BOS and seq_len - 1 tokens; what is left of each thousand documents is dropped."""
     begin = begin_token(tokenizer)
@@ -38,10 +39,23 @@ def chunked(
         )
     whole = joined(documents)
     while batch := list(itertools.islice(whole, BATCH_DOCUMENTS)):
-        left_out.empty += sum(not document.text for document in batch)
+        skipped.empty += sum(not document.text for document in batch)
         stream = _stream(batch, tokenizer)
         while len(row := list(itertools.islice(stream, seq_len - 1))) == seq_len - 1:
             yield (begin, *(token for token, _ in row)), row[0][1]
+
+
+def next_batch(n_prompts: int) -> list[int]:
+    """The partner of every prompt: the one at the same place of the next batch of 30, the first following the last.
+
+    Raises SelfRepairError where that could be the prompt itself.
+    """
+    if n_prompts <= BATCH:
+        raise SelfRepairError(
+            f"--protocol {RUSHING2024} takes a prompt's partner from the next batch of {BATCH}, and --prompts {n_prompts} "
+            f"has no second batch. Use --prompts {BATCH + 1} or more, such as {10 * BATCH}."
+        )
+    return [(prompt + BATCH) % n_prompts for prompt in range(n_prompts)]
 
 
 def _stream(documents: list[Document], tokenizer: "PreTrainedTokenizerBase") -> Iterator[tuple[int, int]]:
@@ -57,7 +71,7 @@ def _stream(documents: list[Document], tokenizer: "PreTrainedTokenizerBase") -> 
     lengths = (len(document.text) + len(separator) for document in documents)
     ends = [total - len(separator) for total in itertools.accumulate(lengths)]
     numbers: list[int] = []
-    for found in tokenize(chunks, tokenizer, LeftOut()):
+    for found in tokenize(chunks, tokenizer, SkippedDocuments()):
         if not numbers:
             starts = _parts(text, separator, size * found.number, size * (found.number + 1))
             owners = [min(bisect.bisect_right(ends, start), len(documents) - 1) for start in starts]

@@ -1,7 +1,7 @@
 """Open a dataset by name or file, and yield its documents in order.
 
-`stdlib` is the text on every machine, `random` is none at all; a path is a .txt, .jsonl or .parquet file; anything else is
-a dataset of the Hugging Face hub, streamed.
+`stdlib` is the text on every machine, `random` is random tokens; a path is a .txt, .jsonl or .parquet file; anything else
+is a dataset of the Hugging Face hub, streamed.
 """
 
 import itertools
@@ -10,19 +10,31 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from selfrepair.ingest.text import stdlib
-from selfrepair.ingest.text.chunks import in_pieces
 from selfrepair.ingest.text.dataset_files import json_lines, parquet_rows, text_blocks
 from selfrepair.ingest.text.documents import AnswerRow, DatasetRow, Document, TokenRow
 from selfrepair.ingest.text.hub_datasets import hub_rows
+from selfrepair.ingest.text.packing import NONE
+from selfrepair.ingest.text.refusals import check_length
+from selfrepair.ingest.text.tokenizing import in_chunks
 from selfrepair.warehouse.errors import SelfRepairError
 
+if TYPE_CHECKING:
+    from selfrepair.ingest.models.tokenizer import Vocabulary
+
 FILE_TYPES = (".txt", ".jsonl", ".parquet")
+"""File types that are read."""
+
+OTHER_FILE_TYPES = (".csv", ".tsv", ".json", ".arrow", ".feather", ".gz", ".zst", ".bz2", ".xz", ".zip", ".xlsx", ".md")
+"""A name that ends so is meant as a file, and no hub dataset."""
+
 STDLIB, RANDOM = "stdlib", "random"
 ANSWER, FOIL = "answer", "foil"
-"""Columns of rows that ask for one token after their text."""
+"""Columns of prompts with an answer."""
 
 TEXT = "text"
 """The column of a dataset that holds its text unless another is named."""
@@ -32,15 +44,15 @@ _SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which JSON 
 
 @dataclass(frozen=True)
 class Source:
-    """An opened dataset; `documents` can be walked once."""
+    """An opened dataset; `documents` can be iterated once."""
 
     name: str
     split: str | None
     revision: str | None
     documents: Iterator[DatasetRow]
 
-    def begun(self) -> "Source":
-        """The same, its first row read: what cannot be read at all is found out now."""
+    def with_first_row_read(self) -> "Source":
+        """The same, its first row read already: a dataset that cannot be read at all fails now."""
         return replace(self, documents=itertools.chain(list(itertools.islice(self.documents, 1)), self.documents))
 
 
@@ -52,15 +64,15 @@ def open_source(
     text_column: str = TEXT,
     whole: bool = False,
 ) -> Source:
-    """The dataset `name`; of `random` there are no rows yet, as they are drawn for a model (`random_tokens`).
+    """The dataset `name`; `random` has no rows yet, as they are drawn for a model (`random_rows`).
 
-    `whole` has documents of stdlib one after the other, which else come in turns, piece by piece.
+    With `whole`, documents of stdlib come one after the other, otherwise interleaved, chunk by chunk.
 
     Raises SelfRepairError when there is no such file or hub dataset, when it has no such split, when a row holds neither
     `text_column` nor `tokens`, and for options that mean nothing to such a dataset.
     """
     path = Path(name)
-    is_file = name not in (STDLIB, RANDOM) and (path.suffix in FILE_TYPES or path.exists())
+    is_file = name not in (STDLIB, RANDOM) and (path.exists() or _names_a_file(name))
     is_hub = name not in (STDLIB, RANDOM) and not is_file
     _check_option("--dataset-revision", revision, name, means_something=is_hub)
     _check_option("--split", split, name, means_something=is_hub or name == STDLIB)
@@ -70,42 +82,59 @@ def open_source(
         return Source(RANDOM, None, None, iter(()))
     if name == STDLIB:
         split = split or "heldout"
-        documents = stdlib.whole(split) if whole else stdlib.pieces(split)
+        documents = stdlib.whole_documents(split) if whole else stdlib.interleaved_chunks(split)
         return Source(STDLIB, split, f"Python {platform.python_version()}", documents)
     if is_file:
-        _check_file(path)
+        _check_file(name)
         return Source(path.name, None, None, _from_file(path, text_column))
     split = split or "train"
     return Source(name, split, revision, _rows(name, hub_rows(name, split, revision), text_column))
 
 
+def random_rows(vocabulary: "Vocabulary", *, seq_len: int, seed: int) -> Iterator[TokenRow]:
+    """Rows of seq_len tokens, drawn uniformly from the vocabulary, without end.
+
+    They begin with BOS where the tokenizer has one. Unembeddings are often padded with tokens that no text has: with a
+    tokenizer, only its own are drawn. Raises SelfRepairError for a length that cannot be measured.
+    """
+    check_length(seq_len, vocabulary.context, NONE)
+    tokenizer, n_tokens = vocabulary.tokenizer, vocabulary.d_vocab
+    begin = () if tokenizer is None or tokenizer.bos_token_id is None else (int(tokenizer.bos_token_id),)
+    n_tokens = n_tokens if tokenizer is None else min(n_tokens, len(tokenizer))
+    draw = np.random.default_rng(seed)
+    for number in itertools.count():
+        yield TokenRow(number, (*begin, *draw.integers(n_tokens, size=seq_len - len(begin)).tolist()))
+
+
+def _names_a_file(name: str) -> bool:
+    """Whether a name that is no existing path can only be meant as one: hub datasets are NAME or OWNER/NAME."""
+    path = Path(name)
+    suffix = path.suffix.lower() in FILE_TYPES + OTHER_FILE_TYPES
+    return suffix or path.is_absolute() or name.startswith((".", "~")) or len(path.parts) > 2
+
+
 def _check_option(option: str, value: str | None, name: str, *, means_something: bool) -> None:
     if value is not None and not means_something:
-        raise SelfRepairError(
-            f"{option} {value} means nothing to dataset '{name}', which has no such thing. Leave it out."
-        )
+        raise SelfRepairError(f"{option} {value} does not apply to dataset '{name}'. Leave it out.")
 
 
-def _check_file(path: Path) -> None:
-    if path.suffix not in FILE_TYPES:
-        raise SelfRepairError(
-            f"dataset file {path} is not one of {', '.join(FILE_TYPES)}. Convert it, one row a document."
-        )
-    if not path.is_file():
-        raise SelfRepairError(
-            f"dataset file {path} does not exist. Give a {', '.join(FILE_TYPES)} file, or `{STDLIB}`."
-        )
+def _check_file(name: str) -> None:
+    path, readable = Path(name), f"{', '.join(FILE_TYPES[:-1])} or {FILE_TYPES[-1]}"
+    if not path.exists():
+        raise SelfRepairError(f"dataset file {name} does not exist. Give a {readable} file, or `{STDLIB}`.")
+    if path.suffix not in FILE_TYPES or not path.is_file():
+        raise SelfRepairError(f"dataset {name} is not a {readable} file. Convert it, one row a document.")
 
 
 def _from_file(path: Path, text_column: str) -> Iterator[DatasetRow]:
     try:
         if path.suffix == ".txt":
-            yield from in_pieces(Document(0, ""), text_blocks(path))
+            yield from in_chunks(Document(0, ""), text_blocks(path))
         else:
             rows = json_lines(path) if path.suffix == ".jsonl" else parquet_rows(path)
             yield from _rows(path, rows, text_column)
     except (OSError, ValueError) as error:
-        raise SelfRepairError(f"dataset file {path} cannot be read: {error}. Write it anew.") from error
+        raise SelfRepairError(f"dataset file {path} cannot be read: {error}. Write it again.") from error
 
 
 def _rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iterator[DatasetRow]:
@@ -116,29 +145,29 @@ def _rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iterator
         elif isinstance(row, dict) and text_column == TEXT and isinstance(row.get("tokens"), list):
             tokens = row["tokens"]
             if not all(_is_whole(token) for token in tokens):
-                raise SelfRepairError(f"{origin}, row {number}: `tokens` must be a list of whole numbers.")
+                raise SelfRepairError(f"{origin}, row {number + 1}: `tokens` must be a list of whole numbers.")
             found = TokenRow(number, tuple(tokens))
         else:
             raise _no_text(origin, number, row, text_column)
-        asks = text_column == TEXT and any(row.get(name) is not None for name in (ANSWER, FOIL))
-        yield _asking(origin, row, found) if asks else found
+        has_answer = text_column == TEXT and any(row.get(name) is not None for name in (ANSWER, FOIL))
+        yield _with_answer(origin, row, found) if has_answer else found
 
 
-def _asking(origin: Path | str, row: dict[str, Any], found: Document | TokenRow) -> AnswerRow:
+def _with_answer(origin: Path | str, row: dict[str, Any], found: Document | TokenRow) -> AnswerRow:
     """The prompt of a row with an answer: words where it holds text, token ids where it holds tokens."""
     in_tokens = isinstance(found, TokenRow)
 
-    def one(name: str) -> str | int:
+    def value_of(name: str) -> str | int:
         value: str | int | None = row.get(name)
         if value is None or not (_is_whole(value) if in_tokens else isinstance(value, str)):
             raise SelfRepairError(
-                f"{origin}, row {found.number}: `{name}` is {value!r:.40}, not {'a token id' if in_tokens else 'a word'}. Give "
-                f"one, or rename the columns `{ANSWER}` and `{FOIL}` to measure every token of the row."
+                f"{origin}, row {found.number + 1}: `{name}` is {value!r:.40}, not {'a token id' if in_tokens else 'a word'}. "
+                f"Give one, or rename the columns `{ANSWER}` and `{FOIL}` to measure every token of the row."
             )
         return value
 
     prompt = found.tokens if isinstance(found, TokenRow) else found.text
-    return AnswerRow(found.number, prompt, one(ANSWER), None if row.get(FOIL) is None else one(FOIL))
+    return AnswerRow(found.number, prompt, value_of(ANSWER), None if row.get(FOIL) is None else value_of(FOIL))
 
 
 def _is_whole(value: Any) -> bool:
@@ -146,9 +175,9 @@ def _is_whole(value: Any) -> bool:
 
 
 def _no_text(origin: Path | str, number: int, row: Any, text_column: str) -> SelfRepairError:
-    at = f"{origin}, row {number}"
+    at = f"{origin}, row {number + 1}"
     if not isinstance(row, dict):
-        return SelfRepairError(f'{at} is no object with columns: it is {row!r:.40}. Write {{"{TEXT}": "..."}}.')
+        return SelfRepairError(f'{at} is not an object with columns: {row!r:.40}. Write {{"{TEXT}": "..."}}.')
     texts = {name: len(value) for name, value in row.items() if isinstance(value, str)}
     longest = max(texts, key=texts.__getitem__, default=None)
     step = (

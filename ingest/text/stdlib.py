@@ -1,4 +1,4 @@
-"""Text that is on every machine: the standard library of the running interpreter, one document a file.
+"""Text that every machine has: the standard library of the running interpreter, one document a file.
 
 The documents fall into two fixed splits by a hash of their name, so that a model trained on one split can be measured
 on text it has never seen, whichever Python runs it.
@@ -15,7 +15,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 
 SPLITS = ("train", "heldout")
 HELDOUT_SHARE = 0.1
-PIECE_CHARACTERS = 2000
+CHUNK_CHARACTERS = 2000
 
 _SKIPPED_FOLDERS = {
     *("site-packages", "dist-packages", "_bundled"),  # not the library
@@ -39,26 +39,26 @@ def documents(split: str) -> Iterator[tuple[str, str]]:
     return ((name, text) for name, text in _all_documents() if split_of(name) == split)
 
 
-def pieces(split: str) -> Iterator[Document]:
-    """The same text in turns: a piece of every document, then the next piece of every document, and so on.
+def interleaved_chunks(split: str) -> Iterator[Document]:
+    """The text of the split, interleaved: the first chunk of every document, then the second of every document, and so on.
 
-    So the first prompts, however few, come from many documents. Pieces end at a line's end and keep the number of
-    their document.
+    So the first prompts, however few, come from many documents. Chunks end at a line's end and keep the number of their
+    document.
     """
-    return _in_turns(documents(split))
+    return _interleaved(documents(split))
 
 
-def whole(split: str) -> Iterator[Document]:
+def whole_documents(split: str) -> Iterator[Document]:
     """The same documents uncut, one after the other."""
     return (Document(number, text) for number, (_, text) in enumerate(documents(split)))
 
 
-def _in_turns(documents: Iterable[tuple[str, str]]) -> Iterator[Document]:
+def _interleaved(documents: Iterable[tuple[str, str]]) -> Iterator[Document]:
     rest = {number: text for number, (_, text) in enumerate(documents)}
     while rest:
         for number, text in list(rest.items()):
-            end = text.rfind("\n", 0, PIECE_CHARACTERS) + 1 if len(text) > PIECE_CHARACTERS else len(text)
-            end = end or PIECE_CHARACTERS
+            end = text.rfind("\n", 0, CHUNK_CHARACTERS) + 1 if len(text) > CHUNK_CHARACTERS else len(text)
+            end = end or CHUNK_CHARACTERS
             yield Document(number, text[:end])
             if end < len(text):
                 rest[number] = text[end:]

@@ -1,70 +1,141 @@
-"""Documents to token ids: many texts in one call of the tokenizer, long ones in pieces, no more than are asked for."""
+"""Documents to token ids: many texts in one call of the tokenizer, long ones in chunks, no more text than is needed.
+
+Chunks end where a tokenizer also splits, so that neither memory nor time grows with the longest document.
+"""
 
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from selfrepair.ingest.text.chunks import in_pieces, joined
-from selfrepair.ingest.text.documents import Document
-from selfrepair.ingest.text.skipped_documents import LeftOut
+from selfrepair.ingest.text.documents import Document, SkippedDocuments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+CHUNK_CHARACTERS = 2**18
+"""The most characters in a chunk; shorter documents stay whole."""
+
 BATCH_CHARACTERS = 2**18
 BATCH_DOCUMENTS = 1000
-"""What goes to the tokenizer at once, about: enough to be fast, and little to throw away once there are enough prompts."""
+"""About how much the tokenizer gets at once: enough to be fast, and little to throw away once there are enough prompts."""
 
 CHARACTERS_A_TOKEN = 8
-"""More than tokens of most texts have on average: where only the first are wanted, this much of a document will do."""
+"""More than most texts have on average: for a document's first tokens, this much of it is read."""
+
+_BORDERS = (
+    # A space belongs to the word after it, in byte-level and SentencePiece vocabularies alike: no token reaches across.
+    re.compile(r".+(?= \S)", re.DOTALL),
+    # Without spaces, as in Chinese or in tables: lines, then any gap. Here one token of a cut may differ.
+    re.compile(r".+\n(?=\S)", re.DOTALL),
+    re.compile(r".+(?=\s\S)", re.DOTALL),
+)
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of a document, or of a piece of one, after which it `ends` or goes on; no special tokens are added."""
+    """Token ids of a document or chunk, without special tokens; `ends` says whether the document ends here."""
 
     number: int
     ids: list[int]
     ends: bool
 
 
+def in_chunks(
+    document: Document, blocks: Iterable[str] | None = None, *, max_characters: int | None = None
+) -> Iterator[Document]:
+    """The document, or the one whose text is `blocks` joined, in consecutive chunks.
+
+    Each has at most `max_characters`, by default `CHUNK_CHARACTERS`.
+    """
+    blocks = [document.text] if blocks is None else blocks
+    texts: Iterator[str | None] = itertools.chain(_cut(blocks, max_characters or CHUNK_CHARACTERS), [None])
+    for text, following in itertools.pairwise(texts):
+        assert text is not None, "the last one alone is None"
+        yield replace(document, text=text, more=document.more or following is not None)
+
+
+def joined(documents: Iterable[Document]) -> Iterator[Document]:
+    """The documents whole again."""
+    texts: list[str] = []
+    for document in documents:
+        texts.append(document.text)
+        if not document.more:
+            yield replace(document, text="".join(texts))
+            texts.clear()
+
+
 def tokenize(
-    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", left_out: LeftOut
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", skipped: SkippedDocuments
 ) -> Iterator[Tokens]:
-    """The documents' tokens in order. Documents without any are left out."""
-    pieces = (piece for document in documents for piece in in_pieces(document))
-    brings_its_own_space = _brings_its_own_space(tokenizer)
-    goes_on = has_tokens = False
-    for batch in _batches(pieces):
+    """The documents' tokens in order. Documents without tokens are counted in `skipped`."""
+    chunks = (chunk for document in documents for chunk in in_chunks(document))
+    adds_a_space = _adds_a_space(tokenizer)
+    continues = has_tokens = False
+    for batch in _batches(chunks):
         texts = []
-        for piece in batch:
-            texts.append(piece.text.removeprefix(" ") if goes_on and brings_its_own_space else piece.text)
-            goes_on = piece.more
-        for piece, ids in zip(batch, _ids(texts, tokenizer), strict=True):
+        for chunk in batch:
+            texts.append(chunk.text.removeprefix(" ") if continues and adds_a_space else chunk.text)
+            continues = chunk.more
+        for chunk, ids in zip(batch, _ids(texts, tokenizer), strict=True):
             has_tokens = has_tokens or bool(ids)
             if has_tokens:
-                yield Tokens(piece.number, ids, ends=not piece.more)
-            elif not piece.more:
-                left_out.empty += 1
-            has_tokens = has_tokens and piece.more
+                yield Tokens(chunk.number, ids, ends=not chunk.more)
+            elif not chunk.more:
+                skipped.empty += 1
+            has_tokens = has_tokens and chunk.more
 
 
 def first_tokens(
-    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", n_tokens: int, left_out: LeftOut
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", n_tokens: int, skipped: SkippedDocuments
 ) -> Iterator[Tokens]:
-    """The first tokens of each document, `n_tokens` at most; of a long one, little more is looked at."""
+    """The first `n_tokens` of each document at most; of a long document, little more is tokenized."""
     for batch in _batches(joined(documents)):
-        heads = [next(in_pieces(document, most=CHARACTERS_A_TOKEN * n_tokens)) for document in batch]
-        for document, head, ids in zip(batch, heads, _ids([head.text for head in heads], tokenizer), strict=True):
+        starts = [next(in_chunks(document, max_characters=CHARACTERS_A_TOKEN * n_tokens)) for document in batch]
+        for document, start, ids in zip(batch, starts, _ids([start.text for start in starts], tokenizer), strict=True):
             found = ids
-            if head.more and len(ids) < n_tokens:
-                whole = tokenize([document], tokenizer, LeftOut())
-                found = list(itertools.islice((token for piece in whole for token in piece.ids), n_tokens))
+            if start.more and len(ids) < n_tokens:
+                whole = tokenize([document], tokenizer, SkippedDocuments())
+                found = list(itertools.islice((token for chunk in whole for token in chunk.ids), n_tokens))
             if found:
                 yield Tokens(document.number, found[:n_tokens], ends=True)
             else:
-                left_out.empty += 1
+                skipped.empty += 1
+
+
+def token_texts(tokenizer: "PreTrainedTokenizerBase | None", tokens: Sequence[int]) -> list[str]:
+    """Each token as readable text, its leading space kept; `<17>` without a tokenizer."""
+    if tokenizer is None:
+        return [f"<{token}>" for token in tokens]
+    names = tokenizer.convert_ids_to_tokens(list(tokens))
+    return [
+        # SentencePiece marks a space with a character that decoding one token alone drops.
+        name.replace("\u2581", " ")
+        if isinstance(name, str) and name.startswith("\u2581")
+        else str(tokenizer.decode([token]))
+        for name, token in zip(names, tokens, strict=True)
+    ]
+
+
+def _cut(blocks: Iterable[str], max_characters: int) -> Iterator[str]:
+    """The chunks of a text; they do not depend on how it is divided into blocks."""
+    rest = ""
+    for block in blocks:
+        rest += block
+        start = 0
+        while len(rest) - start > max_characters:
+            end = _border(rest, start, start + max_characters)
+            yield rest[start:end]
+            start = end
+        rest = rest[start:]
+    yield rest
+
+
+def _border(text: str, start: int, end: int) -> int:
+    """Where to cut: the last good border of the window, its end where it has none."""
+    found = (border.match(text, start, end + 1) for border in _BORDERS)
+    return next((match.end() for match in found if match), end)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -91,7 +162,7 @@ def _ids(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[in
     return ids
 
 
-def _brings_its_own_space(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Whether every text begins as if a space stood before it, as with SentencePiece: a piece's own would be one too many."""
+def _adds_a_space(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether the tokenizer puts a space before every text, as SentencePiece does: a chunk's own would be one too many."""
     whole, word, spaced = _ids(["a a", "a", " a"], tokenizer)
     return whole == word + word != word + spaced

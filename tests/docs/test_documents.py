@@ -10,7 +10,7 @@ from selfrepair.queries.catalog.questions import questions
 from selfrepair.queries.catalog.relations import relations
 from selfrepair.queries.marts.install import install
 from selfrepair.warehouse.database.migrate import migrate
-from support.documents import README, VIEWS, readme, views_page
+from support.documents import VIEWS, views_page
 
 ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<rest>.*) \|$", re.MULTILINE)
 SECTION = re.compile(r"^### (?P<name>\w+)\n(?P<text>.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
@@ -25,15 +25,13 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def test_documents_are_as_they_are_written_now() -> None:
-    assert README.read_text(encoding="utf-8") == readme(README.read_text(encoding="utf-8")), HINT
     assert VIEWS.read_text(encoding="utf-8") == views_page(), HINT
 
 
-def test_readme_comments_and_views_say_the_same(con: duckdb.DuckDBPyConnection) -> None:
+def test_the_page_begins_with_every_view_as_its_comment_has_it(con: duckdb.DuckDBPyConnection) -> None:
     install(con)
     comments = dict(con.execute("SELECT view_name, comment FROM duckdb_views() WHERE NOT internal").fetchall())
-    text = README.read_text(encoding="utf-8")
-    block = text[text.index("<!-- views -->") : text.index("<!-- /views -->")]
+    block = VIEWS.read_text(encoding="utf-8").partition("## Questions")[0]
     told = {row["name"]: row["rest"] for row in ROW.finditer(block)}
     views = {
         name for name, relation in relations().items() if relation.kind == "view" and not relation.is_building_block

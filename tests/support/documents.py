@@ -1,4 +1,4 @@
-"""Documents that the program writes itself: docs/views.md, the README's table of views, the outputs in docs/tour.md.
+"""Documents that the program writes itself: docs/views.md and the outputs in docs/tour.md.
 
 Write them again with: python tests/support/documents.py
 """
@@ -15,45 +15,46 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from selfrepair.app.cli.main import main
-from selfrepair.queries.catalog import questions, relations
-from selfrepair.queries.catalog.describe import BLOCKS, grouped, markdown_columns, markdown_summaries, markdown_table
+from selfrepair.queries.catalog.describe import (
+    BLOCKS,
+    TABLES,
+    grouped,
+    markdown_columns,
+    markdown_summaries,
+    markdown_table,
+)
+from selfrepair.queries.catalog.questions import Question, questions
+from selfrepair.queries.catalog.relations import relations
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
 VIEWS = ROOT / "docs" / "views.md"
 TOUR = ROOT / "docs" / "tour.md"
 
 COLUMNS = 100
 """Width of the terminal in the tour."""
 
-_README_BLOCK = re.compile(r"(?<=<!-- views -->\n).*?(?=<!-- /views -->)", re.DOTALL)
 _FENCE = re.compile(r"^```(?P<kind>sh|console|pycon)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def readme(text: str) -> str:
-    """The README with its table of views as the views' files have it."""
-    shown = [
-        relation for relation in relations().values() if relation.kind == "view" and not relation.is_building_block
-    ]
-    table = markdown_summaries([relation for group in grouped(shown).values() for relation in group])
-    replaced, n_blocks = _README_BLOCK.subn(lambda _: f"{table}\n", text)
-    assert n_blocks == 1, "README.md has one block between <!-- views --> and <!-- /views -->"
-    return replaced
 
 
 def views_page() -> str:
     """docs/views.md: every question, view and table, and what each column means."""
+    groups = grouped(relations().values())
     parts = [
-        "# Questions, views and tables",
-        "Written by `python tests/support/documents.py` from the files in `queries/questions`, `queries/views` and the "
-        "tables' comments. The same in a terminal: `selfrepair questions NAME`, `selfrepair describe NAME`.",
-        "## Questions",
-        "`selfrepair query NAME --param layer=9`, or `Warehouse().question(NAME, layer=9)` in Python.",
-        markdown_table(
-            ("question", "asks", "parameters"), [_question(asked) for asked in questions.questions().values()]
-        ),
+        "# Views, questions and tables",
+        "Written by `python tests/support/documents.py` from the files in `queries/views`, `queries/questions` and the "
+        "tables' comments. The same in a terminal: `selfrepair views`, `selfrepair questions`, `selfrepair describe NAME`.",
+        "## All views",
+        "`selfrepair query NAME` prints a view's headline columns, `Warehouse().view(NAME)` returns all as a polars frame.",
     ]
-    for heading, group in grouped(relations().values()).items():
+    for heading, group in groups.items():
+        if heading not in (TABLES, BLOCKS):
+            parts += [f"**{heading}**", markdown_summaries(group)]
+    parts += [
+        "## Questions",
+        '`selfrepair query NAME --param head=L9H6`, or `Warehouse().question(NAME, head="L9H6")` in Python.',
+        markdown_table(("question", "answers", "parameters"), [_question(asked) for asked in questions().values()]),
+    ]
+    for heading, group in groups.items():
         parts.append(f"## {heading}")
         if heading == BLOCKS:
             parts.append(markdown_summaries(group))
@@ -79,7 +80,7 @@ def tour(text: str, folder: Path) -> str:
         return _FENCE.sub(lambda fence: f"```{fence['kind']}\n{run[fence['kind']](fence['text'])}```", text)
 
 
-def _question(asked: questions.Question) -> tuple[str, str, str]:
+def _question(asked: Question) -> tuple[str, str, str]:
     takes = [f"{name}{'' if one.required else '?'}" for name, one in asked.parameters.items()]
     return f"`{asked.name}`", asked.view.summary, ", ".join(takes)
 
@@ -147,7 +148,6 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     VIEWS.write_text(views_page(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         TOUR.write_text(tour(TOUR.read_text(encoding="utf-8"), Path(scratch)), encoding="utf-8")

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from selfrepair.warehouse.parts.folder import CrosscheckCell, DatasetRecord, ModelRecord, PartsFolder, RunRecord
+from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.records import CrosscheckCell, DatasetRecord, ModelRecord, RunRecord
 from selfrepair.warehouse.schema import ABLATIONS
 from support.mechanisms import MECHANISMS, measured_frame, random_mechanisms
 

@@ -1,4 +1,4 @@
-"""`selfrepair load`, `verify`, `runs` and `remove`. What they need is imported when they run, so that help is quick."""
+"""`selfrepair load`, `verify`, `runs` and `remove`. Imports happen when a command runs, so that help is quick."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,14 +38,18 @@ LEFT JOIN (SELECT run_id, sum(n_measurements) AS n_measurements FROM units GROUP
 ORDER BY runs.run_id
 """
 
-_EMPTY = "{db} holds no {what} yet. Measure one (selfrepair demo), or load parts measured elsewhere (selfrepair load)."
+_HOLDS = "SELECT (SELECT count(*) FROM runs), (SELECT coalesce(sum(n_measurements), 0) FROM units)"
+
+_EMPTY = (
+    "{db} holds no {what} yet. Measure one (selfrepair demo), or load part files measured elsewhere (selfrepair load)."
+)
 
 
 @click.command()
 @click.argument("parts_folder", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False)
 @db_option
-@click.option("--keep-parts", is_flag=True, help="Leave the part files where they are.")
-@click.option("--rows-only", is_flag=True, help="Leave the summaries for later: selfrepair refresh.")
+@click.option("--keep-parts", is_flag=True, help="Keep the part files after loading them.")
+@click.option("--rows-only", is_flag=True, help="Skip the summaries; selfrepair refresh makes them later.")
 @click.option(
     "--wait",
     "wait_s",
@@ -53,13 +57,14 @@ _EMPTY = "{db} holds no {what} yet. Measure one (selfrepair demo), or load parts
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for another program that has the warehouse open.",
+    help="How long to wait while another program has the warehouse open.",
 )
 def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool, wait_s: float) -> None:
     """Load finished units into the warehouse.
 
-    PARTS_FOLDER is where measuring left them; without it, the folder beside the warehouse (<db>.parts). Each unit is
-    loaded once, however often this is run or killed. It also brings an older warehouse up to date.
+    PARTS_FOLDER is the folder of part files that ingest wrote; by default the one beside the warehouse (<db>.parts). Each
+    unit is loaded exactly once: a load that was killed can be repeated, and units that are loaded already are skipped.
+    Loading also upgrades a warehouse of an older version.
     """
     from selfrepair.warehouse.load.loader import load as load_parts
 
@@ -69,16 +74,20 @@ def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool,
         parts,
         wait_s=wait_s,
         keep_parts=keep_parts,
+        keep_folder=parts_folder is not None,
         on_wait=lambda text: click.echo(text, err=True),
         after_load=not rows_only,
     )
     if report.units or report.crosschecks:
         click.echo(
-            f"{db}: {report.units:,} units loaded, {report.rows:,} rows, {report.crosschecks:,} cross-checked cells, "
-            f"in {report.seconds:.1f} s"
+            f"loaded {_counted(report.units, 'unit')}, {_counted(report.rows, 'row')} and "
+            f"{_counted(report.crosschecks, 'cross-checked cell')} in {report.seconds:.1f} s"
         )
+    elif report.runs:
+        click.echo(f"nothing new in {parts}: everything in it is loaded already")
     else:
-        click.echo(f"{db}: nothing new in {parts}")
+        click.echo(f"no part files in {parts}: they are removed once they are loaded")
+    click.echo(f"{db} now holds {_holds(db)}")
 
 
 @click.command()
@@ -87,7 +96,7 @@ def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool,
 def verify(ctx: click.Context, db: Path) -> None:
     """Check a warehouse against its own rules.
 
-    Reads every row and changes nothing. Exits with 1 when a rule does not hold.
+    Reads every row and changes nothing. Exits with 1 when a rule is violated.
     """
     from selfrepair.warehouse.cli.terminal import print_table
     from selfrepair.warehouse.verify.verification import verify as verify_rules
@@ -96,11 +105,15 @@ def verify(ctx: click.Context, db: Path) -> None:
     print_table(
         ("rule", "holds", "detail"), [(check.name, "yes" if check.ok else "NO", check.detail) for check in checks]
     )
-    n_broken = sum(not check.ok for check in checks)
-    if n_broken:
-        click.echo(f"\n{db}: {n_broken} of {len(checks)} rules do not hold.", err=True)
+    n_violated = sum(not check.ok for check in checks)
+    if n_violated:
+        click.echo(
+            f"\n{n_violated} of {len(checks)} rules are violated: {db} holds {_holds(db)}, some of them wrong. Restore a "
+            "copy, or remove the run and measure it again: selfrepair remove RUN_ID",
+            err=True,
+        )
         ctx.exit(1)
-    click.echo(f"\n{db}: all {len(checks)} rules hold.")
+    click.echo(f"\nall {len(checks)} rules hold: {db} holds {_holds(db)}")
 
 
 @click.command()
@@ -116,13 +129,13 @@ def runs(db: Path) -> None:
 @click.argument("run_id", type=int)
 @db_option
 @click.option("--parts", type=click.Path(path_type=Path), help="Folder of its part files  [default: <db>.parts]")
-@click.option("--yes", is_flag=True, help="Do not ask first.")
+@click.option("--yes", is_flag=True, help="Remove without asking for confirmation.")
 def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
-    """Remove the run of that number, with all its rows and part files.
+    """Remove a run, with all its rows and part files.
 
-    It asks first. Nothing brings the run back but measuring it again; to keep it elsewhere: selfrepair export. The file does
-    not become smaller: the next runs fill the room. The number of the newest run is given to the next one. A run that is
-    being measured comes back with its next units: end the ingest first.
+    RUN_ID is the number that selfrepair runs shows. Asks for confirmation. A removed run can only be measured again; to keep
+    a copy first: selfrepair export. The file does not shrink, but later runs use the free space, and the number of the
+    newest run is used again. End an ingest of the run first, or its next units bring the run back.
     """
     from selfrepair.warehouse.load.removal import remove_run, stored_run
 
@@ -134,13 +147,13 @@ def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
     if not yes:
         click.confirm(f"Remove {named} from {db}?", abort=True)
     remove_run(db, run, parts or Path(f"{db}.parts"), on_wait=say)
-    click.echo(f"{db}: {named} is removed")
+    click.echo(f"removed {named}\n{db} now holds {_holds(db)}")
 
 
 def print_rows(db: Path, query: str, what: str, shown_as: Mapping[str, Callable[[Any], str]] | None = None) -> None:
-    """Print what `query` answers, or that the warehouse holds no `what` yet.
+    """Print the rows of `query`, or that the warehouse holds no `what` yet.
 
-    `shown_as` has functions for columns that are not printed as they are.
+    `shown_as` maps columns to functions that turn their values into text.
     """
     from selfrepair.warehouse.cli.terminal import print_records
     from selfrepair.warehouse.database.connection import open_reader
@@ -156,3 +169,16 @@ def print_rows(db: Path, query: str, what: str, shown_as: Mapping[str, Callable[
         print_records(columns, rows)
     else:
         click.echo(_EMPTY.format(db=db, what=what))
+
+
+def _holds(db: Path) -> str:
+    """Contents of the warehouse: `2 runs, 3,657,600 rows`."""
+    from selfrepair.warehouse.database.connection import open_reader
+
+    with open_reader(db) as con:
+        ((n_runs, n_rows),) = con.execute(_HOLDS).fetchall()
+    return f"{_counted(n_runs, 'run')}, {_counted(n_rows, 'row')}"
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

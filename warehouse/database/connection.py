@@ -24,6 +24,9 @@ OnWait = Callable[[str], None]
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 _LOCKED = re.compile(r"Conflicting lock is held|being used by another process")
+_FILE_FORMAT: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.0.0"}
+"""Format of new files: DuckDB 2 would write one that DuckDB 1.5 cannot open. A file keeps its format whoever writes it."""
+
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
 _GIVEN_WAY_S = 0.2
@@ -118,7 +121,7 @@ def _create(path: Path) -> None:
     try:
         files.sweep(path.parent, f"{path.name}.")
         files.remove(temporary)
-        with contextlib.closing(duckdb.connect(str(temporary))) as con:
+        with contextlib.closing(duckdb.connect(str(temporary), config=_FILE_FORMAT)) as con:
             migrate(con)
         with contextlib.suppress(FileExistsError):  # another process was faster
             _move_to_free_name(temporary, path)

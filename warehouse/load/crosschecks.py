@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.folder import CrosscheckCell
+from selfrepair.warehouse.parts.records import CrosscheckCell
 
 _INSERT = """
 INSERT INTO crosschecks (run_id, prompt_id, layer, head, ablation, n_rows, error_max)

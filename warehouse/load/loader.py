@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from selfrepair.warehouse import files
 from selfrepair.warehouse.database.connection import OnWait, open_reader, open_writer
 from selfrepair.warehouse.database.transactions import transaction
 from selfrepair.warehouse.errors import SelfRepairError
@@ -33,7 +34,7 @@ _REFUSED = (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError, Se
 @dataclass
 class LoadReport:
     """What a load did: `rows` of measurements and `units` that were new, `crosschecks` (cells) that were new,
-    `runs` (keys) looked at, `bytes` of part files read, `seconds` it took, of these `loading_s` before the entry points.
+    `runs` (keys) that were found, `bytes` of part files read, `seconds` it took, of these `loading_s` before the entry points.
     """
 
     rows: int = 0
@@ -52,13 +53,15 @@ def load(
     run_key: str | None = None,
     wait_s: float = 60.0,
     keep_parts: bool = False,
+    keep_folder: bool = False,
     on_wait: OnWait | None = None,
     after_load: bool = True,
 ) -> LoadReport:
     """Load every finished unit and cross-check below `parts_root` (of one run, if `run_key` is given) into `db`.
 
-    What is loaded already is skipped; loaded part files are removed unless `keep_parts`. Makes `db` and brings its
-    schema up to date. Waits up to `wait_s` seconds for other processes to close `db`.
+    What is loaded already is skipped. Loaded part files are removed unless `keep_parts`, and an empty `parts_root` unless
+    `keep_folder`. Makes `db` and brings its schema up to date. Waits up to `wait_s` seconds for other processes to close
+    `db`.
 
     When all is loaded, the entry points of `AFTER_LOAD` are called unless `after_load` is False.
 
@@ -85,6 +88,8 @@ def load(
     if not keep_parts:
         for run_load in loads:
             run_load.parts.remove(run_load.loaded, is_whole=run_load.is_whole)
+        if not keep_folder:
+            files.remove_empty(parts_root)
     if after_load:
         call_entry_points(db, wait_s, on_wait)
     report.seconds = time.monotonic() - began

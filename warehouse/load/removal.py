@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 
+from selfrepair.warehouse import files
 from selfrepair.warehouse.database.connection import OnWait, open_reader, open_writer
 from selfrepair.warehouse.database.transactions import transaction
 from selfrepair.warehouse.errors import SelfRepairError
@@ -57,6 +58,7 @@ def remove_run(db: Path, run: StoredRun, parts_root: Path, wait_s: float = 60.0,
             )
         parts = PartsFolder(parts_root, run.run_key)
         parts.remove([], is_whole=True)
+        files.remove_empty(parts_root)
         if parts.exists():
             raise SelfRepairError(
                 f"{parts.path} cannot be removed, and would bring run {run.run_id} back. Remove it, then run this again; "

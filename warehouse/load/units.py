@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from selfrepair.warehouse import schema
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import version_0_1
-from selfrepair.warehouse.parts.folder import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest
+from selfrepair.warehouse.parts.manifest import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest
 
 _MEASUREMENTS = "measurements.parquet"
 _ARROW = "selfrepair_measurements_of_units"

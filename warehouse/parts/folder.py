@@ -11,12 +11,11 @@
 A unit appears by one rename, so it is there whole or not at all, and any number of processes may write into one root.
 """
 
-import contextlib
 import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,39 +25,8 @@ import pyarrow as pa
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.arrow import Columns, parquet_bytes, part_table
-from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord, RunRecord
-
-__all__ = [
-    "MANIFEST",
-    "MECHANISM_TABLES",
-    "PART_TABLES",
-    "CrosscheckCell",
-    "DatasetRecord",
-    "Manifest",
-    "ModelRecord",
-    "PartFile",
-    "PartsFolder",
-    "RunRecord",
-    "is_run_key",
-]
-
-PART_TABLES = ("prompts", "tokens", "measurements")
-"""The tables that each unit brings rows for."""
-
-MECHANISM_TABLES = (
-    "neuron_changes",
-    "neuron_curves",
-    "neuron_sums",
-    "edge_sums",
-    "logit_lens",
-    "logprob_changes",
-    "self_repression",
-    "self_repression_sums",
-)
-"""The tables that a unit brings where the run measures mechanisms."""
-
-MANIFEST = "manifest.json"
-"""Name of the file that makes a unit finished."""
+from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, PartFile
+from selfrepair.warehouse.parts.records import CrosscheckCell, RunRecord
 
 _T = TypeVar("_T")
 _RUN = "run.json"
@@ -66,55 +34,6 @@ _UNIT = re.compile(r"unit-(\d{5,})")
 _CROSSCHECK = re.compile(r"crosscheck-(\d+)-of-(\d+)\.json")
 _RUN_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _FIXED = ("n_prompts", "n_units", "n_measurements", "ablations", "given_heads", "selected_heads", "mechanisms")
-
-
-@dataclass(frozen=True)
-class PartFile:
-    """What a manifest says about one file of its unit."""
-
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a finished unit holds. `identity_error_max` is in logits, `measured_at` in UTC without a zone."""
-
-    unit: int
-    first_prompt: int
-    n_prompts: int
-    identity_error_max: float
-    measured_at: datetime
-    files: dict[str, PartFile]
-
-    def to_json(self) -> str:
-        """The manifest as JSON text; `from_json` reads it back."""
-        return json.dumps({**asdict(self), "measured_at": self.measured_at.isoformat()}, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Manifest":
-        """The manifest that `to_json` wrote; ValueError, KeyError or TypeError when it is none."""
-        found = json.loads(text)
-        return cls(
-            **{
-                **found,
-                "measured_at": datetime.fromisoformat(found["measured_at"]),
-                "files": {name: PartFile(**entry) for name, entry in found["files"].items()},
-            }
-        )
-
-
-@dataclass(frozen=True)
-class CrosscheckCell:
-    """One (prompt, head, ablation) computed a second time: `n_rows` positions, largest difference [logits]."""
-
-    prompt_id: int
-    layer: int
-    head: int
-    ablation: str
-    n_rows: int
-    error_max: float
 
 
 def is_run_key(name: str) -> bool:
@@ -254,9 +173,6 @@ class PartsFolder:
             files.remove(path)
         if is_whole:
             files.remove(self.path)
-        # A folder that another process writes into is not empty, and stays.
-        with contextlib.suppress(OSError):
-            self.root.rmdir()
 
     def _start(self, run: RunRecord) -> RunRecord:
         self.path.mkdir(parents=True, exist_ok=True)

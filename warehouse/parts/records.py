@@ -1,4 +1,4 @@
-"""What a run says about itself before the first number is measured: its model, its prompts, its way of measuring."""
+"""Rows that are exchanged as JSON: a run as it is known before measuring, with model and dataset, and cross-checked cells."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from selfrepair.warehouse.parts.version_0_1 import todays_mechanisms
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """One row of `models` without its number; the columns' comments in `schema.py` say what each field means."""
+    """One row of `models` without its number; the column comments in `schema` say what each field means."""
 
     name: str
     revision: str | None
@@ -99,6 +99,18 @@ class RunRecord:
                 "started_at": datetime.fromisoformat(found["started_at"]),
             }
         )
+
+
+@dataclass(frozen=True)
+class CrosscheckCell:
+    """One (prompt, head, ablation) computed a second time: `n_rows` positions, largest difference [logits]."""
+
+    prompt_id: int
+    layer: int
+    head: int
+    ablation: str
+    n_rows: int
+    error_max: float
 
 
 def _fields(record: type[Any], found: object) -> Mapping[str, Any]:

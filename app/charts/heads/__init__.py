@@ -1,1 +1,1 @@
-"""Pictures of heads and of single heads."""
+"""Charts of all heads, and of one head."""

@@ -1,11 +1,11 @@
-"""A dot for every head, coloured by layer: two of its numbers against each other. A click chooses a head."""
+"""Scatter plot of heads, coloured by layer: one of their numbers against another. A click chooses a head."""
 
 from collections.abc import Sequence
 
 import altair as alt
 import polars as pl
 
-from selfrepair.app.charts.heads.heatmap import only, pick
+from selfrepair.app.charts.heads.heatmap import chosen_row, head_selection
 from selfrepair.app.charts.style.diagonal import diagonal
 from selfrepair.app.charts.style.head_colors import CHOSEN, LAYERS
 from selfrepair.app.charts.style.palette import REFERENCE
@@ -16,9 +16,9 @@ _HEIGHT_PX = 420
 
 
 def head_dots(heads: pl.DataFrame, view: str, x: str, y: str, chosen: str, more: Sequence[str] = ()) -> alt.LayerChart:
-    """A dot for each of `heads` (label, layer and columns of `view`), at column `x` and column `y`; dashed: y = x.
+    """A dot for each of `heads` (label, layer and columns of `view`), at columns `x` and `y`; dashed: y = x.
 
-    `more` are columns that a hover shows as well.
+    `more` are further columns of the tooltip.
     """
     known = heads.drop_nulls([x, y])
     ends = span(pl.concat([known[x], known[y]]))
@@ -29,7 +29,7 @@ def head_dots(heads: pl.DataFrame, view: str, x: str, y: str, chosen: str, more:
         alt.Y(f"{y}:Q", title=title(view, y), scale=scale),
         [
             alt.Tooltip("label:N", title="Head"),
-            *(alt.Tooltip(f"{name}:Q", title=title(view, name), format=_form(heads, name)) for name in (x, y, *more)),
+            *(alt.Tooltip(f"{name}:Q", title=title(view, name), format=_format(heads, name)) for name in (x, y, *more)),
         ],
         chosen,
     )
@@ -39,9 +39,9 @@ def head_dots(heads: pl.DataFrame, view: str, x: str, y: str, chosen: str, more:
 def dots_by_layer(
     heads: pl.DataFrame, x: alt.X, y: alt.Y, tooltip: Sequence[alt.Tooltip], chosen: str
 ) -> list[alt.Chart]:
-    """Layers: the dots of `heads` (label, layer and what the channels name), and the `chosen` one larger and framed.
+    """Two layers: the dots of `heads` (label, layer and the columns of the channels), and the `chosen` one larger and framed.
 
-    A click on a head is the selection `head_map.PICK`.
+    A click on a head is the selection `heatmap.HEAD_SELECTION`.
     """
     color = alt.Color(
         "layer:Q",
@@ -53,15 +53,15 @@ def dots_by_layer(
         alt.Chart(heads)
         .mark_circle(opacity=0.9, size=60, stroke=REFERENCE, strokeWidth=0.5)
         .encode(x, y, color, tooltip=list(tooltip))
-        .add_params(pick())
+        .add_params(head_selection())
     )
     framed = (
-        alt.Chart(only(heads, chosen))
+        alt.Chart(chosen_row(heads, chosen))
         .mark_circle(opacity=0.9, size=170, stroke=CHOSEN, strokeWidth=3, tooltip=None)
         .encode(x, y, color)
     )
     return [dots, framed]
 
 
-def _form(frame: pl.DataFrame, name: str) -> str:
+def _format(frame: pl.DataFrame, name: str) -> str:
     return ",d" if frame.schema[name].is_integer() else ".4f"

@@ -1,15 +1,15 @@
-"""A layer x head heat map of one number; a click chooses a head."""
+"""Heat map of one number, layer x head; a click chooses a head."""
 
 import altair as alt
 import polars as pl
 
-from selfrepair.app.charts.style.color_domain import domain_of
+from selfrepair.app.charts.style.color_domain import color_domain
 from selfrepair.app.charts.style.color_scale import diverging, legend
 from selfrepair.app.charts.style.head_colors import CHOSEN, SEQUENTIAL
 from selfrepair.app.charts.style.palette import REFERENCE
 from selfrepair.app.wording.columns import title
 
-PICK = "cell"
+HEAD_SELECTION = "cell"
 """The selection of the clicked cell; it holds the head's `label`."""
 
 _CELL_PX = 26
@@ -29,10 +29,10 @@ def head_map(
 ) -> alt.LayerChart:
     """A cell for each of `heads` (layer, head, label and the column `value`), grey where it is NULL.
 
-    `words` names the value with its unit. Colours diverge from `centre`, where there is one; they span `domain`, which is
-    that of `heads` alone if not given. `chosen` is the label of the head with a frame; `also` adds to what a hover shows.
+    `words` is the value's name with its unit. Colours diverge from `centre`, if there is one, and span `domain`, by default
+    that of `heads`. The head with the label `chosen` has a frame; `also` are further tooltips.
     """
-    ends = domain or domain_of([heads[value]], centre)
+    ends = domain or color_domain([heads[value]], centre)
     scale = alt.Scale(scheme=SEQUENTIAL, domain=list(ends), clamp=True) if centre is None else diverging(ends)
     color = alt.Color(
         f"{value}:Q",
@@ -55,10 +55,10 @@ def head_map(
                 *also,
             ],
         )
-        .add_params(pick())
+        .add_params(head_selection())
     )
     frame = (
-        alt.Chart(only(heads, chosen).select("layer", "head"))
+        alt.Chart(chosen_row(heads, chosen).select("layer", "head"))
         .mark_rect(filled=False, stroke=CHOSEN, strokeWidth=3, tooltip=None)
         .encode(x, y)
     )
@@ -66,11 +66,11 @@ def head_map(
     return alt.LayerChart(layer=[cells, frame], height=height)
 
 
-def pick() -> alt.Parameter:
-    """The selection by a click, for any chart of heads. Each click changes it: on a head in it, it takes that out."""
-    return alt.selection_point(name=PICK, fields=["label"], toggle="true", clear=False)
+def head_selection() -> alt.Parameter:
+    """The selection by clicks, for any chart of heads. A click on a selected head removes it from the selection."""
+    return alt.selection_point(name=HEAD_SELECTION, fields=["label"], toggle="true", clear=False)
 
 
-def only(heads: pl.DataFrame, chosen: str) -> pl.DataFrame:
-    """The row of the `chosen` head, to be drawn on top: for another one a browser changes this row alone, not the chart."""
+def chosen_row(heads: pl.DataFrame, chosen: str) -> pl.DataFrame:
+    """The row of the `chosen` head, drawn on top: for another head a browser updates this row alone, not the chart."""
     return heads.filter(pl.col("label") == chosen)

@@ -1,4 +1,4 @@
-"""Do two sides agree about each head? One number of every head on one side against the other."""
+"""Scatter plot of two sides: one number of every head on one side against the other."""
 
 import altair as alt
 import polars as pl
@@ -13,7 +13,7 @@ _HEIGHT_PX = 400
 def pair_scatter(pairs: pl.DataFrame, name_a: str, name_b: str, unit: str, chosen: str = "") -> alt.LayerChart:
     """A dot for each head of `pairs` (label, layer, value_a, value_b, difference); dashed, y = x.
 
-    `name_a` and `name_b` stand on the axes of the sides, `unit` behind the difference in tooltips.
+    `name_a` and `name_b` are the titles of the axes, `unit` is the suffix of the difference in tooltips.
     """
     known = pairs.drop_nulls(["value_a", "value_b"])
     values = [*known["value_a"], *known["value_b"]] or [0.0]

@@ -1,4 +1,4 @@
-"""What gives back, and how much: a bar with its interval for each part of one head's self-repair."""
+"""One head's self-repair by component: a bar with its interval for LayerNorm, attention, MLP and their total."""
 
 import altair as alt
 import polars as pl
@@ -6,22 +6,22 @@ import polars as pl
 from selfrepair.app.charts.style.palette import PARTS, REFERENCE
 
 COLORS = {"total": REFERENCE, **PARTS}
-"""The parts and what they come to, in the order of the bars."""
+"""The total and the components, in the order of the bars."""
 
 _HEIGHT_PX = 240
 _WHISKERS = {"white": 4.0, "#333a44": 2.0}
-"""Colours and widths [pixels], one drawn on the other: seen on every bar, on light and on dark ground."""
+"""Colours and widths [pixels], drawn one over the other: visible on every bar and on both themes."""
 
 
 def part_bars(parts: pl.DataFrame, words: str, form: str) -> alt.LayerChart:
     """`parts` has part (a name in `COLORS`), value, low and high; no interval where these are NULL.
 
-    `words` names the value with its unit, `form` is a d3 format for it.
+    `words` is the value's name with its unit, `form` its d3 format.
     """
     base = alt.Chart(parts).encode(
         alt.Y("part:N", title=None, sort=list(COLORS), axis=alt.Axis(labelFontSize=13)),
         tooltip=[
-            alt.Tooltip("part:N", title="Part"),
+            alt.Tooltip("part:N", title="Component"),
             alt.Tooltip("value:Q", title=words, format=form),
             alt.Tooltip("low:Q", title="Interval from", format=form),
             alt.Tooltip("high:Q", title="to", format=form),

@@ -1,4 +1,4 @@
-"""How far prompts differ: the histogram of one head's self-repair prompt by prompt."""
+"""Histogram over prompts of one head's mean self-repair."""
 
 import altair as alt
 import polars as pl
@@ -11,7 +11,7 @@ _HEIGHT_PX = 300
 
 
 def prompt_histogram(bins: pl.DataFrame, mean: float | None) -> alt.LayerChart:
-    """`bins` has low, high [logits] and n_prompts; `mean` is that of all rows, marked with a line [logits]."""
+    """`bins` has low, high [logits] and n_prompts; a line marks `mean`, that of all rows [logits]."""
     words = title("prompt_repair", "mean_self_repair")
     count = title("head_noise", "n_prompts")
     bars = (

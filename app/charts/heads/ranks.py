@@ -1,9 +1,9 @@
-"""Are important heads still found? Their places by direct effect against those by ablation."""
+"""Does ablation find the important heads? Ranks by direct effect against ranks by ablation."""
 
 import altair as alt
 import polars as pl
 
-from selfrepair.app.charts.heads.heatmap import pick
+from selfrepair.app.charts.heads.heatmap import head_selection
 from selfrepair.app.charts.style.head_colors import CHOSEN
 from selfrepair.app.charts.style.palette import REFERENCE
 from selfrepair.app.wording.columns import title
@@ -11,18 +11,18 @@ from selfrepair.app.wording.columns import title
 VIEW = "importance_rank"
 BY_EFFECT, BY_CHANGE = "direct_effect_rank", "logit_change_rank"
 MISSED, FOUND = "#e8590c", "#7a8fa6"
-"""Colours of the heads that a ranking by ablation hides, and of all others."""
+"""Colours of the heads that a ranking by ablation misses, and of all others."""
 
 N_NAMED = 10
-"""Heads with a name beside their dot: those that move most, and all that are missed."""
+"""Number of labelled heads: those that move most; all missed ones are labelled, too."""
 
 
 def effect_against_ablation(heads: pl.DataFrame, chosen: str) -> alt.LayerChart:
     """`heads`: rows of `importance_rank` of one run, ablation and population. Dashed: y = x.
 
-    A click on a head is the selection `head_map.PICK`; `chosen`, a label, has a ring.
+    A click on a head is the selection `heatmap.HEAD_SELECTION`; `chosen`, a label, has a ring.
     """
-    told = heads.with_columns(
+    heads = heads.with_columns(
         pl.when("missed_in_top10").then(pl.lit("missed in the top 10")).otherwise(pl.lit("other heads")).alias("found")
     )
     last = max(heads.height, 2)
@@ -35,7 +35,7 @@ def effect_against_ablation(heads: pl.DataFrame, chosen: str) -> alt.LayerChart:
         legend=alt.Legend(orient="top"),
     )
     dots = (
-        alt.Chart(told, height=460)
+        alt.Chart(heads, height=460)
         .mark_point(filled=True, size=70, opacity=0.85)
         .encode(
             x,
@@ -62,20 +62,25 @@ def effect_against_ablation(heads: pl.DataFrame, chosen: str) -> alt.LayerChart:
         )
     )
     ring = (
-        alt.Chart(told.filter(pl.col("label") == chosen))
+        alt.Chart(heads.filter(pl.col("label") == chosen))
         .mark_point(shape="circle", size=220, color=CHOSEN, strokeWidth=2.5)
         .encode(x, y)
     )
     names = (
-        alt.Chart(told.filter(named(told)))
+        alt.Chart(heads.filter(is_labelled(heads)))
         .mark_text(align="left", dx=8, fontSize=12)
         .encode(x, y, text=alt.Text("label:N"), color=color)
     )
     same = alt.Chart(pl.DataFrame({BY_EFFECT: [1, last], BY_CHANGE: [1, last]}))
-    return same.mark_line(color=REFERENCE, strokeDash=[5, 4]).encode(x, y) + ring + names + dots.add_params(pick())
+    return (
+        same.mark_line(color=REFERENCE, strokeDash=[5, 4]).encode(x, y)
+        + ring
+        + names
+        + dots.add_params(head_selection())
+    )
 
 
-def named(heads: pl.DataFrame) -> pl.Series:
-    """Which of the heads have a name beside their dot. Heads that stand where they stood have none."""
+def is_labelled(heads: pl.DataFrame) -> pl.Series:
+    """Which of the heads are labelled; heads with the same rank twice never are."""
     moved = heads["rank_difference"].abs()
     return heads["missed_in_top10"] | ((moved.rank("ordinal", descending=True) <= N_NAMED) & (moved > 0))

@@ -1,4 +1,4 @@
-"""Does the output change less than the direct effect? Direct effect against change in logit, of heads and of single rows."""
+"""Direct effect against change in logit, of heads and of single rows: above the line y = -x there is self-repair."""
 
 from typing import TypeVar
 
@@ -9,14 +9,14 @@ from selfrepair.app.charts.heads.dots import dots_by_layer
 from selfrepair.app.charts.style.head_colors import CHOSEN, DOTS
 from selfrepair.app.charts.style.zones import AS_FAR_AS_DATA, span, within, zones
 from selfrepair.app.wording.columns import title, words
-from selfrepair.app.wording.whitespace import visible_column
+from selfrepair.app.wording.whitespace import whitespace_column
 
 _HEIGHT_PX = 380
 
 _Axis = TypeVar("_Axis", alt.X, alt.Y)
 
 
-def of_heads(heads: pl.DataFrame, chosen: str = "") -> alt.LayerChart:
+def head_scatter(heads: pl.DataFrame, chosen: str = "") -> alt.LayerChart:
     """A dot for each head, coloured by layer: label, layer, mean_direct_effect and mean_logit_change of `heads`."""
     x, y = span(heads["mean_direct_effect"]), span(heads["mean_logit_change"])
     dots = dots_by_layer(
@@ -35,14 +35,14 @@ def of_heads(heads: pl.DataFrame, chosen: str = "") -> alt.LayerChart:
     return alt.LayerChart(layer=[*zones(x, y), *dots], height=_HEIGHT_PX)
 
 
-def of_rows(rows: pl.DataFrame, slope: float | None, intercept: float | None) -> alt.LayerChart:
-    """A dot for each row of one head, with its tokens, and the line fitted through all rows, where there is one.
+def row_scatter(rows: pl.DataFrame, slope: float | None, intercept: float | None) -> alt.LayerChart:
+    """A dot for each row of one head, with its tokens, and the regression line of all rows, where there is one.
 
     `rows` has prompt_id, pos, token, target, direct_effect, logit_change and self_repair.
     """
     x, y = span(rows["direct_effect"]), span(rows["logit_change"])
     dots = (
-        alt.Chart(rows.with_columns(visible_column("token"), visible_column("target")))
+        alt.Chart(rows.with_columns(whitespace_column("token"), whitespace_column("target")))
         .mark_circle(size=18, opacity=0.45, color=DOTS)
         .encode(
             _axis(alt.X, "self_repair", "direct_effect"),
@@ -64,9 +64,9 @@ def of_rows(rows: pl.DataFrame, slope: float | None, intercept: float | None) ->
         .mark_line(color=CHOSEN, strokeWidth=2)
         .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
     )
-    # thousands of marks: as pixels they are drawn in a third of the time that the page's usual SVG takes
-    as_pixels = {"embedOptions": {"renderer": "canvas"}}
-    return alt.LayerChart(layer=[*zones(x, y), dots, fit], height=_HEIGHT_PX, usermeta=as_pixels)
+    # thousands of marks: a canvas draws them in a third of the time of the usual SVG
+    on_canvas = {"embedOptions": {"renderer": "canvas"}}
+    return alt.LayerChart(layer=[*zones(x, y), dots, fit], height=_HEIGHT_PX, usermeta=on_canvas)
 
 
 def _axis(channel: type[_Axis], view: str, name: str) -> _Axis:

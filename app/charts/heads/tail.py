@@ -1,4 +1,4 @@
-"""How heavy one head's tail is: the share of its rows that reach a value, both on logarithmic axes."""
+"""The complementary distribution of one head: the share of its rows that reach a value, on logarithmic axes."""
 
 import altair as alt
 import polars as pl
@@ -10,7 +10,7 @@ _HEIGHT_PX = 300
 
 
 def tail_of_head(curve: pl.DataFrame, words: str) -> alt.Chart:
-    """`curve` has value (> 0), n_reached and reached_share; `words` names the value with its unit."""
+    """`curve` has value (> 0), n_reached and reached_share; `words` is the value's name with its unit."""
     share = title("tail_curve", "reached_share")
     chart: alt.Chart = (
         alt.Chart(curve)

@@ -1,6 +1,6 @@
-"""How heavy heads' tails are: complementary distribution, Lorenz curve and Hill index, a colour for each head.
+"""Tails of several heads: complementary distribution, Lorenz curve and Hill plot, a colour for each head.
 
-Which heads there are, and how far the axes go, comes with the data: other heads are drawn into the picture that is there.
+Heads and the extent of axes come with the data, so that a browser updates a chart for other heads instead of redrawing it.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from selfrepair.app.charts.style.palette import REFERENCE
 from selfrepair.app.wording.columns import column, effect_words, title
 
 HEADS = ("#d6317f", "#3d8fd1", "#e69f00", "#009e73", "#8a63d2", "#56b4e9", "#a6761d", "#999999")
-"""The chosen head's colour, then those of the heads beside it, in the order they were chosen."""
+"""The chosen head's colour, then those of the others in the order they were chosen."""
 
 HEIGHT_PX = 420
 _LIMITS = (1.0, 2.0)
 """Hill indices up to which a power law's mean, and its variance, grow with the number of rows."""
 
-SETTLED_SHARE = 0.005
-"""Share of the rows from which on a Hill index decides how high its axis goes: those of fewer rows leap about."""
+STABLE_SHARE = 0.005
+"""Hill indices of at least this share of rows determine the axis: those of fewer rows are too noisy."""
 
 
-def reached(points: pl.DataFrame, labels: Sequence[str], measure: str) -> alt.Chart:
-    """Which share of a head's rows reaches a value, on two logarithmic axes.
+def tail_curves(points: pl.DataFrame, labels: Sequence[str], measure: str) -> alt.Chart:
+    """The share of a head's rows that reach a value, on logarithmic axes.
 
     `points`: label, value (> 0), n_reached and reached_share of `tail_curve`. `labels`: the chosen head, then the others.
     """
@@ -50,11 +50,11 @@ def reached(points: pl.DataFrame, labels: Sequence[str], measure: str) -> alt.Ch
     )
 
 
-def lorenz(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
-    """What share of the sum the lowest rows hold. `points`: label, lowest_share and total_share of `lorenz_curve`."""
+def lorenz_curves(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
+    """The share of the sum in the lowest rows. `points`: label, lowest_share and total_share of `lorenz_curve`."""
     view = "lorenz_curve"
-    x = alt.X("lowest_share:Q", title="Rows with the lowest values [ratio]", scale=alt.Scale(domain=[0, 1]))
-    y = alt.Y("total_share:Q", title="Share of the sum they hold [ratio]", scale=alt.Scale(domain=[0, 1]))
+    x = alt.X("lowest_share:Q", title="Share of rows, lowest values first [ratio]", scale=alt.Scale(domain=[0, 1]))
+    y = alt.Y("total_share:Q", title="Share of the sum in these rows [ratio]", scale=alt.Scale(domain=[0, 1]))
     equal = alt.Chart(pl.DataFrame({"lowest_share": [0.0, 1.0], "total_share": [0.0, 1.0]}))
     curves = _curves(points, labels).encode(
         x,
@@ -68,14 +68,14 @@ def lorenz(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
     return equal.mark_line(color=REFERENCE, strokeDash=[5, 4]).encode(x, y) + curves
 
 
-def hill(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
-    """The Hill index for every size of the top; shaded: 95 % interval of the chosen head, `labels[0]`.
+def hill_curves(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
+    """The Hill index by number of top rows; shaded: 95 % interval of the chosen head, `labels[0]`.
 
     `points`: label, n_top, top_share, cut_value, hill and hill_se of `hill_curve`.
     """
     view = "hill_curve"
-    settled = points.filter(pl.col("top_share") >= SETTLED_SHARE)
-    highest = (points if settled.is_empty() else settled)["hill"].max()
+    stable = points.filter(pl.col("top_share") >= STABLE_SHARE)
+    highest = (points if stable.is_empty() else stable)["hill"].max()
     top = max(1.4 * float(highest) if isinstance(highest, float) else 1.0, 2.5)
     interval = points.filter(pl.col("label") == labels[0]).select(
         "top_share",
@@ -84,7 +84,9 @@ def hill(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
     )
     x = alt.X("top_share:Q", title=title(view, "top_share"), scale=_SHARES, axis=_LOG_AXIS)
     y = alt.Y("hill:Q", title=title(view, "hill"), scale=alt.Scale(domainMin=0, nice=False))
-    within = points.with_columns(pl.when(pl.col("hill") <= top).then("hill").alias("hill"))  # elsewhere the line breaks
+    within = points.with_columns(
+        pl.when(pl.col("hill") <= top).then("hill").alias("hill")
+    )  # the line breaks above the axis
     curves = _curves(within, labels).encode(
         x,
         y,
@@ -99,7 +101,7 @@ def hill(points: pl.DataFrame, labels: Sequence[str]) -> alt.LayerChart:
     )
     chosen = alt.Chart(interval).mark_area(opacity=0.2, color=HEADS[0])
     limits = alt.Chart(pl.DataFrame({"limit": _LIMITS})).mark_rule(color=REFERENCE, strokeDash=[5, 4])
-    end = alt.Chart(pl.DataFrame({"end": [top]})).mark_point(opacity=0, tooltip=None)  # up to there the axis goes
+    end = alt.Chart(pl.DataFrame({"end": [top]})).mark_point(opacity=0, tooltip=None)  # extends the axis up to there
     return (
         chosen.encode(x, alt.Y("low:Q"), alt.Y2("high:Q"))
         + limits.encode(y=alt.Y("limit:Q"))
@@ -114,11 +116,11 @@ _SHARES = alt.Scale(type="log", domainMax=1.0, nice=False)
 
 
 def _curves(points: pl.DataFrame, labels: Sequence[str]) -> alt.Chart:
-    # a row without a point for each head, so that all have their colour, and their place: a browser keeps what stays first
+    # an empty row for each head fixes the order of heads, and so their colours
     in_order = pl.DataFrame({"label": labels, "place": range(len(labels))})
-    told = pl.concat([in_order, points], how="diagonal").with_columns(is_first=pl.col("label") == labels[0])
+    marks = pl.concat([in_order, points], how="diagonal").with_columns(is_first=pl.col("label") == labels[0])
     return (
-        alt.Chart(told, height=HEIGHT_PX)
+        alt.Chart(marks, height=HEIGHT_PX)
         .mark_line(point={"size": 24, "filled": True})
         .encode(
             color=alt.Color(

@@ -1,1 +1,1 @@
-"""Pictures of the mechanisms: edges, neurons, logit lens, self-repression."""
+"""Charts of the mechanisms: edges, neurons, logit lens, self-repression."""

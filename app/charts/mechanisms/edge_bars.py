@@ -1,4 +1,4 @@
-"""What changes when one head is ablated: a bar with its interval for each later head and MLP that changes most."""
+"""The later heads and MLPs that change most when one head is ablated: a bar with its interval for each."""
 
 import altair as alt
 import polars as pl
@@ -11,11 +11,11 @@ KINDS = {"head": PARTS["attention"], "mlp": PARTS["MLP"]}
 _BAR_PX = 20
 _AROUND_PX = 140
 _WHISKERS = {"white": 3.0, "#333a44": 1.5}
-"""Colours and widths [pixels], one drawn on the other: seen on every bar, on light and on dark ground."""
+"""Colours and widths [pixels], drawn one over the other: visible on every bar and on both themes."""
 
 
 def target_bars(targets: pl.DataFrame) -> alt.LayerChart:
-    """`targets` has target_label, target_kind, mean_change, low and high; the one that repairs most stands first."""
+    """`targets` has target_label, target_kind, mean_change, low and high; the largest repair comes first."""
     base = alt.Chart(targets).encode(
         alt.Y(
             "target_label:N",
@@ -24,7 +24,7 @@ def target_bars(targets: pl.DataFrame) -> alt.LayerChart:
             axis=alt.Axis(labelOverlap=False),
         ),
         tooltip=[
-            alt.Tooltip("target_label:N", title="Changed"),
+            alt.Tooltip("target_label:N", title="Changes"),
             alt.Tooltip("mean_change:Q", title=title(VIEW, "mean_change"), format=".4f"),
             alt.Tooltip("low:Q", title="Interval from", format=".4f"),
             alt.Tooltip("high:Q", title="to", format=".4f"),

@@ -1,37 +1,37 @@
-"""Who repairs whom, as a graph: heads and MLPs by layer, and a line for each of the largest changes."""
+"""Who repairs whom, as a graph: heads and MLPs by layer, and a line for each of the largest mean changes."""
 
 from collections.abc import Sequence
 
 import altair as alt
 import polars as pl
 
-from selfrepair.app.charts.heads.heatmap import pick
+from selfrepair.app.charts.heads.heatmap import head_selection
 from selfrepair.app.charts.mechanisms.edge_matrix import layer_of
 from selfrepair.app.charts.style.head_colors import CHOSEN
 from selfrepair.app.charts.style.palette import PARTS, REFERENCE
 from selfrepair.app.wording.columns import title
 
 VIEW = "who_repairs"
-MOST_EDGES, MOST_OF_CHOSEN = 60, 20
+MAX_EDGES, MAX_OF_CHOSEN = 60, 20
 SIGNS = {"repairs": "#e6821e", "adds to the damage": "#3d8fd1"}
-"""Colours of changes up and down, as the matrix has them."""
+"""Colours of changes up and down, as in the matrix."""
 
 _NODE_PX = 54
 _AROUND_PX = 150
 _HIGHEST_PX = 760
 
 
-def drawn(edges: pl.DataFrame, chosen: str) -> pl.DataFrame:
-    """The edges that are drawn of `edges`, the largest first: the first ones of all, and of the chosen head."""
+def largest_edges(edges: pl.DataFrame, chosen: str) -> pl.DataFrame:
+    """The edges to draw of `edges`, which come in order of size: the largest of all, and those of the chosen head."""
     number = pl.int_range(pl.len())
     is_own = pl.col("label") == chosen
-    return edges.filter((number < MOST_EDGES) | (is_own & (is_own.cum_sum() <= MOST_OF_CHOSEN)))
+    return edges.filter((number < MAX_EDGES) | (is_own & (is_own.cum_sum() <= MAX_OF_CHOSEN)))
 
 
 def edge_graph(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[str], chosen: str) -> alt.LayerChart:
-    """Lines from ablated heads to what changes, as wide as |mean_change|; those of `chosen` stand out.
+    """Lines from ablated heads to the heads and MLPs that change, as wide as |mean_change|; those of `chosen` are strong.
 
-    A click on a head is the selection `head_map.PICK`.
+    A click on a head is the selection `heatmap.HEAD_SELECTION`.
     """
     labels = list(dict.fromkeys([*ablated, *targets]))
     deepest = 1 + max((int(label.split("H")[1]) for label in labels if "H" in label), default=0)
@@ -59,7 +59,7 @@ def edge_graph(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[st
     n_layers = 1 + max(int(layer_of(label)) for label in labels)
     x = alt.X(
         "x:Q",
-        title="Layer; its MLP stands right of its heads",
+        title="Layer; its MLP is to the right of its heads",
         scale=alt.Scale(domain=[-0.4, n_layers - 0.1], nice=False),
         axis=alt.Axis(values=list(range(n_layers)), format="d", grid=False),
     )
@@ -92,13 +92,13 @@ def edge_graph(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[st
             opacity=alt.OpacityValue(0.3, condition=_if_chosen(0.95)),
             tooltip=[
                 alt.Tooltip("label:N", title="Ablated"),
-                alt.Tooltip("target_label:N", title="Changed"),
+                alt.Tooltip("target_label:N", title="Changes"),
                 alt.Tooltip("mean_change:Q", title=title(VIEW, "mean_change"), format=".4f"),
                 alt.Tooltip("standard_error:Q", title=title(VIEW, "standard_error"), format=".4f"),
             ],
         )
     )
-    # MLPs are marks of their own, since only a head can be chosen
+    # a layer of their own for MLPs: only heads can be chosen
     mlps, dots = (
         alt.Chart(nodes.filter(pl.col("kind") == kind))
         .mark_point(filled=True, opacity=1, shape=shape)
@@ -112,15 +112,15 @@ def edge_graph(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[st
         for kind, shape, color in (("mlp", "square", PARTS["MLP"]), ("head", "circle", REFERENCE))
     )
     height = min(_HIGHEST_PX, _AROUND_PX + _NODE_PX * (deepest + 1))
-    return alt.LayerChart(layer=[rules, mlps, dots.add_params(pick())], height=height)
+    return alt.LayerChart(layer=[rules, mlps, dots.add_params(head_selection())], height=height)
 
 
 def _if_chosen(value: float | str) -> dict[str, float | str]:
-    """The condition that gives `value` to the marks of the chosen head; `alt.condition` takes ten times as long."""
+    """The condition that gives `value` to the marks of the chosen head; `alt.condition` is ten times slower."""
     return {"test": "datum.is_chosen", "value": value}
 
 
 def _place(label: str, deepest: int) -> tuple[float, float]:
-    """Where a head or MLP stands: layers from left to right, an MLP after its layer's heads and below them."""
+    """The position of a head or MLP: layers from left to right, an MLP after its layer's heads and below them."""
     layer = float(layer_of(label))
     return (layer, float(label.split("H")[1])) if "H" in label else (layer + 0.5, float(deepest))

@@ -1,12 +1,12 @@
-"""Who repairs whom, as a matrix: what every later head and MLP does about every ablated head."""
+"""Who repairs whom, as a matrix: the mean change in every later head and MLP for every ablated head."""
 
 from collections.abc import Sequence
 
 import altair as alt
 import polars as pl
 
-from selfrepair.app.charts.heads.heatmap import pick
-from selfrepair.app.charts.style.color_domain import domain_of
+from selfrepair.app.charts.heads.heatmap import head_selection
+from selfrepair.app.charts.style.color_domain import color_domain
 from selfrepair.app.charts.style.color_scale import diverging, legend
 from selfrepair.app.charts.style.palette import REFERENCE
 from selfrepair.app.wording.columns import title
@@ -20,11 +20,11 @@ _LOWEST_PX, _HIGHEST_PX = 320, 900
 def edge_matrix(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[str], chosen: str) -> alt.LayerChart:
     """A cell for each of `edges`; rows are `ablated` heads, columns `targets`, both by layer; `chosen` has a frame.
 
-    A click on a cell is the selection `head_map.PICK`, the ablated head's label.
+    A click on a cell is the selection `heatmap.HEAD_SELECTION`, the ablated head's label.
     """
     x = alt.X(
         "target_label:N",
-        title="What changes: heads by layer, then the layer's MLP",
+        title="Later heads by layer, then the layer's MLP",
         scale=_scale(targets),
         axis=_axis(targets),
         sort=list(targets),
@@ -39,19 +39,19 @@ def edge_matrix(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[s
             alt.Color(
                 "mean_change:Q",
                 title=title(VIEW, "mean_change"),
-                scale=diverging(domain_of([edges["mean_change"]], 0.0)),
+                scale=diverging(color_domain([edges["mean_change"]], 0.0)),
                 legend=legend(),
             ),
             tooltip=[
                 alt.Tooltip("label:N", title="Ablated"),
-                alt.Tooltip("target_label:N", title="Changed"),
+                alt.Tooltip("target_label:N", title="Changes"),
                 alt.Tooltip("mean_change:Q", title=title(VIEW, "mean_change"), format=".4f"),
                 alt.Tooltip("standard_error:Q", title=title(VIEW, "standard_error"), format=".4f"),
                 alt.Tooltip("share_of_effect:Q", title=title(VIEW, "share_of_effect"), format=".1%"),
                 alt.Tooltip("n_rows:Q", title=title(VIEW, "n_rows"), format=",d"),
             ],
         )
-        .add_params(pick())
+        .add_params(head_selection())
     )
     row = (
         alt.Chart(pl.DataFrame({"label": [chosen]}))
@@ -67,10 +67,10 @@ def _scale(labels: Sequence[str]) -> alt.Scale:
 
 
 def _axis(labels: Sequence[str]) -> alt.Axis:
-    """A line and a name at the first one of each layer."""
+    """A line and a label at the first head of each layer."""
     firsts: dict[str, str] = {}
     for label in labels:
-        if "H" in label:  # a layer of which the MLP alone can change has no room for a name
+        if "H" in label:  # a layer with an MLP alone has no room for a label
             firsts.setdefault(layer_of(label), label)
     is_first = f"indexof({list(firsts.values())!r}, datum.value) >= 0"
     return alt.Axis(

@@ -1,4 +1,4 @@
-"""Which layer makes up for which, as a matrix."""
+"""Repair between layers, as a matrix."""
 
 import altair as alt
 import polars as pl
@@ -12,13 +12,13 @@ _AROUND_PX = 130
 _LOWEST_PX, _HIGHEST_PX = 300, 760
 
 
-def layer_matrix(pairs: pl.DataFrame, what: str, domain: tuple[float, float]) -> alt.Chart:
-    """A cell for each of `pairs`: rows are layers of ablated heads, columns those of `what` changes, colours span `domain`."""
+def layer_matrix(pairs: pl.DataFrame, target: str, domain: tuple[float, float]) -> alt.Chart:
+    """A cell for each of `pairs`: rows are layers of ablated heads, columns layers of `target`; colours span `domain`."""
     chart: alt.Chart = (
         alt.Chart(pairs)
         .mark_rect()
         .encode(
-            alt.X("target_layer:O", title=f"Layer of {what}", axis=alt.Axis(labelAngle=0)),
+            alt.X("target_layer:O", title=f"Layer of {target}", axis=alt.Axis(labelAngle=0)),
             alt.Y("layer:O", title="Layer of the ablated heads"),
             alt.Color(
                 "mean_change:Q",
@@ -27,8 +27,8 @@ def layer_matrix(pairs: pl.DataFrame, what: str, domain: tuple[float, float]) ->
                 legend=legend(),
             ),
             tooltip=[
-                alt.Tooltip("layer:O", title="Ablated in layer"),
-                alt.Tooltip("target_layer:O", title="Changed in layer"),
+                alt.Tooltip("layer:O", title="Layer of the ablated heads"),
+                alt.Tooltip("target_layer:O", title=f"Layer of {target}"),
                 alt.Tooltip("mean_change:Q", title=title(VIEW, "mean_change"), format=".4f"),
                 alt.Tooltip("share_of_effect:Q", title=title(VIEW, "share_of_effect"), format=".1%"),
                 alt.Tooltip("n_heads:Q", title=title(VIEW, "n_heads"), format=",d"),

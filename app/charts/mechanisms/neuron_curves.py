@@ -1,4 +1,4 @@
-"""How few neurons make up for a head: changes of a row in order of size, against the direct effect and added up."""
+"""Sparsity of neurons: the changes in a row in order of size, against the direct effect and cumulated."""
 
 from collections.abc import Mapping
 
@@ -12,16 +12,16 @@ from selfrepair.app.wording.columns import title
 VIEW = "neuron_sparsity"
 HEIGHT_PX = 360
 LINES = ("#8a63d2", "#3d8fd1", "#009e73", "#e69f00", "#d6317f")
-"""Colours of the shares that a change may exceed, from the largest down."""
+"""Colours of the shares that a change may exceed, the largest share first."""
 
 
-def exceeding(curve: pl.DataFrame, exceeded: Mapping[str, float]) -> alt.Chart:
-    """A line for each of `exceeded`, columns of `curve` (nth, n_rows) by the share of the direct effect they ask for."""
-    told = {name: f"{100 * share:g} %" for name, share in exceeded.items()}
+def exceedance_curves(curve: pl.DataFrame, exceeded: Mapping[str, float]) -> alt.Chart:
+    """A line for each of `exceeded`, columns of `curve` (nth, n_rows) by the share of the direct effect that they exceed."""
+    shares = {name: f"{100 * share:g} %" for name, share in exceeded.items()}
     lines = curve.select("nth", "n_rows", *exceeded).unpivot(
         list(exceeded), index=["nth", "n_rows"], variable_name="column", value_name="share"
     )
-    lines = lines.with_columns(pl.col("column").replace_strict(told).alias("above"))
+    lines = lines.with_columns(pl.col("column").replace_strict(shares).alias("above"))
     chart: alt.Chart = (
         alt.Chart(lines, height=HEIGHT_PX)
         .mark_line(point={"size": 18, "filled": True})
@@ -30,14 +30,14 @@ def exceeding(curve: pl.DataFrame, exceeded: Mapping[str, float]) -> alt.Chart:
             alt.Y("share:Q", title="Share of rows [ratio]", scale=alt.Scale(domain=[0, 1])),
             alt.Color(
                 "above:O",
-                title="nth change above, of direct effect",
-                sort=list(told.values()),
-                scale=alt.Scale(domain=list(told.values()), range=list(LINES)),
+                title="nth change exceeds this share of the direct effect",
+                sort=list(shares.values()),
+                scale=alt.Scale(domain=list(shares.values()), range=list(LINES)),
                 legend=alt.Legend(orient="top", symbolType="stroke", symbolStrokeWidth=3, titleLimit=400),
             ),
             tooltip=[
                 alt.Tooltip("nth:Q", title=title(VIEW, "nth"), format="d"),
-                alt.Tooltip("above:O", title="Above, of direct effect"),
+                alt.Tooltip("above:O", title="Exceeded share of the direct effect"),
                 alt.Tooltip("share:Q", title="Share of rows", format=".1%"),
                 alt.Tooltip("n_rows:Q", title=title(VIEW, "n_rows"), format=",d"),
             ],
@@ -46,8 +46,8 @@ def exceeding(curve: pl.DataFrame, exceeded: Mapping[str, float]) -> alt.Chart:
     return chart
 
 
-def cumulative(curve: pl.DataFrame) -> alt.LayerChart:
-    """What share of all |change| the n largest hold; dashed: half of it."""
+def cumulative_curve(curve: pl.DataFrame) -> alt.LayerChart:
+    """The share of the total |change| in the n largest; dashed: half."""
     half = alt.Chart(pl.DataFrame({"half": [0.5]})).mark_rule(color=REFERENCE, strokeDash=[6, 4])
     line = (
         alt.Chart(curve)
@@ -67,6 +67,4 @@ def cumulative(curve: pl.DataFrame) -> alt.LayerChart:
 
 
 def _nth() -> alt.X:
-    return alt.X(
-        "nth:Q", title="Neurons of a row, the one that changes most first", scale=alt.Scale(nice=False, zero=False)
-    )
+    return alt.X("nth:Q", title="Neurons of a row, the largest change first", scale=alt.Scale(nice=False, zero=False))

@@ -1,4 +1,4 @@
-"""What single neurons write towards the target, nothing ablated against a head ablated."""
+"""Direct effects of single neurons: clean against ablated."""
 
 import altair as alt
 import polars as pl
@@ -8,10 +8,10 @@ from selfrepair.app.charts.style.head_colors import CHOSEN
 from selfrepair.app.charts.style.palette import PARTS, REFERENCE
 from selfrepair.app.charts.style.zones import span
 from selfrepair.app.wording.columns import title, words
-from selfrepair.app.wording.whitespace import visible_column
+from selfrepair.app.wording.whitespace import whitespace_column
 
 VIEW = "neuron_top_rows"
-ERASES_LESS, OTHER = "erases less", "other changes"
+ANTI_ERASURE, OTHER = "anti-erasure", "other changes"
 HEIGHT_PX = 460
 
 
@@ -20,16 +20,16 @@ def clean_against_ablated(rows: pl.DataFrame, neuron: int) -> alt.LayerChart:
     chosen = f"neuron {neuron}"
     both = pl.concat([rows["clean_effect"], rows["ablated_effect"]])
     x = y = span(both)
-    told = rows.with_columns(
-        visible_column("token"),
-        visible_column("target"),
+    marks = rows.with_columns(
+        whitespace_column("token"),
+        whitespace_column("target"),
         pl.when(pl.col("neuron") == neuron)
         .then(pl.lit(chosen))
         .when("is_anti_erasure")
-        .then(pl.lit(ERASES_LESS))
+        .then(pl.lit(ANTI_ERASURE))
         .otherwise(pl.lit(OTHER))
         .alias("kind"),
-    ).sort(pl.col("kind") == chosen)  # the chosen one's dots are drawn last, above the others
+    ).sort(pl.col("kind") == chosen)  # the chosen neuron's dots are drawn last, over the others
     zero = pl.DataFrame({"zero": [0.0]})
     axes = [
         alt.Chart(zero).mark_rule(color=REFERENCE, opacity=0.5).encode(x=alt.X("zero:Q")),
@@ -37,7 +37,7 @@ def clean_against_ablated(rows: pl.DataFrame, neuron: int) -> alt.LayerChart:
     ]
     is_chosen = {"test": repr(alt.datum.kind == chosen), "value": 70}
     dots = (
-        alt.Chart(told)
+        alt.Chart(marks)
         .mark_circle(opacity=0.6)
         .encode(
             alt.X("clean_effect:Q", title=title(VIEW, "clean_effect"), scale=alt.Scale(domain=list(x), nice=False)),
@@ -45,7 +45,7 @@ def clean_against_ablated(rows: pl.DataFrame, neuron: int) -> alt.LayerChart:
             alt.Color(
                 "kind:N",
                 title=None,
-                scale=alt.Scale(domain=[ERASES_LESS, OTHER, chosen], range=[PARTS["MLP"], REFERENCE, CHOSEN]),
+                scale=alt.Scale(domain=[ANTI_ERASURE, OTHER, chosen], range=[PARTS["MLP"], REFERENCE, CHOSEN]),
                 legend=alt.Legend(orient="top"),
             ),
             size=alt.SizeValue(26, condition=is_chosen),

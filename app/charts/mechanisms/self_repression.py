@@ -1,4 +1,4 @@
-"""Does a head repress itself? Its direct effect with an output added to its input, against the clean one."""
+"""Self-repression: a head's direct effect after an output was added to its input, against the clean one."""
 
 from typing import Final
 
@@ -10,15 +10,15 @@ from selfrepair.app.charts.style.diagonal import diagonal
 from selfrepair.app.charts.style.head_colors import CHOSEN
 from selfrepair.app.charts.style.zones import span
 from selfrepair.app.wording.columns import title, words
-from selfrepair.app.wording.whitespace import visible_column
+from selfrepair.app.wording.whitespace import whitespace_column
 
 TABLE = "self_repression"
 VIEW = "self_repression_slope"
 ADDED = {"own": CHOSEN, "other": "#3d8fd1", "random": "#e69f00"}
-"""Colours of what was added: the head's own output, and the two controls."""
+"""Colours of the added vectors: the head's own output, and the two controls."""
 
 SIGNS = {"repressing": "▼", "reinforcing": "▲"}
-"""What stands in the cells of heads with a verdict."""
+"""Signs of heads with a verdict."""
 
 _LEGEND: Final = (
     "datum.value == 'own' ? 'own output' : datum.value == 'other' ? \"another head's\" : 'random direction'"
@@ -26,21 +26,23 @@ _LEGEND: Final = (
 _HEIGHT_PX = 460
 
 
-def fed_against_clean(rows: pl.DataFrame, fits: pl.DataFrame) -> alt.LayerChart:
+def after_against_clean(rows: pl.DataFrame, fits: pl.DataFrame) -> alt.LayerChart:
     """A dot for each of `rows`, of `self_repression` with tokens, and a line for each of `fits`, of `self_repression_fits`.
 
-    Dashed: y = x, where what was added changes nothing.
+    Dashed: y = x, where the addition changes nothing.
     """
     x, y = span(rows["direct_effect"]), span(rows["direct_effect_after"])
-    told = rows.with_columns(visible_column("token"), visible_column("target"), pl.col("added_vector").cast(pl.String))
+    marks = rows.with_columns(
+        whitespace_column("token"), whitespace_column("target"), pl.col("added_vector").cast(pl.String)
+    )
     color = alt.Color(
         "added_vector:N",
-        title="Added",
+        title="Added vector",
         scale=alt.Scale(domain=list(ADDED), range=list(ADDED.values())),
         legend=alt.Legend(orient="top", labelExpr=_LEGEND, symbolOpacity=1),
     )
     dots = (
-        alt.Chart(told.sort(pl.col("added_vector") == "own"))
+        alt.Chart(marks.sort(pl.col("added_vector") == "own"))
         .mark_circle(size=24, opacity=0.6)
         .encode(
             alt.X("direct_effect:Q", title=title(TABLE, "direct_effect"), scale=alt.Scale(domain=list(x), nice=False)),

@@ -1,1 +1,1 @@
-"""Pictures of whole models: layers, LayerNorm, the paper, training."""
+"""Charts of whole models: layers, LayerNorm, agreement with the paper, training."""

@@ -1,4 +1,4 @@
-"""The paper's Figure 1: self-repair by depth, a dot for each head, a line for the layers' means."""
+"""The paper's Figure 1, self-repair by depth: a dot for each head, a line through the means of layers."""
 
 import altair as alt
 import polars as pl
@@ -10,7 +10,7 @@ _HEIGHT_PX = 360
 
 
 def by_depth(heads: pl.DataFrame, layers: pl.DataFrame, measure: str) -> alt.LayerChart:
-    """`heads` has run, label, depth [%] and `measure`; `layers` run, depth and `measure`. One colour a run."""
+    """`heads` has run, label, depth [%] and `measure`; `layers` has run, depth and `measure`. A colour for each run."""
     depth = alt.X("depth:Q", title=title("head_repair", "depth"), scale=alt.Scale(domain=[0, 100]))
     y = alt.Y(f"{measure}:Q", title=title("head_repair", measure))
     color = alt.Color("run:N", title="Run", legend=alt.Legend(orient="top"))

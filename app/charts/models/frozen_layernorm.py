@@ -1,4 +1,4 @@
-"""What if the final norm could not react? Every head's change in logit with the norm's scale free and frozen."""
+"""LayerNorm frozen against free: every head's change in logit with the final norm's scale frozen, and recomputed."""
 
 import altair as alt
 import polars as pl
@@ -12,7 +12,7 @@ FREE, FROZEN = "mean_logit_change", "mean_frozen_logit_change"
 
 
 def free_against_frozen(heads: pl.DataFrame) -> alt.LayerChart:
-    """`heads`: rows of `frozen_layernorm`. One dot a head, coloured by layer; dashed: y = x."""
+    """`heads`: rows of `frozen_layernorm`. A dot for each head, coloured by layer; dashed: y = x."""
     values = pl.concat([heads[FREE], heads[FROZEN]]).drop_nulls()
     ends = [min(values.min() or 0.0, 0.0), max(values.max() or 0.0, 0.0)]
     dots = (

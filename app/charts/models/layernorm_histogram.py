@@ -1,4 +1,4 @@
-"""Does ablation shrink the final norm? Histograms of S/S' on each other, one colour a kind of ablation."""
+"""Does ablation shrink the final norm? Overlaid histograms of S/S', a colour for each ablation."""
 
 import altair as alt
 import polars as pl
@@ -11,8 +11,8 @@ BINS_PER_UNIT = 200
 """Bins are 1 / BINS_PER_UNIT wide."""
 
 
-def overlaid(bins: pl.DataFrame) -> alt.LayerChart:
-    """`bins` has ablation, bin_low, bin_high, n_rows and bin_share of `layernorm_histogram`: one head or one model."""
+def ratio_histograms(bins: pl.DataFrame) -> alt.LayerChart:
+    """`bins` has ablation, bin_low, bin_high, n_rows and bin_share of `layernorm_histogram`, for one head or one model."""
     bins = with_empty_bins(bins)
     found = [ablation for ablation in ABLATIONS if ablation in bins["ablation"]]
     x = alt.X(
@@ -39,7 +39,7 @@ def overlaid(bins: pl.DataFrame) -> alt.LayerChart:
 
 
 def _hovered(bins: pl.DataFrame, found: list[str], x: alt.X) -> alt.Chart:
-    """A column over the whole height for each bin, which tells what every histogram has there."""
+    """A column of full height for each bin, whose tooltip has the values of all histograms."""
     over = alt.selection_point(name="bin", on="pointerover", clear="pointerout", fields=["bin_low"], empty=False)
     return (
         alt.Chart(bins.pivot("ablation", index=["bin_low", "bin_high"], values="bin_share"))
@@ -62,7 +62,7 @@ def _hovered(bins: pl.DataFrame, found: list[str], x: alt.X) -> alt.Chart:
 
 
 def with_empty_bins(bins: pl.DataFrame) -> pl.DataFrame:
-    """The same with a bin of no rows wherever one is left out, and one after the last, where each outline comes down."""
+    """The same with empty bins added, one after the last included, where each outline returns to 0."""
     if bins.is_empty():
         return bins
     place = (pl.col("bin_low") * BINS_PER_UNIT).round().cast(pl.Int64)

@@ -1,4 +1,4 @@
-"""Self-repair as a stack of its parts: LayerNorm, attention and MLPs, those that make it worse below zero."""
+"""Self-repair as a stack of LayerNorm, attention and MLP repair; components that add to the damage are below zero."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from selfrepair.app.wording.columns import title
 HEIGHT_PX = 400
 
 
-def stacked(
+def stacked_parts(
     frame: pl.DataFrame,
     view: str,
     parts: dict[str, str],
@@ -22,16 +22,16 @@ def stacked(
     order: str,
     more: Sequence[str] = (),
 ) -> alt.LayerChart:
-    """A bar for each row of `frame`, at `x` in the order of `order`, with a mark where the parts come to their `total`.
+    """A bar for each row of `frame`, at `x` in the order of `order`, with a mark at the `total` of the parts.
 
-    `parts` are the columns of the stack by their names in `palette.PARTS`. Columns are those of `view`; `more` stand in
-    the tooltips beside them.
+    `parts` are the columns of the stack by their names in `palette.PARTS`. Columns are those of `view`; `more` are
+    further columns of the tooltips.
     """
     y_title = title(view, total)
     in_order = frame.sort(order)[x].to_list()
-    kept = list(dict.fromkeys([x, order, total, *more]))
-    bars = frame.select(*kept, **{part: pl.col(column) for part, column in parts.items()}).unpivot(
-        list(parts), index=kept, variable_name="part", value_name="value"
+    shared = list(dict.fromkeys([x, order, total, *more]))
+    bars = frame.select(*shared, **{part: pl.col(column) for part, column in parts.items()}).unpivot(
+        list(parts), index=shared, variable_name="part", value_name="value"
     )
     at = alt.X(f"{x}:N", title=x_title, sort=in_order, axis=alt.Axis(labelAngle=0))
     about = [alt.Tooltip(f"{name}:Q", title=title(view, name), format=_format(frame, name)) for name in (total, *more)]
@@ -43,14 +43,14 @@ def stacked(
             alt.Y("value:Q", title=y_title, stack="zero"),
             alt.Color(
                 "part:N",
-                title="Given back by",
+                title="Repair by",
                 scale=alt.Scale(domain=list(PARTS), range=list(PARTS.values())),
                 legend=alt.Legend(orient="top"),
             ),
             tooltip=[
                 alt.Tooltip(f"{x}:N", title=x_title),
-                alt.Tooltip("part:N", title="given back by"),
-                alt.Tooltip("value:Q", title="this part", format=".4f"),
+                alt.Tooltip("part:N", title="Component"),
+                alt.Tooltip("value:Q", title="Its repair", format=".4f"),
                 *about,
             ],
         )

@@ -1,4 +1,4 @@
-"""A run beside the paper: every head's number against the published one; agreement and claims with their intervals."""
+"""A run against the paper: every head's number against the published one; agreement and claims with intervals."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from selfrepair.app.wording.columns import title, words
 
 NO_VERDICT = "no verdict"
 VERDICTS = {"agrees": "#009e73", "differs": "#e8590c", "unclear": "#b59b00", NO_VERDICT: REFERENCE}
-"""Colours of verdicts, all but the last as the views have them."""
+"""Colours of verdicts; all but the last are the views'."""
 
 PUBLISHED = "#cc79a7"
-"""What the paper says, and its authors among themselves."""
+"""Colour of the paper's numbers, and of the authors' own agreement."""
 
 _HEIGHT_PX = 460
 _ROW_PX = 36
@@ -26,7 +26,7 @@ _AROUND_PX = 110
 def measured_against_published(heads: pl.DataFrame, name: str, unit: str, chosen: str) -> alt.LayerChart:
     """A dot for each of `heads` (label, layer, published_value, measured_value, low, high, difference); dashed: y = x.
 
-    `name` is what the values are, `unit` stands behind it, ' [logits]'. A rule is a measured value's interval.
+    `name` is the quantity, `unit` its suffix, ' [logits]'. Rules are intervals of the measured values.
     """
     known = heads.drop_nulls(["published_value", "measured_value"])
     ends = span(pl.concat([known["published_value"], known["measured_value"]]))
@@ -55,29 +55,29 @@ def measured_against_published(heads: pl.DataFrame, name: str, unit: str, chosen
 
 
 def claims_with_intervals(claims: pl.DataFrame) -> alt.LayerChart:
-    """A line for each of `claims`, rows of `reproduction_claims`: a dot and its interval, and where the paper puts it.
+    """A line for each of `claims`, rows of `reproduction_claims`: a dot with its interval, and the paper's number.
 
-    A diamond is a published number, a tick what the paper's words say that the value lies above.
+    A diamond is a published number, a tick a lower bound from the paper's text.
     """
-    told = _told(claims, "claim")
-    view, order = "reproduction_claims", told["claim"].to_list()
-    base = _lines(told, "claim", view, ["value", "low", "high", "published_value", "expected_above"], order)
+    rows = _labelled(claims, "claim")
+    view, order = "reproduction_claims", rows["claim"].to_list()
+    base = _lines(rows, "claim", view, ["value", "low", "high", "published_value", "expected_above"], order)
     expected = base.mark_tick(thickness=3, size=26, color=PUBLISHED, opacity=1).encode(alt.X("expected_above:Q"))
     at = alt.X(
         "value:Q", title=title(view, "value"), scale=alt.Scale(zero=True, padding=14), axis=alt.Axis(tickCount=8)
     )
-    return _with_intervals(base, told, at, ("low", "high"), "published_value", expected)
+    return _with_intervals(base, rows, at, ("low", "high"), "published_value", expected)
 
 
 def agreement_with_intervals(agreements: pl.DataFrame) -> alt.LayerChart:
     """A line for each of `agreements`, rows of `reproduction_agreement`: Spearman's correlation and its interval.
 
-    A diamond is the correlation of two runs of the authors' own.
+    A diamond is the correlation between two runs of the authors.
     """
-    told = _told(agreements, "quantity")
-    view, order = "reproduction_agreement", told["quantity"].to_list()
+    rows = _labelled(agreements, "quantity")
+    view, order = "reproduction_agreement", rows["quantity"].to_list()
     base = _lines(
-        told,
+        rows,
         "quantity",
         view,
         ["spearman", "spearman_low", "spearman_high", "authors_spearman", "pearson", "slope"],
@@ -86,16 +86,16 @@ def agreement_with_intervals(agreements: pl.DataFrame) -> alt.LayerChart:
     at = alt.X(
         "spearman:Q", title=title(view, "spearman"), scale=alt.Scale(zero=True, padding=10), axis=alt.Axis(tickCount=6)
     )
-    return _with_intervals(base, told, at, ("spearman_low", "spearman_high"), "authors_spearman")
+    return _with_intervals(base, rows, at, ("spearman_low", "spearman_high"), "authors_spearman")
 
 
-def _told(rows: pl.DataFrame, name: str) -> pl.DataFrame:
+def _labelled(rows: pl.DataFrame, name: str) -> pl.DataFrame:
     return rows.with_columns(pl.col("verdict").fill_null(NO_VERDICT), pl.col(name).map_elements(words, pl.String))
 
 
-def _lines(told: pl.DataFrame, name: str, view: str, numbers: Sequence[str], order: Sequence[str]) -> alt.Chart:
-    whole = "statement" if "statement" in told.columns else name
-    return alt.Chart(told).encode(
+def _lines(rows: pl.DataFrame, name: str, view: str, numbers: Sequence[str], order: Sequence[str]) -> alt.Chart:
+    whole = "statement" if "statement" in rows.columns else name
+    return alt.Chart(rows).encode(
         alt.Y(
             f"{name}:N", title=None, sort=list(order), axis=alt.Axis(labelLimit=260, labelFontSize=12, labelFlush=False)
         ),
@@ -108,7 +108,7 @@ def _lines(told: pl.DataFrame, name: str, view: str, numbers: Sequence[str], ord
 
 
 def _with_intervals(
-    base: alt.Chart, told: pl.DataFrame, at: alt.X, interval: tuple[str, str], published: str, *more: alt.Chart
+    base: alt.Chart, rows: pl.DataFrame, at: alt.X, interval: tuple[str, str], published: str, *more: alt.Chart
 ) -> alt.LayerChart:
     low, high = interval
     color = alt.Color(
@@ -116,7 +116,7 @@ def _with_intervals(
         title=None,
         scale=alt.Scale(domain=list(VERDICTS), range=list(VERDICTS.values())),
         legend=alt.Legend(
-            orient="top", symbolOpacity=1, values=[name for name in VERDICTS if name in set(told["verdict"])]
+            orient="top", symbolOpacity=1, values=[name for name in VERDICTS if name in set(rows["verdict"])]
         ),
     )
     intervals = base.mark_rule(strokeWidth=4, opacity=0.55).encode(alt.X(f"{low}:Q"), alt.X2(f"{high}:Q"), color)
@@ -124,5 +124,5 @@ def _with_intervals(
     diamonds = base.mark_point(shape="diamond", size=170, filled=False, strokeWidth=2.5, color=PUBLISHED, opacity=1)
     return alt.LayerChart(
         layer=[intervals, dots, *more, diamonds.encode(alt.X(f"{published}:Q"))],
-        height=_AROUND_PX + _ROW_PX * max(told.height, 1),
+        height=_AROUND_PX + _ROW_PX * max(rows.height, 1),
     )

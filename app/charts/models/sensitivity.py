@@ -1,4 +1,4 @@
-"""One fraction, computed in every way: a heat map of how much 'about 30 %' hangs on choices."""
+"""Does the definition matter? A heat map of the fraction of self-repair under every definition."""
 
 import altair as alt
 import polars as pl
@@ -8,33 +8,33 @@ from selfrepair.app.wording.columns import title
 VIEW = "repair_sensitivity"
 ROW_PX = 44
 
-STRONGEST = 0.5
-"""Fractions from here on have the strongest colour; their numbers tell them apart."""
+SATURATION = 0.5
+"""Colours saturate at this fraction; the numbers in the cells do not."""
 
 PAPER = (
     (pl.col("top_percent") == 2) & pl.col("with_first") & pl.col("clipped") & (pl.col("average") == "mean of ratios")
 )
-"""The paper's own way (section 3, Figure 1)."""
+"""The paper's definition (section 3, Figure 1)."""
 
 
-def grid(fractions: pl.DataFrame) -> alt.LayerChart:
-    """`fractions`: rows of `repair_sensitivity` of one part, and one head or model. The paper's own cell has a frame."""
+def sensitivity_grid(fractions: pl.DataFrame) -> alt.LayerChart:
+    """`fractions`: rows of `repair_sensitivity` of one component, and one head or model. Framed: the paper's definition."""
     cells = fractions.with_columns(
         pl.concat_str(
             "average",
             pl.when("clipped").then(pl.lit(", clipped")).otherwise(pl.lit("")),
             pl.when("with_first").then(pl.lit(", with position 0")).otherwise(pl.lit(", without position 0")),
-        ).alias("way"),
+        ).alias("definition"),
         PAPER.alias("paper"),
     )
     x = alt.X("top_percent:O", title=title(VIEW, "top_percent"), axis=alt.Axis(labelAngle=0, orient="top"))
-    y = alt.Y("way:N", title=None, sort=WAYS, axis=alt.Axis(labelLimit=320))
-    base = alt.Chart(cells, height=ROW_PX * len(WAYS)).encode(x, y)
+    y = alt.Y("definition:N", title=None, sort=DEFINITIONS, axis=alt.Axis(labelLimit=320))
+    base = alt.Chart(cells, height=ROW_PX * len(DEFINITIONS)).encode(x, y)
     colored = base.mark_rect(stroke="white", strokeWidth=1).encode(
         alt.Color(
             "fraction:Q",
             title=title(VIEW, "fraction"),
-            scale=alt.Scale(scheme="blueorange", domain=[STRONGEST, 0, -STRONGEST][::-1], clamp=True),
+            scale=alt.Scale(scheme="blueorange", domain=[-SATURATION, 0, SATURATION], clamp=True),
             legend=alt.Legend(format="+.0%", gradientLength=200),
         ),
         tooltip=[
@@ -49,16 +49,16 @@ def grid(fractions: pl.DataFrame) -> alt.LayerChart:
     )
     numbers = base.mark_text(fontSize=13).encode(
         text=alt.Text("fraction:Q", format=".1%"),
-        color=alt.condition(f"abs(datum.fraction) > {0.7 * STRONGEST}", alt.value("white"), alt.value("black")),
+        color=alt.condition(f"abs(datum.fraction) > {0.7 * SATURATION}", alt.value("white"), alt.value("black")),
     )
     paper = base.transform_filter("datum.paper").mark_rect(filled=False, stroke="black", strokeWidth=3)
     return colored + numbers + paper
 
 
-WAYS = [
+DEFINITIONS = [
     f"{average}{clipped}{first}"
     for average in ("mean of ratios", "ratio of means")
     for clipped in (", clipped", "")
     for first in (", with position 0", ", without position 0")
 ]
-"""The rows of the grid, the paper's own way first."""
+"""The rows of the grid, the paper's definition first."""

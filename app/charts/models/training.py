@@ -9,20 +9,20 @@ from selfrepair.app.wording.columns import title, words
 
 VIEW = "repair_over_training"
 FINAL = "final"
-"""What stands on the axis for weights without a step."""
+"""The axis label of weights without a training step."""
 
 _HEIGHT_PX = 380
 
 
 def over_training(points: pl.DataFrame, measure: str) -> alt.LayerChart:
-    """`points`: rows of `repair_over_training` of one level with `measure`, low and high; a line for each layer, if there are.
+    """`points`: rows of `repair_over_training` of one level with `measure`, low and high; a line for each layer of level layer.
 
-    Checkpoints stand one beside the other, whatever lies between their steps: they are mostly chosen in powers.
+    Checkpoints are evenly spaced, whatever their steps: these are mostly chosen as powers.
     """
-    told = points.with_columns(
+    points = points.with_columns(
         pl.col("checkpoint").map_elements("{:,}".format, pl.String, skip_nulls=True).fill_null(FINAL).alias("step")
     )
-    order = told.sort("checkpoint_place")["step"].unique(maintain_order=True).to_list()
+    order = points.sort("checkpoint_place")["step"].unique(maintain_order=True).to_list()
     is_by_layer = points["level"].first() == "layer"
     x = alt.X("step:O", title=title(VIEW, "checkpoint"), sort=order, axis=alt.Axis(labelAngle=0, labelOverlap=True))
     y = alt.Y(f"{measure}:Q", title=title(VIEW, measure))
@@ -36,7 +36,7 @@ def over_training(points: pl.DataFrame, measure: str) -> alt.LayerChart:
         alt.Tooltip("run_id:Q", title="Run", format="d"),
     ]
     zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color=REFERENCE, strokeDash=[4, 4])
-    base = alt.Chart(told)
+    base = alt.Chart(points)
     if is_by_layer:
         color = alt.Color(
             "layer:Q",

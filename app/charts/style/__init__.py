@@ -1,1 +1,1 @@
-"""What pictures share: colours, scales, reference lines."""
+"""What charts share: colours, scales, reference lines."""

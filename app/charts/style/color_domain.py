@@ -1,21 +1,21 @@
-"""Where the colours of heads end: a few outliers must not leave all others the same pale colour."""
+"""The range of a colour scale: a few outliers must not leave all other heads the same pale colour."""
 
 from collections.abc import Sequence
 from statistics import median
 
 import polars as pl
 
-_FAR = 2.0
-"""How many times the 95th percentile of distances a value may lie out before it is an outlier."""
+_OUTLIER = 2.0
+"""A value is an outlier from this multiple of the 95th percentile of distances on."""
 
-_FEWEST = 10
-"""Values of which one can be told to be an outlier."""
+_MIN_VALUES = 10
+"""Number of values from which on there can be outliers."""
 
 
-def domain_of(columns: Sequence[pl.Series], centre: float | None) -> tuple[float, float]:
-    """From the lowest to the highest value, or equally far on both sides of the centre; outliers lie outside.
+def color_domain(columns: Sequence[pl.Series], centre: float | None) -> tuple[float, float]:
+    """From the lowest to the highest value, or symmetric around the centre; outliers lie outside.
 
-    Distances are counted from the centre or, where there is none, from the median. The domain is never of no width.
+    Distances are from the centre or, where there is none, from the median. The width is never 0.
     """
     known = [float(value) for column in columns for value in column.drop_nulls()]
     if not known:
@@ -23,7 +23,7 @@ def domain_of(columns: Sequence[pl.Series], centre: float | None) -> tuple[float
     middle = median(known) if centre is None else centre
     distances = sorted(abs(value - middle) for value in known)
     usual = distances[int(0.95 * (len(distances) - 1))]
-    furthest = _FAR * usual if usual and len(known) >= _FEWEST else distances[-1]
+    furthest = _OUTLIER * usual if usual and len(known) >= _MIN_VALUES else distances[-1]
     inside = [value for value in known if abs(value - middle) <= furthest]
     if centre is None:
         low, high = min(inside), max(inside)
@@ -32,10 +32,10 @@ def domain_of(columns: Sequence[pl.Series], centre: float | None) -> tuple[float
     return centre - reach, centre + reach
 
 
-def told_beyond(values: pl.Series, domain: tuple[float, float], unit: str, noun: str = "head") -> str | None:
-    """How many heads, or what `noun` says, lie beyond the ends of the colours, in a sentence for a page; None: none does.
+def beyond_caption(values: pl.Series, domain: tuple[float, float], unit: str, noun: str = "head") -> str | None:
+    """A sentence on how many heads (`noun`) are beyond the ends of the colour scale; None where none is.
 
-    `unit` stands behind the numbers as it does in titles, ' [logits]'.
+    `unit` is the suffix of the numbers, ' [logits]'.
     """
     low, high = domain
     rounding = 1e-9 * (high - low)
@@ -43,5 +43,5 @@ def told_beyond(values: pl.Series, domain: tuple[float, float], unit: str, noun:
     if not n_beyond:
         return None
     ends = f"±{high:.3g}" if low == -high else f"{low:.3g} and {high:.3g}"
-    beyond = f"1 {noun} lies" if n_beyond == 1 else f"{n_beyond:,} {noun}s lie"
-    return f"Colours end at {ends}{unit}; {beyond} beyond."
+    beyond = f"1 {noun} is" if n_beyond == 1 else f"{n_beyond:,} {noun}s are"
+    return f"Colours saturate at {ends}{unit}; {beyond} beyond."

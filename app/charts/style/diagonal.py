@@ -1,4 +1,4 @@
-"""The dashed line y = x, which pictures of two values of the same thing are read against."""
+"""The dashed line y = x, the reference of charts of two values of the same quantity."""
 
 import altair as alt
 import polars as pl

@@ -1,17 +1,17 @@
-"""Colours of pictures of heads, beside those that every picture shares (`palette`)."""
+"""Colours of charts of heads, in addition to those of all charts (`palette`)."""
 
 from typing import Final
 
 import altair as alt
 
 CHOSEN = "#d6317f"
-"""The one head that was chosen among many, and what belongs to all of its rows."""
+"""The chosen head among all, and numbers over all of its rows."""
 
 DOTS = "#3d8fd1"
-"""Rows and prompts of one head, which differ by place alone."""
+"""Rows and prompts of one head."""
 
 SEQUENTIAL: Final = "viridis"
-"""Vega's scheme for values from low to high, as areas."""
+"""Vega's scheme for sequential values, as areas."""
 
 LAYERS = alt.SchemeParams(name=SEQUENTIAL, extent=[0.3, 0.88])
-"""The same for layers as dots, without the ends that dark or light ground swallows."""
+"""The same for layers as dots, without the ends that vanish on dark or light backgrounds."""

@@ -1,19 +1,19 @@
-"""Colours that mean the same in every picture; told apart by colour-blind eyes, seen on light and dark ground."""
+"""Colours with the same meaning in every chart: distinct for colour-blind readers, visible on light and dark themes."""
 
 PARTS = {"LayerNorm": "#3d8fd1", "attention": "#e69f00", "MLP": "#009e73"}
-"""What gives back, by the names that pages use."""
+"""Components of self-repair, by the names that pages use."""
 
 ABLATIONS = {"resample": "#3d8fd1", "mean": "#e69f00", "zero": "#cc79a7"}
 """Kinds of ablation."""
 
 CATEGORIES = ["#3d8fd1", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#8f7fe0", "#a3a51f", "#56b4e9"]
-"""Models, runs and whatever else a picture tells apart, in order."""
+"""Models, runs and other categories, in order."""
 
 DIVERGING = {
     "light": ["#2166ac", "#67a9cf", "#d1e5f0", "#f4f4f4", "#fddbb4", "#f1a340", "#b35806"],
     "dark": ["#8cc8ff", "#4a8fd0", "#2b5680", "#262a33", "#7d5220", "#cf8a2e", "#ffc65c"],
 }
-"""The range "diverging" of values on both sides of a centre, which is nearly the ground of the theme."""
+"""The range "diverging" by theme; its centre is close to the theme's background."""
 
 REFERENCE = "#8a8f98"
-"""Lines that a picture is read against and that are no data."""
+"""Reference lines, which are not data."""

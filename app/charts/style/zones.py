@@ -1,4 +1,4 @@
-"""The ground of every picture of direct effect against change in logit: the line of no self-repair, and what lies beside it."""
+"""The background of charts of direct effect against change in logit: the line of no self-repair, and the zones beside it."""
 
 import altair as alt
 import polars as pl
@@ -8,14 +8,14 @@ from selfrepair.app.charts.style.palette import REFERENCE
 Span = tuple[float, float]
 
 AS_FAR_AS_DATA = alt.Scale(nice=False, zero=False)
-"""The scale of an axis whose ends come with the data: with other data a browser draws them into the picture that is there."""
+"""The scale of an axis whose ends come with the data: a browser then updates the chart instead of redrawing it."""
 
 _NEAR = 0.45
-"""Up to this share of the width two names may not stand beside each other."""
+"""Names closer than this share of the width would overlap."""
 
 
 def span(values: pl.Series) -> Span:
-    """From the lowest to the highest of the values, 0 among them, with room at both ends."""
+    """From the lowest to the highest of the values, 0 included, with a margin at both ends."""
     known = values.drop_nulls().to_list()
     low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
     room = 0.06 * (high - low) or 0.5
@@ -23,9 +23,9 @@ def span(values: pl.Series) -> Span:
 
 
 def zones(x: Span, y: Span) -> list[alt.Chart]:
-    """Layers: the dashed line y = -x and the names of what it parts.
+    """Layers: the dashed line y = -x and the names of the zones on its sides.
 
-    They reach from corner to corner of the axes `x` and `y`: of the scale `AS_FAR_AS_DATA`, these need not be told their ends.
+    They reach the corners of the axes `x` and `y`, so that the scale `AS_FAR_AS_DATA` needs no domain.
     """
     line = (
         alt.Chart(within(x, y, -1.0, 0.0))
@@ -33,7 +33,7 @@ def zones(x: Span, y: Span) -> list[alt.Chart]:
         .encode(alt.X("x:Q", scale=AS_FAR_AS_DATA), alt.Y("y:Q", scale=AS_FAR_AS_DATA))
     )
     leaves_at = min(x[1], -y[0])
-    # A steep line leaves low on the left, where "breakage" stands: its name then goes to its other side.
+    # A steep line ends at the lower left, where "breakage" is: its own name then goes to its other side.
     steep = 0.8 * leaves_at - x[0] < _NEAR * (x[1] - x[0])
     words = pl.DataFrame(
         [

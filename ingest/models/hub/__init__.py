@@ -1,1 +1,1 @@
-"""The Hugging Face hub: snapshots, revisions, and its refusals in words."""
+"""The Hugging Face hub: snapshots, revisions, and its errors with a next step."""

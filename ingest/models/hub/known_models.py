@@ -10,7 +10,7 @@ from selfrepair.ingest.models.families import FAMILIES
 
 
 def near_names(name: str) -> list[str]:
-    """Names like `name`, the most similar first, at most three: the owner left out, another case, a slip of the pen."""
+    """Names like `name`, the most similar first, at most three: without the owner, in another case, mistyped."""
     well_known = (example for family in FAMILIES for example in family.examples)
     known = list(dict.fromkeys([*cached_models(), DEMO, *well_known]))
     by_words = {words: full for full in known for words in (full.lower(), _last(full))}
@@ -20,7 +20,7 @@ def near_names(name: str) -> list[str]:
 
 
 def cached_models() -> list[str]:
-    """The models of the local cache, whole or not."""
+    """The models of the local cache, complete or not."""
     folders = Path(constants.HF_HUB_CACHE).glob("models--*")
     return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
 

@@ -1,4 +1,4 @@
-"""What the hub answered in place of a model's files, as a message that names the next step."""
+"""The hub's refusals of a model's files, as errors that name the next step."""
 
 import errno
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ from selfrepair.warehouse.errors import SelfRepairError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM_WARNING = "Not enough free disk space"
-"""How the hub's client begins to say that a file is larger than what the disk has left."""
+"""How the hub's client begins its warning of a file that is larger than the free space."""
 
 
 def not_fetched(name: str, revision: str | None, error: Exception) -> SelfRepairError:
-    """Why hub model `name` at `revision` could not be fetched, and what to do about it."""
+    """The error of hub model `name` at `revision` that could not be fetched."""
     reason, step = _why(name, revision, error)
     return not_loaded(name, revision, reason, step)
 
@@ -36,7 +36,7 @@ def not_loaded(name: str, revision: str | None, reason: str, step: str) -> SelfR
 
 
 def first_line(error: BaseException) -> str:
-    """What kind an error is and how it begins."""
+    """An error's type and first line."""
     return f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".: ")
 
 
@@ -46,16 +46,19 @@ def _why(name: str, revision: str | None, error: Exception) -> tuple[str, str]:
     if any(_is_about_room(cause) for cause in chain):
         return (
             f"there is no room for its files in {constants.HF_HUB_CACHE}",
-            "Free some, or name a folder on a larger disk with HF_HOME; files that are whole are not fetched again.",
+            "Free some, or name a folder on a larger disk with HF_HOME; complete files are not fetched again.",
         )
     if offline := offline_reason():
         cached = revisions(name)
         return offline, (
-            f"The model is not whole in the local cache{f', which has {listed(cached)} of it' if cached else ''}. Download it "
-            f"where the hub can be reached, and give its folder; `--model {DEMO}` needs no network."
+            f"The model is not complete in the local cache{f', which has {listed(cached)} of it' if cached else ''}. "
+            f"Download it where the hub can be reached, and give its folder; `--model {DEMO}` needs no network."
         )
     if any(isinstance(cause, HFValidationError) for cause in chain):
-        return "that is no name of a hub model", f"Give a hub id such as EleutherAI/pythia-160m.{_did_you_mean(name)}"
+        return (
+            "this is not a name of a hub model",
+            f"Give a hub id such as EleutherAI/pythia-160m.{_did_you_mean(name)}",
+        )
     answer = next((cause for cause in chain if isinstance(cause, HfHubHTTPError)), None)
     status = None if answer is None else answer.response.status_code
     if isinstance(answer, RevisionNotFoundError):
@@ -68,22 +71,22 @@ def _why(name: str, revision: str | None, error: Exception) -> tuple[str, str]:
             f"Give a hub id such as EleutherAI/pythia-160m, a local folder, or {DEMO}{hidden}.{_did_you_mean(name)}"
         )
     if status == 401 and get_token():
-        return "the hub does not know the token", (
+        return "the hub rejects the token", (
             f"Make a new one at {constants.ENDPOINT}/settings/tokens and set HF_TOKEN to it, or unset HF_TOKEN."
         )
     if status in (401, 403):
-        return "the hub lets nobody read it without a token that may", (
-            f"Set HF_TOKEN to one that may read {name}; {constants.ENDPOINT}/settings/tokens makes them."
+        return "reading it needs a token with access", (
+            f"Set HF_TOKEN to a token that may read {name}: {constants.ENDPOINT}/settings/tokens."
         )
     if status == 429:
-        return "the hub answers that it was asked too often", "Wait some minutes and run the same command again."
+        return "too many requests to the hub", "Wait some minutes and run the same command again."
     if any(isinstance(cause, TimeoutError) for cause in chain):
         return "the hub stopped answering", (
-            "Run the same command again: files that are whole are not fetched again. HF_HUB_ETAG_TIMEOUT and "
+            "Run the same command again: complete files are not fetched again. HF_HUB_ETAG_TIMEOUT and "
             "HF_HUB_DOWNLOAD_TIMEOUT, in seconds, make it wait longer for an answer."
         )
     return f"the hub did not give its files: {first_line(answer or chain[0])}", (
-        "Run the same command again: files that are whole are not fetched again."
+        "Run the same command again: complete files are not fetched again."
     )
 
 
@@ -105,7 +108,7 @@ def _did_you_mean(name: str) -> str:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, the first cause last."""
+    """The error and its causes, the first cause last."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:

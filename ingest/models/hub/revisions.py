@@ -1,23 +1,23 @@
-"""Revisions of a model on the hub: which there are, which are like a wrong one, and training checkpoints by their step."""
+"""Revisions of a model on the hub: which exist, which resemble a wrong one, and training checkpoints by their step."""
 
 import difflib
 import re
 from pathlib import Path
 from typing import TypeAlias
 
-from huggingface_hub import HfApi, constants
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub import HfApi
 
+from selfrepair.ingest import compat
 from selfrepair.ingest.models.demo import DEMO
 from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.warehouse.errors import SelfRepairError
 
 Checkpoints: TypeAlias = tuple[int | None, ...]
-"""Training steps; None is the revision that is asked for otherwise."""
+"""Training steps; None is the revision that --revision names, or the main one."""
 
 
 def parse_checkpoints(text: str | None) -> Checkpoints:
-    """`1000,143000` -> the steps, in the order given; None alone where no checkpoint is asked for."""
+    """`1000,143000` -> the steps, in the order given; None alone without --checkpoint."""
     if text is None:
         return (None,)
     parts = [part.strip() for part in text.split(",") if part.strip()]
@@ -25,7 +25,7 @@ def parse_checkpoints(text: str | None) -> Checkpoints:
     if wrong is not None or not parts:
         raise SelfRepairError(
             f"--checkpoint {wrong or text} is not a training step. Write for example 143000, or 1000,10000,143000 for "
-            "one run of each."
+            "one run each."
         )
     return tuple(dict.fromkeys(int(part) for part in parts))
 
@@ -39,13 +39,13 @@ def check_has_checkpoints(model: str, checkpoints: Checkpoints) -> None:
     """Raise SelfRepairError for several checkpoints of a model that is no hub model."""
     if len(checkpoints) > 1 and (model == DEMO or Path(model).exists()):
         raise SelfRepairError(
-            f"model '{model}' has one set of weights, {len(checkpoints)} checkpoints were asked for. Give a hub id with a "
+            f"model '{model}' has one set of weights, and --checkpoint names {len(checkpoints)}. Give a hub id with a "
             "branch step<N> for each, or ingest one folder after the other with one --checkpoint each."
         )
 
 
 def check_series(model: str, checkpoints: Checkpoints) -> None:
-    """Raise SelfRepairError where a series of checkpoints lacks one: found out before hours of measuring, not after."""
+    """Raise SelfRepairError where a series of checkpoints lacks one: before hours of measuring, not after."""
     if len(checkpoints) == 1:
         return
     there = revisions(model)
@@ -57,19 +57,19 @@ def check_series(model: str, checkpoints: Checkpoints) -> None:
 
 
 def revisions(model: str) -> list[str]:
-    """Branches and tags of a hub model, those of the local cache where the hub is not asked; none where it does not tell."""
+    """Branches and tags of a hub model, those of the local cache where the hub is not used; none where it does not answer."""
     if offline_reason():
-        refs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=model, repo_type="model") / "refs"
+        refs = compat.cached_refs(model)
         return sorted(path.relative_to(refs).as_posix() for path in refs.rglob("*") if path.is_file())
     try:
         found = HfApi().list_repo_refs(model)
-    except Exception:  # whatever is wrong with the model is said when it is fetched
+    except Exception:  # fetching the model says what is wrong
         return []
     return [ref.name for ref in (*found.branches, *found.tags)]
 
 
 def near_revisions(wrong: str, there: list[str]) -> str:
-    """The sentence that says what could be asked for in place of a revision that is not there."""
+    """The sentence that names revisions to use instead of one that does not exist."""
     if not there:
         return "The model's page on the hub lists those it has."
     step = _step(wrong)

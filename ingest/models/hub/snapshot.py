@@ -1,6 +1,6 @@
-"""A model's files from the hub, or from the local cache of it: the folder that they lie in.
+"""A model's files from the hub, or from its local cache: the folder with all of them.
 
-Everything is fetched before anything is loaded, all of one commit, so that what goes wrong on the way is known for what it is.
+Everything is fetched, from one commit, before anything is loaded, so that download errors are told from loading errors.
 """
 
 import json
@@ -18,7 +18,7 @@ from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.ingest.models.hub.refusals import NO_ROOM_WARNING, causes, first_line, not_fetched
 
 DESCRIPTIONS = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py"]
-"""What a repository holds beside its weights: configuration, tokenizer, code of its own."""
+"""Files beside the weights: configuration, tokenizer, code of its own."""
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """In the order in which transformers looks for them; `<name>.index.json` lists several files in place of one."""
@@ -26,17 +26,17 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 ATTEMPTS = 3
 PAUSE_S = 2
 LONGEST_PAUSE_S = 300
-"""What a hub may ask for that was asked too often."""
+"""The longest pause taken after too many requests, whatever the hub asks for."""
 
 
 def fetch_model(name: str, revision: str | None, *, weights: bool = True) -> Path:
     """The folder with the files of hub model `name` at `revision` (a branch, a tag or a commit; None is the main branch),
     with its `weights` or without.
 
-    Files in the cache are not fetched again. Raises SelfRepairError saying what the hub answered, or that the cache lacks
-    something where the hub cannot be asked.
+    Files in the cache are not fetched again. Raises SelfRepairError with the hub's answer or, where the hub cannot be
+    reached, for an incomplete cache.
     """
-    offline_reason()  # asked now, so that an unreachable hub is not tried again and again
+    offline_reason()  # tested once, so that an unreachable hub is not retried again and again
     if not sys.stderr.isatty() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
         disable_progress_bars()
     try:
@@ -60,8 +60,8 @@ def indexed_files(folder: Path, weights: str) -> list[str]:
 
 
 def _download(name: str, revision: str, patterns: list[str]) -> Path:
-    """The client tries most failures again by itself, but not those of its first question, nor an error of the hub in the
-    middle of a download. A file larger than the disk's free space is but a warning to it; here that ends the download.
+    """The client retries most failures by itself, but not those of its first request, nor an error of the hub during a
+    download. A file larger than the free space, which the client only warns of, ends the download here.
     """
     for attempt in range(ATTEMPTS):
         try:
@@ -80,11 +80,11 @@ def _download(name: str, revision: str, patterns: list[str]) -> Path:
 
 
 def _pause_s(error: Exception) -> int | None:
-    """Seconds after which another attempt may do better: the hub was busy, or the connection broke. None for other failures."""
+    """Seconds until the next attempt where the hub was busy or the connection broke. None for other failures."""
     answer = next((cause for cause in causes(error) if isinstance(cause, HfHubHTTPError)), None)
     if answer is None:
         return PAUSE_S if type(error).__name__ in ("ReadError", "RemoteProtocolError") else None
     if answer.response.status_code < 500 and answer.response.status_code != 429:
         return None
-    asked = answer.response.headers.get("Retry-After", "")
-    return min(int(asked), LONGEST_PAUSE_S) if asked.isdecimal() else PAUSE_S
+    retry_after = answer.response.headers.get("Retry-After", "")
+    return min(int(retry_after), LONGEST_PAUSE_S) if retry_after.isdecimal() else PAUSE_S

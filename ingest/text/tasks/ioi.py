@@ -1,4 +1,4 @@
-"""The indirect-object task: two people are named, one of them gives something to... the other.
+"""Prompts for indirect object identification (IOI): two people are named, and one of them gives something to the other.
 
 Wang et al., "Interpretability in the Wild" (2022) made the task known; sentences and words here are this project's own.
 """
@@ -29,17 +29,18 @@ MOST_TRIES = 1000
 
 
 def ioi_rows(tokenizer: PreTrainedTokenizerBase, model: str, *, n: int, seed: int) -> Iterator[dict[str, str]]:
-    """`n` different rows of `text`, `answer` (who receives) and `foil` (who gives), balanced over sentences and over who
+    """`n` different rows of `text`, `answer` (who receives) and `foil` (who gives), balanced over templates and over who
     is named first.
 
-    Every name, place and thing is one token of the tokenizer, so that the rows of one sentence have one length. Raises
-    SelfRepairError where it has too few of them.
+    Every name, place and thing is one token of the tokenizer, so that the rows of one template have one length. Raises
+    SelfRepairError for a vocabulary with too few of them.
     """
     names, places, things = (_single(tokenizer, words) for words in (NAMES.split(), PLACES, THINGS))
     if len(names) < 2 or not places or not things:
         raise SelfRepairError(
-            f"the tokenizer of '{model}' has {len(names)} of {len(NAMES.split())} names, {len(places)} of {len(PLACES)} places "
-            f"and {len(things)} of {len(THINGS)} things as single tokens; the task needs 2, 1 and 1. Choose another model."
+            f"the vocabulary of '{model}' cannot carry the task: {len(names)} of {len(NAMES.split())} names, {len(places)} of "
+            f"{len(PLACES)} places and {len(things)} of {len(THINGS)} things are single tokens, and it needs 2, 1 and 1. "
+            'Choose another model, or write rows of your own: {"text": ..., "answer": ..., "foil": ...}.'
         )
     templates = TEMPLATES[: max(1, min(len(TEMPLATES), n // 2))]  # two rows of a length at least: they are partners
     draw, seen = random.Random(seed), set[str]()
@@ -54,7 +55,7 @@ def ioi_rows(tokenizer: PreTrainedTokenizerBase, model: str, *, n: int, seed: in
                 break
         else:
             raise SelfRepairError(
-                f"the tokenizer of '{model}' has too few single-token words for {n} different sentences. Use --n {number}."
+                f"the tokenizer of '{model}' has too few single-token words for {n} different prompts. Use --n {number}."
             )
         seen.add(text)
         yield {"text": text, "answer": f" {receiver}", "foil": f" {giver}"}

@@ -44,7 +44,7 @@ def test_sql_typed_and_run_comes_back_from_its_link(watched: Watched) -> None:
 def test_a_click_on_a_view_says_what_it_is_and_asks_it(watched: Watched) -> None:
     page = watched.open("sql?view=head_repair")
     page.get_by_text("Self-repair of every ablated head").wait_for()
-    page.get_by_role("button", name="Ask it").click()
+    page.get_by_role("button", name="Query this view").click()
     page.get_by_text("100 rows").or_(page.get_by_text("108 rows")).first.wait_for()
     watched.settle()
     expect(page.get_by_role("textbox", name="SQL")).to_have_value("FROM head_repair\nLIMIT 100")
@@ -57,9 +57,9 @@ def test_names_that_are_html_or_markdown_stay_words(watch: Callable[[Path], Watc
         page = watched.open(name)
         page.get_by_role("heading", level=1).wait_for()
         assert page.locator("img[src*='.example']").count() == 0
-    watched.open("sql?sql=FROM+models&as=picture&x=name&y=n_layers")
+    watched.open("sql?sql=FROM+models&as=chart&x=name&y=n_layers")
     watched.open("overview?model=![x](http://c.example/c.png)&run=99")
-    watched.page.get_by_text("which is not here").first.wait_for()
+    watched.page.get_by_text("which does not exist here").first.wait_for()
     watched.check()
 
 
@@ -173,7 +173,7 @@ def test_pictures_stand_below_each_other_in_a_narrow_window(watched: Watched, wi
 
 def test_files_are_named_by_what_they_are_of_and_pictures_say_it(watched: Watched) -> None:
     page = watched.open("heads?head=L1H2&ablation=mean")
-    page.get_by_role("button", name="Data, SQL, picture").first.click()
+    page.get_by_role("button", name="Data, SQL, image").first.click()
     button = page.get_by_test_id("stDownloadButton").get_by_role("button")
     button.nth(3).wait_for()
     found: dict[str, Path] = {}
@@ -213,19 +213,19 @@ def test_words_are_chosen_and_names_stand_in_the_link(watched: Watched) -> None:
 
     def shown() -> list[str]:
         watched.settle()
-        return [page.get_by_role("combobox", name=box).input_value() for box in ("Measure", "Population")]
+        return [page.get_by_role("combobox", name=box).input_value() for box in ("Measure", "Rows used")]
 
-    assert shown() == ["Gini", "All positions"]
+    assert shown() == ["Gini", "All rows"]
     choose("Measure", "Excess kurtosis")
     page.wait_for_url(re.compile("heads.*measure=excess_kurtosis"))
-    choose("Population", "Each head's top 2 %")  # the first one, which links leave out
+    choose("Rows used", "Top 2 % by direct effect")  # the first one, which links leave out
     page.wait_for_url(re.compile("heads[?]measure=excess_kurtosis&run=1$"))
     page.get_by_role("link", name="Tails").click()
     page.get_by_role("heading", name="Tails", exact=True).wait_for()
     page.get_by_role("link", name="Heads", exact=True).click()
     page.wait_for_url(re.compile("heads.*measure=excess_kurtosis"))
     measure.wait_for()
-    assert shown() == ["Excess kurtosis", "Each head's top 2 %"]
+    assert shown() == ["Excess kurtosis", "Top 2 % by direct effect"]
     choose("Measure", "Mean direct effect")
     page.wait_for_url(re.compile("measure=mean_direct_effect"))
     watched.settle()
@@ -233,17 +233,17 @@ def test_words_are_chosen_and_names_stand_in_the_link(watched: Watched) -> None:
     page.wait_for_function("() => document.querySelector('input[aria-label*=Measure]')?.value === 'Excess kurtosis'")
 
 
-def test_tokens_are_locked_by_clicks_and_compared_and_come_back_from_the_link(watched: Watched) -> None:
+def test_tokens_are_pinned_by_clicks_and_compared_and_come_back_from_the_link(watched: Watched) -> None:
     page = watched.open("tokens?head=L1H2&prompt=1")
     tokens = page.locator(".token")
     tokens.nth(2).click()
-    page.get_by_text("Locked tokens").wait_for()
+    page.get_by_text("Pinned tokens").wait_for()
     watched.settle()
     tokens.nth(4).click()
-    page.wait_for_url(re.compile("locked=1(%2C|,)3"))
+    page.wait_for_url(re.compile("pinned=1(%2C|,)3"))
     watched.settle()
     again = watched.open(page.url.split("/")[-1])
-    again.get_by_text("Locked tokens").wait_for()
+    again.get_by_text("Pinned tokens").wait_for()
     again.locator(".token[aria-selected=true]").nth(1).wait_for()
     assert again.locator(".token[aria-selected=true]").count() == 2
     again.get_by_role("button", name="Next").click()
@@ -254,7 +254,7 @@ def test_tokens_are_locked_by_clicks_and_compared_and_come_back_from_the_link(wa
 
 def test_the_first_page_has_its_own_name_too(watched: Watched) -> None:
     watched.page.goto(f"{watched.address}/overview?ablation=mean")
-    watched.page.get_by_role("heading", name="Overview", level=1).wait_for()
+    watched.page.get_by_role("heading", name="How much does this model self-repair?", level=1).wait_for()
     watched.page.wait_for_url(re.compile(r"/\?ablation=mean"))
     assert watched.page.get_by_role("dialog").count() == 0
 

@@ -28,7 +28,7 @@ def watched(browser: Browser, address: str) -> Iterator[Watched]:
 
 
 def test_a_click_on_a_head_of_the_graph_chooses_it_and_stays_in_the_link(watched: Watched) -> None:
-    page = watched.open("edges?population=all&head=L0H2&least=0")
+    page = watched.open("who_repairs?population=all&head=L0H2&min_change=0")
     page.get_by_role("heading", name="L0H2", level=2).wait_for()
     marks = page.get_by_test_id("stVegaLiteChart").nth(1).locator("path[aria-label*='L1H1']")
     marks.first.click(force=True)

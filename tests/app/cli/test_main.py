@@ -1,19 +1,22 @@
 """The root command: what it lists is there, and what goes wrong is said without a traceback."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
+from typing import Any
 
 import click
 import psutil
 import pytest
 from click.testing import CliRunner
 
-from selfrepair.app.cli.failures import EXTRAS, extra_of
+from selfrepair.app.cli import main as main_module
+from selfrepair.app.cli.failures import EXTRAS, _install_line, extra_of, install_line
 from selfrepair.app.cli.main import SECTIONS, main
 from selfrepair.warehouse.database.connection import open_writer
 
@@ -82,7 +85,7 @@ def test_version_is_the_packages() -> None:
 def test_an_unknown_command_is_a_usage_error() -> None:
     done = selfrepair("quary")
     assert done.returncode == 2
-    assert "No such command 'quary'" in done.stderr
+    assert "No such command 'quary'. Did you mean 'query'?" in done.stderr
 
 
 def test_an_error_is_one_message(tmp_path: Path) -> None:
@@ -97,7 +100,7 @@ def test_an_error_is_one_message(tmp_path: Path) -> None:
 def test_a_missing_extra_says_what_to_install(tmp_path: Path) -> None:
     done = selfrepair("demo", "--db", str(tmp_path / "w.duckdb"), before=WITHOUT_INGEST)
     assert done.returncode == 1
-    assert done.stderr.endswith("which is not installed. Install it: pip install 'selfrepair[ingest]'\n")
+    assert done.stderr.endswith(f"which is not installed. Install it: {install_line('ingest')}\n")
     assert done.stderr.startswith("Error: this command needs the package '")
 
 
@@ -105,6 +108,33 @@ def test_extras_are_found_by_package() -> None:
     assert extra_of("torch.nn.functional") == "ingest"
     assert extra_of("streamlit") == "app"
     assert extra_of("torches") is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "line"),
+    [
+        ({}, "pip install 'selfrepair[app]'"),
+        (
+            {"url": "file:///home/me/selfrepair", "dir_info": {"editable": True}},
+            "pip install -e '/home/me/selfrepair[app]'",
+        ),
+        ({"url": "file:///home/my%20code", "dir_info": {}}, "pip install '/home/my code[app]'"),
+        (
+            {"url": "https://a.example/x.git", "vcs_info": {"vcs": "git", "commit_id": "b54f6f5"}},
+            "pip install 'selfrepair[app] @ git+https://a.example/x.git@b54f6f5'",
+        ),
+        ({"url": "file:///x/s.whl", "archive_info": {}}, "pip install 'selfrepair[app] @ file:///x/s.whl'"),
+    ],
+)
+def test_an_extra_is_installed_from_where_the_package_came_from(origin: dict[str, Any], line: str) -> None:
+    assert _install_line("app", origin) == line
+
+
+def test_this_installation_names_the_folder_it_runs_from() -> None:
+    origin = json.loads(distribution("selfrepair").read_text("direct_url.json") or "{}")
+    if "dir_info" not in origin:
+        pytest.skip("the package was not installed from a folder")
+    assert str(Path(main_module.__file__).parents[2]) in install_line("ingest")
 
 
 def test_a_missing_package_of_no_extra_is_a_bug_with_a_traceback() -> None:

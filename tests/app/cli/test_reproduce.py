@@ -58,7 +58,7 @@ def test_a_name_that_views_would_not_recognise_is_refused_before_measuring(tmp_p
     (tmp_path / "copy").mkdir()
     done = CliRunner().invoke(main, ["reproduce", "pythia-160m", "--model", str(tmp_path / "copy")])
     assert done.exit_code == 1
-    assert "would be stored as 'copy', and pythia-160m is recognised by the name 'pythia-160m'" in done.output
+    assert "would be stored as 'copy', but pythia-160m is recognised by the name 'pythia-160m'" in done.output
     assert "leave out --model for EleutherAI/pythia-160m" in done.output
 
 
@@ -75,21 +75,24 @@ def test_a_model_of_another_shape_is_refused_before_measuring(names: tuple[str, 
     db = tmp_path / "w.duckdb"
     done = CliRunner().invoke(main, ["reproduce", "gpt2-small", "--model", str(folder), "--db", str(db)])
     assert done.exit_code == 1
-    assert "holds a model of 3 layers with 4 heads, and gpt2-small has 12 with 12. Nothing was measured." in done.output
+    assert (
+        "holds a model of 3 layers with 4 heads each, but gpt2-small has 12 with 12. Nothing was measured."
+        in done.output
+    )
     assert not db.exists()
 
 
 def test_what_is_typed_reaches_the_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
+    typed_to_ingest: list[list[str]] = []
 
     def measured(ctx: click.Context, name: str, args: list[str]) -> None:
-        asked.append([name, *args])
+        typed_to_ingest.append([name, *args])
 
     monkeypatch.setattr(module, "run_command", measured)
     typed = ["--tokens", "10k", "--device", "cpu", "--dtype", "tf32", "--dataset", "t.jsonl", "--dry-run"]
     done = CliRunner().invoke(main, ["reproduce", "gpt2-small", *typed, "--db", str(tmp_path / "w.duckdb")])
     assert (done.exit_code, done.output) == (0, "")
-    ((name, *args),) = asked
+    ((name, *args),) = typed_to_ingest
     given = dict(zip(args[:18:2], args[1:18:2], strict=True))
     assert name == "ingest"
     assert given == {
@@ -156,7 +159,7 @@ def test_the_whole_way_on_a_model_of_the_same_shape(tmp_path: Path, monkeypatch:
     from selfrepair.ingest.runs import plan
     from support import tiny
 
-    monkeypatch.setattr(plan, "CROSSCHECK_CELLS", 2)  # of 64, which take most of the time at twelve layers
+    monkeypatch.setattr(plan, "N_CROSSCHECKS", 2)  # of 64, which take most of the time at twelve layers
     model = tiny.save_shaped(tmp_path / "gpt2", n_layers=12, n_heads=12)
     typed = ["--model", str(model), "--dataset", str(tiny.write_texts(tmp_path / "texts.jsonl", 60)), "--device", "cpu"]
     typed += ["--tokens", "127", "--db", str(tmp_path / "w.duckdb")]

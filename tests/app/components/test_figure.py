@@ -33,7 +33,7 @@ def test_a_picture_that_vega_lite_does_not_know_fails_every_test_that_draws_it()
 
 
 def test_a_picture_as_a_file_holds_its_data() -> None:
-    spec = figure._whole(layered(FRAME), "tiny-model, run 1")
+    spec = figure._self_contained(layered(FRAME), "tiny-model, run 1")
     assert spec["title"] == "tiny-model, run 1"
     assert spec["datasets"]["data 0"] == FRAME.to_dicts()
-    assert spec["width"] == figure._WIDTH_OF_FILE
+    assert spec["width"] == figure._FILE_WIDTH_PX

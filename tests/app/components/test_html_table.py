@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app.components.headers import _text
+from selfrepair.app.components.tables import _text
 from support.pages import tables
 
 ODD = """<b>bold</b> & "quoted" 'so' <script>alert(1)</script>"""
@@ -16,9 +16,9 @@ def drawn(columns: dict[str, list[str]], meanings: Sequence[str] = (), links: Se
     def script(columns: dict[str, list[str]], meanings: list[str], links: list[str]) -> None:
         import polars as pl
 
-        from selfrepair.app.components.html_table import sentences
+        from selfrepair.app.components.html_table import text_table
 
-        sentences(pl.DataFrame(columns), meanings, links, to=("Text", "Where it leads"))
+        text_table(pl.DataFrame(columns), meanings, links, to=("Text", "Where it leads"))
 
     app = AppTest.from_function(script, kwargs={"columns": columns, "meanings": meanings, "links": links})
     return app.run()

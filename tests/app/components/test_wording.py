@@ -8,7 +8,10 @@ from selfrepair.app.wording.columns import effect_words, title, words
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("mean_repair_mlp", "Mean repair MLP"),
+        ("mean_repair_mlp", "Mean MLP repair"),
+        ("removed_effect", "Drop in direct effect"),
+        ("total_fraction_of_effect_low", "Self-repair / direct effect low"),
+        ("top1_from_here_share", "Top-1 correct from here on"),
         ("n_rows", "Rows"),
         ("anti_erasure_share", "Anti-erasure share"),
         ("quantile_99_9", "Quantile 99.9 %"),
@@ -27,4 +30,4 @@ def test_names_are_words(name: str, shown: str) -> None:
 def test_titles_have_units_and_counts_are_named_by_theirs() -> None:
     assert title("head_tail", "quantile_99_9") == "Quantile 99.9 % [logits]"
     assert title("head_noise", "n_prompts") == "Prompts"
-    assert effect_words("abs_self_repair") == "Size of self-repair"
+    assert effect_words("abs_self_repair") == "Absolute self-repair"

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from selfrepair.app.charts.heads.pairs import pair_scatter
 from selfrepair.app.data.choice import Choice
 from selfrepair.app.data.measures import measures
-from selfrepair.app.data.pair import MOST_HEADS_LISTED, Pair
+from selfrepair.app.data.pair import MAX_HEADS_LISTED, Pair
 from selfrepair.queries import Warehouse
 from support.empty import installed
 from support.fabricate import fabricate
@@ -59,7 +59,7 @@ def test_first_another_ablation_of_the_same_run(tmp_path: Path, monkeypatch: pyt
     assert metric(app, "Pearson") == f"{stats.pearsonr(both['x'], both['x_right']).statistic:.4f}"
     assert metric(app, "Spearman") == f"{stats.spearmanr(both['x'], both['x_right']).statistic:.4f}"
     assert metric(app, "Mean of A") == f"{both['x'].mean():.4f}"
-    assert metric(app, "Mean size") == f"{(both['x'] - both['x_right']).abs().mean():.4f}"
+    assert metric(app, "Mean |A - B|") == f"{(both['x'] - both['x_right']).abs().mean():.4f}"
     assert not app.info
 
 
@@ -76,11 +76,11 @@ def test_the_sides_are_never_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_shown_sql_gives_the_differences(name: str, tmp_path: Path) -> None:
     db = loaded(tmp_path)
     pair = Pair(measures()[name], side(1, "resample", "all"), side(1, "zero", "all"), "self_repair")
-    heads, furthest = Warehouse(db).sql(pair.heads()), Warehouse(db).sql(pair.furthest())
+    heads, most_different = Warehouse(db).sql(pair.heads()), Warehouse(db).sql(pair.most_different())
     assert heads.height == 12
     assert (heads["value_a"] - heads["value_b"]).to_list() == heads["difference"].to_list()
     by_size = heads.sort(pl.col("difference").abs(), descending=True, maintain_order=True)
-    assert furthest["label"].to_list() == by_size["label"].to_list()[:MOST_HEADS_LISTED]
+    assert most_different["label"].to_list() == by_size["label"].to_list()[:MAX_HEADS_LISTED]
     has_error = name in ("mean_self_repair", "total_fraction_of_effect")
     assert heads["difference_in_se"].null_count() == (0 if has_error else 12)
 
@@ -129,10 +129,10 @@ def test_nothing_to_compare_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_heads_that_are_all_alike_have_no_correlation(tmp_path: Path) -> None:
     db = made(tmp_path, {"n_layers": 1, "n_heads": 4})
     pair = Pair(measures()["undefined_ratios"], side(1, "mean"), side(1, "zero"), "self_repair")
-    (told,) = Warehouse(db).sql(pair.agreement()).to_dicts()
-    assert (told["n_compared"], told["mean_difference"]) == (4, 0)
-    assert told["pearson"] is None
-    assert told["spearman"] is None
+    (agreement,) = Warehouse(db).sql(pair.agreement()).to_dicts()
+    assert (agreement["n_compared"], agreement["mean_difference"]) == (4, 0)
+    assert agreement["pearson"] is None
+    assert agreement["spearman"] is None
 
 
 def test_every_query_of_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

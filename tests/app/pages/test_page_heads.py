@@ -10,12 +10,12 @@ import pytest
 from streamlit.elements.lib import policies
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app.charts.heads.heatmap import PICK, head_map
+from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION, head_map
 from selfrepair.app.charts.heads.parts import part_bars
 from selfrepair.app.charts.heads.prompts import prompt_histogram
-from selfrepair.app.charts.heads.scatter import of_heads, of_rows
-from selfrepair.app.charts.style import color_domain as color_ends
-from selfrepair.app.charts.style.color_domain import domain_of, told_beyond
+from selfrepair.app.charts.heads.scatter import head_scatter, row_scatter
+from selfrepair.app.charts.style import color_domain as color_domain_module
+from selfrepair.app.charts.style.color_domain import beyond_caption, color_domain
 from selfrepair.app.charts.style.head_colors import CHOSEN
 from selfrepair.app.charts.style.zones import span, within
 from selfrepair.app.components.figure import spec_of
@@ -23,7 +23,7 @@ from selfrepair.app.controls import head_click
 from selfrepair.app.data import heads as head_queries
 from selfrepair.app.data.measures import EFFECTS, measures
 from selfrepair.app.wording.columns import column
-from selfrepair.app.wording.whitespace import visible_column
+from selfrepair.app.wording.whitespace import whitespace_column
 from selfrepair.queries import Warehouse
 from support.empty import installed
 from support.fabricate import fabricate
@@ -59,7 +59,7 @@ def test_the_page_shows_what_the_views_return(tmp_path: Path, monkeypatch: pytes
     (row,) = Warehouse(db).sql(f"FROM head_repair WHERE {HEAD} AND population = 'all'").to_dicts()
     assert app.header[0].value == "L1H2"
     assert value_of(app, "Mean self-repair") == f"{row['mean_self_repair']:.4f}"
-    assert value_of(app, "Total fraction") == f"{row['total_fraction_of_effect']:.1%}"
+    assert value_of(app, "Self-repair / direct") == f"{row['total_fraction_of_effect']:.1%}"
     (noise,) = Warehouse(db).sql(f"FROM head_noise WHERE {HEAD}").to_dicts()
     facts = {row["Number"]: (row["Value"], row["Meaning"]) for table in tables(app) for row in table if "Number" in row}
     slope = column("head_noise", "slope")
@@ -72,7 +72,7 @@ def test_its_strongest_rows_are_told_and_open_their_prompt(tmp_path: Path, monke
     top = Warehouse(db).sql(head_queries.top_rows(HEAD))
     (html,) = (html.proto.body for html in app.get("html") if 'target="_blank"' in html.proto.body)
     links = [dict(parse_qsl(urlsplit(unescape(link)).query)) for link in re.findall('href="([^"]*)"', html)]
-    assert [(link["prompt"], link["locked"]) for link in links] == [
+    assert [(link["prompt"], link["pinned"]) for link in links] == [
         (str(prompt), str(pos)) for prompt, pos in top.select("prompt_id", "pos").iter_rows()
     ]
     assert {link["head"] for link in links} == {"L1H2"}
@@ -181,9 +181,9 @@ def test_a_click_chooses_the_head_and_one_beside_all_heads_does_not(monkeypatch:
     monkeypatch.setattr(head_click, "st", SimpleNamespace(session_state=state))
 
     def selected(*labels: str) -> dict[str, Any]:
-        return {"selection": {PICK: [{"label": label} for label in labels]}}
+        return {"selection": {HEAD_SELECTION: [{"label": label} for label in labels]}}
 
-    head_click.take([], selected())
+    head_click.select_clicked([], selected())
     assert state == {"head": "L0H0"}
     for before, after, clicked in (
         ([], ["L2H3"], "L2H3"),
@@ -192,7 +192,7 @@ def test_a_click_chooses_the_head_and_one_beside_all_heads_does_not(monkeypatch:
         (["L0H1"], [], "L0H1"),
         (["L9H9", "L9H8"], ["L1H1"], "L1H1"),  # a page that has forgotten what was clicked before
     ):
-        head_click.take(before, selected(*after))
+        head_click.select_clicked(before, selected(*after))
         assert state == {"head": clicked}
 
 
@@ -204,7 +204,7 @@ def test_a_click_leaves_no_warning_in_the_log(monkeypatch: pytest.MonkeyPatch) -
         from selfrepair.app.controls import head, head_click
 
         clicked = {"selection": {"cell": [{"label": "L0H0"}]}}
-        st.button("click", on_click=head_click.take, args=([], clicked))
+        st.button("click", on_click=head_click.select_clicked, args=([], clicked))
         head.choose_head(pl.DataFrame({"label": ["L0H0", "L0H1"], "mean_direct_effect": [0.5, 2.0]}))
 
     monkeypatch.setattr(policies, "_shown_default_value_warning", False)
@@ -218,40 +218,40 @@ def test_a_click_leaves_no_warning_in_the_log(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_colours_are_as_far_apart_on_both_sides_of_the_centre() -> None:
-    assert domain_of([pl.Series([-0.25, None, 2.0])], 0.0) == (-2.0, 2.0)
-    assert domain_of([pl.Series([0.5]), pl.Series([1.25])], 1.0) == (0.5, 1.5)
-    assert domain_of([pl.Series([0.5, 3.0])], None) == (0.5, 3.0)
-    assert domain_of([pl.Series([None, None], dtype=pl.Float64)], 0.0) == (-1.0, 1.0)
-    assert domain_of([pl.Series([], dtype=pl.Float64)], None) == (-0.5, 0.5)
+    assert color_domain([pl.Series([-0.25, None, 2.0])], 0.0) == (-2.0, 2.0)
+    assert color_domain([pl.Series([0.5]), pl.Series([1.25])], 1.0) == (0.5, 1.5)
+    assert color_domain([pl.Series([0.5, 3.0])], None) == (0.5, 3.0)
+    assert color_domain([pl.Series([None, None], dtype=pl.Float64)], 0.0) == (-1.0, 1.0)
+    assert color_domain([pl.Series([], dtype=pl.Float64)], None) == (-0.5, 0.5)
 
 
 def test_colours_end_where_the_usual_heads_do_and_what_lies_beyond_is_told() -> None:
     usual = [-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5]
-    assert domain_of([pl.Series(usual)], 0.0) == (-1.5, 1.5)  # the most extreme is no outlier
+    assert color_domain([pl.Series(usual)], 0.0) == (-1.5, 1.5)  # the most extreme is no outlier
     one = pl.Series([*usual, -8.0, None])
-    assert domain_of([one], 0.0) == (-1.5, 1.5)
-    assert told_beyond(one, (-1.5, 1.5), " [logits]") == "Colours end at ±1.5 [logits]; 1 head lies beyond."
-    assert told_beyond(pl.Series(usual), (-1.5, 1.5), "") is None
-    assert domain_of([one.head(5), one.tail(7)], 0.0) == (-1.5, 1.5)  # as one
-    assert domain_of([one + 1], 1.0) == (-0.5, 2.5)
+    assert color_domain([one], 0.0) == (-1.5, 1.5)
+    assert beyond_caption(one, (-1.5, 1.5), " [logits]") == "Colours saturate at ±1.5 [logits]; 1 head is beyond."
+    assert beyond_caption(pl.Series(usual), (-1.5, 1.5), "") is None
+    assert color_domain([one.head(5), one.tail(7)], 0.0) == (-1.5, 1.5)  # as one
+    assert color_domain([one + 1], 1.0) == (-0.5, 2.5)
     shares = pl.Series([*[0.5 + value / 8 for value in usual] * 4, 9.0, 10.0])
-    low, high = domain_of([shares], None)
+    low, high = color_domain([shares], None)
     assert (low, high) == (0.375, 0.6875)
-    assert told_beyond(shares, (low, high), "") == "Colours end at 0.375 and 0.688; 2 heads lie beyond."
+    assert beyond_caption(shares, (low, high), "") == "Colours saturate at 0.375 and 0.688; 2 heads are beyond."
 
 
 def test_few_heads_and_heads_that_are_mostly_the_same_have_no_outliers() -> None:
-    assert domain_of([pl.Series([0.5, 0.25, 8.0])], 0.0) == (-8.0, 8.0)
-    assert domain_of([pl.Series([0.0] * 30 + [8.0])], 0.0) == (-8.0, 8.0)
+    assert color_domain([pl.Series([0.5, 0.25, 8.0])], 0.0) == (-8.0, 8.0)
+    assert color_domain([pl.Series([0.0] * 30 + [8.0])], 0.0) == (-8.0, 8.0)
 
 
 @pytest.mark.parametrize(("name", "maps"), [("heads", 1), ("compare", 3)])
 def test_the_page_tells_of_heads_beyond_the_colours(
     name: str, maps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(color_ends, "domain_of", lambda columns, centre: (-1e-6, 1e-6))
+    monkeypatch.setattr(color_domain_module, "domain_of", lambda columns, centre: (-1e-6, 1e-6))
     told = said(opened(name, loaded(tmp_path), monkeypatch)).splitlines()
-    assert told.count("Colours end at ±1e-06 [logits]; 12 heads lie beyond.") == maps
+    assert told.count("Colours saturate at ±1e-06 [logits]; 12 heads are beyond.") == maps
 
 
 def test_a_map_frames_the_chosen_head_and_greys_what_is_missing() -> None:
@@ -296,10 +296,10 @@ def test_another_head_changes_data_alone_and_no_picture_of_heads_is_made_anew() 
             (draw("L0H0"), draw("L1H0"))
             for draw in (
                 lambda chosen: head_map(heads, "mean_self_repair", words="X", centre=0.0, chosen=chosen),
-                lambda chosen: of_heads(heads, chosen),
+                lambda chosen: head_scatter(heads, chosen),
             )
         ),
-        (of_rows(rows, -6.0, 0.0), of_rows(other, None, None)),
+        (row_scatter(rows, -6.0, 0.0), row_scatter(other, None, None)),
     ):
         assert without_data(one) == without_data(two)
         assert spec_of(one)["datasets"].keys() == spec_of(two)["datasets"].keys()
@@ -315,7 +315,7 @@ def test_the_line_of_no_self_repair_goes_through_opposite_corners() -> None:
             "mean_self_repair": [-1.0, 2.5],
         }
     )
-    spec = of_heads(heads, "L0H1").to_dict()
+    spec = head_scatter(heads, "L0H1").to_dict()
     drawn = [row for rows in spec["datasets"].values() for row in rows]
     x, y = span(heads["mean_direct_effect"]), span(heads["mean_logit_change"])
     start, end = (row for row in drawn if row.keys() == {"x", "y"})
@@ -356,10 +356,10 @@ def test_rows_of_one_value_have_no_fit_and_tokens_stay_as_they_are() -> None:
             "self_repair": [0.0],
         }
     )
-    drawn = [row for data in of_rows(rows, None, None).to_dict()["datasets"].values() for row in data]
+    drawn = [row for data in row_scatter(rows, None, None).to_dict()["datasets"].values() for row in data]
     assert [(row["token"], row["target"]) for row in drawn if "token" in row] == [("<b>⏎", "·the")]
     assert sum(row.keys() == {"x", "y"} for row in drawn) == 2  # the line of no self-repair alone
-    assert rows.select(visible_column("token")).item() == "<b>⏎"
+    assert rows.select(whitespace_column("token")).item() == "<b>⏎"
 
 
 def test_bars_and_bins_carry_their_data() -> None:

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from selfrepair.app.cli.main import main
-from selfrepair.app.data.part_files import pace_s, waiting_runs
-from selfrepair.app.data.resume_command import command, written_down
+from selfrepair.app.data.part_files import pace_s, unloaded_runs
+from selfrepair.app.data.resume_command import resume_command, run_row
 from selfrepair.ingest.cli import session
-from selfrepair.ingest.request.ingest_request import Request
+from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.load.loader import load
 from support.fabricate import fabricate
@@ -45,7 +45,7 @@ def test_progress_counts_what_is_loaded_and_what_waits(half: Path, monkeypatch: 
     assert bars(app) == [(75, "3 of 4 units measured, 2 loaded; 1,296 of 1,728 rows")]
     assert [code.value for code in app.code][:2] == [
         f"selfrepair load --db {half}",
-        command(written_down(HALF.record), half),
+        resume_command(run_row(HALF.record), half),
     ]
     assert "half\\-model" in said(app)
 
@@ -123,14 +123,14 @@ def test_the_command_asks_for_the_run_that_is_written_down(
     neurons: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = written_down(HALF.record) | {"selected_heads": heads, "revision": revision, "checkpoint": checkpoint}
+    run = run_row(HALF.record) | {"selected_heads": heads, "revision": revision, "checkpoint": checkpoint}
     run |= {"model": "it's a model", "ablations": ["mean"], "mechanisms": mechanisms}
-    asked: list[Request] = []
-    monkeypatch.setattr(session, "ingest", lambda request, **rest: asked.append(request))
-    program, *words = shlex.split(command(run, Path("a b.duckdb")))
+    requests: list[IngestRequest] = []
+    monkeypatch.setattr(session, "ingest", lambda request, **rest: requests.append(request))
+    program, *words = shlex.split(resume_command(run, Path("a b.duckdb")))
     assert program == "selfrepair"
     assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
-    (request,) = asked
+    (request,) = requests
     chosen = session.parse_heads(request.layers, request.heads, 3, 4)
     assert [f"L{layer}H{head}" for layer, head in chosen] == heads
     given = {name: value for name, value in asdict(request).items() if name not in ("layers", "heads")}
@@ -170,7 +170,9 @@ def test_the_command_asks_for_the_run_that_is_written_down(
     ],
 )
 def test_the_command_makes_the_same_prompts(packing: str, dataset: str, words: list[str]) -> None:
-    told = shlex.split(command(written_down(HALF.record) | {"packing": packing, "dataset": dataset}, Path("w.duckdb")))
+    told = shlex.split(
+        resume_command(run_row(HALF.record) | {"packing": packing, "dataset": dataset}, Path("w.duckdb"))
+    )
     at = told.index("--split") + 2
     assert told[at : told.index("--prompts")] == words
     assert ("--seq-len" in told) == (packing != "document")  # whose longest prompt may be shorter than what was asked
@@ -182,17 +184,17 @@ def test_what_is_not_written_down_is_to_be_added(tmp_path: Path, monkeypatch: py
     run.write(tmp_path / "w.duckdb.parts", [0], crosscheck=False)
     app = opened("ingests", tmp_path / "w.duckdb", monkeypatch)
     assert not any("--seq-len" in code.value for code in app.code)
-    assert "Add --seq-len as it was typed" in said(app)
+    assert "Add --seq-len if the first command had it" in said(app)
 
 
 def test_part_files_are_only_read(half: Path) -> None:
     root = Path(f"{half}.parts")
     before = sorted(root.rglob("*"))
-    runs, wrong = waiting_runs(root)
+    runs, wrong = unloaded_runs(root)
     assert (list(runs), wrong) == (["half"], [])
     assert {number: unit.n_rows for number, unit in runs["half"].units.items()} == {2: 432}
     assert sorted(root.rglob("*")) == before
-    assert waiting_runs(root / "none") == ({}, [])
+    assert unloaded_runs(root / "none") == ({}, [])
 
 
 def test_the_pace_is_the_usual_gap_between_units() -> None:

@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 from streamlit.testing.v1 import AppTest
 
 from selfrepair.app.charts.heads.dots import head_dots
-from selfrepair.app.charts.mechanisms.logit_lens import SHARES, right_by_layer
+from selfrepair.app.charts.mechanisms.logit_lens import SHARES, shares_by_layer
 from selfrepair.queries import Warehouse
 from support.measured import WITHOUT, measured
 from support.pages import opened, said
@@ -68,9 +68,9 @@ def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.
 
 def test_shares_are_lines_of_their_own() -> None:
     layers = pl.DataFrame({"layer": [0, 1], "n_rows": [9, 9], **{name: [0.25, 0.5] for name in SHARES}})
-    spec = right_by_layer(layers).to_dict()
+    spec = shares_by_layer(layers).to_dict()
     (rows,) = spec["datasets"].values()
-    assert {row["name"] for row in rows} == {"Top 10 share", "Right share", "Settled share"}
+    assert {row["name"] for row in rows} == {"In the top 10", "Top-1 correct", "Top-1 correct from here on"}
     assert spec["encoding"]["color"]["scale"]["range"] == list(SHARES.values())
 
 

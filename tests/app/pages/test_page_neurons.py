@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app.charts.mechanisms.neuron_curves import exceeding
+from selfrepair.app.charts.mechanisms.neuron_curves import exceedance_curves
 from selfrepair.app.charts.mechanisms.neuron_effects import clean_against_ablated
 from selfrepair.app.data.neurons import EXCEEDED
 from selfrepair.queries import Warehouse
@@ -42,7 +42,7 @@ def test_numbers_are_those_of_the_chosen_head_and_mlp(app: AppTest, db: Path) ->
     assert metric(app, "Mean change") == f"{summary['mean_change']:.4f}"
     assert metric(app, "Share of effect") == f"{summary['share_of_effect']:.1%}"
     assert metric(app, "Anti-erasure") == f"{summary['anti_erasure_share']:.1%}"
-    assert metric(app, "Neurons for half") == str(summary["neurons_for_half"])
+    assert metric(app, "Neurons that hold 50 %") == str(summary["neurons_for_half"])
 
 
 def test_curve_and_table_are_the_views(app: AppTest, db: Path) -> None:
@@ -66,7 +66,7 @@ def test_rows_of_the_chosen_neuron_come_with_their_text(db: Path, monkeypatch: p
     (rows,) = (pl.from_pandas(frame.value) for frame in app.dataframe if "see" in frame.value)
     expected = stored.filter(pl.col("neuron") == neuron).sort(pl.col("change").abs(), descending=True)
     assert rows["change"].to_list() == expected["change"].to_list()
-    assert rows["see"][0].endswith(f"prompt={expected['prompt_id'][0]}&locked={expected['pos'][0]}")
+    assert rows["see"][0].endswith(f"prompt={expected['prompt_id'][0]}&pinned={expected['pos'][0]}")
     assert [text.split("·")[-1] for text in rows["context"]] == [text.strip() for text in expected["token"]]
 
 
@@ -95,7 +95,7 @@ def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.
 
 def test_lines_are_named_by_the_share_they_exceed() -> None:
     curve = pl.DataFrame({"nth": [1, 2], "n_rows": [9, 9], **{name: [0.5, 0.25] for name in EXCEEDED}})
-    scale = exceeding(curve, EXCEEDED).to_dict()["encoding"]["color"]["scale"]
+    scale = exceedance_curves(curve, EXCEEDED).to_dict()["encoding"]["color"]["scale"]
     assert scale["domain"] == ["50 %", "10 %", "5 %", "2.5 %", "1 %"]
 
 
@@ -118,7 +118,7 @@ def test_the_chosen_neuron_has_a_colour_of_its_own() -> None:
     spec = clean_against_ablated(rows, 5).to_dict()
     dots = spec["datasets"][spec["layer"][-1]["data"]["name"]]
     assert [(dot["neuron"], dot["kind"]) for dot in dots] == [
-        (3, "erases less"),
+        (3, "anti-erasure"),
         (8, "other changes"),
         (5, "neuron 5"),
         (5, "neuron 5"),

@@ -32,19 +32,21 @@ def test_every_run_is_listed_with_its_health(tmp_path: Path, monkeypatch: pytest
     assert first["Identity error max [logits]"] == f"{one['identity_error_max']:.1e}"
     assert second["Health"] == other["health"]
     assert second["Health"].startswith("failed: the cross-check disagrees by")
-    assert second["Crosscheck error max [logits]"] == "12,345.5000"
+    assert second["Cross-check error max [logits]"] == "12,345.5000"
     data = next(table.value for table in app.dataframe if "health" in table.value.columns)
     assert list(data.columns) == Warehouse(db).view("run_health").columns
 
 
 def test_a_run_of_answers_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = loaded(tmp_path)
-    assert "6 prompts of tiny-text, L0H3 gone, complete" in said(opened("overview", db, monkeypatch)).replace("\\", "")
+    assert "6 prompts of tiny-text, L0H3 ablated throughout, complete" in said(
+        opened("overview", db, monkeypatch)
+    ).replace("\\", "")
     with open_writer(db) as con:
         con.execute("UPDATE runs SET logit_of = 'answer'")
-    assert "6 prompts of tiny-text (answer), L0H3 gone, complete" in said(opened("overview", db, monkeypatch)).replace(
-        "\\", ""
-    )
+    assert "6 prompts of tiny-text (answer), L0H3 ablated throughout, complete" in said(
+        opened("overview", db, monkeypatch)
+    ).replace("\\", "")
 
 
 def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,12 +69,14 @@ def test_a_run_without_summaries_says_what_to_run(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("name", "gone"), [("model", "gone![x](http://c.example/x.png)"), ("run", "99"), ("ablation", "x")]
+    ("name", "missing"), [("model", "gone![x](http://c.example/x.png)"), ("run", "99"), ("ablation", "x")]
 )
-def test_a_link_to_what_is_gone_says_so(name: str, gone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened("overview", loaded(tmp_path), monkeypatch, **{name: gone})
+def test_a_link_to_something_that_does_not_exist_says_so(
+    name: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = opened("overview", loaded(tmp_path), monkeypatch, **{name: missing})
     (warning,) = app.warning
-    assert "which is not here; another one is shown" in warning.value
+    assert "which does not exist here; another one is shown" in warning.value
     assert "![" not in warning.value
     assert len(app.metric) == 4
 
@@ -100,7 +104,7 @@ def test_a_link_with_another_models_run_says_which_is_shown(tmp_path: Path, monk
     db = stored(tmp_path, fabricate("one"), fabricate("two", model="other-model", seed=3))
     app = opened("overview", db, monkeypatch, model="tiny-model", run="2")
     (warning,) = app.warning
-    assert warning.value == "Run 2 of the link is one of other\\-model; the newest of tiny\\-model is shown."
+    assert warning.value == "Run 2 of the link is a run of other\\-model; the newest run of tiny\\-model is shown."
     assert [box.value for box in app.sidebar.selectbox][:2] == ["tiny-model", "1"]
     app.selectbox(key="model").set_value("other-model").run()
     assert [box.value for box in app.sidebar.selectbox][:2] == ["other-model", "2"]

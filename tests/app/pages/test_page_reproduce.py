@@ -89,13 +89,13 @@ def test_claims_are_the_view(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         told = "none" if low is None else f"{low:.3f} to {high:.3f}"
         assert row["95 % interval"] == told
         told = f"above {claim['expected_above']:g}" if number is None else f"{number:.3f}"
-        assert row["The paper"] == told
+        assert row["Paper"] == told
 
 
-def test_slopes_of_feedback_are_the_view(db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slopes_of_self_repression_are_the_view(db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Self-repression" not in [header.value for header in page(db, monkeypatch).header]
-    with_feedback = Path(shutil.copy(db, tmp_path))
-    with duckdb.connect(str(with_feedback)) as con:
+    with_self_repression = Path(shutil.copy(db, tmp_path))
+    with duckdb.connect(str(with_self_repression)) as con:
         con.execute(
             f"""
             INSERT INTO selfrepair_marts.self_repression_fits BY NAME
@@ -105,10 +105,10 @@ def test_slopes_of_feedback_are_the_view(db: Path, tmp_path: Path, monkeypatch: 
                 (VALUES ('own'), ('random')) AS kinds (kind)
             """
         )
-    app = page(with_feedback, monkeypatch)
+    app = page(with_self_repression, monkeypatch)
     assert "Self-repression" in [header.value for header in app.header]
     shown = next(frame for frame in frames(app) if "same_side" in frame.columns)
-    known = Warehouse(with_feedback).view("self_repression_reproduction", run_id=FINAL)
+    known = Warehouse(with_self_repression).view("self_repression_reproduction", run_id=FINAL)
     assert_frame_equal(shown, known.select(shown.columns).cast(dict(shown.schema)), check_row_order=False)
     assert set(shown["label"]) == {"L11H0"}  # of L11H1 nothing was published
     assert set(shown["multiple"]) == {1, 3}
@@ -186,10 +186,10 @@ def test_a_model_of_which_the_top_alone_was_published_is_compared(
 ) -> None:
     medium = changed(db, tmp_path, "UPDATE models SET name = 'gpt2-medium', n_layers = 24, n_heads = 16")
     app = page(medium, monkeypatch, model="gpt2-medium", population="all")
-    assert "Of this model only each head's top 2 % was published." in said(app)
+    assert "For this model, only the top 2 % were published." in said(app)
     known = Warehouse(medium).view("reproduction", run_id=FINAL, quantity="self_repair", published_run="default")
     assert frames(app)[0]["published_value"].to_list() == known.sort("layer", "head")["published_value"].to_list() != []
-    assert "was published." not in said(page(medium, monkeypatch, model="gpt2-medium", population="top2"))
+    assert "were published." not in said(page(medium, monkeypatch, model="gpt2-medium", population="top2"))
 
 
 def test_a_fraction_that_one_run_did_not_publish_is_said_so(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:

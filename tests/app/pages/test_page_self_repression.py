@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app.charts.heads.heatmap import PICK
-from selfrepair.app.charts.mechanisms.self_repression import fed_against_clean, slope_map
+from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION
+from selfrepair.app.charts.mechanisms.self_repression import after_against_clean, slope_map
 from selfrepair.queries import Warehouse
 from support.measured import WITHOUT, measured
 from support.pages import opened, said
@@ -56,7 +56,7 @@ def test_a_mangled_link_is_a_page(db: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "multiple = 1" in app.code[0].value
 
 
-def test_a_run_without_feedback_says_what_measures_it(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_self_repression_says_what_measures_it(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(db, monkeypatch, model=WITHOUT)
     (command,) = (code.value for code in app.code)
     assert command.startswith(f"selfrepair ingest --model {WITHOUT} ")
@@ -84,7 +84,7 @@ def test_lines_are_the_fits_over_the_whole_axis() -> None:
         {"added_vector": ["own", "other"], "slope": [0.5, None], "slope_low": [0.4, None], "slope_high": [0.6, None],
          "intercept": [0.25, None]}
     )  # fmt: skip
-    spec = fed_against_clean(rows, fits).to_dict()
+    spec = after_against_clean(rows, fits).to_dict()
     low, high = spec["layer"][1]["encoding"]["x"]["scale"]["domain"]
     line = spec["datasets"][spec["layer"][-1]["data"]["name"]]
     assert [(end["added_vector"], end["x"]) for end in line] == [("own", low), ("own", high)]
@@ -110,4 +110,4 @@ def test_heads_with_a_verdict_have_a_sign() -> None:
     assert cells["encoding"]["color"]["scale"]["domain"] == [0.5, 1.5]
     drawn = {row["label"]: row["sign"] for row in spec["datasets"][signs["data"]["name"]]}
     assert drawn == {"L1H0": "▼", "L1H1": "▲"}
-    assert [param["name"] for param in spec["params"]] == [PICK]
+    assert [param["name"] for param in spec["params"]] == [HEAD_SELECTION]

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app.charts.quick import KINDS, drawable, first_axes, numbers, quick
+from selfrepair.app.charts.quick import KINDS, drawable, first_axes, numeric_columns, quick_chart
 from selfrepair.app.components import snippets
-from selfrepair.app.wording.escape import plain
+from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.queries import Warehouse
 from selfrepair.queries.catalog.questions import bind, filled_in, questions, with_run
 from selfrepair.queries.catalog.which_run import RUNS
@@ -30,7 +30,7 @@ def db(tmp_path: Path) -> Path:
     return loaded(tmp_path)
 
 
-def asked(db: Path, monkeypatch: pytest.MonkeyPatch, sql: str, **link: str) -> AppTest:
+def linked(db: Path, monkeypatch: pytest.MonkeyPatch, sql: str, **link: str) -> AppTest:
     return opened("sql", db, monkeypatch, sql=sql, **link)
 
 
@@ -44,7 +44,7 @@ def test_a_link_shows_and_answers_its_query(db: Path, monkeypatch: pytest.Monkey
     sql = (
         "SELECT label, mean_self_repair FROM head_repair WHERE ablation = 'zero' AND population = 'all' ORDER BY label"
     )
-    app = asked(db, monkeypatch, sql)
+    app = linked(db, monkeypatch, sql)
     assert app.text_area[0].value == sql
     assert table(app).equals(Warehouse(db).sql(sql))
     assert "12 rows, 2 columns" in said(app)
@@ -52,21 +52,21 @@ def test_a_link_shows_and_answers_its_query(db: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("typed", ["most_repaired_heads", " most_repaired_heads ;\n"])
 def test_the_name_of_a_question_opens_its_form(typed: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = asked(db, monkeypatch, "SELECT 42 AS n")
+    app = linked(db, monkeypatch, "SELECT 42 AS n")
     app.text_area[0].set_value(typed)
     press(app, "Run")
     assert "rows, 1 columns" not in said(app).replace("row,", "rows,")  # the answer before has gone, and its link
     assert "sql" not in app.query_params
-    for page in (app, asked(db, monkeypatch, typed)):
-        assert plain(questions()["most_repaired_heads"].view.summary) in said(page)
-        press(page, "Ask")
+    for page in (app, linked(db, monkeypatch, typed)):
+        assert escape_markdown(questions()["most_repaired_heads"].view.summary) in said(page)
+        press(page, "Run question")
         assert not page.error
         assert "columns, in" in said(page)
 
 
 def test_typed_sql_is_answered_and_put_into_the_link_and_the_history(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("sql", db, monkeypatch, beside="History")
-    assert "What you ask in this session" in said(app)
+    assert "Queries of this session" in said(app)
     app.text_area[0].set_value("SELECT 41 + 1 AS n")
     press(app, "Run")
     assert table(app).rows() == [(42,)]
@@ -104,19 +104,19 @@ def press(app: AppTest, label: str) -> None:
 def test_what_cannot_be_answered_is_a_message(
     sql: str, message: str, db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = asked(db, monkeypatch, sql)
+    app = linked(db, monkeypatch, sql)
     assert message in app.error[0].value.replace("\\", "")
 
 
 def test_an_error_shows_its_place(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = asked(db, monkeypatch, "SELECT 1 +\n  FROM runs")
+    app = linked(db, monkeypatch, "SELECT 1 +\n  FROM runs")
     line, mark = app.code[0].value.splitlines()
     assert line == "LINE 2:   FROM runs"
     assert line[mark.index("^") :] == "FROM runs"
 
 
 def test_more_rows_than_are_shown_are_said_to_be_there(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = asked(db, monkeypatch, "FROM range(10001)")
+    app = linked(db, monkeypatch, "FROM range(10001)")
     assert "the first 10,000 rows; the query has more" in said(app).replace("\\", "")
     assert table(app).height == 10_000
 
@@ -137,20 +137,20 @@ def test_a_query_of_a_hundred_thousand_characters_is_answered_and_kept_out_of_th
     assert "expression depth" in app.error[0].value
 
 
-@pytest.mark.parametrize("shape", ["table", "picture"])
+@pytest.mark.parametrize("shape", ["table", "chart"])
 @pytest.mark.parametrize(
     "sql", [ODD, f"{ODD} WHERE FALSE", "SELECT 1 AS a, 2 AS a", "EXPLAIN SELECT 1", "runs", "SHOW TABLES"]
 )
 def test_rows_of_every_type_can_be_shown(sql: str, shape: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = asked(db, monkeypatch, sql, **{"as": shape})
+    app = linked(db, monkeypatch, sql, **{"as": shape})
     assert not app.error, app.error
     assert "columns, in" in said(app)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_of_any_kind_is_drawn_from_its_link(kind: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    link = {"as": "picture", "kind": kind, "x": "label", "y": "mean_self_repair", "colour": "ablation"}
-    app = asked(db, monkeypatch, "head_repair", **link)
+    link = {"as": "chart", "kind": kind, "x": "label", "y": "mean_self_repair", "colour": "ablation"}
+    app = linked(db, monkeypatch, "head_repair", **link)
     (chart,) = app.get("vega_lite_chart")
     assert "logits" in chart.proto.spec or kind == "histogram"
     chosen = {box.key: box.value for box in app.selectbox}
@@ -166,16 +166,16 @@ def test_a_view_is_described_by_its_comments(db: Path, monkeypatch: pytest.Monke
     assert len(told.split("\n\n")) == wanted.height
     for text, (name, kind, unit, meaning) in zip(told.split("\n\n"), wanted.iter_rows(), strict=True):
         head, _, below = text.partition("  \n")
-        assert head == f"**{plain(name)}** :gray[{plain(f'{kind} [{unit}]' if unit else kind)}]"
-        assert below == plain(meaning)
-    press(app, "Ask it")
+        assert head == f"**{escape_markdown(name)}** :gray[{escape_markdown(f'{kind} [{unit}]' if unit else kind)}]"
+        assert below == escape_markdown(meaning)
+    press(app, "Query this view")
     assert app.text_area[0].value == "FROM head_tail\nLIMIT 100"
 
 
 @pytest.mark.parametrize("name", questions())
 def test_every_question_has_a_form_and_shows_its_sql(name: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("sql", db, monkeypatch, beside="Questions", question=name, head="L1H2")
-    press(app, "Ask")
+    press(app, "Run question")
     assert not app.error, app.error
     shown = app.text_area[0].value
     assert shown is not None
@@ -189,7 +189,7 @@ def test_every_question_has_a_form_and_shows_its_sql(name: str, db: Path, monkey
 
 def test_a_head_that_nobody_chose_is_not_asked_for(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("sql", db, monkeypatch, beside="Questions", question="strongest_rows")
-    press(app, "Ask")
+    press(app, "Run question")
     assert "needs layer and head" in app.error[0].value.replace("\\", "")
 
 
@@ -241,10 +241,10 @@ def test_what_is_copied_runs_elsewhere(sql: str, db: Path, tmp_path: Path) -> No
 
 def test_a_picture_tells_names_and_units_of_any_columns() -> None:
     frame = pl.DataFrame({"a.b": [1.5, 2.5, None, float("inf")], "c[0]": [1, 2, 3, 4], "<b>": ["x", "y", "z", "w"]})
-    assert numbers(frame) == ["a.b", "c[0]"]
+    assert numeric_columns(frame) == ["a.b", "c[0]"]
     shown = drawable(frame, "a.b", "c[0]")
     assert shown.height == 2
-    spec = quick(shown, "points", "a.b", "c[0]", "<b>", {"a.b": "a.b [logits]"}).to_dict()
+    spec = quick_chart(shown, "points", "a.b", "c[0]", "<b>", {"a.b": "a.b [logits]"}).to_dict()
     encoding = spec["encoding"]
     assert [encoding[channel]["title"] for channel in ("x", "y", "color")] == ["a.b [logits]", "c[0]", "<b>"]
     assert [encoding[channel]["type"] for channel in ("x", "y", "color")] == ["quantitative", "quantitative", "nominal"]
@@ -273,7 +273,7 @@ def test_a_picture_begins_with_columns_that_say_something(columns: dict[str, Any
 
 def test_bars_begin_at_zero_and_stand_side_by_side() -> None:
     frame = pl.DataFrame({"name": ["b", "a"], "value": [10.0, 11.0], "kind": ["x", "y"]})
-    encoding = quick(frame, "bars", "name", "value", "kind", {}).to_dict()["encoding"]
+    encoding = quick_chart(frame, "bars", "name", "value", "kind", {}).to_dict()["encoding"]
     assert encoding["y"]["scale"] == {"zero": True}
     assert encoding["y"]["stack"] is None
     assert encoding["x"]["sort"] is None  # as the query has them
@@ -281,5 +281,5 @@ def test_bars_begin_at_zero_and_stand_side_by_side() -> None:
 
 
 def test_text_of_others_is_no_markdown() -> None:
-    assert plain("![x](http://a.example/b.png)") == r"\!\[x\]\(http\:\/\/a\.example\/b\.png\)"
-    assert plain("one\ntwo") == "one  \ntwo"
+    assert escape_markdown("![x](http://a.example/b.png)") == r"\!\[x\]\(http\:\/\/a\.example\/b\.png\)"
+    assert escape_markdown("one\ntwo") == "one  \ntwo"

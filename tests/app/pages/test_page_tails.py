@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app.charts.heads.heatmap import PICK
-from selfrepair.app.charts.heads.ranks import effect_against_ablation, named
-from selfrepair.app.charts.heads.tails import HEADS, hill, lorenz, reached
+from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION
+from selfrepair.app.charts.heads.ranks import effect_against_ablation, is_labelled
+from selfrepair.app.charts.heads.tails import HEADS, hill_curves, lorenz_curves, tail_curves
 from selfrepair.app.components.figure import spec_of
 from selfrepair.app.wording.columns import column
 from selfrepair.queries import Warehouse
@@ -78,9 +78,9 @@ def test_heads_beside_the_chosen_one_come_from_the_link(tmp_path: Path, monkeypa
 
 def test_sizes_alone_have_a_lorenz_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("tails", loaded(tmp_path), monkeypatch, effect="logit_change")
-    asked = {sql.value.split("FROM ")[1].split("\n")[0]: sql.value for sql in app.code}
-    assert "measure = 'abs_logit_change'" in asked["lorenz_curve"]
-    assert "measure = 'logit_change'" in asked["tail_curve"]
+    queries = {sql.value.split("FROM ")[1].split("\n")[0]: sql.value for sql in app.code}
+    assert "measure = 'abs_logit_change'" in queries["lorenz_curve"]
+    assert "measure = 'logit_change'" in queries["tail_curve"]
 
 
 def test_before_any_choice_the_strongest_head_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_a_mangled_link_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     app = opened("tails", loaded(tmp_path), monkeypatch, head="'; --", others="<b>", effect="gini", population="ÿ")
     assert list(data(app)) == PICTURES
     assert app.selectbox(key="effect").value == "abs_self_repair"
-    assert "not measured" in said(app)
+    assert "does not exist here" in said(app)
 
 
 def test_heads_too_few_to_rank_and_rows_too_few_for_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,11 +134,11 @@ def test_tails_are_drawn_on_logarithmic_axes_from_all_rows_down() -> None:
     points = pl.DataFrame(
         {"label": ["L0H0", "L0H0"], "value": [0.5, 2.0], "n_reached": [4, 1], "reached_share": [0.4, 0.1]}
     )
-    spec = reached(points, ["L1H1", "L0H0"], "abs_self_repair").to_dict()
+    spec = tail_curves(points, ["L1H1", "L0H0"], "abs_self_repair").to_dict()
     encoding = spec["encoding"]
     assert encoding["x"]["scale"]["type"] == encoding["y"]["scale"]["type"] == "log"
     assert encoding["y"]["scale"]["domainMax"] == 1.0
-    assert encoding["x"]["title"] == "Size of self-repair [logits]"
+    assert encoding["x"]["title"] == "Absolute self-repair [logits]"
     assert encoding["color"]["scale"] == {"range": list(HEADS)}
     assert encoding["color"]["sort"] == {"field": "place", "op": "min"}
     rows = spec["datasets"][spec["data"]["name"]]
@@ -160,7 +160,7 @@ def test_other_heads_are_drawn_into_the_pictures_that_are_there() -> None:
             **{"cut_value": [1.0, 0.5], "hill": [2.0, 9.0], "hill_se": [0.5, 0.25]},
         }
     )
-    for draw in (lambda p, labels: reached(p, labels, "self_repair"), lorenz, hill):
+    for draw in (lambda p, labels: tail_curves(p, labels, "self_repair"), lorenz_curves, hill_curves):
         one, two = spec_of(draw(points, ["L0H0"])), spec_of(draw(points[1:], ["L0H1", "L9H9", "L0H0"]))
         assert {**one, "datasets": ()} == {**two, "datasets": ()}
         assert one["datasets"].keys() == two["datasets"].keys()
@@ -168,7 +168,7 @@ def test_other_heads_are_drawn_into_the_pictures_that_are_there() -> None:
 
 def test_lorenz_curves_stand_beside_the_line_of_equal_rows() -> None:
     points = pl.DataFrame({"label": ["L0H0"] * 3, "lowest_share": [0.0, 0.5, 1.0], "total_share": [0.0, 0.1, 1.0]})
-    spec = lorenz(points, ["L0H0"]).to_dict()
+    spec = lorenz_curves(points, ["L0H0"]).to_dict()
     diagonal = spec["datasets"][spec["layer"][0]["data"]["name"]]
     assert diagonal == [{"lowest_share": 0.0, "total_share": 0.0}, {"lowest_share": 1.0, "total_share": 1.0}]
 
@@ -184,7 +184,7 @@ def test_the_axis_of_the_hill_plot_ends_where_indices_settle() -> None:
             "hill_se": [400.0, 0.5, 0.1],
         }
     )
-    spec = hill(points, ["L0H0"]).to_dict()
+    spec = hill_curves(points, ["L0H0"]).to_dict()
     interval, limits, end, curves = spec["layer"]
     assert curves["encoding"]["y"]["scale"] == {"domainMin": 0, "nice": False}
     assert [row["limit"] for row in spec["datasets"][limits["data"]["name"]]] == [1.0, 2.0]
@@ -217,9 +217,9 @@ def ranks(moves: list[int]) -> pl.DataFrame:
 def test_heads_that_move_most_or_are_missed_have_a_name() -> None:
     heads = ranks([0, 3, *[-1] * 7, 1, -2, *[5] * 10, 0])
     assert heads.filter(pl.col("missed_in_top10"))["label"].to_list() == ["L0H9"]
-    shown = heads.filter(named(heads))["label"].to_list()
+    shown = heads.filter(is_labelled(heads))["label"].to_list()
     assert shown == ["L0H9", *(f"L0H{i}" for i in range(11, 21))]
-    assert not named(ranks([0, 0])).any()
+    assert not is_labelled(ranks([0, 0])).any()
 
 
 def test_missed_heads_differ_in_colour_and_shape_and_the_chosen_one_has_a_ring() -> None:
@@ -231,4 +231,4 @@ def test_missed_heads_differ_in_colour_and_shape_and_the_chosen_one_has_a_ring()
     assert dots["encoding"]["color"]["field"] == dots["encoding"]["shape"]["field"] == "found"
     assert [row["label"] for row in spec["datasets"][ring["data"]["name"]]] == ["L0H3"]
     assert [row["direct_effect_rank"] for row in spec["datasets"][same["data"]["name"]]] == [1, 11]
-    assert [param["name"] for param in spec["params"]] == [PICK]
+    assert [param["name"] for param in spec["params"]] == [HEAD_SELECTION]

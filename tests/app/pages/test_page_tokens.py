@@ -10,10 +10,17 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app.components.token_view import Field, drawing, largest
-from selfrepair.app.data.tokens import heads_at, of_head, of_prompt, rows_with, size_of, top_rows
+from selfrepair.app.components.token_view import Field, largest, token_data
+from selfrepair.app.data.tokens import (
+    effect_size,
+    heads_at_position,
+    prompt_rows,
+    rows_with_token,
+    top_rows,
+    where_label,
+)
 from selfrepair.app.server.serve import HOME
-from selfrepair.app.wording.whitespace import meant_by, visible
+from selfrepair.app.wording.whitespace import possible_texts, show_whitespace
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.load.loader import load
@@ -65,22 +72,22 @@ def test_every_token_has_the_number_of_the_row_that_predicts_it(page: Any, tmp_p
     assert given["tokens"] == [*rows["token"], rows["target"][-1]]
     assert given["row_of"] == [None, 0, 1, 2, 3]
     titles = [field["title"] for field in given["fields"] if field["shown"]]
-    assert titles == ["Repair MLP"]
-    index = [field["title"] for field in given["fields"]].index("Repair MLP")
+    assert titles == ["MLP repair"]
+    index = [field["title"] for field in given["fields"]].index("MLP repair")
     assert given["numbers"][index] == [f"{value:.4f}" for value in rows["repair_mlp"]]
     most = rows["repair_mlp"].cast(pl.Float64).abs().max()
     assert given["shades"] == pytest.approx((rows["repair_mlp"] / most).to_list(), abs=1e-6)
-    assert given["legend"]["title"] == "Repair MLP [logits]"
+    assert given["legend"]["title"] == "MLP repair [logits]"
 
 
 def test_a_colour_can_be_on_the_token_that_is_read(page: Any) -> None:
-    given = drawn(page(coloured="read"))
+    given = drawn(page(coloured="source token"))
     assert given["row_of"] == [0, 1, 2, 3, None]
     assert not given["by_target"]
 
 
 def test_with_a_fixed_value_colours_are_full_there_and_beyond(page: Any, tmp_path: Path) -> None:
-    given = drawn(page(scale="a fixed value", max_logits="0.5", head="L0H0", colour="direct_effect"))
+    given = drawn(page(scale="fixed value", max_logits="0.5", head="L0H0", colour="direct_effect"))
     rows = Warehouse(tmp_path / "w.duckdb").sql(
         f"SELECT direct_effect / 0.5 AS shade FROM self_repair WHERE {HEAD.format(layer=0, head=0)} AND prompt_id = 0 "
         "ORDER BY pos"
@@ -97,18 +104,18 @@ def test_the_scale_ratio_has_no_colour_at_1(page: Any) -> None:
         assert (float(number) > 1) == (shade > 0)
 
 
-def test_locked_tokens_are_compared_in_the_order_of_locking(page: Any, tmp_path: Path) -> None:
-    app = page(head="L1H2", prompt="2", locked="3,1")
-    assert drawn(app)["locked"] == [3, 1]
+def test_pinned_tokens_are_compared_in_the_order_of_pinning(page: Any, tmp_path: Path) -> None:
+    app = page(head="L1H2", prompt="2", pinned="3,1")
+    assert drawn(app)["pinned"] == [3, 1]
     compared = table_with(app, "clean_rank")
-    expected = Warehouse(tmp_path / "w.duckdb").sql(of_prompt(HEAD.format(layer=1, head=2), 2, [3, 1]))
+    expected = Warehouse(tmp_path / "w.duckdb").sql(prompt_rows(HEAD.format(layer=1, head=2), 2, [3, 1]))
     assert compared["pos"].to_list() == [3, 1]
     assert compared.drop("token", "target").rows() == expected.drop("token", "target").rows()
-    assert compared["target"].to_list() == [visible(text) for text in expected["target"]]
+    assert compared["target"].to_list() == [show_whitespace(text) for text in expected["target"]]
 
 
-def test_the_heads_of_the_newest_locked_token_are_listed(page: Any, tmp_path: Path) -> None:
-    app = page(prompt="2", locked="3,1", colour="logit_change")
+def test_the_heads_of_the_newest_pinned_token_are_listed(page: Any, tmp_path: Path) -> None:
+    app = page(prompt="2", pinned="3,1", colour="logit_change")
     assert app.selectbox(key="at").value == "1"
     listed = table_with(app, "label")
     expected = Warehouse(tmp_path / "w.duckdb").sql(
@@ -122,23 +129,23 @@ def test_the_heads_of_the_newest_locked_token_are_listed(page: Any, tmp_path: Pa
     assert other["logit_change"].to_list() != listed["logit_change"].to_list()
 
 
-def test_next_and_previous_step_through_the_prompts_and_unlock(page: Any) -> None:
-    app = page(locked="1")
+def test_next_and_previous_step_through_the_prompts_and_unpin(page: Any) -> None:
+    app = page(pinned="1")
     assert app.button(key="previous prompt").disabled
     app.button(key="next prompt").click().run()
     assert app.number_input(key="prompt").value == 1
-    assert drawn(app)["locked"] == []
+    assert drawn(app)["pinned"] == []
     app.number_input(key="prompt").set_value(5).run()
     assert app.button(key="next prompt").disabled
     app.button(key="previous prompt").click().run()
     assert app.number_input(key="prompt").value == 4
 
 
-def test_unlock_all(page: Any) -> None:
-    app = page(locked="1,2")
-    next(button for button in app.button if button.label == "Unlock all").click().run()
-    assert app.text_input(key="locked").value == ""
-    assert "Locked tokens" not in [heading.value for heading in app.subheader]
+def test_unpin_all(page: Any) -> None:
+    app = page(pinned="1,2")
+    next(button for button in app.button if button.label == "Unpin all").click().run()
+    assert app.text_input(key="pinned").value == ""
+    assert "Pinned tokens" not in [heading.value for heading in app.subheader]
 
 
 @pytest.mark.parametrize(
@@ -166,9 +173,9 @@ def test_rows_with_a_token(page: Any, tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path / "w.duckdb")
     app = page(head="L2H1", find="with a token")
     target = warehouse.sql("SELECT target FROM tokens ORDER BY target_id DESC LIMIT 1").item()
-    app.text_input(key="token").set_value(visible(target)).run()
+    app.text_input(key="token").set_value(show_whitespace(target)).run()
     shown = table_with(app, "context")
-    assert set(shown["target"]) == {visible(target)}
+    assert set(shown["target"]) == {show_whitespace(target)}
     expected = warehouse.sql("SELECT prompt_id, pos FROM tokens WHERE target = $t", {"t": target})
     assert sorted(shown.select("prompt_id", "pos").rows()) == sorted(expected.rows())
     app.text_input(key="token").set_value("no such'; token").run()
@@ -176,25 +183,25 @@ def test_rows_with_a_token(page: Any, tmp_path: Path) -> None:
 
 
 def test_a_link_that_asks_for_what_is_not_there_shows_something_and_says_so(page: Any) -> None:
-    app = page(prompt="999", locked="77,1,x", colour="nonsense", at="-", max_logits="-3", coloured="never", find="?")
+    app = page(prompt="999", pinned="77,1,x", colour="nonsense", at="-", max_logits="-3", coloured="never", find="?")
     assert app.number_input(key="prompt").value == 0
     assert any("prompts 0 to 5" in warning.value for warning in app.warning)
     assert len(drawn(app)["tokens"]) == 5
 
 
 def test_positions_that_the_prompt_does_not_have_are_named(page: Any) -> None:
-    app = page(locked="77,1,x")
-    assert drawn(app)["locked"] == [1]
-    assert any("77 cannot be locked" in warning.value for warning in app.warning)
+    app = page(pinned="77,1,x")
+    assert drawn(app)["pinned"] == [1]
+    assert any("77 cannot be pinned" in warning.value for warning in app.warning)
 
 
-def test_what_is_no_position_is_named_and_the_rest_is_locked(page: Any) -> None:
-    app = page(locked="3,abc -1")
-    assert drawn(app)["locked"] == [3]
+def test_what_is_no_position_is_named_and_the_rest_is_pinned(page: Any) -> None:
+    app = page(pinned="3,abc -1")
+    assert drawn(app)["pinned"] == [3]
     (warning,) = app.warning
-    assert warning.value == r"Locked positions are whole numbers such as 3,17; not read: abc\, \-1"
-    app.text_input(key="locked").set_value("3; 1").run()
-    assert drawn(app)["locked"] == [3, 1]
+    assert warning.value == r"Pinned positions are whole numbers such as 3,17; ignored: abc\, \-1"
+    app.text_input(key="pinned").set_value("3; 1").run()
+    assert drawn(app)["pinned"] == [3, 1]
     assert not app.warning
 
 
@@ -203,7 +210,7 @@ def test_hostile_tokens_reach_the_browser_as_data_alone(page: Any, tmp_path: Pat
     for unit in run.units:
         unit.tokens["token"] = HOSTILE * 2
         unit.tokens["target"] = [*HOSTILE[1:], "end"] * 2
-    app = page(stored(tmp_path, run), locked="0,2,5")
+    app = page(stored(tmp_path, run), pinned="0,2,5")
     assert drawn(app)["tokens"] == [*HOSTILE, "end"]
     written = "".join(each.value for kind in ("markdown", "caption", "subheader") for each in app.get(kind))
     assert "<script" not in written
@@ -261,13 +268,13 @@ def test_no_file_and_an_empty_one(page: Any, tmp_path: Path) -> None:
         for table in ("measurements", "tokens", "prompts", "units", "crosschecks", "runs", "models", "datasets"):
             con.execute(f"DELETE FROM {table}")
     app = page(path)
-    assert any("holds no runs yet" in info.value for info in app.info)
+    assert any("has no runs yet" in info.value for info in app.info)
 
 
 def test_a_row_of_nothing_but_neutral_values_has_no_colour() -> None:
     rows = pl.DataFrame({"pos": [0, 1], "token": ["a", "b"], "target": ["b", "c"], "x": [0.0, None], "n": [1, 12_345]})
     x, n = Field("x", "X", "logits"), Field("n", "N", "rank")
-    given = drawing(rows, [x, n], x, largest(rows["x"], 0.0), by_target=True, locked=[])
+    given = token_data(rows, [x, n], x, largest(rows["x"], 0.0), by_target=True, pinned=[])
     assert given["shades"] == [0.0, None]
     assert given["numbers"] == [["0.0000", "NULL"], ["1", "12,345"]]
     assert largest(pl.Series([], dtype=pl.Float32), 0.0) == 1.0
@@ -275,28 +282,28 @@ def test_a_row_of_nothing_but_neutral_values_has_no_colour() -> None:
 
 
 def test_signs_for_what_is_not_seen() -> None:
-    assert visible(" a\n\tb\r\u202e\ufffd") == "·a⏎⇥b[U+000D][U+202E]\ufffd"
-    assert meant_by("·the⏎") == ["·the⏎", " the\n"]
-    assert meant_by("the") == ["the"]
+    assert show_whitespace(" a\n\tb\r\u202e\ufffd") == "·a⏎⇥b[U+000D][U+202E]\ufffd"
+    assert possible_texts("·the⏎") == ["·the⏎", " the\n"]
+    assert possible_texts("the") == ["the"]
 
 
 def test_queries_run_as_they_stand_and_quote_what_a_user_types(tmp_path: Path) -> None:
     warehouse = Warehouse(loaded(tmp_path))
-    where = of_head("run_id = 1 AND ablation = 'mean'", "L2H3")
+    where = where_label("run_id = 1 AND ablation = 'mean'", "L2H3")
     assert where == "run_id = 1 AND ablation = 'mean' AND layer = 2 AND head = 3"
-    assert warehouse.sql(of_prompt(where, 3)).height == 4
-    assert warehouse.sql(heads_at("run_id = 1 AND ablation = 'mean'", 3, 1, "ln_scale_ratio")).height == 12
+    assert warehouse.sql(prompt_rows(where, 3)).height == 4
+    assert warehouse.sql(heads_at_position("run_id = 1 AND ablation = 'mean'", 3, 1, "ln_scale_ratio")).height == 12
     assert warehouse.sql(top_rows(f"{where} AND population = 'all'", "self_repair", 7)).height == 7
-    assert warehouse.sql(rows_with(where, "target", ["a' OR 'b", "%"], False, "repair_mlp", 9)).is_empty()
-    in_part = warehouse.sql(rows_with(where, "token", ["t"], False, "repair_mlp", 9))
+    assert warehouse.sql(rows_with_token(where, "target", ["a' OR 'b", "%"], False, "repair_mlp", 9)).is_empty()
+    in_part = warehouse.sql(rows_with_token(where, "token", ["t"], False, "repair_mlp", 9))
     assert in_part["repair_mlp"].abs().is_sorted(descending=True)
     assert in_part.height == 9
-    assert size_of("ln_scale_ratio") == "abs(ln_scale_ratio - 1)"
+    assert effect_size("ln_scale_ratio") == "abs(ln_scale_ratio - 1)"
 
 
 def test_the_text_before_a_found_row_ends_with_the_token_that_is_read(tmp_path: Path) -> None:
     warehouse = Warehouse(loaded(tmp_path))
-    where = of_head("run_id = 1 AND ablation = 'zero' AND population = 'all'", "L0H1")
+    where = where_label("run_id = 1 AND ablation = 'zero' AND population = 'all'", "L0H1")
     for row in warehouse.sql(top_rows(where, "direct_effect DESC", 24)).to_dicts():
         tokens = warehouse.view("tokens", prompt_id=row["prompt_id"]).filter(pl.col("pos") <= row["pos"]).sort("pos")
         assert row["context"] == "".join(tokens["token"])

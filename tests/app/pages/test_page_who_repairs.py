@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from selfrepair.app.charts.heads.heatmap import PICK
-from selfrepair.app.charts.mechanisms.edge_graph import MOST_EDGES, MOST_OF_CHOSEN, drawn, edge_graph
+from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION
+from selfrepair.app.charts.mechanisms.edge_graph import MAX_EDGES, MAX_OF_CHOSEN, edge_graph, largest_edges
 from selfrepair.app.charts.mechanisms.edge_matrix import edge_matrix
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
@@ -39,11 +39,11 @@ def test_every_sql_runs_as_it_stands(db: Path, monkeypatch: pytest.MonkeyPatch) 
         assert Warehouse(db).sql(sql).height > 0
 
 
-@pytest.mark.parametrize("least", ["0", "0.01", "0.1"])
-def test_pairs_are_those_that_change_by_so_much(least: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = frames(page(db, monkeypatch, least=least))[0]
+@pytest.mark.parametrize("min_change", ["0", "0.01", "0.1"])
+def test_pairs_are_those_that_change_by_so_much(min_change: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = frames(page(db, monkeypatch, min_change=min_change))[0]
     every = Warehouse(db).view("who_repairs", **RUN)
-    large = every.filter(pl.col("mean_change").abs() >= float(least))
+    large = every.filter(pl.col("mean_change").abs() >= float(min_change))
     columns = ("label", "target_label", "mean_change")
     assert set(shown.select(columns).rows()) == set(large.select(columns).rows())
     assert 0 < shown.height <= every.height == 4 * (2 * 4 + 3) + 4 * (4 + 2) + 4
@@ -51,8 +51,8 @@ def test_pairs_are_those_that_change_by_so_much(least: str, db: Path, monkeypatc
 
 
 def test_where_no_change_is_so_large_it_says_so(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = page(db, monkeypatch, least="1")
-    assert "No change is as large" in said(app)
+    app = page(db, monkeypatch, min_change="1")
+    assert "No change is that large" in said(app)
     assert "low" in frames(app)[2].columns  # the bars hide nothing, nor do the layers before them
 
 
@@ -114,7 +114,7 @@ def test_given_heads_without_the_run_to_compare_with_say_what_measures_it(
     assert command.startswith("selfrepair ingest --model tiny-model ")
     assert "--given" not in command
     assert "--edges" in command
-    assert "is told against the same run without" in said(app)
+    assert "against the same run without given heads" in said(app)
 
 
 def test_hidden_backups_stand_below_where_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,11 +161,11 @@ def edges(n: int) -> pl.DataFrame:
 
 
 def test_the_graph_has_the_largest_edges_and_those_of_the_chosen_head() -> None:
-    many = edges(MOST_EDGES + 1)
-    assert drawn(many, "L0H0").height == MOST_EDGES
-    own = drawn(many, "L0H1")
-    assert own.height == MOST_EDGES + MOST_OF_CHOSEN
-    assert own.filter(pl.col("label") == "L0H1").height == MOST_OF_CHOSEN
+    many = edges(MAX_EDGES + 1)
+    assert largest_edges(many, "L0H0").height == MAX_EDGES
+    own = largest_edges(many, "L0H1")
+    assert own.height == MAX_EDGES + MAX_OF_CHOSEN
+    assert own.filter(pl.col("label") == "L0H1").height == MAX_OF_CHOSEN
 
 
 def test_lines_go_from_the_ablated_head_to_what_changes() -> None:
@@ -175,7 +175,7 @@ def test_lines_go_from_the_ablated_head_to_what_changes() -> None:
     assert (first["x"], first["y"], first["x2"], first["y2"], first["sign"]) == (0, 0, 1, 0, "repairs")
     assert (second["x"], second["y"], second["x2"], second["y2"]) == (0, 1, 1.5, 2)
     assert second["sign"] == "adds to the damage"
-    assert [param["name"] for param in spec["params"]] == [PICK]
+    assert [param["name"] for param in spec["params"]] == [HEAD_SELECTION]
 
 
 def test_the_matrix_names_each_layer_once() -> None:

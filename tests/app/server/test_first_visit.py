@@ -20,16 +20,16 @@ DRAW = """
 import asyncio
 from streamlit.testing.v1 import AppTest
 from selfrepair.app.server import asgi
-from selfrepair.app.data import answers
+from selfrepair.app.data import query
 from selfrepair.app.server.serve import HOME
 
 if __name__ == "__main__":
     asked = []
-    real = answers.Warehouse.ask_all
+    real = query.Warehouse.ask_all
     def noted(self, queries, **options):
         asked.extend(queries)
         return real(self, queries, **options)
-    answers.Warehouse.ask_all = noted
+    query.Warehouse.ask_all = noted
     async def start():
         async with asgi.app._user_lifespan(asgi.app):
             pass
@@ -43,14 +43,14 @@ if __name__ == "__main__":
 SLOW = """
 import asyncio, time
 from selfrepair.app.server import asgi
-asgi.draw_for_nobody, asgi.READY_IN_S = lambda: time.sleep(3_600), 0.1
+asgi.warm_up, asgi.WARM_UP_LIMIT_S = lambda: time.sleep(3_600), 0.1
 async def start():
     async with asgi.app._user_lifespan(asgi.app):
         print("answers")
 asyncio.run(start())
 """
 
-TETHERED = """
+SERVER_PROCESS = """
 import runpy, streamlit.web.cli
 from streamlit.web.server.starlette import starlette_server
 from support.browser import accepts_without_delay
@@ -81,7 +81,7 @@ def test_the_first_page_has_nothing_left_to_ask(tmp_path: Path) -> None:
     before, after, *seen = line.split()
     assert int(before) >= 4  # the page's; which runs there are is asked when the module is imported
     assert after == before
-    assert seen == ["['Overview']", "0", "0", "0"]
+    assert seen == ["['How much does this model self-repair?']", "0", "0", "0"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no warehouse"])
@@ -128,7 +128,7 @@ def test_messages_do_not_wait_for_each_other() -> None:
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     reading, writing = os.pipe()  # stays open, so that the process ends by itself
     done = subprocess.run(
-        [sys.executable, "-c", TETHERED], stdin=reading, capture_output=True, text=True, env=env, timeout=60
+        [sys.executable, "-c", SERVER_PROCESS], stdin=reading, capture_output=True, text=True, env=env, timeout=60
     )
     os.close(reading)
     os.close(writing)

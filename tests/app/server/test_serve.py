@@ -14,14 +14,15 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from selfrepair.app.cli.failures import EXTRAS
+from selfrepair.app.cli.failures import EXTRAS, install_line
+from selfrepair.warehouse.database.connection import open_writer
 from support.browser import COMMAND, free_port
 
 
-def as_a_terminal_does() -> None:
-    """Heed the signals that whoever runs these tests may ignore: `nohup` and jobs in the background do."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+def heed_signals() -> None:
+    """Have the child heed Ctrl-C and a closed terminal, which it may inherit as ignored: under nohup, or in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def serving(db: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=as_a_terminal_does,
+        preexec_fn=heed_signals,
     )
     with process:
         assert process.stdout is not None
@@ -60,36 +61,59 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def test_it_says_where_and_serves_there_before_there_is_a_warehouse(tmp_path: Path) -> None:
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    """A warehouse without runs."""
+    path = tmp_path / "w.duckdb"
+    with open_writer(path):
+        pass
+    return path
+
+
+def test_it_says_where_it_serves_and_serves_there(db: Path) -> None:
     port = free_port()
-    with serving(tmp_path / "none.duckdb", "--port", str(port)) as process:
-        assert process.said == f"{tmp_path}/none.duckdb at http://localhost:{port} (Ctrl-C ends it)\n"  # type: ignore[attr-defined]
+    with serving(db, "--port", str(port)) as process:
+        assert process.said == f"{db} at http://localhost:{port} (Ctrl-C to stop)\n"  # type: ignore[attr-defined]
         with urlopen(f"http://localhost:{port}/_stcore/health", timeout=30) as answer:
             assert answer.read() == b"ok"
-        assert not (tmp_path / "none.duckdb").exists()
 
 
-def test_only_this_machine_is_served_unless_another_host_is_given(tmp_path: Path) -> None:
+def test_a_file_that_does_not_exist_is_refused_before_it_serves(tmp_path: Path) -> None:
+    path = tmp_path / "nope.duckdb"
+    assert refused("--db", str(path)) == (
+        f"Error: there is no warehouse at {path}. Make one (selfrepair demo --db {path}), or name another file with --db.\n"
+    )
+    assert not path.exists()
+
+
+def test_part_files_of_shards_are_served_before_they_are_loaded(tmp_path: Path) -> None:
+    (tmp_path / "w.duckdb.parts").mkdir()
     with serving(tmp_path / "w.duckdb", "--port", str(free_port())) as process:
+        assert process.said.startswith(f"{tmp_path}/w.duckdb at http://localhost:")  # type: ignore[attr-defined]
+    assert not (tmp_path / "w.duckdb").exists()
+
+
+def test_only_this_machine_is_served_unless_another_host_is_given(db: Path) -> None:
+    with serving(db, "--port", str(free_port())) as process:
         (server,) = psutil.Process(process.pid).children()
         listening = [at.laddr.ip for at in server.net_connections() if at.status == psutil.CONN_LISTEN]
         assert set(listening) <= {"127.0.0.1", "::1"}
         assert listening
 
 
-def test_ctrl_c_ends_it_in_silence_and_leaves_nothing(tmp_path: Path) -> None:
-    with serving(tmp_path / "w.duckdb", "--port", str(free_port())) as process:
+def test_ctrl_c_ends_it_in_silence_and_leaves_nothing(db: Path) -> None:
+    with serving(db, "--port", str(free_port())) as process:
         started = children(process)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
         out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (0, "", "\nEnded.\n")
+    assert (process.returncode, out, err) == (0, "", "\nStopped.\n")
     assert started
     assert psutil.wait_procs(started, timeout=10)[1] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
-def test_no_server_outlives_its_command(number: signal.Signals, tmp_path: Path) -> None:
-    with serving(tmp_path / "w.duckdb", "--port", str(free_port())) as process:
+def test_no_server_outlives_its_command(number: signal.Signals, db: Path) -> None:
+    with serving(db, "--port", str(free_port())) as process:
         started = children(process)
         process.send_signal(number)
         process.wait(timeout=30)
@@ -97,28 +121,28 @@ def test_no_server_outlives_its_command(number: signal.Signals, tmp_path: Path) 
         assert psutil.wait_procs(started, timeout=10)[1] == []
 
 
-def test_a_server_that_ends_by_itself_is_an_error(tmp_path: Path) -> None:
-    with serving(tmp_path / "w.duckdb", "--port", str(free_port())) as process:
+def test_a_server_that_ends_by_itself_is_an_error(db: Path) -> None:
+    with serving(db, "--port", str(free_port())) as process:
         (server,) = psutil.Process(process.pid).children()
         server.kill()
         _, err = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert err == "Error: the server ended by itself with code -9; its message stands above.\n"
+    assert err == "Error: the server ended unexpectedly with exit code -9; its messages are above.\n"
 
 
-def test_a_port_in_use_names_another(tmp_path: Path) -> None:
+def test_a_port_in_use_names_another(db: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        said = refused("--port", str(port), "--db", str(tmp_path / "w.duckdb"))
+        said = refused("--port", str(port), "--db", str(db))
     assert said == (
         f"Error: port {port} of localhost is in use, perhaps by another selfrepair app. Try: --port "
         f"{port + 1 if port < 65535 else port - 1}\n"
     )
 
 
-def test_a_host_that_is_not_this_machine_is_refused() -> None:
-    assert "this machine has no address 'no such host'" in refused("--host", "no such host")
-    assert "cannot serve at port 8501 of 192.0.2.1" in refused("--host", "192.0.2.1")
+def test_a_host_that_is_not_this_machine_is_refused(db: Path) -> None:
+    assert "this machine has no address 'no such host'" in refused("--host", "no such host", "--db", str(db))
+    assert "cannot serve on port 8501 of 192.0.2.1" in refused("--host", "192.0.2.1", "--db", str(db))
 
 
 @pytest.mark.parametrize("package", EXTRAS["app"])
@@ -126,7 +150,7 @@ def test_a_missing_package_says_what_to_install(package: str) -> None:
     said = refused(before=f"import sys; sys.modules[{package!r}] = None; ")
     assert said == (
         f"Error: this command needs the package '{package}', which is not installed. "
-        "Install it: pip install 'selfrepair[app]'\n"
+        f"Install it: {install_line('app')}\n"
     )
 
 
@@ -145,10 +169,10 @@ def test_nobody_is_asked_for_the_address_of_this_machine() -> None:
     assert done.stdout == "None\n", done.stderr
 
 
-def test_every_address_is_served_when_asked_for(tmp_path: Path) -> None:
+def test_every_address_is_served_with_0_0_0_0(db: Path) -> None:
     port = free_port()
     began = time.monotonic()
-    with serving(tmp_path / "w.duckdb", "--port", str(port), "--host", "0.0.0.0") as process:
+    with serving(db, "--port", str(port), "--host", "0.0.0.0") as process:
         assert f"http://localhost:{port} " in process.said  # type: ignore[attr-defined]
         assert time.monotonic() - began < 60
         (server,) = psutil.Process(process.pid).children()

@@ -7,17 +7,19 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from selfrepair.ingest.bench import engine as bench
+from selfrepair.ingest.bench import engine
 from selfrepair.ingest.conventions import PRECISIONS
-from selfrepair.ingest.models.adapter import locate
+from selfrepair.ingest.models.adapter import adapt
+from selfrepair.ingest.request.bench_request import BenchRequest
+from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs.measurer import Measurer
-from selfrepair.ingest.text.targets import next_tokens
+from selfrepair.ingest.text.targets import next_token_targets
 from support import families
 
 
 def counted(measurer: Measurer, tokens: torch.Tensor) -> int:
     with FlopCounterMode(display=False) as counter:
-        measurer.measure(next_tokens(tokens), tokens.roll(1, 0)[:, :-1], range(len(tokens)))
+        measurer.measure(next_token_targets(tokens), tokens.roll(1, 0)[:, :-1], range(len(tokens)))
     return counter.get_total_flops()
 
 
@@ -25,35 +27,26 @@ def counted(measurer: Measurer, tokens: torch.Tensor) -> int:
 def test_counted_operations_are_those_of_the_ablations(family):
     model = families.build(family, torch.float32)
     model.set_attn_implementation("eager")  # its products are counted as they are; the fused kernel's are not
-    atlas = locate(model, family)
+    adapter = adapt(model, family)
     tokens = torch.randint(2, families.VOCABULARY, (2, 17))
 
     def measurer(heads):
-        return Measurer(atlas, ablations=["resample"], heads=heads, batch_size=8)
+        return Measurer(adapter, RunSettings(["resample"], heads), batch_size=8)
 
     few = [(0, 0)]
-    many = list(itertools.product(range(atlas.n_layers), range(2)))
+    many = list(itertools.product(range(adapter.n_layers), range(2)))
     for each in (measurer(few), measurer(many)):
         counted(each, tokens)  # records calls and value biases once
     real = counted(measurer(many), tokens) - counted(measurer(few), tokens)
-    claimed = bench._flops(atlas, many, 2, 16) - bench._flops(atlas, few, 2, 16)
+    claimed = engine._flops(adapter, many, 2, 16) - engine._flops(adapter, few, 2, 16)
     # Eager attention multiplies the masked half of the scores too, and direct effects are read through W_O.
     assert claimed <= real <= 1.25 * claimed
 
 
 def test_figures_hold_together(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(bench.SHAPES, "demo", families.CONFIGS["gpt2"])
-    bench.run(
-        "demo",
-        seq_len=16,
-        n_prompts=2,
-        heads_per_layer=2,
-        dtype="float32",
-        device="cpu",
-        batch_size="4",
-        repeats=1,
-        json_file=tmp_path / "bench.json",
-    )
+    monkeypatch.setitem(engine.SHAPES, "demo", families.CONFIGS["gpt2"])
+    size = {"shape": "demo", "seq_len": 16, "n_prompts": 2, "heads_per_layer": 2, "batch_size": "4"}
+    engine.run(BenchRequest(**size, device="cpu", repeats=1, json_file=tmp_path / "bench.json"))
     figures = json.loads((tmp_path / "bench.json").read_text())
     assert figures["heads"] == 3 * 2
     assert figures["batch_size"] == 4

@@ -9,11 +9,10 @@ from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, FalconConfig
 
 from selfrepair.app.cli.main import main
-from selfrepair.ingest.checks import bridge_trial
-from selfrepair.ingest.checks import hooks as hook_method
+from selfrepair.ingest.checks import bridge_trial, hooks
 from selfrepair.ingest.checks.preflight import preflight
 from selfrepair.ingest.conventions import PRECISIONS
-from selfrepair.ingest.models.adapter import locate
+from selfrepair.ingest.models.adapter import adapt
 from selfrepair.queries import Warehouse
 from selfrepair.warehouse.errors import SelfRepairError
 from support import families
@@ -36,12 +35,12 @@ def newer_falcon():
 
 def test_what_the_bridge_cannot_run_is_refused_by_preflight():
     with pytest.raises(SelfRepairError, match=REFUSED + r".*What can be: selfrepair models --supported"):
-        preflight(locate(newer_falcon(), "falcon"), TOKENS, PRECISIONS["float32"], "falcon")
+        preflight(adapt(newer_falcon(), "falcon"), TOKENS, PRECISIONS["float32"], "falcon")
 
 
 def test_another_configuration_of_the_same_family_passes():
     model = falcon(new_decoder_architecture=False, multi_query=True)
-    preflight(locate(model, "falcon"), TOKENS, PRECISIONS["float32"], "falcon")
+    preflight(adapt(model, "falcon"), TOKENS, PRECISIONS["float32"], "falcon")
 
 
 def test_ingest_ends_before_it_measures(tmp_path):
@@ -63,9 +62,9 @@ def test_the_model_stays_as_it_was_and_only_a_small_copy_is_run(family, monkeypa
     modules = [type(module) for module in model.modules()]
     configuration = model.config.to_dict()
     booted = []
-    boot = hook_method.boot
-    monkeypatch.setattr(hook_method, "boot", lambda atlas: booted.append(atlas) or boot(atlas))
-    bridge_trial.try_bridge(locate(model, family), family)
+    boot = hooks.boot
+    monkeypatch.setattr(hooks, "boot", lambda adapter: booted.append(adapter) or boot(adapter))
+    bridge_trial.try_bridge(adapt(model, family), family)
     assert [type(module) for module in model.modules()] == modules
     assert model.config.to_dict() == configuration
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -79,7 +78,7 @@ def test_nothing_is_refused_where_no_copy_can_be_made(monkeypatch):
         raise ValueError("this configuration has as many layers as it has")
 
     monkeypatch.setattr(bridge_trial, "_cut_down", stubborn)
-    bridge_trial.try_bridge(locate(newer_falcon(), "falcon"), "falcon")
+    bridge_trial.try_bridge(adapt(newer_falcon(), "falcon"), "falcon")
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama-grouped", "pythia"])
@@ -90,7 +89,7 @@ def test_no_width_of_a_model_is_taken_for_its_vocabulary(family):
     for width in (bridge_trial.LEAST_VOCABULARY, 2 * bridge_trial.LEAST_VOCABULARY):
         setattr(config, name, width)
         model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
-        bridge_trial.try_bridge(locate(model, family), family)
+        bridge_trial.try_bridge(adapt(model, family), family)
 
 
 def test_nothing_is_left_of_a_model_that_is_refused(tmp_path):

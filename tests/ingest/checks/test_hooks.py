@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from selfrepair.ingest.checks import hooks as hook_method
+from selfrepair.ingest.checks import hooks
 from selfrepair.ingest.conventions import ABLATIONS
-from selfrepair.ingest.engine.ablation import Cell
-from selfrepair.ingest.models.adapter import locate
+from selfrepair.ingest.engine.ablation import HeadAblation
+from selfrepair.ingest.models.adapter import adapt
+from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs.measurer import Measurer
-from selfrepair.ingest.text.targets import next_tokens
+from selfrepair.ingest.text.targets import next_token_targets
 from support import families
 
 PARTNERS = [1, 2, 0]
@@ -20,24 +21,24 @@ PARTNERS = [1, 2, 0]
 @pytest.mark.parametrize("family", families.CONFIGS)
 def test_hooks_in_compatibility_mode_agree_with_the_engine(family):
     model = families.build(family, torch.float32)
-    atlas = locate(model, family)
+    adapter = adapt(model, family)
     tokens = torch.randint(2, families.VOCABULARY, (3, 9), generator=torch.Generator().manual_seed(5))
-    heads = list(itertools.product(range(atlas.n_layers), (0, atlas.n_heads - 1)))
-    measurer = Measurer(atlas, ablations=ABLATIONS, heads=heads, batch_size=6)
+    heads = list(itertools.product(range(adapter.n_layers), (0, adapter.n_heads - 1)))
+    measurer = Measurer(adapter, RunSettings(ABLATIONS, heads), batch_size=6)
     measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
-    measured = measurer.measure(next_tokens(tokens), tokens[PARTNERS][:, :-1], range(3))
+    measured = measurer.measure(next_token_targets(tokens), tokens[PARTNERS][:, :-1], range(3))
     biases = measurer.value_biases().clone()
 
     with torch.no_grad():
-        bridge = hook_method.boot(atlas)
-        clean = hook_method.run_clean(bridge, tokens)
-        for cell, effects in zip(measured.cells, measured.effects, strict=True):
+        bridge = hooks.boot(adapter)
+        clean = hooks.run_clean(bridge, tokens)
+        for ablated, effects in zip(measured.head_ablations, measured.effects, strict=True):
             replacement = {
-                "resample": clean.head_values(cell)[PARTNERS],
-                "mean": (measurer.means.float() - biases)[cell.layer, cell.head],
-                "zero": torch.zeros(atlas.d_head),
-            }[cell.ablation]
-            by_hooks = hook_method.measure_cell(bridge, clean, cell, replacement)
+                "resample": clean.head_values(ablated)[PARTNERS],
+                "mean": (measurer.means.float() - biases)[ablated.layer, ablated.head],
+                "zero": torch.zeros(adapter.d_head),
+            }[ablated.ablation]
+            by_hooks = hooks.measure_head_ablation(bridge, clean, ablated, replacement)
             torch.testing.assert_close(by_hooks, effects, rtol=0, atol=3e-5)
 
 
@@ -55,18 +56,18 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("family", families.CONFIGS)
 def test_where_memory_counts_a_check_holds_one_layer_s_heads_at_a_time_and_finds_the_same(family):
-    atlas = locate(families.build(family, torch.float32), family)
+    adapter = adapt(families.build(family, torch.float32), family)
     tokens = torch.randint(2, families.VOCABULARY, (1, 20), generator=torch.Generator().manual_seed(6))
-    cell, replacement = Cell(0, 1, "zero"), torch.zeros(atlas.d_head)
-    one_layer = atlas.n_heads * tokens.numel() * atlas.d_model
+    ablated, replacement = HeadAblation(0, 1, "zero"), torch.zeros(adapter.d_head)
+    one_layer = adapter.n_heads * tokens.numel() * adapter.d_model
     with torch.no_grad():
-        bridge = hook_method.boot(atlas)
-        whole = hook_method.run_clean(bridge, tokens)
-        expected = hook_method.measure_cell(bridge, whole, cell, replacement)
+        bridge = hooks.boot(adapter)
+        whole = hooks.run_clean(bridge, tokens)
+        expected = hooks.measure_head_ablation(bridge, whole, ablated, replacement)
         with Largest() as largest:
-            clean = hook_method.run_clean(bridge, tokens, hook_method.needed)
-            found = hook_method.measure_cell(bridge, clean, cell, replacement)
+            clean = hooks.run_clean(bridge, tokens, hooks.needed)
+            found = hooks.measure_head_ablation(bridge, clean, ablated, replacement)
     assert torch.equal(found, expected)
-    assert largest.numbers <= max(one_layer, tokens.numel() * atlas.d_mlp, bridge.W_U.numel())
+    assert largest.numbers <= max(one_layer, tokens.numel() * adapter.d_mlp, bridge.W_U.numel())
     kept = {each.data_ptr(): each.numel() for each in clean.cache.values()}
-    assert sum(kept.values()) <= 3.1 * atlas.n_layers * tokens.numel() * atlas.d_model  # z, MLP output, stream
+    assert sum(kept.values()) <= 3.1 * adapter.n_layers * tokens.numel() * adapter.d_model  # z, MLP output, stream

@@ -7,10 +7,12 @@ import torch
 
 from selfrepair.ingest.conventions import ABLATIONS, PRECISIONS
 from selfrepair.ingest.engine.batch_size import auto_batch_size
-from selfrepair.ingest.models.adapter import locate
+from selfrepair.ingest.models.adapter import adapt
 from selfrepair.ingest.request.devices import choose_precision
-from selfrepair.ingest.runs.measurer import Measured, Measurer
-from selfrepair.ingest.text.targets import next_tokens
+from selfrepair.ingest.request.run_settings import RunSettings
+from selfrepair.ingest.runs.measured import Measured
+from selfrepair.ingest.runs.measurer import Measurer
+from selfrepair.ingest.text.targets import next_token_targets
 from support import families
 
 PROMPTS, SEQ = 5, 9
@@ -22,17 +24,19 @@ pytestmark = pytest.mark.skipif(DEVICE is None, reason="this machine has no GPU 
 
 def measure(family: str, device: str, dtype: str, precision: str = "float32", batch_size: int | None = 7) -> Measured:
     model = families.build(family, getattr(torch, dtype)).to(device)
-    atlas = locate(model, family)
+    adapter = adapt(model, family)
     tokens = torch.randint(2, families.VOCABULARY, (PROMPTS, SEQ), generator=torch.Generator().manual_seed(3))
     measurer = Measurer(
-        atlas,
-        ablations=ABLATIONS,
-        heads=list(itertools.product(range(atlas.n_layers), range(atlas.n_heads))),
-        batch_size=batch_size or auto_batch_size(atlas, SEQ),
-        precision=PRECISIONS[precision],
+        adapter,
+        RunSettings(
+            ABLATIONS,
+            list(itertools.product(range(adapter.n_layers), range(adapter.n_heads))),
+            precision=PRECISIONS[precision],
+        ),
+        batch_size=batch_size or auto_batch_size(adapter, SEQ),
     )
     measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
-    return measurer.measure(next_tokens(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
+    return measurer.measure(next_token_targets(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
 
 
 @pytest.fixture(scope="module", params=families.CONFIGS)

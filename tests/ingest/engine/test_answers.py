@@ -7,10 +7,12 @@ import torch
 
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.mechanisms.top_rows import TopRowsSearch
-from selfrepair.ingest.models.adapter import locate
+from selfrepair.ingest.models.adapter import adapt
 from selfrepair.ingest.request.mechanisms import Mechanisms
-from selfrepair.ingest.runs.measurer import Measured, Measurer
-from selfrepair.ingest.text.targets import Asked, answers, next_tokens
+from selfrepair.ingest.request.run_settings import RunSettings
+from selfrepair.ingest.runs.measured import Measured
+from selfrepair.ingest.runs.measurer import Measurer
+from selfrepair.ingest.text.targets import PredictionTargets, answer_targets, next_token_targets
 from support import families, naive
 
 PARTNERS = [1, 2, 3, 0]
@@ -29,15 +31,15 @@ def foils() -> torch.Tensor:
     return (prompts()[:, -1] + torch.tensor([3, 5, 7, 11])) % families.VOCABULARY
 
 
-def measure(model, asked: Asked, mechanisms: Mechanisms = Mechanisms(), batch_size: int = 7) -> Measured:  # noqa: B008
-    atlas = locate(model, "test")
-    heads = list(itertools.product(range(atlas.n_layers), range(atlas.n_heads)))
-    measurer = Measurer(atlas, ablations=ABLATIONS, heads=heads, batch_size=batch_size, mechanisms=mechanisms)
+def measure(model, targets: PredictionTargets, mechanisms: Mechanisms = Mechanisms(), batch_size: int = 7) -> Measured:  # noqa: B008
+    adapter = adapt(model, "test")
+    heads = list(itertools.product(range(adapter.n_layers), range(adapter.n_heads)))
+    measurer = Measurer(adapter, RunSettings(ABLATIONS, heads, mechanisms=mechanisms), batch_size=batch_size)
     partners = prompts()[PARTNERS][:, :-1]
-    search = TopRowsSearch(heads, PROMPTS * asked.n_positions * 50)  # every row is in the top
-    measurer.find_top_rows(search, heads, asked, partners, range(PROMPTS))
+    search = TopRowsSearch(heads, PROMPTS * targets.n_positions * 50)  # every row is in the top
+    measurer.find_top_rows(search, targets, partners, range(PROMPTS))
     measurer.top_rows = search.found()
-    return measurer.measure(asked, partners, range(PROMPTS))
+    return measurer.measure(targets, partners, range(PROMPTS))
 
 
 @pytest.fixture(scope="module", params=["gpt2", "pythia", "llama-grouped"])
@@ -47,12 +49,12 @@ def family(request):
 
 @pytest.fixture(scope="module")
 def whole(family) -> Measured:
-    return measure(families.build(family), next_tokens(prompts()), ALL)
+    return measure(families.build(family), next_token_targets(prompts()), ALL)
 
 
 @pytest.fixture(scope="module")
 def ends(family) -> Measured:
-    return measure(families.build(family), answers(prompts()), ALL)
+    return measure(families.build(family), answer_targets(prompts()), ALL)
 
 
 def test_an_answer_s_effects_are_the_last_position_s(whole, ends):
@@ -70,7 +72,7 @@ def test_an_answer_s_mechanisms_are_the_last_position_s(whole, ends):
         for name in ("logit", "logprob", "rank", "entropy"):
             torch.testing.assert_close(getattr(mine, name), getattr(all_of_them, name)[:, -1:], **close)
     torch.testing.assert_close(ends.logprobs, whole.logprobs[:, :, -1:], **close)
-    for name in ("clean", "fed", "fed_own_scale"):
+    for name in ("direct_effect", "direct_effect_after", "direct_effect_after_own_scale"):
         torch.testing.assert_close(
             getattr(ends.self_repression, name), getattr(whole.self_repression, name)[..., -1:], equal_nan=True, **close
         )
@@ -80,9 +82,9 @@ def test_an_answer_s_mechanisms_are_the_last_position_s(whole, ends):
 
 
 def test_edges_of_answers_add_up_to_their_repair(family, ends):
-    atlas = locate(families.build(family), family)
+    adapter = adapt(families.build(family), family)
     sums = ends.edges.sums[:, 0, 0]
-    by_kind = {"repair_attention": sums[:, : -atlas.n_layers], "repair_mlp": sums[:, -atlas.n_layers :]}
+    by_kind = {"repair_attention": sums[:, : -adapter.n_layers], "repair_mlp": sums[:, -adapter.n_layers :]}
     for name, changes in by_kind.items():
         rows = ends.effects[..., EFFECTS.index(name)]
         torch.testing.assert_close(changes.sum(-1), rows.sum((1, 2)), rtol=0, atol=1e-10)
@@ -91,13 +93,13 @@ def test_edges_of_answers_add_up_to_their_repair(family, ends):
 @pytest.mark.parametrize("batch_size", [1, 50])
 def test_a_foil_is_subtracted_from_every_effect(family, batch_size):
     model = families.build(family)
-    measured = measure(families.build(family), answers(prompts(), foils()), batch_size=batch_size)
+    measured = measure(families.build(family), answer_targets(prompts(), foils()), batch_size=batch_size)
     of_foils = torch.cat([prompts()[:, :-1], foils()[:, None]], dim=1)
-    for cell, effects in zip(measured.cells, measured.effects, strict=True):
+    for ablated, effects in zip(measured.head_ablations, measured.effects, strict=True):
         columns = []
         for tokens in (prompts(), of_foils):
             with torch.no_grad():
-                found = naive.measure(model, tokens.tolist(), PARTNERS, cell.layer, cell.head, cell.ablation)
+                found = naive.measure(model, tokens.tolist(), PARTNERS, ablated.layer, ablated.head, ablated.ablation)
             columns.append(torch.stack([found[name][:, -1] for name in EFFECTS], dim=-1))
         expected = columns[0] - columns[1]
         expected[:, RATIO] = columns[0][:, RATIO]
@@ -106,7 +108,7 @@ def test_a_foil_is_subtracted_from_every_effect(family, batch_size):
 
 def test_the_clean_answer_stands_above_its_foil(family):
     model = families.build(family)
-    prediction = measure(families.build(family), answers(prompts(), foils())).prediction
+    prediction = measure(families.build(family), answer_targets(prompts(), foils())).prediction
     with torch.no_grad():
         ends = torch.stack([naive.forward(model, row).logits for row in prompts().tolist()])[:, -2]
     own, foil = (ends.gather(-1, tokens[:, None]) for tokens in (prompts()[:, -1], foils()))

@@ -5,18 +5,20 @@ import torch
 
 from selfrepair.ingest.checks.preflight import preflight
 from selfrepair.ingest.conventions import PRECISIONS
-from selfrepair.ingest.models.adapter import locate
+from selfrepair.ingest.engine import ablation
+from selfrepair.ingest.models.adapter import adapt
+from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs.measurer import Measurer
-from selfrepair.ingest.text.targets import next_tokens
+from selfrepair.ingest.text.targets import next_token_targets
 from selfrepair.warehouse.errors import SelfRepairError
 from support import families
 
 TOKENS = torch.tensor([[0, 5, 9, 7, 3], [0, 8, 4, 4, 11], [0, 2, 12, 6, 30]])
 
 
-def measurer_of(model, **options) -> Measurer:
-    atlas = locate(model, "test")
-    return Measurer(atlas, ablations=["zero"], heads=[(0, 1), (2, 0)], batch_size=4, **options)
+def measurer_of(model) -> Measurer:
+    adapter = adapt(model, "test")
+    return Measurer(adapter, RunSettings(["zero"], [(0, 1), (2, 0)]), batch_size=4)
 
 
 def test_nan_in_the_clean_forward_names_prompt_and_layer():
@@ -27,7 +29,7 @@ def test_nan_in_the_clean_forward_names_prompt_and_layer():
 
     model.transformer.h[1].mlp.register_forward_hook(poison)
     with pytest.raises(SelfRepairError, match=r"clean forward of prompt 41, first in layer 1.*--dtype float32"):
-        measurer_of(model).measure(next_tokens(TOKENS), None, [40, 41, 42])
+        measurer_of(model).measure(next_token_targets(TOKENS), None, [40, 41, 42])
 
 
 def test_infinity_after_an_ablation_names_head_prompt_and_position():
@@ -43,18 +45,16 @@ def test_infinity_after_an_ablation_names_head_prompt_and_position():
         return output
 
     model.transformer.h[2].mlp.register_forward_hook(poison)
-    with pytest.raises(SelfRepairError, match=r"zero ablation of L0H1 \(layer 0\), prompt 40, position 3"):
-        measurer_of(model).measure(next_tokens(TOKENS), None, [40, 41, 42])
+    with pytest.raises(SelfRepairError, match=r"zero ablation of L0H1, prompt 40, position 3"):
+        measurer_of(model).measure(next_token_targets(TOKENS), None, [40, 41, 42])
 
 
 def test_a_broken_identity_stops_the_run(monkeypatch):
-    from selfrepair.ingest.engine import ablation as ablate
-
-    sound = ablate.final_scale
-    monkeypatch.setattr(ablate, "final_scale", lambda atlas, stream: sound(atlas, stream) * 1.5)
-    monkeypatch.setattr(ablate, "read_along", lambda vectors, w: torch.linalg.vecdot(vectors, w) + 0.01)
+    sound = ablation.final_scale
+    monkeypatch.setattr(ablation, "final_scale", lambda adapter, stream: sound(adapter, stream) * 1.5)
+    monkeypatch.setattr(ablation, "project", lambda vectors, w: torch.linalg.vecdot(vectors, w) + 0.01)
     with pytest.raises(SelfRepairError, match=r"the identity .* fails by .*--dtype float64"):
-        measurer_of(families.build("gpt2")).measure(next_tokens(TOKENS), None, [40, 41, 42])
+        measurer_of(families.build("gpt2")).measure(next_token_targets(TOKENS), None, [40, 41, 42])
 
 
 def test_no_room_for_one_sequence_says_what_to_try():
@@ -65,28 +65,28 @@ def test_no_room_for_one_sequence_says_what_to_try():
 
     model.transformer.h[0].mlp.register_forward_pre_hook(refuse)
     with pytest.raises(SelfRepairError, match=r"not even one sequence fits.*--seq-len"):
-        measurer_of(model).measure(next_tokens(TOKENS), None, [40, 41, 42])
+        measurer_of(model).measure(next_token_targets(TOKENS), None, [40, 41, 42])
 
 
 def test_preflight_finds_a_part_that_the_atlas_does_not_know():
     model = families.build("gpt2")
     model.transformer.h[1].register_forward_hook(lambda module, arguments, output: output * 1.01)
     with pytest.raises(SelfRepairError, match="do not add up to the final residual stream"):
-        preflight(locate(model, "test"), TOKENS, PRECISIONS["float64"], "test")
+        preflight(adapt(model, "test"), TOKENS, PRECISIONS["float64"], "test")
 
 
 def test_preflight_finds_an_attention_output_that_is_not_the_sum_of_its_heads():
     model = families.build("gpt2")
     model.transformer.h[1].attn.register_forward_hook(lambda module, arguments, output: (output[0] * 1.5, *output[1:]))
     with pytest.raises(SelfRepairError, match="do not add up to attention's output in layer 1"):
-        preflight(locate(model, "test"), TOKENS, PRECISIONS["float64"], "test")
+        preflight(adapt(model, "test"), TOKENS, PRECISIONS["float64"], "test")
 
 
 def test_preflight_finds_scaled_logits():
     model = families.build("gpt2")
     model.lm_head.register_forward_hook(lambda module, arguments, output: output.tanh())
     with pytest.raises(SelfRepairError, match="do not give the model's logits"):
-        preflight(locate(model, "test"), TOKENS, PRECISIONS["float64"], "test")
+        preflight(adapt(model, "test"), TOKENS, PRECISIONS["float64"], "test")
 
 
 def test_preflight_finds_heads_that_do_nothing():
@@ -94,12 +94,12 @@ def test_preflight_finds_heads_that_do_nothing():
     with torch.no_grad():
         model.transformer.h[2].attn.c_proj.weight.zero_()
     with pytest.raises(SelfRepairError, match="ablating a head of the last layer changes no logit"):
-        preflight(locate(model, "test"), TOKENS, PRECISIONS["float64"], "test")
+        preflight(adapt(model, "test"), TOKENS, PRECISIONS["float64"], "test")
 
 
 @pytest.mark.parametrize("family", families.CONFIGS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_preflight_passes_every_supported_family(family, dtype):
     model = families.build(family, getattr(torch, dtype))
-    preflight(locate(model, family), TOKENS, PRECISIONS[dtype], family)
+    preflight(adapt(model, family), TOKENS, PRECISIONS[dtype], family)
     assert not model.training

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from selfrepair.ingest.engine import clean_kv_attention as pinned_attention
+from selfrepair.ingest import compat
+from selfrepair.ingest.engine import clean_kv_attention
 
 
-@pytest.mark.parametrize("way", [pinned_attention.attend_to_earlier, pinned_attention._attend_on_cpu])
+@pytest.mark.parametrize("way", [clean_kv_attention.causal_attention, compat.causal_attention_on_cpu])
 @pytest.mark.parametrize("n_pos", [1, 2, 33])
 def test_causal_attention_and_its_sums(way, n_pos):
     query, keys, values = torch.randn(
@@ -25,7 +26,7 @@ def test_own_keys_are_changed_and_no_others(n_kv_heads):
     generator = torch.Generator().manual_seed(n_kv_heads)
     query = torch.randn(2, 4, 5, 8, dtype=torch.float64, generator=generator)
     key, value, keys, values = torch.randn(4, 2, n_kv_heads, 5, 8, dtype=torch.float64, generator=generator)
-    found = pinned_attention._attend(query, key, value, keys, values, 0.3)
+    found = clean_kv_attention._attend(query, key, value, keys, values, 0.3)
     for head in range(4):
         kv_head = head * n_kv_heads // 4
         for pos in range(5):

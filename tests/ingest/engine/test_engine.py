@@ -7,9 +7,11 @@ import torch
 
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS, PRECISIONS
 from selfrepair.ingest.engine.ablation import identity_error
-from selfrepair.ingest.models.adapter import locate
-from selfrepair.ingest.runs.measurer import Measured, Measurer
-from selfrepair.ingest.text.targets import next_tokens
+from selfrepair.ingest.models.adapter import adapt
+from selfrepair.ingest.request.run_settings import RunSettings
+from selfrepair.ingest.runs.measured import Measured
+from selfrepair.ingest.runs.measurer import Measurer
+from selfrepair.ingest.text.targets import next_token_targets
 from support import families, naive
 
 PARTNERS = [1, 2, 3, 4, 0]
@@ -23,12 +25,12 @@ def prompts() -> torch.Tensor:
 
 
 def measure(model, *, batch_size: int = 7, heads=None, ablations=ABLATIONS, **options) -> tuple[Measurer, Measured]:
-    atlas = locate(model, "test")
-    heads = heads or list(itertools.product(range(atlas.n_layers), range(atlas.n_heads)))
-    measurer = Measurer(atlas, ablations=ablations, heads=heads, batch_size=batch_size, **options)
+    adapter = adapt(model, "test")
+    heads = heads or list(itertools.product(range(adapter.n_layers), range(adapter.n_heads)))
+    measurer = Measurer(adapter, RunSettings(ablations, heads, **options), batch_size=batch_size)
     tokens = prompts()
     measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
-    return measurer, measurer.measure(next_tokens(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
+    return measurer, measurer.measure(next_token_targets(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
 
 
 def column(measured: Measured, name: str) -> torch.Tensor:
@@ -42,7 +44,7 @@ def family(request):
 
 @pytest.fixture(scope="module")
 def reference(family):
-    """[cell, prompt, pos, effect] from the naive reference, in the engine's order of cells."""
+    """[ablated, prompt, pos, effect] from the naive reference, in the engine's order of head_ablations."""
     model = families.build(family)
     layers, heads = len(naive.parts_of(model).blocks), model.config.num_attention_heads
     rows = []
@@ -83,12 +85,12 @@ def test_identity_holds_on_every_row(family):
 
 def test_structure_is_exact(family):
     measurer, measured = measure(families.build(family))
-    last = torch.tensor([cell.layer == measurer.atlas.n_layers - 1 for cell in measured.cells])
-    resample = torch.tensor([cell.ablation == "resample" for cell in measured.cells])
-    zero = torch.tensor([cell.ablation == "zero" for cell in measured.cells])
+    last = torch.tensor([ablated.layer == measurer.adapter.n_layers - 1 for ablated in measured.head_ablations])
+    resample = torch.tensor([ablated.ablation == "resample" for ablated in measured.head_ablations])
+    zero = torch.tensor([ablated.ablation == "zero" for ablated in measured.head_ablations])
     assert bool((column(measured, "repair_attention")[last] == 0).all())
     assert bool((column(measured, "repair_attention")[~last] != 0).any())
-    if measurer.atlas.parallel_blocks:
+    if measurer.adapter.parallel_blocks:
         assert bool((column(measured, "repair_mlp")[last] == 0).all())
     else:
         assert bool((column(measured, "repair_mlp")[last] != 0).any())
@@ -116,8 +118,8 @@ def test_batch_size_changes_nothing(family, batch_size):
 def test_a_subset_of_heads_and_ablations_gives_the_same_rows(family):
     _, whole = measure(families.build(family))
     _, part = measure(families.build(family), heads=[(1, 2), (0, 1)], ablations=("mean",))
-    assert [(cell.layer, cell.head) for cell in part.cells] == [(0, 1), (1, 2)]
-    picked = [whole.cells.index(cell) for cell in part.cells]
+    assert [(ablated.layer, ablated.head) for ablated in part.head_ablations] == [(0, 1), (1, 2)]
+    picked = [whole.head_ablations.index(ablated) for ablated in part.head_ablations]
     torch.testing.assert_close(part.effects, whole.effects[picked], rtol=0, atol=1e-12)
 
 
@@ -149,17 +151,16 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing():
 
     handle = model.transformer.h[1].mlp.register_forward_pre_hook(refuse_large)
     rows, halved = [], []
-    atlas = locate(model, "test")
+    adapter = adapt(model, "test")
     measurer = Measurer(
-        atlas,
-        ablations=ABLATIONS,
-        heads=list(itertools.product(range(atlas.n_layers), range(atlas.n_heads))),
+        adapter,
+        RunSettings(ABLATIONS, list(itertools.product(range(adapter.n_layers), range(adapter.n_heads)))),
         batch_size=40,
         on_halved=halved.append,
     )
     tokens = prompts()
     measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
-    measured = measurer.measure(next_tokens(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS), rows.append)
+    measured = measurer.measure(next_token_targets(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS), rows.append)
     handle.remove()
     assert refused
     assert halved == [20, 10, 5, 2]

@@ -20,15 +20,16 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from selfrepair.ingest.checks import hooks as hook_method
+from selfrepair.ingest.checks import hooks
 from selfrepair.ingest.checks.preflight import check_self_repression, preflight
 from selfrepair.ingest.cli.models import models
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS, PRECISIONS
-from selfrepair.ingest.engine.ablation import Cell
-from selfrepair.ingest.models.adapter import locate
+from selfrepair.ingest.engine.ablation import HeadAblation
+from selfrepair.ingest.models.adapter import adapt
 from selfrepair.ingest.models.families import EITHER, FAMILIES, REFUSED, SHARED
+from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs.measurer import Measurer
-from selfrepair.ingest.text.targets import next_tokens
+from selfrepair.ingest.text.targets import next_token_targets
 from selfrepair.warehouse.errors import SelfRepairError
 from support import families, naive
 
@@ -71,19 +72,19 @@ def family(request):
     return request.param
 
 
-def cells_of(atlas) -> list[Cell]:
+def head_ablations_of(adapter) -> list[HeadAblation]:
     """Every head, each ablated in one way."""
-    heads = itertools.product(range(atlas.n_layers), range(atlas.n_heads))
-    return [Cell(layer, head, ABLATIONS[(layer + head) % 3]) for layer, head in heads]
+    heads = itertools.product(range(adapter.n_layers), range(adapter.n_heads))
+    return [HeadAblation(layer, head, ABLATIONS[(layer + head) % 3]) for layer, head in heads]
 
 
-def measured(model) -> dict[Cell, torch.Tensor]:
-    atlas = locate(model, "test")
-    heads = list(itertools.product(range(atlas.n_layers), range(atlas.n_heads)))
-    measurer = Measurer(atlas, ablations=ABLATIONS, heads=heads, batch_size=7)
+def measured(model) -> dict[HeadAblation, torch.Tensor]:
+    adapter = adapt(model, "test")
+    heads = list(itertools.product(range(adapter.n_layers), range(adapter.n_heads)))
+    measurer = Measurer(adapter, RunSettings(ABLATIONS, heads), batch_size=7)
     measurer.means = measurer.head_value_sums(prompts()) / prompts().numel()
-    found = measurer.measure(next_tokens(prompts()), prompts()[PARTNERS][:, :-1], range(3))
-    return dict(zip(found.cells, found.effects, strict=True))
+    found = measurer.measure(next_token_targets(prompts()), prompts()[PARTNERS][:, :-1], range(3))
+    return dict(zip(found.head_ablations, found.effects, strict=True))
 
 
 def test_every_head_equals_the_naive_reference(family):
@@ -91,43 +92,47 @@ def test_every_head_equals_the_naive_reference(family):
     stored = measured(families.build(family, torch.float32))
     with WithoutFloat32():
         exact = measured(families.build(family))
-    for cell in cells_of(locate(model, family)):
+    for ablated in head_ablations_of(adapt(model, family)):
         with torch.no_grad(), WithoutFloat32():
-            columns = naive.measure(model, prompts().tolist(), PARTNERS, cell.layer, cell.head, cell.ablation)
+            columns = naive.measure(model, prompts().tolist(), PARTNERS, ablated.layer, ablated.head, ablated.ablation)
         expected = torch.stack([columns[name] for name in EFFECTS], dim=-1)
-        torch.testing.assert_close(exact[cell], expected, rtol=0, atol=1e-8)
-        rounded = (stored[cell].double() * 1e4).round() / 1e4
+        torch.testing.assert_close(exact[ablated], expected, rtol=0, atol=1e-8)
+        rounded = (stored[ablated].double() * 1e4).round() / 1e4
         torch.testing.assert_close(rounded, expected, rtol=0, atol=2e-4)
 
 
 def test_preflight_passes_and_hooks_in_compatibility_mode_agree(family):
     model = families.build(family, torch.float32)
-    atlas = locate(model, family)
-    preflight(atlas, prompts(), PRECISIONS["float32"], family)
+    adapter = adapt(model, family)
+    preflight(adapter, prompts(), PRECISIONS["float32"], family)
     effects = measured(model)
-    zero = torch.zeros(atlas.d_head)
+    zero = torch.zeros(adapter.d_head)
     with torch.no_grad():
-        bridge = hook_method.boot(atlas)
-        clean = hook_method.run_clean(bridge, prompts())
-        for cell in (Cell(0, 1, "zero"), Cell(atlas.n_layers - 1, atlas.n_heads - 1, "zero"), Cell(0, 0, "resample")):
-            replacement = clean.head_values(cell)[PARTNERS] if cell.ablation == "resample" else zero
-            by_hooks = hook_method.measure_cell(bridge, clean, cell, replacement)
-            torch.testing.assert_close(by_hooks, effects[cell], rtol=0, atol=1e-4)
+        bridge = hooks.boot(adapter)
+        clean = hooks.run_clean(bridge, prompts())
+        for ablated in (
+            HeadAblation(0, 1, "zero"),
+            HeadAblation(adapter.n_layers - 1, adapter.n_heads - 1, "zero"),
+            HeadAblation(0, 0, "resample"),
+        ):
+            replacement = clean.head_values(ablated)[PARTNERS] if ablated.ablation == "resample" else zero
+            by_hooks = hooks.measure_head_ablation(bridge, clean, ablated, replacement)
+            torch.testing.assert_close(by_hooks, effects[ablated], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("row", FAMILIES, ids=lambda row: row.name)
 def test_the_table_says_what_the_weights_say(row):
-    atlases = [
-        locate(families.build(name), name)
+    adapters = [
+        adapt(families.build(name), name)
         for name, config in (families.CONFIGS | families.MORE_CONFIGS).items()
         if type(families.build(name)).__name__ == row.architecture
     ]
-    assert atlases, "a small model of each family is built"
-    assert {atlas.norm for atlas in atlases} == {row.norm}
-    blocks = {"parallel" if atlas.parallel_blocks else "sequential" for atlas in atlases}
+    assert adapters, "a small model of each family is built"
+    assert {adapter.norm for adapter in adapters} == {row.norm}
+    blocks = {"parallel" if adapter.parallel_blocks else "sequential" for adapter in adapters}
     assert blocks == ({"parallel", "sequential"} if row.blocks == EITHER else {row.blocks})
     if row.key_value_heads != SHARED:
-        assert all(atlas.n_kv_heads == atlas.n_heads for atlas in atlases)
+        assert all(adapter.n_kv_heads == adapter.n_heads for adapter in adapters)
 
 
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: row.name)
@@ -139,7 +144,7 @@ def test_what_is_refused_is_refused_for_the_reason_in_the_table(row):
     assert type(model).__name__ == row.architecture
     model.config.architectures = [row.architecture]
     with pytest.raises(SelfRepairError) as refusal:
-        preflight(locate(model, "some/model"), prompts(), PRECISIONS["float32"], "some/model")
+        preflight(adapt(model, "some/model"), prompts(), PRECISIONS["float32"], "some/model")
     assert f"{row.reason}" in str(refusal.value)
     assert str(refusal.value).startswith("model 'some/model' cannot be measured: ")
 
@@ -154,12 +159,12 @@ def test_the_list_names_every_family_and_needs_no_warehouse():
 
 
 @pytest.mark.parametrize(("name", "window"), [("gpt-neo", 4), ("mistral", 4)])
-def test_feedback_is_refused_where_prompts_are_longer_than_a_window(name, window):
-    """Pinned keys lie before the others: attention that counts back a window would not see them."""
-    atlas = locate(families.build(name, torch.float32), name)
+def test_self_repression_is_refused_where_prompts_are_longer_than_a_window(name, window):
+    """Clean keys come before the others: attention that counts back a window would not see them."""
+    adapter = adapt(families.build(name, torch.float32), name)
     with pytest.raises(SelfRepairError, match="Leave --self-repression out"):
-        check_self_repression(atlas, prompts(), PRECISIONS["float32"], name)
+        check_self_repression(adapter, prompts(), PRECISIONS["float32"], name)
     assert window < SEQ - 1
     check_self_repression(
-        locate(families.build("gpt2", torch.float32), "gpt2"), prompts(), PRECISIONS["float32"], "gpt2"
+        adapt(families.build("gpt2", torch.float32), "gpt2"), prompts(), PRECISIONS["float32"], "gpt2"
     )

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from selfrepair.app.cli.main import main
 from selfrepair.ingest.runs import plan
-from selfrepair.warehouse.parts.folder import MECHANISM_TABLES
+from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.verify.verification import verify
 from support import tiny
 
@@ -60,7 +60,7 @@ def ask(db: Path, query: str) -> list[tuple]:
 
 
 def test_every_table_has_the_rows_it_must_have(whole):
-    cells = LAYERS * HEADS * ABLATIONS
+    head_ablations = LAYERS * HEADS * ABLATIONS
     n_top = max(1, PROMPTS * POSITIONS // 50)
     mlps_above = sum(HEADS * (LAYERS - layer) for layer in range(LAYERS)) * ABLATIONS
     heads_above = sum(HEADS * HEADS * (LAYERS - 1 - layer) for layer in range(LAYERS)) * ABLATIONS
@@ -71,7 +71,7 @@ def test_every_table_has_the_rows_it_must_have(whole):
         "neuron_sums": mlps_above,
         "edge_sums": 2 * (mlps_above + heads_above),
         "logit_lens": PROMPTS * POSITIONS * LAYERS,
-        "logprob_changes": PROMPTS * POSITIONS * cells,
+        "logprob_changes": PROMPTS * POSITIONS * head_ablations,
         "self_repression": PROMPTS * POSITIONS * later_heads * 3 * 3,
         "self_repression_sums": PROMPTS * later_heads * 3 * 3,
     }
@@ -134,9 +134,9 @@ def test_an_interrupted_run_goes_on_with_all_its_mechanisms(model, texts, tmp_pa
 
 
 def run_module():
-    from selfrepair.ingest.runs import runner as run
+    from selfrepair.ingest.runs import runner
 
-    return run
+    return runner
 
 
 def test_given_heads_make_a_run_of_their_own_that_is_cross_checked(model, texts, tmp_path):
@@ -151,9 +151,9 @@ def test_given_heads_make_a_run_of_their_own_that_is_cross_checked(model, texts,
         (["L0H1", "L1H2"], 2),
     ]
     given = "run_id IN (SELECT run_id FROM runs WHERE len(given_heads) > 0)"
-    gone = ask(db, f"SELECT DISTINCT layer, head FROM measurements WHERE {given}")
-    assert (0, 1) not in gone
-    assert len(gone) == LAYERS * HEADS - 2
+    ablated = ask(db, f"SELECT DISTINCT layer, head FROM measurements WHERE {given}")
+    assert (0, 1) not in ablated
+    assert len(ablated) == LAYERS * HEADS - 2
     assert [check for check in verify(db) if not check.ok] == []
 
 
@@ -165,11 +165,11 @@ def test_given_heads_make_a_run_of_their_own_that_is_cross_checked(model, texts,
             "--given L9H9 is not in the model, whose heads go from L0H0 to L2H3",
         ),
         (("--given", "9.9"), "--given 9.9 is not a head. Write for example L9H6,L9H9"),
-        (("--given", ","), "--given names no head"),
-        (("--given", "L0H1"), "Name one, such as --ablation resample"),
+        (("--given", ","), "--given is empty"),
+        (("--given", "L0H1"), "--given needs a single --ablation, such as --ablation resample"),
         (("--given", "L0H1", "--ablation", "mean", "--heads", "L0H1,L1H1"), "L0H1 is in --heads and in --given"),
         (("--given", "L0H0,L0H1,L0H2,L0H3", "--ablation", "mean", "--layers", "0"), "--given leaves no head to ablate"),
-        (("--self-repression", "--layers", "0"), "choose some with --layers 2-2"),
+        (("--self-repression", "--layers", "0"), "Select some, such as --layers 2-2"),
         (("--self-repression", "--layers", "7"), "--layers 7 is not in the model"),
         (("--neurons", "first"), "'first' is not one of 'last', 'all', 'none'"),
     ],

@@ -7,15 +7,18 @@ import pytest
 import torch
 
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
-from selfrepair.ingest.engine.clean_kv import pin
-from selfrepair.ingest.engine.forward import record_calls, value_biases
+from selfrepair.ingest.engine.attention_calls import record_calls
+from selfrepair.ingest.engine.clean_kv import clean_kv_forward
+from selfrepair.ingest.engine.forward import value_biases
 from selfrepair.ingest.mechanisms.neurons import SUMS
-from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, _additions, _random, other_head
+from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, _added_vectors, _random, other_head
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
-from selfrepair.ingest.models.adapter import locate
+from selfrepair.ingest.models.adapter import adapt
 from selfrepair.ingest.request.mechanisms import Mechanisms
-from selfrepair.ingest.runs.measurer import Measured, Measurer
-from selfrepair.ingest.text.targets import next_tokens
+from selfrepair.ingest.request.run_settings import RunSettings
+from selfrepair.ingest.runs.measured import Measured
+from selfrepair.ingest.runs.measurer import Measurer
+from selfrepair.ingest.text.targets import next_token_targets
 from selfrepair.warehouse.schema import CHANGE_SHARES
 from support import families, naive
 
@@ -32,21 +35,22 @@ def prompts() -> torch.Tensor:
 
 def measure(model, *, batch_size: int = 7, ablations=ABLATIONS, mechanisms=ALL, given=(), heads=None, shares=5):
     """The heads' top rows are a fifth of all here: 2 % of 40 rows would be none to test on."""
-    atlas = locate(model, "test")
-    heads = heads or [at for at in itertools.product(range(atlas.n_layers), range(atlas.n_heads)) if at not in given]
-    measurer = Measurer(
-        atlas, ablations=ablations, heads=heads, batch_size=batch_size, mechanisms=mechanisms, given=given
-    )
+    adapter = adapt(model, "test")
+    heads = heads or [
+        at for at in itertools.product(range(adapter.n_layers), range(adapter.n_heads)) if at not in given
+    ]
+    settings = RunSettings(ablations, heads, given=given, mechanisms=mechanisms)
+    measurer = Measurer(adapter, settings, batch_size=batch_size)
     tokens = prompts()
     measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
     search = TopRowsSearch(heads, PROMPTS * (SEQ - 1) * 50 // shares)
     for first in range(0, PROMPTS, 2):
         here = slice(first, first + 2)
         measurer.find_top_rows(
-            search, heads, next_tokens(tokens[here]), tokens[PARTNERS][here, :-1], range(PROMPTS)[here]
+            search, next_token_targets(tokens[here]), tokens[PARTNERS][here, :-1], range(PROMPTS)[here]
         )
     measurer.top_rows = search.found()
-    return measurer, measurer.measure(next_tokens(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
+    return measurer, measurer.measure(next_token_targets(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
 
 
 @pytest.fixture(scope="module", params=["gpt2", "pythia", "llama-grouped", "opt"])
@@ -59,32 +63,34 @@ def measured(family) -> tuple[Measurer, Measured]:
     return measure(families.build(family))
 
 
-def cells_with_pairs(family, measurer, given=()):
+def ablations_with_pairs(family, measurer, given=()):
     model = families.build(family)
     with torch.no_grad():
-        for number, cell in enumerate(measurer.cells):
-            found = naive.pairs(model, prompts().tolist(), PARTNERS, cell.layer, cell.head, cell.ablation, given)
-            yield number, cell, model, found
+        for number, ablated in enumerate(measurer.head_ablations):
+            found = naive.pairs(
+                model, prompts().tolist(), PARTNERS, ablated.layer, ablated.head, ablated.ablation, given
+            )
+            yield number, ablated, model, found
 
 
-def top_of(measurer, cell) -> torch.Tensor:
-    return measurer.top_rows.mask((cell.layer, cell.head), range(PROMPTS), SEQ - 1)
+def top_of(measurer, ablated) -> torch.Tensor:
+    return measurer.top_rows.mask((ablated.layer, ablated.head), range(PROMPTS), SEQ - 1)
 
 
 def test_the_top_rows_are_those_of_the_highest_direct_effect(measured):
     measurer, found = measured
     direct = found.effects[..., EFFECTS.index("direct_effect")]
     n_top = PROMPTS * (SEQ - 1) // 5
-    for effects, cell in zip(direct, measurer.cells, strict=True):
+    for effects, ablated in zip(direct, measurer.head_ablations, strict=True):
         steps = (effects.flatten() * 1e4).round()
         expected = sorted(range(len(steps)), key=lambda row: (-steps[row], row))[:n_top]
-        assert sorted(expected) == top_of(measurer, cell).flatten().nonzero()[:, 0].tolist()
+        assert sorted(expected) == top_of(measurer, ablated).flatten().nonzero()[:, 0].tolist()
 
 
 def test_edges_equal_the_naive_sums_over_rows(family, measured):
     measurer, found = measured
-    atlas = measurer.atlas
-    for number, cell, model, pairs in cells_with_pairs(family, measurer):
+    adapter = measurer.adapter
+    for number, ablated, model, pairs in ablations_with_pairs(family, measurer):
         changes = []
         for pair in pairs:
             heads = [
@@ -93,15 +99,17 @@ def test_edges_equal_the_naive_sums_over_rows(family, measured):
                     @ naive.head_weight(model, k, h)
                     * pair.directions
                 )
-                for k in range(atlas.n_layers)
-                for h in range(atlas.n_heads)
+                for k in range(adapter.n_layers)
+                for h in range(adapter.n_heads)
             ]
             mlps = [(b - a)[:-1] * pair.directions for a, b in zip(pair.clean.mlp, pair.ablated.mlp, strict=True)]
             changes.append(torch.stack([part.sum(-1) / pair.scale for part in (*heads, *mlps)], dim=-1))
         rows = torch.stack(changes)
-        own = slice(0, (cell.layer + 1) * atlas.n_heads)
+        own = slice(0, (ablated.layer + 1) * adapter.n_heads)
         rows[..., own] = 0  # the ablated head itself is no target
-        for population, chosen in enumerate((torch.ones(PROMPTS, SEQ - 1, dtype=torch.bool), top_of(measurer, cell))):
+        for population, chosen in enumerate(
+            (torch.ones(PROMPTS, SEQ - 1, dtype=torch.bool), top_of(measurer, ablated))
+        ):
             assert found.edges.n_rows[number, population] == chosen.sum()
             for moment in (1, 2):
                 torch.testing.assert_close(
@@ -111,9 +119,9 @@ def test_edges_equal_the_naive_sums_over_rows(family, measured):
 
 def test_edges_add_up_to_the_repair_columns(measured):
     measurer, found = measured
-    n_head_targets = measurer.atlas.n_layers * measurer.atlas.n_heads
-    for number, cell in enumerate(measurer.cells):
-        for population, chosen in enumerate((slice(None), top_of(measurer, cell))):
+    n_head_targets = measurer.adapter.n_layers * measurer.adapter.n_heads
+    for number, ablated in enumerate(measurer.head_ablations):
+        for population, chosen in enumerate((slice(None), top_of(measurer, ablated))):
             sums = found.edges.sums[number, population, 0]
             for name, part in (("repair_attention", sums[:n_head_targets]), ("repair_mlp", sums[n_head_targets:])):
                 column = found.effects[number, ..., EFFECTS.index(name)][chosen]
@@ -122,20 +130,20 @@ def test_edges_add_up_to_the_repair_columns(measured):
 
 def test_every_neuron_equals_the_naive_one(family, measured):
     measurer, found = measured
-    atlas, neurons = measurer.atlas, found.neurons
-    first = 1 if atlas.parallel_blocks else 0
-    for number, cell, model, pairs in cells_with_pairs(family, measurer):
+    adapter, neurons = measurer.adapter, found.neurons
+    first = 1 if adapter.parallel_blocks else 0
+    for number, ablated, model, pairs in ablations_with_pairs(family, measurer):
         mine = neurons.rows[:, 0] == number
         rows = neurons.rows[mine]
-        assert rows[:, 1:].tolist() == top_of(measurer, cell).nonzero().tolist()
-        sums = torch.zeros(atlas.n_layers, len(SUMS), dtype=torch.float64)
-        curves = torch.zeros(atlas.n_layers, neurons.largest.shape[-1], len(CHANGE_SHARES) + 1, dtype=torch.float64)
+        assert rows[:, 1:].tolist() == top_of(measurer, ablated).nonzero().tolist()
+        sums = torch.zeros(adapter.n_layers, len(SUMS), dtype=torch.float64)
+        curves = torch.zeros(adapter.n_layers, neurons.largest.shape[-1], len(CHANGE_SHARES) + 1, dtype=torch.float64)
         for row, at in enumerate(rows.tolist()):
             _, prompt, pos = at
             pair = pairs[prompt]
             direct = found.effects[number, prompt, pos, EFFECTS.index("direct_effect")]
-            for layer in range(atlas.n_layers):
-                is_above = layer >= cell.layer + first
+            for layer in range(adapter.n_layers):
+                is_above = layer >= ablated.layer + first
                 assert bool(neurons.measured[mine][row, layer]) == is_above
                 if not is_above:
                     continue
@@ -165,31 +173,31 @@ def test_every_neuron_equals_the_naive_one(family, measured):
 
 def test_neurons_add_up_to_the_change_of_their_mlp(measured):
     measurer, found = measured
-    n_head_targets = measurer.atlas.n_layers * measurer.atlas.n_heads
+    n_head_targets = measurer.adapter.n_layers * measurer.adapter.n_heads
     of_mlps = found.edges.sums[:, 1, 0, n_head_targets:]
     torch.testing.assert_close(found.neurons.sums[..., SUMS.index("change")], of_mlps, rtol=0, atol=1e-8)
 
 
-def test_logit_lens_equal_the_naive_logit_lens(family, measured):
+def test_the_logit_lens_equals_the_naive_one(family, measured):
     _, found = measured
     model = families.build(family)
     with torch.no_grad():
         for number, prompt in enumerate(prompts().tolist()):
             run = naive.forward(model, prompt)
-            for layer, guess in enumerate(found.logit_lens):
+            for layer, lens in enumerate(found.logit_lens):
                 logits = naive.logits(model, run.after[layer])[:-1]
                 own = logits.gather(-1, torch.tensor(prompt[1:])[:, None])
                 # The model's own RMSNorm computes in float32.
                 within = {"rtol": 0, "atol": 1e-4 if naive.parts_of(model).rms else 1e-8}
-                torch.testing.assert_close(guess.logit[number], (own - logits.mean(-1, keepdim=True))[:, 0], **within)
+                torch.testing.assert_close(lens.logit[number], (own - logits.mean(-1, keepdim=True))[:, 0], **within)
                 logprob = own[:, 0] - logits.logsumexp(-1)
-                torch.testing.assert_close(guess.logprob[number], logprob, **within)
-                assert guess.rank[number].tolist() == ((logits > own).sum(-1) + 1).tolist()
+                torch.testing.assert_close(lens.logprob[number], logprob, **within)
+                assert lens.rank[number].tolist() == ((logits > own).sum(-1) + 1).tolist()
 
 
 def test_log_probabilities_equal_the_naive_ones(family, measured, monkeypatch):
     measurer, found = measured
-    for number, _, model, pairs in cells_with_pairs(family, measurer):
+    for number, _, model, pairs in ablations_with_pairs(family, measurer):
         for prompt, pair in enumerate(pairs):
             before, after = (naive.logits(model, run.final)[:-1].log_softmax(-1) for run in (pair.clean, pair.ablated))
             targets = torch.tensor(pair.prompt[1:])[:, None]
@@ -236,13 +244,13 @@ def test_the_last_mlp_alone_has_the_same_neurons(family, measured):
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
-def test_given_heads_are_gone_in_both_forwards(family, ablation):
+def test_co_ablated_heads_are_ablated_in_both_forwards(family, ablation):
     given = [(0, 1), (1, 0)]
     measurer, found = measure(families.build(family), ablations=(ablation,), given=given, mechanisms=Mechanisms())
     model = families.build(family)
     with torch.no_grad():
-        for number, cell in enumerate(measurer.cells):
-            columns = naive.measure(model, prompts().tolist(), PARTNERS, cell.layer, cell.head, ablation, given)
+        for number, ablated in enumerate(measurer.head_ablations):
+            columns = naive.measure(model, prompts().tolist(), PARTNERS, ablated.layer, ablated.head, ablation, given)
             expected = torch.stack([columns[name] for name in EFFECTS], dim=-1)
             torch.testing.assert_close(found.effects[number], expected, rtol=0, atol=1e-8)
 
@@ -252,12 +260,12 @@ def test_no_given_heads_are_the_plain_run(family, measured):
     torch.testing.assert_close(found.effects, measured[1].effects, rtol=0, atol=1e-12)
 
 
-def test_feedback_equals_one_forward_for_each_position(family):
+def test_self_repression_equals_one_forward_for_each_position(family):
     model = families.build(family)
     measurer, found = measure(families.build(family), mechanisms=Mechanisms(self_repression=True), ablations=("zero",))
-    self_repression, atlas = found.self_repression, measurer.atlas
-    later_half = range((atlas.n_layers + 1) // 2, atlas.n_layers)
-    assert self_repression.heads == list(itertools.product(later_half, range(atlas.n_heads)))
+    self_repression, adapter = found.self_repression, measurer.adapter
+    later_half = range((adapter.n_layers + 1) // 2, adapter.n_layers)
+    assert self_repression.heads == list(itertools.product(later_half, range(adapter.n_heads)))
     with torch.no_grad():
         for (number, (layer, head)), (prompt, tokens) in itertools.product(
             enumerate(self_repression.heads), enumerate(prompts().tolist())
@@ -268,16 +276,19 @@ def test_feedback_equals_one_forward_for_each_position(family):
             w = torch.stack([naive.direction(model, token) for token in tokens[1:]])
             s = naive.scale(model, clean.final)
             direct = (output[:-1] * w).sum(-1) / s[:-1]
-            torch.testing.assert_close(self_repression.clean[number, prompt], direct, rtol=0, atol=1e-8)
-            for index, strength in enumerate(MULTIPLES):
+            torch.testing.assert_close(self_repression.direct_effect[number, prompt], direct, rtol=0, atol=1e-8)
+            for index, multiple in enumerate(MULTIPLES):
                 for pos in range(len(tokens) - 1):
-                    run = naive.forward(model, tokens, add=(layer, pos, strength * output[pos]))
-                    fed = ((run.z[layer][pos, head] - bias) @ weight * w[pos]).sum()
-                    mine = self_repression.fed[0, index, number, prompt, pos]
-                    torch.testing.assert_close(mine, fed / s[pos], rtol=0, atol=1e-8)
-                    own = fed / naive.scale(model, run.final)[pos]
+                    run = naive.forward(model, tokens, add=(layer, pos, multiple * output[pos]))
+                    direct_effect_after = ((run.z[layer][pos, head] - bias) @ weight * w[pos]).sum()
+                    mine = self_repression.direct_effect_after[0, index, number, prompt, pos]
+                    torch.testing.assert_close(mine, direct_effect_after / s[pos], rtol=0, atol=1e-8)
+                    own = direct_effect_after / naive.scale(model, run.final)[pos]
                     torch.testing.assert_close(
-                        self_repression.fed_own_scale[index, number, prompt, pos], own, rtol=0, atol=1e-8
+                        self_repression.direct_effect_after_own_scale[index, number, prompt, pos],
+                        own,
+                        rtol=0,
+                        atol=1e-8,
                     )
 
 
@@ -285,11 +296,11 @@ def test_controls_equal_one_forward_for_each_position_and_head(family):
     model = families.build(family)
     measurer, found = measure(families.build(family), mechanisms=Mechanisms(self_repression=True), ablations=("zero",))
     self_repression, ids = found.self_repression, range(PROMPTS)
-    drawn = torch.stack([_random(torch.empty(SEQ - 1, measurer.atlas.d_model).double(), f"0 {n}") for n in ids])
+    drawn = torch.stack([_random(torch.empty(SEQ - 1, measurer.adapter.d_model).double(), f"0 {n}") for n in ids])
     with torch.no_grad():
         for number, (layer, head) in list(enumerate(self_repression.heads))[::2]:
-            other = self_repression.others[number]
-            assert other == other_head((layer, head), measurer.atlas.n_heads, 0)
+            other = self_repression.other_heads[number]
+            assert other == other_head((layer, head), measurer.adapter.n_heads, 0)
             for prompt, tokens in enumerate(prompts().tolist()):
                 clean = naive.forward(model, tokens)
                 weight, bias = naive.head_weight(model, layer, head), naive.value_bias(model, layer, head)
@@ -300,54 +311,54 @@ def test_controls_equal_one_forward_for_each_position_and_head(family):
                 s = naive.scale(model, clean.final)
                 for kind, direction in ((1, its), (2, drawn[prompt])):
                     added = direction[: SEQ - 1] / direction[: SEQ - 1].norm(dim=-1, keepdim=True) * length[: SEQ - 1]
-                    for (index, strength), pos in itertools.product(enumerate(MULTIPLES), (0, SEQ // 2, SEQ - 2)):
-                        run = naive.forward(model, tokens, add=(layer, pos, strength * added[pos]))
-                        fed = ((run.z[layer][pos, head] - bias) @ weight @ naive.direction(model, tokens[pos + 1])) / s[
-                            pos
-                        ]
-                        mine = self_repression.fed[kind, index, number, prompt, pos]
-                        torch.testing.assert_close(mine, fed, rtol=0, atol=1e-8)
+                    for (index, multiple), pos in itertools.product(enumerate(MULTIPLES), (0, SEQ // 2, SEQ - 2)):
+                        run = naive.forward(model, tokens, add=(layer, pos, multiple * added[pos]))
+                        direct_effect_after = (
+                            (run.z[layer][pos, head] - bias) @ weight @ naive.direction(model, tokens[pos + 1])
+                        ) / s[pos]
+                        mine = self_repression.direct_effect_after[kind, index, number, prompt, pos]
+                        torch.testing.assert_close(mine, direct_effect_after, rtol=0, atol=1e-8)
 
 
 def test_controls_are_as_long_as_the_heads_own_output(family):
     model = families.build(family)
-    atlas = locate(model, "test")
+    adapter = adapt(model, "test")
     tokens = prompts()
     with torch.inference_mode():
-        calls = record_calls(atlas, SEQ - 1)
-        forward = pin(atlas, calls, tokens[:, :-1])
-        bias = value_biases(atlas, record_calls(atlas, 2))[1]
-        for head in range(atlas.n_heads):
-            drawn = torch.randn(PROMPTS, SEQ - 1, atlas.d_model, dtype=torch.float64)
-            number = other_head((1, head), atlas.n_heads, 4)
-            own, other, random = _additions(forward, (1, head), number, bias, drawn)
+        calls = record_calls(adapter, SEQ - 1)
+        forward = clean_kv_forward(adapter, calls, tokens[:, :-1])
+        bias = value_biases(adapter, record_calls(adapter, 2))[1]
+        for head in range(adapter.n_heads):
+            drawn = torch.randn(PROMPTS, SEQ - 1, adapter.d_model, dtype=torch.float64)
+            number = other_head((1, head), adapter.n_heads, 4)
+            own, other, random = _added_vectors(forward, (1, head), number, bias, drawn)
             for control in (other, random):
                 torch.testing.assert_close(control.norm(dim=-1), own.norm(dim=-1), rtol=1e-12, atol=0)
             assert number != head
             expected = forward.z[1][:, :, number] - bias[number]
-            expected = expected @ atlas.head_output_weight(1)[number]
+            expected = expected @ adapter.head_output_weight(1)[number]
             cosine = torch.nn.functional.cosine_similarity(other, expected, dim=-1)
             torch.testing.assert_close(cosine, torch.ones_like(cosine), rtol=0, atol=1e-10)
 
 
-def test_the_control_is_neither_the_head_itself_nor_one_that_is_gone():
-    drawn = {other_head((3, 1), 4, seed, gone=[(3, 0), (2, 2)]) for seed in range(40)}
+def test_the_control_is_neither_the_head_itself_nor_a_co_ablated_one():
+    drawn = {other_head((3, 1), 4, seed, co_ablated=[(3, 0), (2, 2)]) for seed in range(40)}
     assert drawn == {2, 3}
-    assert other_head((3, 1), 2, 0, gone=[(3, 0)]) is None
+    assert other_head((3, 1), 2, 0, co_ablated=[(3, 0)]) is None
     assert other_head((3, 0), 1, 0) is None
 
 
-def test_an_other_head_that_writes_nothing_adds_nothing():
+def test_another_head_without_output_adds_nothing():
     model = families.build("gpt2")
     with torch.no_grad():
         model.transformer.h[2].attn.c_proj.weight[:] = 0
     _, found = measure(model, mechanisms=Mechanisms(self_repression=True), ablations=("mean",), heads=[(2, 0), (2, 1)])
-    assert bool(found.self_repression.fed.isfinite().all())
-    assert bool((found.self_repression.fed[1] == found.self_repression.clean).all())
+    assert bool(found.self_repression.direct_effect_after.isfinite().all())
+    assert bool((found.self_repression.direct_effect_after[1] == found.self_repression.direct_effect).all())
 
 
 @pytest.mark.parametrize("given", [(), ((0, 1),)])
-def test_feedback_depends_on_no_batch(family, given):
+def test_self_repression_depends_on_no_batch(family, given):
     results = [
         measure(
             families.build(family),
@@ -359,8 +370,10 @@ def test_feedback_depends_on_no_batch(family, given):
         for size in (1, 30)
     ]
     one, many = (found.self_repression for found in results)
-    torch.testing.assert_close(one.fed, many.fed, rtol=0, atol=1e-10)
-    torch.testing.assert_close(one.fed_own_scale, many.fed_own_scale, rtol=0, atol=1e-10)
+    torch.testing.assert_close(one.direct_effect_after, many.direct_effect_after, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        one.direct_effect_after_own_scale, many.direct_effect_after_own_scale, rtol=0, atol=1e-10
+    )
 
 
 def test_the_search_keeps_the_top_of_any_number_of_rows():

@@ -69,7 +69,7 @@ def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time
     def load_alone(*arguments, **options):
         assert not [model for model in models if model() is not None], "two models in memory"
         loaded = load_model(*arguments, **options)
-        models.append(weakref.ref(loaded.atlas.model))
+        models.append(weakref.ref(loaded.adapter.model))
         return loaded
 
     def interrupt_the_second(plan, *arguments, **options):
@@ -133,7 +133,7 @@ def test_a_missing_checkpoint_is_found_out_before_the_first_is_measured(ingest, 
         (("--checkpoint", ","), "--checkpoint , is not a training step"),
         (
             ("--model", "demo", "--checkpoint", "1,2"),
-            "model 'demo' has one set of weights, 2 checkpoints were asked for",
+            "model 'demo' has one set of weights, and --checkpoint names 2",
         ),
         (("--revision", "main", "--checkpoint", "0,512"), "--revision and --checkpoint both choose the weights"),
     ],

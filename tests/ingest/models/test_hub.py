@@ -109,4 +109,4 @@ def test_offline_by_wish_nobody_is_asked_and_the_cache_is_enough(tmp_path):
     assert cached == "step3000"
     for said, at in zip(others, (" at revision 'step4000'", ""), strict=True):
         assert f"model 'lab/tiny'{at} cannot be loaded (HF_HUB_OFFLINE is set" in said
-        assert "The model is not whole in the local cache, which has --revision step3000 of it." in said
+        assert "The model is not complete in the local cache, which has --revision step3000 of it." in said

@@ -10,11 +10,12 @@ from transformers import AutoModelForCausalLM, Gemma2Config, OPTConfig, T5Config
 
 from selfrepair.ingest.checks.preflight import preflight
 from selfrepair.ingest.conventions import PRECISIONS
-from selfrepair.ingest.models.adapter import locate
+from selfrepair.ingest.models.adapter import adapt
 from selfrepair.ingest.models.loading import load_model
 from selfrepair.ingest.models.weights import use_fused_gelu, weights_sha256
+from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs.measurer import Measurer
-from selfrepair.ingest.text.targets import next_tokens
+from selfrepair.ingest.text.targets import next_token_targets
 from selfrepair.warehouse.errors import SelfRepairError
 from support import families, tiny
 
@@ -35,7 +36,7 @@ def test_a_folder_loads_with_its_record(tmp_path):
     assert (record.d_head, record.d_mlp, record.d_vocab, record.parallel_blocks) == (4, 40, 61, False)
     assert record.n_parameters == sum(p.numel() for p in families.build("llama-grouped").parameters())
     assert loaded.tokenizer is not None
-    assert not loaded.atlas.model.training
+    assert not loaded.adapter.model.training
 
 
 def test_the_weights_digest_does_not_depend_on_the_precision_of_the_run(tmp_path):
@@ -51,8 +52,8 @@ def test_the_weights_digest_does_not_depend_on_the_precision_of_the_run(tmp_path
 def test_half_precision_keeps_the_rotary_frequencies(tmp_path):
     folder = tiny.save(tmp_path / "model", "llama-grouped")
     whole, half = load(folder), load(folder, "bfloat16")
-    assert half.atlas.layer_dtype == torch.bfloat16
-    assert torch.equal(half.atlas.model.model.rotary_emb.inv_freq, whole.atlas.model.model.rotary_emb.inv_freq)
+    assert half.adapter.layer_dtype == torch.bfloat16
+    assert torch.equal(half.adapter.model.model.rotary_emb.inv_freq, whole.adapter.model.model.rotary_emb.inv_freq)
 
 
 def test_a_model_without_tokenizer_loads(tmp_path):
@@ -124,16 +125,17 @@ def test_a_damaged_file_of_weights_is_refused(tmp_path):
 def test_half_precision_on_disk_is_measured_in_float32(tmp_path, family, dtype):
     families.build(family, dtype).save_pretrained(tmp_path)
     loaded = load(tmp_path)
-    assert {parameter.dtype for parameter in loaded.atlas.model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in loaded.adapter.model.parameters()} == {torch.float32}
     tokens = torch.randint(3, families.VOCABULARY, (2, 10), generator=torch.Generator().manual_seed(1))
-    preflight(loaded.atlas, tokens, PRECISIONS["float32"], family)
+    preflight(loaded.adapter, tokens, PRECISIONS["float32"], family)
     measured = Measurer(
-        loaded.atlas,
-        ablations=("zero",),
-        heads=[(layer, head) for layer in range(loaded.atlas.n_layers) for head in range(loaded.atlas.n_heads)],
+        loaded.adapter,
+        RunSettings(
+            ("zero",),
+            [(layer, head) for layer in range(loaded.adapter.n_layers) for head in range(loaded.adapter.n_heads)],
+        ),
         batch_size=4,
-        precision=PRECISIONS["float32"],
-    ).measure(next_tokens(tokens), None, range(2))
+    ).measure(next_token_targets(tokens), None, range(2))
     assert 0 < measured.identity_error_max() < 1e-3
 
 
@@ -203,7 +205,7 @@ def test_a_models_own_code_runs_only_when_it_is_trusted(tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
     loaded = load(folder, trust_remote_code=True)
     assert (tmp_path / "ran").exists()
-    assert type(loaded.atlas.model).__name__ == "TinyForCausalLM"
+    assert type(loaded.adapter.model).__name__ == "TinyForCausalLM"
     assert loaded.record.architecture == "LlamaForCausalLM"
 
 
@@ -212,12 +214,12 @@ def test_families_that_do_not_fit_are_refused_with_the_reason(tmp_path):
         Gemma2Config(**SMALL, num_key_value_heads=2, intermediate_size=48, head_dim=8)
     )
     with pytest.raises(SelfRepairError, match=r"normalises what attention or the MLP adds \(ln1_post, ln2_post\)"):
-        locate(gemma, "gemma-2")
+        adapt(gemma, "gemma-2")
     post_norm = AutoModelForCausalLM.from_config(
         OPTConfig(**SMALL, ffn_dim=40, word_embed_proj_dim=32, do_layer_norm_before=False)
     )
     with pytest.raises(SelfRepairError, match="normalises after its blocks"):
-        locate(post_norm, "opt-350m")
+        adapt(post_norm, "opt-350m")
     T5ForConditionalGeneration(
         T5Config(vocab_size=61, d_model=16, d_kv=4, d_ff=20, num_layers=1, num_heads=4)
     ).save_pretrained(tmp_path)
@@ -229,4 +231,4 @@ def test_soft_capped_logits_are_refused():
     config = families.CONFIGS["gpt2"].__class__(**families.CONFIGS["gpt2"].to_dict())
     config.final_logit_softcapping = 30.0
     with pytest.raises(SelfRepairError, match="caps its logits softly"):
-        locate(AutoModelForCausalLM.from_config(config), "capped")
+        adapt(AutoModelForCausalLM.from_config(config), "capped")

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from selfrepair.ingest.cli import session
+from selfrepair.ingest.request.validation import check_request
 from selfrepair.warehouse.errors import SelfRepairError
 from support.prompts import jsonl, request
 
@@ -14,20 +15,21 @@ WRONG = [
     (["--layers", "top"], "--layers top is not a layer"),
     (["--heads", "9.6"], "--heads 9.6 is not a head"),
     (["--given", "all"], "--given all is not a head"),
-    (["--given", "L0H0"], "3 ways would be as many baselines"),
-    (["--given", ",", "--ablation", "mean"], "--given names no head"),
+    (["--given", "L0H0"], "--given needs a single --ablation, such as --ablation resample"),
+    (["--given", ",", "--ablation", "mean"], "--given is empty"),
     (["--given", "L0H0", "--heads", "L0H0,L1H1", "--ablation", "mean"], "L0H0 is in --heads and in --given"),
     (["--layers", "5-3"], "--layers 5-3 ends before it begins"),
-    (["--layers", ","], "--layers and --heads name no head"),
+    (["--layers", ","], "--layers and --heads are empty"),
     (["--checkpoint", "1,2"], "model 'demo' has one set of weights"),
     (["--shard", "3/2"], "--shard 3/2 is not i/n"),
     (["--batch-size", "0"], "--batch-size 0 is neither"),
     (["--checkpoint", "last"], "--checkpoint last is not a training step"),
     (["--seq-len", "1"], "--seq-len 1 leaves no position"),
     (["--dataset", "missing.txt"], "dataset file missing.txt does not exist"),
+    (["--dataset", "mine.csv"], "dataset file mine.csv does not exist. Give a .txt, .jsonl or .parquet file"),
     (["--dataset", "stdlib", "--split", "dev"], "has no split 'dev'"),
-    (["--dataset", "random", "--text-column", "body"], "--text-column body means nothing"),
-    (["--protocol", "rushing2024", "--seq-len", "64"], "--protocol rushing2024 has --seq-len 128"),
+    (["--dataset", "random", "--text-column", "body"], "--text-column body does not apply to dataset 'random'"),
+    (["--protocol", "rushing2024", "--seq-len", "64"], "--protocol rushing2024 fixes --seq-len 128"),
 ]
 
 
@@ -48,7 +50,7 @@ def test_mistakes_are_told_without_torch_which_takes_seconds_to_import():
 
 
 def test_a_usual_request_passes():
-    request().check()
+    check_request(request())
 
 
 @pytest.mark.parametrize(

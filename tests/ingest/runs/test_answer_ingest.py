@@ -46,8 +46,8 @@ def ingest(model: Path, rows: list[dict] | Path, db: Path, *more: object):
     if isinstance(rows, list):
         path = db.with_suffix(".jsonl")
         path.write_text("\n".join(map(json.dumps, rows)))
-    asked = ("--prompts", len(path.read_text().splitlines()), "--device", "cpu", "--db", db)
-    return call("ingest", "--model", model, "--dataset", path, *asked, *more)
+    options = ("--prompts", len(path.read_text().splitlines()), "--device", "cpu", "--db", db)
+    return call("ingest", "--model", model, "--dataset", path, *options, *more)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_seed_decides_the_task(model, task, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("ioi.txt", "ends in .jsonl"), ("there.jsonl", "exists, and stays as it is")]
+    ("name", "said"), [("ioi.txt", "does not end in .jsonl"), ("there.jsonl", "exists and is not overwritten")]
 )
 def test_a_task_is_written_where_it_can_be_measured_and_nothing_is_lost(model, tmp_path, name, said):
     (tmp_path / "there.jsonl").write_text("mine")
@@ -176,17 +176,17 @@ TEXT = "When Mary and John met near the park, John handed a book to"
     [
         (
             {"text": TEXT, "answer": " Walter", "foil": " John"},
-            "row 1: answer ' Walter' is not one token after its text",
+            "row 2: answer ' Walter' is not one token after its text",
         ),
-        ({"text": TEXT, "answer": "Mary", "foil": " John"}, "It may want a space in front. Choose another word"),
-        ({"text": TEXT, "answer": " Mary", "foil": " Mary"}, "row 1: answer and foil are the same token"),
-        ({"text": TEXT, "answer": " Mary"}, "row 1 has no foil, and the rows before it have one"),
-        ({"text": TEXT, "foil": " Mary"}, "row 1: `answer` is None, not a word. Give one, or rename the columns"),
-        ({"text": TEXT, "answer": 3, "foil": " Mary"}, "row 1: `answer` is 3, not a word"),
-        ({"tokens": [0, 5], "answer": " Mary", "foil": 4}, "row 1: `answer` is ' Mary', not a token id"),
-        ({"tokens": [0, 5], "answer": 99999, "foil": 4}, "holds token id 99999; the model knows 0 to"),
-        ({"tokens": [0, 5], "answer": 4, "foil": 99999}, "holds token id 99999; the model knows 0 to"),
-        ({"tokens": [], "answer": 5, "foil": 6}, "row 1: `tokens` is empty, so that nothing comes before the answer"),
+        ({"text": TEXT, "answer": "Mary", "foil": " John"}, "Try a space in front of it. Choose another word"),
+        ({"text": TEXT, "answer": " Mary", "foil": " Mary"}, "row 2: answer and foil are the same token"),
+        ({"text": TEXT, "answer": " Mary"}, "row 2 has no foil, and the rows before it have one"),
+        ({"text": TEXT, "foil": " Mary"}, "row 2: `answer` is None, not a word. Give one, or rename the columns"),
+        ({"text": TEXT, "answer": 3, "foil": " Mary"}, "row 2: `answer` is 3, not a word"),
+        ({"tokens": [0, 5], "answer": " Mary", "foil": 4}, "row 2: `answer` is ' Mary', not a token id"),
+        ({"tokens": [0, 5], "answer": 99999, "foil": 4}, "holds token id 99999; the model has 0 to"),
+        ({"tokens": [0, 5], "answer": 4, "foil": 99999}, "holds token id 99999; the model has 0 to"),
+        ({"tokens": [], "answer": 5, "foil": 6}, "row 2: `tokens` is empty: nothing comes before the answer"),
         ({"text": TEXT}, "mixes rows of `answer` and of `text`. Split it into two files."),
     ],
     ids=[
@@ -194,7 +194,7 @@ TEXT = "When Mary and John met near the park, John handed a book to"
         *("empty", "mixed"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(model, tmp_path, row, said):
+def test_what_cannot_be_measured_is_refused(model, tmp_path, row, said):
     good = {"text": TEXT, "answer": " Mary", "foil": " John"}
     result = ingest(model, [good, row], tmp_path / "w.duckdb")
     assert result.exit_code == 1
@@ -205,5 +205,5 @@ def test_what_cannot_be_asked_is_refused(model, tmp_path, row, said):
 def test_a_tokenizer_that_knows_no_names_is_refused(tmp_path):
     result = call("prompts", "ioi", "--model", "demo", "-o", tmp_path / "ioi.jsonl")
     assert result.exit_code == 1
-    assert "the tokenizer of 'demo' has 0 of 74 names" in result.output
+    assert "the vocabulary of 'demo' cannot carry the task: 0 of 74 names" in result.output
     assert not (tmp_path / "ioi.jsonl").exists()

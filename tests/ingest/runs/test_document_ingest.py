@@ -21,7 +21,7 @@ FEW = (
 )
 
 
-def test_documents_are_measured_by_length_and_what_is_left_out_is_said(tmp_path):
+def test_documents_are_measured_by_length_and_skipped_ones_are_counted(tmp_path):
     bodies = ["return first", "", "return first + second", "(", "return first", "return second + first", "first"]
     texts = jsonl(tmp_path / "texts.jsonl", *({"body": body, "text": 7} for body in bodies))
     db = tmp_path / "w.duckdb"
@@ -30,8 +30,7 @@ def test_documents_are_measured_by_length_and_what_is_left_out_is_said(tmp_path)
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
     assert done.stderr.startswith(
-        "1 document without any text left out.\n"
-        "1 document left out for want of another of the same length, which resample ablation needs.\n"
+        "1 document skipped: no text.\n1 document skipped: resample ablation needs another one of the same length.\n"
     )
     with duckdb.connect(str(db), read_only=True) as connection:
         prompts = connection.execute(

@@ -16,7 +16,7 @@ from support.warm import Process, Server, warm_server
 
 ARGUMENTS = ("--prompts", "8", "--seq-len", "12", "--device", "cpu", "--batch-size", "6")
 MAIN = "from selfrepair.app.cli.main import main; main()"
-SMALL_UNITS = f"import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; plan.CROSSCHECK_CELLS = 8; {MAIN}"
+SMALL_UNITS = f"import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; plan.N_CROSSCHECKS = 8; {MAIN}"
 ROWS = 8 * 11 * 3 * 4 * 3  # prompts x positions x layers x heads x ablations
 COLUMNS = """
     ablation, prompt_id, pos, layer, head, direct_effect, ablated_direct_effect, logit_change, repair_layernorm,
@@ -137,14 +137,14 @@ ROWS_OF_FEW = 6 * 11 * 2 * 8 * 3
 
 
 def the_one_run(db: Path) -> tuple:
-    """Status, rows, distinct rows and cross-checked cells of a warehouse that must hold one run; no part files are left."""
+    """Status, rows, distinct rows and crosschecks of a warehouse that must hold one run; no part files are left."""
     assert not Path(f"{db}.parts").exists()
     with duckdb.connect(str(db), read_only=True) as connection:
-        ((status, cells),) = connection.execute(
+        ((status, head_ablations),) = connection.execute(
             "SELECT status, (SELECT count(*) FROM crosschecks) FROM runs"
         ).fetchall()
     rows = stored(db)
-    return status, len(rows), len({row[:5] for row in rows}), cells
+    return status, len(rows), len({row[:5] for row in rows}), head_ablations
 
 
 def test_the_same_ingest_twice_at_once_stores_every_row_once(start, tmp_path):
@@ -188,7 +188,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(start, model, texts, unbroken
     done = units_on_disk(db)
     assert process.returncode == 130
     assert f"Interrupted. {done} of 8 units are finished and safe ({done} of 8 prompts" in err
-    assert "the same command goes on from there" in err
+    assert "the same command continues from there" in err
     assert "Traceback" not in err
     finish(start(model, texts, db))
     assert stored(db) == unbroken
@@ -198,10 +198,10 @@ def test_a_dry_run_writes_nothing(start, model, texts, tmp_path):
     db = tmp_path / "w.duckdb"
     out = finish(start(model, texts, db, "--dry-run", program=MAIN))
     assert f"{ROWS:,}" in out
-    assert re.search(r"memory +[\d,]{3,} MB of the machine's own, about", out)
+    assert re.search(r"memory +about [\d,]{3,} MB of the machine's own", out)
     assert "Nothing was written" in out
     duration = r"(?:(\d+) min )?(\d+) s"
-    ((minutes, seconds, stages),) = re.findall(rf"time +{duration}, about: (.*)", out)
+    ((minutes, seconds, stages),) = re.findall(rf"time +about {duration}: (.*)", out)
     found = {name: 60 * int(m or 0) + int(s) for name, m, s in re.findall(rf"([a-z][a-z -]*) {duration}", stages)}
     assert list(found) == ["start-up", "measuring", "cross-check", "writing and loading"]
     assert 60 * int(minutes or 0) + int(seconds) == pytest.approx(sum(found.values()), abs=2)  # each is rounded
@@ -210,7 +210,7 @@ def test_a_dry_run_writes_nothing(start, model, texts, tmp_path):
 
 def test_a_dry_run_tells_the_file_s_size(start, model, texts, unbroken_file, tmp_path):
     out = finish(start(model, texts, tmp_path / "w.duckdb", "--dry-run"))
-    (told,) = re.findall(r"bytes +([\d,]+) in a new warehouse", out)
+    (told,) = re.findall(r"bytes +about ([\d,]+) in a new warehouse", out)
     assert int(told.replace(",", "")) == pytest.approx(unbroken_file.stat().st_size, rel=0.3)
 
 
@@ -235,8 +235,8 @@ def test_a_run_whose_cross_check_fails_is_marked_and_says_where(start, model, te
 CHECK_FAILS = (
     "import selfrepair.ingest.checks.hooks as hooks\n"
     "trial = hooks.boot\n"
-    "def boot(atlas):\n"
-    "    if atlas.n_layers == 1: return trial(atlas)\n"
+    "def boot(adapter):\n"
+    "    if adapter.n_layers == 1: return trial(adapter)\n"
     "    raise RuntimeError('split_with_sizes does not fit')\n"
     "hooks.boot = boot\n" + SMALL_UNITS
 )

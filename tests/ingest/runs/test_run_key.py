@@ -28,8 +28,8 @@ def plan_of(tmp_path_factory):
     path = jsonl(tmp_path_factory.mktemp("texts") / "texts.jsonl", *rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "load_model", functools.cache(load_model))
-        asked = {"dataset": str(path), "seq_len": 128, "ablation": "resample"}
-        yield lambda **options: session.make_plan(request(**asked | options))
+        usual = {"dataset": str(path), "seq_len": 128, "ablation": "resample"}
+        yield lambda **options: session.make_plan(request(**usual | options))
 
 
 def test_every_choice_of_prompts_is_another_run(plan_of):
@@ -55,21 +55,20 @@ def test_every_choice_of_prompts_is_another_run(plan_of):
 
 def test_the_protocol_plans_what_it_fixes(plan_of):
     plan = plan_of(protocol="rushing2024", seq_len=None, ablation=None)
-    assert plan.ablations == ("resample",)
+    assert plan.settings.ablations == ("resample",)
     assert plan.prompts.seq_len == 128
     assert plan.prompts.partners == [(prompt + 30) % 31 for prompt in range(31)]
 
 
 def test_the_same_prompts_of_another_dataset_are_another_run(plan_of):
     plan = plan_of(seed=0)
-    settings = {"ablations": plan.ablations, "heads": plan.heads, "seed": 0, "precision": plan.precision}
     sources = [
         Source("owner/texts", "train", None, iter(())),
         Source("owner/texts", "train", "v2", iter(())),
         Source("owner/texts", "test", None, iter(())),
         Source("owner/others", "train", None, iter(())),
     ]
-    keys = [plan_run(plan.model, source, plan.prompts, **settings).record.run_key for source in sources]
+    keys = [plan_run(plan.model, source, plan.prompts, plan.settings).record.run_key for source in sources]
     assert len(set(keys)) == len(sources)
 
 
@@ -79,3 +78,20 @@ def test_the_same_prompts_with_other_partners_are_another_run(plan_of):
     turned = plan.prompts.partners[1:] + plan.prompts.partners[:1]
     other = PromptSet(plan.prompts.prompts, plan.prompts.packing, turned)
     assert other.fingerprint() != plan.prompts.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        (
+            {"ablation": "mean", "given": "L0H1,L3H2", "mechanisms": True, "neurons": "all", "layers": "3-4"},
+            "0554ad187c79c586",
+        ),
+        ({"edges": False, "neurons": "none", "logit_lens": False}, "eaff1889d508b4da"),
+    ],
+)
+def test_a_run_has_the_key_that_version_0_1_gave_it(tmp_path, options, key):
+    """Keys as version 0.1 computed them for the bundled model, whose names of mechanisms they hash."""
+    rows = jsonl(tmp_path / "tokens.jsonl", *({"tokens": row} for row in ([5, 9, 7, 8], [8, 4, 4, 11], [2, 12, 6, 30])))
+    plan = session.make_plan(request(dataset=str(rows), n_prompts=3, seed=5, **options))
+    assert plan.record.run_key == key

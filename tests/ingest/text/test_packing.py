@@ -1,4 +1,4 @@
-"""Documents to rows of tokens: packed or one a document; long ones in pieces that leave no trace."""
+"""Documents to rows of tokens: packed or one a document; long ones in chunks that change no token."""
 
 import tracemalloc
 from collections import Counter
@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 from tokenizers import normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from selfrepair.ingest.text import chunks as pieces
 from selfrepair.ingest.text import tokenizing
-from selfrepair.ingest.text.documents import Document
+from selfrepair.ingest.text.documents import Document, SkippedDocuments
 from selfrepair.ingest.text.packing import one_per_document, pack, with_partners
-from selfrepair.ingest.text.skipped_documents import LeftOut
 from selfrepair.ingest.text.sources import Source, open_source
-from selfrepair.ingest.text.tokenizing import first_tokens, tokenize
+from selfrepair.ingest.text.tokenizing import first_tokens, in_chunks, joined, tokenize
 from selfrepair.warehouse.errors import SelfRepairError
 from support import tiny
 from support.prompts import TOKENIZER, prompts_of
@@ -58,8 +56,8 @@ TOKENIZERS = {
     seq_len=st.integers(2, 9),
 )
 def test_packing_keeps_every_token_in_order_and_starts_each_row_with_bos(texts, seq_len):
-    left_out = LeftOut()
-    rows = list(pack([Document(n, text) for n, text in enumerate(texts)], TOKENIZER, seq_len, left_out))
+    skipped = SkippedDocuments()
+    rows = list(pack([Document(n, text) for n, text in enumerate(texts)], TOKENIZER, seq_len, skipped))
     joined, owners = [], []
     for number, text in enumerate(texts):
         ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
@@ -71,7 +69,7 @@ def test_packing_keeps_every_token_in_order_and_starts_each_row_with_bos(texts, 
         start = index * (seq_len - 1)
         assert tokens == (TOKENIZER.bos_token_id, *joined[start : start + seq_len - 1])
         assert document == owners[start]
-    assert left_out.empty == len(texts) - len(set(owners))
+    assert skipped.empty == len(texts) - len(set(owners))
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -82,31 +80,31 @@ def test_packing_keeps_every_token_in_order_and_starts_each_row_with_bos(texts, 
         max_size=30,
     )
 )
-def test_pieces_cut_at_spaces_give_the_tokens_of_the_whole(name, words):
+def test_chunks_cut_at_spaces_give_the_tokens_of_the_whole(name, words):
     tokenizer, text = TOKENIZERS[name], " ".join(words)
-    with patch.object(pieces, "PIECE_CHARACTERS", 20), patch.object(tokenizing, "BATCH_CHARACTERS", 50):
-        found = list(tokenize([Document(7, text)], tokenizer, LeftOut()))
-    assert [token for piece in found for token in piece.ids] == tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert [piece.ends for piece in found] == [False] * (len(found) - 1) + [True]
+    with patch.object(tokenizing, "CHUNK_CHARACTERS", 20), patch.object(tokenizing, "BATCH_CHARACTERS", 50):
+        found = list(tokenize([Document(7, text)], tokenizer, SkippedDocuments()))
+    assert [token for chunk in found for token in chunk.ids] == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert [chunk.ends for chunk in found] == [False] * (len(found) - 1) + [True]
     assert len(text) <= 20 or len(found) > 1
 
 
 @given(blocks=st.lists(st.text(alphabet="ab \n", max_size=30), max_size=8))
-def test_pieces_are_the_text_however_it_is_read(blocks):
+def test_chunks_are_the_text_however_it_is_read(blocks):
     text = "".join(blocks)
-    with patch.object(pieces, "PIECE_CHARACTERS", 9):
-        found = list(pieces.in_pieces(Document(3, ""), blocks))
-        assert found == list(pieces.in_pieces(Document(3, text)))
-    assert "".join(piece.text for piece in found) == text
-    assert all(0 < len(piece.text) <= 9 for piece in found) or found == [Document(3, "")]
-    assert list(pieces.joined(found)) == [Document(3, text)]
+    with patch.object(tokenizing, "CHUNK_CHARACTERS", 9):
+        found = list(in_chunks(Document(3, ""), blocks))
+        assert found == list(in_chunks(Document(3, text)))
+    assert "".join(chunk.text for chunk in found) == text
+    assert all(0 < len(chunk.text) <= 9 for chunk in found) or found == [Document(3, "")]
+    assert list(joined(found)) == [Document(3, text)]
 
 
 def test_text_without_a_gap_is_cut_all_the_same():
-    with patch.object(pieces, "PIECE_CHARACTERS", 8):
-        assert [piece.text for piece in pieces.in_pieces(Document(0, "abcdefghijk"))] == ["abcdefgh", "ijk"]
-        assert [piece.text for piece in pieces.in_pieces(Document(0, "abc\nefghijk"))] == ["abc\n", "efghijk"]
-        assert [piece.text for piece in pieces.in_pieces(Document(0, "ab\tde\n\n\nh"))] == ["ab\tde\n\n\n", "h"]
+    with patch.object(tokenizing, "CHUNK_CHARACTERS", 8):
+        assert [chunk.text for chunk in in_chunks(Document(0, "abcdefghijk"))] == ["abcdefgh", "ijk"]
+        assert [chunk.text for chunk in in_chunks(Document(0, "abc\nefghijk"))] == ["abc\n", "efghijk"]
+        assert [chunk.text for chunk in in_chunks(Document(0, "ab\tde\n\n\nh"))] == ["ab\tde\n\n\n", "h"]
 
 
 def test_of_a_huge_file_only_the_beginning_is_held(tmp_path):
@@ -128,7 +126,7 @@ def documents(*texts):
 
 def test_one_prompt_a_document_cut_and_never_padded():
     texts = ["return", "", "return first + second " * 3, "first", "second first"]
-    rows = list(one_per_document([Document(n, text) for n, text in enumerate(texts)], TOKENIZER, 6, LeftOut()))
+    rows = list(one_per_document([Document(n, text) for n, text in enumerate(texts)], TOKENIZER, 6, SkippedDocuments()))
     assert [document for _, document in rows] == [0, 2, 3, 4]
     for tokens, document in rows:
         whole = TOKENIZER(texts[document], add_special_tokens=False)["input_ids"]
@@ -136,32 +134,32 @@ def test_one_prompt_a_document_cut_and_never_padded():
     found = prompts_of(documents(*texts), n_prompts=4, packing="document", resample=False)
     assert found.packing == "document"
     assert [len(prompt.tokens) for prompt in found.prompts] == sorted(len(tokens) for tokens, _ in rows)
-    assert found.notes == ("1 document without any text left out.",)
+    assert found.notes == ("1 document skipped: no text.",)
 
 
 def test_the_beginning_of_a_long_document_is_that_of_the_whole():
     texts = ["return first " * 900, "return" + " " * 4000 + "first " * 30, "\n" * 500]
     for tokenizer in TOKENIZERS.values():
-        found = list(first_tokens([Document(n, text) for n, text in enumerate(texts)], tokenizer, 20, LeftOut()))
+        found = list(
+            first_tokens([Document(n, text) for n, text in enumerate(texts)], tokenizer, 20, SkippedDocuments())
+        )
         whole = [ids[:20] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
         assert [(tokens.number, tokens.ids) for tokens in found] == [(n, ids) for n, ids in enumerate(whole) if ids]
 
 
-def test_resample_leaves_out_documents_without_a_partner_and_reads_on():
+def test_resample_skips_documents_without_a_partner_and_reads_on():
     long, short, single = "return first + second ", "return", "first second"
     found = prompts_of(documents(long, single, short, long, short, long), n_prompts=4, seq_len=20, packing="document")
     assert [prompt.document for prompt in found.prompts] == [2, 4, 0, 3]
     assert found.partners == [1, 0, 3, 2]
-    assert found.notes == (
-        "1 document left out for want of another of the same length, which resample ablation needs.",
-    )
+    assert found.notes == ("1 document skipped: resample ablation needs another one of the same length.",)
 
 
 def test_too_few_documents_with_a_partner_say_how_many_there_are():
     texts = ["return", "first second", "return"]
     with pytest.raises(
         SelfRepairError,
-        match=r"gives 2 documents to measure, 3 prompts were asked for\. 1 document left out .* Use --prompts 2 or",
+        match=r"gives 2 documents to measure, fewer than --prompts 3\. 1 document skipped: resample .* Use --prompts 2 or",
     ):
         prompts_of(documents(*texts), n_prompts=3, packing="document")
     with pytest.raises(SelfRepairError, match=r"gives 0 documents .* Use a larger dataset"):
@@ -173,13 +171,13 @@ def test_too_few_documents_with_a_partner_say_how_many_there_are():
 @given(lengths=st.lists(st.integers(2, 7), max_size=30), n_rows=st.integers(2, 12))
 def test_every_row_that_is_chosen_has_another_of_its_length(lengths, n_rows):
     rows = [((0,) * length, number) for number, length in enumerate(lengths)]
-    unread, left_out = iter(rows), LeftOut()
-    found = list(with_partners(unread, n_rows, left_out))
+    unread, skipped = iter(rows), SkippedDocuments()
+    found = list(with_partners(unread, n_rows, skipped))
     assert min(Counter(len(tokens) for tokens, _ in found).values(), default=2) > 1
     assert found == sorted(found, key=lambda row: row[1])
     assert len(found) <= n_rows
     read = len(rows) - len(list(unread))
-    assert len(found) + left_out.without_partner == read
+    assert len(found) + skipped.without_partner == read
     if len(found) < n_rows:
         assert read == len(rows)
         # Of what was left out, nothing else fits but a pair where one place is free.

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfrepair.ingest.models.tokenizer import Vocabulary
 from selfrepair.ingest.text.documents import Document
 from selfrepair.ingest.text.pairing import NoPartnerError, pair
-from selfrepair.ingest.text.prompts import build_prompts
-from selfrepair.ingest.text.random_tokens import random_rows
-from selfrepair.ingest.text.sources import Source, open_source
-from selfrepair.ingest.text.token_texts import token_texts
+from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
+from selfrepair.ingest.text.sources import Source, open_source, random_rows
+from selfrepair.ingest.text.tokenizing import token_texts
 from selfrepair.warehouse.errors import SelfRepairError
-from support.prompts import SETTINGS, TOKENIZER, jsonl, prompts_of
+from support.prompts import OPTIONS, TOKENIZER, jsonl, prompts_of
 
 
 @given(
@@ -66,22 +66,22 @@ def test_rows_of_tokens_are_taken_as_they_are(tmp_path):
     ("rows", "options", "message"),
     [
         ([], {}, r"is empty\. Give one with rows"),
-        ([{"text": "ab"}], {}, r"gives 0 rows of 6 tokens, 2 prompts were asked for\. Use a shorter --seq-len"),
+        ([{"text": "ab"}], {}, r"gives 0 rows of 6 tokens, fewer than --prompts 2\. Use a shorter --seq-len"),
         ([{"text": "return first + second " * 2}], {"n_prompts": 99}, r"Use --prompts \d+ or a larger dataset"),
-        ([{"tokens": [1, 2, 61]}] * 2, {}, r"holds token id 61; the model knows 0 to 60"),
+        ([{"tokens": [1, 2, 61]}] * 2, {}, r"document 1 holds token id 61; the model has 0 to 60"),
         ([{"tokens": [1, -1]}] * 2, {}, r"holds token id -1"),
-        ([{"tokens": [1] * 33}] * 2, {}, r"holds 33 tokens, the model's context is 32"),
-        ([{"tokens": [1]}] * 2, {}, r"holds 1 tokens; a prompt needs 2"),
-        ([{"tokens": [1.5]}] * 2, {}, r"`tokens` must be a list of whole numbers"),
+        ([{"tokens": [1] * 33}] * 2, {}, r"document 1 holds 33 tokens; the model's context is 32"),
+        ([{"tokens": [1]}] * 2, {}, r"row 1 holds 1 tokens; a prompt needs 2"),
+        ([{"tokens": [1.5]}] * 2, {}, r"row 1: `tokens` must be a list of whole numbers"),
         ([{"tokens": [1, 2]}, {"text": "a"}], {}, r"mixes rows of `tokens` and of `text`"),
         ([{"text": "def"}, {"tokens": [1, 2]}], {}, r"mixes rows of `text` and of `tokens`"),
-        ([{"words": "a"}], {}, r"row 0 has neither `text` .* it has words\. Use --text-column words\."),
-        ([["a"]], {}, r"row 0 is no object with columns: it is \['a'\]\. Write \{\"text\""),
-        ([{"tokens": [1, 2]}], {"n_prompts": 1}, r"prompt 0 is the only one of 2 tokens.*--ablation mean,zero"),
+        ([{"words": "a"}], {}, r"row 1 has neither `text` .* it has words\. Use --text-column words\."),
+        ([["a"]], {}, r"row 1 is not an object with columns: \['a'\]\. Write \{\"text\""),
+        ([{"tokens": [1, 2]}], {"n_prompts": 1}, r"row 1 is the only one of 2 tokens.*--ablation mean,zero"),
         ([{"text": "ab"}], {"seq_len": 33}, r"--seq-len 33 is longer than the model's context of 32"),
         ([{"text": "ab"}], {"seq_len": 1}, r"--seq-len 1 leaves no position"),
-        ([{"tokens": [1, 2]}] * 2, {"packing": "document"}, r"measured as they are; --packing document needs text"),
-        ([{"text": ""}] * 3, {}, r"gives 0 rows of 6 tokens.* asked for\. 3 documents without any text left out\."),
+        ([{"tokens": [1, 2]}] * 2, {"packing": "document"}, r"which are never packed; --packing document needs text"),
+        ([{"text": ""}] * 3, {}, r"gives 0 rows of 6 tokens.* --prompts 2\. 3 documents skipped: no text\."),
     ],
 )
 def test_a_dataset_that_does_not_fit_says_why_and_what_to_do(tmp_path, rows, options, message):
@@ -91,8 +91,8 @@ def test_a_dataset_that_does_not_fit_says_why_and_what_to_do(tmp_path, rows, opt
 
 def test_without_a_tokenizer_only_tokens_will_do(tmp_path):
     source = open_source(str(jsonl(tmp_path / "a.jsonl", {"text": "a"})))
-    with pytest.raises(SelfRepairError, match=r"comes without a tokenizer; .* hold `tokens`, or `random`"):
-        build_prompts(source, None, **SETTINGS)
+    with pytest.raises(SelfRepairError, match=r"comes without a tokenizer\. .* hold `tokens`, or `random`"):
+        build_prompts(source, Vocabulary(None, 61, 32), OPTIONS)
     assert token_texts(None, [4, 17]) == ["<4>", "<17>"]
 
 
@@ -103,9 +103,7 @@ def test_tokens_as_text_keep_their_leading_space():
 
 def test_the_standard_library_gives_prompts_from_many_documents():
     first, again = (
-        build_prompts(
-            open_source("stdlib"), TOKENIZER, n_prompts=200, seq_len=64, d_vocab=61, context=64, seed=0, resample=True
-        )
+        build_prompts(open_source("stdlib"), Vocabulary(TOKENIZER, 61, 64), PromptOptions(n_prompts=200, seq_len=64))
         for _ in range(2)
     )
     assert first == again
@@ -114,10 +112,10 @@ def test_the_standard_library_gives_prompts_from_many_documents():
         open_source("stdlib", split="test")
 
 
-def drawn(tokenizer=TOKENIZER, *, n_prompts=40, seed=0, **options):
-    shape = {"seq_len": 6, "d_vocab": 70, "context": 32} | options
-    source = replace(open_source("random"), documents=random_rows(tokenizer, seed=seed, **shape))
-    return build_prompts(source, tokenizer, n_prompts=n_prompts, seed=seed, resample=True, **shape)
+def drawn(tokenizer=TOKENIZER, *, n_prompts=40, seed=0, seq_len=6):
+    vocabulary = Vocabulary(tokenizer, d_vocab=70, context=32)
+    source = replace(open_source("random"), documents=random_rows(vocabulary, seq_len=seq_len, seed=seed))
+    return build_prompts(source, vocabulary, PromptOptions(n_prompts=n_prompts, seq_len=seq_len, seed=seed))
 
 
 def test_random_tokens_are_a_dataset_that_needs_no_text():
@@ -144,7 +142,7 @@ def test_random_tokens_are_equally_likely_and_need_no_tokenizer():
         drawn(seq_len=33)
 
 
-def test_no_more_is_read_than_is_asked_for():
+def test_no_more_is_read_than_is_needed():
     endless = Source("endless", None, None, (Document(n, "return first") for n in itertools.count()))
     assert len(prompts_of(endless, n_prompts=20)) == 20
     assert next(endless.documents).number < 2000

@@ -1,7 +1,6 @@
 """The protocol of the paper's own code: its chunks against a naive version of them, its partners, and what it fixes."""
 
 import random
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -11,18 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfrepair.app.cli.main import main
-from selfrepair.ingest.request.protocols import Settings, settle
+from selfrepair.ingest.request.protocols import Settings, resolve_settings
 from selfrepair.ingest.text import rushing2024
-from selfrepair.ingest.text.documents import Document
+from selfrepair.ingest.text.documents import Document, SkippedDocuments
 from selfrepair.ingest.text.packing import Row
-from selfrepair.ingest.text.pairing import next_batch
-from selfrepair.ingest.text.rushing2024 import chunked
-from selfrepair.ingest.text.skipped_documents import LeftOut
+from selfrepair.ingest.text.rushing2024 import chunked, next_batch
 from selfrepair.warehouse.errors import SelfRepairError
-from support.prompts import TOKENIZER, jsonl, prompts_of
+from support.prompts import TOKENIZER, jsonl, prompts_of, request
 
 END = TOKENIZER.eos_token
-OPEN: dict[str, Any] = {"dataset": None, "seq_len": None, "packing": None, "ablation": None, "n_prompts": 31}
 
 
 def naive(texts: list[str], seq_len: int, batch_size: int) -> list[Row]:
@@ -55,9 +51,9 @@ def naive(texts: list[str], seq_len: int, batch_size: int) -> list[Row]:
     return rows
 
 
-def rows_of(texts: list[str], seq_len: int, left_out: LeftOut | None = None) -> list[Row]:
+def rows_of(texts: list[str], seq_len: int, skipped: SkippedDocuments | None = None) -> list[Row]:
     documents = [Document(number, text) for number, text in enumerate(texts)]
-    return list(chunked(documents, TOKENIZER, seq_len, left_out or LeftOut()))
+    return list(chunked(documents, TOKENIZER, seq_len, skipped or SkippedDocuments()))
 
 
 @given(
@@ -77,11 +73,11 @@ def test_chunks_are_those_of_the_naive_version(texts, seq_len, batch_size):
 def test_a_thousand_documents_are_a_batch():
     draw = random.Random(3)
     texts = [" ".join(draw.choices(["return", "first", "second", "+"], k=draw.randrange(7))) for _ in range(2300)]
-    left_out = LeftOut()
-    found, expected = rows_of(texts, 7, left_out), naive(texts, 7, 1000)
+    skipped = SkippedDocuments()
+    found, expected = rows_of(texts, 7, skipped), naive(texts, 7, 1000)
     assert [tokens for tokens, _ in found] == [tokens for tokens, _ in expected]
     assert found[-1][1] == expected[-1][1] > 2200
-    assert left_out.empty == texts.count("") > 0
+    assert skipped.empty == texts.count("") > 0
     assert TOKENIZER.eos_token_id not in {token for tokens, _ in found for token in tokens[1:]}
 
 
@@ -103,39 +99,42 @@ def test_prompts_have_the_protocols_partners_whatever_the_seed(tmp_path):
     assert found.partners == next_batch(40)
     assert found.packing == "rushing2024"
     assert found.prompts != prompts_of(path, n_prompts=40).prompts
-    with pytest.raises(SelfRepairError, match=r"gives \d+ rows of 6 tokens, 9999 .* Use a larger dataset\."):
+    with pytest.raises(
+        SelfRepairError, match=r"gives \d+ rows of 6 tokens, fewer than --prompts 9999\. Use a larger dataset\."
+    ):
         prompts_of(path, n_prompts=9999, packing="rushing2024")
-    with pytest.raises(SelfRepairError, match=r"--seq-len 33 is longer .* --protocol rushing2024 has no shorter ones"):
+    with pytest.raises(SelfRepairError, match=r"--seq-len 33 is longer .* --protocol rushing2024 fixes it"):
         prompts_of(path, seq_len=33, packing="rushing2024")
     with pytest.raises(SelfRepairError, match=r"--protocol rushing2024 needs text"):
         prompts_of(jsonl(tmp_path / "b.jsonl", {"tokens": [1, 2]}), packing="rushing2024")
 
 
-def test_what_is_left_open_is_settled_by_the_protocol_or_as_usual():
-    assert settle(None, **OPEN) == Settings("stdlib", 128, "packed", "resample,mean,zero")
-    assert settle("rushing2024", **OPEN) == Settings("NeelNanda/pile-10k", 128, "rushing2024", "resample")
-    asked = OPEN | {"dataset": "a.jsonl", "seq_len": 64, "packing": "document", "ablation": "mean"}
-    assert settle(None, **asked) == Settings("a.jsonl", 64, "document", "mean")
-    same = OPEN | {"dataset": "a.jsonl", "seq_len": 128, "ablation": "resample"}
-    assert settle("rushing2024", **same) == Settings("a.jsonl", 128, "rushing2024", "resample")
+def test_what_a_request_leaves_out_is_the_protocol_s_or_the_default():
+    paper = {"protocol": "rushing2024"}
+    assert resolve_settings(request()) == Settings("stdlib", 128, "packed", "resample,mean,zero")
+    assert resolve_settings(request(**paper)) == Settings("NeelNanda/pile-10k", 128, "rushing2024", "resample")
+    given = {"dataset": "a.jsonl", "seq_len": 64, "packing": "document", "ablation": "mean"}
+    assert resolve_settings(request(**given)) == Settings("a.jsonl", 64, "document", "mean")
+    same = paper | {"dataset": "a.jsonl", "seq_len": 128, "ablation": "resample"}
+    assert resolve_settings(request(**same)) == Settings("a.jsonl", 128, "rushing2024", "resample")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seq_len": 64}, r"has --seq-len 128, and --seq-len 64 was asked for\. Leave one of them out"),
-        ({"packing": "packed"}, r"has --packing rushing2024, and --packing packed was asked for"),
-        ({"ablation": "mean,zero"}, r"has --ablation resample, and --ablation mean,zero was asked for"),
+        ({"seq_len": 64}, r"fixes --seq-len 128, but --seq-len 64 is given\. Leave one of them out"),
+        ({"packing": "packed"}, r"fixes --packing rushing2024, but --packing packed is given"),
+        ({"ablation": "mean,zero"}, r"fixes --ablation resample, but --ablation mean,zero is given"),
         ({"n_prompts": 30}, r"next batch of 30, and --prompts 30 has no second batch\. Use --prompts 31 or more"),
     ],
 )
 def test_what_contradicts_the_protocol_is_refused(options, message):
     with pytest.raises(SelfRepairError, match=message):
-        settle("rushing2024", **OPEN | options)
+        resolve_settings(request(protocol="rushing2024", **options))
 
 
 def test_the_command_line_says_so_too():
     words = ["ingest", "--model", "nowhere", "--protocol", "rushing2024", "--seq-len", "64"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 1
-    assert "--protocol rushing2024 has --seq-len 128, and --seq-len 64 was asked for." in done.output
+    assert "--protocol rushing2024 fixes --seq-len 128, but --seq-len 64 is given." in done.output

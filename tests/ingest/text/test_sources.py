@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,13 +47,13 @@ def test_the_column_of_text_has_any_name(tmp_path):
     assert list(open_source(str(path), text_column="content").documents) == [Document(0, TEXT)]
     with pytest.raises(
         SelfRepairError,
-        match=r"row 0 has no `contents`; it has n, title, content, tokens\. Use --text-column content\.",
+        match=r"row 1 has no `contents`; it has n, title, content, tokens\. Use --text-column content\.",
     ):
         list(open_source(str(path), text_column="contents").documents)
     with pytest.raises(SelfRepairError, match=r"column `n` holds int, not text\. Use --text-column content\."):
         list(open_source(str(path), text_column="n").documents)
     with pytest.raises(
-        SelfRepairError, match=r"row 0 has neither .* it has no column\. Give rows of `text`, or of `tokens`"
+        SelfRepairError, match=r"row 1 has neither .* it has no column\. Give rows of `text`, or of `tokens`"
     ):
         list(open_source(str(jsonl(tmp_path / "b.jsonl", {}))).documents)
 
@@ -61,8 +62,8 @@ def test_missing_text_is_an_empty_document(tmp_path):
     pq.write_table(pa.table({"text": [None, TEXT, ""]}), tmp_path / "a.parquet")
     found = prompts_of(tmp_path / "a.parquet")
     assert {prompt.document for prompt in found.prompts} == {1}
-    assert found.notes == ("1 document without any text left out.",)  # the last one was not needed
-    with pytest.raises(SelfRepairError, match=r"2 documents without any text left out\. Use --prompts \d+ or a larger"):
+    assert found.notes == ("1 document skipped: no text.",)  # the last one was not needed
+    with pytest.raises(SelfRepairError, match=r"2 documents skipped: no text\. Use --prompts \d+ or a larger"):
         prompts_of(tmp_path / "a.parquet", n_prompts=999)
 
 
@@ -97,8 +98,8 @@ LATIN = "caf\xe9\n".encode("latin-1")
         ("a.txt", "a word".encode("utf-16"), r"byte 0xff at offset 0, line 1\. It is UTF-16\. .* iconv -f UTF-16"),
         ("a.txt", b"PK\x03\x04\x00\x00\xff", r"byte 0x00 at offset 4, line 1\. Text has no such bytes"),
         ("a.txt", b"ends with\n\xc3", r"byte 0xc3 at offset 10, line 2"),
-        ("a.parquet", b"PAR1 and no more", r"a\.parquet cannot be read: .*Write it anew"),
-        ("a.csv", b"text\n", r"is not one of \.txt, \.jsonl, \.parquet\. Convert it"),
+        ("a.parquet", b"PAR1 and no more", r"a\.parquet cannot be read: .*Write it again"),
+        ("a.csv", b"text\n", r"a\.csv is not a \.txt, \.jsonl or \.parquet file\. Convert it"),
     ],
 )
 def test_unreadable_files_say_what_is_wrong(tmp_path, name, content, message):
@@ -107,23 +108,27 @@ def test_unreadable_files_say_what_is_wrong(tmp_path, name, content, message):
         prompts_of(tmp_path / name)
 
 
-def test_a_missing_file_is_no_hub_dataset(tmp_path):
-    with pytest.raises(SelfRepairError, match=r"missing\.txt does not exist\. Give a .* file, or `stdlib`"):
-        prompts_of(tmp_path / "missing.txt")
+@pytest.mark.parametrize("name", ["missing.txt", "mine.csv", "data/mine.csv", "./mine", "my/own/texts", "~/texts"])
+def test_a_missing_file_is_not_taken_for_a_hub_dataset(name):
+    with pytest.raises(
+        SelfRepairError,
+        match=rf"{re.escape(name)} does not exist\. Give a \.txt, \.jsonl or \.parquet file, or `stdlib`",
+    ):
+        open_source(name)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("a.txt", {"split": "test"}, r"--split test means nothing to dataset 'a\.txt', which .* Leave it out"),
-        ("a.jsonl", {"revision": "v2"}, r"--dataset-revision v2 means nothing to dataset 'a\.jsonl'"),
-        ("a.txt", {"text_column": "body"}, r"--text-column body means nothing to dataset 'a\.txt'"),
-        ("stdlib", {"revision": "v2"}, r"--dataset-revision v2 means nothing to dataset 'stdlib'"),
+        ("a.txt", {"split": "test"}, r"--split test does not apply to dataset 'a\.txt'\. Leave it out"),
+        ("a.jsonl", {"revision": "v2"}, r"--dataset-revision v2 does not apply to dataset 'a\.jsonl'"),
+        ("a.txt", {"text_column": "body"}, r"--text-column body does not apply to dataset 'a\.txt'"),
+        ("stdlib", {"revision": "v2"}, r"--dataset-revision v2 does not apply to dataset 'stdlib'"),
         ("stdlib", {"split": "test"}, r"has no split 'test'\. Choose one of train, heldout"),
-        ("random", {"split": "test"}, r"--split test means nothing to dataset 'random'"),
-        ("random", {"text_column": "body"}, r"--text-column body means nothing to dataset 'random'"),
+        ("random", {"split": "test"}, r"--split test does not apply to dataset 'random'"),
+        ("random", {"text_column": "body"}, r"--text-column body does not apply to dataset 'random'"),
     ],
 )
-def test_what_means_nothing_to_a_dataset_is_refused(name, options, message):
+def test_an_option_that_does_not_apply_is_refused(name, options, message):
     with pytest.raises(SelfRepairError, match=message):
         open_source(name, **options)

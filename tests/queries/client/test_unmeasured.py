@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from selfrepair.app.cli.main import main
 from selfrepair.queries.catalog.questions import questions
 from selfrepair.queries.client.unmeasured import ADDED_BY
-from selfrepair.warehouse.parts.folder import MECHANISM_TABLES
+from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from support.fabricate import fabricate
 from support.loaded import loaded, stored
 

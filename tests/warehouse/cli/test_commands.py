@@ -1,5 +1,6 @@
 """The commands as they are typed."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ from selfrepair.ingest.cli.models import models
 from selfrepair.warehouse.cli import commands
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.verify.verification import RULES
+from selfrepair.warehouse.verify.rules import rules
 from support.loaded import load_rows as load
 
 HOLD = """
@@ -39,16 +40,32 @@ def loaded(fabricate, db, root):
 
 def test_load_finds_the_folder_beside_the_warehouse(fabricate, call, db, root):
     fabricate().write(root)
-    assert f"{db}: 2 units loaded, 864 rows, 3 cross-checked cells, in " in call(commands.load).output
-    assert call(commands.load).output == f"{db}: nothing new in {root}\n"
+    said = call(commands.load).output
+    assert re.fullmatch(
+        r"loaded 2 units, 864 rows and 3 cross-checked cells in [\d.]+ s\n.* holds 1 run, 864 rows\n", said
+    )
+    assert call(commands.load).output == (
+        f"no part files in {root}: they are removed once they are loaded\n{db} now holds 1 run, 864 rows\n"
+    )
 
 
 def test_load_takes_another_folder_and_can_keep_it(fabricate, call, tmp_path):
     parts = fabricate().write(tmp_path / "elsewhere")
-    assert "2 units loaded" in call(commands.load, parts.root, "--keep-parts").output
+    assert "loaded 2 units" in call(commands.load, parts.root, "--keep-parts").output
     assert parts.finished_units() == {0, 1}
-    assert "nothing new" in call(commands.load, parts.root).output
-    assert not parts.root.exists()
+    assert (
+        f"nothing new in {parts.root}: everything in it is loaded already\n" in call(commands.load, parts.root).output
+    )
+
+
+def test_a_folder_that_was_named_can_be_loaded_again(fabricate, call, db, tmp_path):
+    parts = fabricate().write(tmp_path / "elsewhere")
+    for expected in ("loaded 2 units", f"no part files in {parts.root}: they are removed once they are loaded\n"):
+        result = call(commands.load, parts.root)
+        assert result.exit_code == 0
+        assert result.output.startswith(expected)
+        assert result.output.endswith(f"{db} now holds 1 run, 864 rows\n")
+    assert list(parts.root.iterdir()) == []
 
 
 def test_load_of_a_folder_that_is_not_there(call, tmp_path):
@@ -72,8 +89,8 @@ def test_load_waits_as_long_as_it_is_told(fabricate, call, db, root, spawn):
 def test_verify_of_a_sound_warehouse(call, loaded):
     result = call(commands.verify)
     assert result.exit_code == 0
-    assert "no row is there twice" in result.output
-    assert result.output.endswith(f"{loaded}: all {len(RULES)} rules hold.\n")
+    assert "no row appears twice" in result.output
+    assert result.output.endswith(f"\nall {len(rules())} rules hold: {loaded} holds 1 run, 864 rows\n")
 
 
 def test_verify_of_a_corrupt_warehouse_exits_with_1(call, loaded):
@@ -81,8 +98,11 @@ def test_verify_of_a_corrupt_warehouse_exits_with_1(call, loaded):
         con.execute("DELETE FROM tokens WHERE pos = 0")
     result = call(commands.verify)
     assert result.exit_code == 1
-    assert "each prompt has all its tokens                             NO" in result.output
-    assert result.stderr == f"\n{loaded}: 1 of {len(RULES)} rules do not hold.\n"
+    assert re.search(r"^each prompt has all its tokens +NO +6 violations, such as run 1, ", result.output, re.MULTILINE)
+    assert result.stderr == (
+        f"\n1 of {len(rules())} rules are violated: {loaded} holds 1 run, 864 rows, some of them wrong. Restore a copy, or "
+        "remove the run and measure it again: selfrepair remove RUN_ID\n"
+    )
 
 
 def test_runs(fabricate, call, loaded, root):

@@ -19,7 +19,8 @@ from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.load.units import CheckedUnit, by_head
-from selfrepair.warehouse.parts.folder import CrosscheckCell, PartsFolder
+from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.records import CrosscheckCell
 from selfrepair.warehouse.schema import ABLATIONS, EFFECTS, metadata
 from selfrepair.warehouse.verify.verification import verify
 from support.loaded import load_rows as load

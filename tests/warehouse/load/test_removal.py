@@ -79,7 +79,7 @@ def test_part_files_that_are_not_loaded_yet_do_not_bring_it_back(fabricate, db, 
     fabricate("run-a").write(root, units=[1])
     fabricate("run-b").write(root)
     assert call(1, "--db", db, "--yes").output == (
-        f"{db}: run 1 (tiny-model on tiny-text, running, 432 rows) is removed\n"
+        f"removed run 1 (tiny-model on tiny-text, running, 432 rows)\n{db} now holds 0 runs, 0 rows\n"
     )
     load(db, root)
     assert [stored_run(db, 1).run_key] == ["run-b"]
@@ -108,7 +108,7 @@ def test_the_command_asks_first(two_runs, ask):
     assert asked.exit_code == 1
     assert f"Remove run 1 (gone-model on tiny-text, complete, 864 rows) from {two_runs}? [y/N]" in asked.output
     assert contents(ask, 1) == before
-    assert call(1, "--db", two_runs, input="y\n").output.endswith("is removed\n")
+    assert call(1, "--db", two_runs, input="y\n").output.endswith(f"{two_runs} now holds 1 run, 864 rows\n")
     assert not any(contents(ask, 1).values())
 
 

@@ -10,7 +10,9 @@ from datetime import datetime
 import pytest
 
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.folder import CrosscheckCell, Manifest, PartsFolder
+from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.manifest import Manifest
+from selfrepair.warehouse.parts.records import CrosscheckCell
 
 WRITER = """
 import sys

@@ -1,0 +1,162 @@
+"""What a run found, on one screen: what is stored, how exact it is, self-repair by layer, and what to query next."""
+
+import io
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from selfrepair.queries.catalog.quoting import literal
+from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.files import human_bytes
+from selfrepair.warehouse.schema import NEXT_TOKEN
+
+Row = dict[str, Any]
+
+_REPLACED_BY = {"resample": "its output on another prompt", "mean": "its mean output over all prompts", "zero": "zero"}
+"""What each ablation replaces a head's output by."""
+
+_ROWS_USED = {"top2": "top 2 % by direct effect (direct logit attribution)", "all": "all"}
+
+
+class _Column(NamedTuple):
+    """A column of the table: its heading, the view's column, the factor of its values, their decimals."""
+
+    heading: str
+    name: str
+    factor: float = 1
+    decimals: int = 3
+
+
+_COLUMNS = (
+    _Column("layer", "layer", decimals=0),
+    _Column("direct\neffect", "mean_direct_effect"),
+    _Column("drop in\ndirect\neffect", "mean_removed_effect"),
+    _Column("change\nin logit", "mean_logit_change"),
+    _Column("LayerNorm\nrepair", "mean_repair_layernorm"),
+    _Column("attention\nrepair", "mean_repair_attention"),
+    _Column("MLP\nrepair", "mean_repair_mlp"),
+    _Column("self-\nrepair", "mean_self_repair"),
+    _Column("self-repair\n/ direct\neffect [%]", "total_fraction_of_effect", 100, 1),
+    _Column("LayerNorm,\nclipped\n[%]", "clipped_layernorm_fraction", 100, 1),
+    _Column("total,\nclipped\n[%]", "clipped_total_fraction", 100, 1),
+)
+
+
+def print_report(run_id: int | None, *, db: Path, **_options: Any) -> None:
+    """Print the report on what a command measured: `run_id` is its result, None where it stored no run.
+
+    The run is stored whatever happens here, so a report that fails is a note and no error.
+    """
+    if run_id is None:
+        return
+    try:
+        click.echo(f"\n{run_report(db, run_id)}")
+    except SelfRepairError as error:
+        click.echo(f"The run is stored; its summary cannot be shown: {error}", err=True)
+
+
+def run_report(db: Path, run_id: int) -> str:
+    """The report on run `run_id` of the warehouse `db`, as plain text. Raises SelfRepairError for an unreadable file."""
+    with Reader(db) as reader:
+        run = reader.frame(f"""
+            SELECT runs.*, models.name AS model, len(selected_heads) AS n_heads
+            FROM runs INNER JOIN models USING (model_id) WHERE run_id = {run_id}
+        """).row(0, named=True)
+        n_rows, n_rows_in_file = reader.frame(f"""
+            SELECT count(*) FILTER (run_id = {run_id}), count(*) FROM measurements
+        """).row(0)
+        ablation = "resample" if "resample" in run["ablations"] else run["ablations"][0]
+        population = "top2" if run["logit_of"] == NEXT_TOKEN else "all"  # few rows where one answer a prompt is scored
+        layers = reader.frame(f"""
+            FROM layer_repair
+            WHERE run_id = {run_id} AND ablation = {literal(ablation)} AND population = {literal(population)} ORDER BY layer
+        """).to_dicts()
+    facts = _facts(run, n_rows, n_rows_in_file, db)
+    if not layers:
+        return f"{facts}\n\nRun {run_id} is {run['status']} and has no summaries. See: selfrepair runs"
+    parts = [
+        facts,
+        f"Self-repair by component and layer: {ablation} ablation (a head's output is replaced by {_REPLACED_BY[ablation]}).\n"
+        f"Means in logits; rows used: {_ROWS_USED[population]}",
+        _table(layers),
+        _explanation(layers),
+        _next_steps(db, run_id, ablation, population),
+    ]
+    return "\n\n".join(parts)
+
+
+def _facts(run: Row, n_rows: int, n_rows_in_file: int, db: Path) -> str:
+    n_bytes = db.stat().st_size
+    size = f"{human_bytes(n_bytes)}, {n_bytes / n_rows_in_file:,.1f} bytes per row"
+    if n_rows_in_file > n_rows:
+        size += f", including {n_rows_in_file - n_rows:,} rows of other runs"
+    return "\n".join(
+        [
+            f"Run {run['run_id']}: {run['model']}, {run['n_heads']} heads, {run['n_prompts']} prompts",
+            f"  stored       {n_rows:,} rows in {db} ({size})",
+            "  identity     self-repair = LayerNorm + attention + MLP repair in every row; largest error "
+            f"{_error(run['identity_error_max'])}",
+            f"  cross-check  {run['crosscheck_rows']:,} rows measured again through TransformerLens hooks; largest difference "
+            f"{_error(run['crosscheck_error_max'])}",
+        ]
+    )
+
+
+def _error(logits: float | None) -> str:
+    return "unknown" if logits is None else f"{logits:.1e} logits"
+
+
+def _table(layers: Sequence[Row]) -> str:
+    table = Table(box=None, pad_edge=False, collapse_padding=True, padding=(0, 2, 0, 0))
+    for column in _COLUMNS:
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    for row in layers:
+        table.add_row(*(_cell(row[column.name], column) for column in _COLUMNS))
+    text = io.StringIO()
+    Console(file=text, width=sys.maxsize, color_system=None, markup=False).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _cell(value: float | None, column: _Column) -> str:
+    return "" if value is None else f"{value * column.factor:z.{column.decimals}f}"
+
+
+def _explanation(layers: Sequence[Row]) -> str:
+    most = max(layers, key=lambda row: row["mean_self_repair"])
+    drop, change, repair = (most[f"mean_{name}"] for name in ("removed_effect", "logit_change", "self_repair"))
+    what = (
+        "is self-repair: the rest of the model compensates for it."
+        if repair > 0
+        else "is added damage: no layer shows self-repair here."
+    )
+    return (
+        f"How to read it: ablating a head of layer {most['layer']} lowers its direct effect on the correct token's logit by "
+        f"{drop:z.3f}\nand changes that logit by {change:z.3f}. The difference, {abs(repair):.3f}, {what}\n"
+        "'self-repair / direct effect' divides the two means; below 0, the rest of the model adds to the damage.\n"
+        "'clipped' is the paper's measure: each row's ratio is clipped to 0..100 % before averaging, so it is never below 0."
+    )
+
+
+def _next_steps(db: Path, run_id: int, ablation: str, population: str) -> str:
+    at = f" --db {shlex.quote(str(db))}"
+    params = {"run_id": run_id} | {
+        name: value
+        for name, value, default in (("ablation", ablation, "resample"), ("population", population, "top2"))
+        if value != default
+    }
+    typed = "".join(f" --param {name}={value}" for name, value in params.items())
+    return "\n".join(
+        [
+            "Next:",
+            f"  selfrepair query most_repaired_heads{typed}{at}",
+            "  selfrepair questions                   # more to query; selfrepair views lists all tables and views",
+            f"  selfrepair app{at}",
+        ]
+    )

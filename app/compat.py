@@ -1,0 +1,64 @@
+"""Interfaces of Streamlit and Altair that are not public, each behind a function, with the version it was seen in.
+
+Imports stand in the functions: the server process must not import Altair, nor a chart Streamlit's server.
+"""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+
+def skip_schema_checks() -> None:
+    """Have Altair not compare every part of a chart with Vega-Lite's schema as it is made (Altair 6.3)."""
+    from altair.utils.schemapi import disable_debug_mode
+
+    disable_debug_mode()
+
+
+def frontend_folder() -> Path:
+    """The folder of Streamlit's frontend (Streamlit 1.67)."""
+    from streamlit import file_util
+
+    return Path(file_util.get_static_dir())
+
+
+def warm_up_streamlit() -> None:
+    """Do what Streamlit does only at its first script: look up the file of every module (Streamlit 1.67)."""
+    from streamlit import env_util
+
+    env_util.is_repl()
+
+
+def skip_external_ip() -> None:
+    """Have Streamlit not ask a host on the internet for this machine's address (Streamlit 1.67)."""
+    from streamlit import net_util
+
+    net_util.get_external_ip = lambda: None
+
+
+def send_without_delay() -> None:
+    """Have the server's sockets send every message at once (Streamlit 1.67).
+
+    By default a message waits until the browser has acknowledged the one before, 40 ms later. asyncio turns that off only
+    for sockets whose protocol is TCP by name, and Streamlit's is not. A version without `_bind_socket` is left as it is.
+    """
+    from streamlit.web.server.starlette import starlette_server
+
+    if hasattr(starlette_server, "_bind_socket"):
+        starlette_server._bind_socket = _without_delay(starlette_server._bind_socket)
+
+
+def run_streamlit() -> None:
+    """Streamlit's command line, with the arguments of this process (Streamlit 1.67)."""
+    from streamlit.web import cli
+
+    cli.main(prog_name="streamlit")
+
+
+def _without_delay(bind: Callable[..., socket.socket]) -> Callable[..., socket.socket]:
+    def bind_without_delay(*args: object, **options: object) -> socket.socket:
+        listening = bind(*args, **options)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        return listening
+
+    return bind_without_delay

@@ -1,0 +1,60 @@
+"""The other side of a comparison: a second run and ablation, kept in the link."""
+
+import dataclasses
+
+import streamlit as st
+
+from selfrepair.app.components.export_context import add_context
+from selfrepair.app.controls.linked import warn_unknown
+from selfrepair.app.controls.sidebar import all_runs
+from selfrepair.app.data.choice import Choice
+from selfrepair.queries.catalog.which_run import Run
+from selfrepair.warehouse.schema import ABLATIONS
+
+
+def choose_comparison(choice: Choice) -> Choice | None:
+    """Draw the two widgets; the other side, which is never `choice` itself. None: there is nothing to compare with.
+
+    At first it is another ablation of the same run.
+    """
+    runs = [run for run in all_runs() if run["status"] != "failed" or run["run_id"] == choice.run["run_id"]]
+    comparable = {str(run["run_id"]): run for run in runs if _other_ablations(run, choice)}
+    if not comparable:
+        return None
+    warn_unknown("run_b", "run", comparable)
+    warn_unknown("ablation_b", "ablation", ABLATIONS)
+    own = str(choice.run["run_id"])
+    number = st.selectbox(
+        "Compare with run",
+        list(comparable),
+        index=list(comparable).index(own) if own in comparable else 0,
+        key="run_b",
+        bind="query-params",
+        help="A run's number, as in the sidebar and in `selfrepair runs`.",
+        width=200,
+    )
+    run = comparable[number]
+    ablations = _other_ablations(run, choice)
+    has_same = number != own and choice.ablation in ablations
+    ablation = st.selectbox(
+        "Its ablation",
+        ablations,
+        index=ablations.index(choice.ablation) if has_same else 0,
+        key="ablation_b",
+        bind="query-params",
+        help="Default: the same ablation of another run, another one of the same run.",
+        width=160,
+    )
+    add_context(f"against run {number}", ablation)
+    return dataclasses.replace(choice, run=run, ablation=ablation)
+
+
+def side_name(side: Choice) -> str:
+    """A side in a few words, not escaped: 'gpt2 (run 1), mean'."""
+    return f"{side.run['model']} (run {side.run['run_id']}), {side.ablation}"
+
+
+def _other_ablations(run: Run, choice: Choice) -> list[str]:
+    """The run's ablations without the one that is `choice` itself."""
+    itself = choice.ablation if run["run_id"] == choice.run["run_id"] else None
+    return [ablation for ablation in ABLATIONS if ablation in run["ablations"] and ablation != itself]

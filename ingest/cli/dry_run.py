@@ -1,0 +1,46 @@
+"""What `selfrepair ingest --dry-run` prints."""
+
+import click
+
+from selfrepair.ingest.runs.estimate import FLOOR_BYTES, estimate
+from selfrepair.ingest.runs.plan import RunPlan
+
+
+def print_estimate(plan: RunPlan, batch_size: int | None, began_at: float, n_runs: int) -> None:
+    """Print what the run takes, and what a series of `n_runs` like it takes."""
+    cost = estimate(plan, batch_size, began_at)
+    model = plan.record.model
+    click.echo(
+        f"{model.name}: {model.n_layers} layers x {model.n_heads} heads on {plan.record.device}, {plan.record.dtype}"
+    )
+    stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
+    for label, value in (
+        ("rows", f"{cost.rows:,}"),
+        ("bytes", f"about {cost.bytes:,} in a new warehouse"),
+        ("forwards", f"{cost.forwards:,} ablated sequences, {cost.batch_size} in one forward"),
+        ("time", f"about {_duration(sum(cost.seconds.values()))}: {stages}"),
+        ("memory", _memory(cost.memory_mb, cost.gpu_memory_mb)),
+    ):
+        click.echo(f"  {label:<9} {value}")
+    if n_runs > 1:
+        all_bytes = FLOOR_BYTES + n_runs * (cost.bytes - FLOOR_BYTES)
+        click.echo(
+            f"All {n_runs} checkpoints: {n_runs * cost.rows:,} rows, about {all_bytes:,} bytes and "
+            f"{_duration(n_runs * sum(cost.seconds.values()))}, if the others load as fast as the first."
+        )
+    if cost.crosscheck_failure is not None:
+        click.echo(f"After measuring, {cost.crosscheck_failure}")
+    click.echo("Nothing was written. Leave out --dry-run to measure.")
+
+
+def _memory(own_mb: float, gpu_mb: float | None) -> str:
+    on_gpu = "" if gpu_mb is None else f"{gpu_mb:,.0f} MB on the GPU, "
+    return f"about {on_gpu}{own_mb:,.0f} MB of the machine's own"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

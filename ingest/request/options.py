@@ -1,0 +1,46 @@
+"""Command-line options from a dataclass: each field is declared once, with its help, type and default."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def option(help: str, default: Any = dataclasses.MISSING, *, flag: str | None = None, type: Any = None) -> Any:
+    """A field that `add_options` makes an option of.
+
+    `flag` is the option's name unless it is the field's; `type` click's type unless the annotation says enough. A field
+    without a default is required, one whose default is True gets a second option `--no-...`.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "flag": flag, "type": type})
+
+
+def add_options(request: type) -> Callable[[Command], Command]:
+    """A decorator that adds an option for each field of `request`, in order; the command gets the values by field name."""
+    annotations = typing.get_type_hints(request)
+
+    def decorate(command: Command) -> Command:
+        for field in reversed(dataclasses.fields(request)):
+            command = _option(field, annotations[field.name])(command)
+        return command
+
+    return decorate
+
+
+def _option(field: "dataclasses.Field[Any]", annotation: Any) -> Callable[[Command], Command]:
+    flag = field.metadata["flag"] or f"--{field.name.replace('_', '-')}"
+    kind = next((one for one in typing.get_args(annotation) if one is not types.NoneType), annotation)
+    settings: dict[str, Any] = {"help": field.metadata["help"], "type": field.metadata["type"] or kind}
+    if field.default is dataclasses.MISSING:
+        settings["required"] = True
+    else:
+        settings |= {"default": field.default, "show_default": field.default not in (None, False)}
+    if kind is bool:
+        settings["is_flag"] = True
+        flag += f"/--no-{flag.removeprefix('--')}" if field.default else ""
+    return click.option(flag, field.name, **settings)

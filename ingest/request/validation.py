@@ -1,0 +1,34 @@
+"""Check a request for what no model could make right, before torch is imported; and open its dataset."""
+
+from selfrepair.ingest.models.hub.revisions import check_has_checkpoints, parse_checkpoints
+from selfrepair.ingest.request.ingest_request import IngestRequest
+from selfrepair.ingest.request.protocols import resolve_settings
+from selfrepair.ingest.request.selection import check_heads, parse_ablations, parse_batch_size, parse_given, parse_shard
+from selfrepair.ingest.text.packing import PACKED
+from selfrepair.ingest.text.refusals import check_length
+from selfrepair.ingest.text.sources import RANDOM, STDLIB, Source, open_source
+
+
+def check_request(request: IngestRequest) -> None:
+    """Raise SelfRepairError for a request that is wrong whatever the model; the hub is not used."""
+    parse_shard(request.shard)
+    parse_batch_size(request.batch_size)
+    check_has_checkpoints(request.model, parse_checkpoints(request.checkpoint))
+    settings = resolve_settings(request)
+    check_heads(request.layers, request.heads, request.given)
+    parse_given(request.given, parse_ablations(settings.ablation), None, None)
+    open_dataset(request)
+    if settings.dataset in (STDLIB, RANDOM):  # rows of others may be tokens, of any length
+        check_length(settings.seq_len, None, settings.packing)
+
+
+def open_dataset(request: IngestRequest) -> Source:
+    """The request's dataset, of which no row is read yet."""
+    settings = resolve_settings(request)
+    return open_source(
+        settings.dataset,
+        split=request.split,
+        revision=request.dataset_revision,
+        text_column=request.text_column,
+        whole=settings.packing != PACKED,
+    )

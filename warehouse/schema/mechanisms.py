@@ -1,0 +1,126 @@
+"""Which components compensate: later heads and MLPs (edges), and the neurons of the MLPs."""
+
+import sqlalchemy as sa
+
+from selfrepair.warehouse.schema.columns import (
+    ABLATION,
+    HEAD,
+    LAYER,
+    MLP_LAYER,
+    POS,
+    PROMPT,
+    RUN,
+    UNIT,
+    column,
+    double,
+    edge_population,
+    effect,
+    integer,
+    metadata,
+    small,
+    target_kind,
+)
+from selfrepair.warehouse.schema.names import CHANGE_SHARES, NEURONS_KEPT, NEURONS_RANKED
+
+neuron_changes = sa.Table(
+    "neuron_changes",
+    metadata,
+    column(*RUN),
+    column(*ABLATION),
+    column(*PROMPT),
+    column(*POS),
+    column(*LAYER),
+    column(*HEAD),
+    column(*MLP_LAYER),
+    column("neuron", integer, "Index of the neuron in its MLP, from 0"),
+    column(
+        "clean_effect",
+        effect,
+        "Direct effect of the neuron on the target's logit in the clean run; < 0: it erases [logits]",
+    ),
+    column(
+        "ablated_effect",
+        effect,
+        "The same with the head ablated, at the clean scale; above clean_effect where that is < 0: anti-erasure [logits]",
+    ),
+    column("rank", small, "Rank of the neuron in its MLP by |ablated_effect - clean_effect|; 1: the largest change"),
+    sa.CheckConstraint("pos >= 0"),
+    sa.CheckConstraint("rank >= 1"),
+    comment=(
+        f"The {NEURONS_KEPT} neurons that change most, per ablation, ablated head, row of the head's top 2 % by direct "
+        "effect, and MLP. Effects are rounded to 1e-4."
+    ),
+)
+
+neuron_curves = sa.Table(
+    "neuron_curves",
+    metadata,
+    column(*RUN),
+    column(*UNIT),
+    column(*ABLATION),
+    column(*LAYER),
+    column(*HEAD),
+    column(*MLP_LAYER),
+    column(
+        "nth",
+        small,
+        f"Rank of the neuron's change among those of the row in this MLP by size; 1: the largest, up to {NEURONS_RANKED}",
+    ),
+    *(
+        column(name, integer, f"Rows whose nth largest |change| exceeds {share * 100:g} % of the direct effect [rows]")
+        for name, share in CHANGE_SHARES.items()
+    ),
+    column("largest_changes", double, "Sum over rows of the nth largest |change| [logits]"),
+    sa.CheckConstraint("nth >= 1"),
+    comment=(
+        "Over all neurons: on how many neurons the change is concentrated in a head's top 2 % rows by direct effect, "
+        "summed over a unit. Not rounded."
+    ),
+)
+
+neuron_sums = sa.Table(
+    "neuron_sums",
+    metadata,
+    column(*RUN),
+    column(*UNIT),
+    column(*ABLATION),
+    column(*LAYER),
+    column(*HEAD),
+    column(*MLP_LAYER),
+    column("n_rows", integer, "Rows of the head's top 2 % in the unit [rows]"),
+    column("direct_effect", double, "Sum over rows of the head's direct effect [logits]"),
+    column("change", double, "Sum over rows and neurons of the change in direct effect [logits]"),
+    column("absolute_change", double, "Sum over rows and neurons of |change| [logits]"),
+    column("positive_change", double, "Sum over rows and neurons of the changes above 0 [logits]"),
+    column(
+        "anti_erasure",
+        double,
+        "Sum over rows and neurons of the changes above 0 of neurons that erase (clean effect < 0) [logits]",
+    ),
+    comment=(
+        "Over all neurons: how an MLP's direct effect changes in a head's top 2 % rows by direct effect, summed over a "
+        "unit. Not rounded."
+    ),
+)
+
+edge_sums = sa.Table(
+    "edge_sums",
+    metadata,
+    column(*RUN),
+    column(*UNIT),
+    column(*ABLATION),
+    column(*LAYER),
+    column(*HEAD),
+    column("population", edge_population, "Rows used: all, or top2 (the head's top 2 % by direct effect)"),
+    column("target_kind", target_kind, "Component that changed: a later head, or an MLP"),
+    column("target_layer", small, "Layer of the component that changed, from 0"),
+    column("target_head", small, "Index of the head that changed, from 0; NULL: an MLP", null=True),
+    column("n_rows", integer, "Rows used [rows]"),
+    column(
+        "change", double, "Sum over rows of the change in the component's direct effect, at the clean scale [logits]"
+    ),
+    column("squared_change", double, "Sum over rows of its square [logits^2]"),
+    comment=(
+        "How ablating a head changes the direct effect of each later head and MLP, summed over a unit. Not rounded."
+    ),
+)

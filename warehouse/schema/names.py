@@ -1,0 +1,51 @@
+"""The fixed names and numbers that the tables, the measurement and the views share."""
+
+ABLATIONS = ("resample", "mean", "zero")
+STATUSES = ("running", "complete", "failed")
+NORMS = ("layernorm", "rmsnorm")
+TARGET_KINDS = ("head", "mlp")
+EDGE_POPULATIONS = ("all", "top2")
+LOGITS_OF = ("next_token", "answer", "answer_minus_foil")
+NEXT_TOKEN, ANSWER, ANSWER_MINUS_FOIL = LOGITS_OF
+ADDED_VECTORS = ("own", "other", "random")
+MECHANISMS = ("edges", "neurons_last", "neurons_all", "logit_lens", "logprobs", "self_repression")
+
+EFFECTS = (
+    "direct_effect",
+    "ablated_direct_effect",
+    "logit_change",
+    "repair_layernorm",
+    "repair_attention",
+    "repair_mlp",
+    "ln_scale_ratio",
+)
+"""The seven measured numbers of a row of `measurements`, stored rounded to `EFFECT_STEP`."""
+
+ROUNDED = frozenset(
+    (
+        *(("measurements", name) for name in EFFECTS),
+        *(("neuron_changes", name) for name in ("clean_effect", "ablated_effect")),
+        *(("logit_lens", name) for name in ("logit", "logprob")),
+        *(("logprob_changes", name) for name in ("logprob_change", "kl")),
+        *(
+            ("self_repression", name)
+            for name in ("direct_effect", "direct_effect_after", "direct_effect_after_own_scale")
+        ),
+    )
+)
+"""Columns (table, name) that are stored rounded to `EFFECT_STEP`."""
+
+EFFECT_STEP = 1e-4
+"""Step to which the effect columns are rounded [logits]: the rounding noise of a float32 measurement."""
+
+NEURONS_KEPT = 16
+"""Neurons kept in `neuron_changes` per row and MLP: those with the largest changes."""
+
+NEURONS_RANKED = 50
+"""Largest changes of a row that `neuron_curves` counts one by one."""
+
+CHANGE_SHARES = {"exceed_50": 0.5, "exceed_10": 0.1, "exceed_5": 0.05, "exceed_2_5": 0.025, "exceed_1": 0.01}
+"""Columns of `neuron_curves`, with the share of the head's direct effect that a change must exceed to be counted."""
+
+IDENTITY_ERROR_LIMIT = 1e-3
+"""Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| a measured run may have [logits]."""
