@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.synthetic import shape_of, write_run
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from selfrepair.queries.catalog.questions import questions
 from selfrepair.queries.catalog.relations import relations
 from selfrepair.queries.marts import refresh as marts

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+_LIBRARIES = ("transformers.", "transformer_lens.", "torch.")
+
 SEEN_IN = {
     "datasets": "5.2.0",
     "huggingface-hub": "2.4.0",
@@ -67,6 +69,38 @@ def cached_refs(model: str) -> Path:
 def can_switch_attention(model_class: type) -> bool:
     """Whether `set_attn_implementation` works for a class of models (transformers)."""
     return bool(model_class._can_set_attn_implementation())  # type: ignore[attr-defined]
+
+
+def attention_kernel(model: "PreTrainedModel") -> str:
+    """Name of the attention function that a model uses (transformers)."""
+    return str(model.config._attn_implementation)
+
+
+def name_or_path(model: "PreTrainedModel") -> str:
+    """What a model was loaded by; empty for one made from its configuration (transformers)."""
+    return str(model.config._name_or_path)
+
+
+def forward_hooks(module: "nn.Module") -> list[object]:
+    """What runs before and after a module's forward, but for what its libraries put there themselves (torch).
+
+    Of a TransformerBridge's hook points: what is not permanent (transformer-lens).
+    """
+    from transformer_lens.hook_points import HookPoint
+
+    if isinstance(module, HookPoint):
+        return [hook for hook in module.fwd_hooks if not hook.is_permanent]
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    return [hook for hook in hooks if not str(getattr(hook, "__module__", "")).startswith(_LIBRARIES)]
+
+
+def unwrapped(module: "nn.Module") -> "nn.Module":
+    """The module of a transformers model that a TransformerBridge put a component in the place of (transformer-lens)."""
+    from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+
+    while isinstance(module, GeneralizedComponent) and module.original_component is not None:
+        module = module.original_component
+    return module
 
 
 def uses_attention_registry(attention: "nn.Module") -> bool:

@@ -22,7 +22,7 @@ def duckdb(sql: str, db: Path) -> str:
 def python(sql: str, db: Path) -> str:
     """Python that ends with a polars frame, `frame`."""
     return (
-        "from selfrepair.queries import Warehouse\n\n"
+        "from selfrepair import Warehouse\n\n"
         f"warehouse = Warehouse({str(db)!r})\n"
         f"frame = warehouse.sql({_python_literal(sql)}, limit=None)\n"
     )

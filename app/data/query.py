@@ -13,7 +13,7 @@ import streamlit as st
 from cachetools import LRUCache
 
 from selfrepair.app.wording.escape import escape_markdown
-from selfrepair.queries import Warehouse
+from selfrepair.queries.client.warehouse import Warehouse
 from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.reader import Answer
 from selfrepair.warehouse.errors import SelfRepairError
@@ -184,6 +184,7 @@ def _query(
         wait_s=_WAIT_WHILE_BUSY_S if is_busy else _WAIT_S,
         keep_open_s=_KEEP_OPEN_S,
         on_note=notes.append,
+        language="shell",
     )
     began = time.perf_counter()
 

@@ -27,16 +27,12 @@ from selfrepair.ingest.request.selection import (
 from selfrepair.ingest.request.validation import open_dataset
 from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import measure_run
+from selfrepair.ingest.runs.stored_run import StoredRun, store_run
 from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import RANDOM, random_rows
-from selfrepair.warehouse.database.connection import open_reader, open_writer
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.load.loader import load, loaded_units
-from selfrepair.warehouse.load.registry import run_id_of
+from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.parts.folder import PartsFolder
-
-LOAD_WAIT_S = 600.0
-"""How long the load waits for another process that has the warehouse open."""
 
 
 def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, began_at: float) -> int | None:
@@ -63,32 +59,28 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
 
 def _ingest_one(request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None) -> int | None:
     plan = _noted(make_plan(request))
-    if request.shard is None:
-        with open_writer(db):  # an unwritable warehouse fails before hours of measuring, not after
-            pass
     try:
         with TerminalProgress() as progress:
-            outcome = measure_run(plan, parts, db, shard=shard, batch_size=batch_size, progress=progress)
+            if request.shard is None:
+                run = store_run(plan, db, parts, batch_size=batch_size, progress=progress)
+            else:
+                outcome = measure_run(plan, parts, db, shard=shard, batch_size=batch_size, progress=progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_far(plan, parts, db, shard)) from None
-    except SelfRepairError:
-        if request.shard is None:
-            _load(plan, db, parts)  # what was finished before the error is not lost
-        raise
-    if request.shard is not None:
-        if outcome.measured + outcome.resumed == 0:
-            click.echo(
-                f"this run is too small to split into {shard.count} shards: {request.shard} has nothing to measure, and "
-                "earlier shards measure all of it."
-            )
-            return None
+    if request.shard is None:
+        _print_outcome(plan, db, run)
+        return run.run_id
+    if outcome.measured + outcome.resumed == 0:
         click.echo(
-            f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} measured before. When every shard "
-            f"is done, gather their parts in one folder and run: selfrepair load {parts} --db {db}"
+            f"this run is too small to split into {shard.count} shards: {request.shard} has nothing to measure, and "
+            "earlier shards measure all of it."
         )
         return None
-    _load(plan, db, parts)
-    return _conclude(plan, db, measured=outcome.measured)
+    click.echo(
+        f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} measured before. When every shard "
+        f"is done, gather their parts in one folder and run: selfrepair load {parts} --db {db}"
+    )
+    return None
 
 
 def _noted(plan: RunPlan) -> RunPlan:
@@ -109,13 +101,6 @@ def _how_far(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> str:
         f"Interrupted. {len(done):,} of {len(mine):,} units are finished and safe ({sum(unit.count for unit in done):,} of "
         f"{sum(unit.count for unit in mine):,} prompts; part files in {parts}); the same command continues from there."
     )
-
-
-def _load(plan: RunPlan, db: Path, parts: Path) -> None:
-    if (parts / plan.record.run_key).exists():
-        load(
-            db, parts, run_key=plan.record.run_key, wait_s=LOAD_WAIT_S, on_wait=lambda text: click.echo(text, err=True)
-        )
 
 
 def make_plan(request: IngestRequest) -> RunPlan:
@@ -157,37 +142,14 @@ def make_plan(request: IngestRequest) -> RunPlan:
     return plan_run(model, source, build_prompts(source, model.vocabulary, options), run_settings)
 
 
-def _conclude(plan: RunPlan, db: Path, *, measured: int) -> int:
-    with open_reader(db, wait_s=LOAD_WAIT_S) as connection:
-        run_id = run_id_of(connection, plan.record.run_key)
-        assert run_id is not None, "the load registered the run"
-        found = connection.execute(
-            "SELECT status, identity_error_max, crosscheck_error_max, crosscheck_rows FROM runs WHERE run_id = $run_id",
-            {"run_id": run_id},
-        ).fetchone()
-        worst = connection.execute(
-            """
-            SELECT prompt_id, layer, head, ablation, error_max FROM crosschecks
-            WHERE run_id = $run_id ORDER BY error_max DESC LIMIT 1
-            """,
-            {"run_id": run_id},
-        ).fetchone()
-    assert found is not None
-    status, identity, difference, rows = found
-    if status == "failed" and worst is not None:
-        prompt, layer, head, ablation, error = worst
-        raise SelfRepairError(
-            f"run {run_id} is marked failed: {ablation} ablation of L{layer}H{head} on prompt {prompt} differs by {error:.2g} "
-            f"logits from the same measurement through hooks ({plan.settings.precision.crosscheck:g} allowed). Its rows are "
-            "kept out of the summaries. Try --dtype float64; if that fails too, please report the model."
-        )
-    done = (
-        f"{measured} {'unit' if measured == 1 else 'units'} measured now" if measured else "nothing was left to measure"
-    )
+def _print_outcome(plan: RunPlan, db: Path, run: StoredRun) -> None:
+    n_units = run.units_measured
+    done = f"{n_units} {'unit' if n_units == 1 else 'units'} measured now" if n_units else "nothing was left to measure"
     model = plan.record.model
     name = model.name if model.checkpoint is None else f"{model.name}, step {model.checkpoint}"
-    click.echo(
-        f"run {run_id}: {plan.record.n_measurements:,} rows of {name}, {status}, in {db}; {done} "
-        f"(identity within {identity:.1e}, {rows:,} rows cross-checked within {difference:.1e} logits)"
+    checks = (
+        f"identity within {run.identity_error_max:.1e}, {run.crosscheck_rows:,} rows cross-checked within "
+        f"{run.crosscheck_error_max:.1e} logits"
     )
-    return int(run_id)
+    rows = f"{plan.record.n_measurements:,} rows of {name}"
+    click.echo(f"run {run.run_id}: {rows}, {run.status}, in {db}; {done} ({checks})")

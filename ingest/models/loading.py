@@ -29,11 +29,15 @@ from selfrepair.warehouse.parts.records import ModelRecord
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model on its device with its adapter, its tokenizer, and its record for the warehouse."""
+    """A model on its device with its adapter, its tokenizer, and its record for the warehouse.
+
+    Where it `shares_weights` with a model of the caller's, they must not be changed (`in_memory`).
+    """
 
     adapter: ModelAdapter
     tokenizer: PreTrainedTokenizerBase | None
     record: ModelRecord
+    shares_weights: bool = False
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -75,15 +79,20 @@ def load_model(
     digest = weights_sha256(model)
     _place(model, name, precision, device)
     use_fused_gelu(model)
-    try:
-        adapter = adapt(model, name)
-    except (TypeError, AttributeError, ValueError, KeyError) as error:
-        raise unsupported(name, f"its parts are not where TransformerLens expects them ({error})") from error
+    adapter = adapter_of(model, name)
     if tokenizer is not None:
         check_vocabulary(tokenizer, name, adapter.d_vocab)
     shown = Path(name).resolve().name if Path(name).exists() else name
     record = model_record(adapter, shown, digest, revision=revision, checkpoint=checkpoint)
     return LoadedModel(adapter, tokenizer, record)
+
+
+def adapter_of(model: PreTrainedModel, name: str) -> ModelAdapter:
+    """The adapter of a model; SelfRepairError for a family that does not fit, for whatever reason."""
+    try:
+        return adapt(model, name)
+    except (TypeError, AttributeError, ValueError, KeyError) as error:
+        raise unsupported(name, f"its parts are not where TransformerLens expects them ({error})") from error
 
 
 def tokenizer_of(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

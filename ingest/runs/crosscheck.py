@@ -16,6 +16,7 @@ from selfrepair.ingest.checks.hooks import HookedRun, Hooks
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.engine.precision import full_precision
+from selfrepair.ingest.models.in_memory import own_weights
 from selfrepair.ingest.models.weights import cast_parameters
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.plan import RunPlan, Unit
@@ -78,6 +79,8 @@ def _crosscheck(
     adapter = measurer.adapter
     biases = measurer.value_biases().to(adapter.stream_dtype)
     means = None if measurer.means is None else measurer.means.to(biases)
+    if plan.model.shares_weights:
+        own_weights(adapter.model)
     cast_parameters(adapter.model, adapter.stream_dtype)
     bridge = hooks.boot(adapter)
 

@@ -88,7 +88,7 @@ def open_source(
         _check_file(name)
         return Source(path.name, None, None, _from_file(path, text_column))
     split = split or "train"
-    return Source(name, split, revision, _rows(name, hub_rows(name, split, revision), text_column))
+    return Source(name, split, revision, read_rows(name, hub_rows(name, split, revision), text_column))
 
 
 def random_rows(vocabulary: "Vocabulary", *, seq_len: int, seed: int) -> Iterator[TokenRow]:
@@ -132,12 +132,13 @@ def _from_file(path: Path, text_column: str) -> Iterator[DatasetRow]:
             yield from in_chunks(Document(0, ""), text_blocks(path))
         else:
             rows = json_lines(path) if path.suffix == ".jsonl" else parquet_rows(path)
-            yield from _rows(path, rows, text_column)
+            yield from read_rows(path, rows, text_column)
     except (OSError, ValueError) as error:
         raise SelfRepairError(f"dataset file {path} cannot be read: {error}. Write it again.") from error
 
 
-def _rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iterator[DatasetRow]:
+def read_rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iterator[DatasetRow]:
+    """Documents, rows of tokens and prompts with an answer from rows with columns; errors name their `origin`."""
     for number, row in enumerate(rows):
         found: Document | TokenRow
         if isinstance(row, dict) and isinstance(row.get(text_column, 0), str | None):

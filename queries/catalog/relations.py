@@ -16,6 +16,8 @@ from typing import Literal
 import duckdb
 
 from selfrepair.queries.catalog.header import Column, HeaderError, View, parse_view, split_unit
+from selfrepair.queries.catalog.macros import create_temp_macros
+from selfrepair.queries.catalog.next_step import see
 from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -27,7 +29,9 @@ _SQL_COMMENT = re.compile(r"--.*")
 
 @dataclass(frozen=True)
 class Relation:
-    """A table or view with every column described. `grain`, `paper` and `notes` are a view's; tables have none."""
+    """A table or view with every column described. `grain`, `paper`, `notes` and
+    `headline`, the columns to show first, are a view's; tables have none. `topic` is the folder of a view's file.
+    """
 
     name: str
     kind: Literal["table", "view"]
@@ -36,6 +40,8 @@ class Relation:
     grain: tuple[str, ...] = ()
     paper: str = ""
     notes: tuple[str, ...] = ()
+    headline: tuple[str, ...] = ()
+    topic: str = ""
 
     @property
     def is_building_block(self) -> bool:
@@ -62,13 +68,16 @@ def in_order(views: Iterable[View]) -> tuple[View, ...]:
 @cache
 def views() -> tuple[View, ...]:
     """Every view of this version of selfrepair, in an order in which they can be created."""
-    return in_order(parse_view(path.stem, path.read_text(encoding="utf-8")) for path in _FOLDER.glob("*/*.sql"))
+    return in_order(
+        parse_view(path.stem, path.read_text(encoding="utf-8"), path.parent.name) for path in _FOLDER.glob("*/*.sql")
+    )
 
 
 def catalogue(of_views: Iterable[View]) -> dict[str, Relation]:
     """Describe all tables and the given views (in order). Raises HeaderError where a header and DuckDB disagree."""
     with duckdb.connect() as con:
         migrate(con)
+        create_temp_macros(con)
         relations = _tables(con)
         for view in of_views:
             try:
@@ -90,14 +99,16 @@ def describe(name: str) -> Relation:
     try:
         return relations()[name]
     except KeyError:
-        raise SelfRepairError(f"{unknown_name(name, relations())} See: selfrepair views") from None
+        raise SelfRepairError(unknown_name(name, relations())) from None
 
 
-def unknown_name(name: str, known: Iterable[str]) -> str:
-    """One sentence: there is no such table or view, and which names come near."""
-    near = nearest(name, known)
+def unknown_name(name: str, known: Iterable[str], questions: Iterable[str] = ()) -> str:
+    """There is no such table or view (nor question, where `questions` could have been meant), and which names come near."""
+    questions = list(questions)
+    near = nearest(name, [*questions, *known])
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return f"there is no table or view '{name}'{hint}"
+    kinds, lists = ("question, ", f"{see('questions')}, ") if questions else ("", "")
+    return f"there is no {kinds}table or view '{name}'{hint} See: {lists}{see('views')}"
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -140,7 +151,7 @@ def _described(view: View, types: Mapping[str, str], relations: Mapping[str, Rel
     def wrong(what: str) -> HeaderError:
         return HeaderError(f"views/{view.name}.sql: {what}")
 
-    for name in (*view.columns, *view.grain):
+    for name in (*view.columns, *view.grain, *view.headline):
         if name not in types:
             raise wrong(f"the header names column '{name}', which the view does not have; it has {', '.join(types)}")
     inherited: dict[str, Column] = {}
@@ -155,4 +166,6 @@ def _described(view: View, types: Mapping[str, str], relations: Mapping[str, Rel
         if column.type != kind:
             raise wrong(f"column '{name}' is described as {column.type}, but the view gives {kind}")
         columns.append(column)
-    return Relation(view.name, "view", view.summary, tuple(columns), view.grain, view.paper, view.notes)
+    return Relation(
+        view.name, "view", view.summary, tuple(columns), view.grain, view.paper, view.notes, view.headline, view.topic
+    )

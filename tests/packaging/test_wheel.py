@@ -18,7 +18,7 @@ pytestmark = pytest.mark.packaging
 ROOT = Path(__file__).parents[2]
 UNSET = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "SELFREPAIR_DB")
 PIP_WHEEL = (sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-index", "--no-build-isolation")
-SHIPPED = ("app", "ingest", "queries", "warehouse", "pyproject.toml", "README.md", "LICENSE")
+SHIPPED = ("api", "app", "ingest", "queries", "warehouse", "pyproject.toml", "README.md", "LICENSE")
 
 
 def run(*command: str | Path, cwd: Path, fails: bool = False) -> str:
@@ -63,6 +63,7 @@ def test_the_wheel_holds_every_module_and_every_file_of_data_and_nothing_else(wh
     )
     modules = (f"{folder}/**/*.py" for folder in ("app", "ingest", "queries", "warehouse"))
     wanted = {str(path.relative_to(ROOT)) for pattern in (*data, *modules) for path in ROOT.glob(pattern)}
+    wanted |= {path.name for path in (ROOT / "api").glob("*.py")}
     assert found == wanted | {"queries/questions/of_a_test/asked_by_a_test.sql"}
 
 

@@ -1,15 +1,16 @@
 -- For which heads does it matter how they are ablated? The widest range of mean self-repair first.
 --
 -- Grain: run_id, layer, head
--- Paper: section 3 (kinds of ablation)
+-- Paper: section 3 (ablation types)
 --
--- Runs that measured a single kind of ablation have no range and are left out. How far whole runs agree:
+-- Runs that measured a single ablation type have no range and are left out. How far whole runs agree:
 -- ablation_agreement.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   population all|top2|top2_nobos = top2: Which rows of a head (selfrepair describe head_repair)
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
+--   population all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
+--     same without first positions
 --   at_most INTEGER = 20: Rows to show of each run, at most [rows]
 --
 -- Columns:

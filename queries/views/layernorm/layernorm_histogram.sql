@@ -22,7 +22,7 @@ SELECT
     level,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     (200.0::DOUBLE + bin) / 200 AS bin_low,
     (201.0::DOUBLE + bin) / 200 AS bin_high,
     n_rows,
@@ -31,4 +31,4 @@ FROM layernorm_bins
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'
-ORDER BY run_id, ablation, population, level, layer, head, bin_low
+ORDER BY run_id, ablation, population = 'all', population, level, layer, head, bin_low

@@ -1,4 +1,4 @@
--- What the model would answer after each layer: how likely the target already is, where it comes first, and where that stays.
+-- The logit lens after each layer: the target's log-probability and rank, and where it is top-1 correct from there on.
 --
 -- Grain: run_id, layer
 -- Paper: section 6 (iterative inference)

@@ -1,9 +1,10 @@
 -- Every stored change of a neuron: the 16 that change most, in each row of an ablated head's top 2 %, with the tokens.
 --
 -- Grain: run_id, ablation, layer, head, prompt_id, pos, mlp_layer, neuron
+-- Headline: label, mlp_layer, neuron, change, rank, target, clean_effect, ablated_effect, is_anti_erasure
 -- Paper: section 5 (anti-erasure: the scatter of clean against ablated effect)
 --
--- Read from the rows when asked: name a run and a head to have it at once. Failed runs are left out.
+-- Computed from all rows: filter by run and head for a quick answer. Failed runs are left out.
 --
 -- Columns:
 --   model VARCHAR: Name of the measured model: models.name
@@ -24,7 +25,7 @@ SELECT
     ablation,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     prompt_id,
     pos,
     tokens.token,

@@ -8,13 +8,13 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
+from selfrepair import Warehouse
 from selfrepair.app.cli import reproduce as module
 from selfrepair.app.cli.main import main
 from selfrepair.app.cli.reproduce import TokenCount, n_prompts
 from selfrepair.app.cli.reproduce_report import reproduce_report
 from selfrepair.app.data.published import HUB_IDS, QUANTITIES, SHAPES
 from selfrepair.app.wording.columns import words
-from selfrepair.queries import Warehouse
 from selfrepair.warehouse.errors import SelfRepairError
 from support.published import EARLY, FINAL, NOT_PUBLISHED, compared
 

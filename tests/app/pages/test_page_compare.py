@@ -6,11 +6,11 @@ import pytest
 from scipy import stats
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.charts.heads.pairs import pair_scatter
 from selfrepair.app.data.choice import Choice
 from selfrepair.app.data.measures import measures
 from selfrepair.app.data.pair import MAX_HEADS_LISTED, Pair
-from selfrepair.queries import Warehouse
 from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded, stored

@@ -10,6 +10,7 @@ import pytest
 from streamlit.elements.lib import policies
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION, head_map
 from selfrepair.app.charts.heads.parts import part_bars
 from selfrepair.app.charts.heads.prompts import prompt_histogram
@@ -24,7 +25,6 @@ from selfrepair.app.data import heads as head_queries
 from selfrepair.app.data.measures import EFFECTS, measures
 from selfrepair.app.wording.columns import column
 from selfrepair.app.wording.whitespace import whitespace_column
-from selfrepair.queries import Warehouse
 from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded, stored
@@ -249,7 +249,7 @@ def test_few_heads_and_heads_that_are_mostly_the_same_have_no_outliers() -> None
 def test_the_page_tells_of_heads_beyond_the_colours(
     name: str, maps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(color_domain_module, "domain_of", lambda columns, centre: (-1e-6, 1e-6))
+    monkeypatch.setattr(color_domain_module, "color_domain", lambda columns, centre: (-1e-6, 1e-6))
     told = said(opened(name, loaded(tmp_path), monkeypatch)).splitlines()
     assert told.count("Colours saturate at ±1e-06 [logits]; 12 heads are beyond.") == maps
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from selfrepair import Warehouse
 from selfrepair.app.cli.main import main
 from selfrepair.app.data.part_files import pace_s, unloaded_runs
 from selfrepair.app.data.resume_command import resume_command, run_row
 from selfrepair.ingest.cli import session
 from selfrepair.ingest.request.ingest_request import IngestRequest
-from selfrepair.queries import Warehouse
 from selfrepair.warehouse.load.loader import load
 from support.fabricate import fabricate
 from support.loaded import loaded

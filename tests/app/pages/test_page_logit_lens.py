@@ -7,9 +7,9 @@ import pytest
 from polars.testing import assert_frame_equal
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.charts.heads.dots import head_dots
 from selfrepair.app.charts.mechanisms.logit_lens import SHARES, shares_by_layer
-from selfrepair.queries import Warehouse
 from support.measured import WITHOUT, measured
 from support.pages import opened, said
 

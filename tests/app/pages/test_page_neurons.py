@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.charts.mechanisms.neuron_curves import exceedance_curves
 from selfrepair.app.charts.mechanisms.neuron_effects import clean_against_ablated
 from selfrepair.app.data.neurons import EXCEEDED
-from selfrepair.queries import Warehouse
 from support.measured import WITHOUT, measured
 from support.pages import opened, said
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from selfrepair.queries import Warehouse
+from selfrepair import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from support.fabricate import fabricate
 from support.loaded import loaded, stored

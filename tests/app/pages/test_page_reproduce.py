@@ -9,12 +9,12 @@ import pytest
 from polars.testing import assert_frame_equal
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.charts.models.reproduction import claims_with_intervals, measured_against_published
 from selfrepair.app.charts.models.training import FINAL as FINAL_WORD
 from selfrepair.app.charts.models.training import over_training
 from selfrepair.app.data import published as queries
 from selfrepair.app.wording.columns import words
-from selfrepair.queries import Warehouse
 from selfrepair.queries.catalog.relations import relations
 from support.pages import opened, said, tables
 from support.published import EARLY, FINAL, NOT_PUBLISHED, compared

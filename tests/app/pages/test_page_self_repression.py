@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION
 from selfrepair.app.charts.mechanisms.self_repression import after_against_clean, slope_map
-from selfrepair.queries import Warehouse
 from support.measured import WITHOUT, measured
 from support.pages import opened, said
 

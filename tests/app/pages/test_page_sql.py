@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.charts.quick import KINDS, drawable, first_axes, numeric_columns, quick_chart
 from selfrepair.app.components import snippets
 from selfrepair.app.wording.escape import escape_markdown
-from selfrepair.queries import Warehouse
 from selfrepair.queries.catalog.questions import bind, filled_in, questions, with_run
 from selfrepair.queries.catalog.which_run import RUNS
 from support.loaded import loaded

@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION
 from selfrepair.app.charts.heads.ranks import effect_against_ablation, is_labelled
 from selfrepair.app.charts.heads.tails import HEADS, hill_curves, lorenz_curves, tail_curves
 from selfrepair.app.components.figure import spec_of
 from selfrepair.app.wording.columns import column
-from selfrepair.queries import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from support.fabricate import fabricate
 from support.loaded import loaded, stored

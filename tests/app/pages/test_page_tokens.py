@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.components.token_view import Field, largest, token_data
 from selfrepair.app.data.tokens import (
     effect_size,
@@ -21,7 +22,6 @@ from selfrepair.app.data.tokens import (
 )
 from selfrepair.app.server.serve import HOME
 from selfrepair.app.wording.whitespace import possible_texts, show_whitespace
-from selfrepair.queries import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.load.loader import load
 from support.fabricate import fabricate

@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from selfrepair import Warehouse
 from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION
 from selfrepair.app.charts.mechanisms.edge_graph import MAX_EDGES, MAX_OF_CHOSEN, edge_graph, largest_edges
 from selfrepair.app.charts.mechanisms.edge_matrix import edge_matrix
-from selfrepair.queries import Warehouse
 from selfrepair.warehouse.database.connection import open_writer
 from support.measured import WITHOUT, measured
 from support.pages import opened, said

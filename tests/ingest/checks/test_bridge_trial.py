@@ -8,12 +8,12 @@ import torch
 from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, FalconConfig
 
+from selfrepair import Warehouse
 from selfrepair.app.cli.main import main
 from selfrepair.ingest.checks import bridge_trial, hooks
 from selfrepair.ingest.checks.preflight import preflight
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.models.adapter import adapt
-from selfrepair.queries import Warehouse
 from selfrepair.warehouse.errors import SelfRepairError
 from support import families
 

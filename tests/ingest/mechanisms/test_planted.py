@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from selfrepair import Warehouse
 from selfrepair.app.cli.main import main
 from selfrepair.ingest.conventions import head_label
-from selfrepair.queries import Warehouse
 from support import planted
 
 MAIN, BACKUP, REPRESSING = (head_label(*head) for head in (planted.MAIN, planted.BACKUP, planted.REPRESSING))

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from selfrepair.queries import Limits, Warehouse
+from selfrepair import Limits, Warehouse
 from selfrepair.queries.sandbox import worker
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError
@@ -24,7 +24,7 @@ GIVEN = runpy.run_path(str(Path(__file__).with_name("hostile_statements.py")))
 REFUSED: list[tuple[str, str]] = [
     *((query, GIVEN["FUNCTION"]) for query in GIVEN["READS_FILES"] + GIVEN["CALLS_FUNCTIONS"]),
     *((query, GIVEN["FILES"]) for query in GIVEN["NAMES_FILES"]),
-    *((query, "|".join([GIVEN["NO_QUESTION"], "Name them: PIVOT"])) for query in GIVEN["NOT_QUESTIONS"]),
+    *((query, "|".join([GIVEN["ONLY_SELECT"], "Name the values: PIVOT"])) for query in GIVEN["NOT_QUESTIONS"]),
     *GIVEN["OTHERWISE_REFUSED"],
 ]
 LIMITS = Limits(memory_bytes=400_000_000, spill_bytes=200_000_000, n_threads=2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from selfrepair.queries import Limits, Warehouse
+from selfrepair import Limits, Warehouse
 from selfrepair.queries.sandbox import worker
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.database.write_request import is_wanted, want

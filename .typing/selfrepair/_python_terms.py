@@ -1,0 +1,1 @@
+../../api/_python_terms.py

@@ -1,0 +1,47 @@
+"""Self-repair of language models: measure a model, ask a warehouse. What `__all__` names is public, all else is private.
+
+>>> from selfrepair import Warehouse, measure
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selfrepair._measure import measure
+    from selfrepair._measurements import Measurements
+    from selfrepair.queries.client.warehouse import OutOfDate, Truncated, Warehouse
+    from selfrepair.queries.sandbox.limits import Limits
+    from selfrepair.warehouse.errors import SelfRepairError
+
+    __version__: str
+
+__all__ = ["Limits", "Measurements", "OutOfDate", "SelfRepairError", "Truncated", "Warehouse", "__version__", "measure"]
+
+_HOMES = {
+    "Limits": "queries.sandbox.limits",
+    "Measurements": "_measurements",
+    "OutOfDate": "queries.client.warehouse",
+    "SelfRepairError": "warehouse.errors",
+    "Truncated": "queries.client.warehouse",
+    "Warehouse": "queries.client.warehouse",
+    "measure": "_measure",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is used, and only then: DuckDB, polars and torch take longer than `selfrepair --help`."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("selfrepair")
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    try:
+        return getattr(import_module(f"selfrepair.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"selfrepair.{name} needs the package '{error.name}', which is not installed. "
+            "Install it: pip install 'selfrepair[ingest]'"
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,81 @@
+"""A planned run into a warehouse, whole: measured where units are missing, loaded, and judged by its cross-check."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfrepair.ingest.conventions import head_label
+from selfrepair.ingest.request.selection import Shard
+from selfrepair.ingest.runs.plan import RunPlan
+from selfrepair.ingest.runs.runner import Progress, measure_run
+from selfrepair.warehouse.database.connection import open_reader, open_writer
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load.loader import load
+from selfrepair.warehouse.load.registry import run_id_of
+
+LOAD_WAIT_S = 600.0
+"""How long the load waits for another process that has the warehouse open."""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run in a warehouse: its row of `runs`, and how many units this call measured. Errors are in logits."""
+
+    run_id: int
+    status: str
+    identity_error_max: float
+    crosscheck_error_max: float
+    crosscheck_rows: int
+    units_measured: int
+
+
+def store_run(
+    plan: RunPlan, db: Path, parts: Path, *, batch_size: int | None, progress: Progress, summaries: bool = True
+) -> StoredRun:
+    """Measure what is missing of the run, load it into `db` and say what came of it; resumes where it stopped.
+
+    `summaries` False leaves the views and their summaries out of the file. Raises SelfRepairError as `measure_run` does,
+    after loading the units that were finished before, and for a run whose cross-check failed.
+    """
+    with open_writer(db):  # an unwritable warehouse fails before hours of measuring, not after
+        pass
+    try:
+        outcome = measure_run(plan, parts, db, shard=Shard(1, 1), batch_size=batch_size, progress=progress)
+    except SelfRepairError:
+        _load(plan, db, parts, progress, summaries)  # what was finished before the error is not lost
+        raise
+    _load(plan, db, parts, progress, summaries)
+    return _judged(plan, db, outcome.measured)
+
+
+def _load(plan: RunPlan, db: Path, parts: Path, progress: Progress, summaries: bool) -> None:
+    key = plan.record.run_key
+    if (parts / key).exists():
+        load(db, parts, run_key=key, wait_s=LOAD_WAIT_S, on_wait=progress.note, after_load=summaries)
+
+
+def _judged(plan: RunPlan, db: Path, units_measured: int) -> StoredRun:
+    with open_reader(db, wait_s=LOAD_WAIT_S) as connection:
+        run_id = run_id_of(connection, plan.record.run_key)
+        assert run_id is not None, "the load registered the run"
+        found = connection.execute(
+            "SELECT status, identity_error_max, crosscheck_error_max, crosscheck_rows FROM runs WHERE run_id = $run_id",
+            {"run_id": run_id},
+        ).fetchone()
+        worst = connection.execute(
+            """
+            SELECT prompt_id, layer, head, ablation, error_max FROM crosschecks
+            WHERE run_id = $run_id ORDER BY error_max DESC LIMIT 1
+            """,
+            {"run_id": run_id},
+        ).fetchone()
+    assert found is not None
+    status, identity, difference, n_rows = found
+    run = StoredRun(run_id, status, identity, difference, n_rows, units_measured)
+    if run.status == "failed" and worst is not None:
+        prompt, layer, head, ablation, error = worst
+        raise SelfRepairError(
+            f"run {run_id} is marked failed: {ablation} ablation of {head_label(layer, head)} on prompt {prompt} differs by "
+            f"{error:.2g} logits from the same measurement through hooks ({plan.settings.precision.crosscheck:g} allowed). Its "
+            "rows are kept out of the summaries. Try --dtype float64; if that fails too, please report the model."
+        )
+    return run

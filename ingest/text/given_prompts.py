@@ -1,0 +1,68 @@
+"""Prompts that a caller has in memory: texts, rows of token ids, or rows with an answer."""
+
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from selfrepair.ingest.text.documents import DatasetRow
+from selfrepair.ingest.text.packing import begin_token
+from selfrepair.ingest.text.sources import ANSWER, TEXT, read_rows
+from selfrepair.warehouse.errors import SelfRepairError
+
+PROMPTS = "prompts"
+"""What errors call the rows."""
+
+TOKENS = "tokens"
+
+
+def given_prompts(prompts: object, tokenizer: PreTrainedTokenizerBase | None) -> list[DatasetRow]:
+    """The prompts as rows of a dataset, in their order.
+
+    `prompts` is a [prompt, seq] array or tensor of ids, or an iterable of texts, of ids, or of rows as a .jsonl file has
+    them (`text` or `tokens`, and `answer`, `foil`). A text becomes BOS and its tokens, whole. Raises SelfRepairError for
+    anything else, and for texts without a tokenizer.
+    """
+    if isinstance(prompts, Mapping):
+        raise SelfRepairError(
+            f"prompts is a {type(prompts).__name__}. Pass the ids alone, without padding: "
+            'tokenizer(texts)["input_ids"], or the texts themselves and tokenizer=.'
+        )
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+        raise SelfRepairError(f"prompts is one {type(prompts).__name__}. Pass a list of prompts, such as [prompt].")
+    rows = [_row(number, prompt, tokenizer) for number, prompt in enumerate(_plain(prompts))]
+    return list(read_rows(PROMPTS, rows, TEXT))
+
+
+def _row(number: int, prompt: Any, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
+    if isinstance(prompt, str):
+        prompt = {TEXT: prompt}
+    if not isinstance(prompt, Mapping):
+        return {TOKENS: _ids(number, prompt)}
+    if TEXT not in prompt:
+        return {**prompt, TOKENS: _ids(number, prompt[TOKENS])} if TOKENS in prompt else dict(prompt)
+    if tokenizer is None:
+        raise SelfRepairError(f"prompts[{number}] is text. Pass the model's tokenizer=, or token ids.")
+    if prompt.get(ANSWER) is not None:
+        return dict(prompt)
+    ids = tokenizer(prompt[TEXT], add_special_tokens=False, verbose=False)["input_ids"]
+    return {TOKENS: [begin_token(tokenizer), *ids]}
+
+
+def _ids(number: int, prompt: Any) -> list[int]:
+    try:
+        tokens = list(_plain(prompt))
+        if any(isinstance(token, bool) for token in tokens):
+            raise TypeError("bool is no token id")
+        return [operator.index(token) for token in tokens]
+    except TypeError as error:
+        raise SelfRepairError(
+            f"prompts[{number}] is no row of token ids ({error}). Pass a list of lists of whole numbers, a [prompt, seq] "
+            "tensor of them, or texts and tokenizer=."
+        ) from error
+
+
+def _plain(values: Any) -> Any:
+    """Tensors and arrays as lists."""
+    return values.tolist() if hasattr(values, "tolist") else values

@@ -1,0 +1,40 @@
+-- How heavy is the tail of one head? Share of its top rows, and tail indices, for six measures of a row.
+--
+-- Grain: run_id, measure
+-- Paper: sections 3 and 5 (heavy-tailed importance)
+--
+-- The curves behind it, for pictures: tail_curve, lorenz_curve and hill_curve.
+--
+-- Parameters:
+--   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
+--   ablation resample|mean|zero = resample: What the head's output is replaced by
+--   layer INTEGER: Layer of the head, from 0
+--   head INTEGER: Number of the head in its layer, from 0
+
+SELECT
+    run_id,
+    model,
+    label,
+    measure,
+    share_top_0_1,
+    share_top_1,
+    share_top_2,
+    share_top_10,
+    gini,
+    hill_10,
+    hill_2,
+    hill_0_5,
+    excess_kurtosis,
+    quantile_50,
+    quantile_98,
+    quantile_99_9,
+    n_rows
+FROM head_tail
+WHERE
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND ablation = $ablation
+    AND layer = $layer
+    AND head = $head
+ORDER BY run_id, measure
