@@ -84,6 +84,9 @@ _EXPLAIN = re.compile(
 )
 _DYNAMIC_PIVOT = re.compile(r"\bPIVOT(_WIDER)?\b", re.IGNORECASE)
 _MOST_SEMICOLONS = 10
+_MOST_PARTS_OF_A_NAME = 100
+_READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+"""Parts of a syntax tree that answer rows and change nothing."""
 
 Node = dict[str, Any]
 
@@ -174,13 +177,26 @@ def _trees(con: duckdb.DuckDBPyConnection, text: str) -> list[Node]:
             raise SelfRepairError(f"{error}\n{see_names()}") from None
         raise SelfRepairError(f"Parser Error: {found['error_message']}\n{see_names()}")
     parsed = con.extract_statements(text)
-    if duckdb.ExpectedResultType.QUERY_RESULT in parsed[-1].expected_result_type and _DYNAMIC_PIVOT.search(text):
+    if _DYNAMIC_PIVOT.search(text) and duckdb.ExpectedResultType.QUERY_RESULT in parsed[-1].expected_result_type:
         raise SelfRepairError(
             "PIVOT without a list of values runs as two statements, and one is allowed. "
             "Name the values: PIVOT ... ON ablation IN ('resample', 'mean', 'zero') USING ..."
         )
-    raise SelfRepairError(
-        f"only SELECT is allowed, and this is a {parsed[0].type.name} statement: a warehouse is only read here. "
+    raise _not_select(_kind(parsed[0]))
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    """The statement's type in capitals; DuckDB's Python module has no name for some, such as UPDATE EXTENSIONS."""
+    try:
+        name = statement.type.name
+    except ValueError:
+        name = ""
+    return name if name.isidentifier() else "UTILITY"
+
+
+def _not_select(kind: str) -> SelfRepairError:
+    return SelfRepairError(
+        f"only SELECT is allowed, and this is a {kind} statement: a warehouse is only read here. "
         "To change a file, open a copy of it with DuckDB."
     )
 
@@ -215,8 +231,14 @@ def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node, names: Name
                 relations.add(name)
             case {"type": "TABLE_FUNCTION", "function": {"function_name": str(name)}}:
                 table_functions.add(name.lower())
+            case {"type": "SHOW_REF", "show_type": "SHOW", "table_name": str(name)}:  # DuckDB 2's of a table
+                relations.add(name)
             case {"type": "SHOW_REF", "table_name": str(name)} if name.strip('"') not in (*_SHOWN, ""):
                 raise SelfRepairError(f"SHOW {name} is not answered here; SHOW TABLES and DESCRIBE are. {see_names()}")
+            case {"query_node": {"type": str(kind)}} if kind not in _READING:  # DuckDB 2 writes in a WITH, too
+                raise _not_select(kind.removesuffix("_QUERY_NODE"))
+            case {"column_names": [*parts]} if len(parts) > _MOST_PARTS_OF_A_NAME:
+                raise RecursionError
             case {"function_name": str(name)}:
                 functions.add(name.lower())
             case {"cte_map": {"map": [*entries]}}:
