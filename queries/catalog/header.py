@@ -22,7 +22,8 @@ second description in quotes for its colon or bracket: longer files, for the sam
 A unit stands in square brackets at the end, as in the comments of the warehouse's tables. Columns that keep the name
 and the meaning of a column the view reads are left out: they are described there (see `catalog`).
 
-`Headline:` names the columns that are shown first, behind run_id, model, ablation and population, which it leaves out. Every view of more than 15 columns has one; without it, all columns are shown.
+`Headline:` names the columns to show first, behind run_id, model, ablation and population, which it leaves out. Every view
+of more than 15 columns has one; without it, all columns are shown.
 
 `Kept:` stands where a view reads all rows to summarise them, which would take too long each time it is asked. A `mart`
 is computed once for every run and its result stored; a `stage` is held only while the marts are computed. Both hold
