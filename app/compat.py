@@ -1,43 +1,46 @@
-"""Interfaces of Streamlit and Altair that are not public, each behind a function, with the version it was seen in.
+"""Everything that the app uses of other packages' private interfaces, in one place.
 
-Imports stand in the functions: the server process must not import Altair, nor a chart Streamlit's server.
+`SEEN_IN` has the version in which each was last seen to work; a test compares it with what is installed, so that an upgrade
+leads here. Packages are imported where they are used: the server process does without Altair, charts without the server.
 """
 
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
+SEEN_IN = {"altair": "6.3.0", "streamlit": "1.67.0"}
+
 
 def skip_schema_checks() -> None:
-    """Have Altair not compare every part of a chart with Vega-Lite's schema as it is made (Altair 6.3)."""
+    """Have Altair not compare every part of a chart with Vega-Lite's schema as it is made."""
     from altair.utils.schemapi import disable_debug_mode
 
     disable_debug_mode()
 
 
 def frontend_folder() -> Path:
-    """The folder of Streamlit's frontend (Streamlit 1.67)."""
+    """The folder of Streamlit's frontend."""
     from streamlit import file_util
 
     return Path(file_util.get_static_dir())
 
 
 def warm_up_streamlit() -> None:
-    """Do what Streamlit does only at its first script: look up the file of every module (Streamlit 1.67)."""
+    """Do what Streamlit does only at its first script: look up the file of every module."""
     from streamlit import env_util
 
     env_util.is_repl()
 
 
 def skip_external_ip() -> None:
-    """Have Streamlit not ask a host on the internet for this machine's address (Streamlit 1.67)."""
+    """Have Streamlit not ask a host on the internet for this machine's address."""
     from streamlit import net_util
 
     net_util.get_external_ip = lambda: None
 
 
 def send_without_delay() -> None:
-    """Have the server's sockets send every message at once (Streamlit 1.67).
+    """Have the server's sockets send every message at once.
 
     By default a message waits until the browser has acknowledged the one before, 40 ms later. asyncio turns that off only
     for sockets whose protocol is TCP by name, and Streamlit's is not. A version without `_bind_socket` is left as it is.
@@ -49,7 +52,7 @@ def send_without_delay() -> None:
 
 
 def run_streamlit() -> None:
-    """Streamlit's command line, with the arguments of this process (Streamlit 1.67)."""
+    """Streamlit's command line, with the arguments of this process."""
     from streamlit.web import cli
 
     cli.main(prog_name="streamlit")

@@ -73,7 +73,9 @@ def run_report(db: Path, run_id: int) -> str:
             SELECT count(*) FILTER (run_id = {run_id}), count(*) FROM measurements
         """).row(0)
         ablation = "resample" if "resample" in run["ablations"] else run["ablations"][0]
-        population = "top2" if run["logit_of"] == NEXT_TOKEN else "all"  # few rows where one answer a prompt is scored
+        population = (
+            "top2" if run["logit_of"] in (None, NEXT_TOKEN) else "all"
+        )  # few rows where only answers are scored
         layers = reader.frame(f"""
             FROM layer_repair
             WHERE run_id = {run_id} AND ablation = {literal(ablation)} AND population = {literal(population)} ORDER BY layer
@@ -83,7 +85,7 @@ def run_report(db: Path, run_id: int) -> str:
         return f"{facts}\n\nRun {run_id} is {run['status']} and has no summaries. See: selfrepair runs"
     parts = [
         facts,
-        f"Self-repair by component and layer: {ablation} ablation (a head's output is replaced by {_REPLACED_BY[ablation]}).\n"
+        f"Self-repair by component and layer\n{ablation} ablation: a head's output is replaced by {_REPLACED_BY[ablation]}\n"
         f"Means in logits; rows used: {_ROWS_USED[population]}",
         _table(layers),
         _explanation(layers),
@@ -132,7 +134,7 @@ def _explanation(layers: Sequence[Row]) -> str:
     most = max(layers, key=lambda row: row["mean_self_repair"])
     drop, change, repair = (most[f"mean_{name}"] for name in ("removed_effect", "logit_change", "self_repair"))
     what = (
-        "is self-repair: the rest of the model compensates for it."
+        "is self-repair by the rest of the model."
         if repair > 0
         else "is added damage: no layer shows self-repair here."
     )
@@ -140,7 +142,7 @@ def _explanation(layers: Sequence[Row]) -> str:
         f"How to read it: ablating a head of layer {most['layer']} lowers its direct effect on the correct token's logit by "
         f"{drop:z.3f}\nand changes that logit by {change:z.3f}. The difference, {abs(repair):.3f}, {what}\n"
         "'self-repair / direct effect' divides the two means; below 0, the rest of the model adds to the damage.\n"
-        "'clipped' is the paper's measure: each row's ratio is clipped to 0..100 % before averaging, so it is never below 0."
+        "'clipped' is the paper's: each row's ratio is clipped to 0..100 % before the mean, so never below 0."
     )
 
 
@@ -156,7 +158,7 @@ def _next_steps(db: Path, run_id: int, ablation: str, population: str) -> str:
         [
             "Next:",
             f"  selfrepair query most_repaired_heads{typed}{at}",
-            "  selfrepair questions                   # more to query; selfrepair views lists all tables and views",
+            "  selfrepair questions                   # more to query; selfrepair views: all tables and views",
             f"  selfrepair app{at}",
         ]
     )

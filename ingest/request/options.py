@@ -39,7 +39,7 @@ def _option(field: "dataclasses.Field[Any]", annotation: Any) -> Callable[[Comma
     if field.default is dataclasses.MISSING:
         settings["required"] = True
     else:
-        settings |= {"default": field.default, "show_default": field.default not in (None, False)}
+        settings |= {"default": field.default, "show_default": not (field.default is None or field.default is False)}
     if kind is bool:
         settings["is_flag"] = True
         flag += f"/--no-{flag.removeprefix('--')}" if field.default else ""

@@ -1,4 +1,4 @@
-"""Ask a warehouse in this process: one short, fenced, read-only connection with this version's views."""
+"""Read a warehouse in this process: one short, fenced, read-only connection with this version's views."""
 
 import itertools
 import re
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
+from selfrepair.queries.catalog.next_step import in_words, see_names
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.relations import unknown_name
 from selfrepair.queries.marts.install import prepare_reader
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 OnNote = Callable[[str], None]
-"""Called with one sentence about the warehouse that whoever reads an answer has to know."""
+"""Called with one sentence about the warehouse that matters for reading an answer."""
 
 Params = Mapping[str, Any] | Sequence[Any]
 """Values of a query's parameters: by name for `$name`, in order for `?`."""
 
 ROWS_AT_ONCE = 100_000
+_IS_DUCKDB_1 = duckdb.__version__.startswith("1.")
 
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
 _PLAIN_TYPES = {
@@ -45,7 +47,6 @@ _PLAIN_TYPES = {
 }
 _NESTED_TYPE = re.compile(r"(STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
 _LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
-_HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe NAME"
 _SPILL_NUMBERS = itertools.count()
 
 
@@ -178,11 +179,11 @@ class Reader:
     def rows(self, query: str, params: Params | None = None) -> list[dict[str, Any]]:
         """All rows that answer a `query` of this package's own, as plain values by column; it is not fenced."""
         with _explained(self._db, self._limits, None):
-            found: list[dict[str, Any]] = self._con.execute(query, params).to_arrow_table().to_pylist()
+            found: list[dict[str, Any]] = _batches(self._con, query, params).read_all().to_pylist()
         return found
 
     def names(self) -> list[str]:
-        """What can be asked by name: tables and views, the user's own among them."""
+        """What can be queried by name: tables and views, the user's own among them."""
         return sorted(self._names.relations.values())
 
     def columns(self, name: str) -> list[str]:
@@ -212,15 +213,16 @@ class Reader:
                 sql = _with_plain_types(self._con, f"FROM (\n{statement.text}\n)", params, flat=flat)
                 if limit is not None:
                     sql += f"\nLIMIT {limit + 1:d}"
-            reader = self._con.execute(sql, params).to_arrow_reader(ROWS_AT_ONCE)
+            reader = _batches(self._con, sql, params)
             yield reader.schema
             n_bytes = 0
             for batch in reader:
                 n_bytes += batch.nbytes
                 if most_bytes is not None and n_bytes > most_bytes:
                     raise SelfRepairError(
-                        f"the answer takes more than the {most_bytes / 1e6:,.0f} MB it may have. Ask for fewer rows or "
-                        "columns, or write it to a file: selfrepair query SQL --parquet FILE"
+                        f"the answer takes more than the {most_bytes / 1e6:,.0f} MB it may have. Select fewer rows or "
+                        "columns, write it to a file (selfrepair query SQL -o FILE)"
+                        f"{in_words('', ', or allow more: Warehouse(limits=Limits(answer_bytes=...))')}"
                     )
                 yield batch
 
@@ -232,8 +234,15 @@ class Reader:
     def _all_of(self, name: str) -> str:
         known = self._names.relations
         if name.lower() not in known:
-            raise SelfRepairError(f"{unknown_name(name, sorted(known))} See: selfrepair views")
+            raise SelfRepairError(unknown_name(name, sorted(known)))
         return f"FROM {identifier(known[name.lower()])}"
+
+
+def _batches(con: duckdb.DuckDBPyConnection, sql: str, params: Params | None) -> pa.RecordBatchReader:
+    """The rows as they are computed: DuckDB 1 first collects all rows of `con.sql` with parameters, DuckDB 2 of `execute`."""
+    if _IS_DUCKDB_1:
+        return con.execute(sql, params).to_arrow_reader(ROWS_AT_ONCE)
+    return con.sql(sql, params=params).to_arrow_reader(ROWS_AT_ONCE)
 
 
 def polars_frame(table: pa.Table) -> "pl.DataFrame":
@@ -246,15 +255,16 @@ def polars_frame(table: pa.Table) -> "pl.DataFrame":
 
 
 def out_of_time(timeout_s: float) -> str:
-    """What a query is told that was stopped after `timeout_s` seconds."""
+    """The error of a query that was stopped after `timeout_s` seconds."""
     return (
         f"the query was stopped at its time limit of {timeout_s:g} s. Narrow it down (WHERE run_id = 1 AND layer = 9), "
-        "ask a view that is summarised already (head_repair, layer_repair), or allow more time."
+        f"read a view that is summarised already (head_repair, layer_repair), or allow more time: "
+        f"{in_words('--timeout SECONDS', 'timeout_s=...')}"
     )
 
 
 def out_of_memory(limits: Limits) -> str:
-    """What a query is told that needs more memory than it may."""
+    """The error of a query that needs more memory than it may."""
     return (
         f"the query needs more than the {limits.memory_bytes / 1e6:,.0f} MB of memory it may have. "
         "Narrow it down, or build no long strings and lists."
@@ -273,14 +283,14 @@ def _explained(db: Path, limits: Limits, timeout_s: float | None) -> Iterator[No
     except (duckdb.OutOfMemoryException, MemoryError) as error:
         raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
     except duckdb.Error as error:
-        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{_HELP}") from None
+        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{see_names()}") from None
     except (OSError, pa.ArrowException) as error:  # how DuckDB's own come through while rows are fetched
         text = str(error)
         if "Interrupt" in text and timeout_s is not None:
             raise SelfRepairError(out_of_time(timeout_s)) from None
         if "Out of Memory" in text:
             raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
-        raise SelfRepairError(f"{_in_the_users_lines(text)}\n{_HELP}") from None
+        raise SelfRepairError(f"{_in_the_users_lines(text)}\n{see_names()}") from None
 
 
 def _with_plain_types(con: duckdb.DuckDBPyConnection, rows: str, params: Params | None, *, flat: bool) -> str:
@@ -308,7 +318,7 @@ def _first_line(error: BaseException) -> str:
 
 @cache
 def _own_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder of this process alone, gone when it ends."""
+    """A folder of this process alone, removed when it ends."""
     return tempfile.TemporaryDirectory(prefix="selfrepair-")
 
 

@@ -1,13 +1,14 @@
 """Bring a warehouse file to the tables this version of selfrepair knows: numbered steps, forward only.
 
-Each step is one file of `migrations/`, runs in one transaction, and is recorded in `schema_migration`. What tables and
-columns mean is said once, in `schema`: its comments are written after the steps. A step that brings
-rows has them in a folder beside `migrations/` under its own name: `0004_published.sql` fills the table `x` from
-`published/x.csv`.
+Each step is one file of `migrations/` and is recorded in `schema_migration`. The steps that are missing and the comments
+of `schema` are written in one transaction. A step that brings rows has them in a folder beside `migrations/` under its
+own name: `0004_published.sql` fills the table `x` from `published/x.csv`.
 """
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -81,13 +82,11 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
                 "Load into a new file (--db), or use the build that made this one."
             )
     missing = steps[len(applied) :]
-    for step in missing:
-        _apply(con, step)
-    if len(steps) == len(migrations()):  # the tables are those that `schema` describes
-        with transaction(con):
-            changed = write_comments(con)
-        if missing or changed:
-            con.execute("CHECKPOINT")  # DuckDB cannot replay a log in which a table is created and then commented on
+    with _commit_in_the_file(con), transaction(con):
+        for step in missing:
+            _apply(con, step)
+        if len(steps) == len(migrations()):  # the tables are those that `schema` describes
+            write_comments(con)
     return [step.version for step in missing]
 
 
@@ -104,16 +103,27 @@ def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] 
         )
 
 
+@contextlib.contextmanager
+def _commit_in_the_file(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Have a commit write the file itself and no log beside it: after a kill, DuckDB cannot replay a log in which a table
+    with a CHECK is created and then commented on.
+    """
+    con.execute("SET checkpoint_threshold = '0 bytes'")
+    try:
+        yield
+    finally:
+        con.execute("RESET checkpoint_threshold")
+
+
 def _apply(con: duckdb.DuckDBPyConnection, step: Migration) -> None:
-    with transaction(con):
-        con.execute(step.sql)
-        for path in step.rows:
-            con.execute(_COPY.format(table=path.stem, path=str(path).replace("'", "''")))
-        con.execute(
-            "INSERT INTO schema_migration (version, name, sha256, applied_at) "
-            "VALUES (?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
-            [step.version, step.name, step.sha256],
-        )
+    con.execute(step.sql)
+    for path in step.rows:
+        con.execute(_COPY.format(table=path.stem, path=str(path).replace("'", "''")))
+    con.execute(
+        "INSERT INTO schema_migration (version, name, sha256, applied_at) "
+        "VALUES (?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
+        [step.version, step.name, step.sha256],
+    )
 
 
 def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from selfrepair.app.cli.main import main
+from selfrepair.app.cli.run_report import run_report
 from selfrepair.queries.catalog.relations import views
 
 pytest.importorskip("torch", reason="measuring needs the ingest extra")
@@ -25,7 +26,7 @@ def run_demo(db: Path) -> str:
 
 def test_the_demo_measures_once_and_reports_the_same_again(db: Path) -> None:
     first = run_demo(db)
-    report = first[first.index("Self-repair by layer") :]
+    report = first[first.index("Self-repair by component and layer") :]
     with duckdb.connect(db, read_only=True) as con:
         (n_rows, n_runs), *_ = con.execute("SELECT count(*), count(DISTINCT run_id) FROM measurements").fetchall()
         (n_layers, n_heads), *_ = con.execute("SELECT n_layers, n_heads FROM models").fetchall()
@@ -38,3 +39,13 @@ def test_the_demo_measures_once_and_reports_the_same_again(db: Path) -> None:
     assert again.endswith(report)
     with duckdb.connect(db, read_only=True) as con:
         assert con.execute("SELECT count(*) FROM measurements").fetchall() == [(n_rows,)]
+
+
+def test_an_ingest_ends_with_the_same_report(db: Path) -> None:
+    typed = ["--model", "demo", "--prompts", "2", "--ablation", "mean", "--layers", "1", "--db", str(db)]
+    done = CliRunner().invoke(main, ["ingest", *typed, "--neurons", "none", "--no-edges"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith(f"\n\n{run_report(db, 2)}\n")
+    assert "mean ablation: a head's output is replaced by its mean output over all prompts" in done.stdout
+    dry = CliRunner().invoke(main, ["ingest", *typed, "--dry-run"], catch_exceptions=False)
+    assert "Self-repair by component" not in dry.stdout

@@ -1,10 +1,14 @@
-"""The demo's report against a run of two layers whose means are known."""
+"""The report at the end of demo and ingest, on a run of two layers whose means are known."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from selfrepair.app.cli.run_report import run_report
+from selfrepair.app.cli.main import main
+from selfrepair.app.cli.run_report import print_report, run_report
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.files import human_bytes
 from selfrepair.warehouse.schema import ABLATIONS
@@ -12,6 +16,7 @@ from selfrepair.warehouse.schema import ABLATIONS
 RUN = """
 INSERT INTO models VALUES
     (3, 'toy', NULL, NULL, 'GPT2LMHeadModel', 2, 1, 1, 8, 8, 32, 50, 'layernorm', false, 1000, 'sha');
+INSERT INTO datasets VALUES (1, 'tiny-text', 'heldout', NULL, 'packed', 11, 'sha');
 INSERT INTO runs BY NAME
 SELECT
     7 AS run_id, 'key' AS run_key, 3 AS model_id, 1 AS dataset_id, 5 AS n_prompts, 1 AS n_units, 60 AS n_measurements,
@@ -47,51 +52,96 @@ def test_the_report_is_the_runs_numbers(db: Path) -> None:
     n_bytes = db.stat().st_size
     assert report.splitlines()[:4] == [
         "Run 7: toy, 2 heads, 5 prompts",
-        f"  stored       60 rows in {db} ({human_bytes(n_bytes)}, {n_bytes / 60:,.1f} bytes a row)",
-        "  identity     self-repair = LayerNorm + attention + MLPs on every row; largest error 2.1e-05 logits",
+        f"  stored       60 rows in {db} ({human_bytes(n_bytes)}, {n_bytes / 60:,.1f} bytes per row)",
+        "  identity     self-repair = LayerNorm + attention + MLP repair in every row; largest error 2.1e-05 logits",
         "  cross-check  127 rows measured again through TransformerLens hooks; largest difference 1.3e-05 logits",
     ]
     lines = report.splitlines()
-    assert [line.split() for line in lines if line.strip().startswith(("layer ", "0 ", "1 "))] == [
-        [
-            "layer",
-            "[logits]",
-            "[logits]",
-            "[logits]",
-            "[logits]",
-            "[logits]",
-            "[logits]",
-            "[logits]",
-            "[%]",
-            "[%]",
-            "[%]",
-        ],
+    assert [line.split() for line in lines if line.strip().startswith(("0 ", "1 "))] == [
         ["0", "4.000", "3.000", "-2.000", "1.250", "-0.500", "0.250", "1.000", "25.0", "31.2", "25.0"],
         ["1", "2.000", "2.000", "-1.750", "0.250", "0.000", "0.000", "0.250", "12.5", "12.5", "12.5"],
     ]
+    assert headings(report) == [
+        "layer",
+        "direct effect",
+        "drop in direct effect",
+        "change in logit",
+        "LayerNorm repair",
+        "attention repair",
+        "MLP repair",
+        "self- repair",
+        "self-repair / direct effect [%]",
+        "LayerNorm, clipped [%]",
+        "total, clipped [%]",
+    ]
+    assert "Means in logits; rows used: top 2 % by direct effect (direct logit attribution)" in report
     assert (
-        "ablating a head of layer 0 takes 3.000 logits of direct effect from the correct token,\n"
-        "and its logit changes by -2.000. The difference, 1.000, is what the rest of the model gave back"
+        "ablating a head of layer 0 lowers its direct effect on the correct token's logit by 3.000\n"
+        "and changes that logit by -2.000. The difference, 1.000, is self-repair"
     ) in report
+    of_any_run = [line for line in lines[2:] if "--db" not in line]
+    assert max(map(len, of_any_run)) <= 106  # fits into the README, indented
+
+
+def headings(report: str) -> list[str]:
+    """The headings of the table, each in one line."""
+    lines = report.splitlines()
+    first_row = next(number for number, line in enumerate(lines) if line.strip().startswith("0 "))
+    above = lines[first_row - 3 : first_row]
+    ends = [match.end() for match in re.finditer(r"\S+", lines[first_row])]
+    starts = [0, *ends[:-1]]
+    return [
+        " ".join(filter(None, (line[start:end].strip() for line in above)))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def test_a_run_without_resample_ablation_reports_the_one_it_has(db: Path) -> None:
+    with open_writer(db) as con:
+        con.execute("UPDATE runs SET ablations = ['zero']")
+        con.execute("DELETE FROM measurements WHERE ablation <> 'zero'")
+    report = run_report(db, 7)
+    assert "zero ablation: a head's output is replaced by zero\n" in report
+    assert "selfrepair query most_repaired_heads --param run_id=7 --param ablation=zero --db" in report
+
+
+def test_a_run_of_answers_reports_all_rows(db: Path) -> None:
+    with open_writer(db) as con:
+        con.execute("UPDATE runs SET logit_of = 'answer'")
+    assert "rows used: all\n" in run_report(db, 7)
+
+
+def test_without_a_run_or_a_readable_file_there_is_no_report(
+    db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_report(None, db=db, dry_run=True)
+    assert capsys.readouterr() == ("", "")
+    print_report(1, db=tmp_path / "gone.duckdb")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("The run is stored; its summary cannot be shown: there is no warehouse at")
 
 
 def test_a_run_that_breaks_is_not_called_repaired(db: Path) -> None:
     with open_writer(db) as con:
         con.execute("UPDATE measurements SET logit_change = logit_change - 2")
-    assert "The difference, 1.000, is what the rest of the model took away on top" in run_report(db, 7)
+    assert "The difference, 1.000, is added damage: no layer shows self-repair here." in run_report(db, 7)
 
 
 def test_the_next_steps_can_be_pasted(db: Path) -> None:
     steps = [line for line in run_report(db, 7).splitlines() if line.startswith("  selfrepair ")]
     assert len(steps) == 3
     assert sum(f"--db '{db}'" in step for step in steps) == 2
+    query, *args = shlex.split(steps[0])[1:]
+    done = CliRunner().invoke(main, [query, *args])
+    assert (done.exit_code, "L0H0" in done.output) == (0, True), done.output
 
 
 def test_other_runs_in_the_file_are_told_apart(db: Path) -> None:
     with open_writer(db) as con:
         con.execute("INSERT INTO measurements SELECT * REPLACE (8 AS run_id) FROM measurements WHERE pos < 2")
     assert "stored       60 rows" in run_report(db, 7)
-    assert "bytes a row with the 12 of other runs)" in run_report(db, 7)
+    assert "bytes per row, including 12 rows of other runs)" in run_report(db, 7)
 
 
 def test_a_failed_run_has_no_table(db: Path) -> None:
@@ -99,4 +149,4 @@ def test_a_failed_run_has_no_table(db: Path) -> None:
         con.execute("UPDATE runs SET status = 'failed'")
     report = run_report(db, 7)
     assert report.startswith("Run 7: toy")
-    assert report.endswith("The run's status is failed, and no view aggregates it. See: selfrepair runs")
+    assert report.endswith("Run 7 is failed and has no summaries. See: selfrepair runs")

@@ -90,7 +90,7 @@ def test_pages_opened_at_once_ask_a_question_once(db: Path, openings: list[list[
     with ThreadPoolExecutor(4) as pool:
         for _ in pool.map(lambda _: query.prefetch([slow, MODELS]), range(4)):
             pass
-        heights = list(pool.map(lambda sql: query.query_rows(query, query.MAX_ROWS).frame.height, [slow, MODELS] * 2))
+        heights = list(pool.map(lambda sql: query.query_rows(sql, query.MAX_ROWS).frame.height, [slow, MODELS] * 2))
     assert heights == [1] * 4
     assert sorted(itertools.chain(*openings)) == sorted([slow, MODELS])
 

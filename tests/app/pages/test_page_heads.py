@@ -249,7 +249,7 @@ def test_few_heads_and_heads_that_are_mostly_the_same_have_no_outliers() -> None
 def test_the_page_tells_of_heads_beyond_the_colours(
     name: str, maps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(color_domain_module, "domain_of", lambda columns, centre: (-1e-6, 1e-6))
+    monkeypatch.setattr(color_domain_module, "color_domain", lambda columns, centre: (-1e-6, 1e-6))
     told = said(opened(name, loaded(tmp_path), monkeypatch)).splitlines()
     assert told.count("Colours saturate at ±1e-06 [logits]; 12 heads are beyond.") == maps
 

@@ -12,6 +12,8 @@ from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.verify.verification import verify
 from support import tiny
 
+pytestmark = pytest.mark.usefixtures("without_summaries")
+
 LAYERS, HEADS, PROMPTS, POSITIONS, ABLATIONS = 3, 4, 8, 11, 3
 KEYS = {
     "neuron_changes": "ablation, prompt_id, pos, layer, head, mlp_layer, rank",

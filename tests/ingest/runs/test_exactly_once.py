@@ -16,7 +16,9 @@ from support.warm import Process, Server, warm_server
 
 ARGUMENTS = ("--prompts", "8", "--seq-len", "12", "--device", "cpu", "--batch-size", "6")
 MAIN = "from selfrepair.app.cli.main import main; main()"
-SMALL_UNITS = f"import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; plan.N_CROSSCHECKS = 8; {MAIN}"
+CUT = "import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; plan.N_CROSSCHECKS = 8; "
+WITHOUT_SUMMARIES = "import selfrepair.warehouse.load.loader as loader; loader.AFTER_LOAD = 'nobody'; "
+SMALL_UNITS = CUT + WITHOUT_SUMMARIES + MAIN
 ROWS = 8 * 11 * 3 * 4 * 3  # prompts x positions x layers x heads x ablations
 COLUMNS = """
     ablation, prompt_id, pos, layer, head, direct_effect, ablated_direct_effect, logit_change, repair_layernorm,
@@ -68,7 +70,7 @@ def stored(db: Path) -> list[tuple]:
 @pytest.fixture(scope="module")
 def unbroken_file(start, model, texts, tmp_path_factory) -> Path:
     db = tmp_path_factory.mktemp("unbroken") / "w.duckdb"
-    finish(start(model, texts, db))
+    finish(start(model, texts, db, program=CUT + MAIN))
     return db
 
 
@@ -218,7 +220,7 @@ def test_a_run_whose_cross_check_fails_is_marked_and_says_where(start, model, te
     db = tmp_path / "w.duckdb"
     spoilt = (
         "import selfrepair.ingest.runs.runner as run; stored = run.stored_rows; "
-        "run.stored_rows = lambda *of: stored(*of) + 0.01; " + SMALL_UNITS
+        "run.stored_rows = lambda *of: stored(*of) + 0.01; " + CUT + MAIN
     )
     process = start(model, texts, db, program=spoilt)
     _, err = process.communicate()
