@@ -4,20 +4,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEV := $(VENV)/.installed
 
-PYTEST := $(BIN)/pytest --numprocesses auto --dist worksteal
+IN_PARALLEL := --numprocesses auto --dist worksteal
 SLOW := slow or browser or packaging
+QUICK := --hypothesis-profile quick -m 'not ($(SLOW))'
+DUCKDB2 := .venv-duckdb2
 
-.PHONY: demo test test-all test-list-all-only lint format docs clean
+.PHONY: demo test test-all test-duckdb2 test-list-all-only lint format docs clean
 
 demo: $(DEV)
 	$(BIN)/selfrepair demo
 
 # The quick tier: every folder, without what takes long and is asserted in short elsewhere.
 test: $(DEV)
-	$(PYTEST) --hypothesis-profile quick -m 'not ($(SLOW))'
+	$(BIN)/pytest $(IN_PARALLEL) $(QUICK)
 
 test-all: $(DEV)
-	$(PYTEST) --durations 25
+	$(BIN)/pytest $(IN_PARALLEL) --durations 25
+
+# Warehouse and queries with DuckDB 2, in an environment without torch; each DuckDB loads into a file of the other.
+test-duckdb2: $(DEV) $(DUCKDB2)/.installed
+	OTHER_DUCKDB_PYTHON=$(abspath $(BIN)/python) $(DUCKDB2)/bin/pytest $(IN_PARALLEL) $(QUICK) tests/warehouse tests/queries
 
 # What `make test` leaves to `make test-all`.
 test-list-all-only: $(DEV)
@@ -37,7 +43,7 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(DUCKDB2) build *.egg-info
 
 # torch goes first and by its pin, so that no other package's range pulls a build for a GPU that is not here.
 $(DEV): pyproject.toml constraints.txt
@@ -48,4 +54,12 @@ $(DEV): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ingest,app,dev,docs]'
+	touch $@
+
+# The last duckdb-sqlalchemy that takes DuckDB 2 is not the one that constraints.txt has for DuckDB 1.
+$(DUCKDB2)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DUCKDB2)
+	grep -v '^duckdb' constraints.txt > $(DUCKDB2)/constraints.txt
+	$(DUCKDB2)/bin/pip install --quiet --constraint $(DUCKDB2)/constraints.txt --editable . \
+		duckdb==2.0.1 duckdb-sqlalchemy==1.5.6.4 hypothesis psutil pytest pytest-xdist scipy
 	touch $@
