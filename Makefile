@@ -7,9 +7,8 @@ DEV := $(VENV)/.installed
 IN_PARALLEL := --numprocesses auto --dist worksteal
 SLOW := slow or browser or packaging
 QUICK := --hypothesis-profile quick -m 'not ($(SLOW))'
-DUCKDB2 := .venv-duckdb2
 
-.PHONY: demo test test-all test-duckdb2 test-list-all-only lint format docs clean
+.PHONY: demo test test-all test-list-all-only test-duckdb2 lint format docs clean
 
 demo: $(DEV)
 	$(BIN)/selfrepair demo
@@ -20,10 +19,6 @@ test: $(DEV)
 
 test-all: $(DEV)
 	$(BIN)/pytest $(IN_PARALLEL) --durations 25
-
-# Warehouse and queries with DuckDB 2, in an environment without torch; each DuckDB loads into a file of the other.
-test-duckdb2: $(DEV) $(DUCKDB2)/.installed
-	OTHER_DUCKDB_PYTHON=$(abspath $(BIN)/python) $(DUCKDB2)/bin/pytest $(IN_PARALLEL) $(QUICK) tests/warehouse tests/queries
 
 # What `make test` leaves to `make test-all`.
 test-list-all-only: $(DEV)
@@ -43,7 +38,7 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(DUCKDB2) build *.egg-info
+	rm -rf $(VENV) $(VENV2) build *.egg-info
 
 # torch goes first and by its pin, so that no other package's range pulls a build for a GPU that is not here.
 $(DEV): pyproject.toml constraints.txt
@@ -56,10 +51,18 @@ $(DEV): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ingest,app,dev,docs]'
 	touch $@
 
-# The last duckdb-sqlalchemy that takes DuckDB 2 is not the one that constraints.txt has for DuckDB 1.
-$(DUCKDB2)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(DUCKDB2)
-	grep -v '^duckdb' constraints.txt > $(DUCKDB2)/constraints.txt
-	$(DUCKDB2)/bin/pip install --quiet --constraint $(DUCKDB2)/constraints.txt --editable . \
-		duckdb==2.0.1 duckdb-sqlalchemy==1.5.6.4 hypothesis psutil pytest pytest-xdist scipy
+# The warehouse and its queries on DuckDB 2, in an environment without torch. Each DuckDB also loads into a file of the other.
+VENV2 := .venv-duckdb2
+
+test-duckdb2: $(DEV) $(VENV2)/.installed
+	OTHER_DUCKDB_PYTHON=$(abspath $(BIN)/python) $(VENV2)/bin/pytest $(IN_PARALLEL) $(QUICK) \
+		tests/warehouse tests/queries tests/upgrade
+
+$(VENV2)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV2)
+	$(VENV2)/bin/python -m pip install --quiet --upgrade pip
+	sed -e 's/^duckdb==.*/duckdb==2.0.1/' -e 's/^duckdb-sqlalchemy==.*/duckdb-sqlalchemy==1.5.6.4/' constraints.txt \
+		> $(VENV2)/constraints.txt
+	$(VENV2)/bin/pip install --quiet --constraint $(VENV2)/constraints.txt --editable . \
+		hypothesis psutil pytest pytest-xdist scipy
 	touch $@
