@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEV := $(VENV)/.installed
 
-PYTEST := $(BIN)/pytest --numprocesses auto --dist worksteal
+IN_PARALLEL := --numprocesses auto --dist worksteal
 SLOW := slow or browser or packaging
+QUICK := --hypothesis-profile quick -m 'not ($(SLOW))'
 
 .PHONY: demo test test-all test-list-all-only test-duckdb2 lint format docs clean
 
@@ -14,10 +15,10 @@ demo: $(DEV)
 
 # The quick tier: every folder, without what takes long and is asserted in short elsewhere.
 test: $(DEV)
-	$(PYTEST) --hypothesis-profile quick -m 'not ($(SLOW))'
+	$(BIN)/pytest $(IN_PARALLEL) $(QUICK)
 
 test-all: $(DEV)
-	$(PYTEST) --durations 25
+	$(BIN)/pytest $(IN_PARALLEL) --durations 25
 
 # What `make test` leaves to `make test-all`.
 test-list-all-only: $(DEV)
@@ -54,8 +55,8 @@ $(DEV): pyproject.toml constraints.txt
 VENV2 := .venv-duckdb2
 
 test-duckdb2: $(DEV) $(VENV2)/.installed
-	OTHER_DUCKDB_PYTHON=$(abspath $(BIN)/python) $(VENV2)/bin/pytest --numprocesses auto --dist worksteal \
-		--hypothesis-profile quick tests/warehouse tests/queries tests/upgrade
+	OTHER_DUCKDB_PYTHON=$(abspath $(BIN)/python) $(VENV2)/bin/pytest $(IN_PARALLEL) $(QUICK) \
+		tests/warehouse tests/queries tests/upgrade
 
 $(VENV2)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV2)

@@ -78,7 +78,7 @@ class Parameter:
 def parse_parameters(entries: Iterable[str]) -> dict[str, Parameter]:
     """The parameters that the entries below `Parameters:` describe. Raises HeaderError with what is wrong in one."""
     parameters: dict[str, Parameter] = {}
-    for entry in (full for entry in entries for full in _written_out(entry)):
+    for entry in (full for short in entries for full in _written_out(short)):
         match = _ENTRY.fullmatch(entry)
         if match is None:
             raise HeaderError(f"a parameter reads 'name TYPE = default: description [unit]', not '{entry}'")

@@ -1,7 +1,8 @@
 """What the warehouse's tables and views are: install order, columns, types, units, meanings.
 
 Tables say it in their comments, views in their headers. A view's column that the header leaves out is the column of the
-same name in the first relation the view reads, else one of `shared.COLUMNS`. All of it is checked against DuckDB, in an empty warehouse in memory.
+same name in the first relation the view reads, else one of `shared.COLUMNS`. All of it is checked against DuckDB, in an
+empty warehouse in memory.
 """
 
 import difflib

@@ -228,7 +228,7 @@ def test_a_question_says_what_it_takes_and_answers() -> None:
     words = [line.split() for line in text.splitlines()]
     assert ["layer", "INTEGER", "(needed)", "Layer", "of", "the"] in [line[:6] for line in words]
     assert ["context", "INTEGER", "tokens", "8", "Tokens"] in [line[:5] for line in words]
-    assert ["direct_effect", "FLOAT", "logits", "What"] in [line[:4] for line in words]
+    assert ["direct_effect", "FLOAT", "logits"] in [line[:3] for line in words]
     assert "Run it: selfrepair query strongest_rows --param head=L9H6\n" in text
 
 
