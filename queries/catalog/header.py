@@ -20,10 +20,10 @@ The header is prose that a machine can read. As YAML or TOML each of its 600 col
 second description in quotes for its colon or bracket: longer files, for the same checks in the same number of lines.
 
 A unit stands in square brackets at the end, as in the comments of the warehouse's tables. Columns that keep the name
-and the meaning of a column the view reads are left out: they are described there (see `catalog`).
+and the meaning of a column the view reads are left out: they are described there (see `relations`).
 
-`Headline:` names the columns to show first, behind run_id, model, ablation and population, which it leaves out. Every view
-of more than 15 columns has one; without it, all columns are shown.
+`Headline:` names the columns that are shown first, behind run_id, model, ablation and population, which it leaves out.
+Every view of more than 15 columns has one; without it, all columns are shown.
 
 `Kept:` stands where a view reads all rows to summarise them, which would take too long each time it is asked. A `mart`
 is computed once for every run and its result stored; a `stage` is held only while the marts are computed. Both hold
@@ -179,14 +179,15 @@ def _entries(lines: list[str]) -> list[str]:
 def _columns(lines: list[str]) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     for entry in _entries(lines):
-        column = _column(entry)
+        column = column_of(entry)
         if column.name in columns:
             raise HeaderError(f"column '{column.name}' is described twice")
         columns[column.name] = column
     return columns
 
 
-def _column(text: str) -> Column:
+def column_of(text: str) -> Column:
+    """The column that an entry below `Columns:` describes. Raises HeaderError where it is none."""
     match = _COLUMN.fullmatch(text)
     if match is None:
         raise HeaderError(f"a column reads 'name TYPE: description [unit]', not '{text}'")

@@ -5,6 +5,9 @@
     --   ablation resample|mean|zero = resample: What the head's output is replaced by
     --   tokens VARCHAR[] = []: Only these, as
     --     many lines as it needs [unit]
+    --   model, run_id, at_most = 10
+
+Those of the last kind are `shared.PARAMETERS`, with another default where it is given.
 
 A parameter without `= default` has to be given; `= NULL` makes it one that may be left out. Its type is VARCHAR,
 INTEGER, DOUBLE, BOOLEAN, one of these with [], or the words it may be, separated by |.
@@ -17,7 +20,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from selfrepair.queries.catalog.header import HeaderError, split_unit
+from selfrepair.queries.catalog.shared import PARAMETERS
 
+_SHARED = re.compile(r"(?P<name>[a-z_][a-z0-9_]*)(?: = (?P<default>\S+))?")
 _ENTRY = re.compile(r"(?P<name>[a-z_][a-z0-9_]*) (?P<type>[^\s=:]+)(?: = (?P<default>[^:]*))?: (?P<text>\S.*)")
 
 Value = str | int | float | bool | None | list[Any]
@@ -73,7 +78,7 @@ class Parameter:
 def parse_parameters(entries: Iterable[str]) -> dict[str, Parameter]:
     """The parameters that the entries below `Parameters:` describe. Raises HeaderError with what is wrong in one."""
     parameters: dict[str, Parameter] = {}
-    for entry in entries:
+    for entry in (full for short in entries for full in _written_out(short)):
         match = _ENTRY.fullmatch(entry)
         if match is None:
             raise HeaderError(f"a parameter reads 'name TYPE = default: description [unit]', not '{entry}'")
@@ -81,6 +86,21 @@ def parse_parameters(entries: Iterable[str]) -> dict[str, Parameter]:
             raise HeaderError(f"parameter '{match['name']}' is described twice")
         parameters[match["name"]] = _parameter(match)
     return parameters
+
+
+def _written_out(entry: str) -> list[str]:
+    """An entry that names shared parameters, as the full entries that they stand for; any other as it is."""
+    named = [_SHARED.fullmatch(part) for part in entry.split(", ")]
+    if not all(match and match["name"] in PARAMETERS for match in named):
+        return [entry]
+    return [_with_default(match["name"], match["default"]) for match in named if match]
+
+
+def _with_default(name: str, default: str | None) -> str:
+    kind, _, text = PARAMETERS[name].partition(": ")
+    if default is not None:
+        kind = f"{kind.partition(' = ')[0]} = {default}"
+    return f"{name} {kind}: {text}"
 
 
 def _parameter(match: re.Match[str]) -> Parameter:

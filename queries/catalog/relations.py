@@ -1,7 +1,8 @@
 """What the warehouse's tables and views are: install order, columns, types, units, meanings.
 
 Tables say it in their comments, views in their headers. A view's column that the header leaves out is the column of the
-same name in the first relation the view reads. All of it is checked against DuckDB, in an empty warehouse in memory.
+same name in the first relation the view reads, else one of `shared.COLUMNS`. All of it is checked against DuckDB, in an
+empty warehouse in memory.
 """
 
 import difflib
@@ -15,15 +16,17 @@ from typing import Literal
 
 import duckdb
 
-from selfrepair.queries.catalog.header import Column, HeaderError, View, parse_view, split_unit
+from selfrepair.queries.catalog.header import Column, HeaderError, View, column_of, parse_view, split_unit
 from selfrepair.queries.catalog.macros import create_temp_macros
 from selfrepair.queries.catalog.next_step import see
+from selfrepair.queries.catalog.shared import COLUMNS
 from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
 
 _FOLDER = Path(__file__).parents[1] / "views"
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+([a-z_][a-z0-9_]*)")
 _BLOCK = "Building block:"
+_SHARED = {name: column_of(f"{name} {text}") for name, text in COLUMNS.items()}
 _SQL_COMMENT = re.compile(r"--.*")
 
 
@@ -160,7 +163,7 @@ def _described(view: View, types: Mapping[str, str], relations: Mapping[str, Rel
             inherited.setdefault(known.name, known)
     columns = []
     for name, kind in types.items():
-        column = view.columns.get(name) or inherited.get(name)
+        column = view.columns.get(name) or inherited.get(name) or _SHARED.get(name)
         if column is None:
             raise wrong(f"column '{name}' has no description; add a line '--   {name} {kind}: what it means [unit]'")
         if column.type != kind:

@@ -127,8 +127,8 @@ class Warehouse:
     ) -> Answer:
         """The same as `sql`, with `truncated` beside the frame instead of a warning: for programs.
 
-        `flat` turns lists, maps and structs into JSON text; `on_wait` is called with a sentence about the process that
-        the file is waited for.
+        `flat` turns lists, maps and structs into JSON text; `on_wait` is called with a sentence that names the process
+        which has the file.
 
         >>> answer = warehouse.ask("FROM measurements", limit=10)
         >>> answer.frame.height, answer.truncated

@@ -44,6 +44,7 @@ _PLAIN_TYPES = {
     "INTERVAL": "VARCHAR",
     "BLOB": "VARCHAR",
     "BIT": "VARCHAR",
+    '"NULL"': "INTEGER",  # a bare NULL in DuckDB 2; an INTEGER in DuckDB 1
 }
 _NESTED_TYPE = re.compile(r"(STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
 _LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)

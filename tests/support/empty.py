@@ -46,5 +46,6 @@ def _maker(add_views: Callable[[duckdb.DuckDBPyConnection], None]) -> Callable[[
 
 def _create_views(con: duckdb.DuckDBPyConnection) -> None:
     install_macros(con)
+    install_macros(con)
     for view in views():
         con.execute(f"CREATE VIEW {view.name} AS\n{view.sql}")

@@ -7,11 +7,7 @@
 -- ablation_agreement.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   population all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
---     same without first positions
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   model, run_id, population, at_most
 --
 -- Columns:
 --   self_repair_range DOUBLE: Highest minus lowest mean_self_repair among the ablations [logits]

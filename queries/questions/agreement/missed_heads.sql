@@ -7,11 +7,7 @@
 -- Only heads among the first `among` by direct effect are looked at.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = all: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
---     same without first positions
+--   model, run_id, ablation, population = all
 --   among INTEGER = 20: How many heads, the first by direct effect, count as important [heads]
 
 SELECT

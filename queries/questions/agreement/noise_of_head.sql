@@ -5,10 +5,7 @@
 -- Paper: section 4 (noise)
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   layer INTEGER: Layer of the head, from 0
---   head INTEGER: Number of the head in its layer, from 0
+--   model, run_id, layer, head
 
 SELECT
     run_id,

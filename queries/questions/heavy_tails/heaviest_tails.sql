@@ -4,12 +4,10 @@
 -- Paper: sections 3 and 5 (heavy-tailed importance)
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
+--   model, run_id, ablation
 --   measure direct_effect|logit_change|self_repair|abs_direct_effect|abs_logit_change|abs_self_repair =
 --     abs_direct_effect: Which number of a row; abs_: its size without the sign
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   at_most
 
 SELECT
     run_id,

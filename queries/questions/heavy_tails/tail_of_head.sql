@@ -6,11 +6,7 @@
 -- The curves behind it, for pictures: tail_curve, lorenz_curve and hill_curve.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   layer INTEGER: Layer of the head, from 0
---   head INTEGER: Number of the head in its layer, from 0
+--   model, run_id, ablation, layer, head
 
 SELECT
     run_id,

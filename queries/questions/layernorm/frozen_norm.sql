@@ -6,11 +6,9 @@
 -- The heads with the highest mean_repair_layernorm come first: those for which the norm does most.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
+--   model, run_id, ablation
 --   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   at_most
 
 SELECT
     run_id,

@@ -6,8 +6,7 @@
 -- Of one head where layer and head are given, else of all heads of the run together.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
+--   model, run_id
 --   population all|top2 = all: Rows used: all, or the head's top 2 % by direct effect
 --   layer INTEGER = NULL: Layer of the head, from 0; NULL: all heads together
 --   head INTEGER = NULL: Number of the head in its layer, from 0; NULL: all heads together

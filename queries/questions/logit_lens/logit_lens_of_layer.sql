@@ -6,8 +6,7 @@
 -- Runs that did not measure the logit lens have no rows.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
+--   model, run_id
 --   layer INTEGER = NULL: Only after this layer, from 0; NULL: after each
 
 SELECT

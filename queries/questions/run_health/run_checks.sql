@@ -4,8 +4,7 @@
 -- Paper: none
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
+--   model, run_id
 
 SELECT
     run_id,

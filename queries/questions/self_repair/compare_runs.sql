@@ -9,10 +9,7 @@
 -- Parameters:
 --   run_id INTEGER: Number of the first run (see the list of runs)
 --   other_run_id INTEGER: Number of the run to compare it with
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
---     same without first positions
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   ablation, population, at_most
 --
 -- Columns:
 --   other_run_id INTEGER: The run that it is compared with: runs.run_id

@@ -7,11 +7,7 @@
 -- top2.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
---     same without first positions
+--   model, run_id, ablation, population
 --
 -- Columns:
 --   level VARCHAR: What a row is about: 'head', a dot, or 'layer', a point of the line (head and label are NULL)

@@ -4,16 +4,11 @@
 -- Paper: none
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   layer INTEGER: Layer of the head, from 0
---   head INTEGER: Number of the head in its layer, from 0
+--   model, run_id, ablation, layer, head
 --   at_least INTEGER = 20: Rows that a target must have to be shown [rows]
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   at_most
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   n_rows BIGINT: Rows that the means cover [rows]
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
 --   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]

@@ -8,11 +8,7 @@
 -- correct token down (mean_removed_effect < 0), self-repair is negative.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = all: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
---     same without first positions
+--   model, run_id, ablation, population = all
 --
 -- Columns:
 --   verdict VARCHAR: 'self-repaired' or 'breakage' where mean_self_repair and mean_removed_effect are both more than two

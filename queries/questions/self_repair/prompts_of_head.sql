@@ -4,12 +4,7 @@
 -- Paper: section 4 (noise: means by prompt)
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   layer INTEGER: Layer of the head, from 0
---   head INTEGER: Number of the head in its layer, from 0
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   model, run_id, ablation, layer, head, at_most
 --
 -- Columns:
 --   beginning VARCHAR: The first 60 characters of the prompt's text

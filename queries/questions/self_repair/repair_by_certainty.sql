@@ -9,14 +9,9 @@
 -- decile: repair_by_kind.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   layer INTEGER: Layer of the head, from 0
---   head INTEGER: Number of the head in its layer, from 0
+--   model, run_id, ablation, layer, head
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   is_first_choice BOOLEAN: True: the target is the clean prediction's most likely token
 --   entropy_low INTEGER: Lower end of the bin of clean_entropy, which is 1 nat wide [nats]
 --   n_rows BIGINT: Rows that the means cover [rows]

@@ -6,9 +6,7 @@
 -- Over all heads of the run, or one where layer and head are given.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
+--   model, run_id, ablation
 --   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
 --   dimension logprob_decile|position|token_class = token_class: How rows are grouped; logprob_decile: target
 --     log-probability decile

@@ -7,15 +7,8 @@
 -- ones. They come from prompts drawn first, with three times as many rows, so that not all prompts have to be read.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   layer INTEGER: Layer of the head, from 0
---   head INTEGER: Number of the head in its layer, from 0
+--   model, run_id, ablation, layer, head
 --   at_most INTEGER = 2000: Rows to draw of each run, at most [rows]
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
 
 WITH drawn_prompts AS (
     SELECT run_id, prompt_id

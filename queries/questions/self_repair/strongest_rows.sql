@@ -7,15 +7,11 @@
 -- or part of it.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   layer INTEGER: Layer of the head, from 0
---   head INTEGER: Number of the head in its layer, from 0
+--   model, run_id, ablation, layer, head
 --   sort direct_effect|self_repair|repair_layernorm|repair_attention|repair_mlp = direct_effect: The highest of this
 --     come first
 --   context INTEGER = 8: Tokens to show before the target [tokens]
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   at_most
 --
 -- Columns:
 --   context VARCHAR: The prompt's text up to and with `token`, which predicts `target`; whole where answers are measured

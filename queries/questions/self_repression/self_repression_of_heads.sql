@@ -7,11 +7,10 @@
 -- Runs that did not measure self-repression have no rows.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
+--   model, run_id
 --   multiple INTEGER = 1: Multiple of its own output [times]
 --   verdict all|repressing|reinforcing|neither = all: Only heads of this verdict
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   at_most
 
 SELECT
     run_id,

@@ -7,12 +7,10 @@
 -- measure edges have no rows.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
+--   model, run_id, ablation
 --   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
 --   at_least INTEGER = 1: Only heads with at least this many ablated heads before them [heads]
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   at_most
 
 SELECT
     run_id,

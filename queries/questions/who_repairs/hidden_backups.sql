@@ -7,11 +7,9 @@
 -- the same prompts without. The head whose direct effect grows most comes first.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
+--   model
 --   run_id INTEGER = NULL: Number of a run with given heads, as selfrepair runs lists it; NULL: all
---   population all|top2|top2_nobos = all: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the
---     same without first positions
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   population = all, at_most
 
 SELECT
     run_id,

@@ -6,14 +6,11 @@
 -- Runs that did not measure edges have no rows. LayerNorm repair is not among these: see most_repaired_heads.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs
---   run_id INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
+--   model, run_id, ablation
 --   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
---   layer INTEGER: Layer of the head, from 0
---   head INTEGER: Number of the head in its layer, from 0
+--   layer, head
 --   kind all|head|mlp = all: Heads, MLPs, or both
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   at_most
 
 SELECT
     run_id,

@@ -16,10 +16,6 @@
 -- it is a lower bound.
 --
 -- Failed runs are left out, running ones hold what is loaded.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 
 SELECT
     run_id,

@@ -9,7 +9,6 @@
 -- takes as long as reading them: ORDER BY n_top to draw one.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   n_top BIGINT: Rows in the top: those above cut_value [rows]
 --   top_share DOUBLE: Rows in the top, those above cut_value, as a share of the head's rows [ratio]
 --   cut_value DOUBLE: The highest value below the top, which the index measures the top's values against [logits]

@@ -10,7 +10,6 @@
 -- since sorting all curves takes as long as reading them: ORDER BY lowest_share to draw one.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   lowest_share DOUBLE: The rows with the lowest values, as a share of the head's rows [ratio]
 --   total_share DOUBLE: The sum of these rows' values, as a share of the sum of all rows' [ratio]
 

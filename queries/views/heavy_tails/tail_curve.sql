@@ -9,7 +9,6 @@
 -- out. Rows are not sorted, since sorting all curves takes as long as reading them: ORDER BY value to draw one.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   reached_share DOUBLE: Rows with this value or a higher one, as a share of the head's rows; the lowest value has 1 [ratio]
 
 SELECT

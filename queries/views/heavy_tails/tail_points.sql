@@ -10,7 +10,6 @@
 -- the order of the heads, so that one head's points are found without reading the others.
 --
 -- Columns:
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 --   value DOUBLE: A value of the measure [logits]
 --   n_reached BIGINT: Rows with this value or a higher one [rows]
 --   n_rows BIGINT: Rows of the distribution [rows]

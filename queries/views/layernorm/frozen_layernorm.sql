@@ -6,11 +6,6 @@
 --
 -- The final norm divides by another scale once a head is ablated; frozen, it divides by the clean one, and logit_change
 -- loses repair_layernorm. Failed runs are left out.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
---   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
 
 SELECT
     run_id,

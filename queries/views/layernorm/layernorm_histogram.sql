@@ -8,7 +8,6 @@
 -- runs.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   label VARCHAR: Name of the head as the field writes it, such as L9H6; NULL at level 'model'
 --   bin_low DOUBLE: Lower edge of the bin [ratio]
 --   bin_high DOUBLE: Upper edge of the bin [ratio]

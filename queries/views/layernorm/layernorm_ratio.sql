@@ -8,11 +8,9 @@
 -- that at least its share of the rows does not exceed. Ratios of exactly 1 are in neither share. Failed runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   population VARCHAR: Rows used: 'all' measured positions, or 'top2', the 2 % with the highest clean direct_effect
 --   level VARCHAR: What a row is about: 'head', or 'model' (layer, head and label are NULL), which pools the rows of all its
 --     heads
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 
 SELECT
     run_id,

@@ -6,10 +6,6 @@
 -- The residual stream after the layer is read through the final norm and the unembedding, nothing ablated, over all
 -- measured positions. A quantile is a value that occurs: the lowest one that at least its share of the rows does not
 -- exceed. Failed runs are left out.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
 
 SELECT
     run_id,

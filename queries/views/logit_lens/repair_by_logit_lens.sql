@@ -7,11 +7,6 @@
 -- The logit lens reads the clean residual stream after the head's layer, which contains the head's output; it is
 -- correct where the target is the most likely token. Standard errors are clustered by prompt (repair_estimates). Failed
 -- runs are left out.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
---   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
 
 SELECT
     run_id,

@@ -10,7 +10,6 @@
 -- when nothing is ablated (clean_effect < 0) and less so with the head ablated (change > 0). Failed runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
 --   n_rows BIGINT: Rows of the head's top 2 % [rows]
 --   n_stored BIGINT: Of these, rows in which the neuron is among the 16: its means are over these [rows]

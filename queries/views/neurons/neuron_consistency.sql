@@ -9,7 +9,6 @@
 -- overlap by about 10 / n. Failed runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
 
 SELECT

@@ -6,9 +6,6 @@
 -- A measured model is recognised by the last part of its name, whatever the case, and must have as many layers and
 -- heads as the published one, where those are known. Its final weights are those of no revision or of main. Runs of
 -- another revision or of a training checkpoint, with given heads, of answers, and failed ones do not count.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
 
 WITH published_models AS (
     SELECT published_model, hub_name, max(layer) + 1 AS n_layers, max(head) + 1 AS n_heads

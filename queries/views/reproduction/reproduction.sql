@@ -9,7 +9,6 @@
 -- reproduction_agreement, and published_agreement for two runs of their own. Failed runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   population VARCHAR: Rows used: 'all' measured positions, or 'top2', the 2 % with the highest clean direct_effect
 --   measured_value DOUBLE: The quantity in this run, from head_repair [logits or ratio]
 --   measured_value_se DOUBLE: Its standard error, clustered by prompt; NULL: one prompt [logits or ratio]

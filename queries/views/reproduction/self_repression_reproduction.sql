@@ -11,8 +11,6 @@
 --
 -- Columns:
 --   run_id INTEGER: The run: runs.run_id
---   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 --   added_vector ENUM('own', 'other', 'random'): What was added to the input of the head's layer: its own clean output,
 --     another head's or a random direction
 --   n_rows BIGINT: Positions that the measured slope covers [rows]

@@ -8,7 +8,6 @@
 -- revision, checkpoint or state of the weights shows as a difference; failed ones are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   health VARCHAR: 'ok', or what is wrong, the worst first found, with the next step
 --   rows_expected BIGINT: Rows of measurements the whole run has [rows]
 --   rows_loaded BIGINT: Rows of measurements of the units that are loaded, by their ledger [rows]

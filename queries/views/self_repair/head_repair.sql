@@ -7,11 +7,6 @@
 --
 -- Failed runs are left out, running ones hold what is loaded; `selfrepair runs` shows which these are. Join runs and
 -- models by run_id and model_id for how it was measured.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
---   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
 
 SELECT
     run_id,

@@ -7,10 +7,6 @@
 --
 -- Means are over rows: those of the layer's heads, pooled; for top2, each head's own top 2 %. The heads of a run have
 -- equally many rows, so that a mean over heads is the same number. Failed runs are left out.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
 
 SELECT
     run_id,

@@ -7,9 +7,6 @@
 --
 -- Means are over rows: those of all measured heads, pooled; for top2, each head's own top 2 %. The heads of a run have
 -- equally many rows, so that a mean over heads is the same number. Failed runs are left out.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
 
 SELECT
     run_id,

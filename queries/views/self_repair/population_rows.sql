@@ -27,40 +27,8 @@ top_rows AS (
     INNER JOIN populations ON populations.with_first = top_cuts.with_first
     WHERE top_cuts.top_percent = 2 AND (top_cuts.with_first OR repair_rows.pos > 0)
 )
-SELECT
-    run_id,
-    ablation,
-    'all' AS population,
-    prompt_id,
-    pos,
-    layer,
-    head,
-    direct_effect,
-    ablated_direct_effect,
-    removed_effect,
-    logit_change,
-    self_repair,
-    repair_layernorm,
-    repair_attention,
-    repair_mlp,
-    ln_scale_ratio
+SELECT 'all' AS population, *
 FROM repair_rows
 UNION ALL
-SELECT
-    run_id,
-    ablation,
-    population,
-    prompt_id,
-    pos,
-    layer,
-    head,
-    direct_effect,
-    ablated_direct_effect,
-    removed_effect,
-    logit_change,
-    self_repair,
-    repair_layernorm,
-    repair_attention,
-    repair_mlp,
-    ln_scale_ratio
+SELECT *
 FROM top_rows

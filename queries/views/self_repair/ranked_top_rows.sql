@@ -20,22 +20,6 @@ WITH top_rows AS (
     FROM population_rows
     WHERE population = 'top2'
 )
-SELECT
-    run_id,
-    ablation,
-    layer,
-    head,
-    CAST(effect_rank AS INTEGER) AS effect_rank,
-    prompt_id,
-    pos,
-    direct_effect,
-    ablated_direct_effect,
-    removed_effect,
-    logit_change,
-    self_repair,
-    repair_layernorm,
-    repair_attention,
-    repair_mlp,
-    ln_scale_ratio
+SELECT * EXCLUDE (population) REPLACE (CAST(effect_rank AS INTEGER) AS effect_rank)
 FROM top_rows
 ORDER BY run_id, ablation, layer, head, effect_rank

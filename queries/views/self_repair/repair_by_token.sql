@@ -9,9 +9,7 @@
 -- runs.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   level VARCHAR: What a row is about: 'head', or 'model' (layer and head are NULL)
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 --   bucket VARCHAR: The group: a target log-probability decile, 1 the lowest; positions from-to; a token class
 --   n_rows BIGINT: Rows that the means cover [rows]
 --   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]

@@ -14,9 +14,7 @@
 -- Columns:
 --   series_id INTEGER: Number of the series: the lowest run_id among its runs
 --   run_id INTEGER: The run of this checkpoint: runs.run_id
---   model VARCHAR: Name of the measured model: models.name
 --   level VARCHAR: What a row is about: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 --   n_heads BIGINT: Measured heads whose rows are pooled [heads]
 --   n_prompts BIGINT: Prompts that have such rows [prompts]
 --   checkpoint INTEGER: Training step of the weights, or that of a revision step<N>; NULL: the final ones [steps]

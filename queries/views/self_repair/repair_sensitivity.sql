@@ -10,9 +10,7 @@
 -- top. Failed runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   level VARCHAR: What a row is about: 'head', or 'model' (layer and head are NULL)
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 --   part VARCHAR: Which repair: 'layernorm', 'attention', 'mlp', or 'total' for self_repair, their sum
 --   with_first BOOLEAN: True: the top is of all positions; False: of those after the first one of a prompt
 --   top_percent DOUBLE: Share of each head's rows that are used, those with the highest direct_effect [%]

@@ -5,10 +5,6 @@
 -- Paper: section 2 (definitions); section 3 (the scatter of single rows)
 --
 -- Runs of every status are here, failed ones too.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 
 SELECT
     run_id,

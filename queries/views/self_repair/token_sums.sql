@@ -17,31 +17,18 @@
 --   sum_repair_attention DOUBLE: Sum of repair_attention [logits]
 --   sum_repair_mlp DOUBLE: Sum of repair_mlp [logits]
 
-WITH joint_sums AS (
-    SELECT
-        run_id,
-        ablation,
-        'all' AS population,
-        layer,
-        head,
-        logprob_decile,
-        position_order,
-        class_order,
-        count(*) AS n_rows,
-        sum(direct_effect) AS direct_effect,
-        sum(logit_change) AS logit_change,
-        sum(self_repair) AS self_repair,
-        sum(repair_layernorm) AS repair_layernorm,
-        sum(repair_attention) AS repair_attention,
-        sum(repair_mlp) AS repair_mlp
+WITH rows_used AS (
+    SELECT 'all' AS population, *
     FROM repair_rows
-    INNER JOIN token_classes USING (run_id, prompt_id, pos)
-    GROUP BY run_id, ablation, layer, head, logprob_decile, position_order, class_order
-    UNION ALL
+    UNION ALL BY NAME
+    SELECT 'top2' AS population, * EXCLUDE (effect_rank)
+    FROM ranked_top_rows
+),
+joint_sums AS (
     SELECT
         run_id,
         ablation,
-        'top2' AS population,
+        population,
         layer,
         head,
         logprob_decile,
@@ -54,9 +41,9 @@ WITH joint_sums AS (
         sum(repair_layernorm) AS repair_layernorm,
         sum(repair_attention) AS repair_attention,
         sum(repair_mlp) AS repair_mlp
-    FROM ranked_top_rows
+    FROM rows_used
     INNER JOIN token_classes USING (run_id, prompt_id, pos)
-    GROUP BY run_id, ablation, layer, head, logprob_decile, position_order, class_order
+    GROUP BY ALL
 )
 SELECT
     run_id,

@@ -7,10 +7,6 @@
 --
 -- Failed runs are left out. The rows of one head: WHERE run_id = 1 AND ablation = 'resample' AND layer = 9 AND head = 6
 -- AND effect_rank <= 100.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 
 SELECT
     run_id,
@@ -25,15 +21,7 @@ SELECT
     tokens.token,
     tokens.target,
     tokens.foil,
-    direct_effect,
-    ablated_direct_effect,
-    removed_effect,
-    logit_change,
-    self_repair,
-    repair_layernorm,
-    repair_attention,
-    repair_mlp,
-    ln_scale_ratio
+    ranked_top_rows.* EXCLUDE (run_id, ablation, layer, head, effect_rank, prompt_id, pos)
 FROM ranked_top_rows
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)

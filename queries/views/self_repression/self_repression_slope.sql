@@ -16,9 +16,6 @@
 -- runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
---   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
 --   other_slope DOUBLE: The slope with another head's output added; NULL: not measured [logits per logit]
 --   other_slope_se DOUBLE: Standard error of other_slope, clustered by prompt [logits per logit]
 --   other_slope_low DOUBLE: Lower end of the 95 % interval of other_slope [logits per logit]

@@ -28,7 +28,6 @@ from selfrepair.queries.cli.printing import MOST_ROWS_ON_SCREEN
 from selfrepair.queries.cli.query import ROWS_ON_SCREEN, query
 from selfrepair.queries.cli.refresh import refresh
 from selfrepair.queries.export.files import FORMATS
-from selfrepair.queries.marts import refresh as marts
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import load
 from support.empty import installed
@@ -40,12 +39,17 @@ MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
 
 
 @pytest.fixture(scope="module")
-def db(tmp_path_factory: pytest.TempPathFactory, fill: Callable[..., None], one_row: Callable[..., Any]) -> Path:
+def db(
+    tmp_path_factory: pytest.TempPathFactory,
+    fill: Callable[..., None],
+    one_row: Callable[..., Any],
+    summarise: Callable[..., None],
+) -> Path:
     """A warehouse of a few more measured rows than a table shows."""
     path = installed(tmp_path_factory.mktemp("db"))
     with duckdb.connect(path) as con:
         fill(con, [one_row(pos=pos) for pos in range(N_ROWS)])
-        marts.refresh(con)
+        summarise(con)
     return path
 
 
@@ -416,6 +420,7 @@ def test_refresh_computes_what_is_missing_and_says_so(own: Path) -> None:
     assert n_heads(own) == n > 0
 
 
+@pytest.mark.slow
 def test_refresh_of_a_run_does_not_ask_whether_it_is_needed(own: Path) -> None:
     with duckdb.connect(own) as con:
         con.execute("UPDATE measurements SET direct_effect = direct_effect + 1")

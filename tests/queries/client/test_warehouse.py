@@ -458,6 +458,7 @@ def test_a_load_waits_no_longer_than_one_query_may_take(tmp_path: Path) -> None:
     assert "stopped at its time limit of 1 s" in told[0]
 
 
+@pytest.mark.slow
 def test_several_threads_ask_at_once(ours: Warehouse) -> None:
     found: list[int] = []
 

@@ -49,12 +49,14 @@ def test_any_client_sees_views_and_comments(path: Path) -> None:
     assert "Grain: run_id, ablation, population, layer, head." in about
 
 
+@pytest.mark.slow
 def test_installing_again_changes_nothing(path: Path) -> None:
     in_file(path, install)
     in_file(path, install)
     assert names_in(path) == {view.name for view in views()}
 
 
+@pytest.mark.slow
 def test_a_view_of_an_earlier_version_is_dropped_and_the_users_own_is_kept(path: Path) -> None:
     def before(con: duckdb.DuckDBPyConnection) -> None:
         install(con)
@@ -80,6 +82,7 @@ def test_a_name_the_user_took_is_refused(path: Path, noun: str, name: str) -> No
     assert names_in(path) == before
 
 
+@pytest.mark.slow
 def test_a_reader_asks_its_own_versions_views(path: Path) -> None:
     in_file(path, install)
     in_file(path, lambda con: con.execute(STALE))

@@ -23,12 +23,12 @@ HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe N
 
 
 @pytest.fixture
-def reader(tmp_path: Path, fill: Fill, one_row: Callable[..., Any]) -> Iterator[Reader]:
+def reader(tmp_path: Path, fill: Fill, one_row: Callable[..., Any], summarise: Callable[..., None]) -> Iterator[Reader]:
     """A warehouse of three measured rows, with a table and a view of the user's own."""
     path = installed(tmp_path)
     with duckdb.connect(path) as con:
         fill(con, [one_row(pos=pos) for pos in range(3)])
-        marts.refresh(con)
+        summarise(con)
         con.execute('CREATE TABLE "Notes" AS SELECT 1 AS n')
         con.execute("CREATE VIEW mine AS SELECT 2 AS n")
     with Reader(path) as reader:
