@@ -111,7 +111,7 @@ def test_a_json_array_has_a_bound_and_lines_have_none(tmp_path: Path, monkeypatc
     with pytest.raises(SelfRepairError) as raised:
         write_file(stream(FRAME), path, "json")
     assert str(raised.value) == (
-        "the answer has more than 2 rows, too many for one JSON array. Write .jsonl or .parquet, or ask for fewer rows."
+        "the answer has more than 2 rows, too many for one JSON array. Write .jsonl or .parquet, or select fewer rows."
     )
     assert list(tmp_path.iterdir()) == []
     assert write_file(stream(FRAME.head(2)), path, "json") == 2

@@ -87,7 +87,7 @@ def test_a_healthy_run(healthy: Con) -> None:
     [
         (
             "UPDATE runs SET status = 'failed', crosscheck_error_max = 0.25, n_measurements = 5",
-            "failed: the cross-check disagrees by 0.25 logits, 0.001 are allowed; summaries leave this run out, ",
+            "failed: the cross-check disagrees by 0.25 logits, 0.001 are allowed; summaries leave this run out",
         ),
         ("DELETE FROM units", "empty: nothing is loaded; run the same selfrepair ingest again, "),
         (

@@ -71,7 +71,7 @@ def verdict(own: Fit, controls: list[Fit | None]) -> str | None:
 
 
 def test_slopes_errors_and_verdicts(filled: Con, made: tuple[list[dict[str, Any]], Mechanisms]) -> None:
-    rows = measured_mechanisms(made[1].added_vector)
+    rows = measured_mechanisms(made[1].self_repression)
     found = {tuple(row[name] for name in KEY): row for row in filled.sql("FROM self_repression_slope").pl().to_dicts()}
     heads = dict(rows.group_by(KEY))
     assert found.keys() == heads.keys()
