@@ -4,20 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEV := $(VENV)/.installed
 
-PYTEST := $(BIN)/pytest --numprocesses auto --dist worksteal
+IN_PARALLEL := --numprocesses auto --dist worksteal
 SLOW := slow or browser or packaging
+QUICK := --hypothesis-profile quick -m 'not ($(SLOW))'
 
-.PHONY: demo test test-all test-list-all-only lint format docs clean
+.PHONY: demo test test-all test-list-all-only test-duckdb2 lint format docs clean
 
 demo: $(DEV)
 	$(BIN)/selfrepair demo
 
 # The quick tier: every folder, without what takes long and is asserted in short elsewhere.
 test: $(DEV)
-	$(PYTEST) --hypothesis-profile quick -m 'not ($(SLOW))'
+	$(BIN)/pytest $(IN_PARALLEL) $(QUICK)
 
 test-all: $(DEV)
-	$(PYTEST) --durations 25
+	$(BIN)/pytest $(IN_PARALLEL) --durations 25
 
 # What `make test` leaves to `make test-all`.
 test-list-all-only: $(DEV)
@@ -37,7 +38,7 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VENV2) build *.egg-info
 
 # torch goes first and by its pin, so that no other package's range pulls a build for a GPU that is not here.
 $(DEV): pyproject.toml constraints.txt
@@ -48,4 +49,20 @@ $(DEV): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ingest,app,dev,docs]'
+	touch $@
+
+# The warehouse and its queries on DuckDB 2, in an environment without torch. Each DuckDB also loads into a file of the other.
+VENV2 := .venv-duckdb2
+
+test-duckdb2: $(DEV) $(VENV2)/.installed
+	OTHER_DUCKDB_PYTHON=$(abspath $(BIN)/python) $(VENV2)/bin/pytest $(IN_PARALLEL) $(QUICK) \
+		tests/warehouse tests/queries tests/upgrade
+
+$(VENV2)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV2)
+	$(VENV2)/bin/python -m pip install --quiet --upgrade pip
+	sed -e 's/^duckdb==.*/duckdb==2.0.1/' -e 's/^duckdb-sqlalchemy==.*/duckdb-sqlalchemy==1.5.6.4/' constraints.txt \
+		> $(VENV2)/constraints.txt
+	$(VENV2)/bin/pip install --quiet --constraint $(VENV2)/constraints.txt --editable . \
+		hypothesis psutil pytest pytest-xdist scipy
 	touch $@

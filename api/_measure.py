@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 
 Heads = str | Sequence[str | tuple[int, int]]
 """Heads by label, in one string or several, or as (layer, head)."""
+
+
+_DEVICES: dict[str, Callable[[], bool]] = {
+    "cpu": lambda: True,
+    "cuda": torch.cuda.is_available,
+    "mps": torch.backends.mps.is_available,
+}
 
 
 class _Silent:
@@ -151,8 +158,8 @@ def measure(
     with python_terms("" if into is not None else "Pass into=FILE to keep what was measured."):
         if tokenizer is None:
             tokenizer = getattr(model, "tokenizer", None)
-        shared = share_model(model, name, tokenizer)
-        with _undisturbed(shared):
+        with _undisturbed():
+            shared = share_model(model, name, tokenizer)
             plan = _plan(shared, prompts, dataset_name, ablations, layers, heads, given, mechanisms, seed)
             try:
                 return _run(plan, into, batch_size, progress)
@@ -246,12 +253,14 @@ def _mechanisms(names: str | Sequence[str]) -> Mechanisms:
 
 
 @contextlib.contextmanager
-def _undisturbed(model: LoadedModel) -> Iterator[None]:
+def _undisturbed() -> Iterator[None]:
     """What the caller set for PyTorch neither changes a number nor is changed: autocast, TF32, random numbers, devices."""
     with contextlib.ExitStack() as stack:
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         stack.enter_context(torch.random.fork_rng(devices=[]))
-        stack.enter_context(torch.autocast(model.adapter.device.type, enabled=False))
+        for device, found in _DEVICES.items():
+            if found():
+                stack.enter_context(torch.autocast(device, enabled=False))
         stack.enter_context(full_precision())
         yield

@@ -1,1 +1,1 @@
-"""Ask: the tables of the warehouse become views and data frames."""
+"""Query: the tables of the warehouse become views and data frames."""

@@ -29,25 +29,20 @@ SECTIONS = {
             "selfrepair.warehouse.cli.commands:remove", "Remove a run of a warehouse, with all its rows."
         ),
         "models": Command("selfrepair.ingest.cli.models:models", "List the models of a warehouse."),
-        "refresh": Command(
-            "selfrepair.queries.cli.commands:refresh", "Bring the views and their summaries up to date."
-        ),
+        "refresh": Command("selfrepair.queries.cli.refresh:refresh", "Bring the views and their summaries up to date."),
     },
     "Query": {
-        "query": Command(
-            "selfrepair.queries.cli.commands:query", "Answer a question, a table or view by name, or SQL."
-        ),
+        "query": Command("selfrepair.queries.cli.query:query", "Answer a question, a table or view by name, or SQL."),
         "questions": Command(
-            "selfrepair.queries.cli.commands:questions",
-            "List the questions to ask, or describe some of them.",
+            "selfrepair.queries.cli.names:questions",
+            "List the canned questions, or describe some of them.",
         ),
-        "views": Command("selfrepair.queries.cli.commands:views", "List the tables and views there are to ask."),
+        "views": Command("selfrepair.queries.cli.names:views", "List the tables and views that can be queried."),
         "describe": Command(
-            "selfrepair.queries.cli.commands:describe", "Say what each column of a table or view means."
+            "selfrepair.queries.cli.names:describe",
+            "Describe tables, views and questions: every column, every parameter.",
         ),
-        "export": Command(
-            "selfrepair.queries.cli.commands:export", "Write an answer, or the whole warehouse, to files."
-        ),
+        "export": Command("selfrepair.queries.cli.export:export", "Write an answer, or the whole warehouse, to files."),
     },
     "Explore": {
         "app": Command("selfrepair.app.server.serve:app", "Explore a warehouse in the browser."),

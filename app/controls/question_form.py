@@ -9,7 +9,8 @@ import streamlit as st
 from selfrepair.app.data.choice import POPULATIONS
 from selfrepair.app.wording.columns import words
 from selfrepair.app.wording.escape import escape_markdown
-from selfrepair.queries.catalog.questions import Parameter, Question, bind, filled_in, with_run
+from selfrepair.queries.catalog.parameters import Parameter
+from selfrepair.queries.catalog.questions import Question, bind, filled_in, with_run
 from selfrepair.queries.catalog.which_run import Run, dataset_of
 
 _RUNS = ("run_id", "other_run_id")

@@ -184,6 +184,7 @@ def _query(
         wait_s=_WAIT_WHILE_BUSY_S if is_busy else _WAIT_S,
         keep_open_s=_KEEP_OPEN_S,
         on_note=notes.append,
+        language="shell",
     )
     began = time.perf_counter()
 

@@ -2,10 +2,14 @@
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-from selfrepair.queries.catalog.questions import Parameter, Question
+from selfrepair.queries.catalog.parameters import Parameter
+from selfrepair.queries.catalog.questions import Question, command
 from selfrepair.queries.catalog.relations import Relation
+
+T = TypeVar("T")
 
 _GAP = "  "
 _NARROWEST_TEXT = 30
@@ -13,41 +17,33 @@ _MARKDOWN = re.compile(r"[|*]|\b_(?!\w)|(?<!\w)_")
 """What Markdown would not print as it stands: ends of cells, stars, and underscores at either end of a word."""
 
 
-GROUPS = {
-    "Self-repair": ("model_repair", "layer_repair", "head_repair", "prompt_repair", "self_repair", "top_effect"),
-    "What it depends on": ("repair_sensitivity", "repair_by_token"),
-    "LayerNorm": ("layernorm_ratio", "layernorm_histogram", "frozen_layernorm"),
-    "Who repairs": ("who_repairs", "backup_heads", "repair_matrix", "co_ablation"),
-    "Neurons": ("neuron_summary", "neuron_sparsity", "anti_erasure", "neuron_consistency", "neuron_top_rows"),
-    "Iterative inference": ("logit_lens_by_layer", "repair_by_logit_lens", "self_repression_slope"),
-    "Noise and heavy tails": ("head_noise", "head_tail", "tail_curve", "lorenz_curve", "hill_curve"),
-    "Agreement": (
-        *("importance_rank", "rank_agreement", "ablation_agreement"),
-        *("head_measures", "measure_agreement"),
-    ),
-    "Against the paper": (
-        *("reproduction_claims", "reproduction_agreement", "reproduction", "published_agreement"),
-        "self_repression_reproduction",
-    ),
-    "Over training": ("repair_over_training",),
-    "Can it be trusted": ("run_health",),
-}
-"""The views to be asked, by what they are about."""
-
-OTHERS = "Other views"
 TABLES = "Tables"
-BLOCKS = "Building blocks, which the views are made of"
+BLOCKS = "Building blocks, which other views are made of"
+
+_FIRST_TOPIC = "self_repair"
 
 
 def grouped(relations: Iterable[Relation]) -> dict[str, list[Relation]]:
-    """The relations by what they are about, a heading for each group: views, then tables, then building blocks."""
-    left = {relation.name: relation for relation in sorted(relations, key=lambda relation: relation.name)}
-    groups = {heading: [left.pop(name) for name in names if name in left] for heading, names in GROUPS.items()}
-    blocks = [relation for relation in left.values() if relation.is_building_block]
-    tables = [relation for relation in left.values() if relation.kind == "table"]
-    others = [relation for relation in left.values() if relation not in (*blocks, *tables)]
-    groups |= {OTHERS: others, TABLES: tables, BLOCKS: blocks}
+    """The relations by topic, a heading for each: views by the folder of their files, then tables, then building blocks."""
+    shown = sorted(relations, key=lambda relation: relation.name)
+    views = [relation for relation in shown if relation.kind == "view" and not relation.is_building_block]
+    groups = by_topic(views, lambda relation: relation.topic)
+    groups[TABLES] = [relation for relation in shown if relation.kind == "table"]
+    groups[BLOCKS] = [relation for relation in shown if relation.is_building_block]
     return {heading: group for heading, group in groups.items() if group}
+
+
+def by_topic(found: Iterable[T], topic_of: Callable[[T], str]) -> dict[str, list[T]]:
+    """What was found under a heading for each topic, self-repair first."""
+    topics: dict[str, list[T]] = {}
+    for one in sorted(found, key=lambda one: (topic_of(one) != _FIRST_TOPIC, topic_of(one))):
+        topics.setdefault(_heading(topic_of(one)), []).append(one)
+    return topics
+
+
+def _heading(topic: str) -> str:
+    """`self_repair` is 'Self-repair', `logit_lens` 'Logit lens'."""
+    return topic.replace("self_", "self-").replace("_", " ").capitalize().replace("Layernorm", "LayerNorm")
 
 
 def public(relations: Iterable[Relation]) -> list[Relation]:
@@ -71,16 +67,19 @@ def description(relation: Relation, width: int) -> str:
 
 
 def question_listing(questions: Iterable[Question], width: int) -> str:
-    """Every question in a sentence, `width` characters wide, with the parameters that have to be given."""
-    rows = []
-    for question in questions:
-        needed = [parameter.name for parameter in question.parameters.values() if parameter.required]
-        rows.append((question.name, question.view.summary + (f" Needs {', '.join(needed)}." if needed else "")))
-    return _wrapped(rows, width)
+    """Every question by topic in a sentence, `width` characters wide, with the parameters that have to be given."""
+    blocks = []
+    for heading, group in by_topic(questions, lambda question: question.view.topic).items():
+        rows = []
+        for question in group:
+            needed = [parameter.name for parameter in question.parameters.values() if parameter.required]
+            rows.append((question.name, question.view.summary + (f" Needs {', '.join(needed)}." if needed else "")))
+        blocks.append(f"{heading}:\n{_wrapped(rows, width)}")
+    return "\n\n".join(blocks)
 
 
 def question_description(question: Question, answer: Relation, width: int) -> str:
-    """What the question asks and takes, and what every column of its `answer` means, `width` characters wide."""
+    """What the question answers and takes, and what every column of its `answer` means, `width` characters wide."""
     about = [f"{question.name} (question): {question.view.summary}", *_details(answer)]
     texts = [textwrap.fill(text, width) for text in about]
     if question.parameters:
@@ -90,7 +89,7 @@ def question_description(question: Question, answer: Relation, width: int) -> st
             for parameter in question.parameters.values()
         ]
         texts.append(_wrapped(rows, width))
-    return "\n\n".join([*texts, _columns(answer, width), f"Ask it: {_command(question)}"])
+    return "\n\n".join([*texts, _columns(answer, width), f"Run it: {command(question)}"])
 
 
 def markdown_summaries(relations: Iterable[Relation]) -> str:
@@ -126,7 +125,8 @@ def _columns(relation: Relation, width: int) -> str:
 def _details(relation: Relation) -> list[str]:
     if relation.kind == "table":
         return []
-    return [f"One row for each {', '.join(relation.grain)}. Paper: {relation.paper}.", *relation.notes]
+    shown = [f"Shown first: {', '.join(relation.headline)}."] if relation.headline else []
+    return [f"One row for each {', '.join(relation.grain)}. Paper: {relation.paper}.", *relation.notes, *shown]
 
 
 def _default(parameter: Parameter) -> str:
@@ -137,11 +137,6 @@ def _default(parameter: Parameter) -> str:
 
 def _meaning(parameter: Parameter) -> str:
     return f"{parameter.description} ({parameter.takes})" if parameter.choices else parameter.description
-
-
-def _command(question: Question) -> str:
-    needed = [parameter for parameter in question.parameters.values() if parameter.required]
-    return " ".join(["selfrepair query", question.name, *(f"--param {parameter.name}=..." for parameter in needed)])
 
 
 def _escaped(text: str) -> str:

@@ -1,87 +1,28 @@
-"""Questions that wait for an answer: files of `questions/`, SQL with `$parameters` that a caller fills in by name.
+"""Canned questions: files of `questions/`, SQL with `$parameters` that a caller fills in by name.
 
-A question's file is written like a view's (see `header`), with one more block in its header:
-
-    -- Parameters:
-    --   layer INTEGER: Layer of the head, from 0
-    --   ablation resample|mean|zero = resample: What the head's output was replaced by
-    --   tokens VARCHAR[] = []: Only these, as
-    --     many lines as it needs [unit]
-
-A parameter without `= default` has to be given; `= NULL` makes it one that may be left out. Its type is VARCHAR,
-INTEGER, DOUBLE, BOOLEAN, one of these with [], or the words it may be, parted by |. `Columns:` describes what the views
-that the question reads do not.
+A question's file is written like a view's (see `header`), with a block that describes its parameters (see `parameters`).
+`Columns:` describes what the views that the question reads do not.
 """
 
-import difflib
-import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from selfrepair.queries.catalog.header import HeaderError, View, parse_view, split_unit
+from selfrepair.queries.catalog.header import HeaderError, View, parse_file
+from selfrepair.queries.catalog.next_step import argument, did_you_mean, in_words, see, see_described
+from selfrepair.queries.catalog.parameters import Parameter, Value, parse_parameters
 from selfrepair.queries.catalog.quoting import literal
+from selfrepair.queries.catalog.relations import Relation, catalogue, views
 from selfrepair.queries.catalog.which_run import Run, which_run
 from selfrepair.warehouse.errors import SelfRepairError
 
 _FOLDER = Path(__file__).parents[1] / "questions"
-_BLOCK = re.compile(r"^-- Parameters:\n(?P<entries>(?:--  .*\n)+)(?:--\n)?", re.MULTILINE)
-_ENTRY = re.compile(r"(?P<name>[a-z_][a-z0-9_]*) (?P<type>[^\s=:]+)(?: = (?P<default>[^:]*))?: (?P<text>\S.*)")
-_NEW_ENTRY = re.compile(r"\n(?=--   \S)")
 _USE = re.compile(r"\$([a-z_][a-z0-9_]*)")
+_LABEL = re.compile(r"L(\d+)H(\d+)", re.IGNORECASE)
 _NO_SQL = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
-
-Value = str | int | float | bool | None | list[Any]
-"""What a parameter can be: text as it is typed, or a Python value of the parameter's type."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One `$parameter` of a question. `choices` are the words it may be; `default` counts if it is not `required`."""
-
-    name: str
-    type: str
-    description: str
-    unit: str = ""
-    required: bool = False
-    default: Value = None
-    choices: tuple[str, ...] = ()
-
-    @property
-    def sql_type(self) -> str:
-        """The type as DuckDB has it."""
-        return "VARCHAR" if self.choices else self.type
-
-    def parse(self, value: object) -> Value:
-        """`value`, text or of the right type already, as the parameter's type. Raises ValueError saying what it takes."""
-        if value is None or (value == "NULL" and not self.required):
-            if self.required or self.default is not None:
-                raise ValueError(f"takes {self.takes}, not NULL")
-            return None
-        if self.type.endswith("[]"):
-            parse = _PARSERS[self.type.removesuffix("[]")]
-            return [self._one(parse, item) for item in _items(value)]
-        parsed = self._one(_PARSERS[self.sql_type], value)
-        if self.choices and parsed not in self.choices:
-            raise ValueError(f"takes {self.takes}, not '{value}'")
-        return parsed
-
-    def _one(self, parse: Callable[[object], Value], value: object) -> Value:
-        try:
-            return parse(value)
-        except (TypeError, ValueError):
-            shown = f"'{value}'" if isinstance(value, str) else repr(value)
-            raise ValueError(f"takes {self.takes}, not {shown}") from None
-
-    @property
-    def takes(self) -> str:
-        """What may be given, in words."""
-        if self.choices:
-            return " or ".join(self.choices)
-        return _TAKES[self.type.removesuffix("[]")][self.type.endswith("[]")]
 
 
 @dataclass(frozen=True)
@@ -93,7 +34,7 @@ class Question:
 
     @property
     def name(self) -> str:
-        """What the question is asked by, which no view or table is called."""
+        """Its name, which no view or table has."""
         return self.view.name
 
     @property
@@ -102,12 +43,11 @@ class Question:
         return self.view.sql
 
 
-def parse_question(name: str, text: str) -> Question:
-    """Read the text of `questions/<name>.sql`. Raises HeaderError with the file's name and what is wrong in it."""
+def parse_question(name: str, text: str, topic: str = "") -> Question:
+    """Read the text of `questions/<topic>/<name>.sql`. Raises HeaderError with the file's name and what is wrong in it."""
     try:
-        block = _BLOCK.search(text)
-        parameters = _parameters(block["entries"]) if block else {}
-        view = parse_view(name, _BLOCK.sub("", text, count=1))
+        view = parse_file(name, text, topic)
+        parameters = parse_parameters(view.parameters)
         if view.kept:
             raise HeaderError("a question is not kept")
         used = set(_USE.findall(_NO_SQL.sub("", view.sql)))
@@ -116,15 +56,15 @@ def parse_question(name: str, text: str) -> Question:
                 f"the SELECT uses {_listed(used)}, and the block 'Parameters:' describes {_listed(parameters)}"
             )
     except HeaderError as error:
-        raise HeaderError(f"questions/{name}.sql: {str(error).removeprefix(f'views/{name}.sql: ')}") from None
+        raise HeaderError(f"questions/{name}.sql: {error}") from None
     return Question(view, parameters)
 
 
 @cache
 def questions() -> Mapping[str, Question]:
     """Every question of this version of selfrepair, by name."""
-    files = sorted(_FOLDER.glob("*/*.sql"))
-    return {path.stem: parse_question(path.stem, path.read_text(encoding="utf-8")) for path in files}
+    files = sorted(_FOLDER.glob("*/*.sql"), key=lambda path: path.stem)
+    return {path.stem: parse_question(path.stem, path.read_text(encoding="utf-8"), path.parent.name) for path in files}
 
 
 def question(name: str) -> Question:
@@ -133,53 +73,80 @@ def question(name: str) -> Question:
         return questions()[name]
     except KeyError:
         raise SelfRepairError(
-            f"there is no question '{name}'{_near(name, questions())} See: selfrepair questions"
+            f"there is no question '{name}'{did_you_mean(name, questions())} See: {see('questions')}"
         ) from None
 
 
 def bind(name: str, params: Mapping[str, object]) -> tuple[str, dict[str, Any]]:
     """The question's SQL and a value for each of its `$parameters`: the given one, else its default.
 
-    Text becomes the parameter's type; lists are Python lists, or text with commas. `run` is another name of `run_id`.
+    Text becomes the parameter's type; lists are Python lists, or text with commas. `run` is another name of `run_id`,
+    and `head` may be a head's name, such as L9H6, which stands for its layer, too.
     Raises SelfRepairError for an unknown question or parameter, one that is missing, and a value of the wrong type.
     """
-    asked = question(name)
-    known = asked.parameters
-    see = f"See: selfrepair questions {name}"
+    chosen = question(name)
+    known = chosen.parameters
+    described = f"See: {see_described(name)}"
     given = {"run_id" if key == "run" and "run_id" in known else key: value for key, value in params.items()}
+    if {"layer", "head"} <= known.keys():
+        given = split_label(given)
     for key in given:
         if key not in known:
             raise SelfRepairError(
-                f"question '{name}' has no parameter '{key}'{_near(key, known)} It takes: {_listed(known)}. {see}"
+                f"question '{name}' has no parameter '{key}'{did_you_mean(key, known)} It takes: {_listed(known)}. {described}"
             )
     missing = [key for key, parameter in known.items() if parameter.required and key not in given]
     if missing:
-        raise SelfRepairError(
-            f"question '{name}' needs {' and '.join(missing)}: selfrepair query {name} "
-            f"{' '.join(f'--param {key}=...' for key in missing)}. {see}"
-        )
+        raise SelfRepairError(f"question '{name}' needs {' and '.join(missing)}: {command(chosen)}. {described}")
     values = {}
     for key, parameter in known.items():
         try:
             values[key] = parameter.parse(given.get(key, parameter.default))
         except ValueError as error:
-            raise SelfRepairError(f"parameter '{key}' of question '{name}' {error}. {see}") from None
-    return asked.sql, values
+            raise SelfRepairError(f"parameter '{key}' of question '{name}' {error}. {described}") from None
+    return chosen.sql, values
+
+
+def split_label(given: Mapping[str, object]) -> dict[str, object]:
+    """The same values with `head="L9H6"` as layer 9 and head 6. Raises SelfRepairError when a layer contradicts it."""
+    head = given.get("head")
+    label = _LABEL.fullmatch(head.strip()) if isinstance(head, str) else None
+    if label is None:
+        return dict(given)
+    layer = given.get("layer", label[1])
+    if str(layer) != label[1]:
+        raise SelfRepairError(
+            f"{head} is a head of layer {label[1]}, and layer={layer} was given. Leave out the layer."
+        )
+    return {**given, "layer": int(label[1]), "head": int(label[2])}
+
+
+def command(asked: Question) -> str:
+    """What runs the question, with a placeholder for each value that it needs."""
+    needed = [name for name, parameter in asked.parameters.items() if parameter.required]
+    if {"layer", "head"} <= set(needed):
+        needed.remove("layer")
+    values = [(name, "L9H6" if name == "head" and "layer" in asked.parameters else "...") for name in needed]
+    shell = " ".join(["selfrepair query", asked.name, *(f"--param {name}={value}" for name, value in values)])
+    shown = ", ".join(
+        [f'"{asked.name}"', *(f"{name}={value if value == '...' else repr(value)}" for name, value in values)]
+    )
+    return in_words(shell, f"warehouse.question({shown})")
 
 
 def with_run(values: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     """The bound `values`, where a model or run is named with the number of that run among `runs`.
 
-    Without either, an answer has all runs, told apart by its column run_id. Raises SelfRepairError as `which_run` does: an
+    Without either, an answer has all runs; its column run_id distinguishes them. Raises SelfRepairError as `which_run` does: an
     unknown name would look as if there were no such heads, and a model's several runs like one. So it does for a run that
     failed, and for an ablation that none of the runs has.
     """
     found = dict(values)
-    asked = [run for run in runs if run["status"] != "failed"]
+    chosen = [run for run in runs if run["status"] != "failed"]
     if found.get("run_id") is not None or found.get("model") is not None:
-        asked = [which_run(runs, found.get("model"), found.get("run_id"))]
-        found["run_id"] = asked[0]["run_id"]
-        if asked[0]["status"] == "failed":
+        chosen = [which_run(runs, found.get("model"), found.get("run_id"))]
+        found["run_id"] = chosen[0]["run_id"]
+        if chosen[0]["status"] == "failed":
             raise SelfRepairError(
                 f"run {found['run_id']} failed its cross-check, and views leave such runs out. Its rows are in the view "
                 "self_repair, where it failed in the table crosschecks."
@@ -187,23 +154,28 @@ def with_run(values: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     if found.get("other_run_id") is not None:
         which_run(runs, None, found["other_run_id"])
     for place, number in (("layer", "n_layers"), ("head", "n_heads")):
-        most = max((run[number] for run in asked), default=None)
+        most = max((run[number] for run in chosen), default=None)
         if most is not None and found.get(place) is not None and not 0 <= found[place] < most:
             raise SelfRepairError(f"there is no {place} {found[place]} here: {place}s are 0 to {most - 1}.")
-    measured = {kind for run in asked for kind in run["ablations"]}
+    measured = {kind for run in chosen for kind in run["ablations"]}
     if measured and found.get("ablation") is not None and found["ablation"] not in measured:
         raise SelfRepairError(
-            f"nothing asked for was measured with {found['ablation']} ablation, but with {', '.join(sorted(measured))}: "
-            f"give ablation={min(measured)}"
+            f"nothing here was measured with {found['ablation']} ablation, but with {', '.join(sorted(measured))}: "
+            f"give {argument('ablation', min(measured))}"
         )
     return found
 
 
 def filled_in(name: str, values: Mapping[str, Any]) -> str:
     """The question's SQL with the bound `values` written into it: it runs as it stands, without parameters."""
-    asked = question(name)
-    texts = {key: _constant(values[key], parameter.sql_type) for key, parameter in asked.parameters.items()}
-    return _filled(asked.sql, texts)
+    chosen = question(name)
+    texts = {key: _constant(values[key], parameter.sql_type) for key, parameter in chosen.parameters.items()}
+    return _filled(chosen.sql, texts)
+
+
+def answer(name: str) -> Relation:
+    """The columns of the answer to the question `name`, described. Raises SelfRepairError when there is no such question."""
+    return catalogue((*views(), *as_views([question(name)])))[name]
 
 
 def as_views(asked: Iterable[Question]) -> Iterator[View]:
@@ -226,96 +198,6 @@ def _constant(value: Value, sql_type: str) -> str:
     if value is None or isinstance(value, float) or (not isinstance(value, bool) and value < 0):
         return f"CAST({'NULL' if value is None else repr(value)} AS {sql_type})"
     return str(value).upper()
-
-
-def _parameters(block: str) -> dict[str, Parameter]:
-    parameters: dict[str, Parameter] = {}
-    for entry in _NEW_ENTRY.split(block.rstrip("\n")):
-        text = " ".join(line.removeprefix("--").strip() for line in entry.splitlines())
-        match = _ENTRY.fullmatch(text)
-        if match is None:
-            raise HeaderError(f"a parameter reads 'name TYPE = default: description [unit]', not '{text}'")
-        if match["name"] in parameters:
-            raise HeaderError(f"parameter '{match['name']}' is described twice")
-        parameters[match["name"]] = _parameter(match)
-    return parameters
-
-
-def _parameter(match: re.Match[str]) -> Parameter:
-    description, unit = split_unit(match["text"])
-    choices = tuple(match["type"].split("|")) if "|" in match["type"] else ()
-    if not choices and match["type"].removesuffix("[]") not in _PARSERS:
-        raise HeaderError(
-            f"parameter '{match['name']}' has type {match['type']}; it can have {', '.join(_PARSERS)}, one of these "
-            "with [], or words parted by |"
-        )
-    bare = Parameter(match["name"], match["type"], description, unit, match["default"] is None, choices=choices)
-    if bare.required or match["default"] == "NULL":
-        return bare
-    try:
-        return replace(bare, default=bare.parse(match["default"]))
-    except ValueError as error:
-        raise HeaderError(f"the default of parameter '{bare.name}': it {error}") from None
-
-
-def _items(value: object) -> Iterable[object]:
-    if isinstance(value, str):
-        inner = value.strip().removeprefix("[").removesuffix("]")
-        return [item.strip() for item in inner.split(",")] if inner.strip() else []
-    if isinstance(value, Iterable):
-        return list(value)
-    return [value]
-
-
-def _text(value: object) -> Value:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _integer(value: object) -> Value:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise TypeError
-    number = int(value)
-    if not -(2**31) <= number < 2**31:
-        raise ValueError
-    return number
-
-
-def _double(value: object) -> Value:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise TypeError
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-def _boolean(value: object) -> Value:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    raise TypeError
-
-
-_PARSERS: Mapping[str, Callable[[object], Value]] = {
-    "VARCHAR": _text,
-    "INTEGER": _integer,
-    "DOUBLE": _double,
-    "BOOLEAN": _boolean,
-}
-_TAKES = {
-    "VARCHAR": ("text", "texts, parted by commas"),
-    "INTEGER": ("a whole number", "whole numbers, parted by commas"),
-    "DOUBLE": ("a number", "numbers, parted by commas"),
-    "BOOLEAN": ("true or false", "true or false, several parted by commas"),
-}
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else "."
 
 
 def _listed(names: Collection[str]) -> str:

@@ -1,7 +1,8 @@
 """What the warehouse's tables and views are: install order, columns, types, units, meanings.
 
 Tables say it in their comments, views in their headers. A view's column that the header leaves out is the column of the
-same name in the first relation the view reads. All of it is checked against DuckDB, in an empty warehouse in memory.
+same name in the first relation the view reads, else one of `shared.COLUMNS`. All of it is checked against DuckDB, in an
+empty warehouse in memory.
 """
 
 import difflib
@@ -15,19 +16,25 @@ from typing import Literal
 
 import duckdb
 
-from selfrepair.queries.catalog.header import Column, HeaderError, View, parse_view, split_unit
+from selfrepair.queries.catalog.header import Column, HeaderError, View, column_of, parse_view, split_unit
+from selfrepair.queries.catalog.macros import create_temp_macros
+from selfrepair.queries.catalog.next_step import see
+from selfrepair.queries.catalog.shared import COLUMNS
 from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
 
 _FOLDER = Path(__file__).parents[1] / "views"
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+([a-z_][a-z0-9_]*)")
 _BLOCK = "Building block:"
+_SHARED = {name: column_of(f"{name} {text}") for name, text in COLUMNS.items()}
 _SQL_COMMENT = re.compile(r"--.*")
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A table or view with every column described. `grain`, `paper` and `notes` are a view's; tables have none."""
+    """A table or view with every column described. `grain`, `paper`, `notes` and
+    `headline`, the columns to show first, are a view's; tables have none. `topic` is the folder of a view's file.
+    """
 
     name: str
     kind: Literal["table", "view"]
@@ -36,6 +43,8 @@ class Relation:
     grain: tuple[str, ...] = ()
     paper: str = ""
     notes: tuple[str, ...] = ()
+    headline: tuple[str, ...] = ()
+    topic: str = ""
 
     @property
     def is_building_block(self) -> bool:
@@ -62,13 +71,16 @@ def in_order(views: Iterable[View]) -> tuple[View, ...]:
 @cache
 def views() -> tuple[View, ...]:
     """Every view of this version of selfrepair, in an order in which they can be created."""
-    return in_order(parse_view(path.stem, path.read_text(encoding="utf-8")) for path in _FOLDER.glob("*/*.sql"))
+    return in_order(
+        parse_view(path.stem, path.read_text(encoding="utf-8"), path.parent.name) for path in _FOLDER.glob("*/*.sql")
+    )
 
 
 def catalogue(of_views: Iterable[View]) -> dict[str, Relation]:
     """Describe all tables and the given views (in order). Raises HeaderError where a header and DuckDB disagree."""
     with duckdb.connect() as con:
         migrate(con)
+        create_temp_macros(con)
         relations = _tables(con)
         for view in of_views:
             try:
@@ -90,14 +102,16 @@ def describe(name: str) -> Relation:
     try:
         return relations()[name]
     except KeyError:
-        raise SelfRepairError(f"{unknown_name(name, relations())} See: selfrepair views") from None
+        raise SelfRepairError(unknown_name(name, relations())) from None
 
 
-def unknown_name(name: str, known: Iterable[str]) -> str:
-    """One sentence: there is no such table or view, and which names come near."""
-    near = nearest(name, known)
+def unknown_name(name: str, known: Iterable[str], questions: Iterable[str] = ()) -> str:
+    """There is no such table or view (nor question, where `questions` could have been meant), and which names come near."""
+    questions = list(questions)
+    near = nearest(name, [*questions, *known])
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return f"there is no table or view '{name}'{hint}"
+    kinds, lists = ("question, ", f"{see('questions')}, ") if questions else ("", "")
+    return f"there is no {kinds}table or view '{name}'{hint} See: {lists}{see('views')}"
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -140,7 +154,7 @@ def _described(view: View, types: Mapping[str, str], relations: Mapping[str, Rel
     def wrong(what: str) -> HeaderError:
         return HeaderError(f"views/{view.name}.sql: {what}")
 
-    for name in (*view.columns, *view.grain):
+    for name in (*view.columns, *view.grain, *view.headline):
         if name not in types:
             raise wrong(f"the header names column '{name}', which the view does not have; it has {', '.join(types)}")
     inherited: dict[str, Column] = {}
@@ -149,10 +163,12 @@ def _described(view: View, types: Mapping[str, str], relations: Mapping[str, Rel
             inherited.setdefault(known.name, known)
     columns = []
     for name, kind in types.items():
-        column = view.columns.get(name) or inherited.get(name)
+        column = view.columns.get(name) or inherited.get(name) or _SHARED.get(name)
         if column is None:
             raise wrong(f"column '{name}' has no description; add a line '--   {name} {kind}: what it means [unit]'")
         if column.type != kind:
             raise wrong(f"column '{name}' is described as {column.type}, but the view gives {kind}")
         columns.append(column)
-    return Relation(view.name, "view", view.summary, tuple(columns), view.grain, view.paper, view.notes)
+    return Relation(
+        view.name, "view", view.summary, tuple(columns), view.grain, view.paper, view.notes, view.headline, view.topic
+    )

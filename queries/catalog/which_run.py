@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from selfrepair.queries.catalog.next_step import argument, see
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.schema import NEXT_TOKEN
 
@@ -44,7 +45,7 @@ def which_run(runs: Sequence[Run], model: str | int | None, run_id: int | None) 
     """
     if isinstance(model, int):
         if run_id is not None and run_id != model:
-            raise SelfRepairError(f"run {model} and run {run_id} are both asked for; name one of them.")
+            raise SelfRepairError(f"run {model} and run {run_id} were both given; name one of them.")
         model, run_id = None, model
     if not runs:
         raise SelfRepairError("this warehouse has no runs yet. Measure something first: selfrepair demo")
@@ -59,12 +60,12 @@ def which_run(runs: Sequence[Run], model: str | int | None, run_id: int | None) 
     if not usable:
         raise SelfRepairError(
             f"no run of {model} passed its cross-check, and views leave such runs out. To see the rows of one all the "
-            f"same, ask by its number, run={found[0]['run_id']}:\n{_listed(found)}"
+            f"same, give its number, {argument('run', found[0]['run_id'])}:\n{_listed(found)}"
         )
     if len(usable) > 1:
         raise SelfRepairError(
             f"{model} has {len(usable)} runs here, and rows of different runs are not mixed. "
-            f"Choose one by its number, such as run={usable[-1]['run_id']}:\n{_listed(usable)}"
+            f"Choose one by its number, such as {argument('run', usable[-1]['run_id'])}:\n{_listed(usable)}"
         )
     return usable[0]
 
@@ -89,14 +90,14 @@ def _unknown_model(runs: Sequence[Run], name: str) -> str:
     without_owner = [model for model in known if model.lower().rpartition("/")[2] == name.lower()]
     near = without_owner or [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3)]
     hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}."
-    return f"model '{name}' is not in this warehouse; {hint} See: selfrepair models"
+    return f"model '{name}' is not in this warehouse; {hint} See: {see('models')}"
 
 
 def _listed(runs: Sequence[Run]) -> str:
-    return "\n".join(f"  run {run['run_id']}: {_told(run)}" for run in runs)
+    return "\n".join(f"  run {run['run_id']}: {_described(run)}" for run in runs)
 
 
-def _told(run: Run) -> str:
+def _described(run: Run) -> str:
     parts = [run["model"]]
     if run["revision"]:
         parts.append(f"revision {run['revision']}")
@@ -105,5 +106,5 @@ def _told(run: Run) -> str:
     parts += [f"{run['n_prompts']:,} prompts of {dataset_of(run)}", run["dtype"], "+".join(run["ablations"])]
     parts.append(f"{run['n_selected_heads']} heads")
     if run["given_heads"]:
-        parts.append(f"given {', '.join(run['given_heads'])} gone")
+        parts.append(f"{', '.join(run['given_heads'])} ablated throughout")
     return ", ".join([*parts, f"{run['started_at']:%Y-%m-%d}", run["status"]])

@@ -23,7 +23,6 @@ CUT = "; --limit cut the others off"
 """What a note says behind the rows of an answer that has more."""
 
 _WIDTH_WITHOUT_TERMINAL = 120
-_CONTEXT = ("run_id", "model", "ablation", "population")
 
 
 def print_rows(rows: Batches, kind: Format) -> None:
@@ -57,18 +56,20 @@ def _without_constants(frame: pl.DataFrame, params: Mapping[str, Any]) -> tuple[
 
     A question's parameters are said, too, where no column has them.
     """
-    same = [name for name in _CONTEXT if name in frame.columns and frame[name].n_unique() == 1]
+    from selfrepair.queries.catalog.headline import CONTEXT
+
+    same = [name for name in CONTEXT if name in frame.columns and frame[name].n_unique() == 1]
     if frame.height < 2 or len(same) == frame.width:
         same = []
-    told = {name: params[name] for name in _CONTEXT if name not in frame.columns and params.get(name) is not None}
-    told |= {name: frame[name][0] for name in same}
-    return ", ".join(f"{name} {told[name]}" for name in _CONTEXT if name in told), frame.drop(same)
+    named = {name: params[name] for name in CONTEXT if name not in frame.columns and params.get(name) is not None}
+    named |= {name: frame[name][0] for name in same}
+    return ", ".join(f"{name} {named[name]}" for name in CONTEXT if name in named), frame.drop(same)
 
 
-def print_table(answer: Answer, params: Mapping[str, Any], note: str) -> None:
+def print_table(answer: Answer, params: Mapping[str, Any], note: str, n_columns: int = 0) -> None:
     """Print an answer as a table; below it how many rows it has, the `note`, and which columns are left out.
 
-    `params` are those of the question that it answers.
+    `params` are those of the question that it answers; `n_columns` is how many columns a view has, whose headline this is.
     """
     from selfrepair.queries.cli.text_table import text_table
 
@@ -82,10 +83,12 @@ def print_table(answer: Answer, params: Mapping[str, Any], note: str) -> None:
     click.echo(f"the first {counted(n_rows)}; more with --limit N" if answer.truncated else counted(n_rows))
     if note:
         click.echo(note)
-    if table.left_out:
+    n_columns = max(n_columns, answer.frame.width)
+    if table.left_out or n_columns > answer.frame.width:
+        no_room = f"; no room here for {', '.join(table.left_out)}" if table.left_out else ""
         click.echo(
-            f"showing {frame.width - len(table.left_out)} of {frame.width} columns, what fits here; "
-            f"--csv has the others: {', '.join(table.left_out)}"
+            f"{answer.frame.width - len(table.left_out)} of {n_columns} columns{no_room}. "
+            "Others: --columns all or --columns A,B; all in a file: -o FILE"
         )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+from rich.cells import cell_len
 
 from selfrepair.warehouse.cli.terminal import cell_text, plain_lines
 
@@ -23,7 +24,7 @@ class TextTable:
 def text_table(frame: pl.DataFrame, width: int | None = None) -> TextTable:
     """Lay out `frame` with as many of its first columns as fit into `width` characters (None: all)."""
     columns = [_cells(series) for series in frame.iter_columns()]
-    widths = [max(map(len, (name, *cells))) for name, cells in zip(frame.columns, columns, strict=True)]
+    widths = [max(map(cell_len, (name, *cells))) for name, cells in zip(frame.columns, columns, strict=True)]
     shown = len(columns) if width is None else _n_fitting(widths, width)
     right = [kind.is_numeric() for kind in frame.dtypes[:shown]]
     lines = plain_lines(frame.columns[:shown], list(zip(*columns[:shown], strict=True)), right)

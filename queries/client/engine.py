@@ -13,7 +13,7 @@ from selfrepair.warehouse.database.connection import open_reader
 
 
 def read_only_engine(path: Path, wait_s: float, on_note: OnNote) -> sa.Engine:
-    """An engine whose connections read the warehouse at `path` with this version's views, and close when given back.
+    """An engine whose connections read the warehouse at `path` with this version's views, and close when released.
 
     Connecting waits up to `wait_s` seconds for a load to end, and raises SelfRepairError as `open_reader` does.
     """

@@ -1,4 +1,4 @@
-"""Rows of several kinds in one answer: which kinds there are, and how to ask for one of them alone."""
+"""Rows of several kinds in one answer: which kinds there are, and how to select one of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from selfrepair.queries.sandbox.reader import Answer
 
 COLUMNS = ("run_id", "ablation", "population", "level", "part", "measure", "dimension")
-"""Columns whose values are to be told apart: rows that differ in one of them count the same things again."""
+"""Columns that distinguish kinds of rows: rows that differ in one of them count the same measurements again."""
 
 _MOST_TOLD = 6
 
@@ -24,7 +24,7 @@ def kinds_in(
 ) -> dict[str, list[object]]:
     """The values of each of `COLUMNS` `among` these that has several in the answer to `asked`; `ask` answers other SQL.
 
-    Those of a truncated answer are of all its rows; there are none when `ask` fails or takes too long: it is a courtesy.
+    Those of a truncated answer are of all its rows; there are none when `ask` fails or takes too long: it is optional.
     """
     frame = answer.frame
     names = [name for name in COLUMNS if name in frame.columns and name in among]
@@ -34,14 +34,16 @@ def kinds_in(
         except SelfRepairError:
             return {}
     found = {name: frame[name].drop_nulls().unique(maintain_order=True).to_list() for name in names}
+    for values in found.values():
+        values.sort(key=lambda value: value == "all")  # of populations, the paper's top 2 % first
     each_row_its_own = 0 if answer.truncated else frame.height
     return {name: values for name, values in found.items() if len(values) > 1 and len(values) != each_row_its_own}
 
 
 def note(kinds: Mapping[str, list[object]], one_alone: str) -> str:
-    """A sentence for the user; `one_alone` is what asks for one kind."""
-    told = "; ".join(f"{name} {_listed(values)}" for name, values in kinds.items())
-    return f"rows of several kinds: {told}. One of them alone: {one_alone}"
+    """A sentence for the user; `one_alone` is what selects one kind."""
+    named = "; ".join(f"{name} {_listed(values)}" for name, values in kinds.items())
+    return f"rows of several kinds: {named}. One of them alone: {one_alone}"
 
 
 def condition(kinds: Mapping[str, list[object]]) -> str:

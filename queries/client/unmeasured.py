@@ -15,7 +15,7 @@ ADDED_BY = {
     "self_repression": "--self-repression",
     "self_repression_sums": "--self-repression",
 }
-"""What an ingest is asked for that brings rows of a table."""
+"""The option of an ingest that fills a table."""
 
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
 

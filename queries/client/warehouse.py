@@ -1,12 +1,11 @@
-"""A warehouse from Python: questions in, polars frames out."""
+"""A warehouse from Python: queries in, polars frames out."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from selfrepair.queries.catalog.filters import listed
-from selfrepair.queries.catalog.quoting import identifier
+from selfrepair.queries.catalog.headline import Chosen
+from selfrepair.queries.catalog.next_step import Language, speaking
 from selfrepair.queries.catalog.which_run import RUNS, Run
 from selfrepair.queries.client.frames import WholeFrame
+from selfrepair.queries.client.spelling import refuse_misspelt
 from selfrepair.queries.sandbox.limits import Limits
+from selfrepair.queries.sandbox.query import HeadQuery, Query, QuestionQuery, SqlQuery, ViewQuery
 from selfrepair.queries.sandbox.reader import Answer, OnNote, Params, polars_frame
-from selfrepair.queries.sandbox.requests import Asked, HeadRows, PlainSql, QuestionAsked, ViewRows
 from selfrepair.queries.sandbox.worker import Reply, Request, ask
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -32,8 +33,6 @@ MOST_ROWS = 1_000_000
 TIME_LIMIT_S = 60.0
 """How long a query may run where nothing is said [s]."""
 
-_FEW_WORDS = 50
-_SPELLING_S = 3.0
 _PATIENCE_OF_REPR_S = 0.5
 _HERE = Path(__file__).parents[1]
 _DESCRIBED = """
@@ -53,12 +52,13 @@ class OutOfDate(UserWarning):
 class Warehouse:
     """The warehouse in the DuckDB file `path`, `$SELFREPAIR_DB` or else selfrepair.duckdb if no path is given.
 
-    Every question opens the file for reading, is answered by a process of its own, and closes it: a load that runs at the
-    same time waits for one query at most, and a query that goes wrong harms nothing here. `limits` says what a query may
-    take. A load that has the file open is waited for, up to `wait_s` seconds. With `keep_open_s` the file stays open for
-    so long after an answer, which makes many questions in a row faster. selfrepair's own loads have it closed between two
-    questions; another program that wants to write it is refused until then.
-    `on_note` is called with a sentence about what is not up to date; without it that is a warning, `OutOfDate`.
+    Every query opens the file for reading, runs in a process of its own, and closes the file: a load that runs at the same
+    time waits for one query at most, and a query that goes wrong harms nothing here. `limits` says what a query may take. A
+    load that has the file open is waited for, up to `wait_s` seconds. With `keep_open_s` the file stays open for so many
+    seconds after an answer, which makes many queries in a row faster. selfrepair's own loads have it closed between two
+    queries; another program that wants to write it is refused until then.
+    `on_note` is called with a sentence about what is not up to date; without it that is a warning, `OutOfDate`. Errors
+    name the next step in Python or, with `language="shell"`, as a command.
 
     Methods raise SelfRepairError, whose text says what was found and what to do: no such file, table, column or model,
     wrong SQL (with the place), no warehouse or one of another version, a file that stays in use, out of time or memory.
@@ -77,11 +77,13 @@ class Warehouse:
         wait_s: float = 10.0,
         keep_open_s: float = 0.0,
         on_note: OnNote | None = None,
+        language: Language = "python",
     ) -> None:
         self.path = Path(path if path is not None else os.environ.get("SELFREPAIR_DB", "selfrepair.duckdb"))
         self.limits = limits or Limits()
         self.wait_s = wait_s
         self.keep_open_s = keep_open_s
+        self.language = language
         self._on_note = on_note or _warn_out_of_date
 
     def __repr__(self) -> str:
@@ -89,8 +91,8 @@ class Warehouse:
             runs = self._quietly(RUNS, wait_s=_PATIENCE_OF_REPR_S)
         except SelfRepairError as error:
             return f"<Warehouse {self.path}: {str(error).splitlines()[0]}>"
-        told = ", ".join(f"run {run['run_id']} of {run['model']}" for run in runs[:5]) or "no runs yet"
-        return f"<Warehouse {self.path}: {told}{f' and {len(runs) - 5} more' if len(runs) > 5 else ''}>"
+        named = ", ".join(f"run {run['run_id']} of {run['model']}" for run in runs[:5]) or "no runs yet"
+        return f"<Warehouse {self.path}: {named}{f' and {len(runs) - 5} more' if len(runs) > 5 else ''}>"
 
     def sql(
         self,
@@ -125,13 +127,14 @@ class Warehouse:
     ) -> Answer:
         """The same as `sql`, with `truncated` beside the frame instead of a warning: for programs.
 
-        `flat` turns lists, maps and structs into JSON text; `on_wait` is told whom the file is waited for.
+        `flat` turns lists, maps and structs into JSON text; `on_wait` is called with a sentence that names the process
+        which has the file.
 
         >>> answer = warehouse.ask("FROM measurements", limit=10)
         >>> answer.frame.height, answer.truncated
         (10, True)
         """
-        return self._answer(PlainSql(query, params), limit, timeout_s, flat=flat, on_wait=on_wait)
+        return self._answer(SqlQuery(query, params), limit, timeout_s, flat=flat, on_wait=on_wait)
 
     def ask_all(
         self,
@@ -152,10 +155,10 @@ class Warehouse:
         >>> [answer.frame.height for answer in warehouse.ask_all(["FROM runs", "FROM measurements"])]
         [1, 864]
         """
-        asked = [PlainSql(query) for query in queries]
-        if not asked:
+        sql = [SqlQuery(query) for query in queries]
+        if not sql:
             return []
-        return self._answers(asked, limit, timeout_s, flat=flat, on_wait=on_wait, on_answer=on_answer)
+        return self._answers(sql, limit, timeout_s, flat=flat, on_wait=on_wait, on_answer=on_answer)
 
     def view(
         self,
@@ -163,6 +166,7 @@ class Warehouse:
         /,
         *,
         run: int | None = None,
+        columns: Chosen = "all",
         limit: int | None = MOST_ROWS,
         timeout_s: float | None = TIME_LIMIT_S,
         **filters: Any,
@@ -170,33 +174,42 @@ class Warehouse:
         """Rows of a view or table, those in which each column named in `filters` has the value, or one of a list.
 
         None stands for NULL. `run` is a run's number; `model="gpt2"` is enough where the model has one run, and raises
-        with a list of its runs where it has several. `limit` and `timeout_s` are those of `sql`. What the columns mean,
-        and their units: `describe(name)`.
+        with a list of its runs where it has several. `head="L9H6"` names a head with its layer. `limit` and `timeout_s` are
+        those of `sql`. What the columns mean, and their units: `describe(name)`.
+
+        `columns` are the names to select, or `"headline"`: the few that say the answer. By default all of them come, the
+        headline first and run_id, model, ablation and population last: of a wide frame polars prints
+        the first four columns and the last four, and these then are the answer. Rows of population top2, each head's
+        2 % of rows with the highest direct effect, come before those over all rows.
 
         >>> heads = warehouse.view("head_repair", model="tiny-model", ablation="mean", population="all", layer=[0, 2])
         >>> heads.height, heads["layer"].unique().to_list()
         (8, [0, 2])
+        >>> warehouse.view("head_repair", columns=["label", "mean_self_repair"], head="L1H3", ablation="zero").columns
+        ['label', 'mean_self_repair']
         """
         if run is not None:
             filters["run_id"] = run
-        wanted = {column: listed(value) for column, value in filters.items()}
-        frame = self._frame(self._answer(ViewRows(name, wanted), limit, timeout_s), limit)
+        allowed = {column: listed(value) for column, value in filters.items()}
+        frame = self._frame(self._answer(ViewQuery(name, allowed, columns), limit, timeout_s), limit)
         if frame.is_empty() and limit != 0:
-            self._refuse_misspelt(name, filters)
+            refuse_misspelt(self.ask, name, filters)
         return frame
 
     def question(self, name: str, /, **params: Any) -> pl.DataFrame:
-        """The answer to one of the questions that come with selfrepair; `selfrepair questions` lists them.
+        """The answer to one of the questions that come with selfrepair: `questions()` lists them, `describe(name)` says more.
 
-        `params` are the question's own, `run` another name of its `run_id`. Where `model` names a model with several
-        runs, this raises with a list of them. Units are those of the views it reads, which `describe` tells.
+        `params` are the question's own, `run` is another name of its `run_id`, and `head="L9H6"` names a head with its layer.
+        Where `model` names a model with several runs, this raises with a list of them.
 
         >>> warehouse.question("most_repaired_heads", model="tiny-model", population="all", at_most=3).height
         3
         """
         from selfrepair.queries.catalog.questions import bind
 
-        return self._frame(self._answer(QuestionAsked(*bind(name, params)), MOST_ROWS, TIME_LIMIT_S), MOST_ROWS)
+        with speaking(self.language):
+            query = QuestionQuery(*bind(name, params))
+        return self._frame(self._answer(query, MOST_ROWS, TIME_LIMIT_S), MOST_ROWS)
 
     def rows(
         self,
@@ -220,26 +233,26 @@ class Warehouse:
         """
         if top is not None and top < 1:
             raise SelfRepairError(
-                f"top={top} asks for no rows; give how many of the strongest there shall be, such as top=100"
+                f"top={top} selects no rows; give how many of the strongest rows to return, such as top=100"
             )
-        asked = partial(HeadRows, model=model, run=run, layer=layer, head=head, ablation=ablation)
+        of_head = partial(HeadQuery, model=model, run=run, layer=layer, head=head, ablation=ablation)
         order = "prompt_id, pos"
         if top is not None:
-            answer = self._answer(asked("top_effect", "effect_rank"), top, timeout_s)
+            answer = self._answer(of_head("top_effect", "effect_rank"), top, timeout_s)
             if answer.frame.height == top:
-                return answer.frame  # within the head's top 2 %, which need not be looked for
+                return answer.frame  # all within the head's top 2 %, which is stored
             order = "direct_effect DESC, prompt_id, pos"
-        answer = self._answer(asked("self_repair", order), top, timeout_s)
+        answer = self._answer(of_head("self_repair", order), top, timeout_s)
         if answer.frame.is_empty():
             named = f"run {model}" if isinstance(model, int) else model
             raise SelfRepairError(
                 f"{named} has no rows of L{layer}H{head} under {ablation}: that head was not selected, or nothing is loaded "
-                "yet. See: selfrepair runs"
+                "yet. See: warehouse.runs()"
             )
         return answer.frame
 
     def describe(self, name: str) -> pl.DataFrame:
-        """What every column of a view or table means: its name, type, unit and meaning. Prints without being cut.
+        """What every column of a view, table or question's answer means: its name, type, unit and meaning. Prints whole.
 
         >>> columns = warehouse.describe("measurements")
         >>> columns.columns
@@ -248,23 +261,26 @@ class Warehouse:
         [{'column': 'logit_change', 'type': 'FLOAT', 'unit': 'logits', 'meaning': 'Ablated minus clean logit of the \
 target; < 0: the ablation hurts, > 0: it helps'}]
         """
+        from selfrepair.queries.catalog import questions as library
         from selfrepair.queries.catalog import relations as catalog
         from selfrepair.queries.catalog.header import split_unit
 
         rows: list[tuple[str, str, str, str]] = []
-        if name in catalog.relations():
-            rows = [(c.name, c.type, c.unit, c.description) for c in catalog.describe(name).columns]
+        if name in catalog.relations() or name in library.questions():
+            relation = library.answer(name) if name in library.questions() else catalog.describe(name)
+            rows = [(c.name, c.type, c.unit, c.description) for c in relation.columns]
         else:
             described = self._quietly(_DESCRIBED, {"name": name})
             if not described:
-                self._quietly(f"FROM {identifier(name)} LIMIT 0")  # which says that there is no such name
+                with speaking(self.language):
+                    raise SelfRepairError(catalog.unknown_name(name, catalog.relations(), library.questions()))
             for found in described:
                 meaning, unit = split_unit(found["comment"])
                 rows.append((found["column"], found["type"], unit, meaning))
         return WholeFrame(rows, schema=["column", "type", "unit", "meaning"], orient="row")
 
     def views(self) -> pl.DataFrame:
-        """Every view and table there is to ask: its name, its kind and what a row of it is about. Prints without being cut.
+        """Every view and table: its name, its kind and what a row of it is about. Prints whole.
 
         >>> warehouse.views().filter(pl.col("name") == "runs")["kind"].item()
         'table'
@@ -274,6 +290,21 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         shown = sorted(relations().values(), key=lambda relation: (relation.is_building_block, relation.name))
         rows = [(relation.name, relation.kind, relation.summary) for relation in shown]
         return WholeFrame(rows, schema=["name", "kind", "summary"], orient="row")
+
+    def questions(self) -> pl.DataFrame:
+        """Every canned question: its name, what it answers and its parameters, those it needs first. Prints whole.
+
+        >>> warehouse.questions().filter(pl.col("name") == "tail_of_head")["needs"].item()
+        'layer, head'
+        """
+        from selfrepair.queries.catalog.questions import questions
+
+        rows = []
+        for question in questions().values():
+            needed = [name for name, parameter in question.parameters.items() if parameter.required]
+            others = [name for name in question.parameters if name not in needed]
+            rows.append((question.name, question.view.summary, ", ".join(needed), ", ".join(others)))
+        return WholeFrame(rows, schema=["name", "summary", "needs", "takes"], orient="row")
 
     def models(self) -> pl.DataFrame:
         """Every model that was measured: the table `models`, its newest last.
@@ -294,7 +325,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
     def engine(self) -> sa.Engine:
         """A SQLAlchemy engine that reads the file in this process, with this version's views; it cannot write.
 
-        Its connections are closed when they are given back, so that loads can go on: keep none open. SQL is not fenced and
+        Its connections are closed when they are released, so that loads can go on: keep none open. SQL is not fenced and
         not limited there as in `sql`. While one is open, this process can open the file for reading only.
 
         >>> import sqlalchemy as sa
@@ -308,18 +339,18 @@ target; < 0: the ablation hurts, > 0: it helps'}]
 
     def _answer(
         self,
-        asked: Asked,
+        query: Query,
         limit: int | None,
         timeout_s: float | None,
         *,
         flat: bool = False,
         on_wait: OnNote | None = None,
     ) -> Answer:
-        return self._answers([asked], limit, timeout_s, flat=flat, on_wait=on_wait)[0]
+        return self._answers([query], limit, timeout_s, flat=flat, on_wait=on_wait)[0]
 
     def _answers(
         self,
-        asked: Sequence[Asked],
+        queries: Sequence[Query],
         limit: int | None,
         timeout_s: float | None,
         *,
@@ -334,38 +365,29 @@ target; < 0: the ablation hurts, > 0: it helps'}]
             if on_answer:
                 on_answer(answers[-1])
 
-        ask(self._request(asked, limit, timeout_s, self.wait_s, flat), self._on_note, on_wait, take)
+        ask(self._request(queries, limit, timeout_s, self.wait_s, flat), self._on_note, on_wait, take)
         return answers
 
     def _quietly(self, query: str, params: Params | None = None, wait_s: float | None = None) -> list[Run]:
         """Rows for this class' own use: notes are for those who asked."""
         wait_s = self.wait_s if wait_s is None else wait_s
-        (reply,) = ask(self._request([PlainSql(query, params)], None, TIME_LIMIT_S, wait_s, flat=False))
+        (reply,) = ask(self._request([SqlQuery(query, params)], None, TIME_LIMIT_S, wait_s, flat=False))
         return polars_frame(reply.table).to_dicts()
 
     def _request(
-        self, asked: Sequence[Asked], limit: int | None, timeout_s: float | None, wait_s: float, flat: bool
+        self, queries: Sequence[Query], limit: int | None, timeout_s: float | None, wait_s: float, flat: bool
     ) -> Request:
         return Request(
-            self.path.absolute(), tuple(asked), limit, timeout_s, wait_s, flat, self.limits, self.keep_open_s
+            self.path.absolute(),
+            tuple(queries),
+            limit,
+            timeout_s,
+            wait_s,
+            flat,
+            self.limits,
+            self.keep_open_s,
+            self.language,
         )
-
-    def _refuse_misspelt(self, name: str, filters: Mapping[str, Any]) -> None:
-        """Raise if no row of the view has one of the texts in `filters`, and a few rows have one that is nearly the same."""
-        for column, wanted in filters.items():
-            for text in {wanted} if isinstance(wanted, str) else set():
-                query = f"SELECT DISTINCT CAST({identifier(column)} AS VARCHAR) AS word FROM {identifier(name)}"
-                try:
-                    found = self.ask(query, limit=_FEW_WORDS, timeout_s=_SPELLING_S)
-                except SelfRepairError:
-                    continue  # it was a courtesy
-                words = [word for word in found.frame["word"] if word is not None]
-                near = [] if found.truncated or text in words else difflib.get_close_matches(text, words)
-                if near:
-                    raise SelfRepairError(
-                        f"no row of {name} has {column} '{text}'; did you mean {' or '.join(near)}? "
-                        f"It has {', '.join(sorted(words))}."
-                    )
 
     @staticmethod
     def _frame(answer: Answer, limit: int | None) -> pl.DataFrame:

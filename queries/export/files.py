@@ -19,7 +19,7 @@ Format = Literal["parquet", "csv", "json", "jsonl"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 MOST_ROWS: Mapping[Format, int] = {"json": 2_000_000}
-"""The longest answer of a format: whoever reads a JSON array has to hold all of it."""
+"""The longest answer of a format: a reader of a JSON array has to hold all of it."""
 
 _FORMAT_OF: Mapping[str, Format] = {
     ".parquet": "parquet",
@@ -51,7 +51,7 @@ def write_rows(rows: pa.RecordBatchReader, to: IO[bytes], kind: Format) -> int:
         if n_rows > MOST_ROWS.get(kind, n_rows):
             raise SelfRepairError(
                 f"the answer has more than {MOST_ROWS[kind]:,} rows, too many for one JSON array. "
-                "Write .jsonl or .parquet, or ask for fewer rows."
+                "Write .jsonl or .parquet, or select fewer rows."
             )
         writer.write(batch)
     writer.close()

@@ -1,7 +1,7 @@
 """A whole warehouse as a folder of Parquet files, ready to be published: one data set for each table and view.
 
 FOLDER/README.md                                          what is in it: runs, files, columns, units
-FOLDER/head_repair/model=gpt2/data.parquet                rows of one model; model is a column for whoever reads it
+FOLDER/head_repair/model=gpt2/data.parquet                rows of one model; model is a column to readers
 FOLDER/models/data.parquet                                what belongs to no run
 """
 
@@ -106,9 +106,9 @@ def _card(reader: Reader, written: Sequence[_Written]) -> str:
     """The folder's README.md: what was measured and how, and what each column of each file means."""
     parts = [
         "# Self-repair, measured head by head",
-        "Written by `selfrepair export --all`. One attention head of a language model at a time is replaced, in one or more "
-        "ways, at every token of every prompt; the files hold what that did to the correct token's logit, how much of "
-        "the head's direct effect the rest of the model gave back, and which part of the model did. The definitions are "
+        "Written by `selfrepair export --all`. One attention head of a language model at a time is ablated, in one or more "
+        "ways, at every token of every prompt; the files hold the change in the correct token's logit, the self-repair by "
+        "the rest of the model, and its LayerNorm, attention and MLP parts. The definitions are "
         'those of Rushing & Nanda, "Explorations of Self-Repair in Language Models" (ICML 2024, arXiv 2402.15390).',
         "## Runs",
         "A run is one model on one set of prompts, measured in one way. On every row, self_repair = repair_layernorm + "
@@ -117,13 +117,14 @@ def _card(reader: Reader, written: Sequence[_Written]) -> str:
         "A view leaves out runs whose status is failed.",
         _runs(reader),
         "## How to read the files",
-        "Each table or view is a folder of Parquet files, parted by model; readers of Hive partitions see the column `model`. "
-        "Rows of different runs are told apart by run_id.",
+        "Each table or view is a folder of Parquet files, partitioned by model; readers of Hive partitions see the column "
+        "`model`. "
+        "The column run_id distinguishes the rows of different runs.",
         "```sql\nSELECT * FROM read_parquet('head_repair/**/*.parquet', hive_partitioning = true) -- DuckDB\n```",
         '```python\npolars.read_parquet("head_repair/**/*.parquet", hive_partitioning=True)\n```',
         "## Files",
         markdown_table(
-            ("folder", "rows", "parted by model", "what it is"),
+            ("folder", "rows", "partitioned by model", "what it is"),
             [
                 (f"`{one.relation.name}`", f"{one.n_rows:,}", "yes" if one.by_model else "", one.relation.summary)
                 for one in written

@@ -6,6 +6,7 @@ from functools import cache
 import duckdb
 
 from selfrepair.queries.catalog.header import View
+from selfrepair.queries.catalog.macros import HEAD_LABEL, create_temp_macros, has_macros, install_macros
 from selfrepair.queries.catalog.quoting import identifier, literal
 from selfrepair.queries.catalog.relations import relations, views
 from selfrepair.queries.marts import refresh as marts
@@ -32,6 +33,7 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
     with transaction(con):
         installed = _installed(con)
         _refuse_foreign(con, installed)
+        install_macros(con)
         marts.make_tables(con)
         for name in sorted(installed.difference(view.name for view in views())):
             con.execute(f"DROP VIEW {identifier(name)}")
@@ -45,20 +47,21 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> None:
-    """Create all views for this connection only: it then asks this version's views, whatever the file holds.
+    """Create all views for this connection only: it then reads this version's views, whatever the file holds.
 
     Marts are computed when asked or, with `stored`, read from the file. Works on a read-only connection. Comments are
     left out; `catalog.describe` has them.
     """
+    create_temp_macros(con)
     for view in views():
         con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{_sql(view, stored=stored)}")
 
 
 def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """Have this version's views asked on this connection; returns what who asks has to know of marts, in sentences.
+    """Make this connection read this version's views; returns notes on marts that are missing or out of date, in sentences.
 
     Usually the file's views are these, and nothing is to be done. A file that holds marts of another version, or none,
-    gets its marts computed when asked, which is right and may take long.
+    gets its marts computed by every query, which is correct and may take long.
     """
     made = con.execute(
         "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed'"
@@ -67,7 +70,8 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
         con.execute("SELECT views, marts FROM selfrepair_marts.installed").fetchall()[0] if made else ("", "")
     )
     stored = of_marts == marts.definition()
-    if of_views != _fingerprint() or not _installed(con).issuperset(view.name for view in views()):
+    ours = {view.name for view in views()}
+    if of_views != _fingerprint() or not has_macros(con) or not _installed(con) >= ours:
         install_temp(con, stored=stored)
     if stored:
         return [
@@ -76,7 +80,7 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
         ]
     if con.execute("SELECT 1 FROM main.units LIMIT 1").fetchall():
         return [
-            "this file holds no summaries of this version of selfrepair, so that each question computes them anew, which "
+            "this file holds no summaries of this version of selfrepair, so that each query computes them anew, which "
             "takes minutes over many rows: selfrepair refresh"
         ]
     return []
@@ -89,7 +93,7 @@ def _sql(view: View, *, stored: bool) -> str:
 @cache
 def _fingerprint() -> str:
     """SHA-256 of all that the installed views are made of."""
-    text = "\n".join(f"{view.name}: {_sql(view, stored=True)}" for view in views())
+    text = "\n".join([HEAD_LABEL, *(f"{view.name}: {_sql(view, stored=True)}" for view in views())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

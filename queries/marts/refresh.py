@@ -101,7 +101,7 @@ def refresh(
 ) -> list[int]:
     """Compute the marts of the given runs, or of all that need it, each run in one transaction; returns their ids.
 
-    The tables of the marts must be there (`make_tables`). What is stored of runs that are gone is removed.
+    The tables of the marts must be there (`make_tables`). What is stored of removed runs is deleted.
     """
     chosen = unsummarised(con) if run_ids is None else list(run_ids)
     marts = [view for view in views() if view.kept == "mart"]

@@ -1,6 +1,6 @@
-"""What may be asked: one statement that reads the warehouse, and nothing that reaches beyond its file.
+"""The fence around SQL: one statement that reads the warehouse, and nothing that reaches beyond its file.
 
-DuckDB itself is told to leave files, network and extensions alone (see `limits`). That leaves what it would still do: read
+DuckDB itself is kept from files, network and extensions (see `limits`). That leaves what it would still do: read
 the warehouse's own file as bytes, tell settings and paths, take addresses in memory for tables. So a statement's syntax
 tree is searched before anything runs: tables must be there, table functions must be listed here, and other functions must
 not be.
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import duckdb
 
+from selfrepair.queries.catalog.next_step import see_names
 from selfrepair.queries.catalog.relations import unknown_name
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -75,15 +76,14 @@ _SHOWN = frozenset({"databases", "tables", "__show_tables_expanded"})
 
 _SPACE = r"(?:\s|--[^\n\r]*[\n\r]|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)"
 _OPTION = rf"(?:ANALYZE|FORMAT{_SPACE}+\w+)"
+# DuckDB says that a statement is EXPLAIN (`extract_statements`), not where the explained one begins in its text.
 _EXPLAIN = re.compile(
     rf"{_SPACE}*EXPLAIN(?={_SPACE}|\()(?:{_SPACE}+(?P<analyze>ANALYZE)(?={_SPACE}|\())?"
     rf"(?:{_SPACE}*\({_SPACE}*(?P<options>{_OPTION}(?:{_SPACE}*,{_SPACE}*{_OPTION})*){_SPACE}*\))?",
     re.IGNORECASE,
 )
-_FIRST_WORD = re.compile(rf"{_SPACE}*(\w+)")
 _DYNAMIC_PIVOT = re.compile(r"\bPIVOT(_WIDER)?\b", re.IGNORECASE)
 _MOST_SEMICOLONS = 10
-_HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe NAME"
 
 Node = dict[str, Any]
 
@@ -101,7 +101,7 @@ class Statement:
 @dataclass(frozen=True)
 class Names:
     """What can be named in the file that a connection has open: its tables and views, the connection's own among them, by
-    their lower-case form, and the lower-case names of DuckDB's own views. Nothing that may be asked changes it.
+    their lower-case form, and the lower-case names of DuckDB's own views. No statement that is allowed changes it.
     """
 
     relations: Mapping[str, str]
@@ -120,7 +120,7 @@ class Names:
 
 
 def checked(con: duckdb.DuckDBPyConnection, query: str, names: Names) -> Statement:
-    """The one statement of `query`, if it may be asked of the warehouse that `con` has open, with what `names` says is in it;
+    """The one statement of `query`, if it is allowed on the warehouse that `con` has open, which holds `names`;
     nothing of it runs.
 
     Raises SelfRepairError saying what is wrong: SQL that DuckDB cannot read, several statements or none, one that does
@@ -133,7 +133,7 @@ def checked(con: duckdb.DuckDBPyConnection, query: str, names: Names) -> Stateme
         trees = _trees(con, text)
         if len(trees) != 1:
             found = "nothing to answer" if not trees else f"{len(trees)} statements"
-            raise SelfRepairError(f"the query has {found}; it takes one SQL statement or name. {_HELP}")
+            raise SelfRepairError(f"the query has {found}; it takes one SQL statement or name. {see_names()}")
         _refuse_reaching_out(con, trees[0], names)
         text = _without_semicolon(con, text, trees)
     except RecursionError:
@@ -171,17 +171,16 @@ def _trees(con: duckdb.DuckDBPyConnection, text: str) -> list[Node]:
         try:
             con.extract_statements(text)  # says the same with the line and the place in it
         except duckdb.Error as error:
-            raise SelfRepairError(f"{error}\n{_HELP}") from None
-        raise SelfRepairError(f"Parser Error: {found['error_message']}\n{_HELP}")
-    word = _FIRST_WORD.match(text)
-    verb = word[1].upper() if word else "this"
-    if verb in ("SELECT", "WITH", "FROM", "PIVOT", "PIVOT_WIDER") and _DYNAMIC_PIVOT.search(text):
+            raise SelfRepairError(f"{error}\n{see_names()}") from None
+        raise SelfRepairError(f"Parser Error: {found['error_message']}\n{see_names()}")
+    parsed = con.extract_statements(text)
+    if duckdb.ExpectedResultType.QUERY_RESULT in parsed[-1].expected_result_type and _DYNAMIC_PIVOT.search(text):
         raise SelfRepairError(
-            "PIVOT has to find its columns in the data first, and what is asked here is one statement. "
-            "Name them: PIVOT ... ON ablation IN ('resample', 'mean', 'zero') USING ..."
+            "PIVOT without a list of values runs as two statements, and one is allowed. "
+            "Name the values: PIVOT ... ON ablation IN ('resample', 'mean', 'zero') USING ..."
         )
     raise SelfRepairError(
-        f"the statement ({verb}) is no question, and a warehouse is only read here; ask with SELECT. "
+        f"only SELECT is allowed, and this is a {parsed[0].type.name} statement: a warehouse is only read here. "
         "To change a file, open a copy of it with DuckDB."
     )
 
@@ -217,7 +216,7 @@ def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node, names: Name
             case {"type": "TABLE_FUNCTION", "function": {"function_name": str(name)}}:
                 table_functions.add(name.lower())
             case {"type": "SHOW_REF", "table_name": str(name)} if name.strip('"') not in (*_SHOWN, ""):
-                raise SelfRepairError(f"SHOW {name} is not answered here; SHOW TABLES and DESCRIBE are. {_HELP}")
+                raise SelfRepairError(f"SHOW {name} is not answered here; SHOW TABLES and DESCRIBE are. {see_names()}")
             case {"function_name": str(name)}:
                 functions.add(name.lower())
             case {"cte_map": {"map": [*entries]}}:
@@ -263,7 +262,7 @@ def _nodes(tree: Node) -> Iterator[Node]:
 def _refused(function: str) -> SelfRepairError:
     return SelfRepairError(
         f"{function}() may not be called here: a query reads the tables and views of this one file, and no other files, "
-        f"no network, no settings, no SQL in strings. For that, open the file with DuckDB yourself. {_HELP}"
+        f"no network, no settings, no SQL in strings. For that, open the file with DuckDB yourself. {see_names()}"
     )
 
 
@@ -274,6 +273,6 @@ def _refuse_unknown(named: set[str], names: Names) -> None:
             continue
         if re.search(r"[/\\.:*]", name):
             raise SelfRepairError(
-                f"'{name}' is no table or view, and files are not read here: a query reads the warehouse alone. {_HELP}"
+                f"'{name}' is no table or view, and files are not read here: a query reads the warehouse alone. {see_names()}"
             )
-        raise SelfRepairError(f"{unknown_name(name, sorted(known))} See: selfrepair views")
+        raise SelfRepairError(unknown_name(name, sorted(known)))

@@ -37,8 +37,8 @@ def interrupted_by_ctrl_c(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """Interrupt what runs on the connection when Ctrl-C is pressed, so that Python can raise its KeyboardInterrupt.
 
     Python hears of a signal between two of its instructions, and a query is one. DuckDB looks for signals while it waits
-    for its other threads, not while it does a piece of the work itself. Does nothing but in the main thread, which alone is
-    told of signals.
+    for its other threads, not while it does a piece of the work itself. Does nothing but in the main thread, which alone
+    receives signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

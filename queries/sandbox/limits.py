@@ -1,4 +1,4 @@
-"""How much a question may take, and what DuckDB is told to leave alone while it answers."""
+"""How much a query may take, and what DuckDB is kept from while it runs."""
 
 import contextlib
 import os
@@ -58,6 +58,9 @@ def confine(con: duckdb.DuckDBPyConnection, limits: Limits, spill_folder: Path) 
     """
     with contextlib.suppress(duckdb.Error):  # prompts looked up by a join are then found without reading all others
         con.execute("SET dynamic_or_filter_threshold = 1000")
+    ((is_locked,),) = con.execute("SELECT current_setting('lock_configuration')").fetchall()
+    if is_locked:
+        return  # another connection of this process to the same file was here before
     for setting in (
         f"memory_limit = '{limits.memory_bytes}B'",
         f"threads = {limits.n_threads}",
@@ -70,12 +73,7 @@ def confine(con: duckdb.DuckDBPyConnection, limits: Limits, spill_folder: Path) 
         "enable_external_access = false",
         "lock_configuration = true",
     ):
-        try:
-            con.execute(f"SET {setting}")
-        except duckdb.InvalidInputException as error:
-            if "has been locked" not in str(error):
-                raise
-            return  # another connection of this process to the same file was here before
+        con.execute(f"SET {setting}")
 
 
 def confine_process(limits: Limits) -> None:

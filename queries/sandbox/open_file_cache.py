@@ -9,16 +9,16 @@ from selfrepair.warehouse.database.connection import OnWait
 from selfrepair.warehouse.database.write_request import is_wanted
 
 LOOK_S = 0.05
-"""How often it has to be looked whether somebody wants to write the file [s]."""
+"""How often to check whether a writer waits for the file [s]."""
 
 _GIVE_WAY_S = 0.6
-"""How long the file is left to somebody who wants to write it: a little longer than they pause between two tries [s]."""
+"""How long the file is left to a waiting writer: a little longer than it pauses between two tries [s]."""
 
 
 class Opened:
-    """The file that was asked last, if it is open still. `notes` are what its reader had to say, for every answer.
+    """The file of the last query, while it stays open. `notes` are its reader's notes, for every answer.
 
-    `on_wait` is told in a sentence whom opening waits for. Whoever waits for something else meanwhile calls
+    `on_wait` is called with a sentence about the process that opening waits for. While waiting for something else, call
     `close_if_due` every `look_s` seconds.
     """
 
@@ -45,23 +45,23 @@ class Opened:
         return self._reader
 
     def keep(self, seconds: float) -> None:
-        """Leave it open for some time from now on, if nobody wants to write it."""
+        """Leave it open for some time from now on, if no writer waits for it."""
         self._until = time.monotonic() + seconds
         self.close_if_due()
 
     def look_s(self) -> float | None:
-        """How long nobody need look [s]; None: it is not open."""
+        """Time until the next check is needed [s]; None: it is not open."""
         return None if self._reader is None else LOOK_S
 
     def close_if_due(self) -> None:
-        """Close it if its time is over, or somebody wants to write it."""
+        """Close it if its time is over, or a writer waits for it."""
         if time.monotonic() >= self._until:
             self.close()
         else:
             self.close_if_wanted()
 
     def close_if_wanted(self) -> bool:
-        """Close it if somebody wants to write it, and say whether."""
+        """Close it if a writer waits for it; returns whether."""
         if self._reader is None or not is_wanted(self._db):
             return False
         self.close()
@@ -75,7 +75,7 @@ class Opened:
 
 
 def _leave_to_writer(db: Path) -> None:
-    """Readers that come one after the other would keep a writer out for ever; one that cannot come in stops nobody."""
+    """Give a waiting writer time: readers in close succession would keep it out for ever."""
     give_up_at = time.monotonic() + _GIVE_WAY_S
     while is_wanted(db) and time.monotonic() < give_up_at:
         time.sleep(LOOK_S)

@@ -1,4 +1,4 @@
-"""Ask a warehouse in this process: one short, fenced, read-only connection with this version's views."""
+"""Read a warehouse in this process: one short, fenced, read-only connection with this version's views."""
 
 import itertools
 import re
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
+from selfrepair.queries.catalog.next_step import in_words, see_names
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.relations import unknown_name
 from selfrepair.queries.marts.install import prepare_reader
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 OnNote = Callable[[str], None]
-"""Called with one sentence about the warehouse that whoever reads an answer has to know."""
+"""Called with one sentence about the warehouse that matters for reading an answer."""
 
 Params = Mapping[str, Any] | Sequence[Any]
 """Values of a query's parameters: by name for `$name`, in order for `?`."""
@@ -43,10 +44,10 @@ _PLAIN_TYPES = {
     "INTERVAL": "VARCHAR",
     "BLOB": "VARCHAR",
     "BIT": "VARCHAR",
+    '"NULL"': "INTEGER",  # a bare NULL in DuckDB 2; an INTEGER in DuckDB 1
 }
 _NESTED_TYPE = re.compile(r"(STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
 _LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
-_HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe NAME"
 _SPILL_NUMBERS = itertools.count()
 
 
@@ -183,7 +184,7 @@ class Reader:
         return found
 
     def names(self) -> list[str]:
-        """What can be asked by name: tables and views, the user's own among them."""
+        """What can be queried by name: tables and views, the user's own among them."""
         return sorted(self._names.relations.values())
 
     def columns(self, name: str) -> list[str]:
@@ -220,8 +221,9 @@ class Reader:
                 n_bytes += batch.nbytes
                 if most_bytes is not None and n_bytes > most_bytes:
                     raise SelfRepairError(
-                        f"the answer takes more than the {most_bytes / 1e6:,.0f} MB it may have. Ask for fewer rows or "
-                        "columns, or write it to a file: selfrepair query SQL --parquet FILE"
+                        f"the answer takes more than the {most_bytes / 1e6:,.0f} MB it may have. Select fewer rows or "
+                        "columns, write it to a file (selfrepair query SQL -o FILE)"
+                        f"{in_words('', ', or allow more: Warehouse(limits=Limits(answer_bytes=...))')}"
                     )
                 yield batch
 
@@ -233,7 +235,7 @@ class Reader:
     def _all_of(self, name: str) -> str:
         known = self._names.relations
         if name.lower() not in known:
-            raise SelfRepairError(f"{unknown_name(name, sorted(known))} See: selfrepair views")
+            raise SelfRepairError(unknown_name(name, sorted(known)))
         return f"FROM {identifier(known[name.lower()])}"
 
 
@@ -254,15 +256,16 @@ def polars_frame(table: pa.Table) -> "pl.DataFrame":
 
 
 def out_of_time(timeout_s: float) -> str:
-    """What a query is told that was stopped after `timeout_s` seconds."""
+    """The error of a query that was stopped after `timeout_s` seconds."""
     return (
         f"the query was stopped at its time limit of {timeout_s:g} s. Narrow it down (WHERE run_id = 1 AND layer = 9), "
-        "ask a view that is summarised already (head_repair, layer_repair), or allow more time."
+        f"read a view that is summarised already (head_repair, layer_repair), or allow more time: "
+        f"{in_words('--timeout SECONDS', 'timeout_s=...')}"
     )
 
 
 def out_of_memory(limits: Limits) -> str:
-    """What a query is told that needs more memory than it may."""
+    """The error of a query that needs more memory than it may."""
     return (
         f"the query needs more than the {limits.memory_bytes / 1e6:,.0f} MB of memory it may have. "
         "Narrow it down, or build no long strings and lists."
@@ -281,14 +284,14 @@ def _explained(db: Path, limits: Limits, timeout_s: float | None) -> Iterator[No
     except (duckdb.OutOfMemoryException, MemoryError) as error:
         raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
     except duckdb.Error as error:
-        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{_HELP}") from None
+        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{see_names()}") from None
     except (OSError, pa.ArrowException) as error:  # how DuckDB's own come through while rows are fetched
         text = str(error)
         if "Interrupt" in text and timeout_s is not None:
             raise SelfRepairError(out_of_time(timeout_s)) from None
         if "Out of Memory" in text:
             raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
-        raise SelfRepairError(f"{_in_the_users_lines(text)}\n{_HELP}") from None
+        raise SelfRepairError(f"{_in_the_users_lines(text)}\n{see_names()}") from None
 
 
 def _with_plain_types(con: duckdb.DuckDBPyConnection, rows: str, params: Params | None, *, flat: bool) -> str:
@@ -316,7 +319,7 @@ def _first_line(error: BaseException) -> str:
 
 @cache
 def _own_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder of this process alone, gone when it ends."""
+    """A folder of this process alone, removed when it ends."""
     return tempfile.TemporaryDirectory(prefix="selfrepair-")
 
 

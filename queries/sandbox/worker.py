@@ -1,4 +1,4 @@
-"""Ask in a process of its own: what a query does to it, running away or out of memory, it does to nothing else.
+"""Run queries in a process of their own: what one does to it, running away or out of memory, it does to nothing else.
 
 DuckDB cannot be interrupted within one call of a function, nor held to a memory limit there: a single `levenshtein` of two
 long strings runs for minutes, a single `repeat` takes what memory the machine has. A process can be ended.
@@ -7,7 +7,12 @@ The parent sends a pickled `Request`. The child answers in lines of JSON, each a
 with an Arrow stream: `note`*, `open`, and for each query `rows`, the stream and `next`, after the last one `end` instead;
 `closed` and `open` after `next` where a load had the file in between; or `error` at any place, after the stream if that has
 begun. The last line says whether it takes another request: memory that
-DuckDB has had is not always given back. It waits for that until its standard input ends.
+DuckDB has had is not always returned. It waits for that until its standard input ends.
+
+`pebble` was judged against this: its pools also end a process at a deadline and keep idle ones. But its clock covers
+the whole task, while here waiting for a lock is free and each query of a request has its own time; it pickles one result at
+the end instead of streaming Arrow and notes; it forks from the caller or starts it anew with its `__main__`; and it has
+neither the memory limits nor the check that a process is fit for the next query. What is left of it would be `_Deadline`.
 """
 
 import atexit
@@ -30,10 +35,11 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from selfrepair.queries.catalog.next_step import Language, speaking
 from selfrepair.queries.sandbox.limits import Limits, confine_process, may_keep, memory_in_use
 from selfrepair.queries.sandbox.open_file_cache import Opened
+from selfrepair.queries.sandbox.query import Query
 from selfrepair.queries.sandbox.reader import OnNote, Reader, out_of_memory, out_of_time
-from selfrepair.queries.sandbox.requests import Asked
 from selfrepair.warehouse.errors import SelfRepairError
 
 GRACE_S = 0.5
@@ -42,26 +48,27 @@ GRACE_S = 0.5
 _IDLE_KEPT = 2
 _KILLED = -9  # SIGKILL, which Windows has no name for
 _LONGEST_MESSAGE = 20_000  # SELECT error(...) can be of any length
-_ASK = [sys.executable, "-P", "-m", "selfrepair.queries.sandbox.worker"]  # -P: a user's own duckdb.py is not ours
+_COMMAND = [sys.executable, "-P", "-m", "selfrepair.queries.sandbox.worker"]  # -P: a user's own duckdb.py is not ours
 
 
 @dataclass(frozen=True)
 class Request:
-    """Questions to one opening of the file, with all that answering takes. `limit` is in rows of each, None: all of them, and
+    """Queries to one opening of the file, with all that answering takes. `limit` is in rows of each, None: all of them, and
     `timeout_s` is each one's, too.
 
     `db` is absolute: the process that answers may have been started from another folder. `keep_open_s` is how long the
-    file stays open after the last answer, for the next request of the same kind, unless somebody wants to write it.
+    file stays open after the last answer, for the next request of the same kind, unless a writer waits for it.
     """
 
     db: Path
-    asked: tuple[Asked, ...]
+    queries: tuple[Query, ...]
     limit: int | None
     timeout_s: float | None
     wait_s: float
     flat: bool
     limits: Limits
     keep_open_s: float = 0.0
+    language: Language = "python"
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def ask(
     on_wait: OnNote | None = None,
     on_reply: Callable[[Reply], None] | None = None,
 ) -> list[Reply]:
-    """Have a process answer the request, an idle one or a new one; a reply to each of its questions.
+    """Have a process answer the request, an idle one or a new one; a reply to each of its queries.
 
     `on_reply` is given each as it comes. Raises SelfRepairError as `Reader.batches` does.
     """
@@ -100,7 +107,7 @@ class _Worker:
         self.is_ready = True
         self._folder = tempfile.mkdtemp(prefix="selfrepair-")
         self._process = subprocess.Popen(
-            [*_ASK, str(self._folder)],
+            [*_COMMAND, str(self._folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -131,7 +138,9 @@ class _Worker:
         try:
             text = pickle.dumps(request)
         except Exception as error:
-            raise SelfRepairError(f"the parameters cannot be sent to the process that asks: {error}") from None
+            raise SelfRepairError(
+                f"the parameters cannot be sent to the process that runs the query: {error}"
+            ) from None
         assert self._process.stdin is not None
         self.is_ready = False
         replies: list[Reply] = []
@@ -139,7 +148,7 @@ class _Worker:
         try:
             self._process.stdin.write(text)
             self._process.stdin.flush()
-            while len(replies) < len(request.asked):
+            while len(replies) < len(request.queries):
                 message = self._message()
                 match message["kind"]:
                     case "wait" if on_wait:
@@ -261,8 +270,8 @@ def _why_ended(return_code: int, limits: Limits) -> str:
     if return_code in (-signal.SIGABRT, _KILLED):  # by itself or by the system, for want of memory
         return out_of_memory(limits)
     return (
-        f"the process that asked ended before it answered (exit code {return_code}): DuckDB could not bear this query. "
-        "Nothing in the warehouse was changed. Ask in another way."
+        f"the process that ran the query ended before it answered (exit code {return_code}): DuckDB crashed on it. "
+        "Nothing in the warehouse was changed. Write the query differently."
     )
 
 
@@ -281,8 +290,8 @@ def main(folder: str) -> None:
                 except EOFError:
                     return
                 except Exception as error:  # of a type that only the parent's own script has
-                    requests.put(f"the parameters cannot be read by the process that asks: {error}")
-        finally:  # the parent is gone, or has no use for this process any more
+                    requests.put(f"the parameters cannot be read by the process that runs the query: {error}")
+        finally:  # the parent has ended, or has no more use for this process
             shutil.rmtree(folder, ignore_errors=True)
             os._exit(0)
 
@@ -300,7 +309,8 @@ def main(folder: str) -> None:
         if at_first is None:
             confine_process(request.limits)
             at_first = memory_in_use()
-        last = _answer(request, out, opened)
+        with speaking(request.language):
+            last = _answer(request, out, opened)
         most = at_first + may_keep(request.limits)
         if memory_in_use() > most:
             opened.close()
@@ -314,9 +324,9 @@ def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
         for note in opened.notes:
             _send(out, kind="note", text=note)
         _send(out, kind="open")
-        for number, asked in enumerate(request.asked, start=1):
-            truncated = _answer_one(asked, request, reader, out)
-            if number < len(request.asked):
+        for number, query in enumerate(request.queries, start=1):
+            truncated = _answer_one(query, request, reader, out)
+            if number < len(request.queries):
                 _send(out, kind="next", truncated=truncated)
                 if opened.close_if_wanted():
                     _send(out, kind="closed")
@@ -330,16 +340,16 @@ def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
             return {"kind": "error", "text": str(error)[:_LONGEST_MESSAGE], "is_bug": False}
         if isinstance(error, MemoryError):
             return {"kind": "error", "text": out_of_memory(request.limits), "is_bug": False}
-        if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):  # nobody listens any more
+        if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):  # the parent has ended
             raise
         return {"kind": "error", "text": traceback.format_exc(), "is_bug": True}
 
 
-def _answer_one(asked: Asked, request: Request, reader: Reader, out: IO[bytes]) -> bool:
+def _answer_one(query: Query, request: Request, reader: Reader, out: IO[bytes]) -> bool:
     """Send the rows; whether there are more of them."""
-    query, params = asked.to_sql(reader)
+    sql, params = query.to_sql(reader)
     batches = reader.batches(
-        query,
+        sql,
         params,
         limit=request.limit,
         flat=request.flat,

@@ -36,7 +36,12 @@ def edited(family: str, dtype: torch.dtype = torch.float64):
     return model
 
 
-@pytest.mark.parametrize("family", ["gpt2", "pythia", "llama-grouped"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "family", ["gpt2", pytest.param("pythia", marks=SLOW), pytest.param("llama-grouped", marks=SLOW)]
+)
 def test_every_effect_of_an_edited_model_equals_the_naive_reference(family: str) -> None:
     model = edited(family)
     found = measure(model, torch.tensor(IDS))
@@ -51,6 +56,7 @@ def test_every_effect_of_an_edited_model_equals_the_naive_reference(family: str)
             np.testing.assert_allclose(rows[name], reference[name].flatten(), rtol=1e-5, atol=NEAREST, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_edit_is_measured_and_not_what_was_there_before() -> None:
     before, after = (measure(model, IDS, ablations="zero") for model in (families.build("gpt2"), edited("gpt2")))
     assert before.weights_sha256 != after.weights_sha256
@@ -108,7 +114,7 @@ def test_weights_have_the_digest_that_their_files_have() -> None:
     assert own.architecture == loaded.architecture
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=SLOW)])
 def test_half_precision_is_measured_as_it_is(dtype: str, tmp_path: Path) -> None:
     model = edited("gpt2", getattr(torch, dtype))
     measure(model, IDS, ablations="zero", into=tmp_path / "w.duckdb")
@@ -129,6 +135,7 @@ ARRAYS: dict[str, Callable[[list[list[int]]], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_ids_are_taken_as_they_are(kind: str) -> None:
     found = measure(families.build("gpt2"), ARRAYS[kind](IDS[:2]), ablations="mean", heads="L1H0")
@@ -166,6 +173,7 @@ def test_heads_that_are_given_are_ablated_in_both_runs() -> None:
     np.testing.assert_allclose(found["logit_change"], reference["logit_change"].flatten(), atol=NEAREST)
 
 
+@pytest.mark.slow
 def test_every_mechanism_has_its_tables() -> None:
     names = "edges,neurons_all,logit_lens,logprobs,self_repression"
     found = measure(families.build("gpt2", torch.float32), IDS, mechanisms=names)
@@ -180,6 +188,7 @@ def test_the_same_call_again_measures_nothing(tmp_path: Path, monkeypatch: pytes
     assert [path.name for path in tmp_path.iterdir()] == ["w.duckdb"]
 
 
+@pytest.mark.slow
 def test_other_weights_of_the_same_name_are_another_run(tmp_path: Path) -> None:
     db = tmp_path / "w.duckdb"
     runs = [
@@ -190,6 +199,7 @@ def test_other_weights_of_the_same_name_are_another_run(tmp_path: Path) -> None:
     assert Warehouse(db).models()["name"].to_list() == ["mine", "mine"]
 
 
+@pytest.mark.slow
 def test_what_was_finished_before_an_error_is_not_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

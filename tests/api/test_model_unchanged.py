@@ -1,6 +1,5 @@
 """The caller's model comes back as it was, whatever happens, and what the caller set for PyTorch counts for nothing."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -64,12 +63,12 @@ def that_kept_hidden_states(model: Any) -> Any:
     return model
 
 
-CONDITIONS: list[Callable[[Any], Any]] = [
-    usual,
+CONDITIONS: list[Any] = [
     in_train_mode,
-    with_eager_attention,
-    half_frozen_with_gradients,
-    that_kept_hidden_states,
+    *(
+        pytest.param(condition, marks=pytest.mark.slow)
+        for condition in (usual, with_eager_attention, half_frozen_with_gradients, that_kept_hidden_states)
+    ),
 ]
 
 

@@ -26,6 +26,7 @@ def test_layout_is_no_difference_and_numbers_are() -> None:
     assert pieces("L9H6 2.1e-05") == ["L", 9.0, "H", 6.0, "", 2.1e-05, ""]
 
 
+@pytest.mark.slow
 def test_the_tour_prints_what_it_says(tmp_path: Path) -> None:
     written = TOUR.read_text(encoding="utf-8")
     now = tour(written, tmp_path)

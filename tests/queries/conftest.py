@@ -7,6 +7,7 @@ import duckdb
 import polars as pl
 import pytest
 
+from selfrepair.queries.marts import refresh as marts
 from selfrepair.warehouse.database.migrate import migrate
 from support.published import compared
 
@@ -127,6 +128,20 @@ def _one_row(**changes: Any) -> Row:
 def one_row() -> OneRow:
     """Makes a measured row, every number different, in which removed_effect = 4 and self_repair = 1 logits."""
     return _one_row
+
+
+def _summarise(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute(
+        "INSERT INTO units SELECT run_id, 0, 0, 1, count(*), 0, 'hash', TIMESTAMP '2026-01-02', TIMESTAMP '2026-01-03' "
+        "FROM measurements GROUP BY run_id"
+    )
+    marts.refresh(con)
+
+
+@pytest.fixture(scope="session")
+def summarise() -> Callable[[duckdb.DuckDBPyConnection], None]:
+    """Makes the marts of runs that were filled by hand, as a load leaves them: with a unit each in the ledger."""
+    return _summarise
 
 
 @pytest.fixture

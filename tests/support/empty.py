@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 
+from selfrepair.queries.catalog.macros import install_macros
 from selfrepair.queries.catalog.relations import views
 from selfrepair.queries.marts.install import install
 from selfrepair.warehouse.database.migrate import migrate
@@ -44,5 +45,7 @@ def _maker(add_views: Callable[[duckdb.DuckDBPyConnection], None]) -> Callable[[
 
 
 def _create_views(con: duckdb.DuckDBPyConnection) -> None:
+    install_macros(con)
+    install_macros(con)
     for view in views():
         con.execute(f"CREATE VIEW {view.name} AS\n{view.sql}")

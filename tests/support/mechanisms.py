@@ -124,7 +124,7 @@ def _edges(rng: np.random.Generator, rows: pl.DataFrame, n_layers: int, n_heads:
 def _edge_sums(edges: pl.DataFrame) -> pl.DataFrame:
     key = [*_CELL, "unit", "population", "target_kind", "target_layer", "target_head"]
     change = pl.col("change")
-    return edges.group_by(key).agg(
+    return edges.group_by(key, maintain_order=True).agg(
         pl.len().alias("n_rows"), change.sum(), (change * change).sum().alias("squared_change")
     )
 
@@ -164,12 +164,14 @@ def _neuron_curves(neurons: pl.DataFrame) -> pl.DataFrame:
         for name, share in CHANGE_SHARES.items()
     ]
     ranked = neurons.filter(pl.col("rank") <= NEURONS_RANKED).rename({"rank": "nth"})
-    return ranked.group_by(*_CELL, "unit", "mlp_layer", "nth").agg(*shares, size.sum().alias("largest_changes"))
+    return ranked.group_by(*_CELL, "unit", "mlp_layer", "nth", maintain_order=True).agg(
+        *shares, size.sum().alias("largest_changes")
+    )
 
 
 def _neuron_sums(neurons: pl.DataFrame) -> pl.DataFrame:
     change, is_first = pl.col("change"), pl.col("rank") == 1
-    return neurons.group_by(*_CELL, "unit", "mlp_layer").agg(
+    return neurons.group_by(*_CELL, "unit", "mlp_layer", maintain_order=True).agg(
         is_first.sum().cast(pl.Int32).alias("n_rows"),
         pl.col("direct_effect").filter(is_first).sum(),
         change.sum(),
@@ -236,7 +238,9 @@ def _self_repression_sums(self_repression: pl.DataFrame) -> pl.DataFrame:
     def measured(sums: pl.Expr) -> pl.Expr:
         return pl.when(z.is_not_null().any()).then(sums)
 
-    return self_repression.group_by("run_id", "prompt_id", "layer", "head", "added_vector", "multiple").agg(
+    return self_repression.group_by(
+        "run_id", "prompt_id", "layer", "head", "added_vector", "multiple", maintain_order=True
+    ).agg(
         pl.len().alias("n_rows"),
         x.sum().alias("sum_x"),
         (x * x).sum().alias("sum_xx"),

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import click
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -43,17 +44,25 @@ def print_records(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> N
     click.echo("\n\n".join(blocks))
 
 
-def plain_lines(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
-    """The lines of a plain table: names, a rule, rows; `right` tells which columns stand to the right."""
-    widths = [max(map(len, (name, *(row[i] for row in cells)))) for i, name in enumerate(columns)]
-    table = [list(columns), ["-" * width for width in widths], *cells]
-    return [
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in table
-    ]
+def plain_lines(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool], *, rule: bool = True
+) -> list[str]:
+    """The lines of a plain table: headings, which may have several lines each, a rule, rows.
+
+    `right` says which columns are aligned to the right. A wide character, as in Chinese text, counts as two.
+    """
+    headings = [name.split("\n") for name in columns]
+    height = max(map(len, headings))
+    table = [*zip(*([""] * (height - len(lines)) + lines for lines in headings), strict=True), *cells]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    if rule:
+        table.insert(height, tuple("-" * width for width in widths))
+    return ["  ".join(map(_padded, row, widths, right)).rstrip() for row in table]
+
+
+def _padded(cell: str, width: int, to_right: bool) -> str:
+    blanks = " " * (width - cell_len(cell))
+    return blanks + cell if to_right else cell + blanks
 
 
 def cell_text(value: object, column: str = "") -> str:

@@ -1,13 +1,14 @@
 """Bring a warehouse file to the tables this version of selfrepair knows: numbered steps, forward only.
 
-Each step is one file of `migrations/`, runs in one transaction, and is recorded in `schema_migration`. What tables and
-columns mean is said once, in `schema`: its comments are written after the steps. A step that brings
-rows has them in a folder beside `migrations/` under its own name: `0004_published.sql` fills the table `x` from
-`published/x.csv`.
+Each step is one file of `migrations/` and is recorded in `schema_migration`. The steps that are missing and the comments
+of `schema` are written in one transaction. A step that brings rows has them in a folder beside `migrations/` under its
+own name: `0004_published.sql` fills the table `x` from `published/x.csv`.
 """
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -27,6 +28,15 @@ SELECT view_name FROM duckdb_views() WHERE database_name = current_database() AN
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _COPY = "COPY {table} FROM '{path}' (FORMAT csv, AUTO_DETECT false, HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"', NULLSTR '')"
+
+
+TEXTS_OF_VERSION_0_1 = {
+    "0001_tables.sql": "8fb777894259eeb4db6c674704a76c1f9dd6239e2ebcd80feca0d5976ba63650",
+    "0002_mechanisms.sql": "0b3c2cb8cf3c7f6b1d3ef781c9c48320f59138ef6c05c2756e6cd5735a804a9e",
+    "0003_targets.sql": "b45343b598a2206f1dbc34d29883f4b1469afb40b1d574b4895e3f325b75f0eb",
+    "0004_published.sql": "352074a65c8371a92db7187a0aeccedf4230a8cbef238668aef669bae92d287b",
+}
+"""SHA-256 of migrations as version 0.1 had them: with the comments of their tables, which `schema` alone has now."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +85,17 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
     applied = _applied(con)
     _refuse_newer(con, applied, steps)
     for step in steps[: len(applied)]:
-        if applied[step.version] != step.sha256:
+        if applied[step.version] not in (step.sha256, TEXTS_OF_VERSION_0_1.get(step.name)):
             raise SelfRepairError(
                 f"{_file(con)} was made by another build of selfrepair: its migration {step.name} had another text. "
                 "Load into a new file (--db), or use the build that made this one."
             )
     missing = steps[len(applied) :]
-    for step in missing:
-        _apply(con, step)
-    if len(steps) == len(migrations()):  # the tables are those that `schema` describes
-        with transaction(con):
-            changed = write_comments(con)
-        if missing or changed:
-            con.execute("CHECKPOINT")  # DuckDB cannot replay a log in which a table is created and then commented on
+    with _commit_in_the_file(con), transaction(con):
+        for step in missing:
+            _apply(con, step)
+        if len(steps) == len(migrations()):  # the tables are those that `schema` describes
+            write_comments(con)
     return [step.version for step in missing]
 
 
@@ -104,16 +112,27 @@ def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] 
         )
 
 
+@contextlib.contextmanager
+def _commit_in_the_file(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Have a commit write the file itself and no log beside it: after a kill, DuckDB cannot replay a log in which a table
+    with a CHECK is created and then commented on.
+    """
+    con.execute("SET checkpoint_threshold = '0 bytes'")
+    try:
+        yield
+    finally:
+        con.execute("RESET checkpoint_threshold")
+
+
 def _apply(con: duckdb.DuckDBPyConnection, step: Migration) -> None:
-    with transaction(con):
-        con.execute(step.sql)
-        for path in step.rows:
-            con.execute(_COPY.format(table=path.stem, path=str(path).replace("'", "''")))
-        con.execute(
-            "INSERT INTO schema_migration (version, name, sha256, applied_at) "
-            "VALUES (?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
-            [step.version, step.name, step.sha256],
-        )
+    con.execute(step.sql)
+    for path in step.rows:
+        con.execute(_COPY.format(table=path.stem, path=str(path).replace("'", "''")))
+    con.execute(
+        "INSERT INTO schema_migration (version, name, sha256, applied_at) "
+        "VALUES (?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
+        [step.version, step.name, step.sha256],
+    )
 
 
 def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:

@@ -1,13 +1,10 @@
--- Do the kinds of ablation differ for one head? Its means and fractions under each of them.
+-- Do ablation types differ for one head? Its means and fractions under each of them.
 --
 -- Grain: run_id, ablation, population
--- Paper: section 3 (kinds of ablation)
+-- Paper: section 3 (ablation types)
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   layer INTEGER: Layer of the head, from 0
---   head INTEGER: Number of the head in its layer, from 0
+--   model, run_id, layer, head
 
 SELECT
     run_id,

@@ -1,16 +1,13 @@
 -- For which heads does it matter how they are ablated? The widest range of mean self-repair first.
 --
 -- Grain: run_id, layer, head
--- Paper: section 3 (kinds of ablation)
+-- Paper: section 3 (ablation types)
 --
--- Runs that measured a single kind of ablation have no range and are left out. How far whole runs agree:
+-- Runs that measured a single ablation type have no range and are left out. How far whole runs agree:
 -- ablation_agreement.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   population all|top2|top2_nobos = top2: Which rows of a head (selfrepair describe head_repair)
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   model, run_id, population, at_most
 --
 -- Columns:
 --   self_repair_range DOUBLE: Highest minus lowest mean_self_repair among the ablations [logits]

@@ -1,4 +1,4 @@
--- For which heads does it matter by what an ablation is measured? The widest range of ranks by logit, log-probability and KL.
+-- For which heads does the measure of an ablation matter? The widest range of ranks by logit, log-probability and KL.
 --
 -- Grain: run_id, layer, head
 -- Paper: none
@@ -6,10 +6,7 @@
 -- Runs that did not measure log-probabilities have no rows. How far whole runs agree: measure_agreement.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   model, run_id, ablation, at_most
 --
 -- Columns:
 --   rank_range BIGINT: Highest minus lowest of the three ranks [ranks]

@@ -1,15 +1,13 @@
--- Which heads matter and would not be found by ablating them? Those that fall furthest from one ranking to the other.
+-- Which important heads would ablation miss? Those that fall furthest from the ranking by direct effect to that by
+-- logit change.
 --
 -- Grain: run_id, layer, head
--- Paper: section 3 (are important heads still found?)
+-- Paper: section 3 (does ablation still find important heads?)
 --
 -- Only heads among the first `among` by direct effect are looked at.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2|top2_nobos = all: Which rows of a head (selfrepair describe head_repair)
+--   model, run_id, ablation, population = all
 --   among INTEGER = 20: How many heads, the first by direct effect, count as important [heads]
 
 SELECT

@@ -1,13 +1,11 @@
--- How noisy is one head? Spread of its self-repair within and between prompts, and the fit of change on effect.
+-- How noisy is one head? Spread of its self-repair within and between prompts, and the fit of change in logit on direct
+-- effect.
 --
 -- Grain: run_id, ablation
 -- Paper: section 4 (noise)
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   layer INTEGER: Layer of the head, from 0
---   head INTEGER: Number of the head in its layer, from 0
+--   model, run_id, layer, head
 
 SELECT
     run_id,

@@ -1,4 +1,4 @@
--- What if the final norm could not react? Every head's change in logit with the norm's scale free and frozen.
+-- What if LayerNorm could not react? Every head's change in logit with the final norm's scale free and frozen.
 --
 -- Grain: run_id, layer, head
 -- Paper: section 4 (LayerNorm)
@@ -6,11 +6,9 @@
 -- The heads with the highest mean_repair_layernorm come first: those for which the norm does most.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2 = top2: Which rows of a head: all, or its 2 % with the highest direct effect
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   model, run_id, ablation
+--   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
+--   at_most
 
 SELECT
     run_id,

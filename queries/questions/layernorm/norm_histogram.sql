@@ -1,4 +1,4 @@
--- How is S/S', clean over ablated scale of the final norm, distributed? Histograms for each kind of ablation.
+-- How is S/S', clean over ablated scale of the final norm, distributed? Histograms for each ablation type.
 --
 -- Grain: run_id, ablation, bin_low
 -- Paper: section 4 (LayerNorm)
@@ -6,9 +6,8 @@
 -- Of one head where layer and head are given, else of all heads of the run together.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   population all|top2 = all: Which rows of a head: all, or its 2 % with the highest direct effect
+--   model, run_id
+--   population all|top2 = all: Rows used: all, or the head's top 2 % by direct effect
 --   layer INTEGER = NULL: Layer of the head, from 0; NULL: all heads together
 --   head INTEGER = NULL: Number of the head in its layer, from 0; NULL: all heads together
 

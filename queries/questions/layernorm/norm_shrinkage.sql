@@ -1,11 +1,10 @@
--- Does ablation shrink the final norm? The share of rows with S/S' above 1, for each kind of ablation.
+-- Does ablation shrink the final norm? The share of rows with S/S' above 1, for each ablation type.
 --
 -- Grain: run_id, ablation, population
 -- Paper: section 4 (LayerNorm)
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model, run_id
 
 SELECT
     run_id,

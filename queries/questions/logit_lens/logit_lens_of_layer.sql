@@ -1,4 +1,4 @@
--- What would the model answer after each layer? How often it is right already, and how often that stays.
+-- What does the logit lens predict after each layer? How often it is top-1 correct, and correct from there on.
 --
 -- Grain: run_id, layer
 -- Paper: section 6 (iterative inference)
@@ -6,8 +6,7 @@
 -- Runs that did not measure the logit lens have no rows.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
+--   model, run_id
 --   layer INTEGER = NULL: Only after this layer, from 0; NULL: after each
 
 SELECT

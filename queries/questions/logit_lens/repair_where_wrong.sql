@@ -1,4 +1,5 @@
--- Are heads repaired where the model's answer is still wrong? The heads with the largest difference to where it is right first.
+-- Are heads repaired where the logit lens is still wrong? The largest difference in self-repair to where it is correct
+-- first.
 --
 -- Grain: run_id, layer, head
 -- Paper: section 6 (iterative inference)
@@ -7,11 +8,9 @@
 -- did not measure the logit lens.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   population all|top2 = all: Which rows of a head: all, or its 2 % with the highest direct effect
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   model, run_id, ablation
+--   population all|top2 = all: Rows used: all, or the head's top 2 % by direct effect
+--   at_most
 
 SELECT
     run_id,

@@ -1,4 +1,4 @@
--- Which neurons erase less, whichever head is ablated? Those that do so for most heads.
+-- Which anti-erasure neurons respond to many heads? Those that erase less for most ablated heads.
 --
 -- Grain: run_id, mlp_layer, neuron
 -- Paper: section 5 (anti-erasure)
@@ -7,11 +7,9 @@
 -- head's top rows. Runs that did not measure neurons have no rows.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
+--   model, run_id, ablation
 --   often DOUBLE = 0.1: In what share of a head's top rows it has to erase less [ratio]
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   at_most
 --
 -- Columns:
 --   n_heads BIGINT: Ablated heads for which it erases less in that share of their rows [heads]

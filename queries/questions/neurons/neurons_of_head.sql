@@ -1,4 +1,5 @@
--- Which neurons make up for one head? Those of each MLP that carry most of its change, with how often they are among its first.
+-- Which neurons repair one head? Those of each MLP with the largest mean change, and how often each is among the 16
+-- that change most.
 --
 -- Grain: run_id, mlp_layer, neuron
 -- Paper: section 5 (sparse neurons and anti-erasure)
@@ -7,13 +8,9 @@
 -- rows.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   ablation resample|mean|zero = resample: What the head's output is replaced by
---   layer INTEGER: Layer of the head, from 0
---   head INTEGER: Number of the head in its layer, from 0
+--   model, run_id, ablation, layer, head
 --   mlp_layer INTEGER = NULL: Layer of the MLP, from 0; NULL: all that were measured
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   at_most
 --
 -- Columns:
 --   mean_change_of_row DOUBLE: Mean over all n_rows of its change in direct effect, those in which it is not among the 16

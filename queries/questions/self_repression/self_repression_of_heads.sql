@@ -1,4 +1,5 @@
--- Which heads repress or reinforce themselves? Slopes of the direct effect with the own output added, the lowest first.
+-- Which heads show self-repression or reinforcement? Slopes of the direct effect after adding the head's own output,
+-- the lowest first.
 --
 -- Grain: run_id, layer, head
 -- Paper: section 6 (iterative inference: self-repression)
@@ -6,11 +7,10 @@
 -- Runs that did not measure self-repression have no rows.
 --
 -- Parameters:
---   model VARCHAR = NULL: Name of a model that has one run; NULL: all runs, one below the other
---   run_id INTEGER = NULL: Number of a run, as selfrepair runs lists it; NULL: the model's run, or all
---   multiple INTEGER = 1: How many times the output was added [times]
+--   model, run_id
+--   multiple INTEGER = 1: Multiple of its own output [times]
 --   verdict all|repressing|reinforcing|neither = all: Only heads of this verdict
---   at_most INTEGER = 20: Rows to show of each run, at most [rows]
+--   at_most
 
 SELECT
     run_id,

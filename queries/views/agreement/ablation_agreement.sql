@@ -1,19 +1,19 @@
--- How far two kinds of ablation agree on the same heads: correlations and differences of the heads' means.
+-- How well two ablation types agree on the same heads: correlations and differences of the heads' means.
 --
 -- Grain: run_id, population, measure, ablation_a, ablation_b
--- Paper: section 3 (do ablation kinds differ?)
+-- Paper: section 3 (do ablation types differ?)
 --
--- Every two ablations of a run are compared once, in the order resample, mean, zero. Heads whose measure is NULL under one
--- of them are left out. Failed runs are left out.
+-- Each pair of ablations of a run is compared once, in the order resample, mean, zero. Heads whose measure is NULL
+-- under one of them are left out. Failed runs are left out.
 --
 -- Columns:
 --   measure VARCHAR: Which column of head_repair is compared
---   ablation_a ENUM('resample', 'mean', 'zero'): The one ablation
---   ablation_b ENUM('resample', 'mean', 'zero'): The other ablation
+--   ablation_a ENUM('resample', 'mean', 'zero'): First of the two ablations
+--   ablation_b ENUM('resample', 'mean', 'zero'): Second of the two ablations
 --   n_heads BIGINT: Heads that are compared [heads]
 --   pearson DOUBLE: Pearson correlation over heads; NULL where all heads are equal under one of the two [-1..1]
---   spearman DOUBLE: Spearman's rank correlation over heads, equal ones sharing the average of their places; NULL where
---     all heads are equal under one of the two [-1..1]
+--   spearman DOUBLE: Spearman's rank correlation over heads, ties share their average rank; NULL where all heads are
+--     equal under one of the two [-1..1]
 --   mean_difference DOUBLE: Mean over heads of the measure under ablation_a minus that under ablation_b [logits or ratio]
 --   mean_absolute_difference DOUBLE: Mean over heads of that difference's size [logits or ratio]
 
@@ -76,4 +76,4 @@ SELECT
     avg(abs(value_a - value_b)) AS mean_absolute_difference
 FROM shared_places
 GROUP BY run_id, model, population, measure, ablation_a, ablation_b
-ORDER BY run_id, population, measure, ablation_a, ablation_b
+ORDER BY run_id, population = 'all', population, measure, ablation_a, ablation_b

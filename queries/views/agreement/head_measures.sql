@@ -1,18 +1,18 @@
--- What ablating a head does by three measures: the target's logit, its log-probability, and the whole prediction.
+-- The effect of ablating a head by three measures: the target's logit, its log-probability, and KL divergence.
 --
 -- Grain: run_id, ablation, layer, head
 -- Paper: none
 --
--- Means over all rows of the head. Ranks go by the size of a mean without its sign and are given once each; equal ones in
--- the order of layer, head. A logit can change with all others and leave the prediction as it is; the divergence is of all
--- tokens' probabilities and never below 0, so that nothing cancels in its mean. Failed runs are left out.
+-- Means over all rows of the head. Ranks are by absolute mean, each given once; ties are broken by layer, head. A logit
+-- can change together with all others and leave the prediction as it is; KL divergence compares the probabilities of
+-- all tokens and is never below 0, so that nothing cancels in its mean. Failed runs are left out.
 --
 -- Columns:
 --   mean_logprob_change DOUBLE: Mean of logprob_change; < 0: the ablation hurts [nats]
---   mean_kl DOUBLE: Mean of kl, KL(clean||ablated); 0: the prediction stays as it is [nats]
---   logit_size_rank BIGINT: Place by the size of mean_logit_change, whatever its sign; 1: the largest
---   logprob_size_rank BIGINT: Place by the size of mean_logprob_change, whatever its sign; 1: the largest
---   kl_rank BIGINT: Place by mean_kl; 1: the largest
+--   mean_kl DOUBLE: Mean of kl, KL(clean||ablated); 0: the prediction does not change [nats]
+--   logit_size_rank BIGINT: Rank by |mean_logit_change|; 1: the largest
+--   logprob_size_rank BIGINT: Rank by |mean_logprob_change|; 1: the largest
+--   kl_rank BIGINT: Rank by mean_kl; 1: the largest
 
 SELECT
     run_id,

@@ -1,20 +1,22 @@
--- How noisy self-repair is: its spread within and between prompts, and how well direct effect tells the change in logit.
+-- How noisy self-repair is: its spread within and between prompts, and how well direct effect predicts the change in
+-- logit.
 --
 -- Grain: run_id, ablation, layer, head
+-- Headline: label, self_repair_sd_within, self_repair_sd_between, correlation, slope, overrepaired_share, n_rows
 -- Paper: section 3 (how noisy self-repair is)
 --
--- Over all rows. Within prompts: the standard deviation of rows around their own prompt's mean, pooled over prompts: the
--- root of the sum of squares over rows - prompts. Between prompts: the standard deviation of the prompts' means, over
--- prompts - 1; what a prompt's few rows do not average out is in it, too: about within / sqrt(rows a prompt). The line is
--- the least-squares fit of logit_change on direct_effect: under zero ablation, slope -1 and intercept 0 mean no
--- self-repair, slope 0 one that makes up for the whole effect. A quantile is a value that occurs: the lowest one that at
--- least its share of the rows does not exceed. Failed runs are left out.
+-- Over all rows. Within prompts: the standard deviation of rows around their own prompt's mean, pooled over prompts:
+-- the root of the sum of squares over rows - prompts. Between prompts: the standard deviation of the prompts' means,
+-- over prompts - 1; it contains what the few rows of a prompt do not average out, about within / sqrt(rows per prompt).
+-- The line is the least-squares fit of logit_change on direct_effect: under zero ablation, slope -1 and intercept 0
+-- mean no self-repair, slope 0 self-repair of the whole effect. A quantile is a value that occurs: the lowest one that
+-- at least its share of the rows does not exceed. Failed runs are left out.
 --
 -- Columns:
---   self_repair_sd_within DOUBLE: Standard deviation of self_repair around its prompt's mean, pooled over prompts; NULL: one
---     row a prompt [logits]
+--   self_repair_sd_within DOUBLE: Standard deviation of self_repair around its prompt's mean, pooled over prompts;
+--     NULL: one row per prompt [logits]
 --   logit_change_sd_within DOUBLE: Standard deviation of logit_change around its prompt's mean, pooled over prompts;
---     NULL: one row a prompt [logits]
+--     NULL: one row per prompt [logits]
 --   slope DOUBLE: Change of logit_change per logit of direct_effect, fitted over the rows; NULL: all rows have the same
 --     direct_effect [logits per logit]
 --   intercept DOUBLE: The fit's logit_change at direct_effect = 0 [logits]

@@ -1,20 +1,22 @@
--- Every head's place among its run's heads, by direct effect and by what ablating it does to the logit.
+-- Every head's rank among its run's heads by direct effect and by logit change.
 --
 -- Grain: run_id, ablation, population, layer, head
--- Paper: section 3 (are important heads still found?)
+-- Headline: label, direct_effect_rank, logit_change_rank, rank_difference, mean_direct_effect, mean_logit_change,
+--   mean_self_repair
+-- Paper: section 3 (does ablation still find important heads?)
 --
--- A head that self-repair hides stands high by direct effect and low by logit change. Ranks are 1 to the number of heads,
--- each given once; equal means in the order of layer, head. Failed runs are left out.
+-- A head that self-repair hides ranks high by direct effect and low by logit change. Ranks are 1 to the number of
+-- heads, each given once; equal means in the order of layer, head. Failed runs are left out.
 --
 -- Columns:
---   direct_effect_rank BIGINT: Place by mean_direct_effect; 1: the highest
---   logit_change_rank BIGINT: Place by mean_logit_change; 1: the most negative, ablating this head hurts most
---   rank_difference BIGINT: logit_change_rank - direct_effect_rank; > 0: ablation ranks the head lower than its direct
+--   direct_effect_rank BIGINT: Rank by mean_direct_effect; 1: the highest
+--   logit_change_rank BIGINT: Rank by mean_logit_change; 1: the most negative, ablating this head hurts most
+--   rank_difference BIGINT: logit_change_rank - direct_effect_rank; > 0: ablation ranks the head lower than direct
 --     effect does [ranks]
---   absolute_direct_effect_rank BIGINT: Place by the size of mean_direct_effect, whatever its sign; 1: the largest
---   absolute_logit_change_rank BIGINT: Place by the size of mean_logit_change, whatever its sign; 1: the largest
---   missed_in_top10 BOOLEAN: True: among the 10 first heads by direct effect, but not by logit change
---   missed_in_top20 BOOLEAN: True: among the 20 first heads by direct effect, but not by logit change
+--   absolute_direct_effect_rank BIGINT: Rank by |mean_direct_effect|; 1: the largest
+--   absolute_logit_change_rank BIGINT: Rank by |mean_logit_change|; 1: the largest
+--   missed_in_top10 BOOLEAN: True: among the first 10 heads by direct effect, but not by logit change
+--   missed_in_top20 BOOLEAN: True: among the first 20 heads by direct effect, but not by logit change
 
 WITH ranks AS (
     SELECT
@@ -58,4 +60,4 @@ SELECT
     direct_effect_rank <= 10 AND logit_change_rank > 10 AS missed_in_top10,
     direct_effect_rank <= 20 AND logit_change_rank > 20 AS missed_in_top20
 FROM ranks
-ORDER BY run_id, ablation, population, direct_effect_rank
+ORDER BY run_id, ablation, population = 'all', population, direct_effect_rank

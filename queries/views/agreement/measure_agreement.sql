@@ -1,10 +1,11 @@
--- How far the measures of an ablation agree on which heads matter: logit, log-probability and divergence, two by two.
+-- How well three measures of an ablation agree on which heads matter: logit, log-probability and KL divergence, in
+-- pairs.
 --
 -- Grain: run_id, ablation, measure_a, measure_b
 -- Paper: none
 --
--- Heads are compared by the size of their mean over all rows, whatever its sign (head_measures). Heads with equal means
--- share the average of their places. Failed runs are left out.
+-- Heads are compared by the size of their mean over all rows, whatever its sign (head_measures). Ties share their
+-- average rank. Failed runs are left out.
 --
 -- Columns:
 --   measure_a VARCHAR: One measure: 'logit_change' or 'logprob_change'

@@ -1,4 +1,4 @@
--- Building block: what ablating a head does to the prediction, beside the target's logit, summed over all rows.
+-- Building block: changes in log-probability and KL divergence under ablation of a head, summed over all rows.
 --
 -- Grain: run_id, ablation, layer, head
 -- Paper: none

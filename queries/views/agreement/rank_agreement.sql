@@ -1,10 +1,10 @@
--- How far direct effect and ablation agree on which heads matter: one run's heads in the two orders of importance_rank.
+-- How well direct effect and ablation agree on which heads matter: rank correlations over the heads of a run.
 --
 -- Grain: run_id, ablation, population
--- Paper: section 3 (are important heads still found?)
+-- Paper: section 3 (does ablation still find important heads?)
 --
 -- 1 is the same order, the head with the highest mean direct effect hurting most when it is ablated; -1 is the opposite
--- one. Heads with equal means share the average of their places. Failed runs are left out.
+-- one. Ties share their average rank. Failed runs are left out.
 --
 -- Columns:
 --   n_heads BIGINT: Measured heads [heads]
@@ -80,4 +80,4 @@ SELECT
     top20_overlap
 FROM agreements
 LEFT JOIN pairs USING (run_id, ablation, population)
-ORDER BY run_id, ablation, population
+ORDER BY run_id, ablation, population = 'all', population

@@ -1,15 +1,11 @@
--- What ablating a head does with the final norm's scale free to change, and with it frozen at its clean value.
+-- LayerNorm frozen against free: the change in logit with the final norm's scale at its ablated and at its clean value.
 --
 -- Grain: run_id, ablation, population, layer, head
+-- Headline: label, mean_logit_change, mean_frozen_logit_change, mean_repair_layernorm, larger_frozen_share, n_rows
 -- Paper: section 4 (LayerNorm)
 --
--- The final norm divides by another scale once a head is ablated; frozen, it divides by the clean one, and logit_change is
--- without repair_layernorm. Failed runs are left out.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
---   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
+-- The final norm divides by another scale once a head is ablated; frozen, it divides by the clean one, and logit_change
+-- loses repair_layernorm. Failed runs are left out.
 
 SELECT
     run_id,
@@ -18,7 +14,7 @@ SELECT
     population,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     100.0::DOUBLE * layer / models.n_layers AS depth,
     n_rows,
     mean_logit_change,
@@ -33,4 +29,4 @@ FROM repair_means
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE level = 'head' AND runs.status <> 'failed'
-ORDER BY run_id, ablation, population, layer, head
+ORDER BY run_id, ablation, population = 'all', population, layer, head

@@ -5,8 +5,7 @@
 -- Kept: stage
 --
 -- Columns:
---   population VARCHAR: Which rows of a head: 'all' measured positions, or 'top2', the 2 % with the highest clean
---     direct_effect
+--   population VARCHAR: Rows used: 'all' measured positions, or 'top2', the 2 % with the highest clean direct_effect
 --   level VARCHAR: What a row is about: 'head', or 'model' (layer and head are NULL), which pools the rows of all its heads
 --   ln_scale_ratio DOUBLE: One value of the clean over the ablated scale of the final norm, S/S'; > 1: the norm shrank and
 --     surviving logits grew [ratio]

@@ -8,7 +8,6 @@
 -- runs.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   label VARCHAR: Name of the head as the field writes it, such as L9H6; NULL at level 'model'
 --   bin_low DOUBLE: Lower edge of the bin [ratio]
 --   bin_high DOUBLE: Upper edge of the bin [ratio]
@@ -22,7 +21,7 @@ SELECT
     level,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     (200.0::DOUBLE + bin) / 200 AS bin_low,
     (201.0::DOUBLE + bin) / 200 AS bin_high,
     n_rows,
@@ -31,4 +30,4 @@ FROM layernorm_bins
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'
-ORDER BY run_id, ablation, population, level, layer, head, bin_low
+ORDER BY run_id, ablation, population = 'all', population, level, layer, head, bin_low

@@ -1,18 +1,16 @@
 -- Whether ablation shrinks the final norm: the distribution of S/S', clean over ablated scale, by head and over a whole run.
 --
 -- Grain: run_id, ablation, population, level, layer, head
+-- Headline: level, label, mean_ln_scale_ratio, share_above_1, ln_scale_ratio_quantile_50, n_rows
 -- Paper: section 4 (LayerNorm)
 --
 -- Above 1 the norm shrank, and every surviving logit grew by that factor. A quantile is a value that occurs: the lowest one
 -- that at least its share of the rows does not exceed. Ratios of exactly 1 are in neither share. Failed runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   population VARCHAR: Which rows of a head: 'all' measured positions, or 'top2', the 2 % with the highest clean
---     direct_effect
+--   population VARCHAR: Rows used: 'all' measured positions, or 'top2', the 2 % with the highest clean direct_effect
 --   level VARCHAR: What a row is about: 'head', or 'model' (layer, head and label are NULL), which pools the rows of all its
 --     heads
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
 
 SELECT
     run_id,
@@ -22,7 +20,7 @@ SELECT
     level,
     repair_means.layer,
     repair_means.head,
-    'L' || repair_means.layer || 'H' || repair_means.head AS label,
+    head_label(repair_means.layer, repair_means.head) AS label,
     n_rows,
     mean_ln_scale_ratio,
     mean_ln_scale_ratio_se,
@@ -43,4 +41,4 @@ WHERE
     layernorm_numbers.layer IS NOT DISTINCT FROM repair_means.layer
     AND layernorm_numbers.head IS NOT DISTINCT FROM repair_means.head
     AND runs.status <> 'failed'
-ORDER BY run_id, ablation, population, level, repair_means.layer, repair_means.head
+ORDER BY run_id, ablation, population = 'all', population, level, repair_means.layer, repair_means.head

@@ -1,4 +1,4 @@
--- What the model would answer after each layer: how likely the target already is, where it comes first, and where that stays.
+-- The logit lens after each layer: the target's log-probability and rank, and where it is top-1 correct from there on.
 --
 -- Grain: run_id, layer
 -- Paper: section 6 (iterative inference)
@@ -6,10 +6,6 @@
 -- The residual stream after the layer is read through the final norm and the unembedding, nothing ablated, over all
 -- measured positions. A quantile is a value that occurs: the lowest one that at least its share of the rows does not
 -- exceed. Failed runs are left out.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
 
 SELECT
     run_id,

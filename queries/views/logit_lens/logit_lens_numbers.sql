@@ -1,4 +1,4 @@
--- Building block: how good the answer is that can be read after each layer, over all positions of a run.
+-- Building block: the logit lens after each layer, over all positions of a run.
 --
 -- Grain: run_id, layer
 -- Paper: section 6 (iterative inference)
@@ -11,12 +11,12 @@
 --   n_rows BIGINT: Positions that the numbers cover [rows]
 --   mean_target_logit DOUBLE: Mean of the target's logit read there, above the mean of all logits, or above the foil's
 --     [logits]
---   mean_target_logprob DOUBLE: Mean of the target's log-probability read there; 0 would be certainty [nats]
+--   mean_target_logprob DOUBLE: Mean of the target's log-probability read there [nats]
 --   top1_share DOUBLE: Positions where the target is the most likely token there, as a share of n_rows [ratio]
 --   top10_share DOUBLE: Positions where it is among the ten most likely ones, as a share of n_rows [ratio]
 --   median_rank INTEGER: Half of the positions have at most this rank: the median [rank]
---   top1_from_here_share DOUBLE: Positions where the target is the most likely token there and after every later layer, as a share
---     of n_rows [ratio]
+--   top1_from_here_share DOUBLE: Positions where the target is the most likely token there and after every later layer,
+--     as a share of n_rows [ratio]
 
 WITH last_wrong AS (
     SELECT run_id, prompt_id, pos, max(layer) FILTER (rank > 1) AS last_wrong_layer

@@ -1,4 +1,5 @@
--- Building block: self-repair of every head where the answer read after its layer is right already, and where it is wrong.
+-- Building block: self-repair of every head where the logit lens after its layer is top-1 correct, and where it is
+-- wrong.
 --
 -- Grain: run_id, ablation, population, layer, head
 -- Paper: section 6 (iterative inference)
@@ -7,19 +8,22 @@
 -- `repair_by_logit_lens` says how each number is defined.
 --
 -- Columns:
---   population VARCHAR: Which rows of a head: 'all' measured positions; 'top2', the 2 % with the highest clean
---     direct_effect (the same rows whatever the ablation)
---   n_right BIGINT: Rows where the answer read after the head's layer is right: the target is the most likely token [rows]
---   n_wrong BIGINT: Rows where the answer read after the head's layer is wrong: another token is more likely than the
+--   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
+--     same rows whatever the ablation)
+--   n_right BIGINT: Rows where the logit lens after the head's layer is top-1 correct: the target is the most likely
+--     token [rows]
+--   n_wrong BIGINT: Rows where the logit lens after the head's layer is wrong: another token is more likely than the
 --     target [rows]
---   mean_self_repair_right DOUBLE: Mean of self_repair where it is right; NULL: there are no such rows [logits]
+--   mean_self_repair_right DOUBLE: Mean of self_repair where it is correct; NULL: there are no such rows [logits]
 --   mean_self_repair_wrong DOUBLE: Mean of self_repair where it is wrong; NULL: there are no such rows [logits]
---   mean_direct_effect_right DOUBLE: Mean of direct_effect where it is right; NULL: there are no such rows [logits]
+--   mean_direct_effect_right DOUBLE: Mean of direct_effect where it is correct; NULL: there are no such rows [logits]
 --   mean_direct_effect_wrong DOUBLE: Mean of direct_effect where it is wrong; NULL: there are no such rows [logits]
---   self_repair_difference DOUBLE: mean_self_repair_wrong - mean_self_repair_right; > 0: more is given back where the
---     answer is still wrong; NULL where one of them is [logits]
---   mean_self_repair_right_se DOUBLE: Standard error of mean_self_repair_right, clustered by prompt; NULL: one prompt [logits]
---   mean_self_repair_wrong_se DOUBLE: Standard error of mean_self_repair_wrong, clustered by prompt; NULL: one prompt [logits]
+--   self_repair_difference DOUBLE: mean_self_repair_wrong - mean_self_repair_right; > 0: self-repair is higher where
+--     the logit lens is still wrong; NULL where one of them is [logits]
+--   mean_self_repair_right_se DOUBLE: Standard error of mean_self_repair_right, clustered by prompt; NULL: one prompt
+--     [logits]
+--   mean_self_repair_wrong_se DOUBLE: Standard error of mean_self_repair_wrong, clustered by prompt; NULL: one prompt
+--     [logits]
 --   mean_direct_effect_right_se DOUBLE: Standard error of mean_direct_effect_right, clustered by prompt; NULL: one
 --     prompt [logits]
 --   mean_direct_effect_wrong_se DOUBLE: Standard error of mean_direct_effect_wrong, clustered by prompt; NULL: one
@@ -127,4 +131,4 @@ SELECT
         WHEN n_right > 0 AND n_wrong > 0 THEN sqrt(greatest(0, squares_difference) * correction)
     END AS self_repair_difference_se
 FROM differences
-ORDER BY run_id, ablation, population, layer, head
+ORDER BY run_id, ablation, population = 'all', population, layer, head

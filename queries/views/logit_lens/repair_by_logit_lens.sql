@@ -1,16 +1,12 @@
--- Whether a head is repaired where the model's answer is still wrong: means where the answer after its layer is right or wrong.
+-- Self-repair of a head where the logit lens after its layer is top-1 correct and where it is still wrong.
 --
 -- Grain: run_id, ablation, population, layer, head
+-- Headline: label, mean_self_repair_right, mean_self_repair_wrong, self_repair_difference, n_right, n_wrong
 -- Paper: section 6 (iterative inference)
 --
--- The answer is read from the residual stream after the head's layer, which holds what the head wrote, nothing ablated;
--- it is right where the target is the most likely token. Standard errors take the prompt, not the row, as what was drawn
--- at random (repair_estimates). Failed runs are left out.
---
--- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
---   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
+-- The logit lens reads the clean residual stream after the head's layer, which contains the head's output; it is
+-- correct where the target is the most likely token. Standard errors are clustered by prompt (repair_estimates). Failed
+-- runs are left out.
 
 SELECT
     run_id,
@@ -19,11 +15,11 @@ SELECT
     population,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     100.0::DOUBLE * layer / models.n_layers AS depth,
     logit_lens_splits.* EXCLUDE (run_id, ablation, population, layer, head)
 FROM logit_lens_splits
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'
-ORDER BY run_id, ablation, population, layer, head
+ORDER BY run_id, ablation, population = 'all', population, layer, head

@@ -1,6 +1,8 @@
--- Which neurons make up for a head: how often each is among the 16 that change most, and as anti-erasure, and how much it gives.
+-- Which neurons repair a head: how often each is among the 16 that change most, how often by anti-erasure, and by how
+-- much.
 --
 -- Grain: run_id, ablation, layer, head, mlp_layer, neuron
+-- Headline: label, mlp_layer, neuron, n_anti_erasure, mean_change, n_rows, share_of_mlp
 -- Paper: section 5 (anti-erasure)
 --
 -- Over the rows of the ablated head's top 2 % by clean direct effect. A neuron counts in the rows in which it is among the
@@ -8,20 +10,19 @@
 -- when nothing is ablated (clean_effect < 0) and less so with the head ablated (change > 0). Failed runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
 --   n_rows BIGINT: Rows of the head's top 2 % [rows]
 --   n_stored BIGINT: Of these, rows in which the neuron is among the 16: its means are over these [rows]
 --   n_first BIGINT: Of these, rows in which it is the one that changes most [rows]
---   n_anti_erasure BIGINT: Of the n_stored, rows in which it erases less [rows]
+--   n_anti_erasure BIGINT: Of the n_stored, rows in which it erases less (anti-erasure) [rows]
 --   mean_clean_effect DOUBLE: Mean over the n_stored rows of what it writes towards the target with nothing ablated; < 0: it
 --     erases [logits]
 --   mean_ablated_effect DOUBLE: Mean over the n_stored rows of what it writes towards the target with the head ablated; <
 --     0: it erases [logits]
 --   mean_change DOUBLE: mean_ablated_effect - mean_clean_effect; > 0: it repairs [logits]
 --   share_of_mlp DOUBLE: Sum of its changes in the n_stored rows as a share of the change of the whole MLP in all rows;
---     beyond 0..1 where neurons work against each other, and little to read where the MLP's own is near 0; NULL where that
---     is 0 [ratio]
+--     beyond 0..1 where neurons work against each other, and unreliable where the MLP's own change is near 0; NULL
+--     where that is 0 [ratio]
 
 SELECT
     run_id,
@@ -29,7 +30,7 @@ SELECT
     ablation,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     mlp_layer,
     neuron,
     n_rows,

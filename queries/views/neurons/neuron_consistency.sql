@@ -1,15 +1,14 @@
--- Whether it is always the same few neurons that make up for a head, or others from row to row.
+-- Whether the same few neurons repair a head in every row, or others from row to row.
 --
 -- Grain: run_id, ablation, layer, head, mlp_layer
 -- Paper: section 5 (sparse neurons)
 --
--- Over the rows of the ablated head's top 2 % by clean direct effect, and of each row the 16 neurons of the MLP that change
--- most. The most frequent neurons are those that are among the 16 in most rows; equal ones go by the larger sum of |change|,
--- then by number. half_overlap compares two halves of the prompts: neurons drawn by chance from n would overlap by about
--- 10 / n. Failed runs are left out.
+-- Over the rows of the ablated head's top 2 % by clean direct effect, and of each row the 16 neurons of the MLP that
+-- change most. The most frequent neurons are those that are among the 16 in most rows; ties by the larger sum of
+-- |change|, then by number. half_overlap compares two halves of the prompts: neurons drawn by chance from n would
+-- overlap by about 10 / n. Failed runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
 
 SELECT
@@ -18,7 +17,7 @@ SELECT
     ablation,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     mlp_layer,
     n_rows,
     neurons_first,

@@ -1,14 +1,14 @@
--- How few neurons make up for a head: the largest changes of a row in an MLP, one after the other, against the direct effect.
+-- How few neurons repair a head: the largest changes of a row in an MLP, in order, against the direct effect.
 --
 -- Grain: run_id, ablation, layer, head, mlp_layer, nth
+-- Headline: label, mlp_layer, nth, cumulative_share, mean_cumulative_change, n_rows
 -- Paper: section 5 (sparse neurons)
 --
--- Over the rows of the ablated head's top 2 % by clean direct effect. In each row the neurons of the MLP are put in order
--- by the size of their change in direct effect, so that the nth is another neuron from row to row (neuron_consistency
--- tells whether it is). Failed runs are left out.
+-- Over the rows of the ablated head's top 2 % by clean direct effect. In each row the neurons of the MLP are put in
+-- order by the size of their change in direct effect, so that the nth is another neuron from row to row (see
+-- neuron_consistency). Failed runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
 --   n_rows BIGINT: Rows of the head's top 2 % [rows]
 --   exceed_50_share DOUBLE: Rows whose nth largest |change| is above 50 % of the head's direct effect, as a share of
@@ -32,7 +32,7 @@ SELECT
     ablation,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     mlp_layer,
     nth,
     n_rows,

@@ -1,14 +1,15 @@
--- What an MLP's neurons do about an ablated head: how much they change, which way, and how much of it is anti-erasure.
+-- How an MLP's neurons respond to an ablated head: how much they change, in which direction, and how much is
+-- anti-erasure.
 --
 -- Grain: run_id, ablation, layer, head, mlp_layer
+-- Headline: label, mlp_layer, mean_change, share_of_effect, anti_erasure_share, neurons_for_half, n_rows
 -- Paper: section 5 (sparse neurons and anti-erasure)
 --
--- Over the rows of the ablated head's top 2 % by clean direct effect, and over all neurons of the MLP. Anti-erasure is a
--- change above 0 of a neuron that writes against the correct token when nothing is ablated: it suppresses less. The
--- squares of single changes are not stored; how few neurons matter is told by neurons_for_half. Failed runs are left out.
+-- Over the rows of the ablated head's top 2 % by clean direct effect, and over all neurons of the MLP. Anti-erasure is
+-- a change above 0 of a neuron that writes against the correct token when nothing is ablated: it suppresses less. The
+-- squares of single changes are not stored; neurons_for_half says how few neurons matter. Failed runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
 --   n_rows BIGINT: Rows of the head's top 2 % [rows]
 --   mean_direct_effect DOUBLE: Mean over rows of the head's direct effect [logits]
@@ -21,8 +22,9 @@
 --   positive_share DOUBLE: Changes above 0 as a share of |change|; 0.5: they cancel, 1: all neurons repair; NULL where
 --     nothing changes [ratio]
 --   anti_erasure_share DOUBLE: Anti-erasure as a share of the changes above 0; NULL where there are none [ratio]
---   neurons_for_half SMALLINT: Fewest n for which the n largest changes of each row hold half of the |change| of all rows;
---     NULL: more than neuron_sparsity counts, or nothing changes [neurons]
+--   neurons_for_half SMALLINT: Neurons that hold 50 % of the change: the fewest n for which the n largest changes of
+--     each row sum to half of the |change| of all rows; NULL: more than neuron_sparsity counts, or nothing changes
+--     [neurons]
 
 WITH halves AS (
     SELECT run_id, ablation, layer, head, mlp_layer, min(nth) AS neurons_for_half
@@ -36,7 +38,7 @@ SELECT
     ablation,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     mlp_layer,
     n_rows,
     sum_direct_effect / n_rows AS mean_direct_effect,

@@ -1,12 +1,12 @@
 -- Every stored change of a neuron: the 16 that change most, in each row of an ablated head's top 2 %, with the tokens.
 --
 -- Grain: run_id, ablation, layer, head, prompt_id, pos, mlp_layer, neuron
+-- Headline: label, mlp_layer, neuron, change, rank, target, clean_effect, ablated_effect, is_anti_erasure
 -- Paper: section 5 (anti-erasure: the scatter of clean against ablated effect)
 --
--- Read from the rows when asked: name a run and a head to have it at once. Failed runs are left out.
+-- Computed from all rows: filter by run and head for a quick answer. Failed runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
 --   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
 --   change FLOAT: ablated_effect - clean_effect; > 0: the neuron repairs [logits]
 --   is_anti_erasure BOOLEAN: True: it erases less, change > 0 with clean_effect < 0
@@ -24,7 +24,7 @@ SELECT
     ablation,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     prompt_id,
     pos,
     tokens.token,

@@ -1,4 +1,5 @@
--- Building block: how often each neuron is among a row's largest changes, for each ablated head and MLP, and what it does there.
+-- Building block: how often each neuron is among a row's largest changes, for each ablated head and MLP, and what it
+-- does there.
 --
 -- Grain: run_id, ablation, layer, head, mlp_layer, neuron
 -- Paper: section 5 (sparse neurons and anti-erasure)

@@ -1,13 +1,14 @@
--- Building block: how a head answers to an output added to its layer's input: the fit of its direct effect on the clean one.
+-- Building block: how a head responds to a vector added to its layer's input: the fit of its direct effect on the clean
+-- one.
 --
 -- Grain: run_id, layer, head, added_vector, multiple
 -- Paper: section 6 (iterative inference: self-repression)
 -- Kept: mart
 --
 -- Least squares with intercept of y, the direct effect with the output added, on x, the clean one, over all positions:
--- slope b = sum (x - mean x) (y - mean y) / D with D = sum (x - mean x)^2, intercept a = mean y - b mean x. Positions of a
--- prompt are alike, so that the error takes the prompt as what was drawn at random: with u_p the sum over the positions of
--- prompt p of (x - mean x) (y - a - b x), the standard error is sqrt(P / (P - 1) * sum u_p^2) / D over P prompts, and the
+-- slope b = sum (x - mean x) (y - mean y) / D with D = sum (x - mean x)^2, intercept a = mean y - b mean x. Positions
+-- of a prompt are correlated, so that the error is clustered by prompt: with u_p the sum over the positions of prompt p
+-- of (x - mean x) (y - a - b x), the standard error is sqrt(P / (P - 1) * sum u_p^2) / D over P prompts, and the
 -- interval the 97.5 % point of Student's t with P - 1 degrees of freedom to either side (as in repair_estimates).
 --
 -- Columns:

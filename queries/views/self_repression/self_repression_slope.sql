@@ -1,23 +1,21 @@
--- Heads that repress or reinforce themselves: the slope of a head's direct effect once its own output stands in its input.
+-- Self-repression and reinforcement: the slope of a head's direct effect after its own output is added to its input.
 --
 -- Grain: run_id, layer, head, multiple
+-- Headline: label, multiple, slope, verdict, own_scale_slope, other_slope, random_slope, mean_direct_effect
 -- Paper: section 6 (iterative inference: self-repression)
 --
--- The head's own clean output is added, `strength` times, to the input of its own layer at the same position, and its direct
--- effect with that is fitted on the clean one over all positions (self_repression_fits tells how, and what the errors are). A slope
--- below 1: what the head has written already it writes less of, it represses itself; above 1: it reinforces itself. Two
--- controls add another head's output and a random direction of the same length: a slope that they have, too, says nothing of
--- the head's own output.
+-- A multiple of the head's own clean output is added to the input of its own layer at the same position, and its direct
+-- effect with that is fitted on the clean one over all positions (self_repression_fits says how, and what the errors
+-- are). A slope below 1 means self-repression: the head writes less of what is already written; above 1, reinforcement.
+-- Two controls add another head's output and a random direction of the same length: a slope that they have, too, says
+-- nothing of the head's own output.
 --
--- The verdict asks for both: the own slope's interval excludes 1, and the interval of its difference to each control's slope
--- excludes 0 on the same side. That interval, sqrt of the sum of the two half widths' squares to either side, takes the
--- slopes as independent; they are of the same positions and mostly go together, so that it is rather too wide. Failed runs
--- are left out.
+-- The verdict requires both: the own slope's interval excludes 1, and the interval of its difference to each control's
+-- slope excludes 0 on the same side. That interval, sqrt of the sum of the two half widths' squares to either side,
+-- assumes independent slopes; they are of the same positions and positively correlated, so that it is too wide. Failed
+-- runs are left out.
 --
 -- Columns:
---   model VARCHAR: Name of the measured model: models.name
---   label VARCHAR: Name of the head as the field writes it, such as L9H6
---   depth DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]
 --   other_slope DOUBLE: The slope with another head's output added; NULL: not measured [logits per logit]
 --   other_slope_se DOUBLE: Standard error of other_slope, clustered by prompt [logits per logit]
 --   other_slope_low DOUBLE: Lower end of the 95 % interval of other_slope [logits per logit]
@@ -26,8 +24,8 @@
 --   random_slope_se DOUBLE: Standard error of random_slope, clustered by prompt [logits per logit]
 --   random_slope_low DOUBLE: Lower end of the 95 % interval of random_slope [logits per logit]
 --   random_slope_high DOUBLE: Upper end of the 95 % interval of random_slope [logits per logit]
---   verdict VARCHAR: 'repressing' or 'reinforcing' where slope is surely below or above both 1 and the controls; else
---     'neither'; NULL: a control is missing, or an interval is
+--   verdict VARCHAR: 'repressing' or 'reinforcing' where slope is significantly below or above both 1 and the controls;
+--     else 'neither'; NULL: a control is missing, or an interval is
 
 WITH slopes AS (
     SELECT
@@ -64,7 +62,7 @@ SELECT
     models.name AS model,
     layer,
     head,
-    'L' || layer || 'H' || head AS label,
+    head_label(layer, head) AS label,
     100.0::DOUBLE * layer / models.n_layers AS depth,
     multiple,
     slopes.n_prompts,

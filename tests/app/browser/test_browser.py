@@ -14,6 +14,8 @@ from support.browser import PAGES, Watched
 from support.fabricate import fabricate
 from support.loaded import stored
 
+pytestmark = pytest.mark.browser
+
 HOSTILE = "<img src=http://a.example/a.png onerror=alert(1)> ![x](http://b.example/b.png) `:red[c]` $d$"
 
 

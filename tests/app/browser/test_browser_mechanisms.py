@@ -9,6 +9,8 @@ from playwright.sync_api import Browser
 from support.browser import Watched, served
 from support.measured import measured
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -149,6 +149,7 @@ def test_ctrl_c_while_it_waits_is_one_line(warehouse: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_duckdb_works_is_one_line(warehouse: Path) -> None:
     endless = "SELECT sum(hash(a.range * b.range)) FROM range(1000000) AS a, range(1000000) AS b"
     process = subprocess.Popen(

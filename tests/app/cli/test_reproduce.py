@@ -153,6 +153,7 @@ def test_a_run_of_another_model_is_said_to_be_one(db: Path, run_id: int) -> None
         reproduce_report(db, run_id, "gpt2-small")
 
 
+@pytest.mark.slow
 def test_the_whole_way_on_a_model_of_the_same_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model of 12 layers of 12 heads in a folder named gpt2: measured and compared."""
     pytest.importorskip("torch", reason="measuring needs the ingest extra")

@@ -96,6 +96,7 @@ def test_differences_in_standard_errors(tmp_path: Path) -> None:
     assert heads["difference_in_se"].to_list() == pytest.approx(expected.to_list())
 
 
+@pytest.mark.slow
 def test_other_shapes_are_compared_over_what_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = made(tmp_path, {"model": "wide"}, {"model": "<i>deep</i>", "n_layers": 4, "n_heads": 5})
     numbers = {run["model"]: str(run["run_id"]) for run in Warehouse(db).runs().to_dicts()}
@@ -126,6 +127,7 @@ def test_nothing_to_compare_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not app.metric
 
 
+@pytest.mark.slow
 def test_heads_that_are_all_alike_have_no_correlation(tmp_path: Path) -> None:
     db = made(tmp_path, {"n_layers": 1, "n_heads": 4})
     pair = Pair(measures()["undefined_ratios"], side(1, "mean"), side(1, "zero"), "self_repair")

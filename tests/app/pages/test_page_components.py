@@ -101,6 +101,7 @@ def test_a_mangled_link_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "does not exist here" in said(app)
 
 
+@pytest.mark.slow
 def test_a_run_with_one_head_and_one_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = stored(tmp_path, fabricate(n_layers=1, n_heads=4, ablations=("mean",), n_units=1, prompts_per_unit=2))
     app = opened("components", db, monkeypatch, level="one head")

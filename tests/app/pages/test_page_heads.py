@@ -29,6 +29,7 @@ from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded, stored
 from support.pages import opened, said, tables
+from support.tiers import first_of_each
 
 HOME = str(Path(__file__).parents[3] / "app" / "home.py")
 HEAD = "run_id = 1 AND ablation = 'resample' AND layer = 1 AND head = 2"
@@ -88,7 +89,7 @@ def test_every_query_of_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: 
         assert Warehouse(db).sql(statement).height > 0
 
 
-@pytest.mark.parametrize("name", list(measures()))
+@pytest.mark.parametrize("name", first_of_each(6, measures()))
 def test_every_measure_can_be_mapped(name: str, shared: Path) -> None:
     measure = measures()[name]
     effect = " AND measure = 'self_repair'" if measure.view == "head_tail" else ""
@@ -153,7 +154,7 @@ def test_sampled_rows_are_rows_of_the_head(shared: Path) -> None:
     ],
     ids=["one prompt, one ablation", "one layer", "only first positions"],
 )
-@pytest.mark.parametrize("population", ["top2", "top2_nobos"])
+@pytest.mark.parametrize("population", first_of_each(2, ["top2", "top2_nobos"]))
 def test_odd_runs(shape: dict[str, Any], population: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(made(tmp_path, **shape), monkeypatch, population=population)
     assert not app.exception

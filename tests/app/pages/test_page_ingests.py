@@ -70,6 +70,7 @@ def test_finished_runs_are_listed_as_the_views_have_them(tmp_path: Path, monkeyp
     assert (listed["units_loaded"], listed["n_units"]) == (2, 2)
 
 
+@pytest.mark.slow
 def test_when_all_is_measured_the_command_finishes_the_cross_check(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     HALF.write(Path(f"{half}.parts"), [2, 3], crosscheck=False)
     load(half, Path(f"{half}.parts"))
@@ -88,6 +89,7 @@ def test_no_button_starts_anything(half: Path, monkeypatch: pytest.MonkeyPatch) 
     assert labels == set()
 
 
+@pytest.mark.slow
 def test_part_files_that_cannot_be_read_are_named(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(f"{half}.parts") / "altered"
     folder.mkdir()

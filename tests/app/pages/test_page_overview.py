@@ -115,6 +115,7 @@ def test_the_run_is_in_the_link_before_any_choice(tmp_path: Path, monkeypatch: p
     assert opened("overview", loaded(tmp_path), monkeypatch).query_params["run"] == "1"
 
 
+@pytest.mark.slow
 def test_runs_of_another_kind_are_not_drawn_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = stored(tmp_path, fabricate("one"), fabricate("two", seed=3), fabricate("three", seed=5))
     with open_writer(db) as con:

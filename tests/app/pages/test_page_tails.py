@@ -99,6 +99,7 @@ def test_a_mangled_link_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "does not exist here" in said(app)
 
 
+@pytest.mark.slow
 def test_heads_too_few_to_rank_and_rows_too_few_for_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = stored(
         tmp_path,

@@ -219,6 +219,7 @@ def test_hostile_tokens_reach_the_browser_as_data_alone(page: Any, tmp_path: Pat
     assert compared["token"].to_list() == ["<script>alert(1)</script>", "⏎", "[U+202E]abc"]
 
 
+@pytest.mark.slow
 def test_runs_of_two_models_with_other_prompts_heads_and_ablations(page: Any, tmp_path: Path) -> None:
     small = fabricate(
         "b", model="small", n_units=1, prompts_per_unit=2, n_layers=1, n_heads=4, ablations=("zero",), seed=5
@@ -310,6 +311,7 @@ def test_the_text_before_a_found_row_ends_with_the_token_that_is_read(tmp_path: 
         assert row["target"] == tokens["target"][-1]
 
 
+@pytest.mark.slow
 def test_a_prompt_of_one_prediction(page: Any, tmp_path: Path) -> None:
     run = fabricate(n_units=1, prompts_per_unit=2, seq_len=2)
     record = replace(run.record, n_prompts=2)

@@ -15,6 +15,7 @@ from streamlit.web.server.starlette import starlette_server
 
 from support.browser import accepts_without_delay
 from support.loaded import loaded
+from support.tiers import first_of_each
 
 DRAW = """
 import asyncio
@@ -85,7 +86,7 @@ def test_the_first_page_has_nothing_left_to_ask(tmp_path: Path) -> None:
     assert seen == ["['How_much_does_this_model_self-repair?']", "0", "0", "0"]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no warehouse"])
+@pytest.mark.parametrize("content", first_of_each(3, [b"no warehouse", b"", None]))
 def test_a_file_that_cannot_be_shown_is_said_by_the_page_alone(content: bytes | None, tmp_path: Path) -> None:
     db = tmp_path / "w.duckdb"
     if content is not None:

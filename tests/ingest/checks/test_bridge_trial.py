@@ -17,6 +17,8 @@ from selfrepair.ingest.models.adapter import adapt
 from selfrepair.warehouse.errors import SelfRepairError
 from support import families
 
+pytestmark = pytest.mark.usefixtures("without_summaries")
+
 REFUSED = r"TransformerBridge, which every run is checked against, cannot run FalconForCausalLM .*\(split_with_sizes"
 TOKENS = torch.tensor([[0, 5, 9, 7, 3], [0, 8, 4, 4, 11]])
 

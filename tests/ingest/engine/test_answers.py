@@ -14,6 +14,7 @@ from selfrepair.ingest.runs.measured import Measured
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.text.targets import PredictionTargets, answer_targets, next_token_targets
 from support import families, naive
+from support.tiers import first_of_each
 
 PARTNERS = [1, 2, 3, 0]
 PROMPTS, SEQ = 4, 8
@@ -42,7 +43,7 @@ def measure(model, targets: PredictionTargets, mechanisms: Mechanisms = Mechanis
     return measurer.measure(targets, partners, range(PROMPTS))
 
 
-@pytest.fixture(scope="module", params=["gpt2", "pythia", "llama-grouped"])
+@pytest.fixture(scope="module", params=first_of_each(3, ["gpt2", "pythia", "llama-grouped"]))
 def family(request):
     return request.param
 
@@ -90,7 +91,7 @@ def test_edges_of_answers_add_up_to_their_repair(family, ends):
         torch.testing.assert_close(changes.sum(-1), rows.sum((1, 2)), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("batch_size", [1, 50])
+@pytest.mark.parametrize("batch_size", first_of_each(2, [50, 1]))
 def test_a_foil_is_subtracted_from_every_effect(family, batch_size):
     model = families.build(family)
     measured = measure(families.build(family), answer_targets(prompts(), foils()), batch_size=batch_size)

@@ -13,6 +13,7 @@ from selfrepair.ingest.runs.measured import Measured
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.text.targets import next_token_targets
 from support import families, naive
+from support.tiers import only
 
 PARTNERS = [1, 2, 3, 4, 0]
 PROMPTS, SEQ = 5, 9
@@ -37,7 +38,7 @@ def column(measured: Measured, name: str) -> torch.Tensor:
     return measured.effects[..., EFFECTS.index(name)]
 
 
-@pytest.fixture(scope="module", params=families.CONFIGS)
+@pytest.fixture(scope="module", params=only(("gpt2", "llama-grouped"), families.CONFIGS))
 def family(request):
     return request.param
 

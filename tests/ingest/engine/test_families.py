@@ -32,6 +32,7 @@ from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.text.targets import next_token_targets
 from selfrepair.warehouse.errors import SelfRepairError
 from support import families, naive
+from support.tiers import only
 
 PARTNERS = [1, 2, 0]
 SEQ = 8
@@ -67,7 +68,7 @@ def prompts() -> torch.Tensor:
     return torch.randint(2, families.VOCABULARY, (3, SEQ), generator=torch.Generator().manual_seed(3))
 
 
-@pytest.fixture(scope="module", params=families.MORE_CONFIGS)
+@pytest.fixture(scope="module", params=only(("gpt-j", "mistral", "falcon"), families.MORE_CONFIGS))
 def family(request):
     return request.param
 

@@ -12,6 +12,8 @@ from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.verify.verification import verify
 from support import tiny
 
+pytestmark = pytest.mark.usefixtures("without_summaries")
+
 LAYERS, HEADS, PROMPTS, POSITIONS, ABLATIONS = 3, 4, 8, 11, 3
 KEYS = {
     "neuron_changes": "ablation, prompt_id, pos, layer, head, mlp_layer, rank",
@@ -111,6 +113,7 @@ def assert_close(found: list[tuple], expected: list[tuple], within: float) -> No
             assert value == (pytest.approx(other, abs=within) if isinstance(other, float) else other)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_all_its_mechanisms(model, texts, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "ROWS_IN_UNIT", 900)
     db = tmp_path / "w.duckdb"
@@ -139,6 +142,7 @@ def run_module():
     return runner
 
 
+@pytest.mark.slow
 def test_given_heads_make_a_run_of_their_own_that_is_cross_checked(model, texts, tmp_path):
     db = tmp_path / "w.duckdb"
     for more in ((), ("--given", "L0H1,L1H2")):

@@ -21,6 +21,7 @@ from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.text.targets import next_token_targets
 from selfrepair.warehouse.schema import CHANGE_SHARES
 from support import families, naive
+from support.tiers import first_of_each
 
 PARTNERS = [1, 2, 3, 4, 0]
 PROMPTS, SEQ = 5, 9
@@ -53,7 +54,7 @@ def measure(model, *, batch_size: int = 7, ablations=ABLATIONS, mechanisms=ALL, 
     return measurer, measurer.measure(next_token_targets(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
 
 
-@pytest.fixture(scope="module", params=["gpt2", "pythia", "llama-grouped", "opt"])
+@pytest.fixture(scope="module", params=first_of_each(2, ["gpt2", "pythia", "llama-grouped", "opt"]))
 def family(request):
     return request.param
 

@@ -20,7 +20,7 @@ PLANTS = planted.Plants()
 POPULATIONS = ("all", "top2")
 BACKED_UP = {f"{view} {population}": [BACKUP] for view in ("who_repairs", "backup_heads") for population in POPULATIONS}
 ERASED = {"anti_erasure": [planted.ERASER]}
-REPRESSED = {f"self_repression_slope {strength}": [(REPRESSING, "repressing")] for strength in (1, 3, 5)}
+REPRESSED = {f"self_repression_slope {multiple}": [(REPRESSING, "repressing")] for multiple in (1, 3, 5)}
 
 
 def measure(folder: Path, plants: planted.Plants, *, given: bool) -> Warehouse:
@@ -46,12 +46,12 @@ def named(warehouse: Warehouse) -> dict[str, list]:
         found[f"backup_heads {population}"] = backups["target_label"].to_list()
     neurons = warehouse.view("anti_erasure", run=1, label=MAIN)
     found["anti_erasure"] = neurons.filter(pl.col("n_anti_erasure") > 0)["neuron"].to_list()
-    for strength in (1, 3, 5):
-        verdicts = warehouse.view("self_repression_slope", run=1, strength=strength)
+    for multiple in (1, 3, 5):
+        verdicts = warehouse.view("self_repression_slope", run=1, multiple=multiple)
         assert set(verdicts["layer"]) == {2, 3}
         assert verdicts["verdict"].null_count() == 0
         labelled = verdicts.filter(pl.col("verdict") != "neither")
-        found[f"self_repression_slope {strength}"] = labelled.select("label", "verdict").rows()
+        found[f"self_repression_slope {multiple}"] = labelled.select("label", "verdict").rows()
     return found
 
 

@@ -16,6 +16,8 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.folder import PartsFolder
 from support import families, hub, tiny
 
+pytestmark = pytest.mark.usefixtures("without_summaries")
+
 STEPS = (0, 512, 143000)
 ROWS = 4 * 8 * 2  # prompts x positions x heads, with one ablation
 OPTIONS = ["--prompts", "4", "--seq-len", "9", "--device", "cpu", "--ablation", "mean", "--heads", "L0H1,L2H3"]

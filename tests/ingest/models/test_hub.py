@@ -95,6 +95,7 @@ print(json.dumps([attempt(step) for step in (3000, 4000, None)]))
 """
 
 
+@pytest.mark.slow
 def test_offline_by_wish_nobody_is_asked_and_the_cache_is_enough(tmp_path):
     """In a process of its own: HF_HUB_OFFLINE is read when the hub's clients are imported."""
     with hub.serve() as server:

@@ -1,11 +1,14 @@
 """An ingest of one prompt a document: prompts of many lengths, each measured with a partner of its own."""
 
 import duckdb
+import pytest
 from click.testing import CliRunner
 
 from selfrepair.app.cli.main import main
 from support import tiny
 from support.prompts import jsonl
+
+pytestmark = pytest.mark.usefixtures("without_summaries")
 
 FEW = (
     "--heads",

@@ -16,7 +16,9 @@ from support.warm import Process, Server, warm_server
 
 ARGUMENTS = ("--prompts", "8", "--seq-len", "12", "--device", "cpu", "--batch-size", "6")
 MAIN = "from selfrepair.app.cli.main import main; main()"
-SMALL_UNITS = f"import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; plan.N_CROSSCHECKS = 8; {MAIN}"
+CUT = "import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; plan.N_CROSSCHECKS = 8; "
+WITHOUT_SUMMARIES = "import selfrepair.warehouse.load.loader as loader; loader.AFTER_LOAD = 'nobody'; "
+SMALL_UNITS = CUT + WITHOUT_SUMMARIES + MAIN
 ROWS = 8 * 11 * 3 * 4 * 3  # prompts x positions x layers x heads x ablations
 COLUMNS = """
     ablation, prompt_id, pos, layer, head, direct_effect, ablated_direct_effect, logit_change, repair_layernorm,
@@ -68,7 +70,7 @@ def stored(db: Path) -> list[tuple]:
 @pytest.fixture(scope="module")
 def unbroken_file(start, model, texts, tmp_path_factory) -> Path:
     db = tmp_path_factory.mktemp("unbroken") / "w.duckdb"
-    finish(start(model, texts, db))
+    finish(start(model, texts, db, program=CUT + MAIN))
     return db
 
 
@@ -104,6 +106,7 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_rows(start, model, 
     assert stored(db) == unbroken
 
 
+@pytest.mark.slow
 def test_shards_joined_give_the_same_rows(server, start, model, texts, unbroken, tmp_path):
     db, parts = tmp_path / "w.duckdb", tmp_path / "parts"
     both = [start(model, texts, db, "--shard", f"{i}/2", "--parts", str(parts)) for i in (1, 2)]
@@ -115,6 +118,7 @@ def test_shards_joined_give_the_same_rows(server, start, model, texts, unbroken,
         assert connection.execute("SELECT status, crosscheck_rows FROM runs").fetchall() == [("complete", 8 * 11)]
 
 
+@pytest.mark.slow
 def test_two_ingests_at_once_into_one_file_lose_nothing(start, model, texts, unbroken, tmp_path):
     db = tmp_path / "w.duckdb"
     first = start(model, texts, db)
@@ -147,6 +151,7 @@ def the_one_run(db: Path) -> tuple:
     return status, len(rows), len({row[:5] for row in rows}), head_ablations
 
 
+@pytest.mark.slow
 def test_the_same_ingest_twice_at_once_stores_every_row_once(start, tmp_path):
     db = tmp_path / "w.duckdb"
     both = [start(*TWICE, db, *FEW) for _ in range(2)]
@@ -155,6 +160,7 @@ def test_the_same_ingest_twice_at_once_stores_every_row_once(start, tmp_path):
     assert the_one_run(db) == ("complete", ROWS_OF_FEW, ROWS_OF_FEW, 8)
 
 
+@pytest.mark.slow
 def test_a_slower_process_of_the_same_run_ends_well_when_the_faster_one_has_loaded_and_cleaned_up(start, tmp_path):
     db, here, on = tmp_path / "w.duckdb", tmp_path / "here", tmp_path / "on"
     slow = (
@@ -218,7 +224,7 @@ def test_a_run_whose_cross_check_fails_is_marked_and_says_where(start, model, te
     db = tmp_path / "w.duckdb"
     spoilt = (
         "import selfrepair.ingest.runs.runner as run; stored = run.stored_rows; "
-        "run.stored_rows = lambda *of: stored(*of) + 0.01; " + SMALL_UNITS
+        "run.stored_rows = lambda *of: stored(*of) + 0.01; " + CUT + MAIN
     )
     process = start(model, texts, db, program=spoilt)
     _, err = process.communicate()
@@ -242,12 +248,14 @@ CHECK_FAILS = (
 )
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_when_the_cross_check_will_not_run_and_estimates_the_rest(start, model, texts, tmp_path):
     out = finish(start(model, texts, tmp_path / "w.duckdb", "--dry-run", program=CHECK_FAILS))
     assert f"rows      {ROWS:,}" in out
     assert "After measuring, the cross-check through TransformerBridge could not run (split_with_sizes" in out
 
 
+@pytest.mark.slow
 def test_finished_units_are_loaded_when_the_cross_check_cannot_run(start, model, texts, unbroken, tmp_path):
     db = tmp_path / "w.duckdb"
     process = start(model, texts, db, program=CHECK_FAILS)
@@ -263,6 +271,7 @@ def test_finished_units_are_loaded_when_the_cross_check_cannot_run(start, model,
         assert connection.execute("SELECT status FROM runs").fetchall() == [("complete",)]
 
 
+@pytest.mark.slow
 def test_a_lost_run_record_is_written_anew(start, model, texts, unbroken, tmp_path):
     db, parts = tmp_path / "w.duckdb", tmp_path / "parts"
     for _ in range(2):

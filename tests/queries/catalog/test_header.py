@@ -9,6 +9,8 @@ GOOD = """\
 -- for every head.
 --
 -- Grain: run_id, head
+-- Headline: label,
+--   depth
 -- Paper: section 3
 --
 -- A first remark
@@ -30,6 +32,7 @@ def test_every_part_is_read() -> None:
     view = parse_view("some", GOOD)
     assert view.summary == "Mean of something, for every head."
     assert (view.grain, view.paper) == (("run_id", "head"), "section 3")
+    assert view.headline == ("label", "depth")
     assert view.notes == ("A first remark over two lines.", "A second one.")
     assert view.columns == {
         "depth": Column("depth", "DOUBLE", "%", "How deep, from 0 to 100"),
@@ -48,7 +51,8 @@ def test_every_part_is_read() -> None:
         ("Paper: section 3", "Grain: head", "'Grain:' is given twice"),
         ("depth DOUBLE: How", "depth: How", "a column reads 'name TYPE: description [unit]', not 'depth: How deep"),
         ("label VARCHAR: Name of the head", "label VARCHAR:", "not 'label VARCHAR:'"),
-        ("label", "depth", "column 'depth' is described twice"),
+        ("--   label VARCHAR", "--   depth VARCHAR", "column 'depth' is described twice"),
+        ("-- Columns:", "-- Parameters:\n--   x INTEGER: X\n--\n-- Columns:", "a view takes no parameters"),
         ("--   label", "-- label", "indented by two blanks"),
         ("SELECT 1\n-- a comment in the SQL\n", "", "there is no SELECT"),
     ],

@@ -15,7 +15,9 @@ import pytest
 from selfrepair.queries.catalog import questions
 from selfrepair.queries.catalog import relations as catalog
 from selfrepair.queries.catalog.header import HeaderError
-from selfrepair.queries.catalog.questions import Parameter, bind, parse_question, question, with_run
+from selfrepair.queries.catalog.next_step import speaking
+from selfrepair.queries.catalog.parameters import Parameter
+from selfrepair.queries.catalog.questions import bind, parse_question, question, with_run
 from selfrepair.queries.catalog.which_run import RUNS
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError
@@ -582,7 +584,7 @@ def test_text_and_python_values_become_the_type(kind: str, value: object, parsed
         ("DOUBLE", "nan", "takes a number, not 'nan'"),
         ("DOUBLE", [], "takes a number"),
         ("BOOLEAN", "yes", "takes true or false, not 'yes'"),
-        ("INTEGER[]", "1,x", "takes whole numbers, parted by commas, not 'x'"),
+        ("INTEGER[]", "1,x", "takes whole numbers, separated by commas, not 'x'"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused(kind: str, value: object, message: str) -> None:
@@ -621,25 +623,25 @@ def test_binding_fills_in_what_is_left_out() -> None:
             "run_checks",
             {"modl": "a"},
             "question 'run_checks' has no parameter 'modl'; did you mean model? It takes: model, run_id. "
-            "See: selfrepair questions run_checks",
+            "See: selfrepair describe run_checks",
         ),
         (
             "tail_of_head",
             {"head": 1},
-            "question 'tail_of_head' needs layer: selfrepair query tail_of_head --param layer=.... "
-            "See: selfrepair questions tail_of_head",
+            "question 'tail_of_head' needs layer: selfrepair query tail_of_head --param head=L9H6. "
+            "See: selfrepair describe tail_of_head",
         ),
         (
             "run_checks",
             {"run_id": "x"},
             "parameter 'run_id' of question 'run_checks' takes a whole number, not 'x'. "
-            "See: selfrepair questions run_checks",
+            "See: selfrepair describe run_checks",
         ),
         (
             "figure_1",
             {"ablation": "zer"},
             "parameter 'ablation' of question 'figure_1' takes resample or mean or zero, not 'zer'. "
-            "See: selfrepair questions figure_1",
+            "See: selfrepair describe figure_1",
         ),
     ],
 )
@@ -647,6 +649,31 @@ def test_what_a_caller_gets_wrong_is_said(name: str, params: dict[str, Any], mes
     with pytest.raises(SelfRepairError) as raised:
         bind(name, params)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("given", [{"head": "L9H6"}, {"head": " l9h6", "layer": "9"}, {"head": "L9H6", "layer": 9}])
+def test_a_heads_name_stands_for_its_layer_too(given: dict[str, Any]) -> None:
+    for name in ("tail_of_head", "repair_by_kind"):
+        _, values = bind(name, given)
+        assert (values["layer"], values["head"]) == (9, 6)
+
+
+def test_a_heads_name_and_another_layer_contradict_each_other() -> None:
+    with pytest.raises(
+        SelfRepairError, match=r"L9H6 is a head of layer 9, and layer=8 was given. Leave out the layer."
+    ):
+        bind("tail_of_head", {"head": "L9H6", "layer": 8})
+    with pytest.raises(SelfRepairError, match=r"'head' of question 'tail_of_head' takes a whole number, not '9.6'"):
+        bind("tail_of_head", {"head": "9.6", "layer": 8})
+
+
+def test_errors_end_in_the_callers_language() -> None:
+    with speaking("python"), pytest.raises(SelfRepairError) as raised:
+        bind("tail_of_head", {})
+    assert str(raised.value) == (
+        "question 'tail_of_head' needs layer and head: warehouse.question(\"tail_of_head\", head='L9H6'). "
+        'See: warehouse.describe("tail_of_head")'
+    )
 
 
 def test_a_model_stands_for_its_only_run(reader: Reader) -> None:

@@ -12,9 +12,12 @@ import pytest
 
 from selfrepair.queries.catalog import relations as catalog
 from selfrepair.queries.catalog.header import Column, HeaderError, View, parse_view
+from selfrepair.queries.catalog.headline import CONTEXT
 from selfrepair.queries.marts.install import install_temp
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.schema import metadata
+
+MOST_WITHOUT_HEADLINE = 15
 
 VIEW = parse_view(
     "mine",
@@ -76,6 +79,7 @@ def test_a_column_is_inherited_with_its_unit() -> None:
             "the header names column 'n', which the view does not have; it has run_id, n_rows",
         ),
         (replace(VIEW, grain=("head",)), "the header names column 'head'"),
+        (replace(VIEW, headline=("n",)), "the header names column 'n'"),
         (
             replace(VIEW, sql=VIEW.sql.replace("SELECT run_id,", "SELECT max(pos) + 1 AS run_id,")),
             "column 'run_id' is described as INTEGER, but the view gives SMALLINT",
@@ -88,6 +92,13 @@ def test_what_a_header_gets_wrong_is_named(view: View, message: str) -> None:
         catalog.catalogue([view])
     assert str(raised.value).startswith("views/mine.sql: ")
     assert message in str(raised.value)
+
+
+def test_every_wide_view_says_what_to_show_first() -> None:
+    for name, relation in catalog.relations().items():
+        if relation.kind == "view" and not relation.is_building_block and len(relation.columns) > MOST_WITHOUT_HEADLINE:
+            assert 4 <= len(relation.headline) <= 9, name
+            assert set(CONTEXT).isdisjoint(relation.headline), name
 
 
 def test_views_follow_what_they_read() -> None:

@@ -21,19 +21,13 @@ from click.testing import CliRunner, Result
 
 from selfrepair.queries.catalog import questions as library
 from selfrepair.queries.catalog import relations as catalog
-from selfrepair.queries.catalog.describe import BLOCKS, OTHERS, TABLES, grouped
-from selfrepair.queries.cli.commands import (
-    ROWS_ON_SCREEN,
-    describe,
-    export,
-    query,
-    questions,
-    refresh,
-    views,
-)
+from selfrepair.queries.catalog.describe import BLOCKS, TABLES
+from selfrepair.queries.cli.export import export
+from selfrepair.queries.cli.names import describe, questions, views
 from selfrepair.queries.cli.printing import MOST_ROWS_ON_SCREEN
+from selfrepair.queries.cli.query import ROWS_ON_SCREEN, query
+from selfrepair.queries.cli.refresh import refresh
 from selfrepair.queries.export.files import FORMATS
-from selfrepair.queries.marts import refresh as marts
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import load
 from support.empty import installed
@@ -45,12 +39,17 @@ MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
 
 
 @pytest.fixture(scope="module")
-def db(tmp_path_factory: pytest.TempPathFactory, fill: Callable[..., None], one_row: Callable[..., Any]) -> Path:
+def db(
+    tmp_path_factory: pytest.TempPathFactory,
+    fill: Callable[..., None],
+    one_row: Callable[..., Any],
+    summarise: Callable[..., None],
+) -> Path:
     """A warehouse of a few more measured rows than a table shows."""
     path = installed(tmp_path_factory.mktemp("db"))
     with duckdb.connect(path) as con:
         fill(con, [one_row(pos=pos) for pos in range(N_ROWS)])
-        marts.refresh(con)
+        summarise(con)
     return path
 
 
@@ -81,11 +80,38 @@ def test_a_limit_is_heeded_and_said(db: Path, limit: str, said: str) -> None:
     assert run(query, "measurements", "--db", db, "--limit", limit).stdout.splitlines()[-1] == said
 
 
-def test_every_column_is_printed_where_there_is_no_terminal(db: Path) -> None:
-    said, _, header, *_ = run(query, "head_repair", "--db", db).stdout.splitlines()
+def test_a_first_look_at_a_wide_view_is_its_headline_over_the_top_rows(db: Path) -> None:
+    said, _, header, _, first, *_, last = run(query, "head_repair", "--db", db).stdout.splitlines()
     assert said == "run_id 1, model model-1, ablation resample"  # the same in all rows
-    constant = ("run_id", "model", "ablation")
-    assert header.split() == [c.name for c in catalog.describe("head_repair").columns if c.name not in constant]
+    assert header.split() == ["population", *catalog.describe("head_repair").headline]
+    assert first.split()[0] == "top2"
+    assert last == "13 of 83 columns. Others: --columns all or --columns A,B; all in a file: -o FILE"
+
+
+def test_every_column_is_printed_where_all_are_asked_for(db: Path) -> None:
+    result = run(query, "head_repair", "--db", db, "--columns", "all", "--param", "population=all")
+    header = result.stdout.splitlines()[0]
+    assert header.split() == [column.name for column in catalog.describe("head_repair").columns]
+
+
+def test_columns_and_rows_of_a_view_are_chosen_by_options(loaded: Path) -> None:
+    args = ("--param", "head=L1H2", "--param", "model=two", "--param", "population=top2", "--columns", "ablation,label")
+    rows = list(csv.DictReader(io.StringIO(run(query, "head_repair", "--db", loaded, *args, "--csv").stdout)))
+    assert rows == [{"ablation": kind, "label": "L1H2"} for kind in ("resample", "mean", "zero")]
+    of_question = ("--param", "head=L1H2", "--param", "run=1", "--columns", "measure,gini", "--csv")
+    assert run(query, "tail_of_head", "--db", loaded, *of_question).stdout.startswith("measure,gini\n")
+
+
+def test_columns_of_sql_are_written_in_it(db: Path) -> None:
+    result = CliRunner().invoke(query, ["SELECT 1", "--db", str(db), "--columns", "a"])
+    assert result.exit_code == 2
+    assert "--columns goes with the name of a question, table or view" in result.stderr
+
+
+def test_a_file_gets_every_column_in_the_format_of_its_name(db: Path, tmp_path: Path) -> None:
+    path = tmp_path / "heads.csv"
+    assert run(query, "head_repair", "--db", db, "-o", path).stderr == f"wrote 3 rows to {path}\n"
+    assert pl.read_csv(path).columns == [column.name for column in catalog.describe("head_repair").columns]
 
 
 def test_csv_is_nothing_but_csv(db: Path) -> None:
@@ -128,7 +154,7 @@ def test_a_query_can_come_from_standard_input(db: Path) -> None:
 def test_one_format_at_a_time(db: Path) -> None:
     result = CliRunner().invoke(query, ["runs", "--db", str(db), "--csv", "--json"])
     assert result.exit_code == 2
-    assert "--csv, --json and --parquet exclude each other; give one." in result.stderr
+    assert "--csv, --json, --parquet and -o exclude each other; give one." in result.stderr
 
 
 def listed(text: str) -> list[str]:
@@ -147,8 +173,11 @@ def test_views_lists_everything_once_and_building_blocks_last() -> None:
     assert "Building block:" not in text
 
 
-def test_every_view_has_its_group() -> None:
-    assert OTHERS not in grouped(catalog.relations().values()), "name the view in GROUPS of queries/catalog/describe.py"
+def test_topics_are_the_folders_of_the_files() -> None:
+    folders = {path.name for path in (Path(catalog.__file__).parents[1] / "views").iterdir()}
+    headings = [line[:-1] for line in run(views).stdout.splitlines() if re.match("[^ ].*:$", line)]
+    as_folders = {heading.lower().replace("-", "_").replace(" ", "_") for heading in headings[:-2]}
+    assert as_folders == folders
 
 
 def test_describe_tells_types_units_and_meanings() -> None:
@@ -166,8 +195,8 @@ def test_describe_tells_types_units_and_meanings() -> None:
 def test_describe_warns_of_clipped_fractions_of_all_rows(name: str) -> None:
     clipped = [column for column in catalog.describe(name).columns if re.fullmatch("clipped_.*_fraction", column.name)]
     assert len(clipped) == 4
-    assert all("means little in population all" in column.description for column in clipped)
-    assert "means little in population all" in " ".join(run(describe, name).stdout.split())
+    assert all("unreliable in population all" in column.description for column in clipped)
+    assert "unreliable in population all" in " ".join(run(describe, name).stdout.split())
 
 
 @pytest.mark.parametrize("columns", ["100", "200"])
@@ -187,19 +216,20 @@ def test_descriptions_keep_to_the_screen(columns: str, monkeypatch: pytest.Monke
 
 def test_questions_lists_every_one_and_what_it_needs() -> None:
     text = run(questions).stdout
-    assert listed(text) == sorted(library.questions())
+    assert sorted(listed(text)) == sorted(library.questions())
     assert "Needs layer, head." in text
 
 
 def test_a_question_says_what_it_takes_and_answers() -> None:
     text = run(questions, "strongest_rows", "run_checks").stdout
+    assert run(describe, "strongest_rows", "run_checks").stdout == text
     assert text.startswith("strongest_rows (question): Where does a head act")
     assert "\n\nrun_checks (question): Can the numbers be trusted?" in text
     words = [line.split() for line in text.splitlines()]
     assert ["layer", "INTEGER", "(needed)", "Layer", "of", "the"] in [line[:6] for line in words]
     assert ["context", "INTEGER", "tokens", "8", "Tokens"] in [line[:5] for line in words]
-    assert ["direct_effect", "FLOAT", "logits", "What"] in [line[:4] for line in words]
-    assert "Ask it: selfrepair query strongest_rows --param layer=... --param head=...\n" in text
+    assert ["direct_effect", "FLOAT", "logits"] in [line[:3] for line in words]
+    assert "Run it: selfrepair query strongest_rows --param head=L9H6\n" in text
 
 
 def test_a_question_is_asked_by_name(loaded: Path) -> None:
@@ -222,20 +252,26 @@ def test_rows_of_several_kinds_are_told_with_the_way_to_one(loaded: Path) -> Non
     def last(*asked: str) -> str:
         return run(query, *asked, "--db", loaded).stdout.splitlines()[-1]
 
-    told, _, suggested = last("head_repair").partition(". One of them alone: ")
-    several = "rows of several kinds: run_id 1, 2; ablation resample, mean, zero"
-    assert told == f"{several}; population all, top2, top2_nobos"
-    program, command, sql = shlex.split(suggested)
+    note = "rows of several kinds: run_id 1, 2; ablation resample, mean, zero; population top2, top2_nobos, all"
+    told, _, suggested = last("head_repair", "--columns", "all").partition(". One of them alone: ")
+    assert told == note
+    program, command, *alone = shlex.split(suggested)
     assert (program, command) == ("selfrepair", "query")
-    assert last(sql) == "12 rows"
-    assert last(f"{sql};", "--limit", "5") == "the first 5 rows; more with --limit N"
-    assert last("model_repair").startswith("rows of several kinds: run_id 1, 2; ablation")  # not truncated
+    assert alone == [
+        "head_repair",
+        *["--param", "run_id=1", "--param", "ablation=resample", "--param", "population=top2"],
+    ]
+    assert last(*alone, "--columns", "all") == "12 rows"
+    assert last(*alone, "--columns", "all", "--limit", "5") == "the first 5 rows; more with --limit N"
+    assert last("model_repair", "--columns", "all").startswith(note.partition("; population")[0])  # not truncated
     every_row = "SELECT ablation FROM self_repair;"
     assert last(every_row).endswith(
         "kinds: ablation resample, mean, zero. One of them alone: WHERE ablation = 'resample'"
     )
     assert last("SELECT DISTINCT ablation FROM self_repair") == "3 rows"
-    assert last("figure_1", "--limit", "20").endswith("kinds: run_id 1, 2. One of them alone: --param run_id=1")
+    assert last("figure_1", "--limit", "20").endswith(
+        "kinds: run_id 1, 2. One of them alone: selfrepair query figure_1 --param run_id=1"
+    )
     assert last("runs") == "2 rows"  # a run each
 
 
@@ -247,8 +283,10 @@ def test_params_are_read_as_typed(loaded: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("head_repair", "--param", "layer=1"), "'head_repair' is no question. See: selfrepair questions"),
-        (("figure_2", "--param", "layer=1"), "'figure_2' is no question; did you mean figure_1? See"),
+        (("head_repair", "--param", "layr=1"), "head_repair has no column 'layr'; did you mean layer"),
+        (("head_repair", "--columns", "layr"), "head_repair has no column 'layr'; did you mean layer"),
+        (("head_repair", "--param", "model=one_"), "model 'one_' is not in this warehouse; did you mean one?"),
+        (("figure_2", "--param", "layer=1"), "there is no question, table or view 'figure_2'; did you mean figure_1?"),
         (
             ("figure_2",),
             "there is no question, table or view 'figure_2'; did you mean figure_1? "
@@ -382,6 +420,7 @@ def test_refresh_computes_what_is_missing_and_says_so(own: Path) -> None:
     assert n_heads(own) == n > 0
 
 
+@pytest.mark.slow
 def test_refresh_of_a_run_does_not_ask_whether_it_is_needed(own: Path) -> None:
     with duckdb.connect(own) as con:
         con.execute("UPDATE measurements SET direct_effect = direct_effect + 1")

@@ -2,6 +2,7 @@ import polars as pl
 import pytest
 
 from selfrepair.queries.cli.text_table import text_table
+from selfrepair.warehouse.cli.terminal import plain_lines
 
 
 def test_numbers_stand_right_and_texts_left() -> None:
@@ -45,3 +46,19 @@ def test_what_does_not_fit_is_named(width: int | None, shown: int) -> None:
 
 def test_no_rows_is_a_heading() -> None:
     assert text_table(pl.DataFrame({"a": []})).text == "a\n-"
+
+
+def test_wide_characters_take_two_places() -> None:
+    frame = pl.DataFrame({"token": ["日本", "ab"], "effect": [0.5, 1.5]})
+    assert text_table(frame).text.splitlines()[2:] == ["日本   0.5000", "ab     1.5000"]
+    assert text_table(frame, 5).left_out == ("effect",)
+
+
+def test_a_heading_of_several_lines_stands_on_the_rule() -> None:
+    assert plain_lines(["head", "self-\nrepair"], [["L9H6", "0.25"]], [False, True]) == [
+        "       self-",
+        "head  repair",
+        "----  ------",
+        "L9H6    0.25",
+    ]
+    assert plain_lines(["a"], [["1"]], [True], rule=False) == ["a", "1"]

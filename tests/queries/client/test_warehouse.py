@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from selfrepair import Limits, OutOfDate, Truncated, Warehouse
+from selfrepair.queries.catalog import relations as catalog
 from selfrepair.queries.catalog.which_run import which_run
 from selfrepair.queries.client import warehouse
 from selfrepair.queries.marts.install import install
@@ -146,7 +147,10 @@ def test_every_example_is_true(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_importing_the_commands_does_not_import_what_takes_long() -> None:
-    code = "import sys, selfrepair.queries.cli.commands; print(*sorted({'duckdb', 'polars', 'pyarrow'} & sys.modules.keys()))"
+    code = (
+        "import sys, selfrepair.queries.cli.query, selfrepair.queries.cli.export, selfrepair.queries.cli.names; "
+        "print(*sorted({'duckdb', 'polars', 'pyarrow'} & sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
     import selfrepair.queries
 
@@ -201,7 +205,7 @@ def test_a_view_is_narrowed_by_values_lists_and_null(ours: Warehouse) -> None:
 
 
 def test_what_is_misspelt_is_answered_with_what_is_near(ours: Warehouse) -> None:
-    assert "no column 'modle'; did you mean model? See: selfrepair describe head_repair" in refusal(
+    assert "no column 'modle'; did you mean model? See: warehouse.describe(\"head_repair\")" in refusal(
         lambda: ours.view("head_repair", modle="x")
     )
     assert "no table or view 'head_repairs'; did you mean head_repair" in refusal(lambda: ours.view("head_repairs"))
@@ -210,10 +214,41 @@ def test_what_is_misspelt_is_answered_with_what_is_near(ours: Warehouse) -> None
         lambda: ours.view("head_repair", population="top_2")
     )
     assert ours.view("tokens", token="zebra").height == 0
-    assert "there is no table or view 'headrepair'" in refusal(lambda: ours.describe("headrepair"))
+    assert "there is no question, table or view 'headrepair'" in refusal(lambda: ours.describe("headrepair"))
     assert "there is no question 'most_repaired'; did you mean most_repaired_heads" in refusal(
         lambda: ours.question("most_repaired")
     )
+
+
+def test_a_printed_view_is_the_answer_and_holds_every_column(ours: Warehouse) -> None:
+    frame = ours.view("head_repair", ablation="resample")
+    with pl.Config(tbl_cols=8, tbl_width_chars=400):  # polars' own number of columns
+        heading = str(frame).splitlines()[2]
+    assert [name.strip() for name in heading.strip("│").split("┆")] == [
+        *("label", "mean_direct_effect", "mean_logit_change", "mean_self_repair", "…"),
+        *("run_id", "model", "ablation", "population"),
+    ]
+    assert sorted(frame.columns) == sorted(ours.sql("FROM head_repair LIMIT 0").columns)
+    assert frame["population"].unique(maintain_order=True).to_list() == ["top2", "top2_nobos", "all"]
+
+
+def test_columns_are_chosen_by_name_or_are_the_headline(ours: Warehouse) -> None:
+    wanted = ["mean_self_repair", "label"]
+    assert ours.view("head_repair", columns=wanted, head="L1H3").columns == wanted
+    assert ours.view("head_repair", columns="headline", head="L1H3", population="all").columns == [
+        *catalog.describe("head_repair").headline,
+        *("run_id", "model", "ablation", "population"),
+    ]
+    assert "head_repair has no column 'labl'; did you mean label?" in refusal(
+        lambda: ours.view("head_repair", columns=["labl"])
+    )
+    assert ours.view("head_repair", head="L1H3")["label"].unique().to_list() == ["L1H3"]
+    assert ours.view("runs").columns == ours.sql("FROM runs").columns
+
+
+def test_errors_speak_python_or_as_they_are_told(path: Path) -> None:
+    assert refusal(lambda: Warehouse(path).sql("runz")).endswith("See: warehouse.views()")
+    assert refusal(lambda: Warehouse(path, language="shell").sql("runz")).endswith("See: selfrepair views")
 
 
 def test_rows_of_a_head(ours: Warehouse) -> None:
@@ -232,7 +267,7 @@ def test_rows_of_a_head(ours: Warehouse) -> None:
     [
         (
             ("tiny_model", 0, 0),
-            "model 'tiny_model' is not in this warehouse; did you mean tiny-model? See: selfrepair models",
+            "model 'tiny_model' is not in this warehouse; did you mean tiny-model? See: warehouse.models()",
         ),
         (
             (4, 0, 0),
@@ -280,10 +315,10 @@ def test_a_failed_run_is_only_meant_by_its_number(two_runs: Warehouse) -> None:
     assert two_runs.rows(4, 0, 1).height == 12
     (failed,) = [run for run in two_runs.runs().to_dicts() if run["status"] == "failed"]
     assert "no run of tiny-model passed its cross-check" in refusal(lambda: which_run([failed], "tiny-model", None))
-    assert "ask by its number, run=4" in refusal(lambda: which_run([failed], "tiny-model", None))
+    assert "give its number, --param run=4" in refusal(lambda: which_run([failed], "tiny-model", None))
     assert "no runs yet" in refusal(lambda: which_run([], "x", None))
     assert "name a model or a run" in refusal(lambda: which_run([failed], None, None))
-    assert "run 4 and run 5 are both asked for" in refusal(lambda: which_run([failed], 4, 5))
+    assert "run 4 and run 5 were both given" in refusal(lambda: which_run([failed], 4, 5))
 
 
 def test_runs_of_answers_are_told_apart(two_runs: Warehouse) -> None:
@@ -423,6 +458,7 @@ def test_a_load_waits_no_longer_than_one_query_may_take(tmp_path: Path) -> None:
     assert "stopped at its time limit of 1 s" in told[0]
 
 
+@pytest.mark.slow
 def test_several_threads_ask_at_once(ours: Warehouse) -> None:
     found: list[int] = []
 
@@ -557,4 +593,4 @@ def test_a_parameter_that_cannot_be_sent_says_so(ours: Warehouse) -> None:
 
 def test_rows_of_what_is_no_head_or_no_number_say_so(ours: Warehouse) -> None:
     assert "has layers 0 to 2, and no layer x" in refusal(lambda: ours.rows(1, "x", 0))  # type: ignore[arg-type]
-    assert "top=-1 asks for no rows" in refusal(lambda: ours.rows(1, 0, 0, top=-1))
+    assert "top=-1 selects no rows" in refusal(lambda: ours.rows(1, 0, 0, top=-1))

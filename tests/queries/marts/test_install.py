@@ -7,9 +7,10 @@ import duckdb
 import pytest
 
 from selfrepair.queries.catalog.relations import relations, views
-from selfrepair.queries.marts.install import install, install_temp
+from selfrepair.queries.marts.install import install, install_temp, prepare_reader
 from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
+from support.loaded import loaded
 
 STALE = "CREATE OR REPLACE VIEW main.head_repair AS SELECT 7 AS run_id"
 
@@ -48,12 +49,14 @@ def test_any_client_sees_views_and_comments(path: Path) -> None:
     assert "Grain: run_id, ablation, population, layer, head." in about
 
 
+@pytest.mark.slow
 def test_installing_again_changes_nothing(path: Path) -> None:
     in_file(path, install)
     in_file(path, install)
     assert names_in(path) == {view.name for view in views()}
 
 
+@pytest.mark.slow
 def test_a_view_of_an_earlier_version_is_dropped_and_the_users_own_is_kept(path: Path) -> None:
     def before(con: duckdb.DuckDBPyConnection) -> None:
         install(con)
@@ -79,6 +82,7 @@ def test_a_name_the_user_took_is_refused(path: Path, noun: str, name: str) -> No
     assert names_in(path) == before
 
 
+@pytest.mark.slow
 def test_a_reader_asks_its_own_versions_views(path: Path) -> None:
     in_file(path, install)
     in_file(path, lambda con: con.execute(STALE))
@@ -94,3 +98,28 @@ def test_a_stale_view_is_replaced(path: Path) -> None:
     in_file(path, install)
     with duckdb.connect(path, read_only=True) as con:
         assert con.execute("FROM head_repair").fetchall() == []
+
+
+def test_a_file_attached_under_another_name_writes_heads_as_the_field_does(tmp_path: Path) -> None:
+    with duckdb.connect() as con:
+        con.execute(f"ATTACH '{loaded(tmp_path)}' AS other (READ_ONLY)")
+        labels = con.execute("SELECT DISTINCT label, layer, head FROM other.head_repair").fetchall()
+    assert len(labels) == 12
+    assert all(label == f"L{layer}H{head}" for label, layer, head in labels)
+
+
+def test_a_macro_of_the_users_own_is_refused(path: Path) -> None:
+    in_file(path, lambda con: con.execute("CREATE MACRO head_label(layer, head) AS 'mine'"))
+    with pytest.raises(SelfRepairError, match="a macro 'head_label' of your own"):
+        in_file(path, install)
+    assert names_in(path) == set()
+
+
+def test_a_macro_put_in_the_place_of_ours_is_not_asked(tmp_path: Path) -> None:
+    path = loaded(tmp_path)
+    in_file(path, lambda con: con.execute("CREATE OR REPLACE MACRO head_label(layer, head) AS 'mine'"))
+    with duckdb.connect(path, read_only=True) as con:
+        assert prepare_reader(con) == []
+        assert con.execute("SELECT DISTINCT label FROM head_repair WHERE layer = 1 AND head = 2").fetchall() == [
+            ("L1H2",)
+        ]

@@ -66,6 +66,7 @@ def test_a_mart_holds_what_its_view_comes_to(db: Path, first: FabricatedRun) -> 
     assert in_file(db, marts.unsummarised) == []
 
 
+@pytest.mark.slow
 def test_only_the_run_that_changed_is_computed_again(db: Path, first: FabricatedRun) -> None:
     stored(db.parent, first)
     before = refreshed(db)
@@ -95,6 +96,7 @@ def test_rows_loaded_without_a_refresh_are_absent_until_it_comes(db: Path, first
     assert_marts_equal_their_views(db)
 
 
+@pytest.mark.slow
 def test_a_refresh_that_fails_changes_nothing(db: Path, first: FabricatedRun) -> None:
     stored(db.parent, first)
     last = MARTS[-1].name
@@ -109,6 +111,7 @@ def test_a_refresh_that_fails_changes_nothing(db: Path, first: FabricatedRun) ->
         assert in_file(db, lambda con, n=name: con.execute(f"FROM selfrepair_marts.{n}").fetchall()) == rows
 
 
+@pytest.mark.slow
 def test_marts_of_another_version_are_made_anew(db: Path, first: FabricatedRun) -> None:
     stored(db.parent, first)
 
@@ -137,6 +140,7 @@ def test_marts_of_another_version_are_made_anew(db: Path, first: FabricatedRun) 
     assert {name for (name,) in tables} == {"refreshed", "installed", *(view.name for view in MARTS)}
 
 
+@pytest.mark.slow
 def test_what_is_stored_of_a_run_that_is_gone_goes_too(db: Path, first: FabricatedRun) -> None:
     stored(db.parent, first)
     in_file(db, lambda con: con.execute("DELETE FROM units"))
@@ -160,6 +164,7 @@ def test_a_reader_asks_its_own_views_where_the_file_has_others_by_now(db: Path, 
         assert {run_id for (run_id,) in con.execute("SELECT run_id FROM head_repair").fetchall()} == {1}
 
 
+@pytest.mark.slow
 def test_a_file_of_any_name_and_a_schema_of_the_users_own(tmp_path: Path, first: FabricatedRun) -> None:
     db = tmp_path / "marts.duckdb"
     load_run(db, first)

@@ -5,7 +5,7 @@
 
 FILES = "files are not read here"
 FUNCTION = r"may not be called here"
-NO_QUESTION = "is no question, and a warehouse is only read here"
+ONLY_SELECT = "only SELECT is allowed, and this is an? [A-Z_]+ statement"
 ONE_STATEMENT = "it takes one SQL statement"
 BORROWED = "takes a name that means something else here"
 UNKNOWN = "there is no table or view"

@@ -18,25 +18,18 @@ from selfrepair.queries.sandbox import worker
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError
 from support.loaded import loaded
+from support.tiers import first_of_each
 
 GIVEN = runpy.run_path(str(Path(__file__).with_name("hostile_statements.py")))
 REFUSED: list[tuple[str, str]] = [
     *((query, GIVEN["FUNCTION"]) for query in GIVEN["READS_FILES"] + GIVEN["CALLS_FUNCTIONS"]),
     *((query, GIVEN["FILES"]) for query in GIVEN["NAMES_FILES"]),
-    *((query, "|".join([GIVEN["NO_QUESTION"], "Name them: PIVOT"])) for query in GIVEN["NOT_QUESTIONS"]),
+    *((query, "|".join([GIVEN["ONLY_SELECT"], "Name the values: PIVOT"])) for query in GIVEN["NOT_QUESTIONS"]),
     *GIVEN["OTHERWISE_REFUSED"],
 ]
 LIMITS = Limits(memory_bytes=400_000_000, spill_bytes=200_000_000, n_threads=2)
 TIME_LIMIT_S = 0.4
 MOST_MEMORY_KB = 1_300_000
-
-
-def first_of_each(n: int, cases: list[Any]) -> list[Any]:
-    """The cases, of which the quick tier runs the first of every `n`."""
-    return [
-        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow if number % n else ())
-        for number, case in enumerate(cases)
-    ]
 
 
 class Place:
@@ -148,6 +141,7 @@ def test_what_a_statement_may_read_is_a_macro_of_the_file_too(tmp_path: Path) ->
         Warehouse(db).sql("FROM read_text('/etc/passwd')")
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_in_memory_goes_to_a_folder_that_is_gone_afterwards(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def test_it_is_closed_after_that_time(db: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_load_comes_in_between_two_questions_of_a_page(db: Path) -> None:
     slow = "SELECT count(*) AS n FROM range(60_000_000) AS a (x) WHERE x % 7 = 3"
     ours = Warehouse(db, keep_open_s=LONG)
@@ -72,6 +73,7 @@ def test_a_load_comes_in_between_two_questions_of_a_page(db: Path) -> None:
     assert answers == [1] * 6
 
 
+@pytest.mark.slow
 def test_readers_that_never_pause_do_not_keep_a_load_out(db: Path) -> None:
     done = threading.Event()
 

@@ -23,12 +23,12 @@ HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe N
 
 
 @pytest.fixture
-def reader(tmp_path: Path, fill: Fill, one_row: Callable[..., Any]) -> Iterator[Reader]:
+def reader(tmp_path: Path, fill: Fill, one_row: Callable[..., Any], summarise: Callable[..., None]) -> Iterator[Reader]:
     """A warehouse of three measured rows, with a table and a view of the user's own."""
     path = installed(tmp_path)
     with duckdb.connect(path) as con:
         fill(con, [one_row(pos=pos) for pos in range(3)])
-        marts.refresh(con)
+        summarise(con)
         con.execute('CREATE TABLE "Notes" AS SELECT 1 AS n')
         con.execute("CREATE VIEW mine AS SELECT 2 AS n")
     with Reader(path) as reader:
@@ -36,7 +36,7 @@ def reader(tmp_path: Path, fill: Fill, one_row: Callable[..., Any]) -> Iterator[
 
 
 def test_a_name_gives_its_rows(reader: Reader) -> None:
-    assert reader.frame("layer_repair")["n_rows"].to_list() == [3, 1, 1]
+    assert reader.frame("layer_repair")["n_rows"].to_list() == [1, 1, 3]
     assert reader.frame(" models;\n")["name"].to_list() == ["model-1"]
     assert reader.frame("notes").to_dicts() == [{"n": 1}]
     assert reader.frame("mine").to_dicts() == [{"n": 2}]
@@ -74,8 +74,8 @@ def test_flat_answers_have_json_in_place_of_lists(reader: Reader) -> None:
         ("SELEC 1", "Parser Error: syntax error at or near"),
         ("SELECT 1; SELECT 2", "the query has 2 statements; it takes one"),
         ("-- nothing", "the query has nothing to answer"),
-        ("SET threads = 1", "the statement (SET) is no question, and a warehouse is only read here; ask with SELECT."),
-        ("DELETE FROM runs", "the statement (DELETE) is no question"),
+        ("SET threads = 1", "only SELECT is allowed, and this is a SET statement: a warehouse is only read here."),
+        ("DELETE FROM runs", "only SELECT is allowed, and this is a DELETE statement"),
         ("FROM head_repairs", "there is no table or view 'head_repairs'; did you mean head_repair"),
         ("SELECT CAST(token AS INTEGER) FROM tokens", "Conversion Error: Could not convert string 't0' to INT32"),
         ("head_repairs", "there is no table or view 'head_repairs'; did you mean head_repair"),
@@ -104,7 +104,7 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("statement", ["COPY runs TO '{file}'", "SET threads = 1", "CREATE TEMP TABLE t AS SELECT 1"])
 def test_what_is_no_question_does_not_run(reader: Reader, tmp_path: Path, statement: str) -> None:
-    with pytest.raises(SelfRepairError, match=r"is no question.*ask with SELECT"):
+    with pytest.raises(SelfRepairError, match="only SELECT is allowed"):
         reader.ask(statement.format(file=tmp_path / "leak.csv"))
     assert not (tmp_path / "leak.csv").exists()
 
@@ -139,7 +139,7 @@ def test_an_error_on_the_way_is_told_in_the_same_words(reader: Reader) -> None:
 
 
 def test_rows_that_take_too_much_room_are_refused(reader: Reader) -> None:
-    with pytest.raises(SelfRepairError, match=r"more than the 1 MB it may have. Ask for fewer rows"):
+    with pytest.raises(SelfRepairError, match=r"more than the 1 MB it may have. Select fewer rows"):
         list(reader.batches("FROM range(1000000)", most_bytes=1_000_000))
 
 

@@ -89,10 +89,10 @@ def test_a_healthy_run(healthy: Con) -> None:
             "UPDATE runs SET status = 'failed', crosscheck_error_max = 0.25, n_measurements = 5",
             "failed: the cross-check disagrees by 0.25 logits, 0.001 are allowed; summaries leave this run out, ",
         ),
-        ("DELETE FROM units", "empty: nothing is loaded; give the same selfrepair ingest again, "),
+        ("DELETE FROM units", "empty: nothing is loaded; run the same selfrepair ingest again, "),
         (
             "UPDATE runs SET status = 'running', n_measurements = 1234567, crosscheck_error_max = NULL",
-            "incomplete: 3 of 1,234,567 rows are loaded; give the same selfrepair ingest again, ",
+            "incomplete: 3 of 1,234,567 rows are loaded; run the same selfrepair ingest again, ",
         ),
         ("UPDATE runs SET status = 'running'", "unchecked: the cross-check is not all loaded; "),
         ("UPDATE runs SET crosscheck_error_max = NULL", "unchecked: the cross-check is not all loaded; "),
@@ -130,7 +130,7 @@ def test_summaries_are_looked_for_in_the_marts(installed: Con) -> None:
     numbers = "SELECT has_summaries, rows_summarised, rows_stored FROM run_health"
     assert installed.execute(numbers).fetchall() == [(False, None, 3)]
     assert health(installed)[1].startswith(
-        "not summarised: the views have no numbers of this run; give selfrepair refresh"
+        "not summarised: the views have no numbers of this run; run selfrepair refresh"
     )
     marts.refresh(installed)
     assert installed.execute(numbers).fetchall() == [(True, 3, 3)]
@@ -142,7 +142,7 @@ def test_rows_changed_by_hand_are_told_from_their_summaries(installed: Con) -> N
     installed.execute("INSERT INTO measurements SELECT * REPLACE (pos + 10 AS pos) FROM measurements WHERE pos = 3")
     installed.execute("UPDATE units SET n_measurements = 4")
     installed.execute("UPDATE runs SET n_measurements = 4")
-    expected = "out of date: the summaries are of 3 rows, 4 are stored; give selfrepair refresh --run 1"
+    expected = "out of date: the summaries are of 3 rows, 4 are stored; run selfrepair refresh --run 1"
     assert health(installed)[1] == expected
 
 

@@ -16,6 +16,7 @@ from scipy.stats import t as student_t
 from selfrepair.queries.catalog.relations import relations, views
 from selfrepair.warehouse.schema import ABLATIONS, EFFECT_STEP, EFFECTS
 from support.empty import with_views
+from support.tiers import examples
 
 Row = Mapping[str, Any]
 Fill = Callable[..., None]
@@ -145,7 +146,7 @@ def measured_rows(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-@settings(max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(examples(3, 10), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(rows=measured_rows())
 def test_views_equal_the_reference(rows: list[Row], fill: Fill) -> None:
     with with_views() as con:
@@ -179,7 +180,7 @@ def _rounding(numbers: Mapping[str, Any], name: str) -> float:
     return 1e-6 * (1 + abs(numbers[estimate] or 0)) + 2e-3 * width
 
 
-@settings(max_examples=2)
+@settings(examples(1, 2))
 @given(rows=measured_rows())
 def test_a_view_has_one_row_per_grain(rows: list[Row], fill: Fill) -> None:
     with with_views() as con:

@@ -1,3 +1,5 @@
+import signal
+
 import duckdb
 import pytest
 
@@ -5,6 +7,29 @@ from selfrepair.warehouse.database.migrate import Migration, check_readable, mig
 from selfrepair.warehouse.errors import SelfRepairError
 
 NEWEST = len(migrations())
+
+KILLED = """
+import os, signal, sys
+import duckdb
+from selfrepair.warehouse.database.migrate import migrate
+
+class Killed:
+    def __init__(self, con):
+        self.con = con
+
+    def __getattr__(self, name):
+        if name == sys.argv[2]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return getattr(self.con, name)
+
+    def execute(self, query, *values):
+        if query == sys.argv[2]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.con.execute(query, *values)
+
+migrate(Killed(duckdb.connect(sys.argv[1])))
+"""
+"""Migrate a file, and be killed before the first statement or method of this name."""
 
 
 @pytest.fixture
@@ -54,6 +79,19 @@ def test_a_migration_that_fails_leaves_nothing_behind(con):
         migrate(con, steps)
     assert versions(con) == [step.version for step in migrations()]
     assert con.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'half'").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("before", [0, 1, NEWEST - 1])
+@pytest.mark.parametrize(("killed_before", "is_done"), [("commit", False), ("RESET checkpoint_threshold", True)])
+def test_whoever_is_killed_while_migrating_leaves_a_file_that_opens(db, spawn, before, killed_before, is_done):
+    with duckdb.connect(str(db)) as con:
+        migrate(con, migrations()[:before])
+    assert spawn(KILLED, db, killed_before).wait(60) == -signal.SIGKILL
+    with duckdb.connect(str(db)) as con:
+        if before or is_done:
+            assert versions(con) == list(range(1, 1 + (NEWEST if is_done else before)))
+        assert migrate(con) == ([] if is_done else list(range(before + 1, NEWEST + 1)))
+        check_readable(con)
 
 
 def test_a_newer_file_is_refused_and_left_alone(con):
@@ -131,6 +169,7 @@ def test_rows_are_part_of_what_a_file_went_through(con, with_rows):
 
 def test_rows_that_do_not_fit_leave_nothing_behind(con, with_rows):
     (with_rows.parent / "filled" / "sizes.csv").write_text("name,size,count\nc,large,3\n")
+    migrate(con, migrations(with_rows)[:1])
     with pytest.raises(duckdb.ConversionException):
         migrate(con, migrations(with_rows))
     assert versions(con) == [1]

@@ -24,6 +24,7 @@ from selfrepair.warehouse.parts.records import CrosscheckCell
 from selfrepair.warehouse.schema import ABLATIONS, EFFECTS, metadata
 from selfrepair.warehouse.verify.verification import verify
 from support.loaded import load_rows as load
+from support.tiers import examples
 
 
 @pytest.fixture
@@ -247,7 +248,7 @@ def test_loaded_units_of_what_is_not_there(run, root, db):
 
 def test_small_units_fill_row_groups_and_leave_no_empty_blocks(fabricate, root, db, ask):
     fabricate(n_units=12, prompts_per_unit=8, seq_len=65, n_layers=4, n_heads=4).write(root)
-    rows = load(db, root).rows
+    rows = load(db, root, after_load=True).rows
     groups = ask("SELECT count(DISTINCT row_group_id) FROM pragma_storage_info('measurements')")
     assert groups == [(-(-rows // 122_880),)]
     assert ask("SELECT free_blocks FROM pragma_database_size()") == [(0,)]
@@ -300,7 +301,7 @@ def test_a_loaded_file_is_checkpointed(run, root, db):
     assert [path.name for path in db.parent.iterdir()] == [db.name]
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(3, 8), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     effects=st.lists(st.floats(-500, 500, width=32), min_size=8, max_size=8),
     text=st.text(st.characters(exclude_categories=["Cs"])),

@@ -7,6 +7,7 @@ import duckdb
 import pytest
 
 from selfrepair.warehouse.verify.verification import verify
+from support.loaded import load_rows as load
 
 N_UNITS = 16
 
@@ -14,7 +15,6 @@ LOADER = """
 import sys, time
 from pathlib import Path
 from selfrepair.warehouse.load import loader as load
-from support.loaded import load_rows as load
 load._ROWS_PER_TRANSACTION = 1  # a transaction for each unit: more moments to be killed in
 print("ready", flush=True)
 began = time.perf_counter()

@@ -53,6 +53,7 @@ def test_all_of_a_run_goes_and_nothing_else(two_runs, ask, root):
     assert ask("SELECT DISTINCT run_id FROM head_repair") == ask("SELECT DISTINCT run_id FROM self_repair") == [(2,)]
 
 
+@pytest.mark.slow
 def test_a_run_in_its_place_is_summarised_anew(two_runs, fabricate, ask, root):
     kept = "SELECT * EXCLUDE (run_id, model) FROM head_repair WHERE run_id = {} ORDER BY ALL"
     last, broken_before = ask(kept.format(2)), broken(two_runs)
@@ -64,6 +65,7 @@ def test_a_run_in_its_place_is_summarised_anew(two_runs, fabricate, ask, root):
     assert broken(two_runs) == broken_before
 
 
+@pytest.mark.slow
 def test_measured_again_it_is_as_it_was(two_runs, fabricate, ask, root):
     without_time = "SELECT * EXCLUDE (run_id) FROM measurements WHERE run_id = {} ORDER BY ALL"
     before = ask(without_time.format(1))

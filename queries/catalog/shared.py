@@ -1,0 +1,22 @@
+"""What columns and parameters that many views and questions have mean, said once; a header that says more comes first."""
+
+COLUMNS = {
+    "model": "VARCHAR: Name of the measured model: models.name",
+    "label": "VARCHAR: Name of the head as the field writes it, such as L9H6",
+    "depth": "DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]",
+}
+"""Type and meaning by the column's name, as headers write them."""
+
+PARAMETERS = {
+    "model": "VARCHAR = NULL: Name of a model that has one run; NULL: all runs",
+    "run_id": "INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all",
+    "ablation": "resample|mean|zero = resample: What the head's output is replaced by",
+    "population": (
+        "all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the same "
+        "without first positions"
+    ),
+    "layer": "INTEGER: Layer of the head, from 0",
+    "head": "INTEGER: Number of the head in its layer, from 0",
+    "at_most": "INTEGER = 20: Rows to show of each run, at most [rows]",
+}
+"""Type, default and meaning by the parameter's name, as headers write them."""

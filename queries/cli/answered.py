@@ -1,0 +1,172 @@
+"""What a name or SQL on the command line is answered with: rows while the file is open, and what there is to say of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from selfrepair.queries.cli.printing import CUT, counted, to_stderr
+from selfrepair.queries.client import kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import polars as pl
+
+    from selfrepair.queries.export.files import Format
+    from selfrepair.queries.sandbox.reader import Answer, Batches, Params, Reader
+
+_NAME = re.compile(r"\s*(\w+)\s*;?\s*")
+_GRACE_S = 2.0
+_COURTESY_S = 1.0  # for notes that are not part of the answer; less than the grace
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was typed, as SQL. `name` is the question, table or view; empty for SQL, which has no `given` parameters.
+
+    `values` has a question's parameters, `n_columns` how many columns there are, where only the headline is selected.
+    """
+
+    sql: str
+    params: Params | None = None
+    name: str = ""
+    given: Mapping[str, str] | None = None
+    values: Mapping[str, Any] | None = None
+    n_columns: int = 0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """`rows` to be read once, while `reader` is open."""
+
+    rows: Batches
+    reader: Reader
+    asked: Asked
+
+    def why_empty(self, answer: Answer) -> str:
+        """What an answer without rows would have needed, in a sentence; empty where that is not known."""
+        from selfrepair.queries.client.unmeasured import unmeasured
+
+        return unmeasured(self.reader, self.asked.sql) if answer.frame.is_empty() else ""
+
+    def kinds(self, answer: Answer) -> str:
+        """Which kinds of rows an answer has and how to select one, in a sentence; empty where there is one kind."""
+        asked = self.asked
+        if not answer.truncated and not asked.name:
+            return ""  # whoever wrote the SQL sees all its rows
+
+        def ask(sql: str) -> pl.DataFrame:
+            return self.reader.ask(sql, params=asked.params, timeout_s=_COURTESY_S).frame
+
+        found = kinds.kinds_in(answer, asked.sql, ask, kinds.COLUMNS if asked.values is None else asked.values)
+        if not found:
+            return ""
+        if not asked.name:
+            return kinds.note(found, f"WHERE {kinds.condition(found)}")
+        options = [f"--param {key}={value}" for key, value in (asked.given or {}).items() if key not in found]
+        options += [f"--param {key}={values[0]}" for key, values in found.items()]
+        return kinds.note(found, " ".join(["selfrepair query", asked.name, *options]))
+
+
+@contextmanager
+def answered(
+    text: str,
+    db: Path,
+    params: dict[str, str],
+    columns: str | None,
+    limit: int | None,
+    timeout_s: float | None,
+    *,
+    flat: bool = False,
+) -> Iterator[Answered]:
+    """The rows that answer `text`; whoever takes them has to be done after `timeout_s` seconds."""
+    from selfrepair.queries.sandbox.reader import Reader
+
+    text = sys.stdin.read() if text == "-" else text
+    name = _NAME.fullmatch(text)
+    if name is None and (params or columns):
+        given = "--param" if params else "--columns"
+        raise click.UsageError(
+            f"{given} goes with the name of a question, table or view; in SQL, write it into the SELECT."
+        )
+    with Reader(db, on_wait=to_stderr, on_note=to_stderr) as reader, _ended_after(timeout_s):
+        asked = _named(reader, name[1], params, columns) if name else Asked(text)
+        rows = reader.batches(asked.sql, asked.params, limit=limit, flat=flat, timeout_s=timeout_s)
+        yield Answered(rows, reader, asked)
+
+
+def _named(reader: Reader, name: str, params: dict[str, str], columns: str | None) -> Asked:
+    """The SQL of a question, table or view. Raises SelfRepairError where there is none of that name."""
+    from selfrepair.queries.catalog import questions as library
+    from selfrepair.queries.catalog.headline import headline
+    from selfrepair.queries.catalog.quoting import identifier
+    from selfrepair.queries.catalog.relations import unknown_name
+    from selfrepair.queries.catalog.which_run import RUNS
+    from selfrepair.queries.sandbox.query import ViewQuery
+    from selfrepair.warehouse.errors import SelfRepairError
+
+    names = None if columns in (None, "all", "headline") else [column.strip() for column in (columns or "").split(",")]
+    if name in library.questions():
+        sql, values = library.bind(name, params)
+        values = library.with_run(values, reader.rows(RUNS))
+        if names:
+            sql = f"SELECT {', '.join(map(identifier, names))} FROM (\n{sql}\n)"
+        return Asked(sql, values or None, name, params, values)
+    if name.lower() not in map(str.lower, reader.names()):
+        raise SelfRepairError(unknown_name(name, reader.names(), library.questions()))
+    every = reader.columns(name)
+    chosen = names or (headline(name, every) if columns == "headline" else every)
+    filters = {"run_id" if key == "run" else key: value for key, value in params.items()}
+    typed = {key: int(value) if key == "run_id" and value.isdecimal() else value for key, value in filters.items()}
+    sql, bound = ViewQuery(name, typed, chosen).to_sql(reader)
+    return Asked(sql, bound or None, name, params, n_columns=len(every))
+
+
+@contextmanager
+def _ended_after(timeout_s: float | None) -> Iterator[None]:
+    """End this process where a query runs on after its time: within one call of a function DuckDB cannot be interrupted."""
+    if timeout_s is None:
+        yield
+        return
+
+    def end() -> None:
+        from selfrepair.queries.sandbox.reader import out_of_time
+
+        to_stderr(f"Error: {out_of_time(timeout_s)}")
+        os._exit(1)
+
+    timer = threading.Timer(timeout_s + _GRACE_S, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def write_answer(
+    text: str,
+    db: Path,
+    params: dict[str, str],
+    columns: str | None,
+    path: Path,
+    kind: Format | None,
+    limit: int | None,
+    timeout_s: float | None,
+) -> None:
+    """Write the rows that answer `text` to the file `path`, in the format of its name if `kind` is None."""
+    from selfrepair.queries.export.files import format_of, write_file
+
+    chosen = kind or format_of(path)
+    with answered(text, db, params, columns, limit, timeout_s, flat=chosen == "csv") as answer:
+        n_rows = write_file(answer.rows.to_reader(), path, chosen)
+        to_stderr(f"wrote {counted(n_rows)} to {path}{CUT if answer.rows.truncated else ''}")

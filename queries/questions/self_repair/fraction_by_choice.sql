@@ -1,0 +1,34 @@
+-- Does the definition matter? One part's fraction of direct effect under every definition.
+--
+-- Grain: run_id, ablation, with_first, top_percent, average, clipped
+-- Paper: section 3 (Figure 1 is top_percent 2, with_first, mean of ratios, clipped)
+--
+-- Of one head where layer and head are given, else of all heads of the run together. The paper's own choices come
+-- first.
+--
+-- Parameters:
+--   model, run_id, ablation
+--   part total|layernorm|attention|mlp = layernorm: Which repair; total: self-repair, the sum of the three
+--   layer INTEGER = NULL: Layer of the head, from 0; NULL: all heads together
+--   head INTEGER = NULL: Number of the head in its layer, from 0; NULL: all heads together
+
+SELECT
+    run_id,
+    model,
+    fraction,
+    top_percent,
+    average,
+    clipped,
+    with_first,
+    n_rows,
+    undefined_ratios,
+    ablation
+FROM repair_sensitivity
+WHERE
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND ablation = $ablation
+    AND part = $part
+    AND layer IS NOT DISTINCT FROM $layer
+    AND head IS NOT DISTINCT FROM $head
+ORDER BY run_id, top_percent <> 2, with_first DESC, average, clipped DESC, top_percent

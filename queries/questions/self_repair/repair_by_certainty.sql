@@ -1,0 +1,45 @@
+-- Is a head repaired where the model is certain of its prediction anyway? Self-repair by the clean prediction's
+-- entropy.
+--
+-- Grain: run_id, is_first_choice, entropy_low
+-- Paper: section 6 (iterative inference)
+--
+-- If later layers refine one prediction step by step, self-repair should be highest where the prediction is clear: low
+-- entropy, the target the most likely token. Over all rows of one head; for whole models by target log-probability
+-- decile: repair_by_kind.
+--
+-- Parameters:
+--   model, run_id, ablation, layer, head
+--
+-- Columns:
+--   is_first_choice BOOLEAN: True: the target is the clean prediction's most likely token
+--   entropy_low INTEGER: Lower end of the bin of clean_entropy, which is 1 nat wide [nats]
+--   n_rows BIGINT: Rows that the means cover [rows]
+--   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]
+--   mean_removed_effect DOUBLE: Mean of removed_effect, the drop in direct effect under ablation [logits]
+--   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
+--   repaired_share DOUBLE: Rows with self_repair > 0, as a share of n_rows [ratio]
+
+SELECT
+    repair_rows.run_id,
+    models.name AS model,
+    tokens.clean_rank = 1 AS is_first_choice,
+    CAST(floor(tokens.clean_entropy) AS INTEGER) AS entropy_low,
+    count(*) AS n_rows,
+    round(sum(direct_effect), 4) / count(*) AS mean_direct_effect,
+    round(sum(removed_effect), 4) / count(*) AS mean_removed_effect,
+    round(sum(self_repair), 4) / count(*) AS mean_self_repair,
+    count(*) FILTER (self_repair > 0) / count(*) AS repaired_share
+FROM repair_rows
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+INNER JOIN tokens USING (run_id, prompt_id, pos)
+WHERE
+    ($model IS NULL OR models.name = $model)
+    AND ($run_id IS NULL OR repair_rows.run_id = $run_id)
+    AND repair_rows.ablation = $ablation
+    AND repair_rows.layer = $layer
+    AND repair_rows.head = $head
+    AND runs.status <> 'failed'
+GROUP BY repair_rows.run_id, models.name, is_first_choice, entropy_low
+ORDER BY run_id, is_first_choice DESC, entropy_low

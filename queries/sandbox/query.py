@@ -1,0 +1,123 @@
+"""Queries by what they are of, a view, a question or a head: they become SQL once the file is open.
+
+Names and runs have to be looked up in the file before there is SQL to run. Doing that where the SQL runs too takes one
+opening of the file instead of two, and opening takes as long as most answers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from selfrepair.queries.catalog.filters import conditions_of, unknown_column
+from selfrepair.queries.catalog.headline import Chosen, columns_of
+from selfrepair.queries.catalog.questions import split_label, with_run
+from selfrepair.queries.catalog.quoting import identifier
+from selfrepair.queries.catalog.which_run import RUNS, Run, which_run
+from selfrepair.queries.sandbox.reader import Params, Reader
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.schema import ABLATIONS
+
+_ROW_COLUMNS = (
+    *("run_id", "model", "ablation", "prompt_id", "pos", "layer", "head", "label", "token", "target", "foil"),
+    *("direct_effect", "ablated_direct_effect", "removed_effect", "logit_change", "self_repair"),
+    *("repair_layernorm", "repair_attention", "repair_mlp", "ln_scale_ratio"),
+)
+
+
+class Query(Protocol):
+    """Something that becomes SQL where the file is open. It is sent to another process, and holds plain values."""
+
+    def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
+        """The query and its parameters. Raises SelfRepairError where a name in it is not there."""
+
+
+@dataclass(frozen=True)
+class SqlQuery:
+    """A query as it was written."""
+
+    query: str
+    params: Params | None = None
+
+    def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
+        """The query itself; the file is not read."""
+        return self.query, self.params
+
+
+@dataclass(frozen=True)
+class ViewQuery:
+    """Rows of a view or table in which each column of `filters` has the value, or one of a list; None is NULL.
+
+    `columns` are those to select, in this order; all come as `catalog.headline` orders them. `filters` may give a head by its
+    name, `head="L9H6"`.
+    """
+
+    name: str
+    filters: Mapping[str, Any]
+    columns: Chosen = "all"
+
+    def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
+        """A model is found by the number of its run. Raises where it has several, or the view no such column."""
+        columns = reader.columns(self.name)
+        filters = split_label(self.filters) if {"layer", "head"} <= set(columns) else dict(self.filters)
+        selected = columns_of(self.name, columns, self.columns)
+        for column in (*filters, *selected):
+            if column not in columns:
+                raise SelfRepairError(unknown_column(self.name, column, columns))
+        if "run_id" in columns and filters.keys() & {"run_id", "model"}:
+            filters |= _runs_meant(reader.rows(RUNS), filters)
+        conditions, params = conditions_of(filters)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        return f"SELECT {', '.join(map(identifier, selected))} FROM {identifier(self.name)}{where}", params
+
+
+@dataclass(frozen=True)
+class QuestionQuery:
+    """A question's SQL with the `values` that are bound to its parameters."""
+
+    sql: str
+    values: Mapping[str, Any]
+
+    def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
+        """A run that is named becomes its number, or is refused (`questions.with_run`)."""
+        return self.sql, with_run(self.values, reader.rows(RUNS))
+
+
+@dataclass(frozen=True)
+class HeadQuery:
+    """Every row of one head under one ablation from `view`, `self_repair` or `top_effect`, in the given order."""
+
+    view: str
+    order: str
+    model: str | int
+    run: int | None
+    layer: int
+    head: int
+    ablation: str
+
+    def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
+        """Raises where there is no such run, layer, head or ablation."""
+        run = which_run(reader.rows(RUNS), self.model, self.run)
+        _check_head(run, self.layer, self.head, self.ablation)
+        where = "run_id = $run_id AND ablation = $ablation AND layer = $layer AND head = $head"
+        values = {"run_id": run["run_id"], "ablation": self.ablation, "layer": self.layer, "head": self.head}
+        return f"SELECT {', '.join(_ROW_COLUMNS)} FROM {self.view} WHERE {where} ORDER BY {self.order}", values
+
+
+def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
+    if ablation not in run["ablations"]:
+        known = "there is no such ablation" if ablation not in ABLATIONS else f"run {run['run_id']} was not measured so"
+        raise SelfRepairError(f"ablation '{ablation}': {known}; it has {', '.join(run['ablations'])}.")
+    for noun, number, n in (("layer", layer, run["n_layers"]), ("head", head, run["n_heads"])):
+        if not (isinstance(number, int) and 0 <= number < n):
+            raise SelfRepairError(f"{run['model']} has {noun}s 0 to {n - 1}, and no {noun} {number}.")
+
+
+def _runs_meant(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:
+    """The run_id that `filters` mean: the one they name if it is there, or the only one of each model they name."""
+    run_id, model = filters.get("run_id"), filters.get("model")
+    if isinstance(run_id, int):
+        return {"run_id": which_run(runs, model if isinstance(model, str) else None, run_id)["run_id"]}
+    if model is None or "run_id" in filters:
+        return {}
+    models = [model] if isinstance(model, str) else list(model)
+    return {"run_id": [which_run(runs, name, None)["run_id"] for name in models]}

@@ -1,0 +1,36 @@
+-- The Hill plot of a head: its Hill index against the number of top rows; where it is level, the tail follows a power
+-- law.
+--
+-- Grain: run_id, ablation, measure, layer, head, n_top
+-- Paper: none
+--
+-- At most 100 points, close together in the logarithm of n_top, and only as far down as values stay above 0. Ties are
+-- never split: n_top ends where a value ends. Failed runs are left out. Rows are not sorted, since sorting all curves
+-- takes as long as reading them: ORDER BY n_top to draw one.
+--
+-- Columns:
+--   n_top BIGINT: Rows in the top: those above cut_value [rows]
+--   top_share DOUBLE: Rows in the top, those above cut_value, as a share of the head's rows [ratio]
+--   cut_value DOUBLE: The highest value below the top, which the index measures the top's values against [logits]
+--   hill DOUBLE: Hill index, n_top / sum over the top of ln(value / cut_value): the exponent alpha of a tail that falls as
+--     x^-alpha; lower: heavier tail [exponent]
+--   hill_se DOUBLE: Standard error of hill for independent rows, hill / sqrt(n_top); a lower bound, since rows of one
+--     prompt are correlated [exponent]
+
+SELECT
+    run_id,
+    models.name AS model,
+    ablation,
+    measure,
+    layer,
+    head,
+    label,
+    n_reached AS n_top,
+    n_reached / n_rows AS top_share,
+    next_value AS cut_value,
+    hill,
+    hill / sqrt(n_reached) AS hill_se
+FROM tail_points
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+WHERE runs.status <> 'failed' AND hill IS NOT NULL

@@ -1,0 +1,168 @@
+-- Whether each run can be trusted and compared: what is loaded, its identity check and cross-check, and a verdict.
+--
+-- Grain: run_id
+-- Headline: health, status, identity_error_max, crosscheck_error_max, rows_expected, rows_loaded
+-- Paper: none
+--
+-- Runs of every status are here. Other runs count as of the same model when models.name is the same, so that another
+-- revision, checkpoint or state of the weights shows as a difference; failed ones are left out.
+--
+-- Columns:
+--   health VARCHAR: 'ok', or what is wrong, the worst first found, with the next step
+--   rows_expected BIGINT: Rows of measurements the whole run has [rows]
+--   rows_loaded BIGINT: Rows of measurements of the units that are loaded, by their ledger [rows]
+--   rows_stored BIGINT: Rows of measurements that are in the file; taken to be rows_loaded as long as those of all runs
+--     together are what their ledgers say, since counting each run's takes long [rows]
+--   rows_summarised BIGINT: Rows of measurements that the summaries were made of; NULL: no summaries [rows]
+--   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| of the stored
+--     rows; up to 3e-4 above identity_error_max is rounding; NULL: no summaries [logits]
+--   share_undefined_ratios DOUBLE: Rows with direct_effect = 0, which have no fraction, as a share of rows_summarised [ratio]
+--   has_summaries BOOLEAN: True: the views that summarise rows have this run
+--   n_other_runs BIGINT: Other runs of a model of this name in this file, failed ones not counted [runs]
+--   settings_differ VARCHAR: In what at least one of those differs, of: weights, dtype, conventions, given_heads, logit_of,
+--     dataset, seq_len, software, device; such runs are not to be compared without regard to it; NULL: none differs
+
+WITH settings AS (
+    SELECT
+        runs.run_id,
+        runs.model_id,
+        runs.status,
+        models.name AS model,
+        runs.dtype,
+        runs.conventions,
+        runs.given_heads,
+        coalesce(runs.logit_of, 'next_token') AS logit_of,
+        {'name': datasets.name, 'split': datasets.split, 'revision': datasets.revision, 'packing': datasets.packing} AS dataset,
+        datasets.seq_len,
+        runs.software,
+        runs.device
+    FROM runs
+    LEFT JOIN models USING (model_id)
+    LEFT JOIN datasets USING (dataset_id)
+),
+differences AS (
+    SELECT
+        one.run_id,
+        count(*) AS n_other_runs,
+        nullif(
+            concat_ws(
+                ', ',
+                CASE WHEN bool_or(one.model_id <> other.model_id) THEN 'weights' END,
+                CASE WHEN bool_or(one.dtype <> other.dtype) THEN 'dtype' END,
+                CASE WHEN bool_or(one.conventions <> other.conventions) THEN 'conventions' END,
+                CASE WHEN bool_or(one.given_heads <> other.given_heads) THEN 'given_heads' END,
+                CASE WHEN bool_or(one.logit_of <> other.logit_of) THEN 'logit_of' END,
+                CASE WHEN bool_or(one.dataset IS DISTINCT FROM other.dataset) THEN 'dataset' END,
+                CASE WHEN bool_or(one.seq_len IS DISTINCT FROM other.seq_len) THEN 'seq_len' END,
+                CASE WHEN bool_or(one.software <> other.software) THEN 'software' END,
+                CASE WHEN bool_or(one.device <> other.device) THEN 'device' END
+            ),
+            ''
+        ) AS settings_differ
+    FROM settings AS one
+    INNER JOIN settings AS other ON other.model = one.model AND other.run_id <> one.run_id AND other.status <> 'failed'
+    GROUP BY one.run_id
+),
+ledger AS (
+    SELECT run_id, CAST(sum(n_measurements) AS BIGINT) AS rows_loaded
+    FROM units
+    GROUP BY run_id
+),
+totals AS (
+    SELECT (SELECT count(*) FROM measurements) = (SELECT coalesce(sum(n_measurements), 0) FROM units) AS agree
+),
+stored AS (
+    SELECT run_id, count(*) AS rows_stored
+    FROM measurements
+    SEMI JOIN (SELECT run_id FROM runs CROSS JOIN totals WHERE NOT agree) AS counted USING (run_id)
+    GROUP BY run_id
+),
+summaries AS (
+    SELECT
+        run_id,
+        CAST(sum(n_rows) AS BIGINT) AS rows_summarised,
+        sum(undefined_ratios) / sum(n_rows) AS share_undefined_ratios,
+        max(stored_identity_error) AS stored_identity_error
+    FROM top_sums
+    WHERE with_first AND top_percent = 100
+    GROUP BY run_id
+),
+facts AS (
+    SELECT
+        run_id,
+        settings.model,
+        runs.status,
+        runs.n_measurements AS rows_expected,
+        coalesce(ledger.rows_loaded, 0) AS rows_loaded,
+        coalesce(CASE WHEN totals.agree THEN ledger.rows_loaded ELSE stored.rows_stored END, 0) AS rows_stored,
+        summaries.rows_summarised,
+        runs.identity_error_max,
+        summaries.stored_identity_error,
+        runs.crosscheck_error_max,
+        runs.crosscheck_tolerance,
+        runs.crosscheck_rows,
+        summaries.share_undefined_ratios,
+        summaries.run_id IS NOT NULL AS has_summaries,
+        coalesce(differences.n_other_runs, 0) AS n_other_runs,
+        differences.settings_differ
+    FROM runs
+    INNER JOIN settings USING (run_id)
+    CROSS JOIN totals
+    LEFT JOIN ledger USING (run_id)
+    LEFT JOIN stored USING (run_id)
+    LEFT JOIN summaries USING (run_id)
+    LEFT JOIN differences USING (run_id)
+)
+SELECT
+    run_id,
+    model,
+    status,
+    CASE
+        WHEN status = 'failed' THEN
+            'failed: the cross-check disagrees'
+            || coalesce(format(' by {:.2g} logits, {:.2g} are allowed', crosscheck_error_max, crosscheck_tolerance), '')
+            || '; summaries leave this run out; see the table crosschecks'
+        WHEN rows_loaded = 0 THEN 'empty: nothing is loaded; run the same selfrepair ingest again, or selfrepair load'
+        WHEN rows_loaded < rows_expected THEN format(
+            'incomplete: {:,} of {:,} rows are loaded; run the same selfrepair ingest again, or selfrepair load',
+            rows_loaded,
+            rows_expected
+        )
+        WHEN crosscheck_error_max IS NULL OR status <> 'complete'
+            THEN 'unchecked: the cross-check is not all loaded; run the same selfrepair ingest again, or selfrepair load'
+        WHEN rows_loaded > rows_expected OR rows_stored <> rows_loaded THEN format(
+            'damaged: {:,} rows are stored, {:,} were loaded, {:,} are expected; see selfrepair verify',
+            rows_stored,
+            rows_loaded,
+            rows_expected
+        )
+        WHEN NOT has_summaries THEN 'not summarised: the views have no numbers of this run; run selfrepair refresh'
+        WHEN rows_summarised <> rows_stored THEN format(
+            'out of date: the summaries are of {:,} rows, {:,} are stored; run selfrepair refresh --run {}',
+            rows_summarised,
+            rows_stored,
+            run_id
+        )
+        WHEN stored_identity_error > identity_error_max + 4e-4 THEN format(
+            'damaged: the parts of a stored row miss its self-repair by {:.2g} logits, when measured by {:.2g}; '
+            || 'see selfrepair verify',
+            stored_identity_error,
+            identity_error_max
+        )
+        ELSE 'ok'
+    END AS health,
+    rows_expected,
+    rows_loaded,
+    rows_stored,
+    rows_summarised,
+    identity_error_max,
+    stored_identity_error,
+    crosscheck_error_max,
+    crosscheck_tolerance,
+    crosscheck_rows,
+    share_undefined_ratios,
+    has_summaries,
+    n_other_runs,
+    settings_differ
+FROM facts
+ORDER BY run_id

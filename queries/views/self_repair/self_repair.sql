@@ -1,0 +1,33 @@
+-- Every measured row with the names of its model, head and tokens, and its self-repair.
+--
+-- Grain: run_id, ablation, layer, head, prompt_id, pos
+-- Headline: label, target, direct_effect, self_repair, logit_change, repair_layernorm, repair_attention, repair_mlp
+-- Paper: section 2 (definitions); section 3 (the scatter of single rows)
+--
+-- Runs of every status are here, failed ones too.
+
+SELECT
+    run_id,
+    models.name AS model,
+    ablation,
+    prompt_id,
+    pos,
+    layer,
+    head,
+    head_label(layer, head) AS label,
+    tokens.token,
+    tokens.target,
+    tokens.foil,
+    direct_effect,
+    ablated_direct_effect,
+    removed_effect,
+    logit_change,
+    self_repair,
+    repair_layernorm,
+    repair_attention,
+    repair_mlp,
+    ln_scale_ratio
+FROM repair_rows
+INNER JOIN runs USING (run_id)
+INNER JOIN models USING (model_id)
+INNER JOIN tokens USING (run_id, prompt_id, pos)

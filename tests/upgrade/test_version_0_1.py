@@ -1,0 +1,231 @@
+"""A warehouse and part files of version 0.1.0 open, load, answer and resume in this version.
+
+`make_fixture.py` made the archive with 0.1.0 itself, which recorded what it answers: as packed, after a load, resumed.
+"""
+
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from selfrepair.queries.catalog.relations import relations, views
+from selfrepair.warehouse.database.connection import open_reader
+from selfrepair.warehouse.database.migrate import TEXTS_OF_VERSION_0_1, migrations
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load.loader import load
+from selfrepair.warehouse.verify.verification import verify
+from support.templates import made_once
+from support.version_0_1 import RENAMED, checksums, recorded, today, todays_run, unpacked
+
+MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
+LOADED_THEN = {"as_packed": 3, "after_load": 4}
+"""Runs in the warehouse by state."""
+
+RUNS = """
+SELECT
+    run_id, run_key, status, models.name AS model, models.weights_sha256, datasets.name AS dataset, datasets.packing,
+    datasets.seq_len, datasets.fingerprint, n_prompts, n_units, n_measurements, ablations, given_heads, selected_heads,
+    mechanisms, logit_of, seed, dtype, conventions, crosscheck_rows,
+    (SELECT list(unit ORDER BY unit) FROM units WHERE units.run_id = runs.run_id) AS loaded_units
+FROM runs
+JOIN models USING (model_id)
+JOIN datasets USING (dataset_id)
+ORDER BY run_id
+"""
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """The folder as 0.1.0 left it."""
+    return unpacked(tmp_path)
+
+
+@pytest.fixture(params=["as_packed", "after_load"])
+def state(request):
+    return request.param
+
+
+@pytest.fixture
+def upgraded(state) -> Path:
+    """The folder with its warehouse upgraded, and the part files loaded `after_load`; not to be changed."""
+
+    def make(template: Path) -> None:
+        folder = unpacked(template)
+        (folder / "nothing").mkdir()
+        parts = folder / ("nothing" if state == "as_packed" else "warehouse.duckdb.parts")
+        load(folder / "warehouse.duckdb", parts)
+
+    return made_once(f"upgraded_{state}", make) / "version_0_1_0"
+
+
+@pytest.fixture
+def con(upgraded):
+    with duckdb.connect(str(upgraded / "warehouse.duckdb"), read_only=True) as con:
+        yield con
+
+
+@pytest.fixture
+def expected(upgraded, state):
+    return recorded(upgraded)[state]
+
+
+def table_rows(con) -> dict[str, int]:
+    names = con.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main'").fetchall()
+    return {name: con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] for (name,) in names}
+
+
+def is_same(now: object, then: object) -> bool:
+    """Equal, or numbers that differ by rounding alone."""
+    if isinstance(now, float) and isinstance(then, int | float):
+        return math.isclose(now, then, rel_tol=1e-9, abs_tol=1e-12)
+    return now == then
+
+
+def test_it_asks_for_the_upgrade_and_is_left_alone(packed):
+    db = packed / "warehouse.duckdb"
+    before = db.read_bytes()
+    with (
+        pytest.raises(SelfRepairError, match=r"has schema 4 .* nothing is lost: selfrepair load --db"),
+        open_reader(db),
+    ):
+        pass
+    assert db.read_bytes() == before
+
+
+def test_the_record_was_of_another_schema(expected):
+    assert [step["sha256"] for step in expected["migrations"]] == list(TEXTS_OF_VERSION_0_1.values())
+
+
+def test_its_tables_have_the_same_rows_under_todays_names(con, expected):
+    counts = {today(name): count for name, count in expected["row_counts"].items()}
+    assert table_rows(con) == counts | {"schema_migration": len(migrations())}
+
+
+def test_its_runs_are_the_same(con, expected, state):
+    result = con.execute(RUNS)
+    names = [column[0] for column in result.description]
+    found = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    assert found == [todays_run(run) for run in expected["runs"]]
+    assert len(found) == LOADED_THEN[state]
+
+
+def test_its_tables_hold_the_same_values(con, expected):
+    for name, of_runs in expected["checksums"].items():
+        for run_id, then in of_runs.items():
+            columns = [today(column) for column in then["columns"]]
+            now = checksums(con, today(name), int(run_id), columns)
+            assert now == {**then, "columns": dict(zip(columns, then["columns"].values(), strict=True))}, (name, run_id)
+
+
+def test_its_views_have_the_same_rows(con, expected):
+    counts = {today(name): count for name, count in expected["view_row_counts"].items()}
+    assert set(counts) <= set(relations())
+    now = {name: con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] for name in counts}
+    assert now == counts
+
+
+def test_its_views_answer_the_same(con, expected):
+    for then in expected["answers"]:
+        sql = today(then["sql"])
+        rows = con.execute(sql).fetchall()
+        assert len(rows) == len(then["rows"]), sql
+        for now, before in zip(rows, then["rows"], strict=True):
+            assert all(map(is_same, now, before)), (sql, now, before)
+
+
+def test_every_rule_holds(upgraded):
+    assert [check for check in verify(upgraded / "warehouse.duckdb") if not check.ok] == []
+
+
+def test_no_view_or_summary_of_an_earlier_name_stays(con):
+    kept = {view.name for view in views() if view.kept == "mart"}
+    in_marts = {
+        name
+        for (name,) in con.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'selfrepair_marts'"
+        ).fetchall()
+    }
+    assert in_marts - kept == {"installed", "refreshed"}
+    of_views = con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    assert not {name for (name,) in of_views} & set(RENAMED)
+    assert not set(table_rows(con)) & set(RENAMED)
+
+
+def test_part_files_are_gone_once_they_are_loaded(packed):
+    parts = packed / "warehouse.duckdb.parts"
+    assert load(packed / "warehouse.duckdb", parts).units == 4
+    left = {path.parent.name for path in parts.rglob("unit-*")}
+    assert left == set()
+
+
+def test_a_load_killed_at_any_moment_can_be_repeated(packed, tmp_path):
+    """Killed before, in and after the upgrade, and while units are loaded; what is there at last is what belongs there."""
+    db, parts = packed / "warehouse.duckdb", packed / "warehouse.duckdb.parts"
+    reference = unpacked(tmp_path / "reference")
+    command = [sys.executable, "-c", MAIN, "load", "--db", "warehouse.duckdb", "--rows-only"]
+    began = time.perf_counter()
+    subprocess.run(command, cwd=reference, check=True, capture_output=True)
+    seconds = time.perf_counter() - began
+    schemas = []
+    for share in (0.3, 0.5, 0.65, 0.75, 0.85, 0.95):
+        process = subprocess.Popen(command, cwd=packed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(share * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with duckdb.connect(str(db)) as con:
+            schemas += con.execute("SELECT max(version) FROM schema_migration").fetchall()
+    assert set(schemas) <= {(4,), (len(migrations()),)}
+    assert schemas == sorted(schemas)
+    load(db, parts)
+    then = recorded(packed)["after_load"]
+    with duckdb.connect(str(db), read_only=True) as con:
+        counts = {today(name): count for name, count in then["row_counts"].items()}
+        assert table_rows(con) == counts | {"schema_migration": len(migrations())}
+    assert [check for check in verify(db) if not check.ok] == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("torch") is None, reason="measures, which needs torch")
+@pytest.mark.parametrize("loaded_first", [False, True])
+def test_the_same_commands_measure_what_is_missing_and_nothing_else(packed, loaded_first):
+    db = packed / "warehouse.duckdb"
+    then = recorded(packed)
+    if loaded_first:
+        load(db, packed / "warehouse.duckdb.parts")
+    for name, run in then["runs"].items():
+        program, *arguments = shlex.split(run["command"])
+        assert program == "selfrepair"
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, *arguments],
+            cwd=packed,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        measured = "2 units measured now" if name == "unfinished" else "nothing was left to measure"
+        assert measured in done.stdout, (name, done.stdout)
+    with duckdb.connect(str(db), read_only=True) as con:
+        keys = dict(con.execute("SELECT run_key, run_id FROM runs").fetchall())
+        assert set(keys) == {run["run_key"] for run in then["runs"].values()}
+        counts = {today(name): count for name, count in then["after_resume"]["row_counts"].items()}
+        assert table_rows(con) == counts | {"schema_migration": len(migrations())}
+        unfinished = then["runs"]["unfinished"]["run_key"]
+        effects = con.execute(
+            "SELECT count(*), sum(direct_effect), sum(logit_change), sum(repair_mlp) FROM measurements WHERE run_id = ?",
+            [keys[unfinished]],
+        ).fetchall()[0]
+    summed = then["after_resume"]["checksums"]["measurements"][str(then["runs"]["unfinished"]["run_id"])]
+    assert effects[0] == summed["rows"]
+    for now, name in zip(effects[1:], ("direct_effect", "logit_change", "repair_mlp"), strict=True):
+        assert now == pytest.approx(summed["columns"][name][1], abs=1e-4 * effects[0])
+    assert [check for check in verify(db) if not check.ok] == []
