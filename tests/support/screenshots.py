@@ -13,8 +13,8 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SETTLED_MS = 1_500
 README = {
     "heads": ("heads", 980),
-    "tokens": ("tokens?prompt=183&locked=54,61&head=L4H2", 980),
-    "mechanisms": ("mechanisms", 980),
+    "tokens": ("tokens?prompt=183&pinned=54,61&head=L4H2", 980),
+    "mechanisms": ("components", 980),
 }
 """Pictures of the README: what is opened, and how high the picture is [pixels]."""
 

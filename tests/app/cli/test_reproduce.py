@@ -38,7 +38,7 @@ def test_tokens_can_be_typed_short(typed: str, tokens: int) -> None:
 
 @pytest.mark.parametrize("typed", ["", "many", "-1k", "0", "1e5", "1 k", "1K"])
 def test_what_is_no_number_of_tokens_says_how_to_write_one(typed: str) -> None:
-    with pytest.raises(click.BadParameter, match=r"Write it like 100000, 100k or 1\.5M"):
+    with pytest.raises(click.BadParameter, match=r"Write it as 100000, 100k or 1\.5M"):
         TokenCount().convert(typed, None, None)
 
 
