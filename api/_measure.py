@@ -42,6 +42,7 @@ Heads = str | Sequence[str | tuple[int, int]]
 """Heads by label, in one string or several, or as (layer, head)."""
 
 
+<<<<<<< HEAD
 _DEVICES: dict[str, Callable[[], bool]] = {
     "cpu": lambda: True,
     "cuda": torch.cuda.is_available,
@@ -49,6 +50,8 @@ _DEVICES: dict[str, Callable[[], bool]] = {
 }
 
 
+=======
+>>>>>>> api
 class _Silent:
     """A `Progress` that shows nothing."""
 
@@ -259,8 +262,8 @@ def _undisturbed() -> Iterator[None]:
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         stack.enter_context(torch.random.fork_rng(devices=[]))
-        for device, found in _DEVICES.items():
-            if found():
-                stack.enter_context(torch.autocast(device, enabled=False))
+        here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        for device in (name for name, found in here.items() if found):
+            stack.enter_context(torch.autocast(device, enabled=False))
         stack.enter_context(full_precision())
         yield

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
+from selfrepair.queries.catalog.macros import create_temp_macros
 from selfrepair.queries.catalog.relations import views
 
 _VIEWS = ("repair_rows", "self_repair")
@@ -50,6 +51,7 @@ class Measurements:
 def read_measurements(db: Path, mechanism_tables: tuple[str, ...]) -> Measurements:
     """The only run of the file `db`; of the tables of mechanisms those that have rows."""
     with duckdb.connect(str(db), read_only=True) as con:
+        create_temp_macros(con)
         for view in views():
             if view.name in _VIEWS:
                 con.execute(f"CREATE TEMP VIEW {view.name} AS\n{view.sql}")
