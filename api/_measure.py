@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -42,16 +42,6 @@ Heads = str | Sequence[str | tuple[int, int]]
 """Heads by label, in one string or several, or as (layer, head)."""
 
 
-<<<<<<< HEAD
-_DEVICES: dict[str, Callable[[], bool]] = {
-    "cpu": lambda: True,
-    "cuda": torch.cuda.is_available,
-    "mps": torch.backends.mps.is_available,
-}
-
-
-=======
->>>>>>> api
 class _Silent:
     """A `Progress` that shows nothing."""
 
