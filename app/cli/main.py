@@ -40,7 +40,7 @@ SECTIONS = {
         "views": Command("selfrepair.queries.cli.names:views", "List the tables and views that can be queried."),
         "describe": Command(
             "selfrepair.queries.cli.names:describe",
-            "Describe tables, views and questions: every column, every parameter.",
+            "Describe a table, view or question: its columns, its parameters.",
         ),
         "export": Command("selfrepair.queries.cli.export:export", "Write an answer, or the whole warehouse, to files."),
     },

@@ -30,6 +30,7 @@ from selfrepair.ingest.runs.runner import measure_run
 from selfrepair.ingest.runs.stored_run import StoredRun, store_run
 from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import RANDOM, random_rows
+from selfrepair.warehouse.database.connection import check_folder
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -42,6 +43,7 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
     `began_at` is the `time.perf_counter` of the command's start. Raises SelfRepairError for whatever the user can mend, and
     for a run whose cross-check failed.
     """
+    check_folder(db)  # before the model is loaded
     shard = parse_shard(request.shard)
     batch_size = parse_batch_size(request.batch_size)
     steps = parse_checkpoints(request.checkpoint)

@@ -35,7 +35,7 @@ def views() -> None:
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def describe(names: tuple[str, ...]) -> None:
-    """Describe tables, views and questions: every column, every parameter.
+    """Describe a table, view or question: its columns, its parameters.
 
     Prints type, unit and meaning of each. Several names are described one after the other.
     """

@@ -176,7 +176,10 @@ def _trees(con: duckdb.DuckDBPyConnection, text: str) -> list[Node]:
         except duckdb.Error as error:
             raise SelfRepairError(f"{error}\n{see_names()}") from None
         raise SelfRepairError(f"Parser Error: {found['error_message']}\n{see_names()}")
-    parsed = con.extract_statements(text)
+    try:
+        parsed = con.extract_statements(text)
+    except duckdb.Error:  # it already looks for what PRAGMA and IMPORT name
+        raise _not_select("UTILITY") from None
     if _DYNAMIC_PIVOT.search(text) and duckdb.ExpectedResultType.QUERY_RESULT in parsed[-1].expected_result_type:
         raise SelfRepairError(
             "PIVOT without a list of values runs as two statements, and one is allowed. "

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from support.documents import ROOT
 from support.loaded import loaded
 
@@ -24,7 +22,6 @@ def test_layout_forgets_numbers_and_nothing_else() -> None:
     assert layout("effect [%]") != layout("effect [logits]")
 
 
-@pytest.mark.xfail(raises=ImportError, strict=True, reason="the report that the README shows is being reworded")
 def test_the_output_block_begins_as_the_demo_does(tmp_path: Path) -> None:
     from selfrepair.app.cli.run_report import run_report
 

@@ -58,6 +58,7 @@ def test_the_wheel_holds_every_module_and_every_file_of_data_and_nothing_else(wh
         "ingest/demo_model/weights/*",
         "warehouse/migrations/*.sql",
         "warehouse/published/*.csv",
+        "warehouse/verify/*.sql",
         "queries/views/*/*.sql",
         "queries/questions/*/*.sql",
     )
@@ -136,5 +137,5 @@ def test_without_torch_help_and_query_work_and_ingest_says_what_to_install(wheel
     counted = run(programs / "selfrepair", "query", "SELECT count(*) AS n FROM self_repair", "--csv", cwd=folder)
     assert counted.split() == ["n", str(6 * 127 * 6 * 8 * 3)]
     refused = run(programs / "selfrepair", "ingest", "--model", "demo", cwd=tmp_path, fails=True)
-    assert "pip install 'selfrepair[ingest]'" in refused
+    assert "pip install 'selfrepair[ingest] @ file:///" in refused
     assert "Traceback" not in refused

@@ -41,8 +41,7 @@ def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None)
     folder is missing, the file is no warehouse or from a newer selfrepair, and when it cannot be written: read-only,
     disk full. What was committed before stays.
     """
-    if not path.parent.is_dir():
-        raise SelfRepairError(f"{path} cannot be made: there is no folder {path.parent}. Make it, or change --db.")
+    check_folder(path)
     if not path.exists():
         _create(path)
     with _connection(path, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained_writes(path):
@@ -112,6 +111,12 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
             told = holder
         time.sleep(min(pause_s, left_s))
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def check_folder(path: Path) -> None:
+    """Raise SelfRepairError where the folder of a warehouse file is missing."""
+    if not path.parent.is_dir():
+        raise SelfRepairError(f"{path} cannot be made: there is no folder {path.parent}. Make it, or change --db.")
 
 
 def _create(path: Path) -> None:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from selfrepair.app.cli.main import main
 from selfrepair.ingest.cli import session
 from selfrepair.ingest.models.hub.revisions import parse_checkpoints
+from selfrepair.ingest.runs import stored_run
 from selfrepair.ingest.runs.runner import measure_run
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -81,7 +82,7 @@ def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time
         return measure_run(plan, *arguments, **options)
 
     monkeypatch.setattr(session, "load_model", load_alone)
-    monkeypatch.setattr(session, "measure_run", interrupt_the_second)
+    monkeypatch.setattr(stored_run, "measure_run", interrupt_the_second)
     stopped = ingest(checkpoint="0,143000")
     assert stopped.exit_code != 0
     assert "Interrupted. 0 of 1 units are finished and safe" in stopped.output
@@ -89,7 +90,7 @@ def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time
     done = ingest(checkpoint="0,143000")
     assert done.exit_code == 0, done.output
     assert began == [0, 143000, 0, 143000]
-    first, second = done.stdout.splitlines()
+    first, second = (line for line in done.stdout.splitlines() if "rows of lab/pythia" in line)
     assert "rows of lab/pythia, step 0, complete, " in first
     assert "nothing was left to measure" in first
     assert "rows of lab/pythia, step 143000, complete, " in second
