@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
@@ -60,11 +60,9 @@ def install_line(extra: str) -> str:
 
 def _origin() -> dict[str, Any]:
     """The installation's direct_url.json (PEP 610); empty for a package from an index."""
-    try:
-        text = distribution("selfrepair").read_text("direct_url.json")
-    except PackageNotFoundError:
-        return {}
-    origin: dict[str, Any] = json.loads(text) if text else {}
+    # A checkout that was installed has a second, older record beside its code: a folder *.egg-info without that file.
+    texts = (found.read_text("direct_url.json") for found in distributions(name="selfrepair"))
+    origin: dict[str, Any] = json.loads(next((text for text in texts if text), "{}"))
     return origin
 
 
