@@ -37,9 +37,13 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f"selfrepair.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
+        from selfrepair.app.cli.failures import extra_of, install_line
+
+        extra = extra_of(error.name or "")
+        if extra is None:
+            raise
         raise ImportError(
-            f"selfrepair.{name} needs the package '{error.name}', which is not installed. "
-            "Install it: pip install 'selfrepair[ingest]'"
+            f"selfrepair.{name} needs the package '{error.name}', which is not installed. Install it: {install_line(extra)}"
         ) from error
 
 

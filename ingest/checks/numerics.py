@@ -22,7 +22,7 @@ def check_clean_forward(clean: CleanBatch, prompt_ids: Sequence[int]) -> None:
         layer = min(index % n_layers for index in order)
         prompt = int((bad[layer] | bad[layer + n_layers]).any(dim=1).nonzero()[0])
         raise SelfRepairError(
-            f"NaN or infinity in the clean forward of prompt {prompt_ids[prompt]}, first in layer {layer}. "
+            f"NaN or infinity in the clean forward of prompt_id {prompt_ids[prompt]}, first in layer {layer}. "
             f"{NOT_STORED} Try --dtype float32, and check the model's weights."
         )
 
@@ -40,14 +40,15 @@ def check_effects(
         if bool(bad_rows.any()):
             prompt, pos = bad_rows.nonzero()[0].tolist()
             raise SelfRepairError(
-                f"NaN or infinity after {ablated.ablation} ablation of {label}, prompt {prompt_ids[prompt]}, position {pos}. "
+                f"NaN or infinity after {ablated.ablation} ablation of {label}, prompt_id {prompt_ids[prompt]}, "
+                f"position {pos}. "
                 f"{NOT_STORED} Try --dtype float32, and check the model's weights."
             )
         if float(error.max()) > precision.identity:
             prompt, pos = divmod(int(error.argmax()), error.shape[1])
             raise SelfRepairError(
                 f"the identity R = LayerNorm + attention + MLP fails by {float(error.max()):.2g} logits (allowed "
-                f"{precision.identity:g}) for {ablated.ablation} ablation of {label}, prompt {prompt_ids[prompt]}, position "
+                f"{precision.identity:g}) for {ablated.ablation} ablation of {label}, prompt_id {prompt_ids[prompt]}, position "
                 f"{pos}. {NOT_STORED} Rerun with --dtype float64: if that passes, the cause was rounding in "
                 f"{precision.name}; if not, please report the model."
             )

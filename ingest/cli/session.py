@@ -8,7 +8,7 @@ import click
 
 from selfrepair.ingest.cli.dry_run import print_estimate
 from selfrepair.ingest.cli.progress import TerminalProgress
-from selfrepair.ingest.engine.memory import free_memory
+from selfrepair.ingest.engine.memory import free_memory, keep_freed_memory
 from selfrepair.ingest.models.hub.revisions import check_series, parse_checkpoints
 from selfrepair.ingest.models.loading import load_model
 from selfrepair.ingest.request.devices import choose_device, choose_precision
@@ -44,6 +44,7 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
     for a run whose cross-check failed.
     """
     check_folder(db)  # before the model is loaded
+    keep_freed_memory()
     shard = parse_shard(request.shard)
     batch_size = parse_batch_size(request.batch_size)
     steps = parse_checkpoints(request.checkpoint)

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,12 @@ def _language_model(model: object) -> PreTrainedModel:
 
 def _refuse_hooks(model: nn.Module) -> None:
     """A hook can change what the model computes, and would run in every ablated forward."""
+    patched = [path for path, module in model.named_modules() if "forward" in vars(module)]
+    if patched:
+        raise SelfRepairError(
+            f"the forward of {patched[0] or 'the model'} was replaced. What it changes is not in the weights. Replace the "
+            "module by one of a class of your own instead, whose forward computes that."
+        )
     found = [path for path, module in model.named_modules() if forward_hooks(module)]
     if found:
         more = f" and {len(found) - 1} more modules" if len(found) > 1 else ""
@@ -176,19 +183,63 @@ def _unwrap(module: nn.Module, seen: set[int]) -> None:
 
 
 def _digest(model: PreTrainedModel) -> str:
-    """The digest of the weights; of replaced modules' types, too, since they decide the numbers as well."""
+    """The digest of the weights; where the modules are not those that the configuration makes, of what differs, too: their
+    types, the code of their forward, their settings (such as a norm's eps) and their buffers decide the numbers as well.
+    """
     weights = weights_sha256(model)
-    types = _types(model)
     try:
         with torch.device("meta"):
-            usual = _types(type(model)(copy.deepcopy(model.config)))
+            usual = _modules(type(model)(copy.deepcopy(model.config)))
     except Exception:  # whatever a class of the user's own may raise
-        usual = None
-    return weights if types == usual else hashlib.sha256(f"{weights} {types}".encode()).hexdigest()
+        usual = {}
+    modules = _modules(model, usual)
+    if modules == usual:
+        return weights
+    digest = hashlib.sha256(f"{weights} {sorted(modules.items())}".encode())
+    for name, buffer in sorted(model.named_buffers()):
+        digest.update(f"{name} {buffer.dtype} {tuple(buffer.shape)}".encode())
+        digest.update(buffer.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
-def _types(model: nn.Module) -> list[tuple[str, str]]:
-    return sorted((path, type(module).__qualname__) for path, module in model.named_modules())
+_Module = tuple[str, str, dict[str, str], tuple[str, ...]]
+"""A module's type, the code of its forward, its settings, and the names of its buffers."""
+
+
+def _modules(model: nn.Module, usual: Mapping[str, _Module] = {}) -> dict[str, _Module]:
+    """Every module by its path; of settings those that a module of the same type has in `usual`, where it is there."""
+    found = {}
+    for path, module in model.named_modules():
+        kind = f"{type(module).__module__}.{type(module).__qualname__}"
+        settings = _settings(module)
+        if path in usual and usual[path][0] == kind:  # a library may note things of its own beside them
+            settings = {name: value for name, value in settings.items() if name in usual[path][2]}
+        found[path] = (kind, _code(module), settings, _buffers(module))
+    return found
+
+
+def _code(module: nn.Module) -> str:
+    code = getattr(type(module).forward, "__code__", None)
+    return f"{code.co_code.hex()} {code.co_consts}" if code is not None and not _of_a_library(module) else ""
+
+
+def _of_a_library(module: nn.Module) -> bool:
+    return type(module).__module__.startswith(("torch.", "transformers."))
+
+
+def _settings(module: nn.Module) -> dict[str, str]:
+    if isinstance(module, nn.Dropout | PreTrainedModel):  # does nothing where it is measured; says how it was loaded
+        return {}
+    settings = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    ignored = ("training", "gradient_checkpointing", "is_gradient_checkpointing")
+    plain = (name for name, value in settings.items() if isinstance(value, bool | int | float | str))
+    return {name: repr(settings[name]) for name in sorted(plain) if name not in ignored}
+
+
+def _buffers(module: nn.Module) -> tuple[str, ...]:
+    """Without those that hold zeros alone: a TransformerBridge gives an unembedding such a bias."""
+    buffers = module.named_buffers(recurse=False)
+    return tuple(sorted(name for name, buffer in buffers if buffer.is_meta or bool(buffer.any())))
 
 
 def _name(model: PreTrainedModel) -> str:

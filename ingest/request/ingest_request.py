@@ -65,7 +65,7 @@ class IngestRequest:
     )
     edges: bool = option("Which later heads and MLPs repair which head.", True)
     logit_lens: bool = option("Logit lens: the target's logit, log-probability and rank after each layer.", True)
-    logprobs: bool = option("Also change in log-probability and KL divergence: about twice the time.", False)
+    logprobs: bool = option("Also change in log-probability and KL divergence: two to six times the time.", False)
     self_repression: bool = option(
         "Whether heads of the later half of the layers repress or reinforce themselves.", False
     )

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from selfrepair.ingest.checks.preflight import check_self_repression, preflight
 from selfrepair.ingest.engine.batch_size import auto_batch_size
-from selfrepair.ingest.engine.memory import keep_freed_memory
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.request.selection import Shard
 from selfrepair.ingest.runs.columns import measurement_columns, prompt_columns, token_columns
@@ -111,8 +110,7 @@ def measure_run(
 
 
 def check_model(plan: RunPlan) -> None:
-    """Set memory up for the run and check its model on the longest prompts. Raises SelfRepairError where it fails."""
-    keep_freed_memory()
+    """Check a run's model on its longest prompts. Raises SelfRepairError where it fails."""
     longest = torch.from_numpy(plan.prompts.tokens(plan.units[-1].prompt_ids[-2:]))
     model = plan.model.adapter, longest, plan.settings.precision, plan.model.record.name
     preflight(*model)

@@ -1,9 +1,10 @@
 """Which columns of a view come first: those that say the answer, where all of them would bury it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from selfrepair.queries.catalog.relations import relations
+from selfrepair.warehouse.errors import SelfRepairError
 
 CONTEXT = ("run_id", "model", "ablation", "population")
 """Columns that distinguish the rows of a view and are often the same in all of an answer."""
@@ -18,7 +19,7 @@ def headline(name: str, columns: Sequence[str]) -> list[str]:
     return [*(column for column in CONTEXT if column in columns), *first]
 
 
-Chosen = Collection[str] | Literal["all", "headline"]
+Chosen = Sequence[str] | Literal["all", "headline"]
 """Columns by name, or which of a view's."""
 
 
@@ -28,7 +29,10 @@ def columns_of(name: str, columns: Sequence[str], chosen: Chosen) -> list[str]:
     The headline comes first and the context last: of a wide frame polars prints both ends.
     """
     if chosen not in ("all", "headline"):
-        return [chosen] if isinstance(chosen, str) else list(chosen)
+        named = [chosen] if isinstance(chosen, str) else list(chosen)
+        if not named:
+            raise SelfRepairError("no columns were named. Name some, or leave columns out for all of them.")
+        return named
     first = headline(name, columns)
     if len(first) == len(columns):
         return first

@@ -37,7 +37,9 @@ _PATIENCE_OF_REPR_S = 0.5
 _HERE = Path(__file__).parents[1]
 _DESCRIBED = """
 SELECT column_name AS column, data_type AS type, coalesce(comment, '') AS comment
-FROM duckdb_columns() WHERE lower(table_name) = lower($name) ORDER BY column_index
+FROM duckdb_columns()
+WHERE lower(table_name) = lower($name) AND schema_name = 'main' AND database_name = current_database()
+ORDER BY column_index
 """
 
 
@@ -188,6 +190,8 @@ class Warehouse:
         >>> warehouse.view("head_repair", columns=["label", "mean_self_repair"], head="L1H3", ablation="zero").columns
         ['label', 'mean_self_repair']
         """
+        if run is not None and "run_id" in filters:
+            raise TypeError("run and run_id are the same: give one of them")
         if run is not None:
             filters["run_id"] = run
         allowed = {column: listed(value) for column, value in filters.items()}
@@ -266,6 +270,8 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         from selfrepair.queries.catalog.header import split_unit
 
         rows: list[tuple[str, str, str, str]] = []
+        if name.lower() in catalog.relations() or name.lower() in library.questions():
+            name = name.lower()
         if name in catalog.relations() or name in library.questions():
             relation = library.answer(name) if name in library.questions() else catalog.describe(name)
             rows = [(c.name, c.type, c.unit, c.description) for c in relation.columns]

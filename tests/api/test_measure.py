@@ -221,3 +221,42 @@ def test_what_was_finished_before_an_error_is_not_measured_again(
     assert sorted(done) == [0, 1, 2, 3, 4]
     rows = Warehouse(db).view("measurements", run=run).drop("run_id")
     assert_frame_equal(measure(model, IDS, ablations="mean").measurements, rows, check_row_order=False)
+
+
+def test_whatever_an_edited_model_computes_with_is_in_its_key() -> None:
+    """Parameters alone would give an edited model the key of the model before, and so its rows."""
+
+    class Steered(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module, vector: float) -> None:
+            super().__init__()
+            self.inner = inner
+            self.register_buffer("vector", torch.tensor(vector))
+
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            return self.inner(hidden) + self.vector
+
+    def key(edit) -> str:
+        model = families.build("gpt2")
+        edit(model)
+        return share_model(model).record.weights_sha256
+
+    def steer(vector: float):
+        def edit(model) -> None:
+            model.transformer.h[1].ln_2 = Steered(model.transformer.h[1].ln_2, vector)
+
+        return edit
+
+    def widen(model) -> None:
+        model.transformer.ln_f.eps = 0.1
+
+    keys = [key(lambda model: None), key(widen), key(steer(0.5)), key(steer(0.75))]
+    assert len(set(keys)) == 4
+    assert key(steer(0.75)) == keys[-1]
+
+
+def test_a_replaced_forward_is_refused() -> None:
+    model = families.build("gpt2")
+    norm = model.transformer.h[0].ln_1
+    norm.forward = lambda hidden: hidden
+    with pytest.raises(SelfRepairError, match=r"forward of transformer\.h\.0\.ln_1 was replaced.*class of your own"):
+        measure(model, IDS)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import selfrepair
+from selfrepair.app.cli.failures import install_line
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"app", "ingest", "queries", "warehouse"}
@@ -65,7 +66,7 @@ def test_measure_without_the_extra_says_what_to_install() -> None:
         except ImportError as error:
             print(error)
     """
-    assert "pip install 'selfrepair[ingest]'" in run_python(textwrap.dedent(code))
+    assert install_line("ingest") in run_python(textwrap.dedent(code))
 
 
 def test_the_command_line_runs_as_a_module() -> None:

@@ -25,6 +25,7 @@ def write_comments(con: duckdb.DuckDBPyConnection) -> int:
     differing = [place for place, comment in wanted.items() if place in installed and installed[place] != comment]
     for table, column in differing:
         place = f"TABLE {table}" if column is None else f"COLUMN {table}.{column}"
-        text = str(wanted[table, column]).replace("'", "''")
-        con.execute(f"COMMENT ON {place} IS '{text}'")
+        comment = wanted[table, column]
+        text = "NULL" if comment is None else "'" + comment.replace("'", "''") + "'"
+        con.execute(f"COMMENT ON {place} IS {text}")
     return len(differing)

@@ -93,7 +93,13 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
     missing = steps[len(applied) :]
     with _commit_in_the_file(con), transaction(con):
         for step in missing:
-            _apply(con, step)
+            try:
+                _apply(con, step)
+            except duckdb.CatalogException as error:
+                raise SelfRepairError(
+                    f"{_file(con)} cannot be brought up to date: {str(error).splitlines()[0]} It is your own: rename it "
+                    "(ALTER TABLE ... RENAME TO ...), then run the same command again. Nothing was changed."
+                ) from error
         if len(steps) == len(migrations()):  # the tables are those that `schema` describes
             write_comments(con)
     return [step.version for step in missing]

@@ -28,7 +28,7 @@ def test_nan_in_the_clean_forward_names_prompt_and_layer():
         return output.index_fill(0, torch.tensor(1), float("nan")) if len(output) == 3 else output
 
     model.transformer.h[1].mlp.register_forward_hook(poison)
-    with pytest.raises(SelfRepairError, match=r"clean forward of prompt 41, first in layer 1.*--dtype float32"):
+    with pytest.raises(SelfRepairError, match=r"clean forward of prompt_id 41, first in layer 1.*--dtype float32"):
         measurer_of(model).measure(next_token_targets(TOKENS), None, [40, 41, 42])
 
 
@@ -45,7 +45,7 @@ def test_infinity_after_an_ablation_names_head_prompt_and_position():
         return output
 
     model.transformer.h[2].mlp.register_forward_hook(poison)
-    with pytest.raises(SelfRepairError, match=r"zero ablation of L0H1, prompt 40, position 3"):
+    with pytest.raises(SelfRepairError, match=r"zero ablation of L0H1, prompt_id 40, position 3"):
         measurer_of(model).measure(next_token_targets(TOKENS), None, [40, 41, 42])
 
 

@@ -174,3 +174,14 @@ def test_rows_that_do_not_fit_leave_nothing_behind(con, with_rows):
         migrate(con, migrations(with_rows))
     assert versions(con) == [1]
     assert con.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'sizes'").fetchall() == [(0,)]
+
+
+def test_a_table_of_the_users_own_under_a_new_name_is_named_and_kept(con):
+    migrate(con, migrations()[:4])
+    con.execute("CREATE TABLE logit_lens AS SELECT 7 AS mine")
+    with pytest.raises(SelfRepairError, match=r"logit_lens.*already exists.*rename it.*Nothing was changed"):
+        migrate(con)
+    assert con.execute("FROM logit_lens").fetchall() == [(7,)]
+    assert versions(con) == [1, 2, 3, 4]
+    con.execute("ALTER TABLE logit_lens RENAME TO my_logit_lens")
+    assert migrate(con) == [5]
