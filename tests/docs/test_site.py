@@ -25,6 +25,7 @@ def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.usefixtures("mkdocs")
+@pytest.mark.slow
 def test_the_site_builds_without_a_broken_link_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     done = build(ROOT / "mkdocs.yml", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -166,6 +166,7 @@ def test_part_files_are_gone_once_they_are_loaded(packed):
     assert left == set()
 
 
+@pytest.mark.slow
 def test_a_load_killed_at_any_moment_can_be_repeated(packed, tmp_path):
     """Killed before, in and after the upgrade, and while units are loaded; what is there at last is what belongs there."""
     db, parts = packed / "warehouse.duckdb", packed / "warehouse.duckdb.parts"

@@ -41,6 +41,7 @@ def test_the_demo_measures_once_and_reports_the_same_again(db: Path) -> None:
         assert con.execute("SELECT count(*) FROM measurements").fetchall() == [(n_rows,)]
 
 
+@pytest.mark.slow
 def test_an_ingest_ends_with_the_same_report(db: Path) -> None:
     typed = ["--model", "demo", "--prompts", "2", "--ablation", "mean", "--layers", "1", "--db", str(db)]
     done = CliRunner().invoke(main, ["ingest", *typed, "--neurons", "none", "--no-edges"], catch_exceptions=False)

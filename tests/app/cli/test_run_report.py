@@ -137,6 +137,7 @@ def test_the_next_steps_can_be_pasted(db: Path) -> None:
     assert (done.exit_code, "L0H0" in done.output) == (0, True), done.output
 
 
+@pytest.mark.slow
 def test_other_runs_in_the_file_are_told_apart(db: Path) -> None:
     with open_writer(db) as con:
         con.execute("INSERT INTO measurements SELECT * REPLACE (8 AS run_id) FROM measurements WHERE pos < 2")

@@ -101,6 +101,7 @@ def test_a_load_waits_a_moment_at_most(db: Path) -> None:
         assert con.execute("SELECT 1").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_while_a_load_has_the_file_the_last_answer_is_shown_and_said_to_be_old(db: Path) -> None:
     before = query.query_rows(MODELS, 10)
     with held_by_another_process(db):

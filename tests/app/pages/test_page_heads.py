@@ -155,6 +155,7 @@ def test_sampled_rows_are_rows_of_the_head(shared: Path) -> None:
     ids=["one prompt, one ablation", "one layer", "only first positions"],
 )
 @pytest.mark.parametrize("population", first_of_each(2, ["top2", "top2_nobos"]))
+@pytest.mark.slow
 def test_odd_runs(shape: dict[str, Any], population: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(made(tmp_path, **shape), monkeypatch, population=population)
     assert not app.exception

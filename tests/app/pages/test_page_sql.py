@@ -211,6 +211,7 @@ SNIPPETS = [
 
 
 @pytest.mark.parametrize("sql", SNIPPETS)
+@pytest.mark.slow
 def test_what_is_copied_runs_elsewhere(sql: str, db: Path, tmp_path: Path) -> None:
     place = tmp_path / "it's a folder"
     place.mkdir()

@@ -112,6 +112,7 @@ def test_ctrl_c_ends_it_in_silence_and_leaves_nothing(db: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+@pytest.mark.slow
 def test_no_server_outlives_its_command(number: signal.Signals, db: Path) -> None:
     with serving(db, "--port", str(free_port())) as process:
         started = children(process)
@@ -169,6 +170,7 @@ def test_nobody_is_asked_for_the_address_of_this_machine() -> None:
     assert done.stdout == "None\n", done.stderr
 
 
+@pytest.mark.slow
 def test_every_address_is_served_with_0_0_0_0(db: Path) -> None:
     port = free_port()
     began = time.monotonic()

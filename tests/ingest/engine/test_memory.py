@@ -10,6 +10,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")], ids=["host", "device"])
+@pytest.mark.slow
 def test_every_prompt_is_in_one_batch_however_often_the_size_is_halved(error):
     halved, done = [], []
     batch_size = BatchSize(12, CPU, halved.append)

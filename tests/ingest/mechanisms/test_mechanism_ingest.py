@@ -87,6 +87,7 @@ def test_the_warehouse_holds_to_every_rule(whole):
     assert [check for check in verify(whole) if not check.ok] == []
 
 
+@pytest.mark.slow
 def test_units_and_shards_bring_the_same_numbers(model, texts, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "ROWS_IN_UNIT", 900)  # two prompts
     db, parts = tmp_path / "w.duckdb", tmp_path / "parts"

@@ -93,6 +93,7 @@ def test_every_view_names_what_was_planted_and_nothing_else(tmp_path):
     assert summary["neurons_for_half"] == 1
 
 
+@pytest.mark.slow
 def test_a_backup_that_does_not_yield_is_no_backup(tmp_path):
     warehouse = measure(tmp_path, replace(PLANTS, backup_yields=0.0), given=True)
     assert named(warehouse) == nobody(BACKED_UP) | ERASED | REPRESSED
@@ -100,6 +101,7 @@ def test_a_backup_that_does_not_yield_is_no_backup(tmp_path):
         assert not taken_over(warehouse, population).filter(pl.col("share") > 0.2).height
 
 
+@pytest.mark.slow
 def test_a_deaf_eraser_and_a_head_that_does_not_see_itself_are_not_named(tmp_path):
     warehouse = measure(tmp_path, replace(PLANTS, eraser_listens=0.0, repressing_yields=0.0), given=False)
     assert named(warehouse) == BACKED_UP | nobody(ERASED | REPRESSED)

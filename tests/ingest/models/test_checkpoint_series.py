@@ -64,6 +64,7 @@ def stored(tmp_path) -> list[tuple]:
         ).fetchall()
 
 
+@pytest.mark.slow
 def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time(ingest, tmp_path, monkeypatch):
     began: list[int] = []
     models: list[weakref.ref] = []
@@ -98,6 +99,7 @@ def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time
     assert len(models) == 4
 
 
+@pytest.mark.slow
 def test_a_series_is_shared_among_shards(ingest, tmp_path, monkeypatch):
     monkeypatch.setattr("selfrepair.ingest.runs.plan.ROWS_IN_UNIT", 40)
     parts = tmp_path / "parts"

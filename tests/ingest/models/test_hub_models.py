@@ -217,6 +217,7 @@ def test_a_download_that_breaks_again_and_again_is_given_up_and_goes_on_later(se
 
 
 @pytest.mark.parametrize("what", ["GET /api/models", "HEAD .*/config.json", "GET .*/config.json", WEIGHTS])
+@pytest.mark.slow
 def test_a_hub_that_stops_answering_is_given_up(server, what, monkeypatch):
     assert offline_reason() is None  # asked with the patience that is usual
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 2)

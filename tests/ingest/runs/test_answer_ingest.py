@@ -155,6 +155,7 @@ def test_the_clean_logit_is_the_difference_to_the_foil(measured, model):
         assert clean == pytest.approx(float(logits[target] - logits[foil]), abs=2e-4)
 
 
+@pytest.mark.slow
 def test_answers_alone_and_token_ids(model, tmp_path):
     db = tmp_path / "w.duckdb"
     rows = [{"tokens": [0, 40 + n, 50], "answer": 60 + n} for n in range(3)]

@@ -88,6 +88,7 @@ def test_one_run_stores_every_row_once(unbroken):
     assert len({row[:5] for row in unbroken}) == ROWS
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed_gives_the_same_rows(start, model, texts, unbroken, tmp_path):
     db = tmp_path / "w.duckdb"
     moments = random.Random(7)
@@ -220,6 +221,7 @@ def test_a_dry_run_tells_the_file_s_size(start, model, texts, unbroken_file, tmp
     assert int(told.replace(",", "")) == pytest.approx(unbroken_file.stat().st_size, rel=0.3)
 
 
+@pytest.mark.slow
 def test_a_run_whose_cross_check_fails_is_marked_and_says_where(start, model, texts, tmp_path):
     db = tmp_path / "w.duckdb"
     spoilt = (

@@ -416,6 +416,7 @@ def test_a_file_that_is_written_is_waited_for_and_its_writer_named(
     assert f"waiting for process {holder.pid}" in heard[0]
 
 
+@pytest.mark.slow
 def test_questions_are_answered_while_another_process_loads(
     tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:

@@ -80,6 +80,7 @@ def test_only_the_run_that_changed_is_computed_again(db: Path, first: Fabricated
     assert_marts_equal_their_views(db)
 
 
+@pytest.mark.slow
 def test_rows_loaded_without_a_refresh_are_absent_until_it_comes(db: Path, first: FabricatedRun) -> None:
     load_run(db, first, units=[0])
 

@@ -43,6 +43,7 @@ def test_without_it_the_file_is_closed_after_every_answer(db: Path) -> None:
     assert not is_open(db)
 
 
+@pytest.mark.slow
 def test_it_is_closed_after_that_time(db: Path) -> None:
     ours = Warehouse(db, keep_open_s=3.0)
     ours.sql(MODEL)

@@ -79,6 +79,7 @@ def test_a_loader_killed_again_and_again_loads_every_unit_once(run, root, db, sp
     assert not list(db.parent.glob(".w.duckdb*"))
 
 
+@pytest.mark.slow
 def test_two_loaders_at_once_share_the_work_and_double_nothing(run, root, db, spawn, expected):
     run.write(root)
     loaders = [spawn(LOADER, db, root) for _ in range(2)]

@@ -104,6 +104,7 @@ def test_part_files_that_cannot_be_removed_keep_the_rows(fabricate, db, root, as
     assert ask("SELECT count(*) FROM measurements") == [(864,)]
 
 
+@pytest.mark.slow
 def test_the_command_asks_first(two_runs, ask):
     before = contents(ask, 1)
     asked = call(1, "--db", two_runs, input="n\n")

@@ -207,6 +207,7 @@ def test_a_killed_writer_leaves_whole_units_and_the_next_start_sweeps(fabricate,
     assert parts.finished_units() == kept
 
 
+@pytest.mark.slow
 def test_two_writers_of_the_same_units_finish_each_once(root, spawn):
     writers = [spawn(WRITER, root) for _ in range(2)]
     for writer in writers:
