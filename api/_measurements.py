@@ -57,10 +57,10 @@ def read_measurements(db: Path, mechanism_tables: tuple[str, ...]) -> Measuremen
                 con.execute(f"CREATE TEMP VIEW {view.name} AS\n{view.sql}")
 
         def frame(name: str) -> pl.DataFrame:
-            return con.execute(f"SELECT * EXCLUDE (run_id) FROM {name}").pl()
+            return con.sql(f"SELECT * EXCLUDE (run_id) FROM {name}").pl()
 
         (run,) = (
-            con.execute(
+            con.sql(
                 "SELECT name AS model, weights_sha256, run_key, identity_error_max, crosscheck_error_max, crosscheck_rows "
                 "FROM runs INNER JOIN models USING (model_id)"
             )

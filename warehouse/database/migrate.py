@@ -91,13 +91,14 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
                 "Load into a new file (--db), or use the build that made this one."
             )
     missing = steps[len(applied) :]
+    file = _file(con)  # DuckDB 2 answers nothing more in a transaction that failed
     with _commit_in_the_file(con), transaction(con):
         for step in missing:
             try:
                 _apply(con, step)
             except duckdb.CatalogException as error:
                 raise SelfRepairError(
-                    f"{_file(con)} cannot be brought up to date: {str(error).splitlines()[0]} It is your own: rename it "
+                    f"{file} cannot be brought up to date: {str(error).splitlines()[0]} It is your own: rename it "
                     "(ALTER TABLE ... RENAME TO ...), then run the same command again. Nothing was changed."
                 ) from error
         if len(steps) == len(migrations()):  # the tables are those that `schema` describes

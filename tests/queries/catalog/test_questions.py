@@ -100,7 +100,7 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(db: Path) -> Frame:
     """Every measured row, with what the warehouse does not store."""
     with duckdb.connect(db, read_only=True) as con:
-        frame = con.execute(
+        frame = con.sql(
             "SELECT *, 'L' || layer || 'H' || head AS label FROM measurements JOIN tokens USING (run_id, prompt_id, pos)"
         ).pl()
     removed = (pl.col("direct_effect") - pl.col("ablated_direct_effect")).cast(pl.Float64).round(4)

@@ -39,13 +39,13 @@ def test_the_authors_agree_with_themselves_as_far_as_they_do(filed: Con) -> None
 
 
 def test_the_authors_numbers_agree_as_scipy_says(filed: Con) -> None:
-    heads = filed.execute(
+    heads = filed.sql(
         """
         SELECT population, quantity, published_run, layer, head, published_value FROM published_quantities
         WHERE published_model = 'pythia-160m' ORDER BY layer, head
         """
     ).pl()
-    found = filed.execute("FROM published_agreement").pl()
+    found = filed.sql("FROM published_agreement").pl()
     assert found.height == 7 * 2
     for row in found.to_dicts():
         of_quantity = heads.filter(population=row["population"], quantity=row["quantity"])
@@ -117,8 +117,8 @@ def test_each_published_run_and_population_has_its_rows(filed: Con) -> None:
 
 
 def test_runs_agree_with_the_paper_as_scipy_says(filed: Con) -> None:
-    heads = filed.execute("FROM reproduction ORDER BY layer, head").pl()
-    found = filed.execute("FROM reproduction_agreement").pl()
+    heads = filed.sql("FROM reproduction ORDER BY layer, head").pl()
+    found = filed.sql("FROM reproduction_agreement").pl()
     assert found.height == 7 + 7 + 10 + 7
     for row in found.to_dicts():
         key = ("run_id", "population", "published_run", "quantity")
@@ -179,7 +179,7 @@ def test_claims_are_what_their_views_say(filed: Con) -> None:
             f"WHERE run_id = {FINAL}"
         ).fetchall()
     }
-    heads = filed.execute(f"FROM head_repair WHERE run_id = {FINAL} AND ablation = 'resample'").pl()
+    heads = filed.sql(f"FROM head_repair WHERE run_id = {FINAL} AND ablation = 'resample'").pl()
     late = heads.filter(pl.col("population") == "top2", pl.col("layer") >= 6)
     mean, error = late["mean_self_repair"], late["mean_self_repair_se"]
     assert error.null_count() > 0  # both rows in one prompt: neither surely repaired nor surely not
@@ -187,7 +187,7 @@ def test_claims_are_what_their_views_say(filed: Con) -> None:
     share = (mean > 0).mean(), low.mean(), high.mean()
     assert found["late_heads_repaired"] == (*map(pytest.approx, share), None, 72, 72)
     assert share[1] < share[0] < share[2]
-    (model,) = filed.execute(
+    (model,) = filed.sql(
         f"FROM model_repair WHERE run_id = {FINAL} AND ablation = 'resample' AND population = 'top2'"
     ).pl().to_dicts()  # fmt: skip
     name = "clipped_layernorm_fraction"
@@ -202,18 +202,18 @@ def test_claims_are_what_their_views_say(filed: Con) -> None:
         "AND population = 'top2' AND level = 'model'"
     ).fetchall()
     assert found["norm_shrinks"] == (above, None, None, 0.5, 144, 144)
-    tails = filed.execute(
+    tails = filed.sql(
         f"FROM head_tail WHERE run_id = {FINAL} AND ablation = 'resample' AND measure = 'direct_effect'"
     ).pl()
     assert found["heavy_tails"] == ((tails["excess_kurtosis"] > 0).mean(), None, None, 0.5, 144, 144)
-    noise = filed.execute(f"FROM head_noise WHERE run_id = {FINAL} AND ablation = 'resample' ORDER BY layer, head").pl()
+    noise = filed.sql(f"FROM head_noise WHERE run_id = {FINAL} AND ablation = 'resample' ORDER BY layer, head").pl()
     means = heads.filter(population="all").sort("layer", "head")["mean_self_repair"]
     assert found["noisy_repair"] == ((noise["self_repair_sd_within"] > means.abs()).mean(), None, None, 0.5, 144, 144)
     assert len(found) == 7
 
 
 def test_verdicts_follow_their_one_rule(filed: Con) -> None:
-    rows = filed.execute(f"FROM reproduction_claims WHERE run_id = {FINAL}").pl().to_dicts()
+    rows = filed.sql(f"FROM reproduction_claims WHERE run_id = {FINAL}").pl().to_dicts()
     for row in rows:
         low, high = (row["value"] if row[end] is None else row[end] for end in ("low", "high"))
         if row["published_value"] is not None:

@@ -121,7 +121,7 @@ def test_only_what_is_asked_for_is_read(with_stored_rows: Con, view: str, condit
     query = f"EXPLAIN (FORMAT json) SELECT * FROM {view} WHERE {condition}"
     ((_, plan),) = with_stored_rows.execute(query).fetchall()
     (scan,) = (node for node in nodes(json.loads(plan)) if node["Table"].endswith(("measurements", "kept_rows")))
-    assert filtered in str(scan.get("Filters"))
+    assert filtered in str(scan.get("Filters")).replace(" ", "")  # DuckDB 2 writes blanks and brackets
 
 
 @pytest.fixture(scope="module")
