@@ -54,9 +54,16 @@ class Answered:
 
     def why_empty(self, answer: Answer) -> str:
         """What an answer without rows would have needed, in a sentence; empty where that is not known."""
+        from selfrepair.queries.client.spelling import values_instead
         from selfrepair.queries.client.unmeasured import unmeasured
 
-        return unmeasured(self.reader, self.asked.sql) if answer.frame.is_empty() else ""
+        asked = self.asked
+        if not answer.frame.is_empty():
+            return ""
+        missing = unmeasured(self.reader, asked.sql)
+        if missing or not asked.name or asked.values is not None or not asked.given:
+            return missing
+        return values_instead(self.reader.rows, asked.name, self.reader.columns(asked.name), asked.given)
 
     def kinds(self, answer: Answer) -> str:
         """Which kinds of rows an answer has and how to select one, in a sentence; empty where there is one kind."""

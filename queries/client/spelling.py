@@ -1,7 +1,7 @@
-"""Texts in filters that no row has, and that are nearly those of some."""
+"""Values in filters that no row has: what was probably meant, or which there are."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from selfrepair.queries.catalog.quoting import identifier
@@ -31,3 +31,23 @@ def refuse_misspelt(ask: Callable[..., Answer], name: str, filters: Mapping[str,
                 f"no row of {name} has {column} '{text}'; did you mean {' or '.join(near)}? "
                 f"It has {', '.join(sorted(words))}."
             )
+
+
+def values_instead(
+    rows: Callable[[str], list[dict[str, Any]]], name: str, columns: Collection[str], filters: Mapping[str, str]
+) -> str:
+    """For the first of `filters` that no row of the view `name` meets, which few values its column has, in a sentence; else ''.
+
+    `rows` is `Reader.rows`, `columns` are the view's. A head by its name, `head=L9H6`, is looked for among the labels.
+    """
+    for key, value in filters.items():
+        column = "label" if key == "head" and not value.isdecimal() else "run_id" if key == "run" else key
+        if column not in columns:
+            continue
+        query = (
+            f"SELECT DISTINCT {identifier(column)} AS word FROM {identifier(name)} ORDER BY ALL LIMIT {_FEW_WORDS + 1}"
+        )
+        words = [str(row["word"]) for row in rows(query)]
+        if 0 < len(words) <= _FEW_WORDS and value.lower() not in map(str.lower, words):
+            return f"No row of {name} has {column} {value}; it has {', '.join(words)}."
+    return ""

@@ -454,3 +454,16 @@ def test_a_query_ends_when_its_time_is_up(endless: str, db: Path) -> None:
     assert found.returncode == 1
     assert "the query was stopped at its time limit of 0.5 s" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("param", "told"),
+    [
+        ("ablation=men", "No row of head_repair has ablation men; it has resample, mean, zero."),
+        ("layer=77", "No row of head_repair has layer 77; it has 0, 1, 2."),
+        ("head=L9H9", "No row of head_repair has label L9H9; it has L0H0, "),
+    ],
+)
+def test_a_value_that_no_row_has_is_told_with_those_there_are(param: str, told: str, loaded: Path) -> None:
+    result = run(query, "head_repair", "--param", param, "--db", loaded)
+    assert told in result.output
