@@ -4,7 +4,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 import torch
 
@@ -52,44 +52,28 @@ class _Silent:
     def note(self, text: str) -> None: ...
 
 
-@overload
-def measure(
-    model: object,
-    prompts: object,
-    *,
-    tokenizer: "PreTrainedTokenizerBase | None" = None,
-    ablations: str | Sequence[str] = ABLATIONS,
-    layers: str | int | Sequence[int] | None = None,
-    heads: Heads | None = None,
-    given: Heads = (),
-    mechanisms: str | Sequence[str] = (),
-    seed: int = 0,
-    batch_size: int | None = None,
-    name: str | None = None,
-    dataset_name: str = "prompts",
-    into: None = None,
-    progress: bool = False,
-) -> Measurements: ...
+class _Options(TypedDict, total=False):
+    """The options of `measure`, but for where the rows go."""
+
+    tokenizer: "PreTrainedTokenizerBase | None"
+    ablations: str | Sequence[str]
+    layers: str | int | Sequence[int] | None
+    heads: Heads | None
+    given: Heads
+    mechanisms: str | Sequence[str]
+    seed: int
+    batch_size: int | None
+    name: str | None
+    dataset_name: str
+    progress: bool
 
 
 @overload
-def measure(
-    model: object,
-    prompts: object,
-    *,
-    tokenizer: "PreTrainedTokenizerBase | None" = None,
-    ablations: str | Sequence[str] = ABLATIONS,
-    layers: str | int | Sequence[int] | None = None,
-    heads: Heads | None = None,
-    given: Heads = (),
-    mechanisms: str | Sequence[str] = (),
-    seed: int = 0,
-    batch_size: int | None = None,
-    name: str | None = None,
-    dataset_name: str = "prompts",
-    into: str | Path,
-    progress: bool = False,
-) -> int: ...
+def measure(model: object, prompts: object, *, into: None = None, **options: Unpack[_Options]) -> Measurements: ...
+
+
+@overload
+def measure(model: object, prompts: object, *, into: str | Path, **options: Unpack[_Options]) -> int: ...
 
 
 def measure(

@@ -12,6 +12,7 @@ A unit appears by one rename, so it is there whole or not at all, and any number
 """
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError
@@ -76,8 +79,12 @@ class PartsFolder:
             raise SelfRepairError(f"{path}: {error}") from error
 
     def exists(self) -> bool:
-        """True when there is anything of this run: its record, or a finished unit."""
-        return (self.path / _RUN).exists() or bool(self.finished_units())
+        """True when there is anything of this run: its record, a finished unit or a cross-check."""
+        return self.has_record() or bool(self.finished_units()) or bool(self.finished_crosschecks())
+
+    def has_record(self) -> bool:
+        """True when `run.json` is here."""
+        return (self.path / _RUN).exists()
 
     def finished_units(self) -> set[int]:
         """Numbers of the units that are here with their manifest; empty when the folder does not exist."""
@@ -167,6 +174,28 @@ class PartsFolder:
         with files.writing(path.name, self.path, len(data)):
             _again_if_removed(place)
 
+    def write_array(self, name: str, values: NDArray[Any]) -> None:
+        """Keep an array that the whole run shares as `name`, all at once; a run that goes on later finds it in `array`.
+
+        Raises SelfRepairError when the folder cannot be written.
+        """
+        buffer = io.BytesIO()
+        np.save(buffer, values)
+
+        def place() -> None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            files.replace_file(self.path / name, buffer.getvalue())
+
+        with files.writing(name, self.path, buffer.tell()):
+            _again_if_removed(place)
+
+    def array(self, name: str) -> NDArray[Any] | None:
+        """What `write_array` kept as `name`; None when it is missing or incomplete."""
+        try:
+            return np.load(self.path / name)
+        except (OSError, ValueError, EOFError):
+            return None
+
     def remove(self, loaded: Sequence[Path], *, is_whole: bool) -> None:
         """Remove units and cross-checks that have been loaded; when the run is whole, everything else of it too."""
         for path in loaded:
@@ -180,7 +209,7 @@ class PartsFolder:
         try:
             first = self.run()
         except SelfRepairError as error:
-            if (self.path / _RUN).exists():
+            if self.has_record():
                 raise SelfRepairError(f"{error} To measure again, remove {self.path} first.") from error
         else:
             self._check_same(first, run)
