@@ -192,9 +192,10 @@ class PartsFolder:
     def array(self, name: str) -> NDArray[Any] | None:
         """What `write_array` kept as `name`; None when it is missing or incomplete."""
         try:
-            return np.load(self.path / name)
+            values: NDArray[Any] = np.load(self.path / name)
         except (OSError, ValueError, EOFError):
             return None
+        return values
 
     def remove(self, loaded: Sequence[Path], *, is_whole: bool) -> None:
         """Remove units and cross-checks that have been loaded; when the run is whole, everything else of it too."""
