@@ -6,7 +6,7 @@ from functools import cache
 import duckdb
 
 from selfrepair.queries.catalog.header import View
-from selfrepair.queries.catalog.macros import HEAD_LABEL, create_temp_macros, has_macros, install_macros
+from selfrepair.queries.catalog.macros import MACROS, create_temp_macros, has_macros, install_macros
 from selfrepair.queries.catalog.quoting import identifier, literal
 from selfrepair.queries.catalog.relations import relations, views
 from selfrepair.queries.marts import refresh as marts
@@ -24,7 +24,8 @@ def after_load(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def install(con: duckdb.DuckDBPyConnection) -> None:
-    """Create or replace all views and their comments in the file, in one transaction, so that any client has them.
+    """Create or replace all views and their comments in the file, in one transaction, so that any client has them; where
+    they are as this version installed them, nothing is done.
 
     Views that an earlier version installed and this one does not know are dropped, and so are marts of another version;
     a mart shows no rows until it is refreshed. Raises SelfRepairError, with nothing changed, when the user has a table
@@ -33,16 +34,18 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
     with transaction(con):
         installed = _installed(con)
         _refuse_foreign(con, installed)
-        install_macros(con)
         marts.make_tables(con)
+        if _is_installed(con):
+            return
+        install_macros(con)
         for name in sorted(installed.difference(view.name for view in views())):
             con.execute(f"DROP VIEW {identifier(name)}")
         for view in views():
             con.execute(f"CREATE OR REPLACE VIEW {view.name} AS\n{_sql(view, stored=True)}")
             _comment(con, view.name)
         con.execute(
-            "CREATE OR REPLACE TABLE selfrepair_marts.installed AS SELECT ? AS views, ? AS marts",
-            [_fingerprint(), marts.definition()],
+            "CREATE OR REPLACE TABLE selfrepair_marts.installed AS SELECT ? AS views, ? AS marts, ? AS comments, ? AS state",
+            [_fingerprint(), marts.definition(), _comments_sha256(), _state(con)],
         )
 
 
@@ -63,12 +66,8 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
     Usually the file's views are these, and nothing is to be done. A file that holds marts of another version, or none,
     gets its marts computed by every query, which is correct and may take long.
     """
-    made = con.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed'"
-    ).fetchall()
-    of_views, of_marts = (
-        con.execute("SELECT views, marts FROM selfrepair_marts.installed").fetchall()[0] if made else ("", "")
-    )
+    record = _record(con)
+    of_views, of_marts = record.get("views"), record.get("marts")
     stored = of_marts == marts.definition()
     ours = {view.name for view in views()}
     if of_views != _fingerprint() or not has_macros(con) or not _installed(con) >= ours:
@@ -90,10 +89,53 @@ def _sql(view: View, *, stored: bool) -> str:
     return marts.stored_sql(view) if stored and view.kept == "mart" else view.sql
 
 
+def _record(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """What was installed last, by the names of `selfrepair_marts.installed`; empty where nothing was."""
+    made = con.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed' "
+        "AND database_name = current_database()"
+    ).fetchall()
+    if not made:
+        return {}
+    found = con.execute("FROM selfrepair_marts.installed")
+    names = [name for name, *_ in found.description]
+    return dict(zip(names, found.fetchall()[0], strict=True))
+
+
+def _is_installed(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the file's views, comments and functions are this version's, to the letter."""
+    wanted = {"views": _fingerprint(), "marts": marts.definition(), "comments": _comments_sha256()}
+    record = _record(con)
+    return wanted.items() <= record.items() and record.get("state") == _state(con) and has_macros(con)
+
+
+def _state(con: duckdb.DuckDBPyConnection) -> str:
+    """A digest of the file's views as DuckDB has them, with all comments."""
+    ((state,),) = con.execute(
+        "WITH texts AS ("
+        "SELECT view_name, '' AS column_name, sql || coalesce(comment, '') AS text FROM duckdb_views() "
+        "WHERE database_name = current_database() AND schema_name = 'main' UNION ALL "
+        "SELECT table_name, column_name, coalesce(comment, '') FROM duckdb_columns() "
+        "WHERE database_name = current_database() AND schema_name = 'main' AND NOT internal) "
+        "SELECT md5(string_agg(view_name || ' ' || column_name || ' ' || text, '\n' ORDER BY view_name, column_name)) FROM texts "
+        "WHERE list_contains(?, view_name)",
+        [[view.name for view in views()]],
+    ).fetchall()
+    return str(state)
+
+
+@cache
+def _comments_sha256() -> str:
+    """SHA-256 of all comments that views and their columns get."""
+    text = "\n".join(f"{view.name}: {relations()[view.name]}" for view in views())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 @cache
 def _fingerprint() -> str:
     """SHA-256 of all that the installed views are made of."""
-    text = "\n".join([HEAD_LABEL, *(f"{view.name}: {_sql(view, stored=True)}" for view in views())])
+    texts = [macro.name + macro.definition for macro in MACROS]
+    text = "\n".join([*texts, *(f"{view.name}: {_sql(view, stored=True)}" for view in views())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,8 +2,6 @@
 
 import duckdb
 
-from selfrepair.warehouse.schema import metadata
-
 _INSTALLED = """
 SELECT table_name, NULL AS column_name, comment FROM duckdb_tables()
 WHERE database_name = current_database() AND schema_name = current_schema() AND NOT temporary
@@ -15,6 +13,8 @@ WHERE database_name = current_database() AND schema_name = current_schema() AND 
 
 def write_comments(con: duckdb.DuckDBPyConnection) -> int:
     """Set the comments that differ from the metadata's; returns how many there were. Call it inside a transaction."""
+    from selfrepair.warehouse.schema.tables import metadata  # SQLAlchemy: only who writes a file waits for it
+
     installed = {(table, column): comment for table, column, comment in con.execute(_INSTALLED).fetchall()}
     wanted: dict[tuple[str, str | None], str | None] = {
         (table.name, None): table.comment for table in metadata.sorted_tables

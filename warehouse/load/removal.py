@@ -11,7 +11,7 @@ from selfrepair.warehouse.database.transactions import transaction
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import call_entry_points
 from selfrepair.warehouse.parts.folder import PartsFolder
-from selfrepair.warehouse.schema import metadata
+from selfrepair.warehouse.schema.tables import metadata
 
 _SHARED = {"models": "model_id", "datasets": "dataset_id"}
 """Tables that several runs may refer to, by the column that does."""

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from selfrepair.warehouse import schema
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import version_0_1
 from selfrepair.warehouse.parts.manifest import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest
+from selfrepair.warehouse.schema.tables import metadata
 
 _MEASUREMENTS = "measurements.parquet"
 _ARROW = "selfrepair_measurements_of_units"
@@ -149,7 +149,7 @@ def refused(path: Path, error: Exception) -> str:
 
 
 def _insert_sql(table: str, file: str, source: str) -> str:
-    columns = [column.name for column in schema.metadata.tables[table].columns if column.name != "run_id"]
+    columns = [column.name for column in metadata.tables[table].columns if column.name != "run_id"]
     earlier = version_0_1.COLUMNS if file in version_0_1.TABLES else {}
     read = ", ".join(earlier.get(name, name) for name in columns)
     return f"INSERT INTO {table} (run_id, {', '.join(columns)}) SELECT $run_id, {read} FROM {source}"

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from selfrepair.warehouse import schema
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.schema.tables import metadata
 
 Columns: TypeAlias = Mapping[str, Any] | pa.Table
 """A `pyarrow.Table`, or arrays of equal length by column name."""
@@ -34,7 +35,7 @@ def part_schema(name: str) -> pa.Schema:
     """The Arrow schema of table `name` in a part file: the warehouse table's columns but `run_id`, none nullable
     unless the table's is.
     """
-    columns = [column for column in schema.metadata.tables[name].columns if column.name != "run_id"]
+    columns = [column for column in metadata.tables[name].columns if column.name != "run_id"]
     return pa.schema([pa.field(c.name, _ARROW_TYPES[type(c.type)], nullable=bool(c.nullable)) for c in columns])
 
 
@@ -95,7 +96,7 @@ def _column(table: str, values: Any, field: pa.Field) -> pa.Array:
 
 def _kinds(table: str, column: str) -> list[str]:
     """The names that a column of a fixed set of names may hold; empty for any other."""
-    return list(getattr(schema.metadata.tables[table].columns[column].type, "enums", []))
+    return list(getattr(metadata.tables[table].columns[column].type, "enums", []))
 
 
 def _arrow(values: Any, field: pa.Field, kinds: list[str]) -> pa.Array:

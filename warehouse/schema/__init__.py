@@ -3,19 +3,10 @@
 A unit stands in square brackets at the end of a column's comment. Views, the README and the pages read these comments
 instead of repeating them. The file itself is made by `migrations/*.sql`; a test holds the two equal.
 
-There are no foreign keys: DuckDB then refuses to update a referenced row. `selfrepair verify` looks for orphans.
+Here are the values that columns take; the tables themselves are `tables.metadata`, which needs SQLAlchemy: whoever only
+reads a file does without, and starts in half the time.
 """
 
-from selfrepair.warehouse.schema import (  # noqa: F401 (each adds its tables to `metadata`)
-    ledger,
-    logit_lens,
-    measurements,
-    mechanisms,
-    published,
-    runs,
-    self_repression,
-)
-from selfrepair.warehouse.schema.columns import metadata
 from selfrepair.warehouse.schema.names import (
     ABLATIONS,
     ADDED_VECTORS,
@@ -48,5 +39,4 @@ __all__ = [
     "NEURONS_RANKED",
     "NEXT_TOKEN",
     "ROUNDED",
-    "metadata",
 ]

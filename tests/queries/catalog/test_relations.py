@@ -15,7 +15,7 @@ from selfrepair.queries.catalog.header import Column, HeaderError, View, parse_v
 from selfrepair.queries.catalog.headline import CONTEXT
 from selfrepair.queries.marts.install import install_temp
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.schema import metadata
+from selfrepair.warehouse.schema.tables import metadata
 
 MOST_WITHOUT_HEADLINE = 15
 

@@ -10,7 +10,7 @@ import pytest
 
 from selfrepair.warehouse.database import migrate as module
 from selfrepair.warehouse.database.migrate import migrate, migrations
-from selfrepair.warehouse.schema import metadata
+from selfrepair.warehouse.schema.tables import metadata
 
 FOLDER = Path(module.__file__).parents[1] / "published"
 TABLES = {"published_head_repair": "published_head_repair", "published_self_repression": "published_feedback"}

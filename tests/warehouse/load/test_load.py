@@ -21,7 +21,8 @@ from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.load.units import CheckedUnit, by_head
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.records import CrosscheckCell
-from selfrepair.warehouse.schema import ABLATIONS, EFFECTS, metadata
+from selfrepair.warehouse.schema import ABLATIONS, EFFECTS
+from selfrepair.warehouse.schema.tables import metadata
 from selfrepair.warehouse.verify.verification import verify
 from support.loaded import load_rows as load
 from support.tiers import examples

@@ -7,7 +7,7 @@ from selfrepair.warehouse.cli.commands import remove as command
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load import removal as remove
 from selfrepair.warehouse.load.removal import remove_run, stored_run
-from selfrepair.warehouse.schema import metadata
+from selfrepair.warehouse.schema.tables import metadata
 from selfrepair.warehouse.verify.verification import verify
 from support.loaded import load_rows as load
 from support.loaded import stored

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord, RunRecord
-from selfrepair.warehouse.schema import MECHANISMS, metadata
+from selfrepair.warehouse.schema import MECHANISMS
+from selfrepair.warehouse.schema.tables import metadata
 
 texts = st.text()
 heads = st.lists(st.from_regex(r"L\d{1,2}H\d{1,2}", fullmatch=True)).map(tuple)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from selfrepair.warehouse import schema
 from selfrepair.warehouse.database.migrate import migrate
+from selfrepair.warehouse.schema.tables import metadata
 
 CATALOG = {
     "tables": "SELECT table_name, comment FROM duckdb_tables() ORDER BY ALL",
@@ -42,7 +43,7 @@ def migrated():
 def described(tmp_path):
     engine = sa.create_engine(f"duckdb:///{tmp_path / 'described.duckdb'}")
     with engine.begin() as connection:
-        schema.metadata.create_all(connection)
+        metadata.create_all(connection)
     engine.dispose()
     with duckdb.connect(str(tmp_path / "described.duckdb")) as con:
         yield con
@@ -73,7 +74,7 @@ def test_the_comparison_sees_any_drift(migrated, what, change):
 
 
 def test_tables_are_the_designed_ones():
-    assert set(schema.metadata.tables) == {
+    assert set(metadata.tables) == {
         *("models", "datasets", "runs", "prompts", "tokens", "measurements"),
         *("crosschecks", "units"),
         *("neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "logit_lens", "logprob_changes"),
@@ -82,7 +83,7 @@ def test_tables_are_the_designed_ones():
     }
 
 
-@pytest.mark.parametrize("table", schema.metadata.tables.values(), ids=lambda table: table.name)
+@pytest.mark.parametrize("table", metadata.tables.values(), ids=lambda table: table.name)
 def test_every_table_and_column_says_what_it_is(table):
     assert table.comment
     assert table.comment.endswith(".")
@@ -93,17 +94,14 @@ def test_every_table_and_column_says_what_it_is(table):
 
 @pytest.mark.parametrize("name", schema.EFFECTS)
 def test_effects_have_a_unit_and_a_sign(name):
-    comment = schema.metadata.tables["measurements"].c[name].comment
+    comment = metadata.tables["measurements"].c[name].comment
     assert re.search(r"\[(logits|ratio)\]$", comment)
     assert re.search(r"[<>] [01]: ", comment)
 
 
 def test_every_float_has_a_unit():
     floats = [
-        column
-        for table in schema.metadata.tables.values()
-        for column in table.columns
-        if isinstance(column.type, sa.Float)
+        column for table in metadata.tables.values() for column in table.columns if isinstance(column.type, sa.Float)
     ]
     assert len(floats) == 7 + 4 + 3 + 2 + 2 + 1 + 5 + 2 + 2 + 2 + 3 + 8 + 9 + 9
     for column in floats:
@@ -111,7 +109,7 @@ def test_every_float_has_a_unit():
 
 
 def test_all_but_tables_of_many_rows_have_a_primary_key():
-    without = {table.name for table in schema.metadata.tables.values() if not table.primary_key.columns}
+    without = {table.name for table in metadata.tables.values() if not table.primary_key.columns}
     assert without == {
         *("measurements", "neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "logit_lens"),
         *("logprob_changes", "self_repression", "self_repression_sums"),
