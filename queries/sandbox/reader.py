@@ -278,7 +278,12 @@ def _explained(db: Path, limits: Limits, timeout_s: float | None) -> Iterator[No
     """DuckDB's errors as what the user can do."""
     try:
         yield
-    except (duckdb.Error, pa.ArrowException, OSError, MemoryError) as error:  # DuckDB's own, or as they come through Arrow
+    except (
+        duckdb.Error,
+        pa.ArrowException,
+        OSError,
+        MemoryError,
+    ) as error:  # DuckDB's own, or as they come through Arrow
         if compat.is_interrupted(error):
             if timeout_s is None:
                 raise

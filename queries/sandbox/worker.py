@@ -339,7 +339,9 @@ def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
     except BaseException as error:
         opened.close(error)
         if isinstance(error, SelfRepairError):
-            return _refusal(str(error)[:_LONGEST_MESSAGE], InUseError if isinstance(error, InUseError) else SelfRepairError)
+            return _refusal(
+                str(error)[:_LONGEST_MESSAGE], InUseError if isinstance(error, InUseError) else SelfRepairError
+            )
         if isinstance(error, MemoryError):
             return _refusal(out_of_memory(request.limits))
         if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):  # the parent has ended

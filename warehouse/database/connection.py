@@ -147,13 +147,16 @@ def _move_to_free_name(source: Path, target: Path) -> None:
 
 def _why_not_opened(path: Path, error: duckdb.Error) -> str:
     if path.is_dir():
-        return f"{path} is a folder, not a warehouse file. Name a file in it: {in_words('--db ', '')}{path / 'selfrepair.duckdb'}"
+        file = path / "selfrepair.duckdb"
+        return f"{path} is a folder, not a warehouse file. Name a file in it: {in_words(f'--db {file}', str(file))}"
     if compat.is_no_database(error):
         size = path.stat().st_size
         found = f"holds {files.human_bytes(size)} of something else" if size else "is empty"
         return f"{path} is not a DuckDB file: it {found}. Nothing in it was touched. {another_file()}"
     if compat.is_of_another_version(error):
-        return f"{path} was written by a DuckDB whose files this one cannot read: pip install --upgrade duckdb ({error})"
+        return (
+            f"{path} was written by a DuckDB whose files this one cannot read: pip install --upgrade duckdb ({error})"
+        )
     if compat.is_denied(error):
         return (
             f"{path} may not be written: {compat.reason(error)}. Change the file's permissions, or copy it to a folder of "

@@ -128,5 +128,6 @@ def _check_same(con: duckdb.DuckDBPyConnection, run_id: int, run: RunRecord) -> 
         if value != getattr(run, name):
             raise SelfRepairError(
                 f"run {run.run_key} is in this warehouse with {name} = {value}, and its parts say "
-                f"{getattr(run, name)}. They do not belong together: load these parts into another file with {in_words('--db', 'into=')}."
+                f"{getattr(run, name)}. They do not belong together: load these parts into another file with "
+                f"{in_words('--db', 'into=')}."
             )

@@ -236,9 +236,7 @@ def _part_file(table: pa.Table, data: memoryview) -> PartFile:
 def _finite(value: float, what: str) -> float:
     value = float(value)
     if not abs(value) < float("inf"):
-        raise SelfRepairError(
-            f"{what} is {value}; the measurement overflowed. Measure with {with_dtype('float32')}."
-        )
+        raise SelfRepairError(f"{what} is {value}; the measurement overflowed. Measure with {with_dtype('float32')}.")
     return value
 
 
