@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from selfrepair.queries.catalog.header import HeaderError, View, parse_file
-from selfrepair.queries.catalog.next_step import argument, did_you_mean, in_words, see, see_described
+from selfrepair.queries.catalog.next_step import argument, did_you_mean, see, see_described
 from selfrepair.queries.catalog.parameters import Parameter, Value, parse_parameters
 from selfrepair.queries.catalog.quoting import literal
 from selfrepair.queries.catalog.relations import Relation, catalogue, views
 from selfrepair.queries.catalog.which_run import Run, which_run
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 _FOLDER = Path(__file__).parents[1] / "questions"
 _USE = re.compile(r"\$([a-z_][a-z0-9_]*)")

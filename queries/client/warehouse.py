@@ -14,7 +14,6 @@ import polars as pl
 
 from selfrepair.queries.catalog.filters import listed
 from selfrepair.queries.catalog.headline import Chosen
-from selfrepair.queries.catalog.next_step import Language, speaking
 from selfrepair.queries.catalog.which_run import RUNS, Run
 from selfrepair.queries.client.frames import WholeFrame
 from selfrepair.queries.client.spelling import refuse_misspelt
@@ -22,7 +21,7 @@ from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.query import HeadQuery, Query, QuestionQuery, SqlQuery, ViewQuery
 from selfrepair.queries.sandbox.reader import Answer, OnNote, Params, polars_frame
 from selfrepair.queries.sandbox.worker import Reply, Request, ask
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import Language, SelfRepairError, speaking
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

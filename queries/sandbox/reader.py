@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
-from selfrepair.queries.catalog.next_step import in_words, see_names
+from selfrepair.queries.catalog.next_step import see_names
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.relations import unknown_name
 from selfrepair.queries.marts.install import prepare_reader
 from selfrepair.queries.sandbox.fence import Names, Statement, checked
 from selfrepair.queries.sandbox.interrupt import interrupted_after, interrupted_by_ctrl_c
 from selfrepair.queries.sandbox.limits import Limits, confine
+from selfrepair.warehouse import compat
 from selfrepair.warehouse.database.connection import OnWait, open_reader
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 if TYPE_CHECKING:
     import polars as pl
@@ -277,21 +278,19 @@ def _explained(db: Path, limits: Limits, timeout_s: float | None) -> Iterator[No
     """DuckDB's errors as what the user can do."""
     try:
         yield
-    except duckdb.InterruptException:
-        if timeout_s is None:
-            raise
-        raise SelfRepairError(out_of_time(timeout_s)) from None
-    except (duckdb.OutOfMemoryException, MemoryError) as error:
-        raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
-    except duckdb.Error as error:
-        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{see_names()}") from None
-    except (OSError, pa.ArrowException) as error:  # how DuckDB's own come through while rows are fetched
-        text = str(error)
-        if "Interrupt" in text and timeout_s is not None:
+    except (
+        duckdb.Error,
+        pa.ArrowException,
+        OSError,
+        MemoryError,
+    ) as error:  # DuckDB's own, or as they come through Arrow
+        if compat.is_interrupted(error):
+            if timeout_s is None:
+                raise
             raise SelfRepairError(out_of_time(timeout_s)) from None
-        if "Out of Memory" in text:
+        if compat.is_out_of_memory(error):
             raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
-        raise SelfRepairError(f"{_in_the_users_lines(text)}\n{see_names()}") from None
+        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{see_names()}") from None
 
 
 def _with_plain_types(con: duckdb.DuckDBPyConnection, rows: str, params: Params | None, *, flat: bool) -> str:

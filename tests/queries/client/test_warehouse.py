@@ -25,7 +25,7 @@ from selfrepair.queries.client import warehouse
 from selfrepair.queries.marts.install import install
 from selfrepair.queries.sandbox import worker
 from selfrepair.warehouse.database.connection import open_writer
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import InUseError, SelfRepairError
 from support.fabricate import fabricate
 from support.loaded import loaded, stored
 
@@ -404,7 +404,9 @@ def test_a_file_that_is_written_is_waited_for_and_its_writer_named(
     assert holder.stdout.readline() == "open\n"
     text = refusal(lambda: Warehouse(db, wait_s=0.2).sql("runs"))
     assert f"in use by process {holder.pid} (" in text
-    assert "Nothing was changed or lost. End that program, or wait" in text
+    assert "Nothing was changed or lost. End that program, or wait until it is done, then repeat the call." in text
+    with pytest.raises(InUseError):
+        Warehouse(db, wait_s=0).sql("runs")
     heard: list[str] = []
 
     def release(sentence: str) -> None:
