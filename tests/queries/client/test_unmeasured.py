@@ -3,13 +3,16 @@
 import re
 from pathlib import Path
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 
+from selfrepair import NotMeasured, Warehouse
 from selfrepair.app.cli.main import main
 from selfrepair.queries.catalog.questions import questions
 from selfrepair.queries.client.unmeasured import ADDED_BY
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
+from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded, stored
 
@@ -45,6 +48,62 @@ def test_what_was_not_measured_is_said_with_its_option(db: Path, asked: tuple[st
     output = told(db, *asked)
     assert re.search(r"^0 rows", output, re.MULTILINE)
     assert f"No run of this file has measured it: selfrepair ingest {option} does" in output
+
+
+def test_what_a_view_needs_of_a_run_is_said_in_python_and_on_the_command_line(db: Path) -> None:
+    ours = Warehouse(db)
+    for asked, need in (
+        (
+            "hidden_backups",
+            "No run of this file has given heads and, beside it, the same run without them: measure both",
+        ),
+        ("co_ablation", "No run of this file has given heads and"),
+        ("repair_over_training", "No run of this file belongs to a series of checkpoints: selfrepair ingest --model"),
+        (
+            "reproduction",
+            "No run of this file is of a model of the paper: selfrepair reproduce gpt2-small measures one.",
+        ),
+        ("backup_heads_of_model", "No run of this file has measured it: selfrepair ingest --edges does"),
+    ):
+        assert need in told(db, asked)
+        with pytest.warns(NotMeasured, match=re.escape(need)) as caught:
+            assert (ours.question(asked) if asked in questions() else ours.view(asked)).is_empty()
+        assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(NotMeasured, match="No run of this file has measured it"):
+        ours.sql("SELECT label FROM who_repairs WHERE layer = 1")
+    with pytest.warns(NotMeasured, match="None of the runs asked for has measured it"):
+        ours.view("who_repairs", run=1)
+
+
+def test_it_is_said_beside_csv_and_files(db: Path, tmp_path: Path) -> None:
+    for to in (("--csv",), ("-o", str(tmp_path / "a.csv"))):
+        done = CliRunner().invoke(main, ["query", "who_repairs", *to, "--db", str(db)])
+        assert "No run of this file has measured it" in done.stderr
+        assert "No run" not in done.stdout
+
+
+def test_a_run_that_lacks_it_beside_one_that_has_it(tmp_path: Path) -> None:
+    size = {"n_units": 1, "n_layers": 2, "n_heads": 2, "ablations": ("mean",)}
+    with_all = fabricate("a", model="a", mechanisms=True, **size)
+    both = stored(tmp_path, with_all, fabricate("b", model="b", seed=5, given_heads=(), **size))
+    assert "None of the runs asked for has measured it: selfrepair ingest --edges" in told(
+        both, "who_repairs", "--param", "model=b"
+    )
+    assert "asked for" not in told(both, "who_repairs", "--param", "model=a", "--param", "layer=77")
+    assert "None of the runs asked for has several ablation types: selfrepair ingest --ablation resample,mean" in told(
+        both, "ablations_that_disagree", "--param", "model=b"
+    )
+    with duckdb.connect(both) as con:
+        con.execute("UPDATE runs SET status = 'failed'")
+    assert "Views leave out runs whose cross-check failed, and there is no other" in told(both, "head_repair")
+
+
+def test_a_file_without_runs_says_how_to_get_one(tmp_path: Path) -> None:
+    path = installed(tmp_path)
+    for asked in ("head_repair", "most_repaired_heads", "SELECT 1 FROM runs"):
+        assert f"{path} holds no run yet. Measure one (selfrepair demo --db {path}), or load" in told(path, asked)
+    with pytest.warns(NotMeasured, match="holds no run yet"):
+        Warehouse(path).view("head_repair")
 
 
 def test_other_empty_answers_say_no_more(db: Path, tmp_path: Path) -> None:
