@@ -9,7 +9,6 @@ from click.testing import CliRunner
 
 from selfrepair import NotMeasured, Warehouse
 from selfrepair.app.cli.main import main
-from selfrepair.queries.catalog.questions import questions
 from selfrepair.queries.client.unmeasured import ADDED_BY
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from support.empty import installed
@@ -21,6 +20,14 @@ from support.loaded import loaded, stored
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run without mechanisms."""
     return loaded(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of one ablation: that of model a has mechanisms, that of model b has none."""
+    size = {"n_units": 1, "n_layers": 2, "n_heads": 2, "ablations": ("mean",)}
+    runs = (fabricate(name, model=name, seed=seed, mechanisms=seed == 0, **size) for seed, name in enumerate("ab"))
+    return stored(tmp_path_factory.mktemp("both"), *runs)
 
 
 def told(db: Path, *asked: str) -> str:
@@ -50,29 +57,25 @@ def test_what_was_not_measured_is_said_with_its_option(db: Path, asked: tuple[st
     assert f"No run of this file has measured it: selfrepair ingest {option} does" in output
 
 
-def test_what_a_view_needs_of_a_run_is_said_in_python_and_on_the_command_line(db: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "need"),
+    [
+        ("hidden_backups", "has given heads and, beside it, the same run without them: measure both"),
+        ("repair_over_training", "belongs to a series of checkpoints: selfrepair ingest --model"),
+        ("reproduction", "is of a model of the paper: selfrepair reproduce gpt2-small measures one."),
+    ],
+)
+def test_what_a_view_needs_of_a_run_is_said(db: Path, asked: str, need: str) -> None:
+    assert f"No run of this file {need}" in told(db, asked)
+
+
+def test_in_python_it_is_a_warning(db: Path) -> None:
     ours = Warehouse(db)
-    for asked, need in (
-        (
-            "hidden_backups",
-            "No run of this file has given heads and, beside it, the same run without them: measure both",
-        ),
-        ("co_ablation", "No run of this file has given heads and"),
-        ("repair_over_training", "No run of this file belongs to a series of checkpoints: selfrepair ingest --model"),
-        (
-            "reproduction",
-            "No run of this file is of a model of the paper: selfrepair reproduce gpt2-small measures one.",
-        ),
-        ("backup_heads_of_model", "No run of this file has measured it: selfrepair ingest --edges does"),
-    ):
-        assert need in told(db, asked)
-        with pytest.warns(NotMeasured, match=re.escape(need)) as caught:
-            assert (ours.question(asked) if asked in questions() else ours.view(asked)).is_empty()
-        assert [warning.filename for warning in caught] == [__file__]
-    with pytest.warns(NotMeasured, match="No run of this file has measured it"):
+    with pytest.warns(NotMeasured, match="No run of this file has given heads and, beside it,") as caught:
+        assert ours.question("hidden_backups").is_empty()
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(NotMeasured, match="No run of this file has measured it: selfrepair ingest --edges does"):
         ours.sql("SELECT label FROM who_repairs WHERE layer = 1")
-    with pytest.warns(NotMeasured, match="None of the runs asked for has measured it"):
-        ours.view("who_repairs", run=1)
 
 
 def test_it_is_said_beside_csv_and_files(db: Path, tmp_path: Path) -> None:
@@ -82,20 +85,21 @@ def test_it_is_said_beside_csv_and_files(db: Path, tmp_path: Path) -> None:
         assert "No run" not in done.stdout
 
 
-def test_a_run_that_lacks_it_beside_one_that_has_it(tmp_path: Path) -> None:
-    size = {"n_units": 1, "n_layers": 2, "n_heads": 2, "ablations": ("mean",)}
-    with_all = fabricate("a", model="a", mechanisms=True, **size)
-    both = stored(tmp_path, with_all, fabricate("b", model="b", seed=5, given_heads=(), **size))
-    assert "None of the runs asked for has measured it: selfrepair ingest --edges" in told(
-        both, "who_repairs", "--param", "model=b"
-    )
+def test_a_run_that_lacks_it_beside_one_that_has_it(both: Path) -> None:
+    lacking = told(both, "who_repairs", "--param", "model=b")
+    assert "None of the runs asked for has measured it: selfrepair ingest --edges" in lacking
     assert "asked for" not in told(both, "who_repairs", "--param", "model=a", "--param", "layer=77")
-    assert "None of the runs asked for has several ablation types: selfrepair ingest --ablation resample,mean" in told(
-        both, "ablations_that_disagree", "--param", "model=b"
+    one_ablation = told(both, "ablations_that_disagree", "--param", "model=b")
+    assert (
+        "None of the runs asked for has several ablation types: selfrepair ingest --ablation resample" in one_ablation
     )
-    with duckdb.connect(both) as con:
+
+
+def test_a_failed_run_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+    path = loaded(tmp_path)
+    with duckdb.connect(path) as con:
         con.execute("UPDATE runs SET status = 'failed'")
-    assert "Views leave out runs whose cross-check failed, and there is no other" in told(both, "head_repair")
+    assert "Views leave out runs whose cross-check failed, and there is no other" in told(path, "head_repair")
 
 
 def test_a_file_without_runs_says_how_to_get_one(tmp_path: Path) -> None:
@@ -106,8 +110,6 @@ def test_a_file_without_runs_says_how_to_get_one(tmp_path: Path) -> None:
         Warehouse(path).view("head_repair")
 
 
-def test_other_empty_answers_say_no_more(db: Path, tmp_path: Path) -> None:
+def test_other_empty_answers_say_no_more(db: Path, both: Path) -> None:
     assert "No run of this file" not in told(db, "FROM measurements WHERE layer = 99")
-    measured = stored(tmp_path, fabricate(mechanisms=True))
-    assert "No run of this file" not in told(measured, "FROM who_repairs WHERE layer = 99")
-    assert "who_repairs_head" in questions()
+    assert "No run of this file" not in told(both, "FROM who_repairs WHERE layer = 99")
