@@ -27,7 +27,7 @@ ADDED_BY = {
 NEEDS = {
     "co_ablation": (
         "has given heads and, beside it, the same run without them",
-        "measure both: selfrepair ingest with --given HEAD --ablation mean, and the same without --given",
+        "selfrepair ingest --given HEAD --ablation mean, and the same without --given, measure both",
     ),
     "repair_over_training": (
         "belongs to a series of checkpoints",
