@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
@@ -30,6 +30,7 @@ from selfrepair.ingest.runs.stored_run import store_run
 from selfrepair.ingest.text.given_prompts import given_prompts
 from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import Source
+from selfrepair.queries.client.calls import SWITCH, TEXT, WHOLE, Takes, all_are, checked, is_path, is_text, is_whole
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, speaking
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.schema import MECHANISMS
@@ -39,6 +40,33 @@ if TYPE_CHECKING:
 
 Heads = str | Sequence[str | tuple[int, int]]
 """Heads by label, in one string or several, or as (layer, head)."""
+
+
+def _is_head(value: object) -> bool:
+    return is_text(value) or (isinstance(value, Sequence) and len(value) == 2 and all_are(value, is_whole))
+
+
+_TEXTS = Takes("text or a list of texts", lambda value: is_text(value) or all_are(value, is_text))
+_HEADS = Takes(
+    'heads such as "L9H6,L9H9" or [(9, 6), "L9H9"]', lambda value: is_text(value) or all_are(value, _is_head)
+)
+_TAKES = {
+    "tokenizer": Takes("a tokenizer of transformers", callable),
+    "ablations": _TEXTS,
+    "layers": Takes(
+        'layers such as 3, [3, 5] or "0,4-7"',
+        lambda value: is_text(value) or is_whole(value) or all_are(value, is_whole),
+    ),
+    "heads": _HEADS,
+    "given": _HEADS,
+    "mechanisms": _TEXTS,
+    "seed": WHOLE,
+    "batch_size": WHOLE,
+    "name": TEXT,
+    "dataset_name": TEXT,
+    "into": Takes("the path of a file", is_path),
+    "progress": SWITCH,
+}
 
 
 class _Silent:
@@ -75,6 +103,7 @@ def measure(model: object, prompts: object, *, into: None = None, **options: Unp
 def measure(model: object, prompts: object, *, into: str | Path, **options: Unpack[_Options]) -> int: ...
 
 
+@checked(_TAKES)
 def measure(
     model: object,
     prompts: object,
@@ -202,7 +231,7 @@ def _plan(
 def _layers(layers: str | int | Sequence[int] | None) -> str | None:
     if layers is None or isinstance(layers, str):
         return layers
-    return ",".join(str(layer) for layer in ([layers] if isinstance(layers, int) else layers))
+    return ",".join(str(layer) for layer in (layers if isinstance(layers, Collection) else [layers]))
 
 
 def _labels(heads: Heads | None) -> str | None:

@@ -36,7 +36,7 @@ WINGS = {
         *("bench", "cli"),
     ],
     "queries": ["catalog", "marts", "sandbox", "client", "export", "cli"],
-    "api": ["_measurements", "_measure", "__main__"],
+    "api": ["_measurements", "_measure", "_demo_model", "__main__"],
     "app": ["compat", "wording", "charts", "data", "components", "controls", "app_pages", "home", "cli", "server"],
 }
 """Sub-packages and modules of each folder, in the order of what they are made of: each imports those before it alone."""

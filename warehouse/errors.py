@@ -4,9 +4,11 @@ Most code is reached both from the command line and from Python. Where what can 
 of two wordings that fits (`in_words`) as it is raised.
 """
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Literal
 
 Language = Literal["shell", "python"]
@@ -59,3 +61,24 @@ def again() -> str:
 def with_dtype(name: str) -> str:
     """How another precision is chosen: `--dtype float32` or `model.to(torch.float32)`."""
     return in_words(f"--dtype {name}", f"model.to(torch.{name})")
+
+
+def check_there(db: Path) -> None:
+    """Raise SelfRepairError where there is no file `db`. It is neither opened nor made."""
+    if not db.exists():
+        raise SelfRepairError(
+            f"there is no warehouse at {db}. Make one (selfrepair demo{_at(db)}), or name another file."
+        )
+
+
+def no_run(db: Path | None = None) -> str:
+    """What is said of a warehouse that holds no run, with the next step; `db` is its file where that is known."""
+    at = "" if db is None else _at(db)
+    return (
+        f"{db or 'this warehouse'} holds no run yet. Measure one (selfrepair demo{at}), or load part files measured "
+        f"elsewhere (selfrepair load{at})."
+    )
+
+
+def _at(db: Path) -> str:
+    return f" --db {shlex.quote(str(db))}"

@@ -115,7 +115,7 @@ class Reader:
         wait_s: float = 10.0,
         spill_folder: Path | None = None,
     ) -> None:
-        self._db = db
+        self.db = db
         self._on_wait = on_wait
         self._on_note = on_note
         self._limits = limits or Limits()
@@ -124,7 +124,7 @@ class Reader:
         self._open = ExitStack()
 
     def __enter__(self) -> "Reader":
-        self._con = self._open.enter_context(open_reader(self._db, self._wait_s, self._on_wait))
+        self._con = self._open.enter_context(open_reader(self.db, self._wait_s, self._on_wait))
         try:
             self._open.enter_context(interrupted_by_ctrl_c(self._con))
             confine(self._con, self._limits, self._spill_folder or _new_spill_folder())
@@ -180,7 +180,7 @@ class Reader:
 
     def rows(self, query: str, params: Params | None = None) -> list[dict[str, Any]]:
         """All rows that answer a `query` of this package's own, as plain values by column; it is not fenced."""
-        with _explained(self._db, self._limits, None):
+        with _explained(self.db, self._limits, None):
             found: list[dict[str, Any]] = _batches(self._con, query, params).read_all().to_pylist()
         return found
 
@@ -190,7 +190,7 @@ class Reader:
 
     def columns(self, name: str) -> list[str]:
         """The columns of the table or view `name`. Raises SelfRepairError with the nearest names when there is none."""
-        with _explained(self._db, self._limits, None):
+        with _explained(self.db, self._limits, None):
             return [column for column, *_ in self._con.execute(f"{self._all_of(name)} LIMIT 0").description or []]
 
     def frame(self, query: str, params: Params | None = None) -> "pl.DataFrame":
@@ -208,7 +208,7 @@ class Reader:
         most_bytes: int | None,
     ) -> Generator[Any, None, None]:
         """First the schema of the rows, then their batches, with one row more than `limit` where there is one."""
-        with _explained(self._db, self._limits, timeout_s), interrupted_after(self._con, timeout_s):
+        with _explained(self.db, self._limits, timeout_s), interrupted_after(self._con, timeout_s):
             statement = self._statement(query)
             sql = statement.text
             if statement.kind == "select":

@@ -64,6 +64,14 @@ REFUSED: dict[str, tuple[object, dict[str, Any], str]] = {
         {"layers": 0, "mechanisms": "self_repression"},
         r'layers="2-2", or leave "self_repression" out of mechanisms',
     ),
+    "unknown argument": (
+        IDS,
+        {"ablation": "mean"},
+        r"argument 'ablation'; did you mean ablations\? The call: measure\(model, ",
+    ),
+    "number as text": (IDS, {"batch_size": "8"}, r"^batch_size takes a whole number, not '8'\. The call: measure"),
+    "one pair": (IDS, {"heads": (9, 6)}, r"^heads takes heads such as \"L9H6,L9H9\" or \[\(9, 6\)"),
+    "one number": (IDS, {"given": 3}, r"^given takes heads such as"),
     "batch size": (IDS, {"batch_size": 0}, r"batch_size=0 .*Pass 1 or more"),
     "no folder": (IDS, {"into": "/nowhere/w.duckdb"}, r"no folder /nowhere.*into="),
 }

@@ -16,7 +16,7 @@ import duckdb
 from selfrepair.warehouse import compat, files
 from selfrepair.warehouse.database.migrate import another_file, check_readable, migrate
 from selfrepair.warehouse.database.write_request import want, want_no_more
-from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError, again, in_words
+from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError, again, check_there
 
 OnWait = Callable[[str], None]
 """Called with one sentence, once for each process that has to be waited for."""
@@ -53,11 +53,7 @@ def open_reader(path: Path, wait_s: float = 10.0, on_wait: OnWait | None = None)
     Waits up to `wait_s` seconds for a writer to finish. Raises InUseError when it does not, SelfRepairError when there is
     no such file, and when the file is no warehouse or has another schema than this version reads.
     """
-    if not path.exists():
-        raise SelfRepairError(
-            f"there is no warehouse at {path}. Measure something first (selfrepair demo --db {path}), "
-            f"or {in_words('name the file with --db', 'pass the path of the file')}."
-        )
+    check_there(path)
     with _connection(path, read_only=True, wait_s=wait_s, on_wait=on_wait) as con:
         check_readable(con)
         yield con
