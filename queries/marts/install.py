@@ -117,8 +117,8 @@ def _state(con: duckdb.DuckDBPyConnection) -> str:
         "WHERE database_name = current_database() AND schema_name = 'main' UNION ALL "
         "SELECT table_name, column_name, coalesce(comment, '') FROM duckdb_columns() "
         "WHERE database_name = current_database() AND schema_name = 'main' AND NOT internal) "
-        "SELECT md5(string_agg(view_name || ' ' || column_name || ' ' || text, '\n' ORDER BY view_name, column_name)) FROM texts "
-        "WHERE list_contains(?, view_name)",
+        "SELECT md5(string_agg(view_name || ' ' || column_name || ' ' || text, '\n' ORDER BY view_name, column_name)) "
+        "FROM texts WHERE list_contains(?, view_name)",
         [[view.name for view in views()]],
     ).fetchall()
     return str(state)

@@ -26,7 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from selfrepair.warehouse import files
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 from selfrepair.warehouse.parts.arrow import Columns, parquet_bytes, part_table
 from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, PartFile
 from selfrepair.warehouse.parts.records import CrosscheckCell, RunRecord
@@ -266,7 +266,7 @@ def _part_file(table: pa.Table, data: memoryview) -> PartFile:
 def _finite(value: float, what: str) -> float:
     value = float(value)
     if not abs(value) < float("inf"):
-        raise SelfRepairError(f"{what} is {value}; the measurement overflowed. Measure with --dtype float32.")
+        raise SelfRepairError(f"{what} is {value}; the measurement overflowed. Measure with {with_dtype('float32')}.")
     return value
 
 

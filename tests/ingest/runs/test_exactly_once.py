@@ -157,7 +157,7 @@ def test_the_same_ingest_twice_at_once_stores_every_row_once(start, tmp_path):
     db = tmp_path / "w.duckdb"
     both = [start(*TWICE, db, *FEW) for _ in range(2)]
     said = [finish(process) for process in both]
-    assert [f"run 1: {ROWS_OF_FEW:,} rows of demo, complete" in text for text in said] == [True, True]
+    assert ["run 1 of demo is complete: " in text for text in said] == [True, True]
     assert the_one_run(db) == ("complete", ROWS_OF_FEW, ROWS_OF_FEW, 8)
 
 
