@@ -25,7 +25,7 @@ _TERMS = (
     (r"--ablation", "ablations"),
     (r"run the same command(?: again)?|repeat the command", "repeat the call"),
     (r"dataset '[^']*' is empty\. .*", "prompts is empty. Pass one or more."),
-    (r"Save its own beside it .* hold `tokens`\.", "Pass its own as tokenizer=, or none and token ids."),
+    (r"Save its own next to it .* hold `tokens`\.", "Pass its own as tokenizer=, or none and token ids."),
 )
 
 

@@ -98,12 +98,12 @@ def writing(what: str, folder: Path, n_bytes: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise SelfRepairError(
-                f"no room to write {what}: it needs {human_bytes(n_bytes)} and {folder} has {_free(folder)}. "
-                "What was finished before is kept. Make room, then run the same command again: it goes on from there."
+                f"not enough space to write {what}: it needs {human_bytes(n_bytes)} and {folder} has {_free(folder)}. "
+                "What was finished before is kept. Free some space, then run the same command again: it continues from there."
             ) from error
         raise SelfRepairError(
             f"cannot write {what} into {folder}: {error.strerror or error}. "
-            "Choose a folder you may write to, or mend this one, then run the same command again."
+            "Choose a folder you may write to, or fix this one, then run the same command again."
         ) from error
 
 

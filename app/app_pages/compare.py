@@ -58,7 +58,7 @@ if agreement["n_shared"] == 0:
 notices = st.container()
 if agreement["n_shared"] < max(agreement["n_a"], agreement["n_b"]):
     notices.info(
-        f"A has {agreement['n_a']:,} heads and B has {agreement['n_b']:,}; compared are the "
+        f"A has {agreement['n_a']:,} heads and B has {agreement['n_b']:,}; compared: the "
         f"{agreement['n_shared']:,} with a layer and head number that both have.",
         icon=":material/info:",
     )

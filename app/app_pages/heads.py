@@ -126,7 +126,7 @@ with left:
         else "All its rows"
     )
     line = "" if noise["slope"] is None else f" Solid: regression line of all rows, slope {noise['slope']:.3f}."
-    st.caption(f"{sampled}, whichever rows the sidebar selects.{line}")
+    st.caption(f"{sampled}, regardless of the rows selected in the sidebar.{line}")
     show_figure(row_scatter(rows, noise["slope"], noise["intercept"]), rows, rows_sql, name="head_rows")
 with right:
     st.subheader("Self-repair by component")

@@ -99,7 +99,8 @@ ablated, targets = heads["label"].to_list(), query_frame(targets_sql)["target_la
 over = POPULATIONS[population]
 with_first = "" if population == choice.population else ", with position 0"
 st.caption(
-    f"Mean change in the direct effect of a later head or MLP when a head is ablated ({choice.ablation}); above 0 it repairs. "
+    "Mean change in the direct effect of a later head, or of an MLP of the same or a later layer, when a head is ablated "
+    f"({choice.ablation}); above 0 it repairs. "
     f"Rows used: {over} of the ablated head{with_first}. "
     f"{edges.height:,} of {counts['n_pairs']:,} pairs change by at least {min_change} logits"
     + (f" (the largest of {counts['n_large']:,})." if edges.height < counts["n_large"] else ".")

@@ -16,10 +16,10 @@ _STEPS = {
     "doesn't exist for dataset": "Check --dataset-revision, or leave it out for the newest.",
     "doesn't exist on the hub": "Check its name, OWNER/NAME; a private one needs HF_TOKEN.",
     "scripts are no longer supported": (
-        f"It comes as a program, which is not run here. Try --dataset-revision {PARQUET_REVISION}, where the hub keeps most of "
-        "these as Parquet."
+        f"It is a loading script, which is not run here. Try --dataset-revision {PARQUET_REVISION}, where the hub keeps most "
+        "of these as Parquet."
     ),
-    "config name is missing": "It is several datasets in one: choose with --dataset NAME:CONFIG.",
+    "config name is missing": "It has several configurations: choose one with --dataset NAME:CONFIG.",
     **dict.fromkeys(("batchsize must be greater than 0", "stopiteration"), "It has no rows; choose another --split."),
 }
 """The next step, by what the error of the hub's client contains."""

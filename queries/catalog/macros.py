@@ -11,7 +11,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 
 HEAD_LABEL = "head_label(layer, head) AS 'L' || layer || 'H' || head"
 
-_MARKER = "Name of a head as the field writes it, such as L9H6. (selfrepair macro head_label)"
+_MARKER = "Name of a head, such as L9H6. (selfrepair macro head_label)"
 """The function's comment in a file; one without it is the user's own."""
 
 

@@ -66,7 +66,7 @@ def query(
                         WHERE ablation = 'resample' AND population = 'top2' ORDER BY 2 DESC"
     """  # noqa: D301 - click knows the character
     if csv + json + (parquet is not None) + (output is not None) > 1:
-        raise click.UsageError("--csv, --json, --parquet and -o exclude each other; give one.")
+        raise click.UsageError("--csv, --json, --parquet and -o are mutually exclusive; give one.")
     path = parquet or output
     if path:
         write_answer(text, db, params, columns, path, "parquet" if parquet else None, limit, timeout_s)

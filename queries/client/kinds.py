@@ -43,7 +43,7 @@ def kinds_in(
 def note(kinds: Mapping[str, list[object]], one_alone: str) -> str:
     """A sentence for the user; `one_alone` is what selects one kind."""
     named = "; ".join(f"{name} {_listed(values)}" for name, values in kinds.items())
-    return f"rows of several kinds: {named}. One of them alone: {one_alone}"
+    return f"rows of several kinds: {named}. To select one: {one_alone}"
 
 
 def condition(kinds: Mapping[str, list[object]]) -> str:

@@ -35,7 +35,7 @@ def format_of(path: Path) -> Format:
     try:
         return _FORMAT_OF[path.suffix.lower()]
     except KeyError:
-        found = f"'{path.suffix}' is none of" if path.suffix else "its name ends in none of"
+        found = f"'{path.suffix}' is not one of" if path.suffix else "its name ends in none of"
         raise SelfRepairError(
             f"{path} does not say how to write it: {found} {', '.join(_FORMAT_OF)}. "
             f"Change its name, or give --format {'|'.join(FORMATS)}"
@@ -88,8 +88,8 @@ def appearing(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     except OSError as error:
         raise SelfRepairError(
-            f"{path} could not be written: {error.strerror or error}. Nothing is left of it. Make room, or name another "
-            "place that you may write to."
+            f"{path} could not be written: {error.strerror or error}. The incomplete file was removed. Free some space, or "
+            "name another place where you can write."
         ) from error
     finally:
         remove(temporary)

@@ -105,7 +105,7 @@ class HeadQuery:
 
 def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
     if ablation not in run["ablations"]:
-        known = "there is no such ablation" if ablation not in ABLATIONS else f"run {run['run_id']} was not measured so"
+        known = "there is no such ablation" if ablation not in ABLATIONS else f"run {run['run_id']} was not measured with it"
         raise SelfRepairError(f"ablation '{ablation}': {known}; it has {', '.join(run['ablations'])}.")
     for noun, number, n in (("layer", layer, run["n_layers"]), ("head", head, run["n_heads"])):
         if not (isinstance(number, int) and 0 <= number < n):

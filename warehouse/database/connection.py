@@ -103,7 +103,7 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
             left_s = give_up_after_s - waited_s
             if left_s <= 0:
                 raise SelfRepairError(
-                    f"{path} is in use by {holder}, and was for {wait_s:g} seconds. Nothing was changed or lost. "
+                    f"{path} is in use by {holder}, and has been for {wait_s:g} seconds. Nothing was changed or lost. "
                     "End that program, or wait until it is done, then run the same command again."
                 ) from error
         if on_wait and holder != told and (read_only or waited_s >= _GIVEN_WAY_S):
@@ -116,7 +116,7 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
 def check_folder(path: Path) -> None:
     """Raise SelfRepairError where the folder of a warehouse file is missing."""
     if not path.parent.is_dir():
-        raise SelfRepairError(f"{path} cannot be made: there is no folder {path.parent}. Make it, or change --db.")
+        raise SelfRepairError(f"{path} cannot be created: there is no folder {path.parent}. Create it, or change --db.")
 
 
 def _create(path: Path) -> None:
@@ -169,11 +169,11 @@ def _why_not_opened(path: Path, error: duckdb.Error) -> str:
         return f"{path} was written by a DuckDB whose files this one cannot read: pip install --upgrade duckdb ({text})"
     if "Permission denied" in text or "Read-only file system" in text:
         return (
-            f"{path} may not be written: {_reason(text)}. Change the file's permissions, or copy it to a folder of "
+            f"{path} is not writable: {_reason(text)}. Change the file's permissions, or copy it to a folder of "
             "your own and name the copy with --db."
         )
     return (
-        f"{path} cannot be opened: {_reason(text)}. If the file is damaged, put back a copy, or move it away and "
+        f"{path} cannot be opened: {_reason(text)}. If the file is damaged, restore a copy, or move it away and "
         "measure again."
     )
 
@@ -193,11 +193,11 @@ def _explained_writes(path: Path) -> Iterator[None]:
 def _write_failure(path: Path, error: Exception) -> SelfRepairError:
     text = str(error)
     if "No space left" in text or "quota" in text.lower():
-        next_step = "Make room on that disk, then run the same command again."
+        next_step = "Free some space on that disk, then run the same command again."
     elif "Permission denied" in text or "Read-only file system" in text:
         next_step = f"Make {path.parent} writable, or name a file elsewhere with --db."
     else:
-        next_step = "Mend that, then run the same command again."
+        next_step = "Fix that, then run the same command again."
     return SelfRepairError(f"{path} could not be written: {_reason(text)}. What was loaded before is safe. {next_step}")
 
 

@@ -94,7 +94,7 @@ def press(app: AppTest, label: str) -> None:
     [
         ("SELECT 1 +\n  FROM runs", "syntax error"),
         ("SELECT nosuch FROM runs", "nosuch"),
-        ("DROP TABLE runs", "is only read here"),
+        ("DROP TABLE runs", "is read-only"),
         ("SELECT * FROM read_csv('/etc/passwd')", "may not be called here"),
         ("SELECT 1; SELECT 2", "2 statements"),
         ("FROM head_repairs", "did you mean head_repair"),

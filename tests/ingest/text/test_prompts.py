@@ -91,7 +91,7 @@ def test_a_dataset_that_does_not_fit_says_why_and_what_to_do(tmp_path, rows, opt
 
 def test_without_a_tokenizer_only_tokens_will_do(tmp_path):
     source = open_source(str(jsonl(tmp_path / "a.jsonl", {"text": "a"})))
-    with pytest.raises(SelfRepairError, match=r"comes without a tokenizer\. .* hold `tokens`, or `random`"):
+    with pytest.raises(SelfRepairError, match=r"has no tokenizer\. .* hold `tokens`, or `random`"):
         build_prompts(source, Vocabulary(None, 61, 32), OPTIONS)
     assert token_texts(None, [4, 17]) == ["<4>", "<17>"]
 
