@@ -1,6 +1,6 @@
 """Everything that ingest uses of other packages' private or undocumented interfaces, in one place.
 
-`SEEN_IN` has the version in which each was last seen to work; a test holds it equal to what is installed, so that an
+`TESTED_VERSIONS` has the version in which each was last seen to work; a test holds it equal to what is installed, so that an
 upgrade leads here. Packages are imported where they are used: the hub alone is needed to fetch a model.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("transformers.", "transformer_lens.", "torch.")
 
-SEEN_IN = {
+TESTED_VERSIONS = {
     "datasets": "5.2.0",
     "huggingface-hub": "2.4.0",
     "torch": "2.13.0",

@@ -1,1 +1,51 @@
-../../api/__init__.py
+"""Self-repair of language models: measure a model, ask a warehouse. What `__all__` names is public, all else is private.
+
+>>> from selfrepair import Warehouse, measure
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selfrepair._measure import measure
+    from selfrepair._measurements import Measurements
+    from selfrepair.queries.client.warehouse import OutOfDate, Truncated, Warehouse
+    from selfrepair.queries.sandbox.limits import Limits
+    from selfrepair.warehouse.errors import SelfRepairError
+
+    __version__: str
+
+__all__ = ["Limits", "Measurements", "OutOfDate", "SelfRepairError", "Truncated", "Warehouse", "__version__", "measure"]
+
+_MODULES = {
+    "Limits": "queries.sandbox.limits",
+    "Measurements": "_measurements",
+    "OutOfDate": "queries.client.warehouse",
+    "SelfRepairError": "warehouse.errors",
+    "Truncated": "queries.client.warehouse",
+    "Warehouse": "queries.client.warehouse",
+    "measure": "_measure",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is used, and only then: DuckDB, polars and torch take longer than `selfrepair --help`."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("selfrepair")
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    try:
+        return getattr(import_module(f"selfrepair.{_MODULES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from selfrepair.app.cli.failures import extra_of, install_line
+
+        extra = extra_of(error.name or "")
+        if extra is None:
+            raise
+        raise ImportError(
+            f"selfrepair.{name} needs the package '{error.name}', which is not installed. Install it: {install_line(extra)}"
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,1 +1,259 @@
-../../api/_measure.py
+"""`measure`: a model that is in memory, into frames or a warehouse, by the same code as `selfrepair ingest`."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import torch
+
+from selfrepair._measurements import Measurements, read_measurements
+from selfrepair._python_terms import python_terms
+from selfrepair.ingest.cli.progress import TerminalProgress
+from selfrepair.ingest.conventions import ABLATIONS, head_label
+from selfrepair.ingest.engine.memory import free_memory
+from selfrepair.ingest.engine.precision import full_precision
+from selfrepair.ingest.models.in_memory import precision_of, share_model
+from selfrepair.ingest.models.loading import LoadedModel
+from selfrepair.ingest.request.mechanisms import Mechanisms
+from selfrepair.ingest.request.run_settings import RunSettings
+from selfrepair.ingest.request.selection import (
+    check_heads,
+    parse_ablations,
+    parse_given,
+    parse_heads,
+    without_given,
+)
+from selfrepair.ingest.runs.plan import RunPlan, plan_run
+from selfrepair.ingest.runs.runner import Progress
+from selfrepair.ingest.runs.stored_run import store_run
+from selfrepair.ingest.text.given_prompts import given_prompts
+from selfrepair.ingest.text.prompts import PromptOptions, PromptSet, build_prompts
+from selfrepair.ingest.text.sources import Source
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
+from selfrepair.warehouse.schema import MECHANISMS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Heads = str | Sequence[str | tuple[int, int]]
+"""Heads by label, in one string or several, or as (layer, head)."""
+
+
+class _Silent:
+    """A `Progress` that shows nothing."""
+
+    def stage(self, text: str, total: int | None = None, done: int = 0) -> None: ...
+
+    def advance(self, amount: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+@overload
+def measure(
+    model: object,
+    prompts: object,
+    *,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    ablations: str | Sequence[str] = ABLATIONS,
+    layers: str | int | Sequence[int] | None = None,
+    heads: Heads | None = None,
+    given: Heads = (),
+    mechanisms: str | Sequence[str] = (),
+    seed: int = 0,
+    batch_size: int | None = None,
+    name: str | None = None,
+    dataset_name: str = "prompts",
+    into: None = None,
+    progress: bool = False,
+) -> Measurements: ...
+
+
+@overload
+def measure(
+    model: object,
+    prompts: object,
+    *,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    ablations: str | Sequence[str] = ABLATIONS,
+    layers: str | int | Sequence[int] | None = None,
+    heads: Heads | None = None,
+    given: Heads = (),
+    mechanisms: str | Sequence[str] = (),
+    seed: int = 0,
+    batch_size: int | None = None,
+    name: str | None = None,
+    dataset_name: str = "prompts",
+    into: str | Path,
+    progress: bool = False,
+) -> int: ...
+
+
+def measure(
+    model: object,
+    prompts: object,
+    *,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    ablations: str | Sequence[str] = ABLATIONS,
+    layers: str | int | Sequence[int] | None = None,
+    heads: Heads | None = None,
+    given: Heads = (),
+    mechanisms: str | Sequence[str] = (),
+    seed: int = 0,
+    batch_size: int | None = None,
+    name: str | None = None,
+    dataset_name: str = "prompts",
+    into: str | Path | None = None,
+    progress: bool = False,
+) -> Measurements | int:
+    """Ablate heads of a model that is in memory, and measure direct effects and self-repair at every token of the prompts.
+
+    The same checks as in `selfrepair ingest`: the decomposition is proved on the weights before, self-repair must be the sum
+    of its parts in every row, nothing that is not finite is kept, and 64 random cells are measured again through
+    TransformerLens hooks. The model is only read. It is measured on its device, in its dtype, as in `model.eval()` and
+    with PyTorch's fused attention kernel, whatever it is set to; memory holds its weights a second time, in float32, during
+    the cross-check.
+
+    Args:
+        model: A causal language model of transformers with whatever weights it has now, or a TransformerBridge that is not
+            in compatibility mode. Edits by hooks are refused: make them in the weights.
+        prompts: Token ids [prompt, seq] as a tensor or an array, lists of ids of any lengths (nothing is prepended), texts
+            (each becomes BOS and its tokens), or rows such as `{"text": ..., "answer": " Mary", "foil": " John"}`, of which
+            only the answer is scored.
+        tokenizer: Makes texts of tokens and tokens of texts. Default: the bridge's; without one, tokens read `<17>`.
+        ablations: Any of resample (the output on another prompt of the same length), mean (over all prompts), zero.
+        layers: Only heads of these layers, counted from 0: 3, [3, 5] or "0,4-7".
+        heads: Only these heads: ["L9H6", (9, 9)] or "L9H6,L9H9". With `layers`: these too.
+        given: Heads ablated in both the clean and the ablated run; needs a single ablation.
+        mechanisms: Also measured: any of edges, neurons_last, neurons_all, logit_lens, logprobs, self_repression.
+        seed: Seed of the resample pairing and all randomness.
+        batch_size: Sequences at once, halved when memory runs out; changes no number. Default: by the model's shape.
+        name: The model's name. Default: its configuration's. Give an edited model a name of its own.
+        dataset_name: The prompts' name in a warehouse.
+        into: A DuckDB file to write the run into, made if it is not there. The same call again measures only what is missing.
+        progress: Show progress on standard error.
+
+    Returns:
+        Frames or, with `into`, the number of the run in that warehouse.
+
+    Raises:
+        SelfRepairError: For a model, prompts or a choice that cannot be measured, and a check that failed; says what to do.
+
+    >>> from selfrepair import measure
+    >>> run = measure(model, [[0, 5, 9, 7], [0, 8, 3, 4]], ablations="zero", name="tiny")
+    >>> run.self_repair.select("label", "prompt_id", "pos").head(2).rows()
+    [('L0H0', 0, 0), ('L0H0', 0, 1)]
+
+    """
+    with python_terms("" if into is not None else "Pass into=FILE to keep what was measured."):
+        if tokenizer is None:
+            tokenizer = getattr(model, "tokenizer", None)
+        with _torch_defaults():
+            shared = share_model(model, name, tokenizer)
+            plan = _plan(shared, prompts, dataset_name, ablations, layers, heads, given, mechanisms, seed)
+            try:
+                return _run(plan, into, batch_size, progress)
+            finally:
+                del plan, shared
+                free_memory()  # the hooks and modules of the cross-check's copy refer to each other
+
+
+def _run(plan: RunPlan, into: str | Path | None, batch_size: int | None, progress: bool) -> Measurements | int:
+    if batch_size is not None and batch_size < 1:
+        raise SelfRepairError(f"batch_size={batch_size} measures nothing. Pass 1 or more, or None.")
+    with contextlib.ExitStack() as stack:
+        watcher: Progress = stack.enter_context(TerminalProgress()) if progress else _Silent()
+        if into is not None:
+            db = Path(into)
+            return store_run(plan, db, Path(f"{db}.parts"), batch_size=batch_size, progress=watcher).run_id
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="selfrepair-")))
+        db = folder / "run.duckdb"
+        store_run(plan, db, folder / "parts", batch_size=batch_size, progress=watcher, summaries=False)
+        return read_measurements(db, MECHANISM_TABLES)
+
+
+def _plan(
+    model: LoadedModel,
+    prompts: object,
+    dataset_name: str,
+    ablations: str | Sequence[str],
+    layers: str | int | Sequence[int] | None,
+    heads: Heads | None,
+    given: Heads,
+    mechanisms: str | Sequence[str],
+    seed: int,
+) -> RunPlan:
+    n_layers, n_heads = model.adapter.n_layers, model.adapter.n_heads
+    kinds = parse_ablations(ablations if isinstance(ablations, str) else ",".join(ablations))
+    of_layers, of_heads, of_given = _layers(layers), _labels(heads), _labels(given or None)
+    check_heads(of_layers, of_heads, of_given)
+    co_ablated = parse_given(of_given, kinds, n_layers, n_heads)
+    settings = RunSettings(
+        ablations=kinds,
+        heads=without_given(parse_heads(of_layers, of_heads, n_layers, n_heads), co_ablated),
+        given=co_ablated,
+        mechanisms=_mechanisms(mechanisms),
+        seed=seed,
+        precision=precision_of(model),
+    )
+    rows = given_prompts(prompts, model.tokenizer)
+    source = Source(dataset_name, None, None, iter(rows))
+    options = PromptOptions(n_prompts=len(rows), seq_len=0, seed=seed, resample="resample" in kinds)  # rows stay whole
+    found = build_prompts(source, model.vocabulary, options)
+    _check_partners(found)
+    return plan_run(model, source, found, settings)
+
+
+def _check_partners(prompts: PromptSet) -> None:
+    """Raise SelfRepairError where resample ablation would replace a head's output by the same output."""
+    for prompt, partner in enumerate(prompts.partners or ()):
+        own, other = prompts.prompts[prompt], prompts.prompts[partner]
+        if own.tokens[:-1] == other.tokens[:-1]:
+            raise SelfRepairError(
+                f"prompts[{own.document}] and prompts[{other.document}] are the same but for their last token, and resample "
+                "ablation pairs them: it would change nothing. Drop one of them, pass another seed, or "
+                'ablations="mean,zero".'
+            )
+
+
+def _layers(layers: str | int | Sequence[int] | None) -> str | None:
+    if layers is None or isinstance(layers, str):
+        return layers
+    return ",".join(str(layer) for layer in ([layers] if isinstance(layers, int) else layers))
+
+
+def _labels(heads: Heads | None) -> str | None:
+    if heads is None or isinstance(heads, str):
+        return heads
+    return ",".join(head if isinstance(head, str) else head_label(*head) for head in heads)
+
+
+def _mechanisms(names: str | Sequence[str]) -> Mechanisms:
+    chosen = set(names.split(",") if isinstance(names, str) else names) - {""}
+    unknown = sorted(chosen - set(MECHANISMS))
+    if unknown:
+        raise SelfRepairError(f"mechanisms: there is no '{unknown[0]}'. Choose from {', '.join(MECHANISMS)}.")
+    return Mechanisms(
+        edges="edges" in chosen,
+        neurons="all" if "neurons_all" in chosen else "last" if "neurons_last" in chosen else "none",
+        logit_lens="logit_lens" in chosen,
+        logprobs="logprobs" in chosen,
+        self_repression="self_repression" in chosen,
+    )
+
+
+@contextlib.contextmanager
+def _torch_defaults() -> Iterator[None]:
+    """What the caller set for PyTorch neither changes a number nor is changed: autocast, TF32, random numbers, devices."""
+    with contextlib.ExitStack() as stack:
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        for device in (name for name, found in here.items() if found):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(full_precision())
+        yield

@@ -15,7 +15,7 @@ _language: ContextVar[Language] = ContextVar("language", default="shell")
 
 
 @contextmanager
-def speaking(language: Language) -> Iterator[None]:
+def errors_in(language: Language) -> Iterator[None]:
     """Errors raised within the block end in this language."""
     token = _language.set(language)
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfrepair.queries.cli.answered import write_answer
+from selfrepair.queries.cli.answers import write_answer
 from selfrepair.queries.cli.options import columns_option, limit_option, param_option, timeout_option
 from selfrepair.queries.cli.printing import counted, to_stderr
 from selfrepair.warehouse.cli.options import db_option

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLUMNS = ("run_id", "ablation", "population", "level", "part", "measure", "dimension")
 """Columns that distinguish kinds of rows: rows that differ in one of them count the same measurements again."""
 
-_MOST_TOLD = 6
+_MOST_VALUES_NAMED = 6
 
 
 def kinds_in(
@@ -54,6 +54,6 @@ def condition(kinds: Mapping[str, list[object]]) -> str:
 
 
 def _listed(values: list[object]) -> str:
-    if len(values) > _MOST_TOLD:
+    if len(values) > _MOST_VALUES_NAMED:
         return f"with {len(values)} values"
     return ", ".join(map(str, values))

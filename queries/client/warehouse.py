@@ -14,7 +14,7 @@ import polars as pl
 
 from selfrepair.queries.catalog.filters import listed
 from selfrepair.queries.catalog.headline import Chosen
-from selfrepair.queries.catalog.next_step import Language, speaking
+from selfrepair.queries.catalog.next_step import Language, errors_in
 from selfrepair.queries.catalog.which_run import RUNS, Run
 from selfrepair.queries.client.frames import WholeFrame
 from selfrepair.queries.client.spelling import refuse_misspelt
@@ -31,9 +31,9 @@ MOST_ROWS = 1_000_000
 """Rows that come back where no limit is given."""
 
 TIME_LIMIT_S = 60.0
-"""How long a query may run where nothing is said [s]."""
+"""How long a query may run by default [s]."""
 
-_PATIENCE_OF_REPR_S = 0.5
+_REPR_WAIT_S = 0.5
 _HERE = Path(__file__).parents[1]
 _DESCRIBED = """
 SELECT column_name AS column, data_type AS type, coalesce(comment, '') AS comment
@@ -90,7 +90,7 @@ class Warehouse:
 
     def __repr__(self) -> str:
         try:
-            runs = self._quietly(RUNS, wait_s=_PATIENCE_OF_REPR_S)
+            runs = self._quietly(RUNS, wait_s=_REPR_WAIT_S)
         except SelfRepairError as error:
             return f"<Warehouse {self.path}: {str(error).splitlines()[0]}>"
         named = ", ".join(f"run {run['run_id']} of {run['model']}" for run in runs[:5]) or "no runs yet"
@@ -108,7 +108,7 @@ class Warehouse:
 
         `params` are values for `$name` in the query (a mapping) or for `?` (a sequence). At most `limit` rows come back,
         with a warning, `Truncated`, when there are more; None: all of them. The query may run for `timeout_s` seconds;
-        None: for ever. SQL reads this file and nothing else: no other files, no network, no settings, no writing.
+        None: no limit. SQL reads this file and nothing else: no other files, no network, no settings, no writing.
 
         >>> warehouse.sql("SELECT max(layer) AS last, count(*) AS n_rows FROM measurements").to_dicts()
         [{'last': 2, 'n_rows': 864}]
@@ -201,7 +201,7 @@ class Warehouse:
         return frame
 
     def question(self, name: str, /, **params: Any) -> pl.DataFrame:
-        """The answer to one of the questions that come with selfrepair: `questions()` lists them, `describe(name)` says more.
+        """The answer to one of the built-in questions: `questions()` lists them, `describe(name)` says more.
 
         `params` are the question's own, `run` is another name of its `run_id`, and `head="L9H6"` names a head with its layer.
         Where `model` names a model with several runs, this raises with a list of them.
@@ -211,7 +211,7 @@ class Warehouse:
         """
         from selfrepair.queries.catalog.questions import bind
 
-        with speaking(self.language):
+        with errors_in(self.language):
             query = QuestionQuery(*bind(name, params))
         return self._frame(self._answer(query, MOST_ROWS, TIME_LIMIT_S), MOST_ROWS)
 
@@ -278,7 +278,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         else:
             described = self._quietly(_DESCRIBED, {"name": name})
             if not described:
-                with speaking(self.language):
+                with errors_in(self.language):
                     raise SelfRepairError(catalog.unknown_name(name, catalog.relations(), library.questions()))
             for found in described:
                 meaning, unit = split_unit(found["comment"])
@@ -286,7 +286,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         return WholeFrame(rows, schema=["column", "type", "unit", "meaning"], orient="row")
 
     def views(self) -> pl.DataFrame:
-        """Every view and table: its name, its kind and what a row of it is about. Prints whole.
+        """Every view and table: its name, its kind and what its rows describe. Prints whole.
 
         >>> warehouse.views().filter(pl.col("name") == "runs")["kind"].item()
         'table'
@@ -298,7 +298,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         return WholeFrame(rows, schema=["name", "kind", "summary"], orient="row")
 
     def questions(self) -> pl.DataFrame:
-        """Every canned question: its name, what it answers and its parameters, those it needs first. Prints whole.
+        """Every built-in question: its name, what it answers and its parameters, those it needs first. Prints whole.
 
         >>> warehouse.questions().filter(pl.col("name") == "tail_of_head")["needs"].item()
         'layer, head'

@@ -64,7 +64,7 @@ def write_file(rows: pa.RecordBatchReader, path: Path, kind: Format) -> int:
     A file that is there is replaced. Raises SelfRepairError when it cannot be written or `kind` cannot hold so many rows;
     nothing has changed then.
     """
-    with appearing(path) as temporary, temporary.open("xb") as file:
+    with appearing_whole(path) as temporary, temporary.open("xb") as file:
         n_rows = write_rows(rows, file, kind)
         file.flush()
         os.fsync(file.fileno())
@@ -72,7 +72,7 @@ def write_file(rows: pa.RecordBatchReader, path: Path, kind: Format) -> int:
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def appearing_whole(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` for a file or folder, which gets its own name at the end of the `with` block.
 
     After an error it is removed. Raises SelfRepairError for what the system refuses.

@@ -64,7 +64,7 @@ class ViewQuery:
             if column not in columns:
                 raise SelfRepairError(unknown_column(self.name, column, columns))
         if "run_id" in columns and filters.keys() & {"run_id", "model"}:
-            filters |= _runs_meant(reader.rows(RUNS), filters)
+            filters |= _run_filter(reader.rows(RUNS), filters)
         conditions, params = conditions_of(filters)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         return f"SELECT {', '.join(map(identifier, selected))} FROM {identifier(self.name)}{where}", params
@@ -105,14 +105,18 @@ class HeadQuery:
 
 def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
     if ablation not in run["ablations"]:
-        known = "there is no such ablation" if ablation not in ABLATIONS else f"run {run['run_id']} was not measured with it"
+        known = (
+            "there is no such ablation"
+            if ablation not in ABLATIONS
+            else f"run {run['run_id']} was not measured with it"
+        )
         raise SelfRepairError(f"ablation '{ablation}': {known}; it has {', '.join(run['ablations'])}.")
     for noun, number, n in (("layer", layer, run["n_layers"]), ("head", head, run["n_heads"])):
         if not (isinstance(number, int) and 0 <= number < n):
             raise SelfRepairError(f"{run['model']} has {noun}s 0 to {n - 1}, and no {noun} {number}.")
 
 
-def _runs_meant(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:
+def _run_filter(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:
     """The run_id that `filters` mean: the one they name if it is there, or the only one of each model they name."""
     run_id, model = filters.get("run_id"), filters.get("model")
     if isinstance(run_id, int):

@@ -16,7 +16,7 @@ import duckdb
 
 from selfrepair.warehouse import files
 from selfrepair.warehouse.database.migrate import check_readable, migrate
-from selfrepair.warehouse.database.write_request import want, want_no_more
+from selfrepair.warehouse.database.write_request import request_write, withdraw_write_request
 from selfrepair.warehouse.errors import SelfRepairError
 
 OnWait = Callable[[str], None]
@@ -29,8 +29,8 @@ _FILE_FORMAT: dict[str, str | bool | int | float | list[str]] = {"storage_compat
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
-_GIVEN_WAY_S = 0.2
-"""Who only keeps the file open has closed it by then for a writer, who need not tell of it."""
+_READERS_CLOSE_S = 0.2
+"""Processes that only keep the file open close it for a writer within this time; it prints no notice before that."""
 
 
 @contextlib.contextmanager
@@ -82,11 +82,11 @@ def _connect(path: Path, *, read_only: bool, wait_s: float, on_wait: OnWait | No
         return _connected_in(wait_s, path, read_only=read_only, on_wait=on_wait)
     finally:
         if not read_only:
-            want_no_more(path)
+            withdraw_write_request(path)
 
 
 def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait | None) -> duckdb.DuckDBPyConnection:
-    give_up_after_s = wait_s if read_only else max(wait_s, _GIVEN_WAY_S)
+    give_up_after_s = wait_s if read_only else max(wait_s, _READERS_CLOSE_S)
     began = time.monotonic()
     pause_s = _FIRST_PAUSE_S
     told = ""
@@ -98,7 +98,7 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
             if holder is None:
                 raise SelfRepairError(_why_not_opened(path, error)) from error
             if not read_only:
-                want(path)
+                request_write(path)
             waited_s = time.monotonic() - began
             left_s = give_up_after_s - waited_s
             if left_s <= 0:
@@ -106,7 +106,7 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
                     f"{path} is in use by {holder}, and has been for {wait_s:g} seconds. Nothing was changed or lost. "
                     "End that program, or wait until it is done, then run the same command again."
                 ) from error
-        if on_wait and holder != told and (read_only or waited_s >= _GIVEN_WAY_S):
+        if on_wait and holder != told and (read_only or waited_s >= _READERS_CLOSE_S):
             on_wait(f"waiting for {holder}, which has {path} open")
             told = holder
         time.sleep(min(pause_s, left_s))

@@ -15,7 +15,7 @@ from selfrepair.warehouse.schema import (  # noqa: F401 (each adds its tables to
     runs,
     self_repression,
 )
-from selfrepair.warehouse.schema.columns import metadata
+from selfrepair.warehouse.schema.base import metadata
 from selfrepair.warehouse.schema.names import (
     ABLATIONS,
     ADDED_VECTORS,

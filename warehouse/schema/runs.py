@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from duckdb_sqlalchemy.datatypes import Map
 
-from selfrepair.warehouse.schema.columns import (
+from selfrepair.warehouse.schema.base import (
     ablation_kind,
     bigint,
     boolean,

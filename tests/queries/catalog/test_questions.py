@@ -15,7 +15,7 @@ import pytest
 from selfrepair.queries.catalog import questions
 from selfrepair.queries.catalog import relations as catalog
 from selfrepair.queries.catalog.header import HeaderError
-from selfrepair.queries.catalog.next_step import speaking
+from selfrepair.queries.catalog.next_step import errors_in
 from selfrepair.queries.catalog.parameters import Parameter
 from selfrepair.queries.catalog.questions import bind, parse_question, question, with_run
 from selfrepair.queries.catalog.which_run import RUNS
@@ -668,7 +668,7 @@ def test_a_heads_name_and_another_layer_contradict_each_other() -> None:
 
 
 def test_errors_end_in_the_callers_language() -> None:
-    with speaking("python"), pytest.raises(SelfRepairError) as raised:
+    with errors_in("python"), pytest.raises(SelfRepairError) as raised:
         bind("tail_of_head", {})
     assert str(raised.value) == (
         "question 'tail_of_head' needs layer and head: warehouse.question(\"tail_of_head\", head='L9H6'). "

@@ -170,7 +170,9 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(run, root, monkeypa
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(SelfRepairError, match=r"not enough space to write unit 1 .* needs [\d.]+ kB and .*run-a has .* free"):
+    with pytest.raises(
+        SelfRepairError, match=r"not enough space to write unit 1 .* needs [\d.]+ kB and .*run-a has .* free"
+    ):
         put(parts, run.units[1])
     assert sorted(path.name for path in parts.path.iterdir()) == ["crosscheck-0-of-1.json", "run.json", "unit-00000"]
 

@@ -1,4 +1,4 @@
-"""What a name or SQL on the command line is answered with: rows while the file is open, and what there is to say of them."""
+"""Answers to a name or SQL on the command line: rows, read while the file is open, and notes on them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
 _GRACE_S = 2.0
-_COURTESY_S = 1.0  # for notes that are not part of the answer; less than the grace
+_NOTE_TIMEOUT_S = 1.0  # for notes that are not part of the answer; less than _GRACE_S
 
 
 @dataclass(frozen=True)
-class Asked:
+class ResolvedQuery:
     """What was typed, as SQL. `name` is the question, table or view; empty for SQL, which has no `given` parameters.
 
     `values` has a question's parameters, `n_columns` how many columns there are, where only the headline is selected.
@@ -45,12 +45,12 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answered:
+class OpenAnswer:
     """`rows` to be read once, while `reader` is open."""
 
     rows: Batches
     reader: Reader
-    asked: Asked
+    asked: ResolvedQuery
 
     def why_empty(self, answer: Answer) -> str:
         """What an answer without rows would have needed, in a sentence; empty where that is not known."""
@@ -72,7 +72,7 @@ class Answered:
             return ""  # whoever wrote the SQL sees all its rows
 
         def ask(sql: str) -> pl.DataFrame:
-            return self.reader.ask(sql, params=asked.params, timeout_s=_COURTESY_S).frame
+            return self.reader.ask(sql, params=asked.params, timeout_s=_NOTE_TIMEOUT_S).frame
 
         found = kinds.kinds_in(answer, asked.sql, ask, kinds.COLUMNS if asked.values is None else asked.values)
         if not found:
@@ -85,7 +85,7 @@ class Answered:
 
 
 @contextmanager
-def answered(
+def open_answer(
     text: str,
     db: Path,
     params: dict[str, str],
@@ -94,7 +94,7 @@ def answered(
     timeout_s: float | None,
     *,
     flat: bool = False,
-) -> Iterator[Answered]:
+) -> Iterator[OpenAnswer]:
     """The rows that answer `text`; whoever takes them has to be done after `timeout_s` seconds."""
     from selfrepair.queries.sandbox.reader import Reader
 
@@ -106,12 +106,12 @@ def answered(
             f"{given} goes with the name of a question, table or view; in SQL, write it into the SELECT."
         )
     with Reader(db, on_wait=to_stderr, on_note=to_stderr) as reader, _ended_after(timeout_s):
-        asked = _named(reader, name[1], params, columns) if name else Asked(text)
+        asked = _named(reader, name[1], params, columns) if name else ResolvedQuery(text)
         rows = reader.batches(asked.sql, asked.params, limit=limit, flat=flat, timeout_s=timeout_s)
-        yield Answered(rows, reader, asked)
+        yield OpenAnswer(rows, reader, asked)
 
 
-def _named(reader: Reader, name: str, params: dict[str, str], columns: str | None) -> Asked:
+def _named(reader: Reader, name: str, params: dict[str, str], columns: str | None) -> ResolvedQuery:
     """The SQL of a question, table or view. Raises SelfRepairError where there is none of that name."""
     from selfrepair.queries.catalog import questions as library
     from selfrepair.queries.catalog.headline import headline
@@ -127,7 +127,7 @@ def _named(reader: Reader, name: str, params: dict[str, str], columns: str | Non
         values = library.with_run(values, reader.rows(RUNS))
         if names:
             sql = f"SELECT {', '.join(map(identifier, names))} FROM (\n{sql}\n)"
-        return Asked(sql, values or None, name, params, values)
+        return ResolvedQuery(sql, values or None, name, params, values)
     if name.lower() not in map(str.lower, reader.names()):
         raise SelfRepairError(unknown_name(name, reader.names(), library.questions()))
     every = reader.columns(name)
@@ -135,7 +135,7 @@ def _named(reader: Reader, name: str, params: dict[str, str], columns: str | Non
     filters = {"run_id" if key == "run" else key: value for key, value in params.items()}
     typed = {key: int(value) if key == "run_id" and value.isdecimal() else value for key, value in filters.items()}
     sql, bound = ViewQuery(name, typed, chosen).to_sql(reader)
-    return Asked(sql, bound or None, name, params, n_columns=len(every))
+    return ResolvedQuery(sql, bound or None, name, params, n_columns=len(every))
 
 
 @contextmanager
@@ -174,6 +174,6 @@ def write_answer(
     from selfrepair.queries.export.files import format_of, write_file
 
     chosen = kind or format_of(path)
-    with answered(text, db, params, columns, limit, timeout_s, flat=chosen == "csv") as answer:
+    with open_answer(text, db, params, columns, limit, timeout_s, flat=chosen == "csv") as answer:
         n_rows = write_file(answer.rows.to_reader(), path, chosen)
         to_stderr(f"wrote {counted(n_rows)} to {path}{CUT if answer.rows.truncated else ''}")
