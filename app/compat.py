@@ -1,7 +1,8 @@
 """Everything that the app uses of other packages' private interfaces, in one place.
 
 `TESTED_VERSIONS` has the version in which each was last seen to work; a test compares it with what is installed, so that
-an upgrade leads here. Packages are imported where they are used: the server process does without Altair, charts without the server.
+an upgrade leads here. Packages are imported where they are used: the server process does without Altair, charts without
+the server.
 """
 
 import socket

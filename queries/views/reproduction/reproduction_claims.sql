@@ -132,7 +132,7 @@ claims AS (
         run_id,
         unnest(['norm_shrinks', 'norm_ratio']),
         unnest([
-            'Rows with S/S'' above 1: ablation shrinks the final norm's scale, share',
+            'Rows with S/S'' above 1: ablation shrinks the final norm''s scale, share',
             'S/S'', clean over ablated scale of the final norm, mean'
         ]),
         unnest([share_above_1, layernorm_ratio.mean_ln_scale_ratio]),
