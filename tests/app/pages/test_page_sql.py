@@ -99,7 +99,7 @@ def press(app: AppTest, label: str) -> None:
         ("SELECT 1; SELECT 2", "2 statements"),
         ("FROM head_repairs", "did you mean head_repair"),
         ("SELECT 1/0 + sum(x) FROM (SELECT 'a'::INT AS x)", "Could not convert"),
-        ("SELECT '\0'", "code 0"),
+        ("SELECT '\0'", "NUL character"),
     ],
 )
 def test_what_cannot_be_answered_is_a_message(

@@ -295,7 +295,7 @@ OTHERWISE_REFUSED = [
     ("SELECT * FROM runs AT (VERSION => 1)", "Error"),
     ("\uff33\uff25\uff2c\uff25\uff23\uff34 1", "syntax error"),  # full-width letters
     ("SELECT 1\uff1bDROP TABLE runs", "Error"),
-    ("SELECT 1 \0; DROP TABLE runs", "code 0"),
+    ("SELECT 1 \0; DROP TABLE runs", "NUL character"),
     ("SELECT '\ud800'", "half of a pair"),
     ("SELECT 1 /* no end", "unterminated"),
     ("SELECT 'no end", "unterminated"),

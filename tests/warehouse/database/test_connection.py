@@ -95,7 +95,7 @@ def test_a_missing_file_cannot_be_read(db):
 
 def test_a_missing_folder(tmp_path):
     with (
-        pytest.raises(SelfRepairError, match=r"there is no folder .*nowhere\. Make it"),
+        pytest.raises(SelfRepairError, match=r"there is no folder .*nowhere\. Create it"),
         open_writer(tmp_path / "nowhere" / "w"),
     ):
         pass
