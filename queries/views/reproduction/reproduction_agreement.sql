@@ -1,4 +1,5 @@
--- How well a run agrees with the paper over all heads, beside the run-to-run agreement of the authors' own data.
+-- How well a run agrees with the paper over all heads, compared with the run-to-run agreement of the authors' own
+-- data.
 --
 -- Grain: run_id, ablation, population, published_run, quantity
 -- Headline: quantity, spearman, authors_spearman, verdict, mean_absolute_difference, authors_mean_absolute_difference,

@@ -10,7 +10,7 @@
 --
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
---     same rows whatever the ablation); 'top2_nobos', the same among positions after the first one
+--     same rows for every ablation); 'top2_nobos', the same among positions after the first one
 --   n_rows BIGINT: Rows that the numbers cover [rows]
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no clipped fraction and are not in its mean [rows]
 --   repaired_rows BIGINT: Rows with self_repair > 0 [rows]
