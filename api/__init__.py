@@ -7,23 +7,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selfrepair._demo_model import demo_model
     from selfrepair._measure import measure
     from selfrepair._measurements import Measurements
-    from selfrepair.queries.client.warehouse import OutOfDate, Truncated, Warehouse
+    from selfrepair.queries.client.notices import NotMeasured, OutOfDate, Truncated
+    from selfrepair.queries.client.warehouse import Warehouse
     from selfrepair.queries.sandbox.limits import Limits
     from selfrepair.warehouse.errors import SelfRepairError
 
     __version__: str
 
-__all__ = ["Limits", "Measurements", "OutOfDate", "SelfRepairError", "Truncated", "Warehouse", "__version__", "measure"]
+__all__ = [
+    "Limits",
+    "Measurements",
+    "NotMeasured",
+    "OutOfDate",
+    "SelfRepairError",
+    "Truncated",
+    "Warehouse",
+    "__version__",
+    "demo_model",
+    "measure",
+]
 
 _MODULES = {
     "Limits": "queries.sandbox.limits",
     "Measurements": "_measurements",
-    "OutOfDate": "queries.client.warehouse",
+    "NotMeasured": "queries.client.notices",
+    "OutOfDate": "queries.client.notices",
     "SelfRepairError": "warehouse.errors",
-    "Truncated": "queries.client.warehouse",
+    "Truncated": "queries.client.notices",
     "Warehouse": "queries.client.warehouse",
+    "demo_model": "_demo_model",
     "measure": "_measure",
 }
 

@@ -2,14 +2,13 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 import torch
 
 from selfrepair._measurements import Measurements, read_measurements
-from selfrepair._python_terms import python_terms
 from selfrepair.ingest.cli.progress import TerminalProgress
 from selfrepair.ingest.conventions import ABLATIONS, head_label
 from selfrepair.ingest.engine.memory import free_memory
@@ -29,9 +28,10 @@ from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import Progress
 from selfrepair.ingest.runs.stored_run import store_run
 from selfrepair.ingest.text.given_prompts import given_prompts
-from selfrepair.ingest.text.prompts import PromptOptions, PromptSet, build_prompts
+from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import Source
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.queries.client.calls import SWITCH, TEXT, WHOLE, Takes, all_are, checked, is_path, is_text, is_whole
+from selfrepair.warehouse.errors import ResumableError, SelfRepairError, speaking
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.schema import MECHANISMS
 
@@ -40,6 +40,33 @@ if TYPE_CHECKING:
 
 Heads = str | Sequence[str | tuple[int, int]]
 """Heads by label, in one string or several, or as (layer, head)."""
+
+
+def _is_head(value: object) -> bool:
+    return is_text(value) or (isinstance(value, Sequence) and len(value) == 2 and all_are(value, is_whole))
+
+
+_TEXTS = Takes("text or a list of texts", lambda value: is_text(value) or all_are(value, is_text))
+_HEADS = Takes(
+    'heads such as "L9H6,L9H9" or [(9, 6), "L9H9"]', lambda value: is_text(value) or all_are(value, _is_head)
+)
+_TAKES = {
+    "tokenizer": Takes("a tokenizer of transformers", callable),
+    "ablations": _TEXTS,
+    "layers": Takes(
+        'layers such as 3, [3, 5] or "0,4-7"',
+        lambda value: is_text(value) or is_whole(value) or all_are(value, is_whole),
+    ),
+    "heads": _HEADS,
+    "given": _HEADS,
+    "mechanisms": _TEXTS,
+    "seed": WHOLE,
+    "batch_size": WHOLE,
+    "name": TEXT,
+    "dataset_name": TEXT,
+    "into": Takes("the path of a file", is_path),
+    "progress": SWITCH,
+}
 
 
 class _Silent:
@@ -52,46 +79,31 @@ class _Silent:
     def note(self, text: str) -> None: ...
 
 
-@overload
-def measure(
-    model: object,
-    prompts: object,
-    *,
-    tokenizer: "PreTrainedTokenizerBase | None" = None,
-    ablations: str | Sequence[str] = ABLATIONS,
-    layers: str | int | Sequence[int] | None = None,
-    heads: Heads | None = None,
-    given: Heads = (),
-    mechanisms: str | Sequence[str] = (),
-    seed: int = 0,
-    batch_size: int | None = None,
-    name: str | None = None,
-    dataset_name: str = "prompts",
-    into: None = None,
-    progress: bool = False,
-) -> Measurements: ...
+class _Options(TypedDict, total=False):
+    """The options of `measure`, but for where the rows go."""
+
+    tokenizer: "PreTrainedTokenizerBase | None"
+    ablations: str | Sequence[str]
+    layers: str | int | Sequence[int] | None
+    heads: Heads | None
+    given: Heads
+    mechanisms: str | Sequence[str]
+    seed: int
+    batch_size: int | None
+    name: str | None
+    dataset_name: str
+    progress: bool
 
 
 @overload
-def measure(
-    model: object,
-    prompts: object,
-    *,
-    tokenizer: "PreTrainedTokenizerBase | None" = None,
-    ablations: str | Sequence[str] = ABLATIONS,
-    layers: str | int | Sequence[int] | None = None,
-    heads: Heads | None = None,
-    given: Heads = (),
-    mechanisms: str | Sequence[str] = (),
-    seed: int = 0,
-    batch_size: int | None = None,
-    name: str | None = None,
-    dataset_name: str = "prompts",
-    into: str | Path,
-    progress: bool = False,
-) -> int: ...
+def measure(model: object, prompts: object, *, into: None = None, **options: Unpack[_Options]) -> Measurements: ...
 
 
+@overload
+def measure(model: object, prompts: object, *, into: str | Path, **options: Unpack[_Options]) -> int: ...
+
+
+@checked(_TAKES)
 def measure(
     model: object,
     prompts: object,
@@ -148,7 +160,7 @@ def measure(
     [('L0H0', 0, 0), ('L0H0', 0, 1)]
 
     """
-    with python_terms("" if into is not None else "Pass into=FILE to keep what was measured."):
+    with speaking("python"):
         if tokenizer is None:
             tokenizer = getattr(model, "tokenizer", None)
         with _isolated_torch():
@@ -171,7 +183,12 @@ def _run(plan: RunPlan, into: str | Path | None, batch_size: int | None, progres
             return store_run(plan, db, Path(f"{db}.parts"), batch_size=batch_size, progress=watcher).run_id
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="selfrepair-")))
         db = folder / "run.duckdb"
-        store_run(plan, db, folder / "parts", batch_size=batch_size, progress=watcher, summaries=False)
+        try:
+            store_run(plan, db, folder / "parts", batch_size=batch_size, progress=watcher, summaries=False)
+        except ResumableError as error:  # what it says of rows that are kept is not true of a temporary folder
+            raise SelfRepairError(
+                f"{error.problem} Nothing was kept: with into=FILE, the same call goes on from what was measured."
+            ) from error
         return read_measurements(db, MECHANISM_TABLES)
 
 
@@ -201,28 +218,20 @@ def _plan(
     )
     rows = given_prompts(prompts, model.tokenizer)
     source = Source(dataset_name, None, None, iter(rows))
-    options = PromptOptions(n_prompts=len(rows), seq_len=0, seed=seed, resample="resample" in kinds)  # rows stay whole
-    found = build_prompts(source, model.vocabulary, options)
-    _check_partners(found)
-    return plan_run(model, source, found, settings)
-
-
-def _check_partners(prompts: PromptSet) -> None:
-    """Raise SelfRepairError where resample ablation would replace a head's output by the same output."""
-    for prompt, partner in enumerate(prompts.partners or ()):
-        own, other = prompts.prompts[prompt], prompts.prompts[partner]
-        if own.tokens[:-1] == other.tokens[:-1]:
-            raise SelfRepairError(
-                f"prompts[{own.document}] and prompts[{other.document}] are the same but for their last token, and resample "
-                "ablation pairs them: it would change nothing. Drop one of them, pass another seed, or "
-                'ablations="mean,zero".'
-            )
+    options = PromptOptions(
+        n_prompts=len(rows),
+        seq_len=0,  # rows stay whole
+        seed=seed,
+        resample="resample" in kinds,
+        distinct_partners=True,
+    )
+    return plan_run(model, source, build_prompts(source, model.vocabulary, options), settings)
 
 
 def _layers(layers: str | int | Sequence[int] | None) -> str | None:
     if layers is None or isinstance(layers, str):
         return layers
-    return ",".join(str(layer) for layer in ([layers] if isinstance(layers, int) else layers))
+    return ",".join(str(layer) for layer in (layers if isinstance(layers, Collection) else [layers]))
 
 
 def _labels(heads: Heads | None) -> str | None:

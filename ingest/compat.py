@@ -1,4 +1,5 @@
-"""Everything that ingest uses of other packages' private or undocumented interfaces, in one place.
+"""Everything that ingest uses of other packages' private or undocumented interfaces, and of the texts of their errors where
+no class tells two apart, in one place.
 
 `TESTED_VERSIONS` has the version in which each was last seen to work; a test holds it equal to what is installed, so that an
 upgrade leads here. Packages are imported where they are used: the hub alone is needed to fetch a model.
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("transformers.", "transformer_lens.", "torch.")
 
-TESTED_VERSIONS = {
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Invalid buffer size")
+"""Of a RuntimeError: the allocators of CPU and CUDA, cuBLAS, and Apple's GPU."""
+
+HUB_NO_ROOM = "Not enough free disk space"
+"""How the hub's client begins its warning of a file that is larger than the free space (huggingface-hub)."""
+
+SEEN_IN = {
     "datasets": "5.2.0",
     "huggingface-hub": "2.4.0",
     "torch": "2.13.0",
@@ -127,3 +134,43 @@ def causal_attention_on_cpu(query: "Tensor", keys: "Tensor", values: "Tensor", s
         query, keys, values, 0.0, True, scale=scale
     )
     return found
+
+
+def says_out_of_memory(error: Exception) -> bool:
+    """Whether a RuntimeError other than `torch.OutOfMemoryError` says that memory does not suffice (torch)."""
+    return any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def is_hub_no_room(warning: BaseException) -> bool:
+    """Whether it is the warning of a file that is larger than the free space (huggingface-hub)."""
+    return isinstance(warning, Warning) and str(warning).startswith(HUB_NO_ROOM)
+
+
+def wants_to_run_code(error: Exception) -> bool:
+    """Whether a model or tokenizer was not loaded because that would run code from its files (transformers)."""
+    return isinstance(error, ValueError) and "trust_remote_code" in str(error)
+
+
+def is_no_language_model(error: Exception) -> bool:
+    """Whether a configuration is none of a causal language model (transformers)."""
+    return isinstance(error, ValueError) and "Unrecognized configuration class" in str(error)
+
+
+def is_gated_dataset(error: Exception) -> bool:
+    """Whether a dataset asks for terms to be accepted; it is raised without the hub's own GatedRepoError (datasets)."""
+    return isinstance(error, FileNotFoundError) and "gated dataset" in str(error)
+
+
+def is_dataset_program(error: Exception) -> bool:
+    """Whether a dataset is a script that makes one (datasets)."""
+    return isinstance(error, RuntimeError) and "scripts are no longer supported" in str(error)
+
+
+def lacks_dataset_config(error: Exception) -> bool:
+    """Whether a dataset is several in one, none of which was named (datasets)."""
+    return isinstance(error, ValueError) and "Config name is missing" in str(error)
+
+
+def is_dataset_without_rows(error: Exception) -> bool:
+    """Whether a file of a dataset holds no row: Parquet is then read in batches of none (datasets)."""
+    return "batchsize must be greater than 0" in str(error).lower()

@@ -18,13 +18,25 @@ MAY_IMPORT = {
     "api": {"api", "app", "queries", "ingest", "warehouse"},
 }
 WINGS = {
-    "warehouse": ["errors", "files", "schema", "database", "parts", "load", "verify", "cli"],
+    "warehouse": ["errors", "files", "compat", "schema", "database", "parts", "load", "verify", "cli"],
     "ingest": [
-        *("compat", "conventions", "models", "text", "demo_model", "request", "engine", "mechanisms", "checks", "runs"),
+        *(
+            "compat",
+            "conventions",
+            "terms",
+            "models",
+            "text",
+            "demo_model",
+            "request",
+            "engine",
+            "mechanisms",
+            "checks",
+            "runs",
+        ),
         *("bench", "cli"),
     ],
     "queries": ["catalog", "marts", "sandbox", "client", "export", "cli"],
-    "api": ["_python_terms", "_measurements", "_measure", "__main__"],
+    "api": ["_measurements", "_measure", "_demo_model", "__main__"],
     "app": ["compat", "wording", "charts", "data", "components", "controls", "app_pages", "home", "cli", "server"],
 }
 """Sub-packages and modules of each folder, in the order of what they are made of: each imports those before it alone."""

@@ -1,4 +1,19 @@
-"""The one error that a user is meant to read."""
+"""The errors that a user is meant to read, in the terms of the door through which the work was asked for.
+
+Most code is reached both from the command line and from Python. Where what can be typed differs, a message takes the one
+of two wordings that fits (`in_words`) as it is raised.
+"""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Literal
+
+Language = Literal["shell", "python"]
+
+_language: ContextVar[Language] = ContextVar("language", default="shell")
 
 
 class SelfRepairError(Exception):
@@ -6,3 +21,64 @@ class SelfRepairError(Exception):
 
     The command line prints it without a traceback and exits with 1.
     """
+
+
+class InUseError(SelfRepairError):
+    """Another program, or another connection of this one, has the warehouse file open for longer than was waited."""
+
+
+class ResumableError(SelfRepairError):
+    """Work that stopped on the way, of which all that was finished is kept where the next call finds it.
+
+    `problem` says what happened and how to mend it; the rest of the text, what is kept and how to go on.
+    """
+
+    def __init__(self, problem: str, going_on: str) -> None:
+        super().__init__(f"{problem} {going_on}")
+        self.problem = problem
+
+
+@contextmanager
+def speaking(language: Language) -> Iterator[None]:
+    """Errors raised within the block name what can be typed in this language."""
+    token = _language.set(language)
+    try:
+        yield
+    finally:
+        _language.reset(token)
+
+
+def in_words(shell: str, python: str) -> str:
+    """The one of the two that the caller can type."""
+    return python if _language.get() == "python" else shell
+
+
+def again() -> str:
+    """To do the same once more, in the middle of a sentence."""
+    return in_words("run the same command again", "repeat the call")
+
+
+def with_dtype(name: str) -> str:
+    """How another precision is chosen: `--dtype float32` or `model.to(torch.float32)`."""
+    return in_words(f"--dtype {name}", f"model.to(torch.{name})")
+
+
+def check_there(db: Path) -> None:
+    """Raise SelfRepairError where there is no file `db`. It is neither opened nor made."""
+    if not db.exists():
+        raise SelfRepairError(
+            f"there is no warehouse at {db}. Make one (selfrepair demo{_at(db)}), or name another file."
+        )
+
+
+def no_run(db: Path | None = None) -> str:
+    """What is said of a warehouse that holds no run, with the next step; `db` is its file where that is known."""
+    at = "" if db is None else _at(db)
+    return (
+        f"{db or 'this warehouse'} holds no run yet. Measure one (selfrepair demo{at}), or load part files measured "
+        f"elsewhere (selfrepair load{at})."
+    )
+
+
+def _at(db: Path) -> str:
+    return f" --db {shlex.quote(str(db))}"

@@ -9,9 +9,10 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import ResumableError, SelfRepairError, again
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""Of an OSError: the disk is full, or the user's share of it."""
 
 
 def human_bytes(n: int) -> str:
@@ -96,14 +97,14 @@ def writing(what: str, folder: Path, n_bytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise SelfRepairError(
-                f"not enough space to write {what}: it needs {human_bytes(n_bytes)} and {folder} has {_free(folder)}. "
-                "What was finished before is kept. Free some space, then run the same command again: it continues from there."
+        if error.errno in NO_ROOM:
+            raise ResumableError(
+                f"not enough space to write {what}: it needs {human_bytes(n_bytes)} and {folder} has {_free(folder)}. Make room.",
+                f"What was finished before is kept: {again()}, and it goes on from there.",
             ) from error
         raise SelfRepairError(
             f"cannot write {what} into {folder}: {error.strerror or error}. "
-            "Choose a folder you may write to, or fix this one, then run the same command again."
+            f"Choose a folder you may write to, or fix this one, then {again()}."
         ) from error
 
 

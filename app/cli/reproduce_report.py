@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from selfrepair.app.cli.run_report import facts_of, stored_run
 from selfrepair.app.data.published import QUANTITIES
 from selfrepair.app.wording.columns import words
 from selfrepair.queries.catalog.quoting import literal
@@ -21,10 +22,7 @@ def reproduce_report(db: Path, run_id: int, published: str) -> str:
     Raises SelfRepairError where the views do not recognise the run as one of that model.
     """
     with Reader(db) as reader:
-        run = reader.frame(f"""
-            SELECT run_id, models.name AS model, n_prompts, datasets.name AS dataset, n_layers, n_heads, status
-            FROM runs INNER JOIN models USING (model_id) INNER JOIN datasets USING (dataset_id) WHERE run_id = {run_id}
-        """).row(0, named=True)
+        run = stored_run(reader, run_id)
         agreements = reader.frame(f"""
             FROM reproduction_agreement
             WHERE
@@ -35,10 +33,11 @@ def reproduce_report(db: Path, run_id: int, published: str) -> str:
     if not agreements:
         raise SelfRepairError(
             f"run {run_id} cannot be compared with {published}: it is a {run['status']} run of {run['model']} with "
-            f"{run['n_layers']} layers of {run['n_heads']} heads. What can be compared: selfrepair describe reproduction"
+            f"{run['n_layers']} layers of {run['heads_in_layer']} heads. What can be compared: selfrepair describe reproduction"
         )
     parts = [
-        f"Run {run_id}: {run['model']}, {run['n_prompts']:,} prompts of {run['dataset']}, against the paper's {published}",
+        f"Run {run_id}: {run['model']}, {run['n_prompts']:,} prompts of {run['dataset']}, against the paper's {published}\n"
+        f"{facts_of(run, db)}",
         "Agreement over heads with the published numbers; rows used: top 2 % by direct effect (direct logit attribution).\n"
         "Authors': run-to-run agreement of the authors' own data, two runs of pythia-160m",
         _agreement_table(agreements),

@@ -1,18 +1,15 @@
 """What a run found, on one screen: what is stored, how exact it is, self-repair by layer, and what to query next."""
 
-import io
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from selfrepair.queries.catalog.quoting import literal
 from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.warehouse.cli.terminal import plain_lines
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import human_bytes
 from selfrepair.warehouse.schema import NEXT_TOKEN
@@ -65,13 +62,7 @@ def print_report(run_id: int | None, *, db: Path, **_options: Any) -> None:
 def run_report(db: Path, run_id: int) -> str:
     """The report on run `run_id` of the warehouse `db`, as plain text. Raises SelfRepairError for an unreadable file."""
     with Reader(db) as reader:
-        run = reader.frame(f"""
-            SELECT runs.*, models.name AS model, len(selected_heads) AS n_heads
-            FROM runs INNER JOIN models USING (model_id) WHERE run_id = {run_id}
-        """).row(0, named=True)
-        n_rows, n_rows_in_file = reader.frame(f"""
-            SELECT count(*) FILTER (run_id = {run_id}), count(*) FROM measurements
-        """).row(0)
+        run = stored_run(reader, run_id)
         ablation = "resample" if "resample" in run["ablations"] else run["ablations"][0]
         population = (
             "top2" if run["logit_of"] in (None, NEXT_TOKEN) else "all"
@@ -80,7 +71,7 @@ def run_report(db: Path, run_id: int) -> str:
             FROM layer_repair
             WHERE run_id = {run_id} AND ablation = {literal(ablation)} AND population = {literal(population)} ORDER BY layer
         """).to_dicts()
-    facts = _facts(run, n_rows, n_rows_in_file, db)
+    facts = f"Run {run_id}: {run['model']}, {run['n_heads']} heads, {run['n_prompts']} prompts\n{facts_of(run, db)}"
     if not layers:
         return f"{facts}\n\nRun {run_id} is {run['status']} and has no summaries. See: selfrepair runs"
     parts = [
@@ -94,14 +85,27 @@ def run_report(db: Path, run_id: int) -> str:
     return "\n\n".join(parts)
 
 
-def _facts(run: Row, n_rows: int, n_rows_in_file: int, db: Path) -> str:
-    n_bytes = db.stat().st_size
+def stored_run(reader: Reader, run_id: int) -> Row:
+    """The row of `runs` with the names of its model and dataset, the model's shape, and how many rows are stored."""
+    return reader.frame(f"""
+        SELECT
+            runs.*, models.name AS model, n_layers, models.n_heads AS heads_in_layer, len(selected_heads) AS n_heads,
+            datasets.name AS dataset,
+            (SELECT count(*) FROM measurements WHERE run_id = {run_id}) AS n_rows,
+            (SELECT count(*) FROM measurements) AS n_rows_in_file
+        FROM runs INNER JOIN models USING (model_id) INNER JOIN datasets USING (dataset_id)
+        WHERE run_id = {run_id}
+    """).row(0, named=True)
+
+
+def facts_of(run: Row, db: Path) -> str:
+    """What is stored of a run of `stored_run` and how exact it is, in three lines."""
+    n_bytes, n_rows, n_rows_in_file = db.stat().st_size, run["n_rows"], run["n_rows_in_file"]
     size = f"{human_bytes(n_bytes)}, {n_bytes / n_rows_in_file:,.1f} bytes per row"
     if n_rows_in_file > n_rows:
         size += f", including {n_rows_in_file - n_rows:,} rows of other runs"
     return "\n".join(
         [
-            f"Run {run['run_id']}: {run['model']}, {run['n_heads']} heads, {run['n_prompts']} prompts",
             f"  stored       {n_rows:,} rows in {db} ({size})",
             "  identity     self-repair = LayerNorm + attention + MLP repair in every row; largest error "
             f"{_error(run['identity_error_max'])}",
@@ -116,14 +120,8 @@ def _error(logits: float | None) -> str:
 
 
 def _table(layers: Sequence[Row]) -> str:
-    table = Table(box=None, pad_edge=False, collapse_padding=True, padding=(0, 2, 0, 0))
-    for column in _COLUMNS:
-        table.add_column(column.heading, justify="right", no_wrap=True)
-    for row in layers:
-        table.add_row(*(_cell(row[column.name], column) for column in _COLUMNS))
-    text = io.StringIO()
-    Console(file=text, width=sys.maxsize, color_system=None, markup=False).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+    cells = [[_cell(row[column.name], column) for column in _COLUMNS] for row in layers]
+    return "\n".join(plain_lines([column.heading for column in _COLUMNS], cells, [True] * len(_COLUMNS), rule=False))
 
 
 def _cell(value: float | None, column: _Column) -> str:

@@ -16,7 +16,7 @@ from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.queries.client.warehouse import Warehouse
 from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.reader import Answer
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import InUseError, SelfRepairError
 
 MAX_ROWS = 10_000
 """Rows that a page sends to the browser at most."""
@@ -197,8 +197,8 @@ def _query(
         warehouse.ask_all(
             queries, limit=limit, timeout_s=timeout_s, flat=flat, on_wait=waited_for.append, on_answer=take
         )
-    except SelfRepairError as error:
-        if not waited_for or " is in use by " not in str(error):
+    except InUseError as error:
+        if not waited_for:
             raise
         if not is_busy:
             _busy_since[str(path)] = time.monotonic()

@@ -15,7 +15,7 @@ import click
 
 from selfrepair.app.cli.failures import EXTRAS
 from selfrepair.warehouse.cli.options import db_option
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, check_there
 
 HOME = Path(__file__).parents[1] / "home.py"
 _ASGI = Path(__file__).parent / "asgi.py"
@@ -54,7 +54,8 @@ def app(db: Path, port: int, host: str) -> None:
     for package in EXTRAS["app"]:
         if find_spec(package) is None:
             raise ModuleNotFoundError(f"No module named '{package}'", name=package)
-    _check_warehouse(db)
+    if not Path(f"{db}.parts").exists():  # part files of shards can be looked at before they are loaded
+        check_there(db)
     _check_address(host, port)
     settings = {**_SETTINGS, "server.address": host, "server.port": str(port)}
     options = [f"--{name}={value}" for name, value in settings.items()]
@@ -73,14 +74,6 @@ def app(db: Path, port: int, host: str) -> None:
             _end(process)
             return
     raise SelfRepairError(f"the server ended unexpectedly with exit code {process.returncode}; its messages are above.")
-
-
-def _check_warehouse(db: Path) -> None:
-    """Raise SelfRepairError where there is nothing to show: neither a file nor part files of shards beside it."""
-    if not db.exists() and not Path(f"{db}.parts").exists():
-        raise SelfRepairError(
-            f"there is no warehouse at {db}. Make one (selfrepair demo --db {db}), or name another file with --db."
-        )
 
 
 def _check_address(host: str, port: int) -> None:

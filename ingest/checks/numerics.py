@@ -8,7 +8,7 @@ from torch import Tensor
 from selfrepair.ingest.conventions import Precision, head_label
 from selfrepair.ingest.engine.ablation import HeadAblation, identity_error
 from selfrepair.ingest.engine.forward import CleanBatch
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 
 NOT_STORED = "Nothing of this unit was stored."
 
@@ -23,7 +23,7 @@ def check_clean_forward(clean: CleanBatch, prompt_ids: Sequence[int]) -> None:
         prompt = int((bad[layer] | bad[layer + n_layers]).any(dim=1).nonzero()[0])
         raise SelfRepairError(
             f"NaN or infinity in the clean forward of prompt_id {prompt_ids[prompt]}, first in layer {layer}. "
-            f"{NOT_STORED} Try --dtype float32, and check the model's weights."
+            f"{NOT_STORED} Try {with_dtype('float32')}, and check the model's weights."
         )
 
 
@@ -42,13 +42,13 @@ def check_effects(
             raise SelfRepairError(
                 f"NaN or infinity after {ablated.ablation} ablation of {label}, prompt_id {prompt_ids[prompt]}, "
                 f"position {pos}. "
-                f"{NOT_STORED} Try --dtype float32, and check the model's weights."
+                f"{NOT_STORED} Try {with_dtype('float32')}, and check the model's weights."
             )
         if float(error.max()) > precision.identity:
             prompt, pos = divmod(int(error.argmax()), error.shape[1])
             raise SelfRepairError(
                 f"the identity R = LayerNorm + attention + MLP fails by {float(error.max()):.2g} logits (allowed "
                 f"{precision.identity:g}) for {ablated.ablation} ablation of {label}, prompt_id {prompt_ids[prompt]}, position "
-                f"{pos}. {NOT_STORED} Rerun with --dtype float64: if that passes, the cause was rounding in "
-                f"{precision.name}; if not, please report the model."
+                f"{pos}. {NOT_STORED} Rerun with {with_dtype('float64')}: if that passes, the cause was rounding "
+                f"in {precision.name}; if not, please report the model."
             )

@@ -16,7 +16,7 @@ from selfrepair.ingest.engine.memory import is_out_of_memory
 from selfrepair.ingest.engine.unembedding import final_scale, mean_unembedding, target_logit_directions
 from selfrepair.ingest.models.adapter import ModelAdapter, unsupported
 from selfrepair.ingest.text.targets import next_token_targets
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 
 POSITIONS = 16
 
@@ -57,7 +57,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     if not bool(logits.isfinite().all()):
         raise SelfRepairError(
             f"model '{name}' has logits of NaN or infinity on the first prompts in {precision.name}. "
-            "Try --dtype float32, and check the model's weights."
+            f"Try {with_dtype('float32')}, and check the model's weights."
         )
 
     def compare(found: Tensor, expected: Tensor, failure: str) -> None:

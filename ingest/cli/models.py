@@ -36,7 +36,7 @@ def models(db: Path, supported: bool) -> None:
     if supported:
         print_supported()
     else:
-        print_rows(db, _MODELS, "model")
+        print_rows(db, _MODELS)
 
 
 def print_supported() -> None:

@@ -55,13 +55,15 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
         return None
     run_id = None
     for one in series:
-        run_id = _ingest_one(one, db, parts, shard, batch_size)
+        run_id = _ingest_one(one, db, parts, shard, batch_size, is_last=one is series[-1])
         free_memory()  # the cross-check's hooks and modules refer to each other
     return run_id
 
 
-def _ingest_one(request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None) -> int | None:
-    plan = _print_notes(make_plan(request))
+def _ingest_one(
+    request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None, *, is_last: bool
+) -> int | None:
+    plan = _noted(make_plan(request))
     try:
         with TerminalProgress() as progress:
             if request.shard is None:
@@ -71,7 +73,7 @@ def _ingest_one(request: IngestRequest, db: Path, parts: Path, shard: Shard, bat
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_interrupted_message(plan, parts, db, shard)) from None
     if request.shard is None:
-        _print_outcome(plan, db, run)
+        _print_outcome(plan, db, run, is_last=is_last)
         return run.run_id
     if outcome.measured + outcome.resumed == 0:
         click.echo(
@@ -145,14 +147,14 @@ def make_plan(request: IngestRequest) -> RunPlan:
     return plan_run(model, source, build_prompts(source, model.vocabulary, options), run_settings)
 
 
-def _print_outcome(plan: RunPlan, db: Path, run: StoredRun) -> None:
+def _print_outcome(plan: RunPlan, db: Path, run: StoredRun, *, is_last: bool) -> None:
+    """Print what this command measured; with the facts of the run, unless it is the last, whose facts the report has."""
     n_units = run.units_measured
     done = f"{n_units} {'unit' if n_units == 1 else 'units'} measured now" if n_units else "nothing was left to measure"
     model = plan.record.model
     name = model.name if model.checkpoint is None else f"{model.name}, step {model.checkpoint}"
-    checks = (
-        f"identity within {run.identity_error_max:.1e}, {run.crosscheck_rows:,} rows cross-checked within "
-        f"{run.crosscheck_error_max:.1e} logits"
+    facts = (
+        f"; {plan.record.n_measurements:,} rows in {db}, identity within {run.identity_error_max:.1e}, "
+        f"{run.crosscheck_rows:,} rows cross-checked within {run.crosscheck_error_max:.1e} logits"
     )
-    rows = f"{plan.record.n_measurements:,} rows of {name}"
-    click.echo(f"run {run.run_id}: {rows}, {run.status}, in {db}; {done} ({checks})")
+    click.echo(f"run {run.run_id} of {name} is {run.status}: {done}{'' if is_last else facts}")

@@ -15,6 +15,7 @@ from selfrepair.ingest.engine.attention_calls import AttentionCalls
 from selfrepair.ingest.engine.clean_kv_attention import CleanKVCache, KVRecorder
 from selfrepair.ingest.engine.forward import apply_mlp, attend, attention_z, embed
 from selfrepair.ingest.models.adapter import ModelAdapter, unsupported
+from selfrepair.ingest.terms import without
 
 CACHE_NAMES = ("past_key_values", "layer_past")
 """Names of the argument with the cache of keys and values, by family."""
@@ -91,7 +92,8 @@ def check_clean_kv(
 
     Raises SelfRepairError when it is not, as for attention with windows of its own or biases by distance.
     """
-    reason = "its attention does not work with given keys and values, so that --self-repression cannot be measured"
+    reason = "its attention does not work with given keys and values, so that self-repression cannot be measured"
+    step = without("self-repression").capitalize()
     try:
         forward = clean_kv_forward(adapter, calls, tokens)
         for layer, stream in enumerate(forward.resid_pre):
@@ -106,11 +108,9 @@ def check_clean_kv(
             )
             error = float(off.abs().max() / clean.abs().max().clamp_min(1e-6))
             if not error <= tolerance:
-                raise unsupported(
-                    name, f"{reason} (off by {error:.2g} of its size in layer {layer}). Leave --self-repression out"
-                )
+                raise unsupported(name, f"{reason} (off by {error:.2g} of its size in layer {layer}). {step}")
     except (TypeError, AttributeError, ValueError, LookupError, RuntimeError) as error:
-        raise unsupported(name, f"{reason} ({error}). Leave --self-repression out") from error
+        raise unsupported(name, f"{reason} ({error}). {step}") from error
 
 
 def _with_caches(

@@ -9,14 +9,14 @@ from typing import TypeVar
 
 import torch
 
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.ingest import compat
+from selfrepair.warehouse.errors import SelfRepairError, in_words, with_dtype
 
 Result = TypeVar("Result")
 
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_MAX = -4
-_MESSAGES = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Invalid buffer size")
 
 
 class BatchSize:
@@ -58,8 +58,8 @@ class BatchSize:
     def _halve(self) -> None:
         if self.size == 1:
             raise SelfRepairError(
-                f"not even one sequence fits in the memory of {self._device}. Try a shorter --seq-len, "
-                "--dtype bfloat16, or a device with more memory."
+                f"not even one sequence fits in the memory of {self._device}. Try "
+                f"{in_words('a shorter --seq-len', 'shorter prompts')}, {with_dtype('bfloat16')}, or a device with more memory."
             )
         self.size //= 2
         free_memory()
@@ -68,7 +68,7 @@ class BatchSize:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether `error` says that the memory of a device or of the machine does not suffice."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in _MESSAGES)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or compat.says_out_of_memory(error)
 
 
 def free_memory() -> None:

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from selfrepair.ingest import compat
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.models.adapter import ModelAdapter, adapt, unsupported
 from selfrepair.ingest.models.demo import DEMO, DEMO_FOLDER
@@ -169,17 +170,16 @@ def _place(model: PreTrainedModel, name: str, precision: Precision, device: torc
 
 
 def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairError:
-    text = str(error)
-    if "trust_remote_code" in text:
+    if compat.wants_to_run_code(error):
         return not_loaded(
             name,
             revision,
             "it needs custom code that comes with its files",
             "Read that code, and if you trust it, add --trust-remote-code.",
         )
-    if "Unrecognized configuration class" in text:
+    if compat.is_no_language_model(error):
         return unsupported(name, "it is not a causal language model of this release of transformers")
-    reason = text if isinstance(error, NotWholeError) else first_line(error)
+    reason = str(error) if isinstance(error, NotWholeError) else first_line(error)
     if name == DEMO or Path(name).exists():
         step = "The folder is not a complete model in Hugging Face format: save it again with model.save_pretrained."
     elif offline_reason():

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from selfrepair.ingest import compat
 from selfrepair.ingest.models.hub.refusals import first_line
 from selfrepair.ingest.models.weights import NotWholeError
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
 """Files of which a tokenizer has at least one."""
@@ -33,7 +34,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> PreTrainedTokeni
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # of many types, one for each way in which files can be missing
-        if "trust_remote_code" in str(error):
+        if compat.wants_to_run_code(error):
             raise
         if any((folder / name).is_file() for name in VOCABULARIES):
             raise NotWholeError(f"its tokenizer cannot be read: {first_line(error)}") from error
@@ -55,6 +56,9 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, name: str, d_vocab: int
     if outside is not None:
         raise SelfRepairError(
             f"model '{name}' comes with another model's tokenizer: {outside}, and the model knows ids 0 to {d_vocab - 1}. "
-            "Save its own next to it with tokenizer.save_pretrained, or leave tokenizer files out and give a dataset whose "
-            "rows hold `tokens`."
+            + in_words(
+                "Save its own next to it with tokenizer.save_pretrained, or leave tokenizer files out and give a dataset whose "
+                "rows hold `tokens`.",
+                "Pass its own as tokenizer=, or none and token ids.",
+            )
         )

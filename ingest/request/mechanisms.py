@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 if TYPE_CHECKING:
     from selfrepair.ingest.models.adapter import ModelAdapter
@@ -53,6 +53,6 @@ class Mechanisms:
             if adapter.blocks[layer].mlp_output is None:
                 raise SelfRepairError(
                     f"the MLP of layer {layer} has no single output projection, and so no neurons to measure. "
-                    "Use --neurons none."
+                    + in_words("Use --neurons none.", 'Leave "neurons_last" and "neurons_all" out of mechanisms.')
                 )
         return layers

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfrepair.ingest.conventions import ABLATIONS, head_label
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.ingest.terms import option
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ def parse_ablations(text: str) -> tuple[str, ...]:
     names = _parts(text)
     for name in names:
         if name not in ABLATIONS:
-            raise SelfRepairError(f"--ablation {name} is unknown. Choose from {', '.join(ABLATIONS)}.")
+            raise SelfRepairError(f"{option('ablation')} {name} is unknown. Choose from {', '.join(ABLATIONS)}.")
     if not names:
-        raise SelfRepairError(f"--ablation is empty. Choose from {', '.join(ABLATIONS)}.")
+        raise SelfRepairError(f"{option('ablation')} is empty. Choose from {', '.join(ABLATIONS)}.")
     return tuple(name for name in ABLATIONS if name in names)
 
 
@@ -39,34 +40,41 @@ def parse_heads(layers: str | None, heads: str | None, n_layers: int, n_heads: i
     for part in _parts(layers):
         first, last = _range(part)
         if last >= n_layers:
-            raise SelfRepairError(f"--layers {part} is not in the model, which has layers 0 to {n_layers - 1}.")
+            raise SelfRepairError(
+                f"{option('layers')} {part} is not in the model, which has layers 0 to {n_layers - 1}."
+            )
         chosen.update((layer, head) for layer in range(first, last + 1) for head in range(n_heads))
-    chosen.update(_heads("--heads", heads, n_layers, n_heads))
+    chosen.update(_heads("heads", heads, n_layers, n_heads))
     return sorted(chosen)
 
 
 def check_heads(layers: str | None, heads: str | None, given: str | None) -> None:
     """Raise SelfRepairError for options that are no layers or heads of any model, or that ablate a head twice."""
     ranges = [_range(part) for part in _parts(layers)]
-    named = _heads("--heads", heads, None, None)
+    named = _heads("heads", heads, None, None)
     if (layers is not None or heads is not None) and not (ranges or named):
-        raise SelfRepairError("--layers and --heads are empty. Leave them out to measure every head.")
-    twice = sorted(set(named).intersection(_heads("--given", given, None, None)))
+        raise SelfRepairError(
+            f"{option('layers')} and {option('heads')} are empty. Leave them out to measure every head."
+        )
+    twice = sorted(set(named).intersection(_heads("given", given, None, None)))
     if twice:
         label = head_label(*twice[0])
-        raise SelfRepairError(f"{label} is in --heads and in --given: it cannot be ablated twice. Take it out of one.")
+        raise SelfRepairError(
+            f"{label} is in {option('heads')} and in {option('given')}: it cannot be ablated twice. Take it out of one."
+        )
 
 
 def parse_given(
     text: str | None, ablations: Sequence[str], n_layers: int | None, n_heads: int | None
 ) -> tuple[tuple[int, int], ...]:
     """`L9H6,L9H9` -> the co-ablated heads, in order; within the model's sizes where those are known."""
-    given = tuple(sorted(set(_heads("--given", text, n_layers, n_heads))))
+    given = tuple(sorted(set(_heads("given", text, n_layers, n_heads))))
     if text is not None and not given:
-        raise SelfRepairError("--given is empty. Leave it out, or write for example L9H6,L9H9.")
+        raise SelfRepairError(f"{option('given')} is empty. Leave it out, or write for example L9H6,L9H9.")
     if given and len(ablations) > 1:
         raise SelfRepairError(
-            f"--given needs a single --ablation, such as --ablation {ablations[0]}: each type is a run of its own."
+            f"{option('given')} needs a single {in_words('--ablation', 'ablation')}, such as "
+            f"{option('ablation', ablations[0])}: each type is a run of its own."
         )
     return given
 
@@ -75,7 +83,9 @@ def without_given(heads: Sequence[tuple[int, int]], given: Sequence[tuple[int, i
     """The heads without the co-ablated ones."""
     left = [head for head in heads if head not in given]
     if not left:
-        raise SelfRepairError("--given leaves no head to ablate. Name fewer heads there, or more with --layers.")
+        raise SelfRepairError(
+            f"{option('given')} leaves no head to ablate. Name fewer heads there, or more with {option('layers')}."
+        )
     return left
 
 
@@ -102,24 +112,26 @@ def _range(part: str) -> tuple[int, int]:
     """First and last layer of a part of --layers."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
     if match is None:
-        raise SelfRepairError(f"--layers {part} is not a layer or a range of layers. Write for example 0,4-7.")
+        raise SelfRepairError(
+            f"{option('layers')} {part} is not a layer or a range of layers. Write for example 0,4-7."
+        )
     first, last = int(match[1]), int(match[2] or match[1])
     if first > last:
-        raise SelfRepairError(f"--layers {part} ends before it begins. Write for example 4-7.")
+        raise SelfRepairError(f"{option('layers')} {part} ends before it begins. Write for example 4-7.")
     return first, last
 
 
-def _heads(option: str, text: str | None, n_layers: int | None, n_heads: int | None) -> list[tuple[int, int]]:
-    """The heads that the option names, within the model's sizes where those are known."""
+def _heads(name: str, text: str | None, n_layers: int | None, n_heads: int | None) -> list[tuple[int, int]]:
+    """The heads that the option `name` lists, within the model's sizes where those are known."""
     found = []
     for part in _parts(text):
         match = re.fullmatch(r"[Ll](\d+)[Hh](\d+)", part)
         if match is None:
-            raise SelfRepairError(f"{option} {part} is not a head. Write for example L9H6,L9H9.")
+            raise SelfRepairError(f"{option(name)} {part} is not a head. Write for example L9H6,L9H9.")
         layer, head = int(match[1]), int(match[2])
         if n_layers is not None and n_heads is not None and (layer >= n_layers or head >= n_heads):
             raise SelfRepairError(
-                f"{option} {part} is not in the model, whose heads go from L0H0 to L{n_layers - 1}H{n_heads - 1}."
+                f"{option(name)} {part} is not in the model, whose heads go from L0H0 to L{n_layers - 1}H{n_heads - 1}."
             )
         found.append((layer, head))
     return found

@@ -20,8 +20,9 @@ from selfrepair.ingest.models.in_memory import own_weights
 from selfrepair.ingest.models.weights import cast_parameters
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.plan import RunPlan, Unit
+from selfrepair.ingest.terms import on_device
 from selfrepair.warehouse.database.connection import open_reader
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import ResumableError, again
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.records import CrosscheckCell
 
@@ -56,16 +57,16 @@ def crosscheck(
     `stored` gives the rows of a crosscheck [pos, effect]. The model is taken over by the bridge: nothing can be measured
     with it afterwards. `error_max` is the largest difference in logits (`ln_scale_ratio` is a plain number).
 
-    Raises SelfRepairError where the bridge cannot run the model, or memory does not suffice for its float32 copy.
+    Raises ResumableError where the bridge cannot run the model, or memory does not suffice for its float32 copy.
     """
     try:
         with torch.no_grad(), full_precision():
             return _crosscheck(plan, measurer, chosen, stored, on_checked)
     except hooks.FAILURES as error:
-        raise SelfRepairError(
-            f"the cross-check through TransformerBridge could not run ({hooks.message_of(error)}). The measured rows "
-            "are kept, but the run is not complete. If memory ran out, repeat the command with --device cpu: it only checks, "
-            "and measures nothing again."
+        raise ResumableError(
+            f"the cross-check through TransformerBridge could not run ({hooks.message_of(error)}), so the run is not "
+            f"complete. If memory ran out, use {on_device('cpu')}.",
+            f"The measured rows are kept: {again()} with that, and it only checks, and measures nothing again.",
         ) from error
 
 

@@ -11,6 +11,7 @@ from selfrepair.ingest.conventions import CONVENTIONS, N_CROSSCHECKS, head_label
 from selfrepair.ingest.mechanisms.self_repression import later_half
 from selfrepair.ingest.models.loading import LoadedModel
 from selfrepair.ingest.request.run_settings import RunSettings
+from selfrepair.ingest.terms import option, without
 from selfrepair.ingest.text.prompts import PromptSet
 from selfrepair.ingest.text.sources import Source
 from selfrepair.warehouse.errors import SelfRepairError
@@ -59,8 +60,8 @@ def plan_run(model: LoadedModel, source: Source, prompts: PromptSet, settings: R
     mechanisms.neuron_layers(model.adapter)
     if mechanisms.self_repression and not later_half(settings.heads, n_layers):
         raise SelfRepairError(
-            "--self-repression measures heads of the later half of the layers, and none of those is selected. Select some, "
-            f"such as --layers {n_layers // 2 + n_layers % 2}-{n_layers - 1}, or leave --self-repression out."
+            "self-repression is measured of heads in the later half of the layers, and none of those is selected. Select some, "
+            f"such as {option('layers', f'{n_layers // 2 + n_layers % 2}-{n_layers - 1}')}, or {without('self-repression')}."
         )
     dataset = DatasetRecord(
         name=source.name,

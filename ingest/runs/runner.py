@@ -1,15 +1,11 @@
 """Measure a planned run: its units one by one into part files, then the cross-check; resume where it stopped."""
 
-import contextlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from selfrepair.ingest.checks.preflight import check_self_repression, preflight
 from selfrepair.ingest.engine.batch_size import auto_batch_size
@@ -21,7 +17,6 @@ from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.runs.unit_columns import measurement_columns, prompt_columns, token_columns
 from selfrepair.ingest.text.targets import PredictionTargets
-from selfrepair.warehouse import files
 from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.schema import NEXT_TOKEN
@@ -89,9 +84,9 @@ def measure_run(
         on_halved=lambda size: progress.note(f"out of memory: continuing with {size} sequences in one forward"),
     )
     if "mean" in plan.settings.ablations:
-        measurer.means = _reference_means(plan, measurer, parts.path / MEANS_FILE, progress)
+        measurer.means = _reference_means(plan, measurer, parts, progress)
     if plan.settings.mechanisms.need_top_rows:
-        measurer.top_rows = _top_rows(plan, measurer, parts.path / TOP_ROWS_FILE, progress)
+        measurer.top_rows = _top_rows(plan, measurer, parts, progress)
     total = sum(_rows(plan, unit) for unit in mine)
     progress.stage("measuring", total=total, done=total - sum(_rows(plan, unit) for unit in missing))
     for unit in missing:
@@ -147,13 +142,14 @@ def _inputs(plan: RunPlan, unit: Unit) -> tuple[PredictionTargets, torch.Tensor 
     )
 
 
-def _top_rows(plan: RunPlan, measurer: Measurer, path: Path, progress: Progress) -> TopRows:
+def _top_rows(plan: RunPlan, measurer: Measurer, parts: PartsFolder, progress: Progress) -> TopRows:
     """Each head's top 2 % of the run's rows, kept in a file, so that a resumed run has the same."""
-    with contextlib.suppress(OSError, ValueError, EOFError):  # missing or incomplete: search again
-        return TopRows(plan.settings.heads, np.load(path))
+    kept = parts.array(TOP_ROWS_FILE)
+    if kept is not None:
+        return TopRows(plan.settings.heads, kept)
     progress.stage("top rows", total=len(plan.prompts))
     found = find_top_rows(plan, measurer, progress.advance)
-    _keep_array(path, found.codes)
+    parts.write_array(TOP_ROWS_FILE, found.codes)
     return found
 
 
@@ -168,10 +164,11 @@ def find_top_rows(
     return search.found()
 
 
-def _reference_means(plan: RunPlan, measurer: Measurer, path: Path, progress: Progress) -> torch.Tensor:
+def _reference_means(plan: RunPlan, measurer: Measurer, parts: PartsFolder, progress: Progress) -> torch.Tensor:
     """Z of every head averaged over all positions of the run's prompts, kept in a file, so that a resumed run has the same."""
-    with contextlib.suppress(OSError, ValueError, EOFError):  # missing or incomplete: compute again
-        return torch.from_numpy(np.load(path))
+    kept = parts.array(MEANS_FILE)
+    if kept is not None:
+        return torch.from_numpy(kept)
     progress.stage("reference means", total=len(plan.prompts))
     sums, n_tokens = torch.zeros(1, dtype=torch.float64), 0
     for unit in plan.units:
@@ -180,7 +177,7 @@ def _reference_means(plan: RunPlan, measurer: Measurer, path: Path, progress: Pr
         n_tokens += tokens.numel()
         progress.advance(unit.count)
     means = sums / n_tokens
-    _keep_array(path, means.numpy())
+    parts.write_array(MEANS_FILE, means.numpy())
     return means
 
 
@@ -189,14 +186,6 @@ def _reference_tokens(plan: RunPlan, unit: Unit) -> torch.Tensor:
     if plan.prompts.logit_of == NEXT_TOKEN:
         return torch.from_numpy(plan.prompts.tokens(unit.prompt_ids))
     return plan.prompts.targets(unit.prompt_ids).inputs
-
-
-def _keep_array(path: Path, values: NDArray[Any]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, values)
-    with files.writing(path.name, path.parent, buffer.tell()):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace_file(path, buffer.getvalue())
 
 
 def _rows(plan: RunPlan, unit: Unit) -> int:

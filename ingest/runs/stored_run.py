@@ -8,7 +8,7 @@ from selfrepair.ingest.request.selection import Shard
 from selfrepair.ingest.runs.plan import RunPlan
 from selfrepair.ingest.runs.runner import Progress, measure_run
 from selfrepair.warehouse.database.connection import open_reader, open_writer
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.load.registry import run_id_of
 
@@ -76,6 +76,6 @@ def _check_stored(plan: RunPlan, db: Path, units_measured: int) -> StoredRun:
         raise SelfRepairError(
             f"run {run_id} is marked failed: {ablation} ablation of {head_label(layer, head)} on prompt {prompt} differs by "
             f"{error:.2g} logits from the same measurement through hooks ({plan.settings.precision.crosscheck:g} allowed). Its "
-            "rows are kept out of the summaries. Try --dtype float64; if that fails too, please report the model."
+            f"rows are kept out of the summaries. Try {with_dtype('float64')}; if that fails too, please report the model."
         )
     return run

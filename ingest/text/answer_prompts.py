@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator
 
 from transformers import PreTrainedTokenizerBase
 
+from selfrepair.ingest.terms import row_of
 from selfrepair.ingest.text.documents import AnswerRow
 from selfrepair.ingest.text.packing import begin_token
 from selfrepair.ingest.text.tokenizing import token_texts
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 
 def answer_prompts(
@@ -19,13 +20,14 @@ def answer_prompts(
     """
     has_foils: bool | None = None
     for row in rows:
-        place = f"dataset '{source}', row {row.number + 1}"
+        place = row_of(f"dataset '{source}'", row.number)
         if has_foils is None:
             has_foils = row.foil is not None
         if (row.foil is not None) != has_foils:
             raise SelfRepairError(
                 f"{place} has {'no foil' if has_foils else 'a foil'}, and the rows before it have "
-                f"{'one' if has_foils else 'none'}. Logits and logit differences are two runs: put them in two files."
+                f"{'one' if has_foils else 'none'}. Logits and logit differences are two runs: "
+                f"{in_words('make two files of them', 'measure them one after the other')}."
             )
         before = _tokens_before(row, tokenizer, place)
         answer = _one_token(row, "answer", row.answer, tokenizer, place)

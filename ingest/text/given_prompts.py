@@ -31,7 +31,10 @@ def given_prompts(prompts: object, tokenizer: PreTrainedTokenizerBase | None) ->
         )
     if isinstance(prompts, str) or not isinstance(prompts, Iterable):
         raise SelfRepairError(f"prompts is one {type(prompts).__name__}. Pass a list of prompts, such as [prompt].")
-    rows = [_row(number, prompt, tokenizer) for number, prompt in enumerate(_plain(prompts))]
+    plain = list(_plain(prompts))
+    if not plain:
+        raise SelfRepairError("prompts is empty. Pass one or more.")
+    rows = [_row(number, prompt, tokenizer) for number, prompt in enumerate(plain)]
     return list(read_rows(PROMPTS, rows, TEXT))
 
 

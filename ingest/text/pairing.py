@@ -32,6 +32,11 @@ def pair(documents: Sequence[int], lengths: Sequence[int], seed: int) -> list[in
     return partners
 
 
+def unchanged_by_partner(tokens: Sequence[Sequence[int]], partners: Sequence[int]) -> list[int]:
+    """The prompts that resample ablation leaves as they are: the same as their partner but for the last token, a target."""
+    return [prompt for prompt, partner in enumerate(partners) if tokens[prompt][:-1] == tokens[partner][:-1]]
+
+
 def _pair_group(prompts: list[int], documents: Sequence[int], random: Random, partners: list[int]) -> None:
     by_document: dict[int, list[int]] = defaultdict(list)
     for prompt in prompts:

@@ -11,15 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from selfrepair.ingest.models.tokenizer import Vocabulary
+from selfrepair.ingest.terms import option, row_of
 from selfrepair.ingest.text.answer_prompts import answer_prompts
 from selfrepair.ingest.text.documents import AnswerRow, DatasetRow, Document, SkippedDocuments, TokenRow
 from selfrepair.ingest.text.packing import DOCUMENT, NONE, PACKED, one_per_document, pack, with_partners
-from selfrepair.ingest.text.pairing import NoPartnerError, pair
+from selfrepair.ingest.text.pairing import NoPartnerError, pair, unchanged_by_partner
 from selfrepair.ingest.text.refusals import check_length, check_takes_rows, too_few
 from selfrepair.ingest.text.rushing2024 import RUSHING2024, chunked, next_batch
 from selfrepair.ingest.text.sources import RANDOM, Source
 from selfrepair.ingest.text.targets import PredictionTargets, answer_targets, next_token_targets
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 from selfrepair.warehouse.schema import ANSWER, ANSWER_MINUS_FOIL, NEXT_TOKEN
 
 Row = TypeVar("Row", AnswerRow, TokenRow, Document)
@@ -96,13 +97,17 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """How many prompts, of how many tokens at most (BOS included), how documents become rows, and how they are paired."""
+    """How many prompts, of how many tokens at most (BOS included), how documents become rows, and how they are paired.
+
+    `distinct_partners` refuses a pair of prompts that are alike, which is otherwise only noted.
+    """
 
     n_prompts: int
     seq_len: int
     packing: str = PACKED
     seed: int = 0
     resample: bool = True
+    distinct_partners: bool = False
 
 
 def build_prompts(source: Source, vocabulary: Vocabulary, options: PromptOptions) -> PromptSet:
@@ -110,7 +115,7 @@ def build_prompts(source: Source, vocabulary: Vocabulary, options: PromptOptions
 
     Text becomes rows that start with BOS, by one of `PACKINGS`. Rows of tokens, and prompts with an answer, stay as they
     are. Raises SelfRepairError for too little text, too long rows, unknown token ids, and where resample ablation finds no
-    partner.
+    partner or, in every pair, nothing that differs.
     """
     n_prompts, packing = options.n_prompts, options.packing
     tokenizer, context = vocabulary.tokenizer, vocabulary.context
@@ -141,10 +146,11 @@ def build_prompts(source: Source, vocabulary: Vocabulary, options: PromptOptions
         raise too_few(source.name, len(found), n_prompts, packing, options.seq_len, skipped, first.holds)
     found.sort(key=lambda prompt: len(prompt.tokens))
     _check_tokens(found, source.name, vocabulary)
+    notes = skipped.sentences()
     partners = None
     if options.resample:
         partners = next_batch(n_prompts) if packing == RUSHING2024 else _partners(found, options.seed)
-    notes = skipped.sentences()
+        notes += _notes_on_partners(found, partners, refuse=options.distinct_partners)
     if logit_of != NEXT_TOKEN:
         notes = (*notes, f"Rows have an `answer`: it is the only token scored, at the end of each prompt ({logit_of}).")
     return PromptSet(found, packing, partners, notes, logit_of)
@@ -162,33 +168,33 @@ def _only(kind: type[Row], source: Source, documents: Iterable[DatasetRow]) -> I
     for row in documents:
         if not isinstance(row, kind):
             raise SelfRepairError(
-                f"dataset '{source.name}' mixes rows of {kind.holds} and of {row.holds}. Split it into two files."
+                in_words(f"dataset '{source.name}' mixes", "prompts mixes")
+                + f" rows of {kind.holds} and of {row.holds}. "
+                + in_words("Split it into two files.", "Measure them one after the other.")
             )
         yield row
 
 
 def _measurable(row: TokenRow, source: Source) -> tuple[int, ...]:
     if len(row.tokens) < 2:
-        raise SelfRepairError(
-            f"dataset '{source.name}', row {row.number + 1} holds {len(row.tokens)} tokens; a prompt needs 2 or more."
-        )
+        place = row_of(f"dataset '{source.name}'", row.number)
+        raise SelfRepairError(f"{place} holds {len(row.tokens)} tokens; a prompt needs 2 or more.")
     return row.tokens
 
 
 def _check_tokens(prompts: list[Prompt], name: str, vocabulary: Vocabulary) -> None:
     d_vocab, context = vocabulary.d_vocab, vocabulary.context
     for prompt in prompts:
+        place = row_of(f"dataset '{name}'", prompt.document, "document")
         ids = prompt.tokens if prompt.foil is None else (*prompt.tokens, prompt.foil)
         wrong = next((token for token in ids if not 0 <= token < d_vocab), None)
         if wrong is not None:
             raise SelfRepairError(
-                f"dataset '{name}', document {prompt.document + 1} holds token id {wrong}; the model has 0 to {d_vocab - 1}. "
-                "Tokenize with this model's own tokenizer."
+                f"{place} holds token id {wrong}; the model has 0 to {d_vocab - 1}. Tokenize with this model's own tokenizer."
             )
         if context is not None and len(prompt.tokens) > context:
             raise SelfRepairError(
-                f"dataset '{name}', document {prompt.document + 1} holds {len(prompt.tokens)} tokens; the model's context is "
-                f"{context}. Cut it to {context} or fewer."
+                f"{place} holds {len(prompt.tokens)} tokens; the model's context is {context}. Cut it to {context} or fewer."
             )
 
 
@@ -196,8 +202,33 @@ def _partners(prompts: list[Prompt], seed: int) -> list[int]:
     try:
         return pair([prompt.document for prompt in prompts], [len(prompt.tokens) for prompt in prompts], seed)
     except NoPartnerError as error:
+        number = prompts[error.prompt].document
         raise SelfRepairError(
-            f"resample ablation needs a partner of the same length, but row {prompts[error.prompt].document + 1} is the only "
-            f"one of {error.length} tokens. "
-            "Give two or more prompts of each length, or use --ablation mean,zero."
+            f"resample ablation needs a partner of the same length, but {in_words(f'row {number + 1}', f'prompts[{number}]')} "
+            f"is the only one of {error.length} tokens. Give two or more prompts of each length, or use "
+            f"{option('ablation', 'mean,zero')}."
         ) from error
+
+
+def _notes_on_partners(prompts: list[Prompt], partners: list[int], *, refuse: bool) -> tuple[str, ...]:
+    """What to tell of pairs of which one prompt's inputs are the other's; SelfRepairError where there are no other pairs."""
+    same = unchanged_by_partner([prompt.tokens for prompt in prompts], partners)
+    if same and refuse:
+        one, other = prompts[same[0]].document, prompts[partners[same[0]]].document
+        raise SelfRepairError(
+            f"prompts[{one}] and prompts[{other}] are the same but for their last token, and resample ablation pairs them: it "
+            f"would change nothing. Drop one of them, pass another seed, or {option('ablation', 'mean,zero')}."
+        )
+    if same and len(same) == len(prompts):
+        raise SelfRepairError(
+            f"each of the {len(prompts):,} prompts is the same as its partner in resample ablation but for the last token: it "
+            f"would change nothing. Give prompts that differ, or use {option('ablation', 'mean,zero')}."
+        )
+    return (
+        (
+            f"{len(same):,} of {len(prompts):,} prompts are the same as their partner in resample ablation but for the last "
+            "token: their resample rows show no effect. Take repeated texts out of the dataset, or leave resample out.",
+        )
+        if same
+        else ()
+    )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from selfrepair.ingest.terms import row_of
 from selfrepair.ingest.text import stdlib
 from selfrepair.ingest.text.dataset_files import json_lines, parquet_rows, text_blocks
 from selfrepair.ingest.text.documents import AnswerRow, DatasetRow, Document, TokenRow
@@ -21,7 +22,7 @@ from selfrepair.ingest.text.hub_datasets import hub_rows
 from selfrepair.ingest.text.packing import NONE
 from selfrepair.ingest.text.refusals import check_length
 from selfrepair.ingest.text.tokenizing import in_chunks
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 if TYPE_CHECKING:
     from selfrepair.ingest.models.tokenizer import Vocabulary
@@ -146,7 +147,7 @@ def read_rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iter
         elif isinstance(row, dict) and text_column == TEXT and isinstance(row.get("tokens"), list):
             tokens = row["tokens"]
             if not all(_is_whole(token) for token in tokens):
-                raise SelfRepairError(f"{origin}, row {number + 1}: `tokens` must be a list of whole numbers.")
+                raise SelfRepairError(f"{row_of(origin, number)}: `tokens` must be a list of whole numbers.")
             found = TokenRow(number, tuple(tokens))
         else:
             raise _no_text(origin, number, row, text_column)
@@ -162,7 +163,7 @@ def _with_answer(origin: Path | str, row: dict[str, Any], found: Document | Toke
         value: str | int | None = row.get(name)
         if value is None or not (_is_whole(value) if in_tokens else isinstance(value, str)):
             raise SelfRepairError(
-                f"{origin}, row {found.number + 1}: `{name}` is {value!r:.40}, not {'a token id' if in_tokens else 'a word'}. "
+                f"{row_of(origin, found.number)}: `{name}` is {value!r:.40}, not {'a token id' if in_tokens else 'a word'}. "
                 f"Give one, or rename the columns `{ANSWER}` and `{FOIL}` to measure every token of the row."
             )
         return value
@@ -176,13 +177,15 @@ def _is_whole(value: Any) -> bool:
 
 
 def _no_text(origin: Path | str, number: int, row: Any, text_column: str) -> SelfRepairError:
-    at = f"{origin}, row {number + 1}"
+    at = row_of(origin, number)
     if not isinstance(row, dict):
         return SelfRepairError(f'{at} is not an object with columns: {row!r:.40}. Write {{"{TEXT}": "..."}}.')
     texts = {name: len(value) for name, value in row.items() if isinstance(value, str)}
     longest = max(texts, key=texts.__getitem__, default=None)
     step = (
-        f"Use --text-column {longest}." if longest else f"Give rows of `{TEXT}`, or of `tokens` (a list of token ids)."
+        in_words(f"Use --text-column {longest}.", f"Pass `{longest}` as `{TEXT}`.")
+        if longest
+        else f"Give rows of `{TEXT}`, or of `tokens` (a list of token ids)."
     )
     if text_column in row:
         kind = type(row[text_column]).__name__

@@ -4,29 +4,10 @@ Errors of catalog, fence and worker reach both `selfrepair query` and `Warehouse
 """
 
 import difflib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable
 from typing import Literal
 
-Language = Literal["shell", "python"]
-
-_language: ContextVar[Language] = ContextVar("language", default="shell")
-
-
-@contextmanager
-def errors_in(language: Language) -> Iterator[None]:
-    """Errors raised within the block end in this language."""
-    token = _language.set(language)
-    try:
-        yield
-    finally:
-        _language.reset(token)
-
-
-def in_words(shell: str, python: str) -> str:
-    """The one of the two that the caller can type."""
-    return python if _language.get() == "python" else shell
+from selfrepair.warehouse.errors import in_words
 
 
 def argument(name: str, value: object) -> str:

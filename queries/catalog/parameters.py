@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 from selfrepair.queries.catalog.header import HeaderError, split_unit
@@ -46,13 +47,18 @@ class Parameter:
         """The type as DuckDB has it."""
         return "VARCHAR" if self.choices else self.type
 
+    @property
+    def takes_several(self) -> bool:
+        """True where a list may be given."""
+        return self.type.endswith("[]")
+
     def parse(self, value: object) -> Value:
         """`value`, text or of the right type already, as the parameter's type. Raises ValueError saying what it takes."""
         if value is None or (value == "NULL" and not self.required):
             if self.required or self.default is not None:
                 raise ValueError(f"takes {self.takes}, not NULL")
             return None
-        if self.type.endswith("[]"):
+        if self.takes_several:
             parse = _PARSERS[self.type.removesuffix("[]")]
             return [self._one(parse, item) for item in _items(value)]
         parsed = self._one(_PARSERS[self.sql_type], value)
@@ -72,7 +78,7 @@ class Parameter:
         """What may be given, in words."""
         if self.choices:
             return " or ".join(self.choices)
-        return _TAKES[self.type.removesuffix("[]")][self.type.endswith("[]")]
+        return _TAKES[self.type.removesuffix("[]")][self.takes_several]
 
 
 def parse_parameters(entries: Iterable[str]) -> dict[str, Parameter]:
@@ -136,7 +142,7 @@ def _text(value: object) -> Value:
 
 
 def _integer(value: object) -> Value:
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, bool) or not isinstance(value, str | Integral):
         raise TypeError
     number = int(value)
     if not -(2**31) <= number < 2**31:
@@ -145,7 +151,7 @@ def _integer(value: object) -> Value:
 
 
 def _double(value: object) -> Value:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | Real):
         raise TypeError
     number = float(value)
     if not math.isfinite(number):

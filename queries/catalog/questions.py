@@ -11,17 +11,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from selfrepair.queries.catalog.filters import listed
 from selfrepair.queries.catalog.header import HeaderError, View, parse_file
-from selfrepair.queries.catalog.next_step import argument, did_you_mean, in_words, see, see_described
+from selfrepair.queries.catalog.heads import split_label
+from selfrepair.queries.catalog.next_step import argument, did_you_mean, see, see_described
 from selfrepair.queries.catalog.parameters import Parameter, Value, parse_parameters
 from selfrepair.queries.catalog.quoting import literal
 from selfrepair.queries.catalog.relations import Relation, catalogue, views
 from selfrepair.queries.catalog.which_run import Run, which_run
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 _FOLDER = Path(__file__).parents[1] / "questions"
 _USE = re.compile(r"\$([a-z_][a-z0-9_]*)")
-_LABEL = re.compile(r"L(\d+)H(\d+)", re.IGNORECASE)
 _NO_SQL = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
 
 
@@ -90,7 +91,12 @@ def bind(name: str, params: Mapping[str, object]) -> tuple[str, dict[str, Any]]:
     given = {"run_id" if key == "run" and "run_id" in known else key: value for key, value in params.items()}
     if {"layer", "head"} <= known.keys():
         given = split_label(given)
-    for key in given:
+    for key, value in given.items():
+        if key in known and not known[key].takes_several and listed(value) is not value:
+            raise SelfRepairError(
+                f"parameter '{key}' of question '{name}' takes one value, not a list. Ask once for each, or filter a view by "
+                f"the list. {described}"
+            )
         if key not in known:
             raise SelfRepairError(
                 f"question '{name}' has no parameter '{key}'{did_you_mean(key, known)} It takes: {_listed(known)}. {described}"
@@ -105,20 +111,6 @@ def bind(name: str, params: Mapping[str, object]) -> tuple[str, dict[str, Any]]:
         except ValueError as error:
             raise SelfRepairError(f"parameter '{key}' of question '{name}' {error}. {described}") from None
     return chosen.sql, values
-
-
-def split_label(given: Mapping[str, object]) -> dict[str, object]:
-    """The same values with `head="L9H6"` as layer 9 and head 6. Raises SelfRepairError when a layer contradicts it."""
-    head = given.get("head")
-    label = _LABEL.fullmatch(head.strip()) if isinstance(head, str) else None
-    if label is None:
-        return dict(given)
-    layer = given.get("layer", label[1])
-    if str(layer) != label[1]:
-        raise SelfRepairError(
-            f"{head} is a head of layer {label[1]}, and layer={layer} was given. Leave out the layer."
-        )
-    return {**given, "layer": int(label[1]), "head": int(label[2])}
 
 
 def command(asked: Question) -> str:

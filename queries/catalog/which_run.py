@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from selfrepair.queries.catalog.next_step import argument, see
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, no_run
 from selfrepair.warehouse.schema import NEXT_TOKEN
 
 RUNS = """
@@ -48,7 +48,7 @@ def which_run(runs: Sequence[Run], model: str | int | None, run_id: int | None) 
             raise SelfRepairError(f"run {model} and run {run_id} were both given; name one of them.")
         model, run_id = None, model
     if not runs:
-        raise SelfRepairError("this warehouse has no runs yet. Measure something first: selfrepair demo")
+        raise SelfRepairError(no_run())
     if run_id is not None:
         return _by_number(runs, model, run_id)
     if model is None:

@@ -52,18 +52,26 @@ class OpenAnswer:
     reader: Reader
     asked: ResolvedQuery
 
-    def why_empty(self, answer: Answer) -> str:
+    def why_empty(self) -> str:
         """What an answer without rows would have needed, in a sentence; empty where that is not known."""
         from selfrepair.queries.client.spelling import values_instead
         from selfrepair.queries.client.unmeasured import unmeasured
+        from selfrepair.warehouse.errors import SelfRepairError
 
-        asked = self.asked
-        if not answer.frame.is_empty():
+        asked, given = self.asked, self.asked.given or {}
+
+        def rows(sql: str) -> list[dict[str, Any]]:
+            return self.reader.ask(sql, timeout_s=_COURTESY_S).frame.to_dicts()
+
+        try:
+            missing = unmeasured(
+                rows, self.reader.db, asked.sql, asked.name, given if asked.values is None else asked.values
+            )
+            if missing or asked.values is not None or not given:
+                return missing
+            return values_instead(rows, asked.name, self.reader.columns(asked.name), given)
+        except SelfRepairError:  # it is optional
             return ""
-        missing = unmeasured(self.reader, asked.sql)
-        if missing or not asked.name or asked.values is not None or not asked.given:
-            return missing
-        return values_instead(self.reader.rows, asked.name, self.reader.columns(asked.name), asked.given)
 
     def kinds(self, answer: Answer) -> str:
         """Which kinds of rows an answer has and how to select one, in a sentence; empty where there is one kind."""
@@ -166,14 +174,20 @@ def write_answer(
     params: dict[str, str],
     columns: str | None,
     path: Path,
-    kind: Format | None,
+    kind: Format,
     limit: int | None,
     timeout_s: float | None,
 ) -> None:
-    """Write the rows that answer `text` to the file `path`, in the format of its name if `kind` is None."""
-    from selfrepair.queries.export.files import format_of, write_file
+    """Write the rows that answer `text` to the file `path`."""
+    from selfrepair.queries.export.files import write_file
 
-    chosen = kind or format_of(path)
-    with open_answer(text, db, params, columns, limit, timeout_s, flat=chosen == "csv") as answer:
-        n_rows = write_file(answer.rows.to_reader(), path, chosen)
+    with answered(text, db, params, columns, limit, timeout_s, flat=kind == "csv") as answer:
+        n_rows = write_file(answer.rows.to_reader(), path, kind)
         to_stderr(f"wrote {counted(n_rows)} to {path}{CUT if answer.rows.truncated else ''}")
+        tell_why_empty(answer, n_rows)
+
+
+def tell_why_empty(answer: Answered, n_rows: int) -> None:
+    """Say beside an answer without rows, in a file or as CSV, what it would have needed."""
+    if not n_rows and (why := answer.why_empty()):
+        to_stderr(why)

@@ -68,6 +68,9 @@ def export(
     elif text is None:
         raise click.UsageError("name what to write: a question, a table, a view or SQL; or give --all.")
     else:
+        from selfrepair.queries.export.files import format_of
+
+        kind = kind or format_of(output, f"--format {'|'.join(_FORMATS)}")
         write_answer(text, db, params, columns, output, kind, limit, timeout_s)
 
 

@@ -25,16 +25,17 @@ CUT = "; the others were cut off by --limit"
 _WIDTH_WITHOUT_TERMINAL = 120
 
 
-def print_rows(rows: Batches, kind: Format) -> None:
-    """Write an answer to standard output as CSV or JSON, whatever its length."""
+def print_rows(rows: Batches, kind: Format) -> int:
+    """Write an answer to standard output as CSV or JSON, whatever its length; returns how many rows it has."""
     from selfrepair.queries.export.files import write_rows
 
     n_rows = write_rows(rows.to_reader(), sys.stdout.buffer, kind)
     if rows.truncated:
         to_stderr(f"wrote {counted(n_rows)}{CUT}")
+    return n_rows
 
 
-def print_on_screen(rows: Batches, kind: Format) -> None:
+def print_on_screen(rows: Batches, kind: Format) -> int:
     """The same on a terminal, where a million lines would scroll by: few are printed, or none."""
     from io import BytesIO
 
@@ -42,13 +43,14 @@ def print_on_screen(rows: Batches, kind: Format) -> None:
     from selfrepair.warehouse.errors import SelfRepairError
 
     text = BytesIO()
-    write_rows(rows.to_reader(), text, kind)
+    n_rows = write_rows(rows.to_reader(), text, kind)
     if rows.truncated:
         raise SelfRepairError(
             f"the answer has more than {MOST_ROWS_ON_SCREEN:,} rows, too many for a screen. Give --limit N, send it "
             f"elsewhere (| less, > rows.{kind}), or write a file: selfrepair export ... -o rows.{kind}"
         )
     sys.stdout.buffer.write(text.getvalue())
+    return n_rows
 
 
 def _without_constants(frame: pl.DataFrame, params: Mapping[str, Any]) -> tuple[str, pl.DataFrame]:
@@ -87,7 +89,7 @@ def print_table(answer: Answer, params: Mapping[str, Any], note: str, n_columns:
     if table.left_out or n_columns > answer.frame.width:
         no_room = f"; not shown: {', '.join(table.left_out)}" if table.left_out else ""
         click.echo(
-            f"{answer.frame.width - len(table.left_out)} of {n_columns} columns{no_room}. "
+            f"{frame.width - len(table.left_out)} of {n_columns} columns{no_room}. "
             "Others: --columns all or --columns A,B; all in a file: -o FILE"
         )
 

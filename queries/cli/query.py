@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfrepair.queries.cli.answers import open_answer, write_answer
+from selfrepair.queries.cli.answered import answered, tell_why_empty, write_answer
 from selfrepair.queries.cli.options import columns_option, output_option, param_option, timeout_option
 from selfrepair.queries.cli.printing import MOST_ROWS_ON_SCREEN, print_on_screen, print_rows, print_table
 from selfrepair.warehouse.cli.options import db_option
@@ -67,9 +67,13 @@ def query(
     """  # noqa: D301 - click knows the character
     if csv + json + (parquet is not None) + (output is not None) > 1:
         raise click.UsageError("--csv, --json, --parquet and -o are mutually exclusive; give one.")
-    path = parquet or output
-    if path:
-        write_answer(text, db, params, columns, path, "parquet" if parquet else None, limit, timeout_s)
+    if parquet:
+        write_answer(text, db, params, columns, parquet, "parquet", limit, timeout_s)
+        return
+    if output:
+        from selfrepair.queries.export.files import format_of
+
+        write_answer(text, db, params, columns, output, format_of(output, "--parquet FILE"), limit, timeout_s)
         return
     timeout_s = timeout_s or _TIMEOUT_S
     if csv or json:
@@ -78,13 +82,13 @@ def query(
             limit, show = MOST_ROWS_ON_SCREEN, print_on_screen
         else:
             show = print_rows
-        with open_answer(text, db, params, columns, limit, timeout_s, flat=csv) as answer:
-            show(answer.rows, kind)
+        with answered(text, db, params, columns, limit, timeout_s, flat=csv) as answer:
+            tell_why_empty(answer, show(answer.rows, kind))
         return
     limit = ROWS_ON_SCREEN if limit is None else limit
     with open_answer(text, db, params, columns or _headline(text), limit, timeout_s, flat=True) as answer:
         rows = answer.rows.to_answer()
-        note = answer.why_empty(rows) or answer.kinds(rows)
+        note = answer.why_empty() if rows.frame.is_empty() else answer.kinds(rows)
         print_table(rows, answer.asked.values or {}, note, answer.asked.n_columns)
 
 

@@ -21,10 +21,9 @@ def refresh(db: Path, run_ids: tuple[int, ...]) -> None:
     from selfrepair.queries.marts import refresh as marts
     from selfrepair.queries.marts.install import install
     from selfrepair.warehouse.database.connection import open_writer
-    from selfrepair.warehouse.errors import SelfRepairError
+    from selfrepair.warehouse.errors import SelfRepairError, check_there
 
-    if not db.exists():
-        raise SelfRepairError(f"there is no warehouse at {db}. Name the file with --db, or make one: selfrepair demo")
+    check_there(db)
     with open_writer(db, on_wait=to_stderr) as con:
         known = [run_id for (run_id,) in con.execute("SELECT DISTINCT run_id FROM units ORDER BY run_id").fetchall()]
         for run_id in run_ids:

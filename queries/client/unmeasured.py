@@ -1,9 +1,16 @@
-"""Why an answer has no rows: what it is about was measured by no run of the file."""
+"""Why an answer has no rows: what it is about was measured by no run of the file, or by none that it asks for."""
 
 import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
+from selfrepair.queries.catalog.quoting import literal
 from selfrepair.queries.catalog.relations import views
-from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.warehouse.errors import no_run
+
+Rows = Callable[[str], list[dict[str, Any]]]
+"""Answers SQL with the rows as plain values."""
 
 ADDED_BY = {
     "edge_sums": "--edges",
@@ -17,22 +24,80 @@ ADDED_BY = {
 }
 """The option of an ingest that fills a table."""
 
+NEEDS = {
+    "co_ablation": (
+        "has given heads and, beside it, the same run without them",
+        "selfrepair ingest --given HEAD --ablation mean, and the same without --given, measure both",
+    ),
+    "repair_over_training": (
+        "belongs to a series of checkpoints",
+        "selfrepair ingest --model EleutherAI/pythia-160m --checkpoint 1000,10000,143000 measures one",
+    ),
+    "ablation_agreement": (
+        "has several ablation types",
+        "selfrepair ingest --ablation resample,mean,zero measures them",
+    ),
+    "published_matches": ("is of a model of the paper", "selfrepair reproduce gpt2-small measures one"),
+}
+"""Views that have rows of some runs only: what such a run has, and what measures one."""
+
+_SAME_NEED = {"ablations_that_disagree": "ablation_agreement"}
+"""Questions that need what a view needs which they do not read."""
+
+_HOLD_FAILED = {"self_repair", "repair_rows"}
+"""Views that have rows of a run whose cross-check failed."""
+
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
 
 
-def unmeasured(reader: Reader, query: str) -> str:
-    """A sentence with the options that measure it, where `query` reads tables of mechanisms that are all empty; else ''."""
-    options = {ADDED_BY[table] for table in sorted(_read(query) & ADDED_BY.keys()) if _is_empty(reader, table)}
-    if not options:
-        return ""
-    return (
-        f"No run of this file has measured it: selfrepair ingest {' '.join(sorted(options))} does, and so does "
-        "selfrepair demo --mechanisms."
-    )
+def unmeasured(rows: Rows, db: Path, query: str, name: str = "", filters: Mapping[str, Any] | None = None) -> str:
+    """What was not measured that an empty answer to `query` needs, and the command that measures it; '' if that is not it.
+
+    `name` is the question or view that was asked, if any, and `filters` the values it was given: of these a run or a
+    model's name says which runs are meant.
+    """
+    if not rows("SELECT 1 FROM runs LIMIT 1"):
+        return no_run(db)
+    meant = _meant(filters or {})
+    nobody = "No run of this file" if meant == "true" else "None of the runs asked for"
+    read = _read(query)
+    options = {
+        ADDED_BY[table]
+        for table in sorted(read & ADDED_BY.keys())
+        if not rows(f"SELECT 1 FROM {table} WHERE {meant} LIMIT 1")
+    }
+    if options:
+        return (
+            f"{nobody} has measured it: selfrepair ingest {' '.join(sorted(options))} does, and so does selfrepair demo "
+            "--mechanisms."
+        )
+    if not rows(f"SELECT 1 FROM head_repair WHERE {meant} LIMIT 1"):  # failed, or nothing of it is loaded or summarised
+        return _why_not_summarised(rows, meant) if read & ({view.name for view in views()} - _HOLD_FAILED) else ""
+    for view in sorted((read | {_SAME_NEED.get(name, "")}) & NEEDS.keys()):
+        if not rows(f"SELECT 1 FROM {view} WHERE {meant} LIMIT 1"):
+            need, step = NEEDS[view]
+            return f"{nobody} {need}: {step}."
+    return ""
 
 
-def _is_empty(reader: Reader, table: str) -> bool:
-    return not reader.rows(f"SELECT 1 FROM main.{table} LIMIT 1")
+def _why_not_summarised(rows: Rows, meant: str) -> str:
+    if not rows(f"SELECT 1 FROM runs WHERE status <> 'failed' AND {meant} LIMIT 1"):
+        return (
+            "Views leave out runs whose cross-check failed, and there is no other: selfrepair runs shows their status."
+        )
+    if not rows(f"SELECT 1 FROM units WHERE {meant} LIMIT 1"):
+        return "Nothing of the run is loaded yet: selfrepair load loads the units that are finished."
+    return ""  # whoever opened the file was told that summaries are missing
+
+
+def _meant(filters: Mapping[str, Any]) -> str:
+    """SQL that is true of the runs that the filters name."""
+    run = filters.get("run_id", filters.get("run"))
+    if isinstance(run, int) or (isinstance(run, str) and run.isdecimal()):
+        return f"run_id = {run}"
+    if isinstance(model := filters.get("model"), str):
+        return f"run_id IN (SELECT run_id FROM runs INNER JOIN models USING (model_id) WHERE name = {literal(model)})"
+    return "true"
 
 
 def _read(query: str) -> set[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,15 +12,17 @@ import polars as pl
 
 from selfrepair.queries.catalog.filters import listed
 from selfrepair.queries.catalog.headline import Chosen
-from selfrepair.queries.catalog.next_step import Language, errors_in
+from selfrepair.queries.catalog.heads import split_label
 from selfrepair.queries.catalog.which_run import RUNS, Run
-from selfrepair.queries.client.frames import WholeFrame
+from selfrepair.queries.client.calls import WAREHOUSE, checked
+from selfrepair.queries.client.frames import described, listed_questions, listed_views
+from selfrepair.queries.client.notices import Truncated, warn, warn_out_of_date, warn_unmeasured
 from selfrepair.queries.client.spelling import refuse_misspelt
 from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.query import HeadQuery, Query, QuestionQuery, SqlQuery, ViewQuery
 from selfrepair.queries.sandbox.reader import Answer, OnNote, Params, polars_frame
 from selfrepair.queries.sandbox.worker import Reply, Request, ask
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import Language, SelfRepairError, check_there, speaking
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -33,22 +33,7 @@ MOST_ROWS = 1_000_000
 TIME_LIMIT_S = 60.0
 """How long a query may run by default [s]."""
 
-_REPR_WAIT_S = 0.5
-_HERE = Path(__file__).parents[1]
-_DESCRIBED = """
-SELECT column_name AS column, data_type AS type, coalesce(comment, '') AS comment
-FROM duckdb_columns()
-WHERE lower(table_name) = lower($name) AND schema_name = 'main' AND database_name = current_database()
-ORDER BY column_index
-"""
-
-
-class Truncated(UserWarning):
-    """A frame has fewer rows than its query: the limit cut the rest."""
-
-
-class OutOfDate(UserWarning):
-    """Summaries of a run are missing in the file, and views show nothing of it."""
+_PATIENCE_OF_REPR_S = 0.5
 
 
 class Warehouse:
@@ -62,8 +47,10 @@ class Warehouse:
     `on_note` is called with a sentence about what is not up to date; without it that is a warning, `OutOfDate`. Errors
     name the next step in Python or, with `language="shell"`, as a command.
 
-    Methods raise SelfRepairError, whose text says what was found and what to do: no such file, table, column or model,
-    wrong SQL (with the place), no warehouse or one of another version, a file that stays in use, out of time or memory.
+    Raises SelfRepairError where there is no file; none is made. So do methods, whose text says what was found and what to do:
+    a wrong argument, no such table, column or model, wrong SQL (with the place), no warehouse or one of another version, a
+    file that stays in use, out of time or memory. `view`, `question` and `sql` warn, `NotMeasured`, where an answer has no
+    rows because no run measured what it is about.
 
     >>> from selfrepair import Warehouse
     >>> warehouse = Warehouse("selfrepair.duckdb")
@@ -71,6 +58,7 @@ class Warehouse:
     <Warehouse selfrepair.duckdb: run 1 of tiny-model>
     """
 
+    @checked(WAREHOUSE)
     def __init__(
         self,
         path: str | Path | None = None,
@@ -86,7 +74,8 @@ class Warehouse:
         self.wait_s = wait_s
         self.keep_open_s = keep_open_s
         self.language = language
-        self._on_note = on_note or _warn_out_of_date
+        check_there(self.path)
+        self._on_note = on_note or warn_out_of_date
 
     def __repr__(self) -> str:
         try:
@@ -96,6 +85,7 @@ class Warehouse:
         named = ", ".join(f"run {run['run_id']} of {run['model']}" for run in runs[:5]) or "no runs yet"
         return f"<Warehouse {self.path}: {named}{f' and {len(runs) - 5} more' if len(runs) > 5 else ''}>"
 
+    @checked(WAREHOUSE)
     def sql(
         self,
         query: str,
@@ -115,8 +105,12 @@ class Warehouse:
         >>> warehouse.sql("SELECT DISTINCT label FROM self_repair WHERE layer = $layer ORDER BY 1", {"layer": 0}).rows()
         [('L0H0',), ('L0H1',), ('L0H2',), ('L0H3',)]
         """
-        return self._frame(self.ask(query, params, limit=limit, timeout_s=timeout_s), limit)
+        frame = self._frame(self.ask(query, params, limit=limit, timeout_s=timeout_s), limit)
+        if frame.is_empty() and limit != 0:
+            warn_unmeasured(self._quietly, self.path, query)
+        return frame
 
+    @checked(WAREHOUSE)
     def ask(
         self,
         query: str,
@@ -138,6 +132,7 @@ class Warehouse:
         """
         return self._answer(SqlQuery(query, params), limit, timeout_s, flat=flat, on_wait=on_wait)
 
+    @checked(WAREHOUSE)
     def ask_all(
         self,
         queries: Sequence[str],
@@ -162,6 +157,7 @@ class Warehouse:
             return []
         return self._answers(sql, limit, timeout_s, flat=flat, on_wait=on_wait, on_answer=on_answer)
 
+    @checked(WAREHOUSE)
     def view(
         self,
         name: str,
@@ -176,8 +172,8 @@ class Warehouse:
         """Rows of a view or table, those in which each column named in `filters` has the value, or one of a list.
 
         None stands for NULL. `run` is a run's number; `model="gpt2"` is enough where the model has one run, and raises
-        with a list of its runs where it has several. `head="L9H6"` names a head with its layer. `limit` and `timeout_s` are
-        those of `sql`. What the columns mean, and their units: `describe(name)`.
+        with a list of its runs where it has several. `head="L9H6"` names a head with its layer, `head=["L9H6", "L9H9"]`
+        several. `limit` and `timeout_s` are those of `sql`. What the columns mean, and their units: `describe(name)`.
 
         `columns` are the names to select, or `"headline"`: the few that say the answer. By default all of them come, the
         headline first and run_id, model, ablation and population last: of a wide frame polars prints
@@ -191,15 +187,17 @@ class Warehouse:
         ['label', 'mean_self_repair']
         """
         if run is not None and "run_id" in filters:
-            raise TypeError("run and run_id are the same: give one of them")
+            raise SelfRepairError("run and run_id are the same: give one of them.")
         if run is not None:
             filters["run_id"] = run
         allowed = {column: listed(value) for column, value in filters.items()}
         frame = self._frame(self._answer(ViewQuery(name, allowed, columns), limit, timeout_s), limit)
         if frame.is_empty() and limit != 0:
             refuse_misspelt(self.ask, name, filters)
+            warn_unmeasured(self._quietly, self.path, name, name, allowed)
         return frame
 
+    @checked(WAREHOUSE)
     def question(self, name: str, /, **params: Any) -> pl.DataFrame:
         """The answer to one of the built-in questions: `questions()` lists them, `describe(name)` says more.
 
@@ -213,13 +211,17 @@ class Warehouse:
 
         with errors_in(self.language):
             query = QuestionQuery(*bind(name, params))
-        return self._frame(self._answer(query, MOST_ROWS, TIME_LIMIT_S), MOST_ROWS)
+        frame = self._frame(self._answer(query, MOST_ROWS, TIME_LIMIT_S), MOST_ROWS)
+        if frame.is_empty():
+            warn_unmeasured(self._quietly, self.path, query.sql, name, query.values)
+        return frame
 
+    @checked(WAREHOUSE)
     def rows(
         self,
         model: str | int,
-        layer: int,
-        head: int,
+        layer: int | None = None,
+        head: int | str | None = None,
         ablation: str = "resample",
         *,
         top: int | None = None,
@@ -228,8 +230,9 @@ class Warehouse:
     ) -> pl.DataFrame:
         """Every measured row of one head under one ablation, with the token it was read at and the target.
 
-        `model` is a model's name or a run's number. Rows come in order of prompt and position or, with `top=N`, the N
-        with the highest direct_effect, the strongest first. Effects are in logits: `describe("self_repair")`.
+        `model` is a model's name or a run's number; `head="L9H6"` names a head with its layer. Rows come in order of prompt
+        and position or, with `top=N`, the N with the highest direct_effect, the strongest first. Effects are in logits:
+        `describe("self_repair")`.
 
         >>> rows = warehouse.rows("tiny-model", layer=1, head=3, ablation="zero", top=2)
         >>> rows["label"].to_list(), rows["direct_effect"].is_sorted(descending=True)
@@ -239,6 +242,10 @@ class Warehouse:
             raise SelfRepairError(
                 f"top={top} selects no rows; give how many of the strongest rows to return, such as top=100"
             )
+        place = split_label({name: value for name, value in (("layer", layer), ("head", head)) if value is not None})
+        if place.keys() != {"layer", "head"}:
+            raise SelfRepairError('rows are those of one head: name it, such as head="L9H6", or give layer=9, head=6.')
+        layer, head = int(place["layer"]), int(place["head"])
         of_head = partial(HeadQuery, model=model, run=run, layer=layer, head=head, ablation=ablation)
         order = "prompt_id, pos"
         if top is not None:
@@ -255,6 +262,7 @@ class Warehouse:
             )
         return answer.frame
 
+    @checked(WAREHOUSE)
     def describe(self, name: str) -> pl.DataFrame:
         """What every column of a view, table or question's answer means: its name, type, unit and meaning. Prints whole.
 
@@ -265,53 +273,28 @@ class Warehouse:
         [{'column': 'logit_change', 'type': 'FLOAT', 'unit': 'logits', 'meaning': 'Ablated minus clean logit of the \
 target; < 0: the ablation hurts, > 0: it helps'}]
         """
-        from selfrepair.queries.catalog import questions as library
-        from selfrepair.queries.catalog import relations as catalog
-        from selfrepair.queries.catalog.header import split_unit
+        with speaking(self.language):
+            return described(name, self._quietly)
 
-        rows: list[tuple[str, str, str, str]] = []
-        if name.lower() in catalog.relations() or name.lower() in library.questions():
-            name = name.lower()
-        if name in catalog.relations() or name in library.questions():
-            relation = library.answer(name) if name in library.questions() else catalog.describe(name)
-            rows = [(c.name, c.type, c.unit, c.description) for c in relation.columns]
-        else:
-            described = self._quietly(_DESCRIBED, {"name": name})
-            if not described:
-                with errors_in(self.language):
-                    raise SelfRepairError(catalog.unknown_name(name, catalog.relations(), library.questions()))
-            for found in described:
-                meaning, unit = split_unit(found["comment"])
-                rows.append((found["column"], found["type"], unit, meaning))
-        return WholeFrame(rows, schema=["column", "type", "unit", "meaning"], orient="row")
-
+    @checked(WAREHOUSE)
     def views(self) -> pl.DataFrame:
         """Every view and table: its name, its kind and what its rows describe. Prints whole.
 
         >>> warehouse.views().filter(pl.col("name") == "runs")["kind"].item()
         'table'
         """
-        from selfrepair.queries.catalog.relations import relations
+        return listed_views()
 
-        shown = sorted(relations().values(), key=lambda relation: (relation.is_building_block, relation.name))
-        rows = [(relation.name, relation.kind, relation.summary) for relation in shown]
-        return WholeFrame(rows, schema=["name", "kind", "summary"], orient="row")
-
+    @checked(WAREHOUSE)
     def questions(self) -> pl.DataFrame:
         """Every built-in question: its name, what it answers and its parameters, those it needs first. Prints whole.
 
         >>> warehouse.questions().filter(pl.col("name") == "tail_of_head")["needs"].item()
         'layer, head'
         """
-        from selfrepair.queries.catalog.questions import questions
+        return listed_questions()
 
-        rows = []
-        for question in questions().values():
-            needed = [name for name, parameter in question.parameters.items() if parameter.required]
-            others = [name for name in question.parameters if name not in needed]
-            rows.append((question.name, question.view.summary, ", ".join(needed), ", ".join(others)))
-        return WholeFrame(rows, schema=["name", "summary", "needs", "takes"], orient="row")
-
+    @checked(WAREHOUSE)
     def models(self) -> pl.DataFrame:
         """Every model that was measured: the table `models`, its newest last.
 
@@ -320,6 +303,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         """
         return self.ask("FROM models ORDER BY model_id").frame
 
+    @checked(WAREHOUSE)
     def runs(self) -> pl.DataFrame:
         """Every run with the model and the dataset it measured, those that failed their cross-check among them.
 
@@ -328,6 +312,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         """
         return self.ask(RUNS).frame
 
+    @checked(WAREHOUSE)
     def engine(self) -> sa.Engine:
         """A SQLAlchemy engine that reads the file in this process, with this version's views; it cannot write.
 
@@ -374,10 +359,12 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         ask(self._request(queries, limit, timeout_s, self.wait_s, flat), self._on_note, on_wait, take)
         return answers
 
-    def _quietly(self, query: str, params: Params | None = None, wait_s: float | None = None) -> list[Run]:
+    def _quietly(
+        self, query: str, params: Params | None = None, wait_s: float | None = None, timeout_s: float = TIME_LIMIT_S
+    ) -> list[Run]:
         """Rows for this class' own use: notes are for those who asked."""
         wait_s = self.wait_s if wait_s is None else wait_s
-        (reply,) = ask(self._request([SqlQuery(query, params)], None, TIME_LIMIT_S, wait_s, flat=False))
+        (reply,) = ask(self._request([SqlQuery(query, params)], None, timeout_s, wait_s, flat=False))
         return polars_frame(reply.table).to_dicts()
 
     def _request(
@@ -398,17 +385,5 @@ target; < 0: the ablation hurts, > 0: it helps'}]
     @staticmethod
     def _frame(answer: Answer, limit: int | None) -> pl.DataFrame:
         if answer.truncated:
-            _warn(f"truncated at {limit:,} rows; the query has more. limit=None gives all of them.", Truncated)
+            warn(f"truncated at {limit:,} rows; the query has more. limit=None gives all of them.", Truncated)
         return answer.frame
-
-
-def _warn_out_of_date(text: str) -> None:
-    _warn(text, OutOfDate)
-
-
-def _warn(text: str, category: type[Warning]) -> None:
-    """Warn at the line outside of this package that asked."""
-    frame, level = sys._getframe(), 1
-    while frame.f_back is not None and Path(frame.f_code.co_filename).is_relative_to(_HERE):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, category, stacklevel=level)

@@ -30,15 +30,18 @@ _FORMAT_OF: Mapping[str, Format] = {
 }
 
 
-def format_of(path: Path) -> Format:
-    """The format that the suffix of `path` stands for. Raises SelfRepairError when it stands for none."""
+def format_of(path: Path, otherwise: str) -> Format:
+    """The format that the suffix of `path` stands for. Raises SelfRepairError when it stands for none.
+
+    `otherwise` is the option that the caller's command has for a file of any name.
+    """
     try:
         return _FORMAT_OF[path.suffix.lower()]
     except KeyError:
         found = f"'{path.suffix}' is not one of" if path.suffix else "its name ends in none of"
         raise SelfRepairError(
             f"{path} does not say how to write it: {found} {', '.join(_FORMAT_OF)}. "
-            f"Change its name, or give --format {'|'.join(FORMATS)}"
+            f"Change its name, or give {otherwise}"
         ) from None
 
 

@@ -16,7 +16,7 @@ from selfrepair.queries.catalog.relations import Relation, relations
 from selfrepair.queries.export.files import appearing_whole, write_file
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.cli.terminal import cell_text
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, no_run
 
 OnWritten = Callable[[str, int], None]
 """Called with the name of a table or view and the number of its rows, when its files are written."""
@@ -74,7 +74,7 @@ def export_all(reader: Reader, folder: Path, on_written: OnWritten = lambda name
         )
     models = reader.frame(_MODELS).rows()
     if not models:
-        raise SelfRepairError("there is no run to export. Measure one (selfrepair demo), or name a file with --db.")
+        raise SelfRepairError(no_run(reader.db))
     written = []
     with appearing_whole(folder) as temporary:
         temporary.mkdir()

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 from selfrepair.queries.catalog.filters import conditions_of, unknown_column
 from selfrepair.queries.catalog.headline import Chosen, columns_of
-from selfrepair.queries.catalog.questions import split_label, with_run
+from selfrepair.queries.catalog.heads import among, split_labels
+from selfrepair.queries.catalog.next_step import argument
+from selfrepair.queries.catalog.questions import with_run
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.which_run import RUNS, Run, which_run
 from selfrepair.queries.sandbox.reader import Params, Reader
@@ -47,8 +49,8 @@ class SqlQuery:
 class ViewQuery:
     """Rows of a view or table in which each column of `filters` has the value, or one of a list; None is NULL.
 
-    `columns` are those to select, in this order; all come as `catalog.headline` orders them. `filters` may give a head by its
-    name, `head="L9H6"`.
+    `columns` are those to select, in this order; all come as `catalog.headline` orders them. `filters` may give heads by
+    their names, `head="L9H6"` or a list of these.
     """
 
     name: str
@@ -58,7 +60,8 @@ class ViewQuery:
     def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
         """A model is found by the number of its run. Raises where it has several, or the view no such column."""
         columns = reader.columns(self.name)
-        filters = split_label(self.filters) if {"layer", "head"} <= set(columns) else dict(self.filters)
+        has_heads = {"layer", "head"} <= set(columns)
+        filters, places = split_labels(self.filters) if has_heads else (dict(self.filters), [])
         selected = columns_of(self.name, columns, self.columns)
         for column in (*filters, *selected):
             if column not in columns:
@@ -66,6 +69,8 @@ class ViewQuery:
         if "run_id" in columns and filters.keys() & {"run_id", "model"}:
             filters |= _run_filter(reader.rows(RUNS), filters)
         conditions, params = conditions_of(filters)
+        if places:
+            conditions.append(among(places))
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         return f"SELECT {', '.join(map(identifier, selected))} FROM {identifier(self.name)}{where}", params
 
@@ -123,5 +128,9 @@ def _run_filter(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:
         return {"run_id": which_run(runs, model if isinstance(model, str) else None, run_id)["run_id"]}
     if model is None or "run_id" in filters:
         return {}
-    models = [model] if isinstance(model, str) else list(model)
+    models = model if isinstance(model, list) else [model]
+    if numbers := [name for name in models if not isinstance(name, str)]:
+        raise SelfRepairError(
+            f"model={numbers[0]!r} is no model's name. A run is meant by its number: {argument('run', numbers[0])}"
+        )
     return {"run_id": [which_run(runs, name, None)["run_id"] for name in models]}

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
-from selfrepair.queries.catalog.next_step import in_words, see_names
+from selfrepair.queries.catalog.next_step import see_names
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.relations import unknown_name
 from selfrepair.queries.marts.install import prepare_reader
 from selfrepair.queries.sandbox.fence import Names, Statement, checked
 from selfrepair.queries.sandbox.interrupt import interrupted_after, interrupted_by_ctrl_c
 from selfrepair.queries.sandbox.limits import Limits, confine
+from selfrepair.warehouse import compat
 from selfrepair.warehouse.database.connection import OnWait, open_reader
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 if TYPE_CHECKING:
     import polars as pl
@@ -114,7 +115,7 @@ class Reader:
         wait_s: float = 10.0,
         spill_folder: Path | None = None,
     ) -> None:
-        self._db = db
+        self.db = db
         self._on_wait = on_wait
         self._on_note = on_note
         self._limits = limits or Limits()
@@ -123,7 +124,7 @@ class Reader:
         self._open = ExitStack()
 
     def __enter__(self) -> "Reader":
-        self._con = self._open.enter_context(open_reader(self._db, self._wait_s, self._on_wait))
+        self._con = self._open.enter_context(open_reader(self.db, self._wait_s, self._on_wait))
         try:
             self._open.enter_context(interrupted_by_ctrl_c(self._con))
             confine(self._con, self._limits, self._spill_folder or _new_spill_folder())
@@ -179,7 +180,7 @@ class Reader:
 
     def rows(self, query: str, params: Params | None = None) -> list[dict[str, Any]]:
         """All rows that answer a `query` of this package's own, as plain values by column; it is not fenced."""
-        with _explained(self._db, self._limits, None):
+        with _explained(self.db, self._limits, None):
             found: list[dict[str, Any]] = _batches(self._con, query, params).read_all().to_pylist()
         return found
 
@@ -189,7 +190,7 @@ class Reader:
 
     def columns(self, name: str) -> list[str]:
         """The columns of the table or view `name`. Raises SelfRepairError with the nearest names when there is none."""
-        with _explained(self._db, self._limits, None):
+        with _explained(self.db, self._limits, None):
             return [column for column, *_ in self._con.execute(f"{self._all_of(name)} LIMIT 0").description or []]
 
     def frame(self, query: str, params: Params | None = None) -> "pl.DataFrame":
@@ -207,7 +208,7 @@ class Reader:
         most_bytes: int | None,
     ) -> Generator[Any, None, None]:
         """First the schema of the rows, then their batches, with one row more than `limit` where there is one."""
-        with _explained(self._db, self._limits, timeout_s), interrupted_after(self._con, timeout_s):
+        with _explained(self.db, self._limits, timeout_s), interrupted_after(self._con, timeout_s):
             statement = self._statement(query)
             sql = statement.text
             if statement.kind == "select":
@@ -277,21 +278,19 @@ def _explained(db: Path, limits: Limits, timeout_s: float | None) -> Iterator[No
     """DuckDB's errors as what the user can do."""
     try:
         yield
-    except duckdb.InterruptException:
-        if timeout_s is None:
-            raise
-        raise SelfRepairError(out_of_time(timeout_s)) from None
-    except (duckdb.OutOfMemoryException, MemoryError) as error:
-        raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
-    except duckdb.Error as error:
-        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{see_names()}") from None
-    except (OSError, pa.ArrowException) as error:  # how DuckDB's own come through while rows are fetched
-        text = str(error)
-        if "Interrupt" in text and timeout_s is not None:
+    except (
+        duckdb.Error,
+        pa.ArrowException,
+        OSError,
+        MemoryError,
+    ) as error:  # DuckDB's own, or as they come through Arrow
+        if compat.is_interrupted(error):
+            if timeout_s is None:
+                raise
             raise SelfRepairError(out_of_time(timeout_s)) from None
-        if "Out of Memory" in text:
+        if compat.is_out_of_memory(error):
             raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
-        raise SelfRepairError(f"{_in_the_users_lines(text)}\n{see_names()}") from None
+        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{see_names()}") from None
 
 
 def _with_plain_types(con: duckdb.DuckDBPyConnection, rows: str, params: Params | None, *, flat: bool) -> str:

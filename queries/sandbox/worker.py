@@ -35,12 +35,11 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from selfrepair.queries.catalog.next_step import Language, errors_in
-from selfrepair.queries.sandbox.limits import Limits, confine_process, memory_in_use, spare_bytes
+from selfrepair.queries.sandbox.limits import Limits, confine_process, may_keep, memory_in_use
 from selfrepair.queries.sandbox.open_file_cache import Opened
 from selfrepair.queries.sandbox.query import Query
 from selfrepair.queries.sandbox.reader import OnNote, Reader, out_of_memory, out_of_time
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import InUseError, Language, SelfRepairError, speaking
 
 GRACE_S = 0.5
 """How long a query may go on after it was interrupted, before its process is ended [s]."""
@@ -48,6 +47,9 @@ GRACE_S = 0.5
 _IDLE_KEPT = 2
 _KILLED = -9  # SIGKILL, which Windows has no name for
 _LONGEST_MESSAGE = 20_000  # SELECT error(...) can be of any length
+_ERRORS = {kind.__name__: kind for kind in (SelfRepairError, InUseError, RuntimeError)}
+"""The errors that come back as what they were; any other is a bug, a RuntimeError with its traceback."""
+
 _COMMAND = [sys.executable, "-P", "-m", "selfrepair.queries.sandbox.worker"]  # -P: a user's own duckdb.py is not ours
 
 
@@ -188,7 +190,7 @@ class _Worker:
 
     def _error(self, message: dict[str, Any]) -> Exception:
         self.is_ready = message["again"]
-        return RuntimeError(message["text"]) if message["is_bug"] else SelfRepairError(message["text"])
+        return _ERRORS[message["error"]](message["text"])
 
     def _message(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -304,7 +306,7 @@ def main(folder: str) -> None:
             opened.close_if_due()
             continue
         if isinstance(request, str):
-            _send(out, kind="error", text=request, is_bug=False, again=False)
+            _send(out, **_refusal(request), again=False)
             continue
         if at_first is None:
             confine_process(request.limits)
@@ -337,12 +339,18 @@ def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
     except BaseException as error:
         opened.close(error)
         if isinstance(error, SelfRepairError):
-            return {"kind": "error", "text": str(error)[:_LONGEST_MESSAGE], "is_bug": False}
+            return _refusal(
+                str(error)[:_LONGEST_MESSAGE], InUseError if isinstance(error, InUseError) else SelfRepairError
+            )
         if isinstance(error, MemoryError):
-            return {"kind": "error", "text": out_of_memory(request.limits), "is_bug": False}
+            return _refusal(out_of_memory(request.limits))
         if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):  # the parent has ended
             raise
-        return {"kind": "error", "text": traceback.format_exc(), "is_bug": True}
+        return _refusal(traceback.format_exc(), RuntimeError)
+
+
+def _refusal(text: str, kind: type[Exception] = SelfRepairError) -> dict[str, Any]:
+    return {"kind": "error", "text": text, "error": kind.__name__}
 
 
 def _answer_one(query: Query, request: Request, reader: Reader, out: IO[bytes]) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfrepair import measure
+from selfrepair import demo_model, measure
 from support import families
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
@@ -30,5 +30,6 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(text, names) > 15
 
 
-def test_the_docstring_of_measure_runs() -> None:
+def test_the_docstrings_run() -> None:
     assert run(str(measure.__doc__), {"model": families.build("gpt2", torch.float32)}) == 3
+    assert run(str(demo_model.__doc__), {}) == 3

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from selfrepair import Measurements, SelfRepairError, Warehouse, measure
+from selfrepair import Measurements, SelfRepairError, Warehouse, demo_model, measure
 from selfrepair.app.cli.main import main
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS, PRECISIONS
 from selfrepair.ingest.models.demo import DEMO_FOLDER
@@ -90,14 +90,10 @@ def demo_rows(tmp_path_factory) -> tuple[list[list[int]], Path]:
     return ids, folder / "demo.duckdb"
 
 
-def demo() -> torch.nn.Module:
-    return AutoModelForCausalLM.from_pretrained(DEMO_FOLDER, dtype=torch.float32)
-
-
 def test_an_unedited_model_has_the_rows_of_ingest(demo_rows) -> None:
     ids, db = demo_rows
-    tokenizer = AutoTokenizer.from_pretrained(DEMO_FOLDER)
-    found = measure(demo(), ids, tokenizer=tokenizer, name="demo", mechanisms="logit_lens")
+    model, tokenizer = demo_model()
+    found = measure(model, ids, tokenizer=tokenizer, name="demo", mechanisms="logit_lens")
     frames = {"measurements": found.measurements, "tokens": found.tokens, "prompts": found.prompts, **found.mechanisms}
     assert set(frames) == {"measurements", "tokens", "prompts", "logit_lens"}
     warehouse = Warehouse(db)

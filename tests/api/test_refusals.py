@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 from transformers import GPT2Model
 
 from selfrepair import SelfRepairError, measure
-from selfrepair._python_terms import in_python
+from selfrepair.ingest import terms
+from selfrepair.ingest.checks import hooks
+from selfrepair.warehouse.errors import speaking, with_dtype
 from support import families, tiny
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +26,21 @@ REFUSED: dict[str, tuple[object, dict[str, Any], str]] = {
     "one of its length": ([*IDS, [3, 4]], {}, r"prompts\[2\] is the only one of 2 tokens"),
     "duplicates": ([IDS[0], IDS[0]], {}, r"prompts\[0\] and prompts\[1\] are the same.*Drop one"),
     "same but the last": ([[0, 5, 9], [0, 5, 8]], {}, r"the same but for their last token"),
+    "duplicates among others": (
+        [IDS[0], IDS[0], IDS[1], IDS[1]],
+        {},
+        r"prompts\[\d\] and prompts\[\d\] are the same.*Drop one.*ablations=\"mean,zero\"",
+    ),
+    "mixed": (
+        [{"tokens": [0, 1], "answer": 3}, [0, 1]],
+        {},
+        r"^prompts mixes? rows of `answer` and of `tokens`\. Measure",
+    ),
+    "two kinds": (
+        [{"tokens": [0, 1], "answer": 3}, {"tokens": [0, 2], "answer": 3, "foil": 4}],
+        {},
+        r"^prompts\[1\] has a foil, .* measure them one after the other\.",
+    ),
     "unknown id": ([[0, 5], [0, 61]], {}, r"^prompts\[1\] holds token id 61; .* 0 to 60"),
     "negative id": ([[0, -1], [0, 6]], {}, r"^prompts\[0\] holds token id -1"),
     "too long": ([[7] * 33, [8] * 33], {}, r"^prompts\[0\] holds 33 tokens.*context.*32"),
@@ -36,7 +54,7 @@ REFUSED: dict[str, tuple[object, dict[str, Any], str]] = {
     "answer": ([{"tokens": [0, 1], "answer": " a"}], {}, r"^prompts\[0\].*`answer` is ' a', not a token id"),
     "another's tokenizer": (IDS, {"tokenizer": tiny.tokenizer(70)}, r"another model's tokenizer.*tokenizer=, or none"),
     "ablation": (IDS, {"ablations": "resmaple"}, r"^ablations resmaple is unknown\. Choose from resample"),
-    "layer": (IDS, {"layers": 3}, r"^layers=\"3\" is not in the model, which has layers 0 to 2"),
+    "layer": (IDS, {"layers": 3}, r"^layers 3 is not in the model, which has layers 0 to 2"),
     "head": (IDS, {"heads": [(1, 4)]}, r"^heads L1H4 is not in the model"),
     "twice": (IDS, {"heads": "L1H1", "given": "L1H1"}, r"heads and in given: it cannot be ablated twice"),
     "given, three ways": (IDS, {"given": [(1, 1)]}, r"ablations=\"resample\""),
@@ -46,6 +64,14 @@ REFUSED: dict[str, tuple[object, dict[str, Any], str]] = {
         {"layers": 0, "mechanisms": "self_repression"},
         r'layers="2-2", or leave "self_repression" out of mechanisms',
     ),
+    "unknown argument": (
+        IDS,
+        {"ablation": "mean"},
+        r"argument 'ablation'; did you mean ablations\? The call: measure\(model, ",
+    ),
+    "number as text": (IDS, {"batch_size": "8"}, r"^batch_size takes a whole number, not '8'\. The call: measure"),
+    "one pair": (IDS, {"heads": (9, 6)}, r"^heads takes heads such as \"L9H6,L9H9\" or \[\(9, 6\)"),
+    "one number": (IDS, {"given": 3}, r"^given takes heads such as"),
     "batch size": (IDS, {"batch_size": 0}, r"batch_size=0 .*Pass 1 or more"),
     "no folder": (IDS, {"into": "/nowhere/w.duckdb"}, r"no folder /nowhere.*into="),
 }
@@ -107,25 +133,55 @@ def test_models(case: str) -> None:
         measure(change(families.build("gpt2")), IDS)
 
 
-def test_commands_in_an_error_stay_commands() -> None:
-    text = "Bring it up to date: selfrepair load --db w.duckdb. Or name another file with --db."
-    assert in_python(text) == "Bring it up to date: selfrepair load --db w.duckdb. Or name another file with into=."
-    assert in_python("Try --dtype bfloat16, --device cpu.") == 'Try model.to(torch.bfloat16), model.to("cpu").'
-    assert in_python("If --dtype float64 passes") == "If model.to(torch.float64) passes"
+def test_what_stopped_on_the_way_keeps_nothing_without_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(adapter: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(hooks, "boot", broken)
+    with pytest.raises(
+        SelfRepairError, match=r'use model\.to\("cpu"\)\. Nothing was kept: with into=FILE, the same call'
+    ) as lost:
+        measure(families.build("gpt2"), IDS, ablations="zero")
+    assert "rows are kept" not in str(lost.value)
+    with pytest.raises(SelfRepairError, match=r"The measured rows are kept: repeat the call with that, and it only"):
+        measure(families.build("gpt2"), IDS, ablations="zero", into=tmp_path / "w.duckdb")
+
+
+def test_an_error_is_in_the_terms_of_the_door() -> None:
+    with speaking("python"):
+        assert terms.option("ablation", "mean") == 'ablations="mean"'
+        assert terms.without("self-repression") == 'leave "self_repression" out of mechanisms'
+        assert terms.row_of("texts.jsonl", 2) == "prompts[2]"
+        assert with_dtype("float32") == "model.to(torch.float32)"
+    assert terms.option("ablation", "mean") == "--ablation mean"
+    assert terms.without("self-repression") == "leave --self-repression out"
+    assert terms.row_of("texts.jsonl", 2) == "texts.jsonl, row 3"
+    assert with_dtype("float32") == "--dtype float32"
+
+
+SHARED = [
+    *(path for name in ("checks", "engine", "mechanisms", "runs") for path in (ROOT / "ingest" / name).rglob("*.py")),
+    *(ROOT / "ingest/models" / f"{name}.py" for name in ("adapter", "families", "in_memory", "tokenizer", "weights")),
+    *(ROOT / "ingest/text" / f"{name}.py" for name in ("answer_prompts", "given_prompts", "pairing", "prompts")),
+    *(path for path in (ROOT / "warehouse").rglob("*.py") if path.parent.name != "cli"),
+]
+"""What `measure` runs, too."""
+
+
+def texts(node: ast.AST) -> Iterator[str]:
+    """The strings of a module but for its docstrings and what is said on the command line alone."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    is_choice = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "in_words"
+    for child in ast.iter_child_nodes(node):
+        is_docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+        if not is_docstring and not (is_choice and child is node.args[0]):
+            yield from texts(child)
 
 
 def test_no_error_of_the_measurement_names_an_option() -> None:
-    """Whatever `measure` may let through, read in the source."""
-    found = 0
-    for folder in ("ingest/checks", "ingest/engine", "ingest/mechanisms", "ingest/models", "ingest/runs", "warehouse"):
-        for path in (ROOT / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if (
-                    isinstance(node, ast.Constant)
-                    and isinstance(node.value, str)
-                    and re.search(r"(?<!\S)--\w", node.value)
-                ):
-                    found += 1
-                    outside = re.sub(r"selfrepair \w+( --\S+)?", "", in_python(node.value))
-                    assert not re.search(r"(?<!\S)--\w", outside), (path, node.value)
-    assert found > 20
+    """But in commands, which can be typed whatever the door."""
+    found = [text for path in SHARED for text in texts(ast.parse(path.read_text(encoding="utf-8")))]
+    outside = [re.sub(r"(selfrepair|pip) \w+( --\S+)?", "", text) for text in found]
+    assert [text for text in outside if re.search(r"(?<![^\s(`])--[a-z]", text)] == []
+    assert sum(" --db " in text for text in found) > 3  # those commands

@@ -22,6 +22,8 @@ _MEASURED = (
     "repair_mlp",
     "ln_scale_ratio",
 )
+ROW_NUMBERS = (*_MEASURED, "removed_effect", "self_repair")
+"""Every number of a row of the view `self_repair` that is a measurement or follows from one."""
 
 
 def random_runs(seed: int, step: int = 1) -> list[dict[str, Any]]:

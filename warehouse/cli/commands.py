@@ -40,10 +40,6 @@ ORDER BY runs.run_id
 
 _HOLDS = "SELECT (SELECT count(*) FROM runs), (SELECT coalesce(sum(n_measurements), 0) FROM units)"
 
-_EMPTY = (
-    "{db} holds no {what} yet. Measure one (selfrepair demo), or load part files measured elsewhere (selfrepair load)."
-)
-
 
 @click.command()
 @click.argument("parts_folder", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False)
@@ -122,7 +118,7 @@ def runs(db: Path) -> None:
     """List the runs of a warehouse."""
     from selfrepair.warehouse.cli.head_names import short_heads
 
-    print_rows(db, _RUNS, "run", {"heads": lambda stored: short_heads(**stored)})
+    print_rows(db, _RUNS, {"heads": lambda stored: short_heads(**stored)})
 
 
 @click.command(short_help="Remove a run from a warehouse, with all its rows.")
@@ -150,13 +146,14 @@ def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
     click.echo(f"removed {named}\n{db} now holds {_holds(db)}")
 
 
-def print_rows(db: Path, query: str, what: str, shown_as: Mapping[str, Callable[[Any], str]] | None = None) -> None:
-    """Print the rows of `query`, or that the warehouse holds no `what` yet.
+def print_rows(db: Path, query: str, shown_as: Mapping[str, Callable[[Any], str]] | None = None) -> None:
+    """Print the rows of `query`, or that the warehouse holds no run yet.
 
     `shown_as` maps columns to functions that turn their values into text.
     """
     from selfrepair.warehouse.cli.terminal import print_records
     from selfrepair.warehouse.database.connection import open_reader
+    from selfrepair.warehouse.errors import no_run
 
     with open_reader(db) as con:
         result = con.execute(query)
@@ -168,7 +165,7 @@ def print_rows(db: Path, query: str, what: str, shown_as: Mapping[str, Callable[
     if rows:
         print_records(columns, rows)
     else:
-        click.echo(_EMPTY.format(db=db, what=what))
+        click.echo(no_run(db))
 
 
 def _holds(db: Path) -> str:

@@ -7,23 +7,20 @@ and whoever comes second waits; who waits to write says so to those that keep th
 import contextlib
 import errno
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
 
-from selfrepair.warehouse import files
-from selfrepair.warehouse.database.migrate import check_readable, migrate
-from selfrepair.warehouse.database.write_request import request_write, withdraw_write_request
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse import compat, files
+from selfrepair.warehouse.database.migrate import another_file, check_readable, migrate
+from selfrepair.warehouse.database.write_request import want, want_no_more
+from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError, again, check_there, in_words
 
 OnWait = Callable[[str], None]
 """Called with one sentence, once for each process that has to be waited for."""
 
-_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
-_LOCKED = re.compile(r"Conflicting lock is held|being used by another process")
 _FILE_FORMAT: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.0.0"}
 """Format of new files: DuckDB 2 would write one that DuckDB 1.5 cannot open. A file keeps its format whoever writes it."""
 
@@ -37,9 +34,9 @@ _READERS_CLOSE_S = 0.2
 def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """The warehouse at `path`, open for writing and at this version's schema; made if there is none.
 
-    Waits up to `wait_s` seconds for other processes to close it. Raises SelfRepairError when they do not, when the
-    folder is missing, the file is no warehouse or from a newer selfrepair, and when it cannot be written: read-only,
-    disk full. What was committed before stays.
+    Waits up to `wait_s` seconds for other processes to close it. Raises InUseError when they do not, SelfRepairError when
+    the folder is missing or the file is no warehouse or from a newer selfrepair, and ResumableError when it cannot be
+    written: read-only, disk full. What was committed before stays.
     """
     check_folder(path)
     if not path.exists():
@@ -53,14 +50,10 @@ def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None)
 def open_reader(path: Path, wait_s: float = 10.0, on_wait: OnWait | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """The warehouse at `path`, open for reading. Readers do not keep each other out.
 
-    Waits up to `wait_s` seconds for a writer to finish. Raises SelfRepairError when it does not, when there is no such
-    file, and when the file is no warehouse or has another schema than this version reads.
+    Waits up to `wait_s` seconds for a writer to finish. Raises InUseError when it does not, SelfRepairError when there is
+    no such file, and when the file is no warehouse or has another schema than this version reads.
     """
-    if not path.exists():
-        raise SelfRepairError(
-            f"there is no warehouse at {path}. Measure something first (selfrepair demo --db {path}), "
-            "or name the file with --db."
-        )
+    check_there(path)
     with _connection(path, read_only=True, wait_s=wait_s, on_wait=on_wait) as con:
         check_readable(con)
         yield con
@@ -94,7 +87,7 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
         try:
             return duckdb.connect(str(path), read_only=read_only)
         except duckdb.Error as error:
-            holder = _holder(error)
+            holder = compat.holder_of_file(error)
             if holder is None:
                 raise SelfRepairError(_why_not_opened(path, error)) from error
             if not read_only:
@@ -102,9 +95,9 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
             waited_s = time.monotonic() - began
             left_s = give_up_after_s - waited_s
             if left_s <= 0:
-                raise SelfRepairError(
-                    f"{path} is in use by {holder}, and has been for {wait_s:g} seconds. Nothing was changed or lost. "
-                    "End that program, or wait until it is done, then run the same command again."
+                raise InUseError(
+                    f"{path} is in use by {holder}, and was for {wait_s:g} seconds. Nothing was changed or lost. "
+                    f"End that program, or wait until it is done, then {again()}."
                 ) from error
         if on_wait and holder != told and (read_only or waited_s >= _READERS_CLOSE_S):
             on_wait(f"waiting for {holder}, which has {path} open")
@@ -116,7 +109,9 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
 def check_folder(path: Path) -> None:
     """Raise SelfRepairError where the folder of a warehouse file is missing."""
     if not path.parent.is_dir():
-        raise SelfRepairError(f"{path} cannot be created: there is no folder {path.parent}. Create it, or change --db.")
+        raise SelfRepairError(
+            f"{path} cannot be created: there is no folder {path.parent}. Create it, or change {in_words('--db', 'into=')}."
+        )
 
 
 def _create(path: Path) -> None:
@@ -146,34 +141,25 @@ def _move_to_free_name(source: Path, target: Path) -> None:
         source.rename(target)  # a file system without hard links
 
 
-def _holder(error: duckdb.Error) -> str | None:
-    text = str(error)
-    if match := _HOLDER.search(text):
-        return f"process {match['pid']} ({match['program']})"
-    if _LOCKED.search(text):  # by a process that cannot be seen from here, as from a container
-        return "another program"
-    if "same database file with a different configuration" in text:
-        return f"process {os.getpid()} (this one)"
-    return None
-
-
 def _why_not_opened(path: Path, error: duckdb.Error) -> str:
-    text = str(error)
     if path.is_dir():
-        return f"{path} is a folder, not a warehouse file. Name a file in it: --db {path / 'selfrepair.duckdb'}"
-    if "not a valid DuckDB database" in text:
+        file = path / "selfrepair.duckdb"
+        return f"{path} is a folder, not a warehouse file. Name a file in it: {in_words(f'--db {file}', str(file))}"
+    if compat.is_no_database(error):
         size = path.stat().st_size
         found = f"holds {files.human_bytes(size)} of something else" if size else "is empty"
-        return f"{path} is not a DuckDB file: it {found}. Nothing in it was touched. Name another file with --db."
-    if "database file with version number" in text:
-        return f"{path} was written by a DuckDB whose files this one cannot read: pip install --upgrade duckdb ({text})"
-    if "Permission denied" in text or "Read-only file system" in text:
+        return f"{path} is not a DuckDB file: it {found}. Nothing in it was touched. {another_file()}"
+    if compat.is_of_another_version(error):
         return (
-            f"{path} is not writable: {_reason(text)}. Change the file's permissions, or copy it to a folder of "
-            "your own and name the copy with --db."
+            f"{path} was written by a DuckDB whose files this one cannot read: pip install --upgrade duckdb ({error})"
+        )
+    if compat.is_denied(error):
+        return (
+            f"{path} is not writable: {compat.reason(error)}. Change the file's permissions, or copy it to a folder of "
+            f"your own and name the copy{in_words(' with --db', '')}."
         )
     return (
-        f"{path} cannot be opened: {_reason(text)}. If the file is damaged, restore a copy, or move it away and "
+        f"{path} cannot be opened: {compat.reason(error)}. If the file is damaged, restore a copy, or move it away and "
         "measure again."
     )
 
@@ -182,24 +168,20 @@ def _why_not_opened(path: Path, error: duckdb.Error) -> str:
 def _explained_writes(path: Path) -> Iterator[None]:
     try:
         yield
-    except (duckdb.IOException, duckdb.FatalException) as error:
-        raise _write_failure(path, error) from error
-    except duckdb.TransactionException as error:
-        if "Failed to commit" not in str(error):
+    except duckdb.Error as error:
+        if not compat.is_failed_write(error):
             raise
         raise _write_failure(path, error) from error
 
 
 def _write_failure(path: Path, error: Exception) -> SelfRepairError:
-    text = str(error)
-    if "No space left" in text or "quota" in text.lower():
-        next_step = "Free some space on that disk, then run the same command again."
-    elif "Permission denied" in text or "Read-only file system" in text:
-        next_step = f"Make {path.parent} writable, or name a file elsewhere with --db."
+    if compat.is_out_of_room(error):
+        step = "Make room on that disk."
+    elif compat.is_denied(error):
+        step = f"Make {path.parent} writable, or name a file elsewhere{in_words(' with --db', '')}."
     else:
-        next_step = "Fix that, then run the same command again."
-    return SelfRepairError(f"{path} could not be written: {_reason(text)}. What was loaded before is safe. {next_step}")
-
-
-def _reason(text: str) -> str:
-    return re.sub(r"^[A-Za-z]+ Error: ", "", text).strip().rstrip(".")
+        step = "Mend that."
+    return ResumableError(
+        f"{path} could not be written: {compat.reason(error)}. {step}",
+        f"What was loaded before is safe. Then {again()}.",
+    )

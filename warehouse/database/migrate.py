@@ -17,7 +17,7 @@ import duckdb
 
 from selfrepair.warehouse.database.comments import write_comments
 from selfrepair.warehouse.database.transactions import transaction
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, again, in_words
 
 _FOLDER = Path(__file__).parents[1] / "migrations"
 _NAMES = """
@@ -88,7 +88,7 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
         if applied[step.version] not in (step.sha256, TEXTS_OF_VERSION_0_1.get(step.name)):
             raise SelfRepairError(
                 f"{_file(con)} was made by another build of selfrepair: its migration {step.name} had a different text. "
-                "Load into a new file (--db), or use the build that made this one."
+                f"Load into a new file ({in_words('--db', 'into=')}), or use the build that made this one."
             )
     missing = steps[len(applied) :]
     file = _file(con)  # DuckDB 2 answers nothing more in a transaction that failed
@@ -99,7 +99,7 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
             except duckdb.CatalogException as error:
                 raise SelfRepairError(
                     f"{file} cannot be brought up to date: {str(error).splitlines()[0]} It is your own: rename it "
-                    "(ALTER TABLE ... RENAME TO ...), then run the same command again. Nothing was changed."
+                    f"(ALTER TABLE ... RENAME TO ...), then {again()}. Nothing was changed."
                 ) from error
         if len(steps) == len(migrations()):  # the tables are those that `schema` describes
             write_comments(con)
@@ -117,6 +117,11 @@ def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] 
             f"{_file(con)} has {found} and this selfrepair reads schema {len(steps)}. "
             f"Bring it up to date, nothing is lost: selfrepair load --db {_file(con)}"
         )
+
+
+def another_file() -> str:
+    """The next step where a file is somebody else's."""
+    return f"Name another file{in_words(' with --db', '')}."
 
 
 @contextlib.contextmanager
@@ -148,7 +153,7 @@ def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
         if tables:
             raise SelfRepairError(
                 f"{_file(con)} is a DuckDB file, but not a warehouse: it holds {_some(tables)} and no "
-                "schema_migration. Nothing in it was touched. Name another file with --db."
+                f"schema_migration. Nothing in it was touched. {another_file()}"
             )
         return {}
     rows = con.execute("SELECT version, sha256 FROM schema_migration ORDER BY version").fetchall()

@@ -149,7 +149,7 @@ class _RunLoad:
         """Load what is new; `damaged` then says what could not be loaded, `loaded` which files have served."""
         try:
             with transaction(self.con):
-                self.run_id = register(self.con, self.parts.run())
+                self.run_id = self._registered()
         except SelfRepairError as error:
             if self.parts.exists():  # or else another loader was faster, and removed it
                 self.damaged.append(str(error))
@@ -165,6 +165,13 @@ class _RunLoad:
             self._load_crosscheck(path)
         with transaction(self.con):
             self.is_whole = refresh(self.con, self.run_id)
+
+    def _registered(self) -> int:
+        """The run's number. Its record may be gone: a faster process of the very same run loaded it and cleaned up while
+        this one's last files were being written.
+        """
+        known = None if self.parts.has_record() else run_id_of(self.con, self.parts.run_key)
+        return register(self.con, self.parts.run()) if known is None else known
 
     def _batches(self, units: Sequence[int]) -> Iterator[list[CheckedUnit]]:
         batch: list[CheckedUnit] = []

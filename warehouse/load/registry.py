@@ -5,7 +5,7 @@ from typing import Any
 
 import duckdb
 
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord, RunRecord
 
 _MODEL_KEY = ("name", "revision", "checkpoint", "weights_sha256")
@@ -128,5 +128,6 @@ def _check_same(con: duckdb.DuckDBPyConnection, run_id: int, run: RunRecord) -> 
         if value != getattr(run, name):
             raise SelfRepairError(
                 f"run {run.run_key} is in this warehouse with {name} = {value}, and its parts say "
-                f"{getattr(run, name)}. They do not belong together: load these parts into another file with --db."
+                f"{getattr(run, name)}. They do not belong together: load these parts into another file with "
+                f"{in_words('--db', 'into=')}."
             )

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from selfrepair.warehouse import schema
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 
 Columns: TypeAlias = Mapping[str, Any] | pa.Table
 """A `pyarrow.Table`, or arrays of equal length by column name."""
@@ -88,7 +88,7 @@ def _column(table: str, values: Any, field: pa.Field) -> pa.Array:
         if n_bad:
             raise SelfRepairError(
                 f"{what} has {n_bad} values of {len(array)} that are not finite. Nothing of this unit was kept. "
-                "Activations overflowed: measure with --dtype float32."
+                f"Activations overflowed: measure with {with_dtype('float32')}."
             )
     return array
 

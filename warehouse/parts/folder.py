@@ -12,6 +12,7 @@ A unit appears by one rename, so it is there whole or not at all, and any number
 """
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from selfrepair.warehouse import files
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 from selfrepair.warehouse.parts.arrow import Columns, parquet_bytes, part_table
 from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, PartFile
 from selfrepair.warehouse.parts.records import CrosscheckCell, RunRecord
@@ -76,8 +79,12 @@ class PartsFolder:
             raise SelfRepairError(f"{path}: {error}") from error
 
     def exists(self) -> bool:
-        """True when there is anything of this run: its record, or a finished unit."""
-        return (self.path / _RUN).exists() or bool(self.finished_units())
+        """True when there is anything of this run: its record, a finished unit or a cross-check."""
+        return self.has_record() or bool(self.finished_units()) or bool(self.finished_crosschecks())
+
+    def has_record(self) -> bool:
+        """True when `run.json` is here."""
+        return (self.path / _RUN).exists()
 
     def finished_units(self) -> set[int]:
         """Numbers of the units that are here with their manifest; empty when the folder does not exist."""
@@ -167,6 +174,29 @@ class PartsFolder:
         with files.writing(path.name, self.path, len(data)):
             _again_if_removed(place)
 
+    def write_array(self, name: str, values: NDArray[Any]) -> None:
+        """Keep an array that the whole run shares as `name`, all at once; a run that goes on later finds it in `array`.
+
+        Raises SelfRepairError when the folder cannot be written.
+        """
+        buffer = io.BytesIO()
+        np.save(buffer, values)
+
+        def place() -> None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            files.replace_file(self.path / name, buffer.getvalue())
+
+        with files.writing(name, self.path, buffer.tell()):
+            _again_if_removed(place)
+
+    def array(self, name: str) -> NDArray[Any] | None:
+        """What `write_array` kept as `name`; None when it is missing or incomplete."""
+        try:
+            values: NDArray[Any] = np.load(self.path / name)
+        except (OSError, ValueError, EOFError):
+            return None
+        return values
+
     def remove(self, loaded: Sequence[Path], *, is_whole: bool) -> None:
         """Remove units and cross-checks that have been loaded; when the run is whole, everything else of it too."""
         for path in loaded:
@@ -180,7 +210,7 @@ class PartsFolder:
         try:
             first = self.run()
         except SelfRepairError as error:
-            if (self.path / _RUN).exists():
+            if self.has_record():
                 raise SelfRepairError(f"{error} To measure again, remove {self.path} first.") from error
         else:
             self._check_same(first, run)
@@ -236,7 +266,7 @@ def _part_file(table: pa.Table, data: memoryview) -> PartFile:
 def _finite(value: float, what: str) -> float:
     value = float(value)
     if not abs(value) < float("inf"):
-        raise SelfRepairError(f"{what} is {value}; the measurement overflowed. Measure with --dtype float32.")
+        raise SelfRepairError(f"{what} is {value}; the measurement overflowed. Measure with {with_dtype('float32')}.")
     return value
 
 

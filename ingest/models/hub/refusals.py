@@ -12,15 +12,15 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from selfrepair.ingest import compat
 from selfrepair.ingest.models.demo import DEMO
 from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.ingest.models.hub.known_models import near_names
 from selfrepair.ingest.models.hub.revisions import listed, near_revisions, revisions
+from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_ROOM_WARNING = "Not enough free disk space"
-"""How the hub's client begins its warning of a file that is larger than the free space."""
+NO_ROOM = (*files.NO_ROOM, errno.EFBIG)
 
 
 def not_fetched(name: str, revision: str | None, error: Exception) -> SelfRepairError:
@@ -99,7 +99,7 @@ def _ask_for_access(name: str) -> str:
 
 def _is_about_room(cause: BaseException) -> bool:
     full = isinstance(cause, OSError) and cause.errno in NO_ROOM
-    return full or (isinstance(cause, Warning) and str(cause).startswith(NO_ROOM_WARNING))
+    return full or compat.is_hub_no_room(cause)
 
 
 def _did_you_mean(name: str) -> str:

@@ -14,8 +14,9 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
+from selfrepair.ingest.compat import HUB_NO_ROOM
 from selfrepair.ingest.models.hub.access import offline_reason
-from selfrepair.ingest.models.hub.refusals import NO_ROOM_WARNING, causes, first_line, not_fetched
+from selfrepair.ingest.models.hub.refusals import causes, first_line, not_fetched
 
 DESCRIPTIONS = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py"]
 """Files beside the weights: configuration, tokenizer, code of its own."""
@@ -66,7 +67,7 @@ def _download(name: str, revision: str, patterns: list[str]) -> Path:
     for attempt in range(ATTEMPTS):
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("error", NO_ROOM_WARNING)
+                warnings.filterwarnings("error", HUB_NO_ROOM)
                 return Path(
                     snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"])
                 )

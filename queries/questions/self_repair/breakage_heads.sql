@@ -15,12 +15,12 @@ SELECT
     label,
     mean_self_repair,
     mean_self_repair_se,
-    mean_direct_effect,
-    mean_removed_effect,
-    mean_logit_change,
     mean_repair_layernorm,
     mean_repair_attention,
     mean_repair_mlp,
+    mean_removed_effect,
+    mean_direct_effect,
+    mean_logit_change,
     layer,
     head
 FROM head_repair

@@ -16,27 +16,24 @@
 --   mean_logit_change DOUBLE: Mean of logit_change; < 0: the ablation hurts [logits]
 
 SELECT
-    repair_rows.run_id,
-    models.name AS model,
-    tokens.target_id,
-    any_value(tokens.target) AS target,
+    run_id,
+    model,
+    target_id,
+    any_value(target) AS target,
     count(*) AS n_rows,
     round(sum(self_repair), 4) / count(*) AS mean_self_repair,
     round(sum(direct_effect), 4) / count(*) AS mean_direct_effect,
     round(sum(removed_effect), 4) / count(*) AS mean_removed_effect,
     round(sum(logit_change), 4) / count(*) AS mean_logit_change
-FROM repair_rows
-INNER JOIN runs USING (run_id)
-INNER JOIN models USING (model_id)
-INNER JOIN tokens USING (run_id, prompt_id, pos)
+FROM self_repair
 WHERE
-    ($model IS NULL OR models.name = $model)
-    AND ($run_id IS NULL OR repair_rows.run_id = $run_id)
-    AND repair_rows.ablation = $ablation
-    AND repair_rows.layer = $layer
-    AND repair_rows.head = $head
-    AND runs.status <> 'failed'
-GROUP BY repair_rows.run_id, models.name, tokens.target_id
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND ablation = $ablation
+    AND layer = $layer
+    AND head = $head
+    AND status <> 'failed'
+GROUP BY run_id, model, target_id
 HAVING count(*) >= $at_least
-QUALIFY row_number() OVER (PARTITION BY repair_rows.run_id ORDER BY mean_self_repair DESC, tokens.target_id) <= $at_most
+QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY mean_self_repair DESC, target_id) <= $at_most
 ORDER BY run_id, mean_self_repair DESC, target_id

@@ -21,25 +21,22 @@
 --   repaired_share DOUBLE: Rows with self_repair > 0, as a share of n_rows [ratio]
 
 SELECT
-    repair_rows.run_id,
-    models.name AS model,
-    tokens.clean_rank = 1 AS is_first_choice,
-    CAST(floor(tokens.clean_entropy) AS INTEGER) AS entropy_low,
+    run_id,
+    model,
+    clean_rank = 1 AS is_first_choice,
+    CAST(floor(clean_entropy) AS INTEGER) AS entropy_low,
     count(*) AS n_rows,
     round(sum(direct_effect), 4) / count(*) AS mean_direct_effect,
     round(sum(removed_effect), 4) / count(*) AS mean_removed_effect,
     round(sum(self_repair), 4) / count(*) AS mean_self_repair,
     count(*) FILTER (self_repair > 0) / count(*) AS repaired_share
-FROM repair_rows
-INNER JOIN runs USING (run_id)
-INNER JOIN models USING (model_id)
-INNER JOIN tokens USING (run_id, prompt_id, pos)
+FROM self_repair
 WHERE
-    ($model IS NULL OR models.name = $model)
-    AND ($run_id IS NULL OR repair_rows.run_id = $run_id)
-    AND repair_rows.ablation = $ablation
-    AND repair_rows.layer = $layer
-    AND repair_rows.head = $head
-    AND runs.status <> 'failed'
-GROUP BY repair_rows.run_id, models.name, is_first_choice, entropy_low
+    ($model IS NULL OR model = $model)
+    AND ($run_id IS NULL OR run_id = $run_id)
+    AND ablation = $ablation
+    AND layer = $layer
+    AND head = $head
+    AND status <> 'failed'
+GROUP BY run_id, model, is_first_choice, entropy_low
 ORDER BY run_id, is_first_choice DESC, entropy_low

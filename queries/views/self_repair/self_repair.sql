@@ -4,7 +4,7 @@
 -- Headline: label, target, direct_effect, self_repair, logit_change, repair_layernorm, repair_attention, repair_mlp
 -- Paper: section 2 (definitions); section 3 (the scatter of single rows)
 --
--- Runs of every status are here, failed ones too.
+-- Runs of every status are here, failed ones too: `WHERE status <> 'failed'` leaves those out.
 
 SELECT
     run_id,
@@ -16,8 +16,11 @@ SELECT
     head,
     head_label(layer, head) AS label,
     tokens.token,
+    tokens.target_id,
     tokens.target,
     tokens.foil,
+    tokens.clean_rank,
+    tokens.clean_entropy,
     direct_effect,
     ablated_direct_effect,
     removed_effect,
@@ -26,7 +29,8 @@ SELECT
     repair_layernorm,
     repair_attention,
     repair_mlp,
-    ln_scale_ratio
+    ln_scale_ratio,
+    runs.status
 FROM repair_rows
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)

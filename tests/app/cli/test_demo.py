@@ -33,6 +33,7 @@ def test_the_demo_measures_once_and_reports_the_same_again(db: Path) -> None:
         installed = con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
     assert (n_rows, n_runs) == (n_layers * n_heads * 2 * 127 * 3, 1)
     assert f"stored       {n_rows:,} rows in {db}" in first
+    assert first.count(f"{n_rows:,} rows") == 1  # by the report alone
     assert {name for (name,) in installed} == {view.name for view in views()}
 
     again = run_demo(db)

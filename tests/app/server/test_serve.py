@@ -81,7 +81,7 @@ def test_it_says_where_it_serves_and_serves_there(db: Path) -> None:
 def test_a_file_that_does_not_exist_is_refused_before_it_serves(tmp_path: Path) -> None:
     path = tmp_path / "nope.duckdb"
     assert refused("--db", str(path)) == (
-        f"Error: there is no warehouse at {path}. Make one (selfrepair demo --db {path}), or name another file with --db.\n"
+        f"Error: there is no warehouse at {path}. Make one (selfrepair demo --db {path}), or name another file.\n"
     )
     assert not path.exists()
 

@@ -91,10 +91,9 @@ def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time
     done = ingest(checkpoint="0,143000")
     assert done.exit_code == 0, done.output
     assert began == [0, 143000, 0, 143000]
-    first, second = (line for line in done.stdout.splitlines() if "rows of lab/pythia" in line)
-    assert "rows of lab/pythia, step 0, complete, " in first
-    assert "nothing was left to measure" in first
-    assert "rows of lab/pythia, step 143000, complete, " in second
+    first, second = (line for line in done.stdout.splitlines() if "of lab/pythia, step" in line)
+    assert first.startswith(f"run 1 of lab/pythia, step 0 is complete: nothing was left to measure; {ROWS:,} rows in ")
+    assert second == "run 2 of lab/pythia, step 143000 is complete: 1 unit measured now"  # the report has its facts
     assert stored(tmp_path) == [(0, "step0", "complete", ROWS), (143000, "step143000", "complete", ROWS)]
     assert len(models) == 4
 

@@ -148,8 +148,9 @@ def test_the_beginning_of_a_long_document_is_that_of_the_whole():
 
 
 def test_resample_skips_documents_without_a_partner_and_reads_on():
-    long, short, single = "return first + second ", "return", "first second"
-    found = prompts_of(documents(long, single, short, long, short, long), n_prompts=4, seq_len=20, packing="document")
+    long, other_long, single = "return first + second ", "return second + first ", "first second"
+    texts = documents(long, single, "return", other_long, "retunr", long)
+    found = prompts_of(texts, n_prompts=4, seq_len=20, packing="document")
     assert [prompt.document for prompt in found.prompts] == [2, 4, 0, 3]
     assert found.partners == [1, 0, 3, 2]
     assert found.notes == ("1 document skipped: resample ablation needs another one of the same length.",)

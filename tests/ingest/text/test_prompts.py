@@ -89,6 +89,20 @@ def test_a_dataset_that_does_not_fit_says_why_and_what_to_do(tmp_path, rows, opt
         prompts_of(jsonl(tmp_path / "a.jsonl", *rows), **options)
 
 
+def test_prompts_that_their_partner_leaves_as_they_are_are_noted(tmp_path):
+    rows = [{"tokens": [0, 5, 9, last]} for last in (1, 2)] + [{"tokens": [0, token, 3, 4]} for token in (7, 8)]
+    found = prompts_of(jsonl(tmp_path / "some.jsonl", *rows), n_prompts=4)
+    same = [row for row, partner in enumerate(found.partners) if rows[row]["tokens"][:3] == rows[partner]["tokens"][:3]]
+    assert len(same) == 1
+    (note,) = found.notes
+    assert note.startswith("1 of 4 prompts are the same as their partner in resample ablation but for the last token")
+    assert prompts_of(jsonl(tmp_path / "some.jsonl", *rows), n_prompts=4, resample=False).notes == ()
+    with pytest.raises(
+        SelfRepairError, match=r"each of the 2 prompts is the same .* change nothing.*--ablation mean,zero"
+    ):
+        prompts_of(jsonl(tmp_path / "all.jsonl", *rows[:2]), n_prompts=2)
+
+
 def test_without_a_tokenizer_only_tokens_will_do(tmp_path):
     source = open_source(str(jsonl(tmp_path / "a.jsonl", {"text": "a"})))
     with pytest.raises(SelfRepairError, match=r"has no tokenizer\. .* hold `tokens`, or `random`"):

@@ -15,12 +15,11 @@ import pytest
 from selfrepair.queries.catalog import questions
 from selfrepair.queries.catalog import relations as catalog
 from selfrepair.queries.catalog.header import HeaderError
-from selfrepair.queries.catalog.next_step import errors_in
 from selfrepair.queries.catalog.parameters import Parameter
 from selfrepair.queries.catalog.questions import bind, parse_question, question, with_run
 from selfrepair.queries.catalog.which_run import RUNS
 from selfrepair.queries.sandbox.reader import Reader
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, speaking
 from support.empty import installed, with_views
 from support.fabricate import fabricate
 from support.loaded import stored

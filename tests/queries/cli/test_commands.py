@@ -85,7 +85,7 @@ def test_a_first_look_at_a_wide_view_is_its_headline_over_the_top_rows(db: Path)
     assert said == "run_id 1, model model-1, ablation resample"  # the same in all rows
     assert header.split() == ["population", *catalog.describe("head_repair").headline]
     assert first.split()[0] == "top2"
-    assert last == "13 of 83 columns. Others: --columns all or --columns A,B; all in a file: -o FILE"
+    assert last == "10 of 83 columns. Others: --columns all or --columns A,B; all in a file: -o FILE"
 
 
 def test_every_column_is_printed_where_all_are_asked_for(db: Path) -> None:
@@ -391,6 +391,14 @@ def test_a_screen_is_not_flooded(limit: tuple[str, ...], n_lines: int, loaded: P
     if not n_lines:
         assert "the answer has more than 10,000 rows, too many for a screen. Give --limit N, send it" in done.stderr
         assert "selfrepair export ... -o rows.csv" in done.stderr
+
+
+@pytest.mark.parametrize("command", [query, export])
+def test_a_file_of_no_format_is_told_an_option_that_there_is(command: click.Command, db: Path, tmp_path: Path) -> None:
+    with pytest.raises(SelfRepairError, match=r"'\.xlsx' is none of") as raised:
+        run(command, "runs", "--db", db, "-o", tmp_path / "runs.xlsx")
+    (option,) = re.findall("or give (--[a-z]+) ", str(raised.value))
+    assert option in {name for param in command.params for name in param.opts}
 
 
 # Refresh

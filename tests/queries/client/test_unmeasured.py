@@ -3,13 +3,15 @@
 import re
 from pathlib import Path
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 
+from selfrepair import NotMeasured, Warehouse
 from selfrepair.app.cli.main import main
-from selfrepair.queries.catalog.questions import questions
 from selfrepair.queries.client.unmeasured import ADDED_BY
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
+from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded, stored
 
@@ -18,6 +20,14 @@ from support.loaded import loaded, stored
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run without mechanisms."""
     return loaded(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of one ablation: that of model a has mechanisms, that of model b has none."""
+    size = {"n_units": 1, "n_layers": 2, "n_heads": 2, "ablations": ("mean",)}
+    runs = (fabricate(name, model=name, seed=seed, mechanisms=seed == 0, **size) for seed, name in enumerate("ab"))
+    return stored(tmp_path_factory.mktemp("both"), *runs)
 
 
 def told(db: Path, *asked: str) -> str:
@@ -47,8 +57,59 @@ def test_what_was_not_measured_is_said_with_its_option(db: Path, asked: tuple[st
     assert f"No run of this file has measured it: selfrepair ingest {option} does" in output
 
 
-def test_other_empty_answers_say_no_more(db: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "need"),
+    [
+        ("hidden_backups", "has given heads and, beside it, the same run without them: selfrepair ingest --given HEAD"),
+        ("repair_over_training", "belongs to a series of checkpoints: selfrepair ingest --model"),
+        ("reproduction", "is of a model of the paper: selfrepair reproduce gpt2-small measures one."),
+    ],
+)
+def test_what_a_view_needs_of_a_run_is_said(db: Path, asked: str, need: str) -> None:
+    assert f"No run of this file {need}" in told(db, asked)
+
+
+def test_in_python_it_is_a_warning(db: Path) -> None:
+    ours = Warehouse(db)
+    with pytest.warns(NotMeasured, match="No run of this file has given heads and, beside it,") as caught:
+        assert ours.question("hidden_backups").is_empty()
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(NotMeasured, match="No run of this file has measured it: selfrepair ingest --edges does"):
+        ours.sql("SELECT label FROM who_repairs WHERE layer = 1")
+
+
+def test_it_is_said_beside_csv_and_files(db: Path, tmp_path: Path) -> None:
+    for to in (("--csv",), ("-o", str(tmp_path / "a.csv"))):
+        done = CliRunner().invoke(main, ["query", "who_repairs", *to, "--db", str(db)])
+        assert "No run of this file has measured it" in done.stderr
+        assert "No run" not in done.stdout
+
+
+def test_a_run_that_lacks_it_beside_one_that_has_it(both: Path) -> None:
+    lacking = told(both, "who_repairs", "--param", "model=b")
+    assert "None of the runs asked for has measured it: selfrepair ingest --edges" in lacking
+    assert "asked for" not in told(both, "who_repairs", "--param", "model=a", "--param", "layer=77")
+    one_ablation = told(both, "ablations_that_disagree", "--param", "model=b")
+    assert (
+        "None of the runs asked for has several ablation types: selfrepair ingest --ablation resample" in one_ablation
+    )
+
+
+def test_a_failed_run_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+    path = loaded(tmp_path)
+    with duckdb.connect(path) as con:
+        con.execute("UPDATE runs SET status = 'failed'")
+    assert "Views leave out runs whose cross-check failed, and there is no other" in told(path, "head_repair")
+
+
+def test_a_file_without_runs_says_how_to_get_one(tmp_path: Path) -> None:
+    path = installed(tmp_path)
+    for asked in ("head_repair", "most_repaired_heads", "SELECT 1 FROM runs"):
+        assert f"{path} holds no run yet. Measure one (selfrepair demo --db {path}), or load" in told(path, asked)
+    with pytest.warns(NotMeasured, match="holds no run yet"):
+        Warehouse(path).view("head_repair")
+
+
+def test_other_empty_answers_say_no_more(db: Path, both: Path) -> None:
     assert "No run of this file" not in told(db, "FROM measurements WHERE layer = 99")
-    measured = stored(tmp_path, fabricate(mechanisms=True))
-    assert "No run of this file" not in told(measured, "FROM who_repairs WHERE layer = 99")
-    assert "who_repairs_head" in questions()
+    assert "No run of this file" not in told(both, "FROM who_repairs WHERE layer = 99")

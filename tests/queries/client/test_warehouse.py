@@ -1,6 +1,7 @@
 """The warehouse from Python: frames, choices that are never made in silence, and errors that say what to do."""
 
 import doctest
+import inspect
 import os
 import pickle
 import subprocess
@@ -10,10 +11,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import date
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars as pl
 import pytest
 import sqlalchemy as sa
@@ -22,10 +25,11 @@ from selfrepair import Limits, OutOfDate, Truncated, Warehouse
 from selfrepair.queries.catalog import relations as catalog
 from selfrepair.queries.catalog.which_run import which_run
 from selfrepair.queries.client import warehouse
+from selfrepair.queries.client.calls import WAREHOUSE
 from selfrepair.queries.marts.install import install
 from selfrepair.queries.sandbox import worker
 from selfrepair.warehouse.database.connection import open_writer
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import InUseError, SelfRepairError
 from support.fabricate import fabricate
 from support.loaded import loaded, stored
 
@@ -204,6 +208,21 @@ def test_a_view_is_narrowed_by_values_lists_and_null(ours: Warehouse) -> None:
     assert ours.view("datasets", split=None).height == 0
 
 
+def test_heads_are_filtered_by_a_list_of_names(ours: Warehouse) -> None:
+    every = ours.view("head_repair")
+    some = ours.view("head_repair", head=["L1H3", "l2h0"])
+    assert some.equals(every.filter(pl.col("label").is_in(["L1H3", "L2H0"])))
+    assert set(some["label"]) == {"L1H3", "L2H0"}
+    for wrong in ({"head": ["L1H3", 2]}, {"head": ["L1H3"], "layer": 1}):
+        assert "names of heads stand for their layers, too" in refusal(
+            lambda wrong=wrong: ours.view("head_repair", **wrong)
+        )
+    assert "'L1' is no head. Give names alone" in refusal(lambda: ours.view("head_repair", head="L1"))
+    assert "parameter 'head' of question 'tail_of_head' takes one value, not a list" in refusal(
+        lambda: ours.question("tail_of_head", head=["L1H3", "L2H0"])
+    )
+
+
 def test_what_is_misspelt_is_answered_with_what_is_near(ours: Warehouse) -> None:
     assert "no column 'modle'; did you mean model? See: warehouse.describe(\"head_repair\")" in refusal(
         lambda: ours.view("head_repair", modle="x")
@@ -254,7 +273,8 @@ def test_errors_speak_python_or_as_they_are_told(path: Path) -> None:
 def test_rows_of_a_head(ours: Warehouse) -> None:
     every = ours.sql("FROM self_repair WHERE label = 'L1H3' AND ablation = 'zero' ORDER BY prompt_id, pos")
     assert ours.rows("tiny-model", 1, 3, "zero").equals(every)
-    assert ours.rows(1, 1, 3, "zero").height == 24
+    assert ours.rows("tiny-model", head="l1h3", ablation="zero").equals(every)
+    assert ours.rows(1, np.int64(1), np.int64(3), "zero").height == 24
     top = ours.rows("tiny-model", 1, 3, "zero", top=5)
     assert top.equals(every.sort("direct_effect", descending=True, maintain_order=True).head(5))
     with warnings.catch_warnings():
@@ -316,7 +336,7 @@ def test_a_failed_run_is_only_meant_by_its_number(two_runs: Warehouse) -> None:
     (failed,) = [run for run in two_runs.runs().to_dicts() if run["status"] == "failed"]
     assert "no run of tiny-model passed its cross-check" in refusal(lambda: which_run([failed], "tiny-model", None))
     assert "give its number, --param run=4" in refusal(lambda: which_run([failed], "tiny-model", None))
-    assert "no runs yet" in refusal(lambda: which_run([], "x", None))
+    assert "this warehouse holds no run yet" in refusal(lambda: which_run([], "x", None))
     assert "name a model or a run" in refusal(lambda: which_run([failed], None, None))
     assert "run 4 and run 5 were both given" in refusal(lambda: which_run([failed], 4, 5))
 
@@ -354,10 +374,16 @@ def test_a_table_of_the_users_own_is_described_by_its_comments(tmp_path: Path) -
 def test_it_says_what_it_is(ours: Warehouse, two_runs: Warehouse, tmp_path: Path) -> None:
     assert repr(ours) == f"<Warehouse {ours.path}: run 1 of tiny-model>"
     assert "run 3 of org/other-model" in repr(two_runs)
-    assert "there is no warehouse at" in repr(Warehouse(tmp_path / "none.duckdb"))
+    gone = loaded(tmp_path)
+    ours = Warehouse(gone)
+    gone.unlink()
+    assert "there is no warehouse at" in repr(ours)
 
 
-def test_the_path_is_the_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_is_the_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("selfrepair.duckdb", "x.duckdb", "y.duckdb"):
+        Path(name).touch()
     monkeypatch.delenv("SELFREPAIR_DB", raising=False)
     assert Warehouse().path == Path("selfrepair.duckdb")
     monkeypatch.setenv("SELFREPAIR_DB", "x.duckdb")
@@ -372,8 +398,10 @@ def test_files_that_cannot_be_read_say_what_to_do(tmp_path: Path) -> None:
     missing, empty, soup = (tmp_path / name for name in ("none.duckdb", "empty.duckdb", "soup.duckdb"))
     empty.touch()
     soup.write_text("a recipe\n" * 2000)
-    assert "there is no warehouse at" in text(missing)
-    assert "selfrepair demo" in text(missing)
+    assert refusal(lambda: Warehouse(missing)) == (
+        f"there is no warehouse at {missing}. Make one (selfrepair demo --db {missing}), or name another file."
+    )
+    assert not missing.exists()
     assert "is not a DuckDB file: it is empty" in text(empty)
     assert "is not a DuckDB file: it holds" in text(soup)
     assert "is a folder, not a warehouse file" in text(tmp_path)
@@ -404,7 +432,9 @@ def test_a_file_that_is_written_is_waited_for_and_its_writer_named(
     assert holder.stdout.readline() == "open\n"
     text = refusal(lambda: Warehouse(db, wait_s=0.2).sql("runs"))
     assert f"in use by process {holder.pid} (" in text
-    assert "Nothing was changed or lost. End that program, or wait" in text
+    assert "Nothing was changed or lost. End that program, or wait until it is done, then repeat the call." in text
+    with pytest.raises(InUseError):
+        Warehouse(db, wait_s=0).sql("runs")
     heard: list[str] = []
 
     def release(sentence: str) -> None:
@@ -558,8 +588,9 @@ def test_an_engine_reads_beside_everything_else_and_cannot_write(tmp_path: Path)
         con.execute("UPDATE selfrepair_marts.installed SET views = 'of another version'")
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM head_repair")).scalar_one() > 1
+    db.unlink()
     with pytest.raises(SelfRepairError, match="there is no warehouse"):
-        Warehouse(tmp_path / "none.duckdb").engine().connect()
+        engine.connect()
 
 
 def test_a_warehouse_can_be_sent_to_another_process(path: Path) -> None:
@@ -593,5 +624,55 @@ def test_a_parameter_that_cannot_be_sent_says_so(ours: Warehouse) -> None:
 
 
 def test_rows_of_what_is_no_head_or_no_number_say_so(ours: Warehouse) -> None:
-    assert "has layers 0 to 2, and no layer x" in refusal(lambda: ours.rows(1, "x", 0))  # type: ignore[arg-type]
+    assert "layer takes the number of a layer" in refusal(lambda: ours.rows(1, "x", 0))  # type: ignore[arg-type]
+    assert "rows are those of one head" in refusal(lambda: ours.rows(1, layer=1))
     assert "top=-1 selects no rows" in refusal(lambda: ours.rows(1, 0, 0, top=-1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda ours: ours.rows("tiny-model", heads="L1H3"),
+            "argument 'heads'; did you mean head? The call: warehouse.rows(",
+        ),
+        (
+            lambda ours: ours.rows(),
+            "missing a required argument: 'model'. The call: warehouse.rows(model, layer=None, ",
+        ),
+        (lambda ours: ours.view(5), "name takes a name, as text, not 5. The call: warehouse.view(name, /, *, run=None"),
+        (lambda ours: ours.view("runs", columns=5), "columns takes names of columns, 'all' or 'headline', not 5"),
+        (
+            lambda ours: ours.view("head_repair", model=1),
+            "model=1 is no model's name. A run is meant by its number: run=1",
+        ),
+        (lambda ours: ours.view("head_repair", run=1, run_id=1), "run and run_id are the same"),
+        (lambda ours: ours.sql(5), "query takes SQL or a name, as text, not 5"),
+        (lambda ours: ours.sql("runs", limit="5"), "limit takes a number of rows, from 0, or None, not '5'"),
+        (lambda ours: ours.sql("runs", timeout_s="5"), "timeout_s takes seconds, or None, not '5'"),
+        (lambda ours: ours.sql("SELECT $x", 5), "params takes values by name, or a list of values, not 5"),
+        (lambda ours: ours.ask_all("runs"), "queries takes a list of texts, not 'runs'"),
+        (lambda ours: ours.describe(), "The call: warehouse.describe(name)"),
+        (
+            lambda ours: ours.question("run_checks", 1),
+            "too many positional arguments. The call: warehouse.question(name",
+        ),
+        (lambda ours: ours.runs("tiny-model"), "too many positional arguments. The call: warehouse.runs()"),
+        (
+            lambda ours: Warehouse(ours.path, limit=5),
+            "did you mean limits? The call: Warehouse(path=None, *, limits=None",
+        ),
+        (lambda ours: Warehouse(5), "path takes the path of a file, not 5"),
+    ],
+)
+def test_a_wrong_call_is_told_the_right_one(ours: Warehouse, call: Callable[[Warehouse], object], message: str) -> None:
+    assert message in refusal(lambda: call(ours))
+
+
+def test_every_argument_says_what_it_takes() -> None:
+    methods = [one for name, one in vars(Warehouse).items() if inspect.isfunction(one) and not name.startswith("_")]
+    named = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    for method in (*methods, Warehouse.__init__):
+        assert hasattr(method, "__wrapped__"), method
+        found = {name for name, one in inspect.signature(method).parameters.items() if one.kind in named} - {"self"}
+        assert found <= WAREHOUSE.keys()

@@ -56,16 +56,16 @@ def failing(frame: pl.DataFrame, error: BaseException) -> pa.RecordBatchReader:
     [("a.parquet", "parquet"), ("a.CSV", "csv"), ("a.b.json", "json"), ("a.jsonl", "jsonl"), ("a.ndjson", "jsonl")],
 )
 def test_the_end_of_the_name_is_the_format(name: str, kind: Format) -> None:
-    assert format_of(Path(name)) == kind
+    assert format_of(Path(name), "") == kind
 
 
 @pytest.mark.parametrize(("name", "found"), [("a.xlsx", "'.xlsx' is not one of"), ("a", "its name ends in none of")])
 def test_a_name_that_says_no_format_is_refused(name: str, found: str) -> None:
     with pytest.raises(SelfRepairError) as raised:
-        format_of(Path(name))
+        format_of(Path(name), "--parquet FILE")
     assert str(raised.value) == (
         f"{name} does not say how to write it: {found} .parquet, .csv, .json, .jsonl, .ndjson. "
-        "Change its name, or give --format parquet|csv|json|jsonl"
+        "Change its name, or give --parquet FILE"
     )
 
 
@@ -277,5 +277,5 @@ def test_progress_is_told_and_rows_are_counted(db: Path, tmp_path: Path) -> None
 
 
 def test_a_warehouse_without_runs_is_not_exported(tmp_path: Path) -> None:
-    with Reader(installed(tmp_path)) as reader, pytest.raises(SelfRepairError, match="there is no run to export"):
+    with Reader(installed(tmp_path)) as reader, pytest.raises(SelfRepairError, match="holds no run yet"):
         export_all(reader, tmp_path / "folder")

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from support.empty import with_views
-from support.random_runs import ABLATIONS, FAILED, STEPS, in_logits, random_runs, with_repair
+from support.random_runs import ABLATIONS, FAILED, ROW_NUMBERS, STEPS, in_logits, random_runs, with_repair
 
 Fill = Callable[..., None]
 OneRow = Callable[..., Mapping[str, Any]]
@@ -21,16 +21,7 @@ Key = tuple[Any, ...]
 EXACT_STEP = 625
 """A sixteenth of a logit in steps of 1e-4: sums are exact in binary, and so heads that are equal compare as equal."""
 
-MEANS = (
-    "ablated_direct_effect",
-    "removed_effect",
-    "logit_change",
-    "self_repair",
-    "repair_layernorm",
-    "repair_attention",
-    "repair_mlp",
-    "ln_scale_ratio",
-)
+MEANS = tuple(name for name in ROW_NUMBERS if name != "direct_effect")
 
 
 @pytest.fixture(scope="module")

@@ -149,11 +149,11 @@ def test_models(call, loaded):
     ]
 
 
-@pytest.mark.parametrize(("command", "what"), [(commands.runs, "run"), (models, "model")])
-def test_an_empty_warehouse_says_how_to_fill_it(call, db, command, what):
+@pytest.mark.parametrize("command", [commands.runs, models])
+def test_an_empty_warehouse_says_how_to_fill_it(call, db, command):
     with open_writer(db):
         pass
-    assert call(command).output.startswith(f"{db} holds no {what} yet. Measure one (selfrepair demo), or load ")
+    assert call(command).output.startswith(f"{db} holds no run yet. Measure one (selfrepair demo --db {db}), or load ")
 
 
 @pytest.mark.parametrize("command", [commands.runs, models, commands.verify])

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from selfrepair.warehouse.database.connection import open_reader, open_writer
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError
 
 HOLD = """
 import sys
@@ -165,7 +165,7 @@ def test_waiting_has_an_end(made, spawn):
     for opened in (open_reader, open_writer):
         began = time.monotonic()
         with (
-            pytest.raises(SelfRepairError, match=rf"in use by process {other.pid} \(.*0\.2 seconds\. Nothing was"),
+            pytest.raises(InUseError, match=rf"in use by process {other.pid} \(.*0\.2 seconds\. Nothing was"),
             opened(made, wait_s=0.2),
         ):
             pass
@@ -182,7 +182,7 @@ def test_readers_do_not_keep_each_other_out(made, spawn):
 def test_the_same_process_can_be_the_one_to_wait_for(made):
     with (
         open_reader(made),
-        pytest.raises(SelfRepairError, match=rf"process {os.getpid()} \(this one\)"),
+        pytest.raises(InUseError, match=rf"process {os.getpid()} \(this one\)"),
         open_writer(made, wait_s=0),
     ):
         pass
@@ -214,5 +214,5 @@ def test_a_disk_that_takes_no_more_loses_nothing(db, spawn):
 
 
 def test_a_full_disk_asks_for_room(made):
-    with pytest.raises(SelfRepairError, match="Free some space on that disk"), open_writer(made):
+    with pytest.raises(ResumableError, match="Make room on that disk"), open_writer(made):
         raise duckdb.IOException('IO Error: Could not write file "w.duckdb": No space left on device')

@@ -1,0 +1,1 @@
+../../api/_demo_model.py

@@ -1,1 +1,0 @@
-../../api/_python_terms.py

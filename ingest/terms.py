@@ -1,0 +1,32 @@
+"""What errors call the choices of a request: options of `selfrepair ingest`, or arguments of `measure`."""
+
+from pathlib import Path
+
+from selfrepair.warehouse.errors import in_words
+
+_ARGUMENTS = {"ablation": "ablations"}
+"""Arguments of `measure` that have another name than the option."""
+
+
+def option(name: str, value: object = None) -> str:
+    """`--heads`, or with a value `--heads L9H6`; in a call of `measure`, `heads` and `heads="L9H6"`."""
+    argument = _ARGUMENTS.get(name, name)
+    if value is None:
+        return in_words(f"--{name}", argument)
+    return in_words(f"--{name} {value}", f'{argument}="{value}"')
+
+
+def on_device(name: str) -> str:
+    """How the model gets onto another device: `--device cpu` or `model.to("cpu")`."""
+    return in_words(f"--device {name}", f'model.to("{name}")')
+
+
+def without(mechanism: str) -> str:
+    """To measure all but that mechanism: `leave --self-repression out`, or out of `mechanisms`."""
+    argument = mechanism.replace("-", "_")
+    return in_words(f"leave --{mechanism} out", f'leave "{argument}" out of mechanisms')
+
+
+def row_of(source: Path | str, number: int, unit: str = "row") -> str:
+    """The row `number`, from 0, of the prompts: `texts.jsonl, row 3`, as lines of files are counted, or `prompts[2]`."""
+    return in_words(f"{source}, {unit} {number + 1}", f"prompts[{number}]")

@@ -1,0 +1,57 @@
+"""What a frame warns of: rows that are missing in it, and why."""
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from selfrepair.queries.client.unmeasured import unmeasured
+from selfrepair.warehouse.errors import SelfRepairError
+
+_HERE = Path(__file__).parents[1]
+_COURTESY_S = 3.0
+"""How long it may take to find out why there are no rows, which is no part of the answer."""
+
+
+class Truncated(UserWarning):
+    """A frame has fewer rows than its query: the limit cut the rest."""
+
+
+class OutOfDate(UserWarning):
+    """Summaries of a run are missing in the file, and views show nothing of it."""
+
+
+class NotMeasured(UserWarning):
+    """A frame has no rows because nothing in the file measured what it is about; the text names the command that does."""
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn at the line outside of this package that asked."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and Path(frame.f_code.co_filename).is_relative_to(_HERE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
+def warn_out_of_date(text: str) -> None:
+    """Warn, `OutOfDate`."""
+    warn(text, OutOfDate)
+
+
+def warn_unmeasured(
+    ask: Callable[..., list[dict[str, Any]]],
+    db: Path,
+    query: str,
+    name: str = "",
+    filters: Mapping[str, Any] | None = None,
+) -> None:
+    """Warn, `NotMeasured`, of an answer to `query` without rows, if that is why; `ask` answers SQL within `timeout_s`.
+
+    The rest are arguments of `unmeasured`.
+    """
+    with suppress(SelfRepairError):
+        if text := unmeasured(partial(ask, timeout_s=_COURTESY_S), db, query, name, filters):
+            warn(text, NotMeasured)
