@@ -31,7 +31,7 @@ from selfrepair.ingest.text.given_prompts import given_prompts
 from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import Source
 from selfrepair.queries.client.calls import SWITCH, TEXT, WHOLE, Takes, all_are, checked, is_path, is_text, is_whole
-from selfrepair.warehouse.errors import ResumableError, SelfRepairError, speaking
+from selfrepair.warehouse.errors import ResumableError, SelfRepairError, errors_in
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.schema import MECHANISMS
 
@@ -160,7 +160,7 @@ def measure(
     [('L0H0', 0, 0), ('L0H0', 0, 1)]
 
     """
-    with speaking("python"):
+    with errors_in("python"):
         if tokenizer is None:
             tokenizer = getattr(model, "tokenizer", None)
         with _isolated_torch():

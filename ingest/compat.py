@@ -23,7 +23,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Inv
 HUB_NO_ROOM = "Not enough free disk space"
 """How the hub's client begins its warning of a file that is larger than the free space (huggingface-hub)."""
 
-SEEN_IN = {
+TESTED_VERSIONS = {
     "datasets": "5.2.0",
     "huggingface-hub": "2.4.0",
     "torch": "2.13.0",

@@ -63,7 +63,7 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
 def _ingest_one(
     request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None, *, is_last: bool
 ) -> int | None:
-    plan = _noted(make_plan(request))
+    plan = _print_notes(make_plan(request))
     try:
         with TerminalProgress() as progress:
             if request.shard is None:

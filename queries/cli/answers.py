@@ -61,7 +61,7 @@ class OpenAnswer:
         asked, given = self.asked, self.asked.given or {}
 
         def rows(sql: str) -> list[dict[str, Any]]:
-            return self.reader.ask(sql, timeout_s=_COURTESY_S).frame.to_dicts()
+            return self.reader.ask(sql, timeout_s=_NOTE_TIMEOUT_S).frame.to_dicts()
 
         try:
             missing = unmeasured(
@@ -181,13 +181,13 @@ def write_answer(
     """Write the rows that answer `text` to the file `path`."""
     from selfrepair.queries.export.files import write_file
 
-    with answered(text, db, params, columns, limit, timeout_s, flat=kind == "csv") as answer:
+    with open_answer(text, db, params, columns, limit, timeout_s, flat=kind == "csv") as answer:
         n_rows = write_file(answer.rows.to_reader(), path, kind)
         to_stderr(f"wrote {counted(n_rows)} to {path}{CUT if answer.rows.truncated else ''}")
         tell_why_empty(answer, n_rows)
 
 
-def tell_why_empty(answer: Answered, n_rows: int) -> None:
+def tell_why_empty(answer: OpenAnswer, n_rows: int) -> None:
     """Say beside an answer without rows, in a file or as CSV, what it would have needed."""
     if not n_rows and (why := answer.why_empty()):
         to_stderr(why)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfrepair.queries.cli.answered import answered, tell_why_empty, write_answer
+from selfrepair.queries.cli.answers import open_answer, tell_why_empty, write_answer
 from selfrepair.queries.cli.options import columns_option, output_option, param_option, timeout_option
 from selfrepair.queries.cli.printing import MOST_ROWS_ON_SCREEN, print_on_screen, print_rows, print_table
 from selfrepair.warehouse.cli.options import db_option
@@ -82,7 +82,7 @@ def query(
             limit, show = MOST_ROWS_ON_SCREEN, print_on_screen
         else:
             show = print_rows
-        with answered(text, db, params, columns, limit, timeout_s, flat=csv) as answer:
+        with open_answer(text, db, params, columns, limit, timeout_s, flat=csv) as answer:
             tell_why_empty(answer, show(answer.rows, kind))
         return
     limit = ROWS_ON_SCREEN if limit is None else limit

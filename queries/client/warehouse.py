@@ -22,7 +22,7 @@ from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.query import HeadQuery, Query, QuestionQuery, SqlQuery, ViewQuery
 from selfrepair.queries.sandbox.reader import Answer, OnNote, Params, polars_frame
 from selfrepair.queries.sandbox.worker import Reply, Request, ask
-from selfrepair.warehouse.errors import Language, SelfRepairError, check_there, speaking
+from selfrepair.warehouse.errors import Language, SelfRepairError, check_there, errors_in
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -33,7 +33,7 @@ MOST_ROWS = 1_000_000
 TIME_LIMIT_S = 60.0
 """How long a query may run by default [s]."""
 
-_PATIENCE_OF_REPR_S = 0.5
+_REPR_WAIT_S = 0.5
 
 
 class Warehouse:
@@ -273,7 +273,7 @@ class Warehouse:
         [{'column': 'logit_change', 'type': 'FLOAT', 'unit': 'logits', 'meaning': 'Ablated minus clean logit of the \
 target; < 0: the ablation hurts, > 0: it helps'}]
         """
-        with speaking(self.language):
+        with errors_in(self.language):
             return described(name, self._quietly)
 
     @checked(WAREHOUSE)

@@ -35,11 +35,11 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from selfrepair.queries.sandbox.limits import Limits, confine_process, may_keep, memory_in_use
+from selfrepair.queries.sandbox.limits import Limits, confine_process, memory_in_use, spare_bytes
 from selfrepair.queries.sandbox.open_file_cache import Opened
 from selfrepair.queries.sandbox.query import Query
 from selfrepair.queries.sandbox.reader import OnNote, Reader, out_of_memory, out_of_time
-from selfrepair.warehouse.errors import InUseError, Language, SelfRepairError, speaking
+from selfrepair.warehouse.errors import InUseError, Language, SelfRepairError, errors_in
 
 GRACE_S = 0.5
 """How long a query may go on after it was interrupted, before its process is ended [s]."""

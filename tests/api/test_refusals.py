@@ -13,7 +13,7 @@ from transformers import GPT2Model
 from selfrepair import SelfRepairError, measure
 from selfrepair.ingest import terms
 from selfrepair.ingest.checks import hooks
-from selfrepair.warehouse.errors import speaking, with_dtype
+from selfrepair.warehouse.errors import errors_in, with_dtype
 from support import families, tiny
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +148,7 @@ def test_what_stopped_on_the_way_keeps_nothing_without_a_file(monkeypatch: pytes
 
 
 def test_an_error_is_in_the_terms_of_the_door() -> None:
-    with speaking("python"):
+    with errors_in("python"):
         assert terms.option("ablation", "mean") == 'ablations="mean"'
         assert terms.without("self-repression") == 'leave "self_repression" out of mechanisms'
         assert terms.row_of("texts.jsonl", 2) == "prompts[2]"

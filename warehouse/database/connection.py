@@ -15,7 +15,7 @@ import duckdb
 
 from selfrepair.warehouse import compat, files
 from selfrepair.warehouse.database.migrate import another_file, check_readable, migrate
-from selfrepair.warehouse.database.write_request import want, want_no_more
+from selfrepair.warehouse.database.write_request import request_write, withdraw_write_request
 from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError, again, check_there, in_words
 
 OnWait = Callable[[str], None]

@@ -19,7 +19,7 @@ from selfrepair.queries.catalog.parameters import Parameter
 from selfrepair.queries.catalog.questions import bind, parse_question, question, with_run
 from selfrepair.queries.catalog.which_run import RUNS
 from selfrepair.queries.sandbox.reader import Reader
-from selfrepair.warehouse.errors import SelfRepairError, speaking
+from selfrepair.warehouse.errors import SelfRepairError, errors_in
 from support.empty import installed, with_views
 from support.fabricate import fabricate
 from support.loaded import stored
