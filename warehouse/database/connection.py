@@ -176,7 +176,7 @@ def _explained_writes(path: Path) -> Iterator[None]:
 
 def _write_failure(path: Path, error: Exception) -> SelfRepairError:
     if compat.is_out_of_room(error):
-        step = "Make room on that disk."
+        step = "Free some space on that disk."
     elif compat.is_denied(error):
         step = f"Make {path.parent} writable, or name a file elsewhere{in_words(' with --db', '')}."
     else:

@@ -395,7 +395,7 @@ def test_a_screen_is_not_flooded(limit: tuple[str, ...], n_lines: int, loaded: P
 
 @pytest.mark.parametrize("command", [query, export])
 def test_a_file_of_no_format_is_told_an_option_that_there_is(command: click.Command, db: Path, tmp_path: Path) -> None:
-    with pytest.raises(SelfRepairError, match=r"'\.xlsx' is none of") as raised:
+    with pytest.raises(SelfRepairError, match=r"'\.xlsx' is not one of") as raised:
         run(command, "runs", "--db", db, "-o", tmp_path / "runs.xlsx")
     (option,) = re.findall("or give (--[a-z]+) ", str(raised.value))
     assert option in {name for param in command.params for name in param.opts}

@@ -214,5 +214,5 @@ def test_a_disk_that_takes_no_more_loses_nothing(db, spawn):
 
 
 def test_a_full_disk_asks_for_room(made):
-    with pytest.raises(ResumableError, match="Make room on that disk"), open_writer(made):
+    with pytest.raises(ResumableError, match="Free some space on that disk"), open_writer(made):
         raise duckdb.IOException('IO Error: Could not write file "w.duckdb": No space left on device')
