@@ -30,7 +30,7 @@ __all__ = [
     "measure",
 ]
 
-_HOMES = {
+_MODULES = {
     "Limits": "queries.sandbox.limits",
     "Measurements": "_measurements",
     "NotMeasured": "queries.client.notices",
@@ -47,10 +47,10 @@ def __getattr__(name: str) -> Any:
     """Import what is used, and only then: DuckDB, polars and torch take longer than `selfrepair --help`."""
     if name == "__version__":
         return import_module("importlib.metadata").version("selfrepair")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     try:
-        return getattr(import_module(f"selfrepair.{_HOMES[name]}"), name)
+        return getattr(import_module(f"selfrepair.{_MODULES[name]}"), name)
     except ModuleNotFoundError as error:
         from selfrepair.app.cli.failures import extra_of, install_line
 

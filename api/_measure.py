@@ -31,7 +31,7 @@ from selfrepair.ingest.text.given_prompts import given_prompts
 from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import Source
 from selfrepair.queries.client.calls import SWITCH, TEXT, WHOLE, Takes, all_are, checked, is_path, is_text, is_whole
-from selfrepair.warehouse.errors import ResumableError, SelfRepairError, speaking
+from selfrepair.warehouse.errors import ResumableError, SelfRepairError, errors_in
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.schema import MECHANISMS
 
@@ -123,36 +123,36 @@ def measure(
 ) -> Measurements | int:
     """Ablate heads of a model that is in memory, and measure direct effects and self-repair at every token of the prompts.
 
-    The same checks as in `selfrepair ingest`: the decomposition is proved on the weights before, self-repair must be the sum
-    of its parts in every row, nothing that is not finite is kept, and 64 random cells are measured again through
-    TransformerLens hooks. The model is only read. It is measured on its device, in its dtype, as in `model.eval()` and
-    with PyTorch's fused attention kernel, whatever it is set to; memory holds its weights a second time, in float32, during
-    the cross-check.
+    The same checks as in `selfrepair ingest`: preflight tests the decomposition on the weights, self-repair must be the sum
+    of its parts in every row, no number may be infinite or NaN, and 64 random cells are measured again through
+    TransformerLens hooks. The model itself is not changed. It is measured on its device, in its dtype, as in `model.eval()`
+    and with PyTorch's fused attention kernel, whatever its settings; the cross-check needs memory for a second copy of the
+    weights, in float32.
 
     Args:
-        model: A causal language model of transformers with whatever weights it has now, or a TransformerBridge that is not
-            in compatibility mode. Edits by hooks are refused: make them in the weights.
+        model: A causal language model from transformers, with its current weights, or a TransformerBridge that is not in
+            compatibility mode. Edits by hooks are refused: make them in the weights.
         prompts: Token ids [prompt, seq] as a tensor or an array, lists of ids of any lengths (nothing is prepended), texts
             (each becomes BOS and its tokens), or rows such as `{"text": ..., "answer": " Mary", "foil": " John"}`, of which
             only the answer is scored.
-        tokenizer: Makes texts of tokens and tokens of texts. Default: the bridge's; without one, tokens read `<17>`.
+        tokenizer: Encodes texts and decodes tokens. Default: the bridge's; without one, tokens are shown as `<17>`.
         ablations: Any of resample (the output on another prompt of the same length), mean (over all prompts), zero.
         layers: Only heads of these layers, counted from 0: 3, [3, 5] or "0,4-7".
-        heads: Only these heads: ["L9H6", (9, 9)] or "L9H6,L9H9". With `layers`: these too.
+        heads: Only these heads: ["L9H6", (9, 9)] or "L9H6,L9H9". In addition to those of `layers`.
         given: Heads ablated in both the clean and the ablated run; needs a single ablation.
         mechanisms: Also measured: any of edges, neurons_last, neurons_all, logit_lens, logprobs, self_repression.
         seed: Seed of the resample pairing and all randomness.
-        batch_size: Sequences at once, halved when memory runs out; changes no number. Default: by the model's shape.
-        name: The model's name. Default: its configuration's. Give an edited model a name of its own.
+        batch_size: Sequences in one forward, halved when memory runs out; changes no number. Default: by the model's shape.
+        name: The model's name. Default: its configuration's. Give an edited model a different name.
         dataset_name: The prompts' name in a warehouse.
-        into: A DuckDB file to write the run into, made if it is not there. The same call again measures only what is missing.
+        into: A DuckDB file to write the run into, created if missing. The same call again measures only what is missing.
         progress: Show progress on standard error.
 
     Returns:
-        Frames or, with `into`, the number of the run in that warehouse.
+        Measurements as polars DataFrames or, with `into`, the number of the run in that warehouse.
 
     Raises:
-        SelfRepairError: For a model, prompts or a choice that cannot be measured, and a check that failed; says what to do.
+        SelfRepairError: For a model, prompts or settings that cannot be measured, or a failed check; says what to do.
 
     >>> from selfrepair import measure
     >>> run = measure(model, [[0, 5, 9, 7], [0, 8, 3, 4]], ablations="zero", name="tiny")
@@ -160,10 +160,10 @@ def measure(
     [('L0H0', 0, 0), ('L0H0', 0, 1)]
 
     """
-    with speaking("python"):
+    with errors_in("python"):
         if tokenizer is None:
             tokenizer = getattr(model, "tokenizer", None)
-        with _undisturbed():
+        with _isolated_torch():
             shared = share_model(model, name, tokenizer)
             plan = _plan(shared, prompts, dataset_name, ablations, layers, heads, given, mechanisms, seed)
             try:
@@ -255,7 +255,7 @@ def _mechanisms(names: str | Sequence[str]) -> Mechanisms:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def _isolated_torch() -> Iterator[None]:
     """What the caller set for PyTorch neither changes a number nor is changed: autocast, TF32, random numbers, devices."""
     with contextlib.ExitStack() as stack:
         if torch.get_default_device().type != "cpu":

@@ -1,14 +1,15 @@
 """Everything that the app uses of other packages' private interfaces, in one place.
 
-`SEEN_IN` has the version in which each was last seen to work; a test compares it with what is installed, so that an upgrade
-leads here. Packages are imported where they are used: the server process does without Altair, charts without the server.
+`TESTED_VERSIONS` has the version in which each was last seen to work; a test compares it with what is installed, so that
+an upgrade leads here. Packages are imported where they are used: the server process does without Altair, charts without
+the server.
 """
 
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
-SEEN_IN = {"altair": "6.3.0", "streamlit": "1.67.0"}
+TESTED_VERSIONS = {"altair": "6.3.0", "streamlit": "1.67.0"}
 
 
 def skip_schema_checks() -> None:

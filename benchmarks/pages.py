@@ -68,7 +68,7 @@ def main(db: Path, names: tuple[str, ...], json_file: Path | None) -> None:
     with launched() as browser, served(db) as address:
         figures.append(("overview", "first page of a fresh server", _first_ms(browser, address)))
         for name in names or PAGES:
-            for timed in (_turned, _page):
+            for timed in (_page_change, _page):
                 watched = Watched(browser, address)
                 figures += [(name, what, ms) for what, ms in timed(watched, name)]
                 watched.check()
@@ -112,7 +112,7 @@ def _first_ms(browser: "Browser", address: str) -> float:
     return taken
 
 
-def _turned(watched: Watched, name: str) -> Iterator[tuple[str, float]]:
+def _page_change(watched: Watched, name: str) -> Iterator[tuple[str, float]]:
     """From another page, in the sidebar."""
     page = watched.open("sql" if name == FIRST else FIRST)
     page.evaluate(_WATCH)

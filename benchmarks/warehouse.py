@@ -52,7 +52,7 @@ def main(folder: Path, rows: int, second: int, memory: str, json_file: Path | No
     figures["file [bytes a row]"] = db.stat().st_size / _count(db)
     figures |= {f"view {name} [ms]": ms for name, ms in _views(db)}
     figures |= {f"question {name} [ms]": ms for name, ms in _questions(db)}
-    figures |= {f"{name} [ms]": ms for name, ms in _look_ups(db)}
+    figures |= {f"{name} [ms]": ms for name, ms in _time_lookups(db)}
     _print(figures)
     if json_file:
         json_file.write_text(json.dumps(figures, indent=1) + "\n")
@@ -103,7 +103,7 @@ def _questions(db: Path) -> list[tuple[str, float]]:
     return found
 
 
-def _look_ups(db: Path) -> list[tuple[str, float]]:
+def _time_lookups(db: Path) -> list[tuple[str, float]]:
     warehouse = Warehouse(db)
     return [
         ("one head's top 100 rows with tokens", _ms(lambda: warehouse.rows("made-up-first", 9, 6, top=100))),

@@ -1,7 +1,7 @@
 """Everything that ingest uses of other packages' private or undocumented interfaces, and of the texts of their errors where
 no class tells two apart, in one place.
 
-`SEEN_IN` has the version in which each was last seen to work; a test holds it equal to what is installed, so that an
+`TESTED_VERSIONS` has the version in which each was last seen to work; a test holds it equal to what is installed, so that an
 upgrade leads here. Packages are imported where they are used: the hub alone is needed to fetch a model.
 """
 
@@ -23,7 +23,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Inv
 HUB_NO_ROOM = "Not enough free disk space"
 """How the hub's client begins its warning of a file that is larger than the free space (huggingface-hub)."""
 
-SEEN_IN = {
+TESTED_VERSIONS = {
     "datasets": "5.2.0",
     "huggingface-hub": "2.4.0",
     "torch": "2.13.0",

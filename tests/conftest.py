@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 from support import templates
+from support.warm import Server, warm_server
 
 settings.register_profile("quick", max_examples=20, deadline=None, print_blob=True)
 settings.register_profile("full", deadline=None, print_blob=True)
@@ -56,6 +57,13 @@ def _seeded(request: pytest.FixtureRequest) -> None:
     random.seed(seed)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(seed)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Starts ingests that have everything imported, in processes of their own."""
+    with warm_server(tmp_path_factory.mktemp("processes")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session", autouse=True)

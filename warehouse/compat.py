@@ -1,7 +1,7 @@
 """What DuckDB and Arrow say in the text of an error alone, in one place: their classes do not tell these cases apart.
 
-`SEEN_IN` has the versions in which the texts were last read; a test holds what is installed to be among them, so that an
-upgrade leads here. Texts that come from the operating system are those of its C library.
+`TESTED_VERSIONS` has the versions in which the texts were last read; a test holds what is installed to be among them, so that
+an upgrade leads here. Texts that come from the operating system are those of its C library.
 """
 
 import errno
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from selfrepair.warehouse.files import NO_ROOM
 
-SEEN_IN = {"duckdb": ("1.5.6", "2.0.1"), "pyarrow": ("26.0.1",)}
+TESTED_VERSIONS = {"duckdb": ("1.5.6", "2.0.1"), "pyarrow": ("26.0.1",)}
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 _LOCKED = re.compile(r"Conflicting lock is held|being used by another process")  # Linux and macOS; Windows

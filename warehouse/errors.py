@@ -39,7 +39,7 @@ class ResumableError(SelfRepairError):
 
 
 @contextmanager
-def speaking(language: Language) -> Iterator[None]:
+def errors_in(language: Language) -> Iterator[None]:
     """Errors raised within the block name what can be typed in this language."""
     token = _language.set(language)
     try:

@@ -99,12 +99,13 @@ def writing(what: str, folder: Path, n_bytes: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in NO_ROOM:
             raise ResumableError(
-                f"no room to write {what}: it needs {human_bytes(n_bytes)} and {folder} has {_free(folder)}. Make room.",
-                f"What was finished before is kept: {again()}, and it goes on from there.",
+                f"not enough space to write {what}: it needs {human_bytes(n_bytes)} and {folder} has "
+                f"{_free(folder)}. Free some.",
+                f"What was finished before is kept: {again()}, and it continues from there.",
             ) from error
         raise SelfRepairError(
             f"cannot write {what} into {folder}: {error.strerror or error}. "
-            f"Choose a folder you may write to, or mend this one, then {again()}."
+            f"Choose a folder you may write to, or fix this one, then {again()}."
         ) from error
 
 

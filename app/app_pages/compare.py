@@ -4,7 +4,7 @@ import streamlit as st
 
 from selfrepair.app.charts.heads.heatmap import head_map
 from selfrepair.app.charts.heads.pairs import pair_scatter
-from selfrepair.app.charts.style.color_domain import beyond_caption, color_domain
+from selfrepair.app.charts.style.color_domain import color_domain, saturation_caption
 from selfrepair.app.components.figure import data_popover
 from selfrepair.app.components.optional_caption import optional_caption
 from selfrepair.app.components.tables import column_headers
@@ -58,7 +58,7 @@ if agreement["n_shared"] == 0:
 notices = st.container()
 if agreement["n_shared"] < max(agreement["n_a"], agreement["n_b"]):
     notices.info(
-        f"A has {agreement['n_a']:,} heads and B has {agreement['n_b']:,}; compared are the "
+        f"A has {agreement['n_a']:,} heads and B has {agreement['n_b']:,}; compared: the "
         f"{agreement['n_shared']:,} with a layer and head number that both have.",
         icon=":material/info:",
     )
@@ -89,7 +89,7 @@ for place, side, value in zip(st.columns(2, gap="medium"), ("A", "B"), ("value_a
         text = f"{side}: {measure.title}"
         chart = head_map(pairs, value, words=text, centre=measure.centre, chosen=label, domain=domain)
         clickable_chart(chart, f"map_{side}")
-        optional_caption(beyond_caption(pairs[value], domain, measure.unit))
+        optional_caption(saturation_caption(pairs[value], domain, measure.unit))
         data_popover(pairs, sql, name=f"map_{side}", chart=chart)
 
 left, right = st.columns(2, gap="medium")
@@ -99,7 +99,7 @@ with left:
     text = f"A minus B: {measure.title}"
     chart = head_map(pairs, "difference", words=text, centre=0.0, chosen=label, domain=domain)
     clickable_chart(chart, "map_difference")
-    optional_caption(beyond_caption(pairs["difference"], domain, measure.unit))
+    optional_caption(saturation_caption(pairs["difference"], domain, measure.unit))
     data_popover(pairs, sql, name="map_difference", chart=chart)
 with right:
     st.subheader("A against B")

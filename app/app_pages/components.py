@@ -84,7 +84,7 @@ where_wide = f"run_id = {choice.run['run_id']} AND population = {literal(populat
 with_first = "For the final norm and kinds of target, the top 2 % include position 0."
 optional_caption(None if population == choice.population else with_first)
 
-st.subheader("Does ablation shrink the final norm?", help=meaning("layernorm_ratio", "mean_ln_scale_ratio"))
+st.subheader("Does ablation shrink the final norm's scale?", help=meaning("layernorm_ratio", "mean_ln_scale_ratio"))
 sql = f"""SELECT ablation, n_rows, share_above_1, share_below_1, mean_ln_scale_ratio, ln_scale_ratio_quantile_50
 FROM layernorm_ratio
 WHERE {where_wide} AND {whose}
@@ -106,7 +106,7 @@ WHERE {where_wide} AND {whose}
 ORDER BY ablation, bin_low"""
 bins = query_frame(sql)
 st.caption(
-    "S/S': clean over ablated scale. Right of the dashed line the norm shrank. The outermost bins, at 0.75 and 1.245, include "
+    "S/S': clean over ablated scale. Right of the dashed line the scale shrank. The outermost bins, at 0.75 and 1.245, include "
     "everything beyond."
 )
 show_figure(ratio_histograms(bins), bins, sql, name="norm_histogram")

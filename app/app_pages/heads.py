@@ -8,7 +8,7 @@ from selfrepair.app.charts.heads.parts import part_bars
 from selfrepair.app.charts.heads.prompts import prompt_histogram
 from selfrepair.app.charts.heads.scatter import head_scatter, row_scatter
 from selfrepair.app.charts.heads.tail import tail_of_head
-from selfrepair.app.charts.style.color_domain import beyond_caption, color_domain
+from selfrepair.app.charts.style.color_domain import color_domain, saturation_caption
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.optional_caption import optional_caption
 from selfrepair.app.components.tables import fact_table, record_table
@@ -80,7 +80,7 @@ with left:
     domain = color_domain([cells[measure.name]], measure.centre)
     chart = head_map(cells, measure.name, words=measure.title, centre=measure.centre, chosen=label, domain=domain)
     clickable_chart(chart, "head_map")
-    optional_caption(beyond_caption(cells[measure.name], domain, measure.unit))
+    optional_caption(saturation_caption(cells[measure.name], domain, measure.unit))
     data_popover(cells, cells_sql, name="head_map", chart=chart)
 with right:
     st.subheader("Direct effect against change in logit")
@@ -126,7 +126,7 @@ with left:
         else "All its rows"
     )
     line = "" if noise["slope"] is None else f" Solid: regression line of all rows, slope {noise['slope']:.3f}."
-    st.caption(f"{sampled}, whichever rows the sidebar selects.{line}")
+    st.caption(f"{sampled}, regardless of the rows selected in the sidebar.{line}")
     show_figure(row_scatter(rows, noise["slope"], noise["intercept"]), rows, rows_sql, name="head_rows")
 with right:
     st.subheader("Self-repair by component")

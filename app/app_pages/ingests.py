@@ -102,9 +102,9 @@ def unfinished(
             st.markdown("Every unit is measured. The same command finishes the cross-check:")
         st.code(resume_command(run, db), language="bash", wrap_lines=True)
         st.caption(
-            "The record does not hold everything: replace the name of a local model or dataset by its full path, and add "
-            "--text-column, --trust-remote-code or --shard if the first command had them. Only part files beside the warehouse "
-            "are counted."
+            "The record is incomplete: replace the name of a local model or dataset by its full path, and add "
+            "--text-column, --trust-remote-code or --shard if the first command had them. Only part files next to the "
+            "warehouse are counted."
             f"{missing_options(run)}"
         )
 
@@ -119,9 +119,7 @@ def pace(measured_at: list[datetime], n_units: int) -> str:
     if len(measured_at) >= n_units:
         return f"{last}."
     if seconds is not None and quiet <= max(QUIET, timedelta(seconds=3 * seconds)):
-        return (
-            f"{last}; about {duration(timedelta(seconds=seconds * (n_units - len(measured_at))))} to go at this pace."
-        )
+        return f"{last}; about {duration(timedelta(seconds=seconds * (n_units - len(measured_at))))} left at this pace."
     return f"{last}: the run is interrupted, or a unit takes long." if quiet > QUIET else f"{last}."
 
 

@@ -51,7 +51,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     where = where_head(choice, chosen["layer"], chosen["head"])
     layers = [str(layer) for layer in query_frame(queries.mlps(where))["mlp_layer"]]
     if not layers:
-        st.info(f"The neurons of no MLP after {label} were measured.", icon=":material/info:")
+        st.info(f"No MLP whose neurons were measured comes after {label}.", icon=":material/info:")
         st.stop()
     mlp = linked_selectbox(
         "MLP of layer", layers, "mlp", first=layers[-1], help=meaning("neuron_summary", "mlp_layer"), width=140
@@ -75,7 +75,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 (summary,) = query_frame(summary_sql).to_dicts()
 st.caption(
     f"{label} ablated ({choice.ablation}), MLP {mlp}. Rows used: the head's top 2 % by direct effect "
-    f"({summary['n_rows']:,} rows), whichever rows the sidebar selects."
+    f"({summary['n_rows']:,} rows), regardless of the rows selected in the sidebar."
 )
 with st.container(horizontal=True):
     for name in METRICS:

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from selfrepair.app.charts.mechanisms.self_repression import SIGNS, after_against_clean, slope_map
-from selfrepair.app.charts.style.color_domain import beyond_caption, color_domain
+from selfrepair.app.charts.style.color_domain import color_domain, saturation_caption
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.not_measured import has_measured
 from selfrepair.app.components.tables import column_headers
@@ -49,7 +49,7 @@ with left:
     chart = slope_map(slopes, label, domain)
     clickable_chart(chart, f"slope_map {multiple}")
     n_of = {verdict: (slopes["verdict"] == verdict).sum() for verdict in SIGNS}
-    beyond = beyond_caption(slopes["slope"], domain, f" [{column('self_repression_slope', 'slope').unit}]")
+    beyond = saturation_caption(slopes["slope"], domain, f" [{column('self_repression_slope', 'slope').unit}]")
     st.caption(
         f"Slope below 1: the more the head has written, the less it adds. {SIGNS['repressing']} {n_of['repressing']} of "
         f"{slopes.height:,} heads repress and {SIGNS['reinforcing']} {n_of['reinforcing']} reinforce themselves, both "

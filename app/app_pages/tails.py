@@ -105,7 +105,7 @@ if points.is_empty():
 else:
     st.caption(
         f"Where a curve is flat, the tail follows a power law. Shaded: 95 % interval of {label} for independent rows. Dashed: "
-        "below 2 the variance is infinite, below 1 the mean, too. Indices of very few rows may be above the axis."
+        "below 2 the variance is infinite, below 1 so is the mean. Indices of very few rows may be above the axis."
     )
     show_figure(hill_curves(points, labels), points, hill_sql, name="hill_curve")
 

@@ -133,7 +133,7 @@ def choose_prompt(run_id: int) -> int:
         st.stop()
     linked = str(st.session_state.get("prompt", st.query_params.get("prompt", first)))
     if not (linked.isdecimal() and first <= int(linked) <= last):
-        notices.warning(f"The link asks for a prompt that does not exist; this run has prompts {first} to {last}.")
+        notices.warning(f"The link names a prompt that does not exist; this run has prompts {first} to {last}.")
         go_to(first, [])
     prompt: int = st.number_input(
         "Prompt",

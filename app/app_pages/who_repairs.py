@@ -8,7 +8,7 @@ from selfrepair.app.charts.mechanisms.edge_bars import target_bars
 from selfrepair.app.charts.mechanisms.edge_graph import edge_graph, largest_edges
 from selfrepair.app.charts.mechanisms.edge_matrix import edge_matrix
 from selfrepair.app.charts.mechanisms.layer_matrix import layer_matrix
-from selfrepair.app.charts.style.color_domain import beyond_caption, color_domain
+from selfrepair.app.charts.style.color_domain import color_domain, saturation_caption
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.not_measured import explain_missing_baseline, has_measured
 from selfrepair.app.components.optional_caption import optional_caption
@@ -99,7 +99,8 @@ ablated, targets = heads["label"].to_list(), query_frame(targets_sql)["target_la
 over = POPULATIONS[population]
 with_first = "" if population == choice.population else ", with position 0"
 st.caption(
-    f"Mean change in the direct effect of a later head or MLP when a head is ablated ({choice.ablation}); above 0 it repairs. "
+    "Mean change in the direct effect of a later head, or of an MLP of the same or a later layer, when a head is ablated "
+    f"({choice.ablation}); above 0 it repairs. "
     f"Rows used: {over} of the ablated head{with_first}. "
     f"{edges.height:,} of {counts['n_pairs']:,} pairs change by at least {min_change} logits"
     + (f" (the largest of {counts['n_large']:,})." if edges.height < counts["n_large"] else ".")
@@ -113,7 +114,7 @@ else:
         matrix = edge_matrix(edges, ablated, targets, label)
         clickable_chart(matrix, "edge_matrix")
         optional_caption(
-            beyond_caption(edges["mean_change"], color_domain([edges["mean_change"]], 0.0), " [logits]", "pair")
+            saturation_caption(edges["mean_change"], color_domain([edges["mean_change"]], 0.0), " [logits]", "pair")
         )
         data_popover(edges, edges_sql, name="edge_matrix", chart=matrix)
     with right:
@@ -142,7 +143,7 @@ with right:
         st.info("There is no MLP after these heads.", icon=":material/info:")
     else:
         show_figure(layer_matrix(to_mlps, "the MLP", domain), to_mlps, to_mlps_sql, name="layers_to_mlps")
-optional_caption(beyond_caption(changes, domain, " [logits]", "pair"))
+optional_caption(saturation_caption(changes, domain, " [logits]", "pair"))
 
 st.header(label, divider="gray")
 left, right = st.columns(2, gap="medium")

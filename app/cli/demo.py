@@ -20,14 +20,14 @@ EFFECTS_ONLY = ["--neurons", "none", "--no-edges", "--no-logit-lens"]
 @click.option(
     "--mechanisms",
     is_flag=True,
-    help="Measure every mechanism, too: edges, neurons, logit lens, log-probabilities, self-repression (takes longer).",
+    help="Also measure every mechanism: edges, neurons, logit lens, log-probabilities, self-repression (takes longer).",
 )
 @click.pass_context
 def demo(ctx: click.Context, db: Path, prompts: int, mechanisms: bool) -> int:
     """Measure the bundled model and print self-repair by layer.
 
     Ablates every head of a small model that comes with selfrepair, at every token of text from Python's standard library,
-    in three ways. Needs no network. Run again, it measures only what is missing and prints the same.
+    with three types of ablation. Needs no network. Run again, it measures only what is missing and prints the same.
     """
     options = {
         "--model": "demo",

@@ -13,7 +13,7 @@ SECTIONS = {
         ),
         "reproduce": Command(
             "selfrepair.app.cli.reproduce:reproduce",
-            "Measure a model of the paper and compare the numbers.",
+            "Measure a model from the paper and compare the numbers.",
         ),
         "ingest": Command("selfrepair.ingest.cli.ingest:ingest", "Measure a model and keep every row.", _RUN_REPORT),
         "prompts": Command(
@@ -23,10 +23,10 @@ SECTIONS = {
     },
     "Store": {
         "load": Command("selfrepair.warehouse.cli.commands:load", "Load finished units into the warehouse."),
-        "verify": Command("selfrepair.warehouse.cli.commands:verify", "Check a warehouse against its own rules."),
+        "verify": Command("selfrepair.warehouse.cli.commands:verify", "Check the consistency of a warehouse."),
         "runs": Command("selfrepair.warehouse.cli.commands:runs", "List the runs of a warehouse."),
         "remove": Command(
-            "selfrepair.warehouse.cli.commands:remove", "Remove a run of a warehouse, with all its rows."
+            "selfrepair.warehouse.cli.commands:remove", "Remove a run from a warehouse, with all its rows."
         ),
         "models": Command("selfrepair.ingest.cli.models:models", "List the models of a warehouse."),
         "refresh": Command("selfrepair.queries.cli.refresh:refresh", "Bring the views and their summaries up to date."),
@@ -35,7 +35,7 @@ SECTIONS = {
         "query": Command("selfrepair.queries.cli.query:query", "Answer a question, a table or view by name, or SQL."),
         "questions": Command(
             "selfrepair.queries.cli.names:questions",
-            "List the canned questions, or describe some of them.",
+            "List the built-in questions, or describe some of them.",
         ),
         "views": Command("selfrepair.queries.cli.names:views", "List the tables and views that can be queried."),
         "describe": Command(

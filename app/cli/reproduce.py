@@ -62,7 +62,7 @@ def reproduce(
     dry_run: bool,
     db: Path,
 ) -> None:
-    """Measure a model of the paper and compare the numbers.
+    """Measure a model from the paper and compare the numbers.
 
     MODEL is the paper's name for a model. Ablates every head at every token (resample ablation only) and compares the
     results with the numbers that the paper's authors released, and with the agreement between two runs of their own. Run

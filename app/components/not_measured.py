@@ -18,7 +18,7 @@ EARLY_STEP = 1_000
 """A checkpoint that models with many of them have."""
 
 NOUNS = {
-    "edges": "which later heads and MLPs repair which head",
+    "edges": "which heads and MLPs repair which head",
     "neurons_last": "the neurons of MLPs",
     "logit_lens": "the logit lens",
     "logprobs": "changes in log-probability and KL divergence",

@@ -32,9 +32,9 @@ _SETTINGS = {
     "theme.light.primaryColor": "#2f7fc1",
     "theme.dark.primaryColor": "#5aa5e0",
 }
-_EVERYWHERE = ("0.0.0.0", "::")
+_ALL_ADDRESSES = ("0.0.0.0", "::")
 _PAUSE_S = 0.1
-_PATIENCE_S = 30.0
+_ANSWER_TIMEOUT_S = 30.0
 
 
 @click.command()
@@ -114,7 +114,7 @@ def _next_port(port: int) -> int:
 def _wait_until_up(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
     """Wait until the server answers, which it does once warmed up; False when it ends before that."""
     while process.poll() is None:
-        with contextlib.closing(HTTPConnection(_reachable_host(host), port, timeout=_PATIENCE_S)) as connection:
+        with contextlib.closing(HTTPConnection(_reachable_host(host), port, timeout=_ANSWER_TIMEOUT_S)) as connection:
             try:
                 connection.request("GET", "/_stcore/health")
                 connection.getresponse()
@@ -135,7 +135,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reachable_host(host: str) -> str:
-    return "localhost" if host in _EVERYWHERE else host
+    return "localhost" if host in _ALL_ADDRESSES else host
 
 
 def _url(host: str, port: int) -> str:

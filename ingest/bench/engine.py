@@ -222,7 +222,7 @@ def _print(figures: Figures) -> None:
         ("matmul rate of this run [GFLOP/s]", f"{figures.matmul_peak_gflops:,.0f}"),
         ("share of the matmul rate", f"{figures.share_of_peak:.0%}"),
         ("hook method, token-heads per second", f"{figures.hook_token_heads_per_s:,.0f}"),
-        ("times the hook method (two forwards a head)", f"{figures.times_the_hook_method:.1f}"),
+        ("times the hook method (two forwards per head)", f"{figures.times_the_hook_method:.1f}"),
         ("times the paper's released code (four)", f"{figures.times_the_released_code:.1f}"),
         ("peak memory [MB], both models", f"{figures.peak_memory_mb:,.0f}"),
     ):

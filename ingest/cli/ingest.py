@@ -14,13 +14,13 @@ from selfrepair.warehouse.cli.options import db_option
 @click.command(short_help="Measure a model and keep every row.")
 @add_options(IngestRequest)
 @click.option("--parts", type=click.Path(path_type=Path), help="Folder for part files  [default: <db>.parts]")
-@click.option("--dry-run", is_flag=True, help="Print what the run would take, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the estimated rows, disk space and time, and write nothing.")
 @db_option
 def ingest(parts: Path | None, dry_run: bool, db: Path, **options: Any) -> int | None:
     """Measure self-repair of a model on prompts: every token, every head, every ablation, into the warehouse.
 
-    The same command again resumes where it stopped; finished units are never measured or stored twice. Part files lie
-    beside the warehouse until they are loaded, so that it is open for writing only for the seconds of the load.
+    The same command again resumes where it stopped; finished units are never measured or stored twice. Part files are
+    kept next to the warehouse until they are loaded, so that it is open for writing only while they load.
 
     \b
     selfrepair ingest --model EleutherAI/pythia-160m --dataset NeelNanda/pile-10k --prompts 1000 --device cuda

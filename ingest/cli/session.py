@@ -51,7 +51,7 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
     check_series(request.model, steps)
     series = [replace(request, checkpoint=None if step is None else str(step)) for step in steps]
     if dry_run:
-        print_estimate(_noted(make_plan(series[0])), batch_size, began_at, n_runs=len(series))
+        print_estimate(_print_notes(make_plan(series[0])), batch_size, began_at, n_runs=len(series))
         return None
     run_id = None
     for one in series:
@@ -63,7 +63,7 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
 def _ingest_one(
     request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None, *, is_last: bool
 ) -> int | None:
-    plan = _noted(make_plan(request))
+    plan = _print_notes(make_plan(request))
     try:
         with TerminalProgress() as progress:
             if request.shard is None:
@@ -71,7 +71,7 @@ def _ingest_one(
             else:
                 outcome = measure_run(plan, parts, db, shard=shard, batch_size=batch_size, progress=progress)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_far(plan, parts, db, shard)) from None
+        raise KeyboardInterrupt(_interrupted_message(plan, parts, db, shard)) from None
     if request.shard is None:
         _print_outcome(plan, db, run, is_last=is_last)
         return run.run_id
@@ -88,14 +88,14 @@ def _ingest_one(
     return None
 
 
-def _noted(plan: RunPlan) -> RunPlan:
+def _print_notes(plan: RunPlan) -> RunPlan:
     """The plan, whose notes are printed."""
     for note in plan.prompts.notes:
         click.echo(note, err=True)
     return plan
 
 
-def _how_far(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> str:
+def _interrupted_message(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> str:
     """How far an interrupted run is, and how to continue."""
     mine = [unit for unit in plan.units if shard.has(unit.number)]
     ready = PartsFolder(parts, plan.record.run_key).finished_units()

@@ -58,7 +58,7 @@ class BatchSize:
     def _halve(self) -> None:
         if self.size == 1:
             raise SelfRepairError(
-                f"not even one sequence fits into the memory of {self._device}. Try "
+                f"not even one sequence fits in the memory of {self._device}. Try "
                 f"{in_words('a shorter --seq-len', 'shorter prompts')}, {with_dtype('bfloat16')}, or a device with more memory."
             )
         self.size //= 2

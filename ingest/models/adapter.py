@@ -143,7 +143,7 @@ def adapt(model: PreTrainedModel, name: str) -> ModelAdapter:
 
 def unsupported(name: str, reason: str) -> SelfRepairError:
     """The refusal of a model, with the reason and what can be measured instead."""
-    return SelfRepairError(f"model '{name}' cannot be measured: {reason}. What can be: {SUPPORTED}")
+    return SelfRepairError(f"model '{name}' cannot be measured: {reason}. Supported models: {SUPPORTED}")
 
 
 def _architecture_adapter(model: PreTrainedModel, name: str) -> tuple[str, ArchitectureAdapter]:
@@ -175,9 +175,7 @@ def _refuse_other_shapes(model: PreTrainedModel, family: ArchitectureAdapter, ar
     if "o" not in mapping["blocks"].submodules["attn"].submodules:
         raise unsupported(name, f"{architecture}'s attention has no output projection to split by head")
     if (family.cfg.output_logits_soft_cap or 0) > 0 or (family.cfg.attn_scores_soft_cap or 0) > 0:
-        raise unsupported(
-            name, f"{architecture} caps its logits softly, so that direct effects do not add up to logits"
-        )
+        raise unsupported(name, f"{architecture} soft-caps its logits, so direct effects do not add up to logits")
     if getattr(model.config, "do_layer_norm_before", True) is False:
         raise unsupported(name, f"this {architecture} normalises after its blocks (do_layer_norm_before=false)")
 

@@ -33,7 +33,7 @@ class RefusedFamily:
     reason: str
 
 
-EACH, SHARED = "one a head", "shared or one a head"
+EACH, SHARED = "one per head", "shared or one per head"
 LAYERNORM, RMSNORM = "layernorm", "rmsnorm"
 SEQUENTIAL, PARALLEL, EITHER = "sequential", "parallel", "sequential or parallel"
 
@@ -60,9 +60,9 @@ FAMILIES = (
         LAYERNORM,
         SEQUENTIAL,
         EACH,
-        "learned, every second layer sees a window",
+        "learned, local attention in every second layer",
     ),
-    Family("GPT-J", "GPTJForCausalLM", ("EleutherAI/gpt-j-6b",), LAYERNORM, PARALLEL, EACH, "rotary, a part"),
+    Family("GPT-J", "GPTJForCausalLM", ("EleutherAI/gpt-j-6b",), LAYERNORM, PARALLEL, EACH, "partial rotary"),
     Family(
         "GPT-NeoX, Pythia",
         "GPTNeoXForCausalLM",
@@ -74,7 +74,7 @@ FAMILIES = (
         LAYERNORM,
         EITHER,
         EACH,
-        "rotary, a part",
+        "partial rotary",
     ),
     Family(
         "OPT",
@@ -92,7 +92,7 @@ FAMILIES = (
         LAYERNORM,
         SEQUENTIAL,
         EACH,
-        "biases by distance (ALiBi)",
+        "ALiBi",
     ),
     Family(
         "Llama 1 to 3",
@@ -116,7 +116,7 @@ FAMILIES = (
         RMSNORM,
         SEQUENTIAL,
         SHARED,
-        "rotary, a sliding window in some",
+        "rotary, a sliding window in some versions",
     ),
     Family(
         "Qwen2", "Qwen2ForCausalLM", ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-7B"), RMSNORM, SEQUENTIAL, SHARED, "rotary"
@@ -128,9 +128,9 @@ FAMILIES = (
         RMSNORM,
         SEQUENTIAL,
         SHARED,
-        "rotary, queries and keys normed by head",
+        "rotary, QK norm per head",
     ),
-    Family("Phi 1 and 2", "PhiForCausalLM", ("microsoft/phi-2",), LAYERNORM, PARALLEL, SHARED, "rotary, a part"),
+    Family("Phi 1 and 2", "PhiForCausalLM", ("microsoft/phi-2",), LAYERNORM, PARALLEL, SHARED, "partial rotary"),
     Family("Phi 3", "Phi3ForCausalLM", ("microsoft/Phi-3-mini-4k-instruct",), RMSNORM, SEQUENTIAL, SHARED, "rotary"),
     Family("Gemma 1", "GemmaForCausalLM", ("google/gemma-2b",), RMSNORM, SEQUENTIAL, SHARED, "rotary"),
     Family(
@@ -140,7 +140,7 @@ FAMILIES = (
         LAYERNORM,
         EITHER,
         SHARED,
-        "rotary, a part",
+        "partial rotary",
     ),
     Family(
         "Falcon 7B and RW",
@@ -149,7 +149,7 @@ FAMILIES = (
         LAYERNORM,
         EITHER,
         SHARED,
-        "rotary or biases by distance (ALiBi)",
+        "rotary or ALiBi",
     ),
     Family("StarCoder2", "Starcoder2ForCausalLM", ("bigcode/starcoder2-3b",), LAYERNORM, SEQUENTIAL, SHARED, "rotary"),
 )

@@ -43,7 +43,7 @@ def share_model(
     own = _language_model(model if bridge is None else bridge.original_model)
     _refuse_hooks(own)
     _check_weights(own)
-    twin = _twin(own) if bridge is None else _inside(bridge)
+    twin = _copy_sharing_weights(own) if bridge is None else _inside(bridge)
     twin.eval()
     if not twin.config.architectures:  # a model that was made from its configuration
         twin.config.architectures = [_class_name(twin)]
@@ -132,7 +132,7 @@ def _check_weights(model: PreTrainedModel) -> None:
         )
 
 
-def _twin(model: Any) -> Any:
+def _copy_sharing_weights(model: Any) -> Any:
     """A copy of all modules and settings that shares every tensor."""
     inside = model.original_model.modules() if isinstance(model, TransformerBridge) else ()
     shared = {
@@ -154,7 +154,7 @@ def _inside(bridge: TransformerBridge) -> PreTrainedModel:
 
     Raises SelfRepairError where the two answer differently: permanent hooks are the bridge's own.
     """
-    twin = _twin(bridge).eval()
+    twin = _copy_sharing_weights(bridge).eval()
     tokens = torch.arange(8, device=next(bridge.original_model.parameters()).device)[None] % twin.cfg.d_vocab
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -99,7 +99,7 @@ def adapter_of(model: PreTrainedModel, name: str) -> ModelAdapter:
 def tokenizer_of(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a model whose weights are not needed.
 
-    Raises SelfRepairError for an unknown, gated or offline model, and for one that comes without a tokenizer.
+    Raises SelfRepairError for an unknown, gated or offline model, and for one that has no tokenizer.
     """
     folder = _find(name, revision, weights=False)
     try:
@@ -107,7 +107,7 @@ def tokenizer_of(name: str, revision: str | None = None, *, trust_remote_code: b
     except Exception as error:  # see load_model
         raise _not_read(name, revision, error) from error
     if tokenizer is None:
-        raise SelfRepairError(f"model '{name}' comes without a tokenizer. Name another one with --model.")
+        raise SelfRepairError(f"model '{name}' has no tokenizer. Name another one with --model.")
     return tokenizer
 
 
@@ -164,7 +164,7 @@ def _place(model: PreTrainedModel, name: str, precision: Precision, device: torc
         model.eval()
     except torch.OutOfMemoryError as error:
         raise SelfRepairError(
-            f"model '{name}' does not fit into the memory of {device} in {precision.name}. "
+            f"model '{name}' does not fit in the memory of {device} in {precision.name}. "
             "Try --dtype bfloat16, --device cpu, or a device with more memory."
         ) from error
 
@@ -174,16 +174,16 @@ def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairEr
         return not_loaded(
             name,
             revision,
-            "it runs code of its own, which comes with its files",
+            "it needs custom code that comes with its files",
             "Read that code, and if you trust it, add --trust-remote-code.",
         )
     if compat.is_no_language_model(error):
         return unsupported(name, "it is not a causal language model of this release of transformers")
     reason = str(error) if isinstance(error, NotWholeError) else first_line(error)
     if name == DEMO or Path(name).exists():
-        step = "The folder is not a whole model in Hugging Face format: save it again with model.save_pretrained."
+        step = "The folder is not a complete model in Hugging Face format: save it again with model.save_pretrained."
     elif offline_reason():
         return not_fetched(name, revision, error)
     else:
-        step = "What the hub has is not a whole model that this release of transformers reads: try another --revision."
+        step = "The hub has no complete model that this release of transformers can read: try another --revision."
     return not_loaded(name, revision, reason, step)

@@ -57,7 +57,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, name: str, d_vocab: int
         raise SelfRepairError(
             f"model '{name}' comes with another model's tokenizer: {outside}, and the model knows ids 0 to {d_vocab - 1}. "
             + in_words(
-                "Save its own beside it with tokenizer.save_pretrained, or leave tokenizer files out and give a dataset whose "
+                "Save its own next to it with tokenizer.save_pretrained, or leave tokenizer files out and give a dataset whose "
                 "rows hold `tokens`.",
                 "Pass its own as tokenizer=, or none and token ids.",
             )

@@ -28,7 +28,7 @@ def read_weights(folder: Path, config: PreTrainedConfig, *, trust_remote_code: b
     """
     missing = missing_files(folder)
     if missing:
-        raise NotWholeError(f"{len(missing)} of its files of weights {_are(missing)} not there: {_some(missing)}")
+        raise NotWholeError(f"{len(missing)} of its weight files {_are(missing)} not there: {_some(missing)}")
     model, found = _from_pretrained(folder, attention_kind(config), trust_remote_code)
     absent = sorted(found["missing_keys"])
     if absent:

@@ -27,7 +27,7 @@ class IngestRequest:
     n_prompts: int = option("Number of prompts.", 200, flag="--prompts", type=click.IntRange(1))
     seq_len: int | None = option("Tokens in a prompt, BOS included  [default: 128]", None)
     packing: str | None = option(
-        "Documents joined and cut into prompts, or each cut to one prompt  [default: packed]",
+        "Documents joined and split into prompts, or each truncated to one prompt  [default: packed]",
         None,
         type=click.Choice(["packed", "document"]),
     )
@@ -39,14 +39,14 @@ class IngestRequest:
     )
     ablation: str | None = option("Ablation types, comma-separated  [default: resample,mean,zero]", None)
     layers: str | None = option("Only heads of these layers, such as 0,4-7.", None)
-    heads: str | None = option("Only these heads, such as L9H6,L9H9 (with --layers: these too).", None)
+    heads: str | None = option("Only these heads, such as L9H6,L9H9 (in addition to --layers).", None)
     revision: str | None = option("Branch, tag or commit of the model on the hub.", None)
     checkpoint: str | None = option(
         "Training step (revision step<N>, as Pythia has them); 1000,143000 makes one run each. For a local folder, it only "
         "labels the run.",
         None,
     )
-    trust_remote_code: bool = option("Run the code that comes with the model, where it needs its own.", False)
+    trust_remote_code: bool = option("Run custom code that comes with the model, if it needs any.", False)
     dtype: str = option(
         "What the layers compute in; the residual stream is kept in float32 or better.",
         "float32",
@@ -56,21 +56,21 @@ class IngestRequest:
     batch_size: str = option("Sequences in one forward; halved when memory runs out.", "auto")
     seed: int = option("Seed of the resample pairing and all randomness.", 0)
     given: str | None = option(
-        "Heads such as L9H6,L9H9, ablated in both the clean and the ablated run, all in the same way.", None
+        "Heads such as L9H6,L9H9, ablated in both the clean and the ablated run, all with the same ablation.", None
     )
     neurons: str = option(
-        "MLPs whose neurons are measured, in the rows where a head acts most (its top 2 %).",
+        "MLPs whose neurons are measured, at each head's top 2 % of rows by direct effect.",
         "last",
         type=click.Choice(list(NEURONS)),
     )
-    edges: bool = option("Which later heads and MLPs repair which head.", True)
+    edges: bool = option("Which heads and MLPs repair which head.", True)
     logit_lens: bool = option("Logit lens: the target's logit, log-probability and rank after each layer.", True)
     logprobs: bool = option("Also change in log-probability and KL divergence: two to six times the time.", False)
     self_repression: bool = option(
         "Whether heads of the later half of the layers repress or reinforce themselves.", False
     )
     mechanisms: bool = option(
-        "Measure every mechanism: --logprobs and --self-repression beside those that are on by default.", False
+        "Measure every mechanism: --logprobs and --self-repression in addition to those on by default.", False
     )
     shard: str | None = option("i/n: measure the i-th of n shares of the run and leave it as part files.", None)
 

@@ -10,9 +10,9 @@ from selfrepair.ingest.mechanisms.edges import EdgeSums
 from selfrepair.ingest.mechanisms.logprobs import MEASURES
 from selfrepair.ingest.mechanisms.neurons import SUMS, NeuronChanges
 from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, SelfRepression
-from selfrepair.ingest.runs.columns import Columns, head_keys, measured_rows, positions
 from selfrepair.ingest.runs.measured import Measured
 from selfrepair.ingest.runs.plan import RunPlan, Unit
+from selfrepair.ingest.runs.unit_columns import Columns, head_keys, measured_rows, positions
 from selfrepair.warehouse.schema import ADDED_VECTORS, CHANGE_SHARES, EDGE_POPULATIONS
 
 SELF_REPRESSION_ROWS = 500

@@ -11,11 +11,11 @@ from selfrepair.ingest.checks.preflight import check_self_repression, preflight
 from selfrepair.ingest.engine.batch_size import auto_batch_size
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.request.selection import Shard
-from selfrepair.ingest.runs.columns import measurement_columns, prompt_columns, token_columns
 from selfrepair.ingest.runs.crosscheck import choose_crosschecks, crosscheck, loaded_crosschecks, stored_rows
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
 from selfrepair.ingest.runs.plan import RunPlan, Unit
+from selfrepair.ingest.runs.unit_columns import measurement_columns, prompt_columns, token_columns
 from selfrepair.ingest.text.targets import PredictionTargets
 from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.parts.folder import PartsFolder

@@ -44,7 +44,7 @@ def store_run(
         _load(plan, db, parts, progress, summaries)  # what was finished before the error is not lost
         raise
     _load(plan, db, parts, progress, summaries)
-    return _judged(plan, db, outcome.measured)
+    return _check_stored(plan, db, outcome.measured)
 
 
 def _load(plan: RunPlan, db: Path, parts: Path, progress: Progress, summaries: bool) -> None:
@@ -53,7 +53,7 @@ def _load(plan: RunPlan, db: Path, parts: Path, progress: Progress, summaries: b
         load(db, parts, run_key=key, wait_s=LOAD_WAIT_S, on_wait=progress.note, after_load=summaries)
 
 
-def _judged(plan: RunPlan, db: Path, units_measured: int) -> StoredRun:
+def _check_stored(plan: RunPlan, db: Path, units_measured: int) -> StoredRun:
     with open_reader(db, wait_s=LOAD_WAIT_S) as connection:
         run_id = run_id_of(connection, plan.record.run_key)
         assert run_id is not None, "the load registered the run"

@@ -27,7 +27,7 @@ def answer_prompts(
             raise SelfRepairError(
                 f"{place} has {'no foil' if has_foils else 'a foil'}, and the rows before it have "
                 f"{'one' if has_foils else 'none'}. Logits and logit differences are two runs: "
-                f"{in_words('make two files of them', 'measure them one after the other')}."
+                f"{in_words('put them in two files', 'measure them one after the other')}."
             )
         before = _tokens_before(row, tokenizer, place)
         answer = _one_token(row, "answer", row.answer, tokenizer, place)
@@ -45,7 +45,7 @@ def _tokens_before(row: AnswerRow, tokenizer: PreTrainedTokenizerBase | None, pl
             )
         return row.prompt
     if tokenizer is None:
-        raise SelfRepairError(f"{place} holds text, and the model comes without a tokenizer. Give `tokens` instead.")
+        raise SelfRepairError(f"{place} holds text, and the model has no tokenizer. Give `tokens` instead.")
     return begin_token(tokenizer), *_ids(tokenizer, row.prompt)
 
 

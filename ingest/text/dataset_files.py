@@ -58,7 +58,7 @@ def _not_text(path: Path) -> SelfRepairError:
     if begins in (b"\xff\xfe", b"\xfe\xff"):
         step = f"It is UTF-16. Convert it: iconv -f UTF-16 -t UTF-8 {path.name} > new{path.suffix}"
     elif byte == 0:
-        step = "Text has no such bytes: give a file whose content is what its name says."
+        step = "Text files have no such bytes: give a file whose content matches its name."
     else:
         step = f"If it is text in Latin-1, convert it: iconv -f LATIN1 -t UTF-8 {path.name} > new{path.suffix}"
     return SelfRepairError(

@@ -57,11 +57,11 @@ def _ids(number: int, prompt: Any) -> list[int]:
     try:
         tokens = list(_plain(prompt))
         if any(isinstance(token, bool) for token in tokens):
-            raise TypeError("bool is no token id")
+            raise TypeError("bool is not a token id")
         return [operator.index(token) for token in tokens]
     except TypeError as error:
         raise SelfRepairError(
-            f"prompts[{number}] is no row of token ids ({error}). Pass a list of lists of whole numbers, a [prompt, seq] "
+            f"prompts[{number}] is not a list of token ids ({error}). Pass a list of lists of whole numbers, a [prompt, seq] "
             "tensor of them, or texts and tokenizer=."
         ) from error
 

@@ -64,11 +64,11 @@ def _step(error: Exception) -> str | None:
         return "Check its name, OWNER/NAME; a private one needs HF_TOKEN."
     if compat.is_dataset_program(error):
         return (
-            f"It comes as a program, which is not run here. Try --dataset-revision {PARQUET_REVISION}, where the hub keeps "
+            f"It is a loading script, which is not run here. Try --dataset-revision {PARQUET_REVISION}, where the hub keeps "
             "most of these as Parquet."
         )
     if compat.lacks_dataset_config(error):
-        return "It is several datasets in one: choose with --dataset NAME:CONFIG."
+        return "It has several configurations: choose one with --dataset NAME:CONFIG."
     if StopIteration in kinds or compat.is_dataset_without_rows(error):
         return "It has no rows; choose another --split."
     return None

@@ -135,7 +135,7 @@ def build_prompts(source: Source, vocabulary: Vocabulary, options: PromptOptions
     else:
         if tokenizer is None:
             raise SelfRepairError(
-                f"the model comes without a tokenizer. Give a dataset whose rows hold `tokens`, or `{RANDOM}`."
+                f"the model has no tokenizer. Give a dataset whose rows hold `tokens`, or `{RANDOM}`."
             )
         check_length(options.seq_len, context, packing)
         rows = PACKINGS[packing](_only(Document, source, documents), tokenizer, options.seq_len, skipped)

@@ -2,7 +2,7 @@
 
 COLUMNS = {
     "model": "VARCHAR: Name of the measured model: models.name",
-    "label": "VARCHAR: Name of the head as the field writes it, such as L9H6",
+    "label": "VARCHAR: Name of the head, such as L9H6",
     "depth": "DOUBLE: How deep the layer is, layer / n_layers; 0: the first layer [%]",
 }
 """Type and meaning by the column's name, as headers write them."""

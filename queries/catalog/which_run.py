@@ -59,8 +59,8 @@ def which_run(runs: Sequence[Run], model: str | int | None, run_id: int | None) 
     usable = [run for run in found if run["status"] != "failed"]
     if not usable:
         raise SelfRepairError(
-            f"no run of {model} passed its cross-check, and views leave such runs out. To see the rows of one all the "
-            f"same, give its number, {argument('run', found[0]['run_id'])}:\n{_listed(found)}"
+            f"no run of {model} passed its cross-check, and views leave such runs out. To see the rows of one anyway, "
+            f"give its number, {argument('run', found[0]['run_id'])}:\n{_listed(found)}"
         )
     if len(usable) > 1:
         raise SelfRepairError(

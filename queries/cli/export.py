@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfrepair.queries.cli.answered import write_answer
+from selfrepair.queries.cli.answers import write_answer
 from selfrepair.queries.cli.options import columns_option, limit_option, param_option, timeout_option
 from selfrepair.queries.cli.printing import counted, to_stderr
 from selfrepair.warehouse.cli.options import db_option
@@ -26,7 +26,7 @@ _FORMATS = ("parquet", "csv", "json", "jsonl")
     type=click.Path(path_type=Path),
     metavar="FILE|FOLDER",
     required=True,
-    help="Where to write; a file that is there is replaced, a folder must be new.",
+    help="Where to write; an existing file is replaced, a folder must be new.",
 )
 @db_option
 @click.option("--all", "everything", is_flag=True, help="Write every table and view into a folder of Parquet files.")
@@ -54,7 +54,7 @@ def export(
     """Write an answer, or the whole warehouse, to files.
 
     FILE ends in .parquet, .csv, .json (one array), .jsonl or .ndjson (one object a line). It is written row by row,
-    whatever its size, and appears when it is whole. Examples:
+    whatever its size, and appears when it is complete. Examples:
 
     \b
       selfrepair export head_repair -o heads.parquet

@@ -8,7 +8,7 @@ from selfrepair.queries.cli.printing import screen_width
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def questions(names: tuple[str, ...]) -> None:
-    """List the canned questions, or describe some of them.
+    """List the built-in questions, or describe some of them.
 
     Run one with: selfrepair query NAME --param PARAMETER=VALUE
     """

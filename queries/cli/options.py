@@ -10,7 +10,7 @@ def _parameters(ctx: click.Context, option: click.Parameter, values: tuple[str, 
     for value in values:
         name, equals, text = value.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"'{value}' reads NAME=VALUE, such as layer=9", ctx, option)
+            raise click.BadParameter(f"'{value}' is not NAME=VALUE, such as layer=9", ctx, option)
         if name in parameters:
             raise click.BadParameter(f"'{name}' is given twice; give it once", ctx, option)
         parameters[name] = text
@@ -23,7 +23,7 @@ param_option = click.option(
     multiple=True,
     callback=_parameters,
     metavar="NAME=VALUE",
-    help="A parameter of a question, or the value that a column of a table or view has to have, such as head=L9H6; may be "
+    help="A parameter of a question, or the value that a column of a table or view must have, such as head=L9H6; may be "
     "given several times. See: selfrepair describe NAME",
 )
 
@@ -40,7 +40,7 @@ timeout_option = click.option(
     "timeout_s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Stop the query after so many seconds.  [default: 60 for what is printed, none for files]",
+    help="Time limit of the query in seconds.  [default: 60 for what is printed, none for files]",
 )
 
 output_option = click.option(
@@ -48,5 +48,5 @@ output_option = click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write all columns and rows to a .parquet, .csv, .json or .jsonl file; one that is there is replaced.",
+    help="Write all columns and rows to a .parquet, .csv, .json or .jsonl file; an existing one is replaced.",
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_ROWS_ON_SCREEN = 10_000
 """Rows of CSV or JSON that a terminal is sent when no --limit is given."""
 
-CUT = "; --limit cut the others off"
+CUT = "; the others were cut off by --limit"
 """What a note says behind the rows of an answer that has more."""
 
 _WIDTH_WITHOUT_TERMINAL = 120
@@ -87,7 +87,7 @@ def print_table(answer: Answer, params: Mapping[str, Any], note: str, n_columns:
         click.echo(note)
     n_columns = max(n_columns, answer.frame.width)
     if table.left_out or n_columns > answer.frame.width:
-        no_room = f"; no room here for {', '.join(table.left_out)}" if table.left_out else ""
+        no_room = f"; not shown: {', '.join(table.left_out)}" if table.left_out else ""
         click.echo(
             f"{frame.width - len(table.left_out)} of {n_columns} columns{no_room}. "
             "Others: --columns all or --columns A,B; all in a file: -o FILE"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfrepair.queries.cli.answered import answered, tell_why_empty, write_answer
+from selfrepair.queries.cli.answers import open_answer, tell_why_empty, write_answer
 from selfrepair.queries.cli.options import columns_option, output_option, param_option, timeout_option
 from selfrepair.queries.cli.printing import MOST_ROWS_ON_SCREEN, print_on_screen, print_rows, print_table
 from selfrepair.warehouse.cli.options import db_option
@@ -66,7 +66,7 @@ def query(
                         WHERE ablation = 'resample' AND population = 'top2' ORDER BY 2 DESC"
     """  # noqa: D301 - click knows the character
     if csv + json + (parquet is not None) + (output is not None) > 1:
-        raise click.UsageError("--csv, --json, --parquet and -o exclude each other; give one.")
+        raise click.UsageError("--csv, --json, --parquet and -o are mutually exclusive; give one.")
     if parquet:
         write_answer(text, db, params, columns, parquet, "parquet", limit, timeout_s)
         return
@@ -82,11 +82,11 @@ def query(
             limit, show = MOST_ROWS_ON_SCREEN, print_on_screen
         else:
             show = print_rows
-        with answered(text, db, params, columns, limit, timeout_s, flat=csv) as answer:
+        with open_answer(text, db, params, columns, limit, timeout_s, flat=csv) as answer:
             tell_why_empty(answer, show(answer.rows, kind))
         return
     limit = ROWS_ON_SCREEN if limit is None else limit
-    with answered(text, db, params, columns or _headline(text), limit, timeout_s, flat=True) as answer:
+    with open_answer(text, db, params, columns or _headline(text), limit, timeout_s, flat=True) as answer:
         rows = answer.rows.to_answer()
         note = answer.why_empty() if rows.frame.is_empty() else answer.kinds(rows)
         print_table(rows, answer.asked.values or {}, note, answer.asked.n_columns)

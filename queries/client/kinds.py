@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLUMNS = ("run_id", "ablation", "population", "level", "part", "measure", "dimension")
 """Columns that distinguish kinds of rows: rows that differ in one of them count the same measurements again."""
 
-_MOST_TOLD = 6
+_MOST_VALUES_NAMED = 6
 
 
 def kinds_in(
@@ -43,7 +43,7 @@ def kinds_in(
 def note(kinds: Mapping[str, list[object]], one_alone: str) -> str:
     """A sentence for the user; `one_alone` is what selects one kind."""
     named = "; ".join(f"{name} {_listed(values)}" for name, values in kinds.items())
-    return f"rows of several kinds: {named}. One of them alone: {one_alone}"
+    return f"rows of several kinds: {named}. To select one: {one_alone}"
 
 
 def condition(kinds: Mapping[str, list[object]]) -> str:
@@ -54,6 +54,6 @@ def condition(kinds: Mapping[str, list[object]]) -> str:
 
 
 def _listed(values: list[object]) -> str:
-    if len(values) > _MOST_TOLD:
+    if len(values) > _MOST_VALUES_NAMED:
         return f"with {len(values)} values"
     return ", ".join(map(str, values))

@@ -9,7 +9,7 @@ from selfrepair.queries.sandbox.reader import Answer
 from selfrepair.warehouse.errors import SelfRepairError
 
 _FEW_WORDS = 50
-_SPELLING_S = 3.0
+_SPELLING_TIMEOUT_S = 3.0
 
 
 def refuse_misspelt(ask: Callable[..., Answer], name: str, filters: Mapping[str, Any]) -> None:
@@ -21,7 +21,7 @@ def refuse_misspelt(ask: Callable[..., Answer], name: str, filters: Mapping[str,
             continue
         query = f"SELECT DISTINCT CAST({identifier(column)} AS VARCHAR) AS word FROM {identifier(name)}"
         try:
-            found = ask(query, limit=_FEW_WORDS, timeout_s=_SPELLING_S)
+            found = ask(query, limit=_FEW_WORDS, timeout_s=_SPELLING_TIMEOUT_S)
         except SelfRepairError:
             continue  # it is optional
         words = [word for word in found.frame["word"] if word is not None]

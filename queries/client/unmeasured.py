@@ -58,39 +58,41 @@ def unmeasured(rows: Rows, db: Path, query: str, name: str = "", filters: Mappin
     """
     if not rows("SELECT 1 FROM runs LIMIT 1"):
         return no_run(db)
-    meant = _meant(filters or {})
-    nobody = "No run of this file" if meant == "true" else "None of the runs asked for"
+    condition = _run_condition(filters or {})
+    subject = "No run of this file" if condition == "true" else "None of the runs asked for"
     read = _read(query)
     options = {
         ADDED_BY[table]
         for table in sorted(read & ADDED_BY.keys())
-        if not rows(f"SELECT 1 FROM {table} WHERE {meant} LIMIT 1")
+        if not rows(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1")
     }
     if options:
         return (
-            f"{nobody} has measured it: selfrepair ingest {' '.join(sorted(options))} does, and so does selfrepair demo "
+            f"{subject} has measured it: selfrepair ingest {' '.join(sorted(options))} does, and so does selfrepair demo "
             "--mechanisms."
         )
-    if not rows(f"SELECT 1 FROM head_repair WHERE {meant} LIMIT 1"):  # failed, or nothing of it is loaded or summarised
-        return _why_not_summarised(rows, meant) if read & ({view.name for view in views()} - _HOLD_FAILED) else ""
+    if not rows(
+        f"SELECT 1 FROM head_repair WHERE {condition} LIMIT 1"
+    ):  # failed, or nothing of it is loaded or summarised
+        return _why_not_summarised(rows, condition) if read & ({view.name for view in views()} - _HOLD_FAILED) else ""
     for view in sorted((read | {_SAME_NEED.get(name, "")}) & NEEDS.keys()):
-        if not rows(f"SELECT 1 FROM {view} WHERE {meant} LIMIT 1"):
+        if not rows(f"SELECT 1 FROM {view} WHERE {condition} LIMIT 1"):
             need, step = NEEDS[view]
-            return f"{nobody} {need}: {step}."
+            return f"{subject} {need}: {step}."
     return ""
 
 
-def _why_not_summarised(rows: Rows, meant: str) -> str:
-    if not rows(f"SELECT 1 FROM runs WHERE status <> 'failed' AND {meant} LIMIT 1"):
+def _why_not_summarised(rows: Rows, condition: str) -> str:
+    if not rows(f"SELECT 1 FROM runs WHERE status <> 'failed' AND {condition} LIMIT 1"):
         return (
             "Views leave out runs whose cross-check failed, and there is no other: selfrepair runs shows their status."
         )
-    if not rows(f"SELECT 1 FROM units WHERE {meant} LIMIT 1"):
+    if not rows(f"SELECT 1 FROM units WHERE {condition} LIMIT 1"):
         return "Nothing of the run is loaded yet: selfrepair load loads the units that are finished."
     return ""  # whoever opened the file was told that summaries are missing
 
 
-def _meant(filters: Mapping[str, Any]) -> str:
+def _run_condition(filters: Mapping[str, Any]) -> str:
     """SQL that is true of the runs that the filters name."""
     run = filters.get("run_id", filters.get("run"))
     if isinstance(run, int) or (isinstance(run, str) and run.isdecimal()):

@@ -22,7 +22,7 @@ from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.query import HeadQuery, Query, QuestionQuery, SqlQuery, ViewQuery
 from selfrepair.queries.sandbox.reader import Answer, OnNote, Params, polars_frame
 from selfrepair.queries.sandbox.worker import Reply, Request, ask
-from selfrepair.warehouse.errors import Language, SelfRepairError, check_there, speaking
+from selfrepair.warehouse.errors import Language, SelfRepairError, check_there, errors_in
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -31,9 +31,9 @@ MOST_ROWS = 1_000_000
 """Rows that come back where no limit is given."""
 
 TIME_LIMIT_S = 60.0
-"""How long a query may run where nothing is said [s]."""
+"""How long a query may run by default [s]."""
 
-_PATIENCE_OF_REPR_S = 0.5
+_REPR_WAIT_S = 0.5
 
 
 class Warehouse:
@@ -79,7 +79,7 @@ class Warehouse:
 
     def __repr__(self) -> str:
         try:
-            runs = self._quietly(RUNS, wait_s=_PATIENCE_OF_REPR_S)
+            runs = self._quietly(RUNS, wait_s=_REPR_WAIT_S)
         except SelfRepairError as error:
             return f"<Warehouse {self.path}: {str(error).splitlines()[0]}>"
         named = ", ".join(f"run {run['run_id']} of {run['model']}" for run in runs[:5]) or "no runs yet"
@@ -98,7 +98,7 @@ class Warehouse:
 
         `params` are values for `$name` in the query (a mapping) or for `?` (a sequence). At most `limit` rows come back,
         with a warning, `Truncated`, when there are more; None: all of them. The query may run for `timeout_s` seconds;
-        None: for ever. SQL reads this file and nothing else: no other files, no network, no settings, no writing.
+        None: no limit. SQL reads this file and nothing else: no other files, no network, no settings, no writing.
 
         >>> warehouse.sql("SELECT max(layer) AS last, count(*) AS n_rows FROM measurements").to_dicts()
         [{'last': 2, 'n_rows': 864}]
@@ -199,7 +199,7 @@ class Warehouse:
 
     @checked(WAREHOUSE)
     def question(self, name: str, /, **params: Any) -> pl.DataFrame:
-        """The answer to one of the questions that come with selfrepair: `questions()` lists them, `describe(name)` says more.
+        """The answer to one of the built-in questions: `questions()` lists them, `describe(name)` says more.
 
         `params` are the question's own, `run` is another name of its `run_id`, and `head="L9H6"` names a head with its layer.
         Where `model` names a model with several runs, this raises with a list of them.
@@ -209,7 +209,7 @@ class Warehouse:
         """
         from selfrepair.queries.catalog.questions import bind
 
-        with speaking(self.language):
+        with errors_in(self.language):
             query = QuestionQuery(*bind(name, params))
         frame = self._frame(self._answer(query, MOST_ROWS, TIME_LIMIT_S), MOST_ROWS)
         if frame.is_empty():
@@ -273,12 +273,12 @@ class Warehouse:
         [{'column': 'logit_change', 'type': 'FLOAT', 'unit': 'logits', 'meaning': 'Ablated minus clean logit of the \
 target; < 0: the ablation hurts, > 0: it helps'}]
         """
-        with speaking(self.language):
+        with errors_in(self.language):
             return described(name, self._quietly)
 
     @checked(WAREHOUSE)
     def views(self) -> pl.DataFrame:
-        """Every view and table: its name, its kind and what a row of it is about. Prints whole.
+        """Every view and table: its name, its kind and what its rows describe. Prints whole.
 
         >>> warehouse.views().filter(pl.col("name") == "runs")["kind"].item()
         'table'
@@ -287,7 +287,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
 
     @checked(WAREHOUSE)
     def questions(self) -> pl.DataFrame:
-        """Every canned question: its name, what it answers and its parameters, those it needs first. Prints whole.
+        """Every built-in question: its name, what it answers and its parameters, those it needs first. Prints whole.
 
         >>> warehouse.questions().filter(pl.col("name") == "tail_of_head")["needs"].item()
         'layer, head'

@@ -38,7 +38,7 @@ def format_of(path: Path, otherwise: str) -> Format:
     try:
         return _FORMAT_OF[path.suffix.lower()]
     except KeyError:
-        found = f"'{path.suffix}' is none of" if path.suffix else "its name ends in none of"
+        found = f"'{path.suffix}' is not one of" if path.suffix else "its name ends in none of"
         raise SelfRepairError(
             f"{path} does not say how to write it: {found} {', '.join(_FORMAT_OF)}. "
             f"Change its name, or give {otherwise}"
@@ -67,7 +67,7 @@ def write_file(rows: pa.RecordBatchReader, path: Path, kind: Format) -> int:
     A file that is there is replaced. Raises SelfRepairError when it cannot be written or `kind` cannot hold so many rows;
     nothing has changed then.
     """
-    with appearing(path) as temporary, temporary.open("xb") as file:
+    with appearing_whole(path) as temporary, temporary.open("xb") as file:
         n_rows = write_rows(rows, file, kind)
         file.flush()
         os.fsync(file.fileno())
@@ -75,7 +75,7 @@ def write_file(rows: pa.RecordBatchReader, path: Path, kind: Format) -> int:
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def appearing_whole(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` for a file or folder, which gets its own name at the end of the `with` block.
 
     After an error it is removed. Raises SelfRepairError for what the system refuses.
@@ -91,8 +91,8 @@ def appearing(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     except OSError as error:
         raise SelfRepairError(
-            f"{path} could not be written: {error.strerror or error}. Nothing is left of it. Make room, or name another "
-            "place that you may write to."
+            f"{path} could not be written: {error.strerror or error}. The incomplete file was removed. Free some space, or "
+            "name another place where you can write."
         ) from error
     finally:
         remove(temporary)

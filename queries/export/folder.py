@@ -13,7 +13,7 @@ from urllib.parse import quote
 from selfrepair.queries.catalog.describe import markdown_columns, markdown_table, public
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.relations import Relation, relations
-from selfrepair.queries.export.files import appearing, write_file
+from selfrepair.queries.export.files import appearing_whole, write_file
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.cli.terminal import cell_text
 from selfrepair.warehouse.errors import SelfRepairError, no_run
@@ -76,7 +76,7 @@ def export_all(reader: Reader, folder: Path, on_written: OnWritten = lambda name
     if not models:
         raise SelfRepairError(no_run(reader.db))
     written = []
-    with appearing(folder) as temporary:
+    with appearing_whole(folder) as temporary:
         temporary.mkdir()
         for relation in public(relations().values()):
             written.append(_write(reader, relation, models, temporary / relation.name))

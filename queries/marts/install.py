@@ -79,8 +79,8 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
         ]
     if con.execute("SELECT 1 FROM main.units LIMIT 1").fetchall():
         return [
-            "this file holds no summaries of this version of selfrepair, so that each query computes them anew, which "
-            "takes minutes over many rows: selfrepair refresh"
+            "this file holds no summaries of this version of selfrepair, so each query recomputes them, which takes "
+            "minutes over many rows: selfrepair refresh"
         ]
     return []
 

@@ -156,12 +156,14 @@ def _refuse_odd_text(query: str) -> None:
             "Give long lists of values as a parameter: WHERE prompt_id IN (SELECT unnest($ids))"
         )
     if "\0" in query:
-        raise SelfRepairError("the query has a character with code 0 in it, which no SQL has. Remove it.")
+        raise SelfRepairError("the query contains a NUL character, which SQL cannot have. Remove it.")
     if not query.isascii():
         try:
             query.encode()
         except UnicodeEncodeError as error:
-            raise SelfRepairError(f"the query is no text: character {error.start} is half of one. Remove it.") from None
+            raise SelfRepairError(
+                f"the query is not valid text: character {error.start} is half of a pair. Remove it."
+            ) from None
 
 
 def _trees(con: duckdb.DuckDBPyConnection, text: str) -> list[Node]:
@@ -199,7 +201,7 @@ def _kind(statement: duckdb.Statement) -> str:
 
 def _not_select(kind: str) -> SelfRepairError:
     return SelfRepairError(
-        f"only SELECT is allowed, and this is a {kind} statement: a warehouse is only read here. "
+        f"only SELECT is allowed, and this is a {kind} statement: access to the warehouse is read-only. "
         "To change a file, open a copy of it with DuckDB."
     )
 
@@ -222,7 +224,7 @@ def _without_semicolon(con: duckdb.DuckDBPyConnection, text: str, trees: list[No
         if shorter["error"] or shorter["statements"] != trees:
             return text  # it stands in a string or a name
         text = text[:cut].rstrip().rstrip(";")
-    raise SelfRepairError("the query ends in a row of semicolons. Leave one of them, or none.")
+    raise SelfRepairError("the query ends in a row of semicolons. Keep one of them, or none.")
 
 
 def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node, names: Names) -> None:
@@ -260,7 +262,9 @@ def _refuse_borrowed_names(named_here: set[str], names: Names) -> None:
     """A part of a query may not be called what would elsewhere in it be a system view, or a path."""
     for name in sorted(named_here):
         if name in names.system or re.search(r"[/\\.:*]", name):
-            raise SelfRepairError(f'WITH "{name}" takes a name that means something else here; choose another one.')
+            raise SelfRepairError(
+                f'WITH "{name}" uses a name that already means something else here; choose another one.'
+            )
 
 
 def _macros_of_file(con: duckdb.DuckDBPyConnection) -> set[str]:
@@ -298,6 +302,7 @@ def _refuse_unknown(named: set[str], names: Names) -> None:
             continue
         if re.search(r"[/\\.:*]", name):
             raise SelfRepairError(
-                f"'{name}' is no table or view, and files are not read here: a query reads the warehouse alone. {see_names()}"
+                f"'{name}' is not a table or view, and files cannot be read here: a query reads only the warehouse. "
+                f"{see_names()}"
             )
         raise SelfRepairError(unknown_name(name, sorted(known)))

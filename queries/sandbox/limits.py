@@ -87,7 +87,7 @@ def confine_process(limits: Limits) -> None:
     import resource
 
     strings = limits.memory_bytes // 4
-    most = memory_in_use() + limits.memory_bytes + strings + may_keep(limits)
+    most = memory_in_use() + limits.memory_bytes + strings + spare_bytes(limits)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
@@ -95,7 +95,7 @@ def confine_process(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def may_keep(limits: Limits) -> int:
+def spare_bytes(limits: Limits) -> int:
     """How many bytes a process may have grown by and still have room for the next question."""
     return limits.memory_bytes // 4 + _MEMORY_OF_THREADS
 

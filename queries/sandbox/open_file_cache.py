@@ -6,20 +6,20 @@ from pathlib import Path
 from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.database.connection import OnWait
-from selfrepair.warehouse.database.write_request import is_wanted
+from selfrepair.warehouse.database.write_request import write_is_requested
 
-LOOK_S = 0.05
+POLL_S = 0.05
 """How often to check whether a writer waits for the file [s]."""
 
-_GIVE_WAY_S = 0.6
-"""How long the file is left to a waiting writer: a little longer than it pauses between two tries [s]."""
+_WRITER_TURN_S = 0.6
+"""How long a waiting writer is given to open the file: a little longer than it pauses between two tries [s]."""
 
 
 class Opened:
     """The file of the last query, while it stays open. `notes` are its reader's notes, for every answer.
 
     `on_wait` is called with a sentence about the process that opening waits for. While waiting for something else, call
-    `close_if_due` every `look_s` seconds.
+    `close_if_due` every `poll_s` seconds.
     """
 
     def __init__(self, spill_folder: Path, on_wait: OnWait) -> None:
@@ -37,7 +37,7 @@ class Opened:
         if self._reader is None or self._file != file:
             self.close()
             self.notes = []
-            _leave_to_writer(db)
+            _wait_for_writer(db)
             reader = Reader(
                 db, self._on_wait, self.notes.append, limits=limits, wait_s=wait_s, spill_folder=self._spill_folder
             )
@@ -49,20 +49,20 @@ class Opened:
         self._until = time.monotonic() + seconds
         self.close_if_due()
 
-    def look_s(self) -> float | None:
-        """Time until the next check is needed [s]; None: it is not open."""
-        return None if self._reader is None else LOOK_S
+    def poll_s(self) -> float | None:
+        """Time until the next check is needed [s]; None: the file is not open."""
+        return None if self._reader is None else POLL_S
 
     def close_if_due(self) -> None:
         """Close it if its time is over, or a writer waits for it."""
         if time.monotonic() >= self._until:
             self.close()
         else:
-            self.close_if_wanted()
+            self.close_if_write_requested()
 
-    def close_if_wanted(self) -> bool:
+    def close_if_write_requested(self) -> bool:
         """Close it if a writer waits for it; returns whether."""
-        if self._reader is None or not is_wanted(self._db):
+        if self._reader is None or not write_is_requested(self._db):
             return False
         self.close()
         return True
@@ -74,11 +74,11 @@ class Opened:
             reader.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
 
 
-def _leave_to_writer(db: Path) -> None:
+def _wait_for_writer(db: Path) -> None:
     """Give a waiting writer time: readers in close succession would keep it out for ever."""
-    give_up_at = time.monotonic() + _GIVE_WAY_S
-    while is_wanted(db) and time.monotonic() < give_up_at:
-        time.sleep(LOOK_S)
+    give_up_at = time.monotonic() + _WRITER_TURN_S
+    while write_is_requested(db) and time.monotonic() < give_up_at:
+        time.sleep(POLL_S)
 
 
 def _identity(db: Path) -> tuple[int, ...]:

@@ -67,7 +67,7 @@ class ViewQuery:
             if column not in columns:
                 raise SelfRepairError(unknown_column(self.name, column, columns))
         if "run_id" in columns and filters.keys() & {"run_id", "model"}:
-            filters |= _runs_meant(reader.rows(RUNS), filters)
+            filters |= _run_filter(reader.rows(RUNS), filters)
         conditions, params = conditions_of(filters)
         if places:
             conditions.append(among(places))
@@ -110,14 +110,18 @@ class HeadQuery:
 
 def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
     if ablation not in run["ablations"]:
-        known = "there is no such ablation" if ablation not in ABLATIONS else f"run {run['run_id']} was not measured so"
+        known = (
+            "there is no such ablation"
+            if ablation not in ABLATIONS
+            else f"run {run['run_id']} was not measured with it"
+        )
         raise SelfRepairError(f"ablation '{ablation}': {known}; it has {', '.join(run['ablations'])}.")
     for noun, number, n in (("layer", layer, run["n_layers"]), ("head", head, run["n_heads"])):
         if not (isinstance(number, int) and 0 <= number < n):
             raise SelfRepairError(f"{run['model']} has {noun}s 0 to {n - 1}, and no {noun} {number}.")
 
 
-def _runs_meant(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:
+def _run_filter(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:
     """The run_id that `filters` mean: the one they name if it is there, or the only one of each model they name."""
     run_id, model = filters.get("run_id"), filters.get("model")
     if isinstance(run_id, int):

@@ -35,11 +35,11 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from selfrepair.queries.sandbox.limits import Limits, confine_process, may_keep, memory_in_use
+from selfrepair.queries.sandbox.limits import Limits, confine_process, memory_in_use, spare_bytes
 from selfrepair.queries.sandbox.open_file_cache import Opened
 from selfrepair.queries.sandbox.query import Query
 from selfrepair.queries.sandbox.reader import OnNote, Reader, out_of_memory, out_of_time
-from selfrepair.warehouse.errors import InUseError, Language, SelfRepairError, speaking
+from selfrepair.warehouse.errors import InUseError, Language, SelfRepairError, errors_in
 
 GRACE_S = 0.5
 """How long a query may go on after it was interrupted, before its process is ended [s]."""
@@ -91,11 +91,11 @@ def ask(
 
     `on_reply` is given each as it comes. Raises SelfRepairError as `Reader.batches` does.
     """
-    worker = _taken(request.limits)
+    worker = _take(request.limits)
     try:
         return worker.ask(request, on_note, on_wait, on_reply)
     finally:
-        _give_back(worker)
+        _release(worker)
 
 
 class _Worker:
@@ -232,7 +232,7 @@ _idle: list[_Worker] = []
 _lock = threading.Lock()
 
 
-def _taken(limits: Limits) -> _Worker:
+def _take(limits: Limits) -> _Worker:
     with _lock:
         for worker in _idle:
             if worker.limits == limits:
@@ -246,7 +246,7 @@ def _taken(limits: Limits) -> _Worker:
     return _Worker(limits)
 
 
-def _give_back(worker: _Worker) -> None:
+def _release(worker: _Worker) -> None:
     if not (worker.is_ready and worker.is_alive()):
         worker.end()
         return
@@ -301,7 +301,7 @@ def main(folder: str) -> None:
     opened = Opened(Path(folder) / "spill", lambda text: _send(out, kind="wait", text=text))
     while True:
         try:
-            request = requests.get(timeout=opened.look_s())
+            request = requests.get(timeout=opened.poll_s())
         except queue.Empty:
             opened.close_if_due()
             continue
@@ -311,9 +311,9 @@ def main(folder: str) -> None:
         if at_first is None:
             confine_process(request.limits)
             at_first = memory_in_use()
-        with speaking(request.language):
+        with errors_in(request.language):
             last = _answer(request, out, opened)
-        most = at_first + may_keep(request.limits)
+        most = at_first + spare_bytes(request.limits)
         if memory_in_use() > most:
             opened.close()
         _send(out, **last, again=memory_in_use() <= most)
@@ -330,7 +330,7 @@ def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
             truncated = _answer_one(query, request, reader, out)
             if number < len(request.queries):
                 _send(out, kind="next", truncated=truncated)
-                if opened.close_if_wanted():
+                if opened.close_if_write_requested():
                     _send(out, kind="closed")
                     reader = opened.reader(request.db, request.limits, request.wait_s)
                     _send(out, kind="open")

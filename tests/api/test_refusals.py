@@ -13,7 +13,7 @@ from transformers import GPT2Model
 from selfrepair import SelfRepairError, measure
 from selfrepair.ingest import terms
 from selfrepair.ingest.checks import hooks
-from selfrepair.warehouse.errors import speaking, with_dtype
+from selfrepair.warehouse.errors import errors_in, with_dtype
 from support import families, tiny
 
 ROOT = Path(__file__).parents[2]
@@ -44,9 +44,9 @@ REFUSED: dict[str, tuple[object, dict[str, Any], str]] = {
     "unknown id": ([[0, 5], [0, 61]], {}, r"^prompts\[1\] holds token id 61; .* 0 to 60"),
     "negative id": ([[0, -1], [0, 6]], {}, r"^prompts\[0\] holds token id -1"),
     "too long": ([[7] * 33, [8] * 33], {}, r"^prompts\[0\] holds 33 tokens.*context.*32"),
-    "one list of ids": (IDS[0], {}, r"^prompts\[0\] is no row of token ids.*list of lists"),
-    "fractions": (torch.rand(2, 3), {}, r"^prompts\[0\] is no row of token ids.*whole numbers"),
-    "a mask": (torch.ones(2, 3, dtype=torch.bool), {}, r"bool is no token id"),
+    "one list of ids": (IDS[0], {}, r"^prompts\[0\] is not a list of token ids.*list of lists"),
+    "fractions": (torch.rand(2, 3), {}, r"^prompts\[0\] is not a list of token ids.*whole numbers"),
+    "a mask": (torch.ones(2, 3, dtype=torch.bool), {}, r"bool is not a token id"),
     "one text": ("for name in names", {}, r"^prompts is one str\. Pass a list"),
     "a batch": ({"input_ids": torch.tensor(IDS)}, {}, r"^prompts is a dict\. Pass the ids alone, without padding"),
     "texts alone": (["for name in names"], {}, r"^prompts\[0\] is text\. Pass the model's tokenizer="),
@@ -148,7 +148,7 @@ def test_what_stopped_on_the_way_keeps_nothing_without_a_file(monkeypatch: pytes
 
 
 def test_an_error_is_in_the_terms_of_the_door() -> None:
-    with speaking("python"):
+    with errors_in("python"):
         assert terms.option("ablation", "mean") == 'ablations="mean"'
         assert terms.without("self-repression") == 'leave "self_repression" out of mechanisms'
         assert terms.row_of("texts.jsonl", 2) == "prompts[2]"

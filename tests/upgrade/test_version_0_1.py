@@ -4,7 +4,6 @@
 """
 
 import math
-import os
 import shlex
 import signal
 import subprocess
@@ -196,7 +195,7 @@ def test_a_load_killed_at_any_moment_can_be_repeated(packed, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("torch") is None, reason="measures, which needs torch")
 @pytest.mark.parametrize("loaded_first", [False, True])
-def test_the_same_commands_measure_what_is_missing_and_nothing_else(packed, loaded_first):
+def test_the_same_commands_measure_what_is_missing_and_nothing_else(packed, loaded_first, server):
     db = packed / "warehouse.duckdb"
     then = recorded(packed)
     if loaded_first:
@@ -204,17 +203,11 @@ def test_the_same_commands_measure_what_is_missing_and_nothing_else(packed, load
     for name, run in then["runs"].items():
         program, *arguments = shlex.split(run["command"])
         assert program == "selfrepair"
-        done = subprocess.run(
-            [sys.executable, "-c", MAIN, *arguments],
-            cwd=packed,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        process = server.start(f"import os; os.chdir({str(packed)!r}); {MAIN}", arguments)
+        out, err = process.communicate()
+        assert process.returncode == 0, err
         measured = "2 units measured now" if name == "unfinished" else "nothing was left to measure"
-        assert measured in done.stdout, (name, done.stdout)
+        assert measured in out, (name, out)
     with duckdb.connect(str(db), read_only=True) as con:
         keys = dict(con.execute("SELECT run_key, run_id FROM runs").fetchall())
         assert set(keys) == {run["run_key"] for run in then["runs"].values()}

@@ -58,7 +58,7 @@ _HOLDS = "SELECT (SELECT count(*) FROM runs), (SELECT coalesce(sum(n_measurement
 def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool, wait_s: float) -> None:
     """Load finished units into the warehouse.
 
-    PARTS_FOLDER is the folder of part files that ingest wrote; by default the one beside the warehouse (<db>.parts). Each
+    PARTS_FOLDER is the folder of part files that ingest wrote; by default the one next to the warehouse (<db>.parts). Each
     unit is loaded exactly once: a load that was killed can be repeated, and units that are loaded already are skipped.
     Loading also upgrades a warehouse of an older version.
     """
@@ -90,7 +90,7 @@ def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool,
 @db_option
 @click.pass_context
 def verify(ctx: click.Context, db: Path) -> None:
-    """Check a warehouse against its own rules.
+    """Check the consistency of a warehouse.
 
     Reads every row and changes nothing. Exits with 1 when a rule is violated.
     """
@@ -121,7 +121,7 @@ def runs(db: Path) -> None:
     print_rows(db, _RUNS, {"heads": lambda stored: short_heads(**stored)})
 
 
-@click.command(short_help="Remove a run of a warehouse, with all its rows.")
+@click.command(short_help="Remove a run from a warehouse, with all its rows.")
 @click.argument("run_id", type=int)
 @db_option
 @click.option("--parts", type=click.Path(path_type=Path), help="Folder of its part files  [default: <db>.parts]")
@@ -131,7 +131,7 @@ def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
 
     RUN_ID is the number that selfrepair runs shows. Asks for confirmation. A removed run can only be measured again; to keep
     a copy first: selfrepair export. The file does not shrink, but later runs use the free space, and the number of the
-    newest run is used again. End an ingest of the run first, or its next units bring the run back.
+    newest run is reused. Stop an ingest of the run first, or its next units restore the run.
     """
     from selfrepair.warehouse.load.removal import remove_run, stored_run
 

@@ -15,7 +15,7 @@ import duckdb
 
 from selfrepair.warehouse import compat, files
 from selfrepair.warehouse.database.migrate import another_file, check_readable, migrate
-from selfrepair.warehouse.database.write_request import want, want_no_more
+from selfrepair.warehouse.database.write_request import request_write, withdraw_write_request
 from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError, again, check_there, in_words
 
 OnWait = Callable[[str], None]
@@ -26,8 +26,8 @@ _FILE_FORMAT: dict[str, str | bool | int | float | list[str]] = {"storage_compat
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
-_GIVEN_WAY_S = 0.2
-"""Who only keeps the file open has closed it by then for a writer, who need not tell of it."""
+_READERS_CLOSE_S = 0.2
+"""Processes that only keep the file open close it for a writer within this time; it prints no notice before that."""
 
 
 @contextlib.contextmanager
@@ -75,11 +75,11 @@ def _connect(path: Path, *, read_only: bool, wait_s: float, on_wait: OnWait | No
         return _connected_in(wait_s, path, read_only=read_only, on_wait=on_wait)
     finally:
         if not read_only:
-            want_no_more(path)
+            withdraw_write_request(path)
 
 
 def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait | None) -> duckdb.DuckDBPyConnection:
-    give_up_after_s = wait_s if read_only else max(wait_s, _GIVEN_WAY_S)
+    give_up_after_s = wait_s if read_only else max(wait_s, _READERS_CLOSE_S)
     began = time.monotonic()
     pause_s = _FIRST_PAUSE_S
     told = ""
@@ -91,7 +91,7 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
             if holder is None:
                 raise SelfRepairError(_why_not_opened(path, error)) from error
             if not read_only:
-                want(path)
+                request_write(path)
             waited_s = time.monotonic() - began
             left_s = give_up_after_s - waited_s
             if left_s <= 0:
@@ -99,7 +99,7 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
                     f"{path} is in use by {holder}, and was for {wait_s:g} seconds. Nothing was changed or lost. "
                     f"End that program, or wait until it is done, then {again()}."
                 ) from error
-        if on_wait and holder != told and (read_only or waited_s >= _GIVEN_WAY_S):
+        if on_wait and holder != told and (read_only or waited_s >= _READERS_CLOSE_S):
             on_wait(f"waiting for {holder}, which has {path} open")
             told = holder
         time.sleep(min(pause_s, left_s))
@@ -110,7 +110,7 @@ def check_folder(path: Path) -> None:
     """Raise SelfRepairError where the folder of a warehouse file is missing."""
     if not path.parent.is_dir():
         raise SelfRepairError(
-            f"{path} cannot be made: there is no folder {path.parent}. Make it, or change {in_words('--db', 'into=')}."
+            f"{path} cannot be created: there is no folder {path.parent}. Create it, or change {in_words('--db', 'into=')}."
         )
 
 
@@ -155,11 +155,11 @@ def _why_not_opened(path: Path, error: duckdb.Error) -> str:
         )
     if compat.is_denied(error):
         return (
-            f"{path} may not be written: {compat.reason(error)}. Change the file's permissions, or copy it to a folder of "
+            f"{path} is not writable: {compat.reason(error)}. Change the file's permissions, or copy it to a folder of "
             f"your own and name the copy{in_words(' with --db', '')}."
         )
     return (
-        f"{path} cannot be opened: {compat.reason(error)}. If the file is damaged, put back a copy, or move it away and "
+        f"{path} cannot be opened: {compat.reason(error)}. If the file is damaged, restore a copy, or move it away and "
         "measure again."
     )
 
@@ -176,7 +176,7 @@ def _explained_writes(path: Path) -> Iterator[None]:
 
 def _write_failure(path: Path, error: Exception) -> SelfRepairError:
     if compat.is_out_of_room(error):
-        step = "Make room on that disk."
+        step = "Free some space on that disk."
     elif compat.is_denied(error):
         step = f"Make {path.parent} writable, or name a file elsewhere{in_words(' with --db', '')}."
     else:

@@ -87,7 +87,7 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
     for step in steps[: len(applied)]:
         if applied[step.version] not in (step.sha256, TEXTS_OF_VERSION_0_1.get(step.name)):
             raise SelfRepairError(
-                f"{_file(con)} was made by another build of selfrepair: its migration {step.name} had another text. "
+                f"{_file(con)} was made by another build of selfrepair: its migration {step.name} had a different text. "
                 f"Load into a new file ({in_words('--db', 'into=')}), or use the build that made this one."
             )
     missing = steps[len(applied) :]

@@ -1,40 +1,40 @@
-"""How a process that wants to write a warehouse has those that only keep it open close it: it says so beside the file.
+"""How a process that wants to write a warehouse asks those that only keep it open to close it: by a file next to it.
 
-DuckDB refuses a writer at once while anybody has the file open, and tells nobody of it.
+DuckDB refuses a writer at once while anyone has the file open, and does not notify them.
 """
 
 import contextlib
 import time
 from pathlib import Path
 
-_FRESH_S = 5.0
-"""A wish that is not said again for so long is that of a process that was killed."""
+_REQUEST_VALID_S = 5.0
+"""A request that is not renewed for this long comes from a process that was killed."""
 
 
-def want(db: Path) -> None:
-    """Say, or say again, that the file `db` is wanted for writing. Where nothing can be written, nothing is said."""
+def request_write(db: Path) -> None:
+    """Request the file `db` for writing, or renew the request. Does nothing where the folder is not writable."""
     with contextlib.suppress(OSError):
-        _sign(db).touch()
+        _request_file(db).touch()
 
 
-def is_wanted(db: Path) -> bool:
-    """Whether somebody waits to write the file `db`. Takes away a wish that nobody has any more."""
+def write_is_requested(db: Path) -> bool:
+    """Whether a process waits to write the file `db`. Removes a request that has expired."""
     try:
-        said_at = _sign(db).stat().st_mtime
+        renewed_at = _request_file(db).stat().st_mtime
     except OSError:
         return False
-    if abs(time.time() - said_at) < _FRESH_S:
+    if abs(time.time() - renewed_at) < _REQUEST_VALID_S:
         return True
-    want_no_more(db)
+    withdraw_write_request(db)
     return False
 
 
-def want_no_more(db: Path) -> None:
-    """Take the wish back: the file is open, or no longer waited for."""
+def withdraw_write_request(db: Path) -> None:
+    """Withdraw the request: the file is open, or no longer needed."""
     with contextlib.suppress(OSError):
-        _sign(db).unlink(missing_ok=True)
+        _request_file(db).unlink(missing_ok=True)
 
 
-def _sign(db: Path) -> Path:
+def _request_file(db: Path) -> Path:
     real = db.resolve()  # by whatever name each of them knows it
     return real.parent / f".{real.name}.wanted"

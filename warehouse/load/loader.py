@@ -201,7 +201,7 @@ class _RunLoad:
         except (OSError, MemoryError) as error:
             raise SelfRepairError(
                 f"{len(batch)} units from {batch[0].path} on could not be read: {error or 'memory ran out'}. Nothing of them "
-                "was loaded, and their files are kept. Once that is mended: selfrepair load"
+                "was loaded, and their files are kept. Once that is fixed: selfrepair load"
             ) from error
         self.report.rows += sum(unit.n_measurements for unit in batch)
         self.report.bytes += sum(unit.n_bytes for unit in batch)

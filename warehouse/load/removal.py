@@ -54,7 +54,7 @@ def remove_run(db: Path, run: StoredRun, parts_root: Path, wait_s: float = 60.0,
     with open_writer(db, wait_s, on_wait) as con:
         if con.execute("SELECT run_key FROM runs WHERE run_id = ?", [run.run_id]).fetchall() != [(run.run_key,)]:
             raise SelfRepairError(
-                f"run {run.run_id} of {db} is another one by now. Look again: selfrepair runs --db {db}"
+                f"run {run.run_id} of {db} has changed in the meantime. Check again: selfrepair runs --db {db}"
             )
         parts = PartsFolder(parts_root, run.run_key)
         parts.remove([], is_whole=True)

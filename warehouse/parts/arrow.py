@@ -55,7 +55,7 @@ def part_table(name: str, columns: Columns) -> pa.Table:
     try:
         return pa.table([_column(name, columns[field.name], field) for field in wanted], schema=wanted)
     except pa.ArrowException as error:
-        raise SelfRepairError(f"part table {name} does not hold together: {error}") from error
+        raise SelfRepairError(f"part table {name} is inconsistent: {error}") from error
 
 
 def parquet_bytes(table: pa.Table) -> memoryview:
@@ -119,7 +119,7 @@ def _coded(values: Any, field: pa.Field, kinds: list[str]) -> pa.DictionaryArray
         array = pc.index_in(found, names)
         if array.null_count:
             unknown = pc.unique(found.filter(pc.is_null(array))).to_pylist()
-            raise ValueError(f"{unknown} is none of {', '.join(kinds)}")
+            raise ValueError(f"{unknown} is not one of {', '.join(kinds)}")
     return pa.DictionaryArray.from_arrays(array.cast(field.type.index_type), names)
 
 

@@ -72,8 +72,8 @@ class PartsFolder:
             return RunRecord.from_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise SelfRepairError(
-                f"{path} cannot be read ({error}), so nobody knows which run these parts belong to. "
-                "Run the ingest command that made them again: it writes the file anew and keeps finished units."
+                f"{path} cannot be read ({error}), so it is unknown which run these parts belong to. "
+                "Run the ingest command that made them again: it rewrites the file and keeps finished units."
             ) from error
         except SelfRepairError as error:
             raise SelfRepairError(f"{path}: {error}") from error
@@ -244,8 +244,8 @@ class PartsFolder:
             old, new = getattr(first, name), getattr(run, name)
             if old != new:
                 raise SelfRepairError(
-                    f"run {self.run_key} was begun in {self.path} with {name} = {_short(old)}, and is asked now with "
-                    f"{_short(new)}. Finish it as it was begun, or delete that folder and measure anew."
+                    f"run {self.run_key} was started in {self.path} with {name} = {_short(old)}, but now it is requested with "
+                    f"{_short(new)}. Finish it with the first, or delete that folder and start again."
                 )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.version_0_1 import todays_mechanisms
+from selfrepair.warehouse.parts.version_0_1 import current_mechanisms
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class RunRecord:
                 "ablations": tuple(found["ablations"]),
                 "given_heads": tuple(found["given_heads"]),
                 "selected_heads": tuple(found["selected_heads"]),
-                "mechanisms": todays_mechanisms(found["mechanisms"]),
+                "mechanisms": current_mechanisms(found["mechanisms"]),
                 "started_at": datetime.fromisoformat(found["started_at"]),
             }
         )

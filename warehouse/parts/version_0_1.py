@@ -23,7 +23,7 @@ COLUMNS = {
 _MECHANISMS_OF_0_1 = {today: earlier for earlier, today in MECHANISMS.items()}
 
 
-def todays_mechanisms(names: Iterable[str]) -> tuple[str, ...]:
+def current_mechanisms(names: Iterable[str]) -> tuple[str, ...]:
     """Mechanisms of a run record of either version, under today's names."""
     return tuple(MECHANISMS.get(name, name) for name in names)
 

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from selfrepair.warehouse.schema.columns import (
+from selfrepair.warehouse.schema.base import (
     ABLATION,
     HEAD,
     LAYER,

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from selfrepair.warehouse.schema.columns import (
+from selfrepair.warehouse.schema.base import (
     ABLATION,
     HEAD,
     LAYER,
@@ -88,7 +88,7 @@ measurements = sa.Table(
     column(
         "ablated_direct_effect",
         effect,
-        "Direct effect of what the ablation puts in the head's place, at the clean scale; > 0: the replacement promotes "
+        "Direct effect of what replaces the head's output, at the clean scale; > 0: the replacement promotes "
         "the correct token [logits]",
     ),
     column(
@@ -111,7 +111,8 @@ measurements = sa.Table(
     column(
         "repair_mlp",
         effect,
-        "MLP repair: self-repair through the outputs of later MLPs; > 0: they compensate, < 0: they add to the damage "
+        "MLP repair: self-repair through the outputs of the same layer's and later MLPs (parallel blocks: later ones only); "
+        "> 0: they compensate, < 0: they add to the damage "
         "[logits]",
     ),
     column(

@@ -1,8 +1,8 @@
-"""Which components compensate: later heads and MLPs (edges), and the neurons of the MLPs."""
+"""Which components compensate: heads and MLPs (edges), and the neurons of the MLPs."""
 
 import sqlalchemy as sa
 
-from selfrepair.warehouse.schema.columns import (
+from selfrepair.warehouse.schema.base import (
     ABLATION,
     HEAD,
     LAYER,
@@ -112,7 +112,7 @@ edge_sums = sa.Table(
     column(*LAYER),
     column(*HEAD),
     column("population", edge_population, "Rows used: all, or top2 (the head's top 2 % by direct effect)"),
-    column("target_kind", target_kind, "Component that changed: a later head, or an MLP"),
+    column("target_kind", target_kind, "Component that changed: a later head, or an MLP of the same or a later layer"),
     column("target_layer", small, "Layer of the component that changed, from 0"),
     column("target_head", small, "Index of the head that changed, from 0; NULL: an MLP", null=True),
     column("n_rows", integer, "Rows used [rows]"),
@@ -121,6 +121,7 @@ edge_sums = sa.Table(
     ),
     column("squared_change", double, "Sum over rows of its square [logits^2]"),
     comment=(
-        "How ablating a head changes the direct effect of each later head and MLP, summed over a unit. Not rounded."
+        "How ablating a head changes the direct effect of each later head, and of the same layer's and later MLPs, summed "
+        "over a unit. Not rounded."
     ),
 )

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from selfrepair.warehouse.schema.columns import (
+from selfrepair.warehouse.schema.base import (
     HEAD,
     LAYER,
     added_vector_kind,
@@ -50,7 +50,7 @@ published_head_repair = sa.Table(
     column("logit_change", double, "Mean ablated minus clean logit of the target; < 0: the ablation hurts [logits]"),
     column("repair_layernorm", double, "Mean LayerNorm repair; > 0: it compensates [logits]"),
     column("repair_attention", double, "Mean attention repair; > 0: later layers compensate [logits]"),
-    column("repair_mlp", double, "Mean MLP repair; > 0: later MLPs compensate [logits]"),
+    column("repair_mlp", double, "Mean MLP repair; > 0: the same layer's and later MLPs compensate [logits]"),
     *(
         column(
             f"clipped_{part}_fraction",

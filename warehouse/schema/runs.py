@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from duckdb_sqlalchemy.datatypes import Map
 
-from selfrepair.warehouse.schema.columns import (
+from selfrepair.warehouse.schema.base import (
     ablation_kind,
     bigint,
     boolean,
@@ -68,7 +68,9 @@ runs = sa.Table(
     column("model_id", integer, "The measured model: models.model_id"),
     column("dataset_id", integer, "The dataset its prompts come from: datasets.dataset_id"),
     column("n_prompts", integer, "Prompts of the whole run [prompts]"),
-    column("n_units", integer, "Units of the whole run: chunks of prompts, loaded whole or not at all [units]"),
+    column(
+        "n_units", integer, "Units of the whole run: chunks of prompts, each loaded as a whole or not at all [units]"
+    ),
     column("n_measurements", bigint, "Rows of measurements of the whole run [rows]"),
     column("n_crosschecks", bigint, "Rows of crosschecks of the whole run [cells]"),
     column("ablations", sa.ARRAY(ablation_kind), "Ablation types measured"),
@@ -106,7 +108,7 @@ runs = sa.Table(
     column(
         "mechanisms",
         texts,
-        "Mechanisms measured beside the effects: edges, neurons_last or neurons_all, logit_lens, logprobs, "
+        "Mechanisms measured in addition to the effects: edges, neurons_last or neurons_all, logit_lens, logprobs, "
         "self_repression; NULL or empty: none",
         null=True,
     ),

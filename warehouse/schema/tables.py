@@ -12,6 +12,6 @@ from selfrepair.warehouse.schema import (  # noqa: F401 (each adds its tables to
     runs,
     self_repression,
 )
-from selfrepair.warehouse.schema.columns import metadata
+from selfrepair.warehouse.schema.base import metadata
 
 __all__ = ["metadata"]

@@ -248,7 +248,7 @@ WHERE
         - (repair_layernorm::DOUBLE + repair_attention + repair_mlp)
     ) > {IDENTITY_ERROR_LIMIT} + {ROUNDING};
 
--- rule: no later component repairs the last layer
+-- rule: heads of the last layer have no attention repair, and in parallel blocks no MLP repair
 -- over: measurements
 SELECT
     'run ' || f.run_id || ', prompt ' || f.prompt_id || ', position ' || f.pos || ', L' || f.layer || 'H'

@@ -13,7 +13,7 @@ HEAD_SELECTION = "cell"
 """The selection of the clicked cell; it holds the head's `label`."""
 
 _CELL_PX = 26
-_AROUND_PX = 130  # legend and axis, which the height of a chart in a page includes
+_MARGIN_PX = 130  # legend and axis, which the height of a chart in a page includes
 _LOWEST_PX, _HIGHEST_PX = 300, 760
 
 
@@ -62,7 +62,7 @@ def head_map(
         .mark_rect(filled=False, stroke=CHOSEN, strokeWidth=3, tooltip=None)
         .encode(x, y)
     )
-    height = min(_HIGHEST_PX, max(_LOWEST_PX, _AROUND_PX + _CELL_PX * heads["layer"].n_unique()))
+    height = min(_HIGHEST_PX, max(_LOWEST_PX, _MARGIN_PX + _CELL_PX * heads["layer"].n_unique()))
     return alt.LayerChart(layer=[cells, frame], height=height)
 
 

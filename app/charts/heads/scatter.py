@@ -7,7 +7,7 @@ import polars as pl
 
 from selfrepair.app.charts.heads.dots import dots_by_layer
 from selfrepair.app.charts.style.head_colors import CHOSEN, DOTS
-from selfrepair.app.charts.style.zones import AS_FAR_AS_DATA, span, within, zones
+from selfrepair.app.charts.style.zones import DATA_EXTENT, span, within, zones
 from selfrepair.app.wording.columns import title, words
 from selfrepair.app.wording.whitespace import whitespace_column
 
@@ -70,4 +70,4 @@ def row_scatter(rows: pl.DataFrame, slope: float | None, intercept: float | None
 
 
 def _axis(channel: type[_Axis], view: str, name: str) -> _Axis:
-    return channel(f"{name}:Q", title=title(view, name), scale=AS_FAR_AS_DATA)
+    return channel(f"{name}:Q", title=title(view, name), scale=DATA_EXTENT)

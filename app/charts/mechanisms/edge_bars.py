@@ -9,7 +9,7 @@ from selfrepair.app.wording.columns import title
 VIEW = "who_repairs"
 KINDS = {"head": PARTS["attention"], "mlp": PARTS["MLP"]}
 _BAR_PX = 20
-_AROUND_PX = 140
+_MARGIN_PX = 140
 _WHISKERS = {"white": 3.0, "#333a44": 1.5}
 """Colours and widths [pixels], drawn one over the other: visible on every bar and on both themes."""
 
@@ -46,5 +46,5 @@ def target_bars(targets: pl.DataFrame) -> alt.LayerChart:
         for color, width in _WHISKERS.items()
     ]
     zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color=REFERENCE, strokeDash=[4, 4])
-    height = _AROUND_PX + _BAR_PX * targets.height
+    height = _MARGIN_PX + _BAR_PX * targets.height
     return alt.LayerChart(layer=[zero.encode(x=alt.X("zero:Q")), bars, *whiskers], height=height)

@@ -17,7 +17,7 @@ SIGNS = {"repairs": "#e6821e", "adds to the damage": "#3d8fd1"}
 """Colours of changes up and down, as in the matrix."""
 
 _NODE_PX = 54
-_AROUND_PX = 150
+_MARGIN_PX = 150
 _HIGHEST_PX = 760
 
 
@@ -111,7 +111,7 @@ def edge_graph(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[st
         )
         for kind, shape, color in (("mlp", "square", PARTS["MLP"]), ("head", "circle", REFERENCE))
     )
-    height = min(_HIGHEST_PX, _AROUND_PX + _NODE_PX * (deepest + 1))
+    height = min(_HIGHEST_PX, _MARGIN_PX + _NODE_PX * (deepest + 1))
     return alt.LayerChart(layer=[rules, mlps, dots.add_params(head_selection())], height=height)
 
 

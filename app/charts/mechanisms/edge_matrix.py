@@ -13,7 +13,7 @@ from selfrepair.app.wording.columns import title
 
 VIEW = "who_repairs"
 _CELL_PX = 12
-_AROUND_PX = 130
+_MARGIN_PX = 130
 _LOWEST_PX, _HIGHEST_PX = 320, 900
 
 
@@ -58,7 +58,7 @@ def edge_matrix(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[s
         .mark_rect(filled=False, stroke=REFERENCE, strokeWidth=1.5, tooltip=None)
         .encode(y=y)
     )
-    height = min(_HIGHEST_PX, max(_LOWEST_PX, _AROUND_PX + _CELL_PX * len(ablated)))
+    height = min(_HIGHEST_PX, max(_LOWEST_PX, _MARGIN_PX + _CELL_PX * len(ablated)))
     return alt.LayerChart(layer=[row, cells], height=height, usermeta={"embedOptions": {"renderer": "canvas"}})
 
 

@@ -8,7 +8,7 @@ from selfrepair.app.wording.columns import title
 
 VIEW = "repair_matrix"
 _CELL_PX = 30
-_AROUND_PX = 130
+_MARGIN_PX = 130
 _LOWEST_PX, _HIGHEST_PX = 300, 760
 
 
@@ -34,6 +34,6 @@ def layer_matrix(pairs: pl.DataFrame, target: str, domain: tuple[float, float]) 
                 alt.Tooltip("n_heads:Q", title=title(VIEW, "n_heads"), format=",d"),
             ],
         )
-        .properties(height=min(_HIGHEST_PX, max(_LOWEST_PX, _AROUND_PX + _CELL_PX * pairs["layer"].n_unique())))
+        .properties(height=min(_HIGHEST_PX, max(_LOWEST_PX, _MARGIN_PX + _CELL_PX * pairs["layer"].n_unique())))
     )
     return chart

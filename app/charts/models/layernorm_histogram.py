@@ -1,4 +1,4 @@
-"""Does ablation shrink the final norm? Overlaid histograms of S/S', a colour for each ablation."""
+"""Does ablation shrink the final norm's scale? Overlaid histograms of S/S', a colour for each ablation."""
 
 import altair as alt
 import polars as pl

@@ -20,7 +20,7 @@ PUBLISHED = "#cc79a7"
 
 _HEIGHT_PX = 460
 _ROW_PX = 36
-_AROUND_PX = 110
+_MARGIN_PX = 110
 
 
 def measured_against_published(heads: pl.DataFrame, name: str, unit: str, chosen: str) -> alt.LayerChart:
@@ -124,5 +124,5 @@ def _with_intervals(
     diamonds = base.mark_point(shape="diamond", size=170, filled=False, strokeWidth=2.5, color=PUBLISHED, opacity=1)
     return alt.LayerChart(
         layer=[intervals, dots, *more, diamonds.encode(alt.X(f"{published}:Q"))],
-        height=_AROUND_PX + _ROW_PX * max(rows.height, 1),
+        height=_MARGIN_PX + _ROW_PX * max(rows.height, 1),
     )

@@ -32,7 +32,7 @@ def color_domain(columns: Sequence[pl.Series], centre: float | None) -> tuple[fl
     return centre - reach, centre + reach
 
 
-def beyond_caption(values: pl.Series, domain: tuple[float, float], unit: str, noun: str = "head") -> str | None:
+def saturation_caption(values: pl.Series, domain: tuple[float, float], unit: str, noun: str = "head") -> str | None:
     """A sentence on how many heads (`noun`) are beyond the ends of the colour scale; None where none is.
 
     `unit` is the suffix of the numbers, ' [logits]'.

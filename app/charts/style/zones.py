@@ -7,7 +7,7 @@ from selfrepair.app.charts.style.palette import REFERENCE
 
 Span = tuple[float, float]
 
-AS_FAR_AS_DATA = alt.Scale(nice=False, zero=False)
+DATA_EXTENT = alt.Scale(nice=False, zero=False)
 """The scale of an axis whose ends come with the data: a browser then updates the chart instead of redrawing it."""
 
 _NEAR = 0.45
@@ -25,12 +25,12 @@ def span(values: pl.Series) -> Span:
 def zones(x: Span, y: Span) -> list[alt.Chart]:
     """Layers: the dashed line y = -x and the names of the zones on its sides.
 
-    They reach the corners of the axes `x` and `y`, so that the scale `AS_FAR_AS_DATA` needs no domain.
+    They reach the corners of the axes `x` and `y`, so that the scale `DATA_EXTENT` needs no domain.
     """
     line = (
         alt.Chart(within(x, y, -1.0, 0.0))
         .mark_line(strokeDash=[6, 4], color=REFERENCE, strokeWidth=1.5)
-        .encode(alt.X("x:Q", scale=AS_FAR_AS_DATA), alt.Y("y:Q", scale=AS_FAR_AS_DATA))
+        .encode(alt.X("x:Q", scale=DATA_EXTENT), alt.Y("y:Q", scale=DATA_EXTENT))
     )
     leaves_at = min(x[1], -y[0])
     # A steep line ends at the lower left, where "breakage" is: its own name then goes to its other side.

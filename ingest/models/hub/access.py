@@ -24,7 +24,7 @@ def offline_reason() -> str | None:
     not set, puts the hub's clients into the offline mode of their own: they read their caches and do not try again.
     """
     if is_offline_mode():
-        return "HF_HUB_OFFLINE is set, so that the hub is not used"
+        return "HF_HUB_OFFLINE is set, so the hub is not used"
     set_client_factory(_bounded_client)
     failure = _failure()
     if failure is None:

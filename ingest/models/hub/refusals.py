@@ -45,8 +45,8 @@ def _why(name: str, revision: str | None, error: Exception) -> tuple[str, str]:
     chain = list(causes(error))
     if any(_is_about_room(cause) for cause in chain):
         return (
-            f"there is no room for its files in {constants.HF_HUB_CACHE}",
-            "Free some, or name a folder on a larger disk with HF_HOME; complete files are not fetched again.",
+            f"there is not enough space for its files in {constants.HF_HUB_CACHE}",
+            "Free some, or set HF_HOME to a folder on a larger disk; complete files are not fetched again.",
         )
     if offline := offline_reason():
         cached = revisions(name)
@@ -56,13 +56,13 @@ def _why(name: str, revision: str | None, error: Exception) -> tuple[str, str]:
         )
     if any(isinstance(cause, HFValidationError) for cause in chain):
         return (
-            "this is not a name of a hub model",
+            "this is not a valid hub id",
             f"Give a hub id such as EleutherAI/pythia-160m.{_did_you_mean(name)}",
         )
     answer = next((cause for cause in chain if isinstance(cause, HfHubHTTPError)), None)
     status = None if answer is None else answer.response.status_code
     if isinstance(answer, RevisionNotFoundError):
-        return "the hub has no such revision of it", near_revisions(revision or "main", revisions(name))
+        return "the hub has no such revision", near_revisions(revision or "main", revisions(name))
     if isinstance(answer, GatedRepoError):
         return "it is gated", _ask_for_access(name)
     if isinstance(answer, RepositoryNotFoundError):
@@ -85,7 +85,7 @@ def _why(name: str, revision: str | None, error: Exception) -> tuple[str, str]:
             "Run the same command again: complete files are not fetched again. HF_HUB_ETAG_TIMEOUT and "
             "HF_HUB_DOWNLOAD_TIMEOUT, in seconds, make it wait longer for an answer."
         )
-    return f"the hub did not give its files: {first_line(answer or chain[0])}", (
+    return f"the hub did not deliver its files: {first_line(answer or chain[0])}", (
         "Run the same command again: complete files are not fetched again."
     )
 
@@ -93,7 +93,7 @@ def _why(name: str, revision: str | None, error: Exception) -> tuple[str, str]:
 def _ask_for_access(name: str) -> str:
     page = f"{constants.ENDPOINT}/{name}"
     if get_token():
-        return f"The token is of an account without access: accept the terms at {page} with that account."
+        return f"The token belongs to an account without access: accept the terms at {page} with that account."
     return f"Accept its terms at {page}, then set HF_TOKEN to a token of that account."
 
 

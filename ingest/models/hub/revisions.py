@@ -76,7 +76,7 @@ def near_revisions(wrong: str, there: list[str]) -> str:
     steps = sorted(found for name in there if (found := _step(name)) is not None)
     if step is not None and steps:
         below, above = [found for found in steps if found < step][-2:], [found for found in steps if found > step][:2]
-        return f"Nearest to it: --checkpoint {' or '.join(str(found) for found in (*below, *above))}."
+        return f"Nearest: --checkpoint {' or '.join(str(found) for found in (*below, *above))}."
     if step is not None:
         return f"It has no training checkpoints (branches named step<N>); it has {listed(there)}."
     return f"It has {listed(difflib.get_close_matches(wrong, there, n=3) or there)}."

@@ -4,7 +4,7 @@
 -- Grain: run_id, layer, head
 -- Paper: section 3 (does ablation still find important heads?)
 --
--- Only heads among the first `among` by direct effect are looked at.
+-- Only the first `among` heads by direct effect are considered.
 --
 -- Parameters:
 --   model, run_id, ablation, population = all

@@ -6,7 +6,7 @@
 -- Parameters:
 --   model, run_id, ablation
 --   measure direct_effect|logit_change|self_repair|abs_direct_effect|abs_logit_change|abs_self_repair =
---     abs_direct_effect: Which number of a row; abs_: its size without the sign
+--     abs_direct_effect: Which number of a row; abs_: its absolute value
 --   at_most
 
 SELECT

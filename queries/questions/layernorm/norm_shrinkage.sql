@@ -1,4 +1,4 @@
--- Does ablation shrink the final norm? The share of rows with S/S' above 1, for each ablation type.
+-- Does ablation shrink the final norm's scale? The share of rows with S/S' above 1, for each ablation type.
 --
 -- Grain: run_id, ablation, population
 -- Paper: section 4 (LayerNorm)

@@ -4,7 +4,7 @@
 -- Grain: run_id, layer, head
 -- Paper: section 6 (iterative inference)
 --
--- The answer is the one read after the head's layer. Heads without rows of both kinds are left out, and so are runs that
+-- The prediction is read after the head's layer. Heads without rows of both kinds are left out, and so are runs that
 -- did not measure the logit lens.
 --
 -- Parameters:

@@ -10,7 +10,7 @@
 --   model, run_id, ablation, population
 --
 -- Columns:
---   level VARCHAR: What a row is about: 'head', a dot, or 'layer', a point of the line (head and label are NULL)
+--   level VARCHAR: What a row describes: 'head', a dot, or 'layer', a point of the line (head and label are NULL)
 
 SELECT
     run_id,

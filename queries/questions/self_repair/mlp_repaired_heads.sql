@@ -1,4 +1,4 @@
--- Which heads do later MLPs repair most, as anti-erasure neurons would?
+-- Which heads do MLPs repair most, as anti-erasure neurons would?
 --
 -- Grain: run_id, layer, head
 -- Paper: section 5 (sparse anti-erasure by neurons)

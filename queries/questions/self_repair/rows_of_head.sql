@@ -3,8 +3,8 @@
 -- Grain: run_id, prompt_id, pos
 -- Paper: sections 3 and 4 (the scatters of single rows)
 --
--- Which rows are drawn depends on nothing but prompt_id and pos, so that two ablations, or two heads, show the same
--- ones. They come from prompts drawn first, with three times as many rows, so that not all prompts have to be read.
+-- Which rows are drawn depends only on prompt_id and pos, so two ablations, or two heads, show the same ones. They
+-- come from prompts drawn first, with three times as many rows, so that not all prompts have to be read.
 --
 -- Parameters:
 --   model, run_id, ablation, layer, head

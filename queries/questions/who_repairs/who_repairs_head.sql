@@ -1,4 +1,4 @@
--- What repairs one head? Later heads and MLPs, the strongest repair first, those that add to the damage last.
+-- What repairs one head? Later heads and the same layer's and later MLPs, the strongest repair first.
 --
 -- Grain: run_id, target_kind, target_layer, target_head
 -- Paper: section 3 (self-repair by later attention layers and MLPs)

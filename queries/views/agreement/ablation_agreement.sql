@@ -15,7 +15,7 @@
 --   spearman DOUBLE: Spearman's rank correlation over heads, ties share their average rank; NULL where all heads are
 --     equal under one of the two [-1..1]
 --   mean_difference DOUBLE: Mean over heads of the measure under ablation_a minus that under ablation_b [logits or ratio]
---   mean_absolute_difference DOUBLE: Mean over heads of that difference's size [logits or ratio]
+--   mean_absolute_difference DOUBLE: Mean over heads of the absolute difference [logits or ratio]
 
 WITH head_measures AS (
     SELECT

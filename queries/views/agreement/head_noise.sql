@@ -7,10 +7,10 @@
 --
 -- Over all rows. Within prompts: the standard deviation of rows around their own prompt's mean, pooled over prompts:
 -- the root of the sum of squares over rows - prompts. Between prompts: the standard deviation of the prompts' means,
--- over prompts - 1; it contains what the few rows of a prompt do not average out, about within / sqrt(rows per prompt).
--- The line is the least-squares fit of logit_change on direct_effect: under zero ablation, slope -1 and intercept 0
--- mean no self-repair, slope 0 self-repair of the whole effect. A quantile is a value that occurs: the lowest one that
--- at least its share of the rows does not exceed. Failed runs are left out.
+-- over prompts - 1; it includes sampling noise of about within / sqrt(rows per prompt). The line is the least-squares
+-- fit of logit_change on direct_effect: under zero ablation, slope -1 and intercept 0 mean no self-repair, slope 0
+-- self-repair of the whole effect. A quantile is an observed value: the lowest one that at least its share of the rows
+-- does not exceed. Failed runs are left out.
 --
 -- Columns:
 --   self_repair_sd_within DOUBLE: Standard deviation of self_repair around its prompt's mean, pooled over prompts;
@@ -20,8 +20,7 @@
 --   slope DOUBLE: Change of logit_change per logit of direct_effect, fitted over the rows; NULL: all rows have the same
 --     direct_effect [logits per logit]
 --   intercept DOUBLE: The fit's logit_change at direct_effect = 0 [logits]
---   correlation DOUBLE: Pearson correlation of logit_change with direct_effect; NULL: one of them is the same in all
---     rows [ratio]
+--   correlation DOUBLE: Pearson correlation of logit_change with direct_effect; NULL: one of them is constant [ratio]
 --   self_repair_quantile_5 DOUBLE: 5 % of the rows have at most this self_repair [logits]
 --   self_repair_quantile_25 DOUBLE: 25 % of the rows have at most this self_repair [logits]
 --   self_repair_quantile_50 DOUBLE: Half of the rows have at most this self_repair: the median [logits]

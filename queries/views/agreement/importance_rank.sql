@@ -6,7 +6,7 @@
 -- Paper: section 3 (does ablation still find important heads?)
 --
 -- A head that self-repair hides ranks high by direct effect and low by logit change. Ranks are 1 to the number of
--- heads, each given once; equal means in the order of layer, head. Failed runs are left out.
+-- heads, each given once; ties are broken by layer, head. Failed runs are left out.
 --
 -- Columns:
 --   direct_effect_rank BIGINT: Rank by mean_direct_effect; 1: the highest

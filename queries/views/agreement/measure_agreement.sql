@@ -4,8 +4,8 @@
 -- Grain: run_id, ablation, measure_a, measure_b
 -- Paper: none
 --
--- Heads are compared by the size of their mean over all rows, whatever its sign (head_measures). Ties share their
--- average rank. Failed runs are left out.
+-- Heads are compared by their absolute mean over all rows (head_measures). Ties share their average rank. Failed runs
+-- are left out.
 --
 -- Columns:
 --   measure_a VARCHAR: One measure: 'logit_change' or 'logprob_change'

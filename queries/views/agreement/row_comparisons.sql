@@ -1,4 +1,5 @@
--- Building block: what takes two numbers of each row side by side, which the distributions of single numbers cannot tell.
+-- Building block: statistics of two numbers of each row together, which do not follow from their separate
+-- distributions.
 --
 -- Grain: run_id, ablation, layer, head
 -- Paper: section 3 (how noisy self-repair is)
@@ -7,15 +8,15 @@
 -- Columns:
 --   covariance DOUBLE: Covariance of logit_change with direct_effect over the rows (divided by n) [logits^2]
 --   repair_ratio_quantile_5 FLOAT: 5 % of the rows' self_repair / direct_effect are at most this; rows with
---     direct_effect = 0 are left out here; NULL: no others [ratio]
+--     direct_effect = 0 are left out; NULL: there are no others [ratio]
 --   repair_ratio_quantile_25 FLOAT: 25 % of the rows' self_repair / direct_effect are at most this; rows with
---     direct_effect = 0 are left out here; NULL: no others [ratio]
---   repair_ratio_quantile_50 FLOAT: Half of the rows' self_repair / direct_effect are at most this: the median; rows with
---     direct_effect = 0 are left out here; NULL: no others [ratio]
+--     direct_effect = 0 are left out; NULL: there are no others [ratio]
+--   repair_ratio_quantile_50 FLOAT: Half of the rows' self_repair / direct_effect are at most this: the median; rows
+--     with direct_effect = 0 are left out; NULL: there are no others [ratio]
 --   repair_ratio_quantile_75 FLOAT: 75 % of the rows' self_repair / direct_effect are at most this; rows with
---     direct_effect = 0 are left out here; NULL: no others [ratio]
+--     direct_effect = 0 are left out; NULL: there are no others [ratio]
 --   repair_ratio_quantile_95 FLOAT: 95 % of the rows' self_repair / direct_effect are at most this; rows with
---     direct_effect = 0 are left out here; NULL: no others [ratio]
+--     direct_effect = 0 are left out; NULL: there are no others [ratio]
 
 WITH heads AS (
     SELECT

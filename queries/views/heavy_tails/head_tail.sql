@@ -2,20 +2,20 @@
 --
 -- Grain: run_id, ablation, measure, layer, head
 -- Headline: label, measure, share_top_2, gini, excess_kurtosis, hill_2, n_rows
--- Paper: none (how much of a head the top 2 % of its tokens in section 3 hold)
+-- Paper: none (how much of a head's effect is in the top 2 % of tokens of section 3)
 --
--- A quantile is a value that occurs: the lowest one that at least its share of the rows does not exceed. The top p % are
--- the max(1, floor(p % of n)) rows with the highest values. Their share is of the sum of absolute values, so that it stays
--- within -1..1 where signs cancel, and is the plain share of the total in the abs_ measures.
+-- A quantile is an observed value: the lowest one that at least its share of the rows does not exceed. The top p % are
+-- the max(1, floor(p % of n)) rows with the highest values. Their share is of the sum of absolute values, so that it
+-- stays within -1..1 where signs cancel, and is the plain share of the total in the abs_ measures.
 --
 -- The Hill index is the exponent alpha of a tail that falls as x^-alpha, from the k rows in the top p %: k / sum of
--- ln(value / cut), cut being the value of row k + 1. Lower is heavier: up to 2, the variance keeps growing with the
--- number of rows; up to 1, the mean does, too. It is NULL where row k + 1 is missing or not above 0, or all of the top
--- tie with it. A tail that follows no power law has an index, too: trust it where the three cut-offs agree, and see
--- hill_curve. Its standard error, alpha / sqrt(k), assumes independent rows; rows of one prompt are correlated, so that
--- it is a lower bound.
+-- ln(value / cut), where cut is the value of row k + 1. Lower is heavier: up to 2, the variance keeps growing with the
+-- number of rows; up to 1, so does the mean. It is NULL where row k + 1 is missing or not above 0, or all of the top
+-- tie with it. Tails that follow no power law also have an index: trust it where the three cut-offs agree, and see
+-- hill_curve. Its standard error, alpha / sqrt(k), assumes independent rows; rows of one prompt are correlated, so
+-- that it is a lower bound.
 --
--- Failed runs are left out, running ones hold what is loaded.
+-- Failed runs are left out; running ones cover what is loaded.
 
 SELECT
     run_id,

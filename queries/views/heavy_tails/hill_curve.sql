@@ -1,4 +1,4 @@
--- The Hill plot of a head: its Hill index against the number of top rows; where it is level, the tail follows a power
+-- The Hill plot of a head: its Hill index against the number of top rows; where it is flat, the tail follows a power
 -- law.
 --
 -- Grain: run_id, ablation, measure, layer, head, n_top

@@ -4,10 +4,10 @@
 -- Grain: run_id, ablation, measure, layer, head, lowest_share
 -- Paper: none
 --
--- Of the abs_ measures only: where signs cancel there are no shares. From (0, 0) to (1, 1), on the diagonal where all
--- rows are equal; twice the area between the two is the Gini coefficient of head_tail. Points are exact and stand
--- closest at the steep end. A head whose values are all 0 has no curve. Failed runs are left out. Rows are not sorted,
--- since sorting all curves takes as long as reading them: ORDER BY lowest_share to draw one.
+-- Only for the abs_ measures: shares need values of one sign. From (0, 0) to (1, 1), on the diagonal where all rows
+-- are equal; twice the area between the two is the Gini coefficient of head_tail. Points are exact and densest at the
+-- steep end. A head whose values are all 0 has no curve. Failed runs are left out. Rows are not sorted, since sorting
+-- all curves takes as long as reading them: ORDER BY lowest_share to draw one.
 --
 -- Columns:
 --   lowest_share DOUBLE: The rows with the lowest values, as a share of the head's rows [ratio]

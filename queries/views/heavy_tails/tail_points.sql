@@ -1,4 +1,5 @@
--- Building block: at most 100 well chosen values of each distribution, and what lies above them: what curves are drawn from.
+-- Building block: at most 100 well chosen values of each distribution, and what is above them: the points of its
+-- curves.
 --
 -- Grain: run_id, ablation, measure, layer, head, value
 -- Paper: none

@@ -6,9 +6,10 @@
 --
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions, or 'top2', the 2 % with the highest clean direct_effect
---   level VARCHAR: What a row is about: 'head', or 'model' (layer and head are NULL), which pools the rows of all its heads
---   ln_scale_ratio DOUBLE: One value of the clean over the ablated scale of the final norm, S/S'; > 1: the norm shrank and
---     surviving logits grew [ratio]
+--   level VARCHAR: What a row describes: 'head', or 'model' (layer and head are NULL), which pools the rows of all its
+--     heads
+--   ln_scale_ratio DOUBLE: One value of the clean over the ablated scale of the final norm, S/S'; > 1: the scale
+--     shrank and surviving logits grew [ratio]
 --   n_tied BIGINT: Rows with this value [rows]
 
 WITH head_counts AS (

@@ -8,7 +8,7 @@
 -- runs.
 --
 -- Columns:
---   label VARCHAR: Name of the head as the field writes it, such as L9H6; NULL at level 'model'
+--   label VARCHAR: Name of the head, such as L9H6; NULL at level 'model'
 --   bin_low DOUBLE: Lower edge of the bin [ratio]
 --   bin_high DOUBLE: Upper edge of the bin [ratio]
 --   bin_share DOUBLE: Rows in the bin as a share of all of the histogram [ratio]

@@ -12,8 +12,8 @@
 --   ln_scale_ratio_quantile_75 DOUBLE: 75 % of the rows have at most this S/S' [ratio]
 --   ln_scale_ratio_quantile_95 DOUBLE: 95 % of the rows have at most this S/S' [ratio]
 --   ln_scale_ratio_quantile_99 DOUBLE: 99 % of the rows have at most this S/S' [ratio]
---   share_above_1 DOUBLE: Rows with S/S' > 1, where the ablation shrank the norm, as a share of all [ratio]
---   share_below_1 DOUBLE: Rows with S/S' < 1, where the ablation made the norm grow, as a share of all [ratio]
+--   share_above_1 DOUBLE: Rows with S/S' > 1, where the ablation shrank the scale, as a share of all [ratio]
+--   share_below_1 DOUBLE: Rows with S/S' < 1, where the ablation made the scale grow, as a share of all [ratio]
 
 WITH places AS (
     SELECT

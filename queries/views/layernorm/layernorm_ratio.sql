@@ -1,16 +1,18 @@
--- Whether ablation shrinks the final norm: the distribution of S/S', clean over ablated scale, by head and over a whole run.
+-- Whether ablation shrinks the final norm's scale: the distribution of S/S', clean over ablated, by head and over a
+-- whole run.
 --
 -- Grain: run_id, ablation, population, level, layer, head
 -- Headline: level, label, mean_ln_scale_ratio, share_above_1, ln_scale_ratio_quantile_50, n_rows
 -- Paper: section 4 (LayerNorm)
 --
--- Above 1 the norm shrank, and every surviving logit grew by that factor. A quantile is a value that occurs: the lowest one
--- that at least its share of the rows does not exceed. Ratios of exactly 1 are in neither share. Failed runs are left out.
+-- Above 1 the scale shrank, and every surviving logit grew by that factor. A quantile is an observed value: the lowest
+-- one that at least its share of the rows does not exceed. Ratios of exactly 1 are in neither share. Failed runs are
+-- left out.
 --
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions, or 'top2', the 2 % with the highest clean direct_effect
---   level VARCHAR: What a row is about: 'head', or 'model' (layer, head and label are NULL), which pools the rows of all its
---     heads
+--   level VARCHAR: What a row describes: 'head', or 'model' (layer, head and label are NULL), which pools the rows of
+--     all its heads
 
 SELECT
     run_id,

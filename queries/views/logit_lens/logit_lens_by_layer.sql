@@ -4,7 +4,7 @@
 -- Paper: section 6 (iterative inference)
 --
 -- The residual stream after the layer is read through the final norm and the unembedding, nothing ablated, over all
--- measured positions. A quantile is a value that occurs: the lowest one that at least its share of the rows does not
+-- measured positions. A quantile is an observed value: the lowest one that at least its share of the rows does not
 -- exceed. Failed runs are left out.
 
 SELECT

@@ -9,7 +9,7 @@
 --
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
---     same rows whatever the ablation)
+--     same rows for every ablation)
 --   n_right BIGINT: Rows where the logit lens after the head's layer is top-1 correct: the target is the most likely
 --     token [rows]
 --   n_wrong BIGINT: Rows where the logit lens after the head's layer is wrong: another token is more likely than the

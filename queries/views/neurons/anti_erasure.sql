@@ -10,7 +10,7 @@
 -- when nothing is ablated (clean_effect < 0) and less so with the head ablated (change > 0). Failed runs are left out.
 --
 -- Columns:
---   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
+--   label VARCHAR: Name of the ablated head, such as L9H6
 --   n_rows BIGINT: Rows of the head's top 2 % [rows]
 --   n_stored BIGINT: Of these, rows in which the neuron is among the 16: its means are over these [rows]
 --   n_first BIGINT: Of these, rows in which it is the one that changes most [rows]
@@ -20,9 +20,9 @@
 --   mean_ablated_effect DOUBLE: Mean over the n_stored rows of what it writes towards the target with the head ablated; <
 --     0: it erases [logits]
 --   mean_change DOUBLE: mean_ablated_effect - mean_clean_effect; > 0: it repairs [logits]
---   share_of_mlp DOUBLE: Sum of its changes in the n_stored rows as a share of the change of the whole MLP in all rows;
---     beyond 0..1 where neurons work against each other, and unreliable where the MLP's own change is near 0; NULL
---     where that is 0 [ratio]
+--   share_of_mlp DOUBLE: Sum of its changes in the n_stored rows as a share of the change of the whole MLP in all
+--     rows; outside 0..1 where neurons work against each other, and unreliable where the MLP's own change is near 0;
+--     NULL where that is 0 [ratio]
 
 SELECT
     run_id,

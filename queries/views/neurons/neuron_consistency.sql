@@ -1,4 +1,4 @@
--- Whether the same few neurons repair a head in every row, or others from row to row.
+-- Whether the same few neurons repair a head in every row, or different ones from row to row.
 --
 -- Grain: run_id, ablation, layer, head, mlp_layer
 -- Paper: section 5 (sparse neurons)
@@ -9,7 +9,7 @@
 -- overlap by about 10 / n. Failed runs are left out.
 --
 -- Columns:
---   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
+--   label VARCHAR: Name of the ablated head, such as L9H6
 
 SELECT
     run_id,

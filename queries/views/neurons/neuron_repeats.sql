@@ -12,7 +12,7 @@
 --   neurons_first_4 BIGINT: Different neurons among the four that change most [neurons]
 --   neurons_first_16 BIGINT: Different neurons among the 16 that change most [neurons]
 --   top_neuron INTEGER: The neuron that is most often the one that changes most
---   top_neuron_share DOUBLE: Rows in which it is, as a share of n_rows [ratio]
+--   top_neuron_share DOUBLE: Rows in which top_neuron changes most, as a share of n_rows [ratio]
 --   change_share_10 DOUBLE: |change| of the ten most frequent neurons as a share of all that is stored; NULL: all is 0
 --     [ratio]
 --   half_overlap DOUBLE: Share of the ten most frequent neurons of the prompts with an even prompt_id that are among the

@@ -9,7 +9,7 @@
 -- neuron_consistency). Failed runs are left out.
 --
 -- Columns:
---   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
+--   label VARCHAR: Name of the ablated head, such as L9H6
 --   n_rows BIGINT: Rows of the head's top 2 % [rows]
 --   exceed_50_share DOUBLE: Rows whose nth largest |change| is above 50 % of the head's direct effect, as a share of
 --     n_rows [ratio]

@@ -10,7 +10,7 @@
 -- squares of single changes are not stored; neurons_for_half says how few neurons matter. Failed runs are left out.
 --
 -- Columns:
---   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
+--   label VARCHAR: Name of the ablated head, such as L9H6
 --   n_rows BIGINT: Rows of the head's top 2 % [rows]
 --   mean_direct_effect DOUBLE: Mean over rows of the head's direct effect [logits]
 --   mean_change DOUBLE: Mean over rows of the change of all neurons together: what this MLP repairs; > 0: it

@@ -7,7 +7,7 @@
 -- Computed from all rows: filter by run and head for a quick answer. Failed runs are left out.
 --
 -- Columns:
---   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
+--   label VARCHAR: Name of the ablated head, such as L9H6
 --   change FLOAT: ablated_effect - clean_effect; > 0: the neuron repairs [logits]
 --   is_anti_erasure BOOLEAN: True: it erases less, change > 0 with clean_effect < 0
 

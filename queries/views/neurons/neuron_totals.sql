@@ -10,7 +10,7 @@
 --   n_rows BIGINT: Rows of the head's top 2 % [rows]
 --   sum_direct_effect DOUBLE: Sum of the head's direct effect [logits]
 --   sum_change DOUBLE: Sum over rows and neurons of the change in direct effect [logits]
---   sum_absolute_change DOUBLE: Sum of its size without the sign [logits]
+--   sum_absolute_change DOUBLE: Sum of its absolute value [logits]
 --   sum_positive_change DOUBLE: Sum of the changes above 0 [logits]
 --   sum_anti_erasure DOUBLE: Sum of the changes above 0 of neurons whose clean effect is below 0 [logits]
 

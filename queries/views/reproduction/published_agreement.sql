@@ -13,7 +13,7 @@
 --   spearman DOUBLE: Spearman's rank correlation over heads, ties share their average rank; NULL where all heads of a
 --     run are equal [-1..1]
 --   pearson DOUBLE: Pearson correlation over heads; NULL where all heads of a run are equal [-1..1]
---   mean_absolute_difference DOUBLE: Mean over heads of the size of the difference [logits or ratio]
+--   mean_absolute_difference DOUBLE: Mean over heads of the absolute difference [logits or ratio]
 --   slope DOUBLE: Least-squares change of the quantity in run b per unit of it in run a; NULL: all heads of run a are
 --     equal [per unit]
 

@@ -1,4 +1,4 @@
--- Building block: the paper's own numbers of every head, one a row.
+-- Building block: the paper's own numbers of every head, one per row.
 --
 -- Grain: published_model, population, published_run, layer, head, quantity
 -- Paper: section 3 (what its authors released)

@@ -1,4 +1,4 @@
--- Measured against published: every head's quantities beside the paper's own.
+-- Measured against published: every head's quantities and the paper's own.
 --
 -- Grain: run_id, ablation, population, published_run, layer, head, quantity
 -- Paper: section 3 (what its authors released)

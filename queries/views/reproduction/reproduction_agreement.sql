@@ -1,14 +1,15 @@
--- How well a run agrees with the paper over all heads, beside the run-to-run agreement of the authors' own data.
+-- How well a run agrees with the paper over all heads, compared with the run-to-run agreement of the authors' own
+-- data.
 --
 -- Grain: run_id, ablation, population, published_run, quantity
 -- Headline: quantity, spearman, authors_spearman, verdict, mean_absolute_difference, authors_mean_absolute_difference,
 --   n_heads, published_run
 -- Paper: section 3 (what its authors released)
 --
--- One dot a head in a picture of `reproduction`: x is published, y is measured. The interval of Spearman's correlation is
--- Fisher's, over heads. A quantity agrees where that interval reaches the correlation of two runs of the authors' own
--- (published_agreement, of pythia-160m): it is then no further from their run than another of theirs is. Heads for which
--- this run has no number are left out. Failed runs are left out.
+-- A scatter plot of `reproduction`, one dot per head, has published values on x and measured ones on y. The interval
+-- of Spearman's correlation is Fisher's, over heads. A quantity agrees where that interval reaches the correlation of
+-- two runs of the authors' own (published_agreement, of pythia-160m): it is then no further from their run than
+-- another of theirs is. Heads for which this run has no number are left out. Failed runs are left out.
 --
 -- Columns:
 --   n_heads BIGINT: Heads that are compared [heads]
@@ -17,7 +18,7 @@
 --   spearman_low DOUBLE: Lower end of its 95 % interval; NULL: fewer than 4 heads, or spearman is -1 or 1 [-1..1]
 --   spearman_high DOUBLE: Upper end of its 95 % interval; NULL: fewer than 4 heads, or spearman is -1 or 1 [-1..1]
 --   pearson DOUBLE: Pearson correlation over heads; NULL where all heads are equal on one side [-1..1]
---   mean_absolute_difference DOUBLE: Mean over heads of the size of measured - published [logits or ratio]
+--   mean_absolute_difference DOUBLE: Mean over heads of |measured - published| [logits or ratio]
 --   slope DOUBLE: Least-squares change of the measured value per unit of the published one; NULL: all heads are
 --     published with the same value [per unit]
 --   authors_spearman DOUBLE: spearman of the authors' own two runs; NULL: they published one [-1..1]

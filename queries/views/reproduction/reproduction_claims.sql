@@ -12,9 +12,10 @@
 -- late_heads_repaired from the share of heads whose mean self-repair is two standard errors above 0, to the share of
 -- those where it is not two below. The others are shares of rows or heads without an interval.
 --
--- A claim agrees where the published number lies within the interval, or no more than 0.05 beyond its ends: the authors' own
--- two runs of pythia-160m differ by 0.042 in late_heads_repaired. Without a published number it agrees where the whole
--- interval lies above expected_above, differs where none of it does, and is unclear in between. Failed runs are left out.
+-- A claim agrees where the published number is within the interval, or no more than 0.05 beyond its ends: the authors'
+-- own two runs of pythia-160m differ by 0.042 in late_heads_repaired. Without a published number it agrees where the
+-- whole interval lies above expected_above, differs where none of it does, and is unclear in between. Failed runs are
+-- left out.
 --
 -- Columns:
 --   claim_number INTEGER: Place of the claim among these, from 1
@@ -132,7 +133,7 @@ claims AS (
         run_id,
         unnest(['norm_shrinks', 'norm_ratio']),
         unnest([
-            'Rows with S/S'' above 1: ablation shrinks the final norm, share',
+            'Rows with S/S'' above 1: ablation shrinks the final norm''s scale, share',
             'S/S'', clean over ablated scale of the final norm, mean'
         ]),
         unnest([share_above_1, layernorm_ratio.mean_ln_scale_ratio]),

@@ -11,16 +11,16 @@
 --   health VARCHAR: 'ok', or what is wrong, the worst first found, with the next step
 --   rows_expected BIGINT: Rows of measurements the whole run has [rows]
 --   rows_loaded BIGINT: Rows of measurements of the units that are loaded, by their ledger [rows]
---   rows_stored BIGINT: Rows of measurements that are in the file; taken to be rows_loaded as long as those of all runs
---     together are what their ledgers say, since counting each run's takes long [rows]
+--   rows_stored BIGINT: Rows of measurements that are in the file; assumed to be rows_loaded while the total over all
+--     runs matches their ledgers, since counting each run takes long [rows]
 --   rows_summarised BIGINT: Rows of measurements that the summaries were made of; NULL: no summaries [rows]
 --   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| of the stored
 --     rows; up to 3e-4 above identity_error_max is rounding; NULL: no summaries [logits]
 --   share_undefined_ratios DOUBLE: Rows with direct_effect = 0, which have no fraction, as a share of rows_summarised [ratio]
 --   has_summaries BOOLEAN: True: the views that summarise rows have this run
 --   n_other_runs BIGINT: Other runs of a model of this name in this file, failed ones not counted [runs]
---   settings_differ VARCHAR: In what at least one of those differs, of: weights, dtype, conventions, given_heads, logit_of,
---     dataset, seq_len, software, device; such runs are not to be compared without regard to it; NULL: none differs
+--   settings_differ VARCHAR: Settings in which at least one of those differs, of: weights, dtype, conventions,
+--     given_heads, logit_of, dataset, seq_len, software, device; compare such runs with care; NULL: none differs
 
 WITH settings AS (
     SELECT

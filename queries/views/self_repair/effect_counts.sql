@@ -5,8 +5,8 @@
 -- Kept: stage
 --
 -- Effects are stored in steps of 1e-4, so that a head's rows have far fewer values than rows; quantiles, tails and
--- thresholds follow from the counts without sorting the rows. The clean direct_effect knows of no ablation: it is counted
--- under the run's first one alone.
+-- thresholds follow from the counts without sorting the rows. The clean direct_effect is the same under every
+-- ablation: it is counted only under the run's first one.
 --
 -- Columns:
 --   measure VARCHAR: Which number of a row: direct_effect, logit_change, self_repair or ln_scale_ratio

@@ -5,8 +5,8 @@
 --   mean_repair_attention, mean_repair_mlp, total_fraction_of_effect, clipped_layernorm_fraction
 -- Paper: section 3 (Figure 1 in population top2; the scatter of direct effect against logit change in all)
 --
--- Failed runs are left out, running ones hold what is loaded; `selfrepair runs` shows which these are. Join runs and
--- models by run_id and model_id for how it was measured.
+-- Failed runs are left out; running ones cover what is loaded (`selfrepair runs` lists them). Join runs and models by
+-- run_id and model_id to see how a run was measured.
 
 SELECT
     run_id,

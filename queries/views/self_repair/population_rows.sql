@@ -5,7 +5,7 @@
 --
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
---     same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one
+--     same rows for every ablation); 'top2_nobos', the same among positions after the first one
 
 WITH populations AS (
     SELECT 'top2' AS population, true AS with_first

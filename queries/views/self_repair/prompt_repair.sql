@@ -14,12 +14,12 @@
 --   mean_removed_effect DOUBLE: Mean of removed_effect, the drop in direct effect under ablation [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change; < 0: the ablation hurts [logits]
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
---   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the LayerNorm repair: that of the final norm's scale
+--   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the LayerNorm repair: through the final norm's scale
 --     [logits]
---   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: that of later attention layers
+--   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: through later attention layers
 --     [logits]
---   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: that of later MLPs [logits]
---   mean_ln_scale_ratio DOUBLE: Mean of ln_scale_ratio, S/S'; > 1: the final norm shrank [ratio]
+--   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: through the same layer's and later MLPs [logits]
+--   mean_ln_scale_ratio DOUBLE: Mean of ln_scale_ratio, S/S'; > 1: the scale shrank [ratio]
 
 WITH prompt_means AS (
     SELECT

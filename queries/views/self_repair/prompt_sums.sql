@@ -1,4 +1,5 @@
--- Building block: sums over a prompt's rows, for each head and population: what intervals clustered by prompt are made of.
+-- Building block: sums over a prompt's rows, for each head and population: from which intervals clustered by prompt
+-- are computed.
 --
 -- Grain: run_id, ablation, population, layer, head, prompt_id
 -- Paper: section 3
@@ -9,7 +10,7 @@
 --
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
---     same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one
+--     same rows for every ablation); 'top2_nobos', the same among positions after the first one
 --   n_rows BIGINT: Rows that the numbers cover [rows]
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no clipped fraction and are not in its mean [rows]
 --   repaired_rows BIGINT: Rows with self_repair > 0 [rows]

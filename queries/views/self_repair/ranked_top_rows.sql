@@ -4,7 +4,7 @@
 -- Paper: section 3 (top 2 % of tokens by direct effect)
 -- Kept: mart
 --
--- The same rows whatever the ablation, since the clean direct effect is the same under each. Stored in the order of the
+-- The same rows for every ablation, since the clean direct effect is the same under each. Stored in the order of the
 -- heads, so that one head's rows are found without reading the others.
 --
 -- Columns:

@@ -9,17 +9,17 @@
 -- runs.
 --
 -- Columns:
---   level VARCHAR: What a row is about: 'head', or 'model' (layer and head are NULL)
+--   level VARCHAR: What a row describes: 'head', or 'model' (layer and head are NULL)
 --   bucket VARCHAR: The group: a target log-probability decile, 1 the lowest; positions from-to; a token class
 --   n_rows BIGINT: Rows that the means cover [rows]
 --   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change; < 0: the ablation hurts [logits]
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
---   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the LayerNorm repair: that of the final norm's scale
+--   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the LayerNorm repair: through the final norm's scale
 --     [logits]
---   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: that of later attention layers
+--   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: through later attention layers
 --     [logits]
---   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: that of later MLPs [logits]
+--   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: through the same layer's and later MLPs [logits]
 --   total_fraction_of_effect DOUBLE: Sum of self_repair / sum of direct_effect; NULL where that is 0 [ratio]
 
 WITH level_sums AS (

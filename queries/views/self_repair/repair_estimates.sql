@@ -14,7 +14,7 @@
 -- prompt has no interval.
 --
 -- Columns:
---   level VARCHAR: What a row is about: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
+--   level VARCHAR: What a row describes: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
 --   estimate VARCHAR: Name of the column in repair_means
 --   n_heads BIGINT: Measured heads whose rows are pooled [heads]
 --   n_prompts BIGINT: Prompts that have such rows [prompts]

@@ -7,9 +7,9 @@
 -- A fraction of direct effect is computed in three ways, because they disagree. *_fraction_of_effect is the ratio of
 -- means, sum of the part / sum of direct_effect. clipped_*_fraction is the paper's: the mean over rows of the part /
 -- direct_effect, each clipped to [0, 1]; rows with direct_effect = 0 are counted in undefined_ratios and not averaged.
--- *_fraction_of_removed divides by the drop in direct effect, sum of the part / sum of removed_effect. A fraction whose
--- divisor is 0 is NULL. Read fractions where the mean direct effect is well above 0, as in top2: over all rows most
--- direct effects are near 0, and clipping their ratios makes noise look like repair.
+-- *_fraction_of_removed divides by the drop in direct effect, sum of the part / sum of removed_effect. A fraction
+-- whose divisor is 0 is NULL. Trust fractions only where the mean direct effect is well above 0, as in top2: over all
+-- rows most direct effects are near 0, and clipping their ratios makes noise look like repair.
 --
 -- Columns ending in _se, _low and _high hold an estimate's standard error and 95 % interval, clustered by prompt.
 --
@@ -17,14 +17,14 @@
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
 --   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change; < 0: the ablation hurts [logits]
---   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the LayerNorm repair: that of the final norm's scale
+--   mean_repair_layernorm DOUBLE: Mean of repair_layernorm, the LayerNorm repair: through the final norm's scale
 --     [logits]
---   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: that of later attention layers
+--   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: through later attention layers
 --     [logits]
---   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: that of later MLPs [logits]
+--   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: through the same layer's and later MLPs [logits]
 --   mean_ablated_direct_effect DOUBLE: Mean of ablated_direct_effect, the direct effect of the replaced output [logits]
 --   mean_removed_effect DOUBLE: Mean of removed_effect, the drop in direct effect under ablation [logits]
---   mean_ln_scale_ratio DOUBLE: Mean of ln_scale_ratio, S/S'; > 1: the final norm shrank [ratio]
+--   mean_ln_scale_ratio DOUBLE: Mean of ln_scale_ratio, S/S'; > 1: the scale shrank [ratio]
 --   repaired_share DOUBLE: Rows with self_repair > 0, as a share of n_rows [ratio]
 --   overrepaired_share DOUBLE: Rows with self_repair > direct_effect, as a share of n_rows; over-repair only where the
 --     direct effect is above 0, as in top2 [ratio]

@@ -5,16 +5,16 @@
 --   clipped_layernorm_fraction
 -- Paper: none
 --
--- A series is what was measured in the same way: runs of one model's name and shape on the same prompts, under the same
--- ablation and seed, of the same heads with the same heads given, in the same arithmetic and conventions. Of several runs of
--- one checkpoint the last whole one counts. A series of a single checkpoint has no rows. The final weights are those of no
--- revision or of main; another revision that is not step<N> has no place in training, and its runs are left out. Failed
--- runs are left out, too.
+-- A series is what was measured in the same way: runs of one model's name and shape on the same prompts, under the
+-- same ablation and seed, of the same heads with the same heads given, in the same precision and conventions. Of
+-- several runs of one checkpoint the last complete one counts. A series of a single checkpoint has no rows. The final
+-- weights are those of no revision or of main; another revision that is not step<N> cannot be placed in training, and
+-- its runs are left out, as are failed runs.
 --
 -- Columns:
 --   series_id INTEGER: Number of the series: the lowest run_id among its runs
 --   run_id INTEGER: The run of this checkpoint: runs.run_id
---   level VARCHAR: What a row is about: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
+--   level VARCHAR: What a row describes: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
 --   n_heads BIGINT: Measured heads whose rows are pooled [heads]
 --   n_prompts BIGINT: Prompts that have such rows [prompts]
 --   checkpoint INTEGER: Training step of the weights, or that of a revision step<N>; NULL: the final ones [steps]

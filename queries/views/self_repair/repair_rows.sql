@@ -1,4 +1,4 @@
--- Building block: every measured row with the two quantities that follow from its own columns.
+-- Building block: every measured row with the two quantities derived from its own columns.
 --
 -- Grain: run_id, ablation, layer, head, prompt_id, pos
 -- Paper: section 2 (definitions)

@@ -10,7 +10,7 @@
 -- top. Failed runs are left out.
 --
 -- Columns:
---   level VARCHAR: What a row is about: 'head', or 'model' (layer and head are NULL)
+--   level VARCHAR: What a row describes: 'head', or 'model' (layer and head are NULL)
 --   part VARCHAR: Which repair: 'layernorm', 'attention', 'mlp', or 'total' for self_repair, their sum
 --   with_first BOOLEAN: True: the top is of all positions; False: of those after the first one of a prompt
 --   top_percent DOUBLE: Share of each head's rows that are used, those with the highest direct_effect [%]

@@ -4,9 +4,9 @@
 -- Paper: section 3
 -- Kept: stage
 --
--- The one pass over all rows from which the sums of every population and every top follow: a row is in a top if it lies
--- above that top's cut, and at position 0 only if that counts. Rows with direct_effect = 0 have no ratio; they are in
--- undefined_ratios and in every column that is no ratio.
+-- The one pass over all rows from which the sums of every population and every top follow: a row is in a top if it
+-- lies above that top's cut, and at position 0 only if that counts. Rows with direct_effect = 0 have no ratio; they
+-- are in undefined_ratios and in every column that is not a ratio.
 --
 -- Columns:
 --   is_first BOOLEAN: True: the row at position 0

@@ -3,11 +3,11 @@
 -- Grain: run_id, prompt_id, pos
 -- Paper: none
 --
--- The class goes by the target's text, and the first rule that fits decides: newline has a line break anywhere; other is
--- a name in angle brackets, such as <|endoftext|>, or text that is no whole character; word start is blanks and then a
--- letter; inner piece begins with a letter, without a blank; digit and punctuation (with symbols) go by the first
--- character that is no blank; all that is left, such as blanks alone, is other. A word after a line break or a bracket
--- is written without a blank, and so counts as an inner piece.
+-- The class depends on the target's text; the first rule that applies decides: newline has a line break anywhere;
+-- other is a name in angle brackets, such as <|endoftext|>, or text that is not a complete character; word start is
+-- blanks and then a letter; inner piece begins with a letter, without a blank; digit and punctuation (with symbols) go
+-- by the first non-blank character; everything else, such as blanks alone, is other. A word after a line break or a
+-- bracket is written without a blank, and so counts as an inner piece.
 --
 -- Columns:
 --   logprob_decile TINYINT: Target log-probability decile among the run's positions, by clean_logprob; 1: the lowest,

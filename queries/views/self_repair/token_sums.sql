@@ -6,7 +6,7 @@
 --
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
---     same rows whatever the ablation)
+--     same rows for every ablation)
 --   dimension VARCHAR: What the rows are grouped by: 'logprob_decile', 'position' or 'token_class' (see token_classes)
 --   bucket_order TINYINT: Number of the group in its dimension, from 1
 --   n_rows BIGINT: Rows that the sums cover [rows]

@@ -16,15 +16,15 @@
 --   n_rows BIGINT: Positions that the fit covers [rows]
 --   mean_direct_effect DOUBLE: Mean of x, the head's direct effect with nothing added [logits]
 --   mean_direct_effect_after DOUBLE: Mean of y, its direct effect with the output added, at the clean scale [logits]
---   correlation DOUBLE: Pearson correlation of y with x; NULL: one of them is the same at all positions [-1..1]
+--   correlation DOUBLE: Pearson correlation of y with x; NULL: one of them is constant [-1..1]
 --   intercept DOUBLE: The fit's y at x = 0 [logits]
 --   slope DOUBLE: The fit's change of y per logit of x; 1: nothing but a constant is added; NULL: all x are the
 --     same [logits per logit]
 --   slope_se DOUBLE: Standard error of slope, clustered by prompt; NULL: one prompt [logits per logit]
 --   slope_low DOUBLE: Lower end of the 95 % interval of slope [logits per logit]
 --   slope_high DOUBLE: Upper end of the 95 % interval of slope [logits per logit]
---   own_scale_slope DOUBLE: The slope of z, the direct effect at the scale of the changed forward's own final norm; NULL: not
---     measured, or all x are the same [logits per logit]
+--   own_scale_slope DOUBLE: The slope of z, the direct effect at the final norm's scale with the vector added; NULL:
+--     not measured, or all x are the same [logits per logit]
 --   own_scale_slope_se DOUBLE: Standard error of own_scale_slope, clustered by prompt [logits per logit]
 --   own_scale_slope_low DOUBLE: Lower end of the 95 % interval of own_scale_slope [logits per logit]
 --   own_scale_slope_high DOUBLE: Upper end of the 95 % interval of own_scale_slope [logits per logit]

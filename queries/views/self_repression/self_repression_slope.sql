@@ -4,15 +4,15 @@
 -- Headline: label, multiple, slope, verdict, own_scale_slope, other_slope, random_slope, mean_direct_effect
 -- Paper: section 6 (iterative inference: self-repression)
 --
--- A multiple of the head's own clean output is added to the input of its own layer at the same position, and its direct
--- effect with that is fitted on the clean one over all positions (self_repression_fits says how, and what the errors
--- are). A slope below 1 means self-repression: the head writes less of what is already written; above 1, reinforcement.
--- Two controls add another head's output and a random direction of the same length: a slope that they have, too, says
--- nothing of the head's own output.
+-- A multiple of the head's own clean output is added to the input of its own layer at the same position, and its
+-- direct effect with that is fitted on the clean one over all positions (self_repression_fits says how, and what the
+-- errors are). A slope below 1 means self-repression: the head writes less of what is already written; above 1,
+-- reinforcement. Two controls add another head's output and a random direction of the same length: a slope that they
+-- share says nothing about the head's own output.
 --
 -- The verdict requires both: the own slope's interval excludes 1, and the interval of its difference to each control's
 -- slope excludes 0 on the same side. That interval, sqrt of the sum of the two half widths' squares to either side,
--- assumes independent slopes; they are of the same positions and positively correlated, so that it is too wide. Failed
+-- assumes independent slopes; they cover the same positions and are positively correlated, so it is too wide. Failed
 -- runs are left out.
 --
 -- Columns:

@@ -4,13 +4,13 @@
 -- Headline: target_label, score, n_repaired, n_ablated, n_top3, expected_top3, relative_change
 -- Paper: section 3 (self-repair by later attention layers)
 --
--- A head that writes much changes much whatever is ablated. Changes are therefore divided by its own size: the mean of
--- its clean |direct_effect| over all rows, which, unlike the mean, is not near 0 where the head pushes the target up
--- and down in turn. 0.1 is a change by a tenth of what the head usually writes. An own size below the stored step of
--- 1e-4 counts as 1e-4, so that a backup head that is silent until it is needed has a high score instead of none. A head
--- repairs another where its mean change is more than two standard errors above 0 (those of who_repairs, which are too
--- small); by chance, one in 40 would pass without any repair. Near the end few heads are left to be among the first
--- three: compare n_top3 with expected_top3. Means count each ablated head the same. Failed runs are left out.
+-- A head with large outputs changes a lot whatever is ablated. Changes are therefore divided by its own size: the mean
+-- of its clean |direct_effect| over all rows, which, unlike the mean, is not near 0 where the head pushes the target
+-- up and down in turn. 0.1 is a change by a tenth of what the head usually writes. An own size below the stored step
+-- of 1e-4 counts as 1e-4, so that a backup head that is silent until it is needed has a high score instead of none. A
+-- head repairs another where its mean change is more than two standard errors above 0 (those of who_repairs, which are
+-- too small); by chance, one in 40 would pass without any repair. In the last layers few heads are left to be among
+-- the top three: compare n_top3 with expected_top3. Means count each ablated head the same. Failed runs are left out.
 --
 -- Columns:
 --   target_layer SMALLINT: Layer of the head that repairs, from 0

@@ -5,14 +5,14 @@
 -- Headline: label, given_heads, direct_effect_growth, growth_rank, mean_direct_effect, base_mean_direct_effect
 -- Paper: section 3 (self-repair by later attention layers)
 --
--- One row for each head of a run with given heads (runs.given_heads), which has a single ablation type. Its clean
--- forward is the one in which the given heads are ablated, and so are its direct effects: what a head writes when these
--- are ablated. It is compared with the latest run of the same weights on the same dataset, with the same ablation, that
--- has no given heads and did not fail; without one there are no rows. Given heads themselves are left out. Heads before
--- the given ones cannot grow. The final norm shrinks when heads are ablated, so that every head grows a little: look
+-- One row for each head of a run with given heads (runs.given_heads), which has a single ablation type. Its clean run
+-- already has the given heads ablated, so its direct effects are what a head writes when these are ablated. It is
+-- compared with the latest run of the same weights on the same dataset, with the same ablation, that has no given
+-- heads and did not fail; without one there are no rows. Given heads themselves are left out. Heads before the given
+-- ones cannot grow. The final norm's scale shrinks when heads are ablated, so every direct effect grows a little: look
 -- for growth far above the others', not for the first rank. Populations top2 and top2_nobos hold each run's own rows.
--- Standard errors assume independent runs; the runs share their prompts, so that the error is too large. Failed runs
--- are left out.
+-- Standard errors assume independent runs; the runs share their prompts, so the error is too large. Failed runs are
+-- left out.
 --
 -- Columns:
 --   run_id INTEGER: The run with given heads: runs.run_id
@@ -25,7 +25,8 @@
 --     ones are ablated [logits]
 --   direct_effect_growth_se DOUBLE: Standard error of direct_effect_growth, assuming independent runs; NULL: one prompt
 --     [logits]
---   mean_logit_change DOUBLE: Mean of logit_change with the given heads ablated; < 0: ablating this one, too, hurts [logits]
+--   mean_logit_change DOUBLE: Mean of logit_change with the given heads ablated; < 0: ablating this one as well hurts
+--     [logits]
 --   base_mean_logit_change DOUBLE: Mean of logit_change in the run without given heads; < 0: ablating this head hurts
 --     [logits]
 --   logit_change_growth DOUBLE: |mean_logit_change| - |base_mean_logit_change|; > 0: the head matters more when the

@@ -1,12 +1,13 @@
--- Building block: how the ablation of a head changes the direct effect of each later head and MLP, over all units of a
--- run.
+-- Building block: how the ablation of a head changes the direct effect of each later head, and of the same layer's and
+-- later MLPs.
 --
 -- Grain: run_id, ablation, population, layer, head, target_kind, target_layer, target_head
 -- Paper: section 3 (self-repair by later attention layers and MLPs)
 -- Kept: mart
 --
 -- Changes are of the target's direct effect, at the clean scale. Those of all later heads add up to the ablated head's
--- mean_repair_attention, those of the MLPs to its mean_repair_mlp.
+-- mean_repair_attention, those of the MLPs to its mean_repair_mlp. In parallel blocks a head does not change the MLP
+-- of its own layer.
 --
 -- Columns:
 --   population VARCHAR: Rows used of the ablated head: 'all' measured positions; 'top2', the 2 % with the highest clean

@@ -1,18 +1,18 @@
--- Which layer repairs which: the change in direct effect of all heads, or the MLP, of a later layer when a head of a
--- layer is ablated.
+-- Which layer repairs which: the change in direct effect of all heads of a later layer, or of the same or a later MLP,
+-- when a head is ablated.
 --
 -- Grain: run_id, ablation, population, layer, target_kind, target_layer
 -- Paper: section 3 (self-repair by later attention layers and MLPs)
 --
--- The changes of a later layer's heads are added up for each ablated head; of these sums the mean over the layer's ablated
--- heads is taken. Pairs of layers that cannot interact have no row. Failed runs are left out.
+-- The changes of a later layer's heads are added up for each ablated head, and the sums are averaged over the layer's
+-- ablated heads. Pairs of layers that cannot interact have no row. Failed runs are left out.
 --
 -- Columns:
 --   layer SMALLINT: Layer of the ablated heads, from 0
---   target_kind ENUM('head', 'mlp'): What changed: 'head', all heads of the later layer together; 'mlp', its MLP
+--   target_kind ENUM('head', 'mlp'): What changed: 'head', all heads of the target layer together; 'mlp', its MLP
 --   target_layer SMALLINT: Layer of what changed, from 0
 --   n_heads BIGINT: Ablated heads of the layer, over which the mean is taken [heads]
---   mean_change DOUBLE: Mean over them of the change in the later layer's direct effect; > 0: it repairs, < 0: it adds to
+--   mean_change DOUBLE: Mean over them of the change in the target's direct effect; > 0: it repairs, < 0: it adds to
 --     the damage [logits]
 --   share_of_effect DOUBLE: Sum over them of that change / sum of their mean_direct_effect; NULL where that is 0 [ratio]
 

@@ -1,5 +1,5 @@
--- What repairs an ablated head: the change in direct effect of each later head and MLP, and its share of the
--- self-repair.
+-- What repairs an ablated head: the change in direct effect of each later head, and of the same layer's and later
+-- MLPs.
 --
 -- Grain: run_id, ablation, population, layer, head, target_kind, target_layer, target_head
 -- Headline: label, target_label, mean_change, share_of_repair, share_of_effect, target_rank, standard_error
@@ -10,7 +10,7 @@
 -- prompt are correlated, so that it is too small. Failed runs are left out.
 --
 -- Columns:
---   label VARCHAR: Name of the ablated head as the field writes it, such as L9H6
+--   label VARCHAR: Name of the ablated head, such as L9H6
 --   target_label VARCHAR: Name of what changed: a head such as L10H7, or an MLP such as MLP11
 --   standard_error DOUBLE: sd / sqrt(n_rows), assuming independent rows; NULL: one row [logits]
 --   share_of_effect DOUBLE: mean_change as a share of the ablated head's mean_direct_effect; NULL where that is 0 [ratio]

@@ -106,7 +106,7 @@ def test_other_shapes_are_compared_over_what_they_share(tmp_path: Path, monkeypa
     assert not app.exception
     assert app.selectbox(key="ablation_b").value in ("resample", "mean", "zero")
     said = " ".join(info.value for info in app.info)
-    assert "A has 12 heads and B has 20; compared are the 12" in said
+    assert "A has 12 heads and B has 20; compared: the 12" in said
     assert "different models" in said
     assert not any("<i>" in markdown.value for markdown in app.markdown)
 

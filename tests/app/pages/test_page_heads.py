@@ -16,7 +16,7 @@ from selfrepair.app.charts.heads.parts import part_bars
 from selfrepair.app.charts.heads.prompts import prompt_histogram
 from selfrepair.app.charts.heads.scatter import head_scatter, row_scatter
 from selfrepair.app.charts.style import color_domain as color_domain_module
-from selfrepair.app.charts.style.color_domain import beyond_caption, color_domain
+from selfrepair.app.charts.style.color_domain import color_domain, saturation_caption
 from selfrepair.app.charts.style.head_colors import CHOSEN
 from selfrepair.app.charts.style.zones import span, within
 from selfrepair.app.components.figure import spec_of
@@ -232,14 +232,14 @@ def test_colours_end_where_the_usual_heads_do_and_what_lies_beyond_is_told() -> 
     assert color_domain([pl.Series(usual)], 0.0) == (-1.5, 1.5)  # the most extreme is no outlier
     one = pl.Series([*usual, -8.0, None])
     assert color_domain([one], 0.0) == (-1.5, 1.5)
-    assert beyond_caption(one, (-1.5, 1.5), " [logits]") == "Colours saturate at ±1.5 [logits]; 1 head is beyond."
-    assert beyond_caption(pl.Series(usual), (-1.5, 1.5), "") is None
+    assert saturation_caption(one, (-1.5, 1.5), " [logits]") == "Colours saturate at ±1.5 [logits]; 1 head is beyond."
+    assert saturation_caption(pl.Series(usual), (-1.5, 1.5), "") is None
     assert color_domain([one.head(5), one.tail(7)], 0.0) == (-1.5, 1.5)  # as one
     assert color_domain([one + 1], 1.0) == (-0.5, 2.5)
     shares = pl.Series([*[0.5 + value / 8 for value in usual] * 4, 9.0, 10.0])
     low, high = color_domain([shares], None)
     assert (low, high) == (0.375, 0.6875)
-    assert beyond_caption(shares, (low, high), "") == "Colours saturate at 0.375 and 0.688; 2 heads are beyond."
+    assert saturation_caption(shares, (low, high), "") == "Colours saturate at 0.375 and 0.688; 2 heads are beyond."
 
 
 def test_few_heads_and_heads_that_are_mostly_the_same_have_no_outliers() -> None:

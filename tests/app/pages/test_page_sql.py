@@ -94,12 +94,12 @@ def press(app: AppTest, label: str) -> None:
     [
         ("SELECT 1 +\n  FROM runs", "syntax error"),
         ("SELECT nosuch FROM runs", "nosuch"),
-        ("DROP TABLE runs", "is only read here"),
+        ("DROP TABLE runs", "is read-only"),
         ("SELECT * FROM read_csv('/etc/passwd')", "may not be called here"),
         ("SELECT 1; SELECT 2", "2 statements"),
         ("FROM head_repairs", "did you mean head_repair"),
         ("SELECT 1/0 + sum(x) FROM (SELECT 'a'::INT AS x)", "Could not convert"),
-        ("SELECT '\0'", "code 0"),
+        ("SELECT '\0'", "NUL character"),
     ],
 )
 def test_what_cannot_be_answered_is_a_message(

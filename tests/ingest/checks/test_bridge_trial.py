@@ -36,7 +36,7 @@ def newer_falcon():
 
 
 def test_what_the_bridge_cannot_run_is_refused_by_preflight():
-    with pytest.raises(SelfRepairError, match=REFUSED + r".*What can be: selfrepair models --supported"):
+    with pytest.raises(SelfRepairError, match=REFUSED + r".*Supported models: selfrepair models --supported"):
         preflight(adapt(newer_falcon(), "falcon"), TOKENS, PRECISIONS["float32"], "falcon")
 
 

@@ -53,6 +53,6 @@ def test_where_not_one_sequence_fits_the_error_says_what_to_try():
         raise MemoryError
 
     with pytest.raises(
-        SelfRepairError, match=r"not even one sequence fits into the memory of cpu\. Try a shorter --seq-len"
+        SelfRepairError, match=r"not even one sequence fits in the memory of cpu\. Try a shorter --seq-len"
     ):
         BatchSize(4, CPU).fit(work)

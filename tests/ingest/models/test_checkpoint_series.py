@@ -126,7 +126,7 @@ def test_a_dry_run_prices_the_sum(ingest, tmp_path):
 def test_a_missing_checkpoint_is_found_out_before_the_first_is_measured(ingest, tmp_path):
     said = ingest(checkpoint="0,513,143000")
     assert said.exit_code == 1
-    assert "model 'lab/pythia' has no checkpoint 513. Nearest to it: --checkpoint 0 or 512 or 143000." in said.stderr
+    assert "model 'lab/pythia' has no checkpoint 513. Nearest: --checkpoint 0 or 512 or 143000." in said.stderr
     assert not (tmp_path / "w.duckdb").exists()
 
 

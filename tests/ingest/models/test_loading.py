@@ -87,7 +87,7 @@ def test_what_is_no_model_names_the_next_step(tmp_path):
 
 def test_a_folder_without_weights_says_so(tmp_path):
     families.CONFIGS["gpt2"].save_pretrained(tmp_path)
-    with pytest.raises(SelfRepairError, match=r"not a whole model in Hugging Face format"):
+    with pytest.raises(SelfRepairError, match=r"not a complete model in Hugging Face format"):
         load(tmp_path)
 
 
@@ -98,7 +98,7 @@ def test_missing_shards_are_named(tmp_path):
     for name in lost:
         (tmp_path / name).unlink()
     with pytest.raises(
-        SelfRepairError, match=rf"2 of its files of weights are not there: {', '.join(lost)}\).*save it again"
+        SelfRepairError, match=rf"2 of its weight files are not there: {', '.join(lost)}\).*save it again"
     ):
         load(tmp_path)
 
@@ -116,7 +116,7 @@ def test_a_damaged_file_of_weights_is_refused(tmp_path):
     tiny.save(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(SelfRepairError, match=r"\(SafetensorError: .*not a whole model in Hugging Face format"):
+    with pytest.raises(SelfRepairError, match=r"\(SafetensorError: .*not a complete model in Hugging Face format"):
         load(tmp_path)
 
 
@@ -199,7 +199,7 @@ def test_a_models_own_code_runs_only_when_it_is_trusted(tmp_path, monkeypatch):
     classes = {"AutoConfig": "tiny_code.TinyConfig", "AutoModelForCausalLM": "tiny_code.TinyForCausalLM"}
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "tiny-of-its-own", "auto_map": classes}))
     with pytest.raises(
-        SelfRepairError, match=r"\(it runs code of its own, .*\). Read that code, .* add --trust-remote-code"
+        SelfRepairError, match=r"\(it needs custom code .*\). Read that code, .* add --trust-remote-code"
     ):
         load(folder)
     assert not (tmp_path / "ran").exists()
@@ -230,5 +230,5 @@ def test_families_that_do_not_fit_are_refused_with_the_reason(tmp_path):
 def test_soft_capped_logits_are_refused():
     config = families.CONFIGS["gpt2"].__class__(**families.CONFIGS["gpt2"].to_dict())
     config.final_logit_softcapping = 30.0
-    with pytest.raises(SelfRepairError, match="caps its logits softly"):
+    with pytest.raises(SelfRepairError, match="soft-caps its logits"):
         adapt(AutoModelForCausalLM.from_config(config), "capped")

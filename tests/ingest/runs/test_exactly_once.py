@@ -5,14 +5,14 @@ import random
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from support import tiny
-from support.warm import Process, Server, warm_server
+from support.warm import Process
 
 ARGUMENTS = ("--prompts", "8", "--seq-len", "12", "--device", "cpu", "--batch-size", "6")
 MAIN = "from selfrepair.app.cli.main import main; main()"
@@ -37,12 +37,6 @@ def texts(tmp_path_factory) -> Path:
 
 
 Start = Callable[..., Process]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
-    with warm_server(tmp_path_factory.mktemp("processes")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

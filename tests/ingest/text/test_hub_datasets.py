@@ -90,7 +90,7 @@ def test_no_file_is_asked_for_that_is_not_needed(server):
         ("lab/gated", {}, r"gated dataset.* Accept its terms on its page of the hub, and set HF_TOKEN\."),
         ("lab/lines", {"revision": "v9"}, r"Revision 'v9' doesn't exist .* Check --dataset-revision, or leave it out"),
         ("lab/script", {}, r"scripts are no longer supported.* Try --dataset-revision refs/convert/parquet"),
-        ("lab/several", {}, r"\['small', 'large'\]\. It is several .* choose with --dataset NAME:CONFIG\."),
+        ("lab/several", {}, r"\['small', 'large'\]\. It has several .* choose one with --dataset NAME:CONFIG\."),
         ("lab/several:big", {}, r"'lab/several:big' .*BuilderConfig 'big' not found\. Available: \['small', 'large'\]"),
         ("lab/bare", {}, r"'lab/bare' \(split 'train'\) cannot be read: .*`stdlib`, which needs no network\."),
         ("lab/rowless", {}, r"'lab/rowless' .*It has no rows; choose another --split\."),

@@ -105,7 +105,7 @@ def test_prompts_that_their_partner_leaves_as_they_are_are_noted(tmp_path):
 
 def test_without_a_tokenizer_only_tokens_will_do(tmp_path):
     source = open_source(str(jsonl(tmp_path / "a.jsonl", {"text": "a"})))
-    with pytest.raises(SelfRepairError, match=r"comes without a tokenizer\. .* hold `tokens`, or `random`"):
+    with pytest.raises(SelfRepairError, match=r"has no tokenizer\. .* hold `tokens`, or `random`"):
         build_prompts(source, Vocabulary(None, 61, 32), OPTIONS)
     assert token_texts(None, [4, 17]) == ["<4>", "<17>"]
 

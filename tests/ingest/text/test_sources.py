@@ -96,7 +96,7 @@ LATIN = "caf\xe9\n".encode("latin-1")
         ("a.txt", b"word " * 100_000 + LATIN, r"byte 0xe9 at offset 500,003, line 1"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', r"a\.jsonl is not UTF-8: byte 0xe9 at offset 24, line 2\."),
         ("a.txt", "a word".encode("utf-16"), r"byte 0xff at offset 0, line 1\. It is UTF-16\. .* iconv -f UTF-16"),
-        ("a.txt", b"PK\x03\x04\x00\x00\xff", r"byte 0x00 at offset 4, line 1\. Text has no such bytes"),
+        ("a.txt", b"PK\x03\x04\x00\x00\xff", r"byte 0x00 at offset 4, line 1\. Text files have no such bytes"),
         ("a.txt", b"ends with\n\xc3", r"byte 0xc3 at offset 10, line 2"),
         ("a.parquet", b"PAR1 and no more", r"a\.parquet cannot be read: .*Write it again"),
         ("a.csv", b"text\n", r"a\.csv is not a \.txt, \.jsonl or \.parquet file\. Convert it"),

@@ -19,7 +19,7 @@ from selfrepair.queries.catalog.parameters import Parameter
 from selfrepair.queries.catalog.questions import bind, parse_question, question, with_run
 from selfrepair.queries.catalog.which_run import RUNS
 from selfrepair.queries.sandbox.reader import Reader
-from selfrepair.warehouse.errors import SelfRepairError, speaking
+from selfrepair.warehouse.errors import SelfRepairError, errors_in
 from support.empty import installed, with_views
 from support.fabricate import fabricate
 from support.loaded import stored
@@ -667,7 +667,7 @@ def test_a_heads_name_and_another_layer_contradict_each_other() -> None:
 
 
 def test_errors_end_in_the_callers_language() -> None:
-    with speaking("python"), pytest.raises(SelfRepairError) as raised:
+    with errors_in("python"), pytest.raises(SelfRepairError) as raised:
         bind("tail_of_head", {})
     assert str(raised.value) == (
         "question 'tail_of_head' needs layer and head: warehouse.question(\"tail_of_head\", head='L9H6'). "

@@ -133,7 +133,7 @@ def test_json_is_an_array_of_rows(db: Path) -> None:
 def test_what_a_limit_cuts_is_said_beside_the_data(db: Path) -> None:
     result = run(query, "SELECT pos FROM measurements ORDER BY pos", "--db", db, "--csv", "--limit", "2")
     assert result.stdout == "pos\n0\n1\n"
-    assert result.stderr == "wrote 2 rows; --limit cut the others off\n"
+    assert result.stderr == "wrote 2 rows; the others were cut off by --limit\n"
 
 
 def test_parquet_holds_all_rows_and_types(db: Path, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_query_can_come_from_standard_input(db: Path) -> None:
 def test_one_format_at_a_time(db: Path) -> None:
     result = CliRunner().invoke(query, ["runs", "--db", str(db), "--csv", "--json"])
     assert result.exit_code == 2
-    assert "--csv, --json, --parquet and -o exclude each other; give one." in result.stderr
+    assert "--csv, --json, --parquet and -o are mutually exclusive; give one." in result.stderr
 
 
 def listed(text: str) -> list[str]:
@@ -253,7 +253,7 @@ def test_rows_of_several_kinds_are_told_with_the_way_to_one(loaded: Path) -> Non
         return run(query, *asked, "--db", loaded).stdout.splitlines()[-1]
 
     note = "rows of several kinds: run_id 1, 2; ablation resample, mean, zero; population top2, top2_nobos, all"
-    told, _, suggested = last("head_repair", "--columns", "all").partition(". One of them alone: ")
+    told, _, suggested = last("head_repair", "--columns", "all").partition(". To select one: ")
     assert told == note
     program, command, *alone = shlex.split(suggested)
     assert (program, command) == ("selfrepair", "query")
@@ -265,12 +265,10 @@ def test_rows_of_several_kinds_are_told_with_the_way_to_one(loaded: Path) -> Non
     assert last(*alone, "--columns", "all", "--limit", "5") == "the first 5 rows; more with --limit N"
     assert last("model_repair", "--columns", "all").startswith(note.partition("; population")[0])  # not truncated
     every_row = "SELECT ablation FROM self_repair;"
-    assert last(every_row).endswith(
-        "kinds: ablation resample, mean, zero. One of them alone: WHERE ablation = 'resample'"
-    )
+    assert last(every_row).endswith("kinds: ablation resample, mean, zero. To select one: WHERE ablation = 'resample'")
     assert last("SELECT DISTINCT ablation FROM self_repair") == "3 rows"
     assert last("figure_1", "--limit", "20").endswith(
-        "kinds: run_id 1, 2. One of them alone: selfrepair query figure_1 --param run_id=1"
+        "kinds: run_id 1, 2. To select one: selfrepair query figure_1 --param run_id=1"
     )
     assert last("runs") == "2 rows"  # a run each
 
@@ -310,7 +308,7 @@ def test_a_question_that_is_not_there_is_answered_in_words(args: tuple[str, ...]
 
 @pytest.mark.parametrize(
     ("params", "message"),
-    [(("layer",), "'layer' reads NAME=VALUE, such as layer=9"), (("a=1", "a=2"), "'a' is given twice; give it once")],
+    [(("layer",), "'layer' is not NAME=VALUE, such as layer=9"), (("a=1", "a=2"), "'a' is given twice; give it once")],
 )
 def test_a_param_is_a_name_and_a_value(params: tuple[str, ...], message: str, loaded: Path) -> None:
     options = [word for param in params for word in ("--param", param)]
@@ -342,7 +340,10 @@ def test_export_writes_every_format(kind: str, loaded: Path, tmp_path: Path) -> 
 def test_export_answers_questions_with_a_limit_and_a_format(loaded: Path, tmp_path: Path) -> None:
     path = tmp_path / "heads.txt"
     args = ("most_repaired_heads", "--db", loaded, "-o", path, "--format", "csv", "--limit", "2")
-    assert run(export, *args, "--param", "model=one").stderr == f"wrote 2 rows to {path}; --limit cut the others off\n"
+    assert (
+        run(export, *args, "--param", "model=one").stderr
+        == f"wrote 2 rows to {path}; the others were cut off by --limit\n"
+    )
     assert [row["model"] for row in csv.DictReader(io.StringIO(path.read_text()))] == ["one", "one"]
 
 
@@ -394,7 +395,7 @@ def test_a_screen_is_not_flooded(limit: tuple[str, ...], n_lines: int, loaded: P
 
 @pytest.mark.parametrize("command", [query, export])
 def test_a_file_of_no_format_is_told_an_option_that_there_is(command: click.Command, db: Path, tmp_path: Path) -> None:
-    with pytest.raises(SelfRepairError, match=r"'\.xlsx' is none of") as raised:
+    with pytest.raises(SelfRepairError, match=r"'\.xlsx' is not one of") as raised:
         run(command, "runs", "--db", db, "-o", tmp_path / "runs.xlsx")
     (option,) = re.findall("or give (--[a-z]+) ", str(raised.value))
     assert option in {name for param in command.params for name in param.opts}

@@ -328,7 +328,7 @@ def test_runs_of_one_model_are_named_and_never_mixed(two_runs: Warehouse) -> Non
     assert "run 3 is of org/other-model, not of tiny-model" in refusal(lambda: asked[0](run=3))
     assert "there is no run 9" in refusal(lambda: two_runs.view("head_repair", run=9))
     assert "did you mean org/other-model?" in refusal(lambda: two_runs.rows("other-model", 0, 0))
-    assert "run 2 was not measured so; it has resample." in refusal(lambda: two_runs.rows(2, 0, 0, "mean"))
+    assert "run 2 was not measured with it; it has resample." in refusal(lambda: two_runs.rows(2, 0, 0, "mean"))
 
 
 def test_a_failed_run_is_only_meant_by_its_number(two_runs: Warehouse) -> None:

@@ -59,7 +59,7 @@ def test_the_end_of_the_name_is_the_format(name: str, kind: Format) -> None:
     assert format_of(Path(name), "") == kind
 
 
-@pytest.mark.parametrize(("name", "found"), [("a.xlsx", "'.xlsx' is none of"), ("a", "its name ends in none of")])
+@pytest.mark.parametrize(("name", "found"), [("a.xlsx", "'.xlsx' is not one of"), ("a", "its name ends in none of")])
 def test_a_name_that_says_no_format_is_refused(name: str, found: str) -> None:
     with pytest.raises(SelfRepairError) as raised:
         format_of(Path(name), "--parquet FILE")
@@ -133,7 +133,7 @@ def test_what_the_system_refuses_is_said(tmp_path: Path) -> None:
     with pytest.raises(SelfRepairError, match=r"there is no folder .*none\. Make it, or name another\."):
         write_file(stream(FRAME), tmp_path / "none" / "a.csv", "csv")
     with pytest.raises(
-        SelfRepairError, match=r"could not be written: No space left on device\. Nothing is left of it\."
+        SelfRepairError, match=r"could not be written: No space left on device\. The incomplete file was removed\."
     ):
         write_file(failing(FRAME, OSError(28, "No space left on device")), tmp_path / "a.csv", "csv")
     (tmp_path / "folder").mkdir()

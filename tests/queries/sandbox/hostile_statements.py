@@ -3,11 +3,11 @@
 `{db}` stands for the warehouse's own file, `{folder}` for one in which nothing may appear, `{secret}` for a text file.
 """
 
-FILES = "files are not read here"
+FILES = "files cannot be read here"
 FUNCTION = r"may not be called here"
 ONLY_SELECT = "only SELECT is allowed, and this is an? [A-Z_]+ statement"
 ONE_STATEMENT = "it takes one SQL statement"
-BORROWED = "takes a name that means something else here"
+BORROWED = "uses a name that already means something else here"
 UNKNOWN = "there is no table or view"
 
 READS_FILES = [
@@ -295,8 +295,8 @@ OTHERWISE_REFUSED = [
     ("SELECT * FROM runs AT (VERSION => 1)", "Error"),
     ("\uff33\uff25\uff2c\uff25\uff23\uff34 1", "syntax error"),  # full-width letters
     ("SELECT 1\uff1bDROP TABLE runs", "Error"),
-    ("SELECT 1 \0; DROP TABLE runs", "code 0"),
-    ("SELECT '\ud800'", "half of one"),
+    ("SELECT 1 \0; DROP TABLE runs", "NUL character"),
+    ("SELECT '\ud800'", "half of a pair"),
     ("SELECT 1 /* no end", "unterminated"),
     ("SELECT 'no end", "unterminated"),
     # DuckDB 1 refuses what writes in a WITH, DuckDB 2 does it.

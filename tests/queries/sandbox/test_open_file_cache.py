@@ -14,7 +14,7 @@ import pytest
 from selfrepair import Limits, Warehouse
 from selfrepair.queries.sandbox import worker
 from selfrepair.warehouse.database.connection import open_writer
-from selfrepair.warehouse.database.write_request import is_wanted, want
+from selfrepair.warehouse.database.write_request import request_write, write_is_requested
 from selfrepair.warehouse.errors import SelfRepairError
 from support.fabricate import fabricate
 from support.loaded import loaded, stored
@@ -119,13 +119,13 @@ def test_a_load_that_knows_it_by_another_name_has_it_closed_too(db: Path) -> Non
 def test_a_wish_of_a_process_that_was_killed_is_forgotten(db: Path) -> None:
     ours = Warehouse(db, keep_open_s=LONG)
     ours.sql(MODEL)
-    want(db)
+    request_write(db)
     ours.sql(MODEL)
     assert not is_open(db)
     for other_time in (time.time() - 60, time.time() + 60):
-        want(db)
+        request_write(db)
         os.utime(db.parent / f".{db.name}.wanted", (other_time, other_time))
-        assert not is_wanted(db)
+        assert not write_is_requested(db)
         ours.sql(MODEL)
         assert is_open(db)
         assert [path.name for path in db.parent.glob(".*")] == []

@@ -74,7 +74,10 @@ def test_flat_answers_have_json_in_place_of_lists(reader: Reader) -> None:
         ("SELEC 1", "Parser Error: syntax error at or near"),
         ("SELECT 1; SELECT 2", "the query has 2 statements; it takes one"),
         ("-- nothing", "the query has nothing to answer"),
-        ("SET threads = 1", "only SELECT is allowed, and this is a SET statement: a warehouse is only read here."),
+        (
+            "SET threads = 1",
+            "only SELECT is allowed, and this is a SET statement: access to the warehouse is read-only.",
+        ),
         ("DELETE FROM runs", "only SELECT is allowed, and this is a DELETE statement"),
         ("FROM head_repairs", "there is no table or view 'head_repairs'; did you mean head_repair"),
         ("SELECT CAST(token AS INTEGER) FROM tokens", "Conversion Error: Could not convert string 't0' to INT32"),

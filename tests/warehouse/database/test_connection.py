@@ -96,7 +96,7 @@ def test_a_missing_file_cannot_be_read(db):
 
 def test_a_missing_folder(tmp_path):
     with (
-        pytest.raises(SelfRepairError, match=r"there is no folder .*nowhere\. Make it"),
+        pytest.raises(SelfRepairError, match=r"there is no folder .*nowhere\. Create it"),
         open_writer(tmp_path / "nowhere" / "w"),
     ):
         pass
@@ -139,7 +139,7 @@ def test_a_damaged_file_says_what_to_do(made):
     data = bytearray(made.read_bytes())
     data[12_300:12_600] = b"x" * 300
     made.write_bytes(data)
-    with pytest.raises(SelfRepairError, match=r"cannot be opened: .*put back a copy"), open_reader(made):
+    with pytest.raises(SelfRepairError, match=r"cannot be opened: .*restore a copy"), open_reader(made):
         pass
 
 
@@ -215,5 +215,5 @@ def test_a_disk_that_takes_no_more_loses_nothing(db, spawn):
 
 
 def test_a_full_disk_asks_for_room(made):
-    with pytest.raises(ResumableError, match="Make room on that disk"), open_writer(made):
+    with pytest.raises(ResumableError, match="Free some space on that disk"), open_writer(made):
         raise duckdb.IOException('IO Error: Could not write file "w.duckdb": No space left on device')

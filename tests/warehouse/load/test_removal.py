@@ -122,7 +122,7 @@ def test_a_run_that_is_not_there(two_runs, tmp_path, root):
         SelfRepairError, match=rf"w\.duckdb has no run 2\. Those it has: selfrepair runs --db {two_runs}"
     ):
         stored_run(two_runs, 2)
-    with pytest.raises(SelfRepairError, match=r"run 2 of .* is another one by now"):
+    with pytest.raises(SelfRepairError, match=r"run 2 of .* has changed in the meantime"):
         remove_run(two_runs, gone, root)
     with pytest.raises(SelfRepairError, match="there is no warehouse at"):
         stored_run(tmp_path / "none.duckdb", 1)

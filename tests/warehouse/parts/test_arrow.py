@@ -98,11 +98,11 @@ def test_ablations_may_be_given_by_code_and_tables_as_arrow():
     [
         ({"logit_change": [0.5, float("nan")]}, r"logit_change has 1 values of 2 that are not finite.*--dtype float32"),
         ({"ln_scale_ratio": [float("inf")] * 2}, r"ln_scale_ratio has 2 values of 2 that are not finite"),
-        ({"direct_effect": [1.0]}, r"does not hold together: .*length"),
+        ({"direct_effect": [1.0]}, r"is inconsistent: .*length"),
         ({"direct_effect": [1.0, None]}, r"direct_effect has 1 empty values of 2"),
         ({"direct_effect": ["a", "b"]}, r"direct_effect cannot be read as float"),
         ({"pos": [0, 40_000]}, r"measurements\.pos cannot be read as int16"),
-        ({"ablation": ["mean", "median"]}, r"ablation cannot be read .*'median'\] is none of resample, mean, zero"),
+        ({"ablation": ["mean", "median"]}, r"ablation cannot be read .*'median'\] is not one of resample, mean, zero"),
         ({"ablation": [0, 3]}, r"ablation cannot be read .*Index 3 out of bounds"),
         ({"colour": [1, 2]}, r"measurements needs the columns ablation, .*it was given .*colour"),
     ],

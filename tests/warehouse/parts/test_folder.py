@@ -87,8 +87,8 @@ def test_starting_again_keeps_when_it_began(run, root):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_units": 9}, "n_units = 2, and is asked now with 9"),
-        ({"selected_heads": ("L0H0",)}, "selected_heads = L0H0, L0H1, .*and is asked now with L0H0"),
+        ({"n_units": 9}, "n_units = 2, but now it is requested with 9"),
+        ({"selected_heads": ("L0H0",)}, "selected_heads = L0H0, L0H1, .*but now it is requested with L0H0"),
     ],
 )
 def test_starting_again_with_another_cut_is_refused(run, root, change, message):
@@ -170,7 +170,9 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(run, root, monkeypa
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(SelfRepairError, match=r"no room to write unit 1 .* needs [\d.]+ kB and .*run-a has .* free"):
+    with pytest.raises(
+        SelfRepairError, match=r"not enough space to write unit 1 .* needs [\d.]+ kB and .*run-a has .* free"
+    ):
         put(parts, run.units[1])
     assert sorted(path.name for path in parts.path.iterdir()) == ["crosscheck-0-of-1.json", "run.json", "unit-00000"]
 

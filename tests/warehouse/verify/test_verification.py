@@ -45,7 +45,7 @@ CORRUPTIONS = {
     "the identity holds in the stored rows": """
         UPDATE measurements SET repair_mlp = repair_mlp + 0.0014 WHERE prompt_id = 1 AND pos = 2 AND layer = 1
     """,
-    "no later component repairs the last layer": """
+    "heads of the last layer have no attention repair, and in parallel blocks no MLP repair": """
         UPDATE measurements
         SET repair_attention = repair_mlp, repair_mlp = 0
         WHERE prompt_id = 1 AND pos = 2 AND layer = 2
@@ -193,4 +193,4 @@ def test_parallel_models_repair_nothing_with_mlps_after_the_last_layer(fabricate
     load(db, root)
     with duckdb.connect(str(db)) as con:
         con.execute("UPDATE models SET parallel_blocks = TRUE")
-    assert broken(db) == ["no later component repairs the last layer"]
+    assert broken(db) == ["heads of the last layer have no attention repair, and in parallel blocks no MLP repair"]

@@ -1,4 +1,4 @@
-"""What a name or SQL on the command line is answered with: rows while the file is open, and what there is to say of them."""
+"""Answers to a name or SQL on the command line: rows, read while the file is open, and notes on them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
 _GRACE_S = 2.0
-_COURTESY_S = 1.0  # for notes that are not part of the answer; less than the grace
+_NOTE_TIMEOUT_S = 1.0  # for notes that are not part of the answer; less than _GRACE_S
 
 
 @dataclass(frozen=True)
-class Asked:
+class ResolvedQuery:
     """What was typed, as SQL. `name` is the question, table or view; empty for SQL, which has no `given` parameters.
 
     `values` has a question's parameters, `n_columns` how many columns there are, where only the headline is selected.
@@ -45,12 +45,12 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answered:
+class OpenAnswer:
     """`rows` to be read once, while `reader` is open."""
 
     rows: Batches
     reader: Reader
-    asked: Asked
+    asked: ResolvedQuery
 
     def why_empty(self) -> str:
         """What an answer without rows would have needed, in a sentence; empty where that is not known."""
@@ -61,7 +61,7 @@ class Answered:
         asked, given = self.asked, self.asked.given or {}
 
         def rows(sql: str) -> list[dict[str, Any]]:
-            return self.reader.ask(sql, timeout_s=_COURTESY_S).frame.to_dicts()
+            return self.reader.ask(sql, timeout_s=_NOTE_TIMEOUT_S).frame.to_dicts()
 
         try:
             missing = unmeasured(
@@ -80,7 +80,7 @@ class Answered:
             return ""  # whoever wrote the SQL sees all its rows
 
         def ask(sql: str) -> pl.DataFrame:
-            return self.reader.ask(sql, params=asked.params, timeout_s=_COURTESY_S).frame
+            return self.reader.ask(sql, params=asked.params, timeout_s=_NOTE_TIMEOUT_S).frame
 
         found = kinds.kinds_in(answer, asked.sql, ask, kinds.COLUMNS if asked.values is None else asked.values)
         if not found:
@@ -93,7 +93,7 @@ class Answered:
 
 
 @contextmanager
-def answered(
+def open_answer(
     text: str,
     db: Path,
     params: dict[str, str],
@@ -102,7 +102,7 @@ def answered(
     timeout_s: float | None,
     *,
     flat: bool = False,
-) -> Iterator[Answered]:
+) -> Iterator[OpenAnswer]:
     """The rows that answer `text`; whoever takes them has to be done after `timeout_s` seconds."""
     from selfrepair.queries.sandbox.reader import Reader
 
@@ -114,12 +114,12 @@ def answered(
             f"{given} goes with the name of a question, table or view; in SQL, write it into the SELECT."
         )
     with Reader(db, on_wait=to_stderr, on_note=to_stderr) as reader, _ended_after(timeout_s):
-        asked = _named(reader, name[1], params, columns) if name else Asked(text)
+        asked = _named(reader, name[1], params, columns) if name else ResolvedQuery(text)
         rows = reader.batches(asked.sql, asked.params, limit=limit, flat=flat, timeout_s=timeout_s)
-        yield Answered(rows, reader, asked)
+        yield OpenAnswer(rows, reader, asked)
 
 
-def _named(reader: Reader, name: str, params: dict[str, str], columns: str | None) -> Asked:
+def _named(reader: Reader, name: str, params: dict[str, str], columns: str | None) -> ResolvedQuery:
     """The SQL of a question, table or view. Raises SelfRepairError where there is none of that name."""
     from selfrepair.queries.catalog import questions as library
     from selfrepair.queries.catalog.headline import headline
@@ -135,7 +135,7 @@ def _named(reader: Reader, name: str, params: dict[str, str], columns: str | Non
         values = library.with_run(values, reader.rows(RUNS))
         if names:
             sql = f"SELECT {', '.join(map(identifier, names))} FROM (\n{sql}\n)"
-        return Asked(sql, values or None, name, params, values)
+        return ResolvedQuery(sql, values or None, name, params, values)
     if name.lower() not in map(str.lower, reader.names()):
         raise SelfRepairError(unknown_name(name, reader.names(), library.questions()))
     every = reader.columns(name)
@@ -143,7 +143,7 @@ def _named(reader: Reader, name: str, params: dict[str, str], columns: str | Non
     filters = {"run_id" if key == "run" else key: value for key, value in params.items()}
     typed = {key: int(value) if key == "run_id" and value.isdecimal() else value for key, value in filters.items()}
     sql, bound = ViewQuery(name, typed, chosen).to_sql(reader)
-    return Asked(sql, bound or None, name, params, n_columns=len(every))
+    return ResolvedQuery(sql, bound or None, name, params, n_columns=len(every))
 
 
 @contextmanager
@@ -181,13 +181,13 @@ def write_answer(
     """Write the rows that answer `text` to the file `path`."""
     from selfrepair.queries.export.files import write_file
 
-    with answered(text, db, params, columns, limit, timeout_s, flat=kind == "csv") as answer:
+    with open_answer(text, db, params, columns, limit, timeout_s, flat=kind == "csv") as answer:
         n_rows = write_file(answer.rows.to_reader(), path, kind)
         to_stderr(f"wrote {counted(n_rows)} to {path}{CUT if answer.rows.truncated else ''}")
         tell_why_empty(answer, n_rows)
 
 
-def tell_why_empty(answer: Answered, n_rows: int) -> None:
+def tell_why_empty(answer: OpenAnswer, n_rows: int) -> None:
     """Say beside an answer without rows, in a file or as CSV, what it would have needed."""
     if not n_rows and (why := answer.why_empty()):
         to_stderr(why)
