@@ -37,6 +37,47 @@ MACROS = (
         "(9, 6)",
         "L9H6",
     ),
+    Macro(
+        "clipped",
+        "(x) AS CASE WHEN x < 0 THEN 0 WHEN x > 1 THEN 1 ELSE x END",
+        "x clipped to [0, 1]; NULL stays NULL.",
+        "(1.5)",
+        1,
+    ),
+    Macro(
+        "ratio_sums",
+        "(estimate, is_fraction, n, d) AS {'estimate': estimate, 'is_fraction': is_fraction, "
+        "'n': sum(n), 'd': sum(d), 'nn': sum(n * n), 'nd': sum(n * d), 'dd': sum(d * d)}",
+        "Sums over clusters from which the ratio sum(n) / sum(d) has its value and interval.",
+        "('a', true, 2, 3)",
+        {"estimate": "a", "is_fraction": True, "n": 2, "d": 3, "nn": 4, "nd": 6, "dd": 9},
+    ),
+    Macro(
+        "less_at_cut",
+        "(x, at_cut, excess) AS coalesce(x, 0) - at_cut * excess",
+        "A sum over a cluster's rows in the top, less what it has there because the cut lies where it does (cluster_sums).",
+        "(7, 2, 3)",
+        1,
+    ),
+    Macro(
+        "t_975",  # a table, then the expansion in 1 / freedom: exact to 4e-6
+        "(freedom) AS CASE WHEN freedom < 1 THEN NULL WHEN freedom <= 10 THEN [12.706204736174694e0, 4.302652729749462e0, "
+        "3.1824463052837078e0, 2.7764451051977934e0, 2.5705818356363146e0, 2.4469118511449786e0, 2.364624251592784e0, "
+        "2.306004135204166e0, 2.262157162798205e0, 2.228138851986274e0][freedom] ELSE 1.959963984540054e0 "
+        "+ 2.372271230298562e0 / freedom + 2.8224986157396112e0 / freedom ** 2 + 2.555849679507722e0 / freedom ** 3 "
+        "+ 1.5895340533938225e0 / freedom ** 4 END",
+        "The 97.5 % point of Student's t with that many degrees of freedom; NULL: none.",
+        "(2)",
+        4.302652729749462,
+    ),
+    Macro(
+        "fieller",
+        "(n, d, nn, nd, dd, side) AS (n * d - nd + side * sqrt(greatest(0, (n * d - nd) ** 2 - (d * d - dd) * (n * n - nn)))) "
+        "/ (d * d - dd)",
+        "An end of Fieller's interval of n / d, with t^2 times the (co)variances nn, nd, dd; side -1: the lower, 1: the upper.",
+        "(3, 2, 0, 0, 0, 1)",
+        1.5,
+    ),
 )
 
 

@@ -1,7 +1,8 @@
 """What the warehouse's tables and views are: install order, columns, types, units, meanings.
 
 Tables say it in their comments, views in their headers. A view's column that the header leaves out is the column of the
-same name in the first relation the view reads, else one of `shared.COLUMNS`. All of it is checked against DuckDB, in an
+same name in the first relation the view reads, else one of `shared.COLUMNS`; an interval's end is described by the column
+it is named after. All of it is checked against DuckDB, in an
 empty warehouse in memory.
 """
 
@@ -19,7 +20,7 @@ import duckdb
 from selfrepair.queries.catalog.header import Column, HeaderError, View, column_of, parse_view, split_unit
 from selfrepair.queries.catalog.macros import create_temp_macros
 from selfrepair.queries.catalog.next_step import see
-from selfrepair.queries.catalog.shared import COLUMNS
+from selfrepair.queries.catalog.shared import CLUSTERED, COLUMNS, INTERVALS
 from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -163,7 +164,7 @@ def _described(view: View, types: Mapping[str, str], relations: Mapping[str, Rel
             inherited.setdefault(known.name, known)
     columns = []
     for name, kind in types.items():
-        column = view.columns.get(name) or inherited.get(name) or _SHARED.get(name)
+        column = view.columns.get(name) or inherited.get(name) or _SHARED.get(name) or _interval(name, view.columns)
         if column is None:
             raise wrong(f"column '{name}' has no description; add a line '--   {name} {kind}: what it means [unit]'")
         if column.type != kind:
@@ -172,3 +173,12 @@ def _described(view: View, types: Mapping[str, str], relations: Mapping[str, Rel
     return Relation(
         view.name, "view", view.summary, tuple(columns), view.grain, view.paper, view.notes, view.headline, view.topic
     )
+
+
+def _interval(name: str, described: Mapping[str, Column]) -> Column | None:
+    """The standard error or an end of the interval of a column that the view describes."""
+    for suffix, what in INTERVALS.items():
+        of = described.get(name.removesuffix(suffix))
+        if name.endswith(suffix) and of is not None:
+            return Column(name, of.type, of.unit, f"{what} {of.name}, {CLUSTERED}")
+    return None

@@ -20,3 +20,12 @@ PARAMETERS = {
     "at_most": "INTEGER = 20: Rows to show of each run, at most [rows]",
 }
 """Type, default and meaning by the parameter's name, as headers write them."""
+
+INTERVALS = {
+    "_se": "Standard error of",
+    "_low": "Lower end of the 95 % interval of",
+    "_high": "Upper end of the 95 % interval of",
+}
+"""What a column that ends so says of the column it is named after; `CLUSTERED` says how it comes about."""
+
+CLUSTERED = "clustered by document, or by prompt where no two prompts share one"

@@ -66,7 +66,12 @@ def _model(run_id: int) -> Row:
     }
 
 
-def _fill(con: duckdb.DuckDBPyConnection, measurements: Iterable[Row], status: Mapping[int, str] | None = None) -> None:
+def _fill(
+    con: duckdb.DuckDBPyConnection,
+    measurements: Iterable[Row],
+    status: Mapping[int, str] | None = None,
+    prompts_in_document: int = 1,
+) -> None:
     rows = list(measurements)
     run_ids = sorted({row["run_id"] for row in rows})
     _insert(con, "models", map(_model, run_ids))
@@ -77,9 +82,17 @@ def _fill(con: duckdb.DuckDBPyConnection, measurements: Iterable[Row], status: M
         "SELECT *, MAP {'duckdb': '1'} AS software, TIMESTAMP '2026-01-01' AS started_at FROM new_rows"
     )
     con.unregister("new_rows")
+    prompts = sorted({(row["run_id"], row["prompt_id"]) for row in rows})
+    _insert(
+        con, "prompts", (_prompt(run_id, prompt_id, prompt_id // prompts_in_document) for run_id, prompt_id in prompts)
+    )
     places = sorted({(row["run_id"], row["prompt_id"], row["pos"]) for row in rows})
     _insert(con, "tokens", (_token(*place) for place in places))
     _insert(con, "measurements", rows)
+
+
+def _prompt(run_id: int, prompt_id: int, document_id: int) -> Row:
+    return {"run_id": run_id, "prompt_id": prompt_id, "document_id": document_id, "token_ids": [0], "text": ""}
 
 
 def _token(run_id: int, prompt_id: int, pos: int) -> Row:
@@ -101,7 +114,7 @@ def _token(run_id: int, prompt_id: int, pos: int) -> Row:
 
 @pytest.fixture(scope="session")
 def fill() -> Fill:
-    """Fills the tables of a connection: `fill(con, measurements, status={run_id: 'failed'})`."""
+    """Fills the tables of a connection: `fill(con, measurements, status={run_id: 'failed'}, prompts_in_document=2)`."""
     return _fill
 
 

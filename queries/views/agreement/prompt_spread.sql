@@ -18,12 +18,12 @@ WITH prompt_means AS (
         ablation,
         layer,
         head,
-        n_rows,
+        sum(n_rows) AS n_rows,
         -- stored effects are whole steps of 1e-4, and so are their sums
-        round(sum_direct_effect - sum_ablated_direct_effect + sum_logit_change, 4) / n_rows AS self_repair,
-        round(sum_logit_change, 4) / n_rows AS logit_change
-    FROM prompt_sums
-    WHERE population = 'all'
+        round(sum(sum_direct_effect - sum_ablated_direct_effect + sum_logit_change), 4) / sum(n_rows) AS self_repair,
+        round(sum(sum_logit_change), 4) / sum(n_rows) AS logit_change
+    FROM stretch_sums
+    GROUP BY run_id, ablation, layer, head, prompt_id
 ),
 distances AS (
     SELECT

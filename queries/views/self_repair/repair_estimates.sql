@@ -8,65 +8,53 @@
 -- sum of direct_effect. A layer or model pools the rows of its heads, so that each row counts the same. Stored effects are
 -- whole steps of 1e-4, and so sums of effects are rounded to these: what cancels is exactly 0 and not a tiny divisor.
 --
--- Rows of one prompt are correlated, so that intervals are clustered by prompt: the linearised variance of a ratio of
--- sums over P prompts, P / (P - 1) * sum (numerator - value * denominator)^2 / denominator^2, and the 97.5 % point of
--- Student's t with P - 1 degrees of freedom (from four prompts on its expansion in 1 / (P - 1), exact to 0.2 %). One
--- prompt has no interval.
+-- Intervals are clustered by document, or by prompt where no two prompts share one (cluster_sums): the linearised variance
+-- of a ratio of sums over G clusters, G / (G - 1) * sum (numerator - value * denominator)^2 / denominator^2, and the 97.5 %
+-- point of Student's t with G - 1 degrees of freedom. One cluster has no interval. A fraction of an effect has Fieller's
+-- interval, which is not symmetric, and unbounded where the effect itself may be 0.
 --
 -- Columns:
 --   level VARCHAR: What a row describes: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
 --   estimate VARCHAR: Name of the column in repair_means
 --   n_heads BIGINT: Measured heads whose rows are pooled [heads]
---   n_prompts BIGINT: Prompts that have such rows [prompts]
+--   n_prompts BIGINT: Prompts measured, whether they have such rows or not [prompts]
+--   n_clusters BIGINT: Documents or prompts that intervals are clustered by [clusters]
 --   n_rows BIGINT: Rows that the numbers cover [rows]
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no clipped fraction and are not in its mean [rows]
 --   value DOUBLE: The estimate; NULL when its divisor is 0 [logits or ratio]
---   standard_error DOUBLE: Its standard error, clustered by prompt; NULL for a single prompt [as value]
---   low DOUBLE: Lower end of its 95 % interval [as value]
---   high DOUBLE: Upper end of its 95 % interval [as value]
+--   standard_error DOUBLE: Its standard error; NULL for a single cluster [as value]
+--   low DOUBLE: Lower end of its 95 % interval; NULL: one cluster, or unbounded [as value]
+--   high DOUBLE: Upper end of its 95 % interval; NULL: one cluster, or unbounded [as value]
+--   is_unbounded BOOLEAN: True: the effect that the value divides by is not told from 0 at 95 %, so that no interval holds it
 
-WITH prompt_totals AS (
+WITH cluster_totals AS (
     SELECT
         run_id,
         ablation,
         population,
-        prompt_id,
+        cluster_id,
         CASE grouping(layer, head) WHEN 0 THEN 'head' WHEN 1 THEN 'layer' ELSE 'model' END AS level,
         layer,
         head,
-        CAST(sum(n_rows) AS DOUBLE) AS n_rows,
-        CAST(sum(undefined_ratios) AS DOUBLE) AS undefined_ratios,
-        CAST(sum(repaired_rows) AS DOUBLE) AS repaired_rows,
-        CAST(sum(overrepaired_rows) AS DOUBLE) AS overrepaired_rows,
-        CAST(sum(larger_frozen_rows) AS DOUBLE) AS larger_frozen_rows,
-        round(sum(sum_direct_effect), 4) AS effect,
-        round(sum(sum_ablated_direct_effect), 4) AS ablated_direct_effect,
-        round(sum(sum_logit_change), 4) AS logit_change,
-        round(sum(sum_repair_layernorm), 4) AS repair_layernorm,
-        round(sum(sum_repair_attention), 4) AS repair_attention,
-        round(sum(sum_repair_mlp), 4) AS repair_mlp,
-        round(sum(sum_ln_scale_ratio), 4) AS ln_scale_ratio,
-        sum(sum_clipped_layernorm) AS clipped_layernorm,
-        sum(sum_clipped_attention) AS clipped_attention,
-        sum(sum_clipped_mlp) AS clipped_mlp,
-        sum(sum_clipped_total) AS clipped_total
-    FROM prompt_sums
+        count(*) AS n_heads,
+        max(n_prompts) AS n_prompts,
+        sum(COLUMNS('_(rows|ratios|effect|change|ratio)$|^(repair|clipped)_')) AS '\0'
+    FROM cluster_sums
     GROUP BY GROUPING SETS (
-        (run_id, ablation, population, prompt_id, layer, head),
-        (run_id, ablation, population, prompt_id, layer),
-        (run_id, ablation, population, prompt_id)
+        (run_id, ablation, population, cluster_id, layer, head),
+        (run_id, ablation, population, cluster_id, layer),
+        (run_id, ablation, population, cluster_id)
     )
 ),
-prompt_effects AS (
+cluster_effects AS (
     SELECT
         *,
-        round(effect - ablated_direct_effect, 4) AS removed,
-        round(logit_change - ablated_direct_effect + effect, 4) AS self_repair,
-        round(logit_change - repair_layernorm, 4) AS frozen_change,
-        n_rows - undefined_ratios AS n_ratios
-    FROM prompt_totals
+        direct_effect - ablated_direct_effect AS removed,
+        logit_change + removed AS self_repair,
+        logit_change - repair_layernorm AS frozen_change
+    FROM cluster_totals
 ),
-moments AS (
+sums AS (
     SELECT
         run_id,
         ablation,
@@ -74,274 +62,87 @@ moments AS (
         level,
         layer,
         head,
-        count(*) AS n_prompts,
-        CAST(sum(n_rows) AS BIGINT) AS n_rows,
+        max(n_heads) AS n_heads,
+        count(*) AS n_clusters,
+        CAST(sum(n_prompts) AS BIGINT) AS n_prompts,
+        CAST(sum(top_rows) AS BIGINT) AS n_rows,
         CAST(sum(undefined_ratios) AS BIGINT) AS undefined_ratios,
-        -- over prompts, of a numerator n and a denominator d: their sums, their squares' and their product's
-        [
-            {
-                'estimate': 'mean_direct_effect',
-                'n': sum(effect),
-                'd': sum(n_rows),
-                'nn': sum(effect * effect),
-                'nd': sum(effect * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'mean_ablated_direct_effect',
-                'n': sum(ablated_direct_effect),
-                'd': sum(n_rows),
-                'nn': sum(ablated_direct_effect * ablated_direct_effect),
-                'nd': sum(ablated_direct_effect * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'mean_removed_effect',
-                'n': sum(removed),
-                'd': sum(n_rows),
-                'nn': sum(removed * removed),
-                'nd': sum(removed * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'mean_logit_change',
-                'n': sum(logit_change),
-                'd': sum(n_rows),
-                'nn': sum(logit_change * logit_change),
-                'nd': sum(logit_change * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'mean_self_repair',
-                'n': sum(self_repair),
-                'd': sum(n_rows),
-                'nn': sum(self_repair * self_repair),
-                'nd': sum(self_repair * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'mean_repair_layernorm',
-                'n': sum(repair_layernorm),
-                'd': sum(n_rows),
-                'nn': sum(repair_layernorm * repair_layernorm),
-                'nd': sum(repair_layernorm * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'mean_repair_attention',
-                'n': sum(repair_attention),
-                'd': sum(n_rows),
-                'nn': sum(repair_attention * repair_attention),
-                'nd': sum(repair_attention * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'mean_repair_mlp',
-                'n': sum(repair_mlp),
-                'd': sum(n_rows),
-                'nn': sum(repair_mlp * repair_mlp),
-                'nd': sum(repair_mlp * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'mean_ln_scale_ratio',
-                'n': sum(ln_scale_ratio),
-                'd': sum(n_rows),
-                'nn': sum(ln_scale_ratio * ln_scale_ratio),
-                'nd': sum(ln_scale_ratio * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'repaired_share',
-                'n': sum(repaired_rows),
-                'd': sum(n_rows),
-                'nn': sum(repaired_rows * repaired_rows),
-                'nd': sum(repaired_rows * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'overrepaired_share',
-                'n': sum(overrepaired_rows),
-                'd': sum(n_rows),
-                'nn': sum(overrepaired_rows * overrepaired_rows),
-                'nd': sum(overrepaired_rows * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'larger_frozen_share',
-                'n': sum(larger_frozen_rows),
-                'd': sum(n_rows),
-                'nn': sum(larger_frozen_rows * larger_frozen_rows),
-                'nd': sum(larger_frozen_rows * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'mean_frozen_logit_change',
-                'n': sum(frozen_change),
-                'd': sum(n_rows),
-                'nn': sum(frozen_change * frozen_change),
-                'nd': sum(frozen_change * n_rows),
-                'dd': sum(n_rows * n_rows)
-            },
-            {
-                'estimate': 'clipped_layernorm_fraction',
-                'n': sum(clipped_layernorm),
-                'd': sum(n_ratios),
-                'nn': sum(clipped_layernorm * clipped_layernorm),
-                'nd': sum(clipped_layernorm * n_ratios),
-                'dd': sum(n_ratios * n_ratios)
-            },
-            {
-                'estimate': 'clipped_attention_fraction',
-                'n': sum(clipped_attention),
-                'd': sum(n_ratios),
-                'nn': sum(clipped_attention * clipped_attention),
-                'nd': sum(clipped_attention * n_ratios),
-                'dd': sum(n_ratios * n_ratios)
-            },
-            {
-                'estimate': 'clipped_mlp_fraction',
-                'n': sum(clipped_mlp),
-                'd': sum(n_ratios),
-                'nn': sum(clipped_mlp * clipped_mlp),
-                'nd': sum(clipped_mlp * n_ratios),
-                'dd': sum(n_ratios * n_ratios)
-            },
-            {
-                'estimate': 'clipped_total_fraction',
-                'n': sum(clipped_total),
-                'd': sum(n_ratios),
-                'nn': sum(clipped_total * clipped_total),
-                'nd': sum(clipped_total * n_ratios),
-                'dd': sum(n_ratios * n_ratios)
-            },
-            {
-                'estimate': 'layernorm_fraction_of_effect',
-                'n': sum(repair_layernorm),
-                'd': sum(effect),
-                'nn': sum(repair_layernorm * repair_layernorm),
-                'nd': sum(repair_layernorm * effect),
-                'dd': sum(effect * effect)
-            },
-            {
-                'estimate': 'attention_fraction_of_effect',
-                'n': sum(repair_attention),
-                'd': sum(effect),
-                'nn': sum(repair_attention * repair_attention),
-                'nd': sum(repair_attention * effect),
-                'dd': sum(effect * effect)
-            },
-            {
-                'estimate': 'mlp_fraction_of_effect',
-                'n': sum(repair_mlp),
-                'd': sum(effect),
-                'nn': sum(repair_mlp * repair_mlp),
-                'nd': sum(repair_mlp * effect),
-                'dd': sum(effect * effect)
-            },
-            {
-                'estimate': 'total_fraction_of_effect',
-                'n': sum(self_repair),
-                'd': sum(effect),
-                'nn': sum(self_repair * self_repair),
-                'nd': sum(self_repair * effect),
-                'dd': sum(effect * effect)
-            },
-            {
-                'estimate': 'layernorm_fraction_of_removed',
-                'n': sum(repair_layernorm),
-                'd': sum(removed),
-                'nn': sum(repair_layernorm * repair_layernorm),
-                'nd': sum(repair_layernorm * removed),
-                'dd': sum(removed * removed)
-            },
-            {
-                'estimate': 'attention_fraction_of_removed',
-                'n': sum(repair_attention),
-                'd': sum(removed),
-                'nn': sum(repair_attention * repair_attention),
-                'nd': sum(repair_attention * removed),
-                'dd': sum(removed * removed)
-            },
-            {
-                'estimate': 'mlp_fraction_of_removed',
-                'n': sum(repair_mlp),
-                'd': sum(removed),
-                'nn': sum(repair_mlp * repair_mlp),
-                'nd': sum(repair_mlp * removed),
-                'dd': sum(removed * removed)
-            },
-            {
-                'estimate': 'total_fraction_of_removed',
-                'n': sum(self_repair),
-                'd': sum(removed),
-                'nn': sum(self_repair * self_repair),
-                'nd': sum(self_repair * removed),
-                'dd': sum(removed * removed)
-            }
-        ] AS of_estimates
-    FROM prompt_effects
+        unnest(
+            [
+                ratio_sums('mean_direct_effect', false, direct_effect, n_rows),
+                ratio_sums('mean_ablated_direct_effect', false, ablated_direct_effect, n_rows),
+                ratio_sums('mean_removed_effect', false, removed, n_rows),
+                ratio_sums('mean_logit_change', false, logit_change, n_rows),
+                ratio_sums('mean_self_repair', false, self_repair, n_rows),
+                ratio_sums('mean_repair_layernorm', false, repair_layernorm, n_rows),
+                ratio_sums('mean_repair_attention', false, repair_attention, n_rows),
+                ratio_sums('mean_repair_mlp', false, repair_mlp, n_rows),
+                ratio_sums('mean_ln_scale_ratio', false, ln_scale_ratio, n_rows),
+                ratio_sums('mean_frozen_logit_change', false, frozen_change, n_rows),
+                ratio_sums('repaired_share', false, repaired_rows, n_rows),
+                ratio_sums('overrepaired_share', false, overrepaired_rows, n_rows),
+                ratio_sums('larger_frozen_share', false, larger_frozen_rows, n_rows),
+                ratio_sums('clipped_layernorm_fraction', false, clipped_layernorm, n_ratios),
+                ratio_sums('clipped_attention_fraction', false, clipped_attention, n_ratios),
+                ratio_sums('clipped_mlp_fraction', false, clipped_mlp, n_ratios),
+                ratio_sums('clipped_total_fraction', false, clipped_total, n_ratios),
+                ratio_sums('layernorm_fraction_of_effect', true, repair_layernorm, direct_effect),
+                ratio_sums('attention_fraction_of_effect', true, repair_attention, direct_effect),
+                ratio_sums('mlp_fraction_of_effect', true, repair_mlp, direct_effect),
+                ratio_sums('total_fraction_of_effect', true, self_repair, direct_effect),
+                ratio_sums('layernorm_fraction_of_removed', true, repair_layernorm, removed),
+                ratio_sums('attention_fraction_of_removed', true, repair_attention, removed),
+                ratio_sums('mlp_fraction_of_removed', true, repair_mlp, removed),
+                ratio_sums('total_fraction_of_removed', true, self_repair, removed)
+            ],
+            recursive := true
+        )
+    FROM cluster_effects
     GROUP BY run_id, ablation, population, level, layer, head
-),
-estimate_moments AS (
-    SELECT * EXCLUDE (of_estimates), unnest(of_estimates, recursive := true)
-    FROM moments
 ),
 totals AS (
     SELECT
-        * EXCLUDE (n, d, nn, nd, dd),
-        n_prompts - 1 AS freedom,
+        *,
+        n_clusters / nullif(n_clusters - 1, 0) AS correction,
+        t_975(n_clusters - 1) AS t,
         nullif(round(d, 4), 0) AS divisor,
-        round(n, 9) / divisor AS value,
-        nn - 2 * value * nd + value * value * dd AS squares
-    FROM estimate_moments
+        round(n, 9) / divisor AS value
+    FROM sums
 ),
 errors AS (
     SELECT
         *,
-        sqrt(greatest(0, squares) * n_prompts / nullif(freedom, 0)) / abs(divisor) AS standard_error,
-        CASE freedom
-            WHEN 1 THEN 12.706204736174694
-            WHEN 2 THEN 4.302652729749462
-            ELSE
-                1.959963984540054 + 2.372271230298562 / freedom + 2.8224986157396112 / freedom ** 2
-                + 2.555849679507722 / freedom ** 3 + 1.5895340533938225 / freedom ** 4
-        END * standard_error AS half_width
+        sqrt(greatest(0, nn - 2 * value * nd + value * value * dd) * correction) / abs(divisor) AS standard_error,
+        t * t * correction * (nn - n * n / n_clusters) AS numerator_spread,
+        t * t * correction * (nd - n * d / n_clusters) AS joint_spread,
+        t * t * correction * (dd - d * d / n_clusters) AS divisor_spread,
+        is_fraction AND divisor * divisor <= divisor_spread AS is_unbounded
     FROM totals
-),
-heads AS (
-    SELECT DISTINCT run_id, ablation, population, layer, head
-    FROM prompt_sums
-),
-head_numbers AS (
-    SELECT run_id, ablation, population, layer, head, count(*) AS n_heads
-    FROM heads
-    GROUP BY GROUPING SETS (
-        (run_id, ablation, population, layer, head),
-        (run_id, ablation, population, layer),
-        (run_id, ablation, population)
-    )
 )
 SELECT
-    errors.run_id,
-    errors.ablation,
-    errors.population,
-    errors.level,
-    errors.layer,
-    errors.head,
-    errors.estimate,
-    head_numbers.n_heads,
-    errors.n_prompts,
-    errors.n_rows,
-    errors.undefined_ratios,
-    errors.value,
-    errors.standard_error,
-    errors.value - errors.half_width AS low,
-    errors.value + errors.half_width AS high
+    run_id,
+    ablation,
+    population,
+    level,
+    layer,
+    head,
+    estimate,
+    n_heads,
+    n_prompts,
+    n_clusters,
+    n_rows,
+    undefined_ratios,
+    value,
+    standard_error,
+    is_unbounded,
+    CASE
+        WHEN is_unbounded THEN NULL
+        WHEN is_fraction THEN fieller(value * divisor, divisor, numerator_spread, joint_spread, divisor_spread, -1)
+        ELSE value - t * standard_error
+    END AS low,
+    CASE
+        WHEN is_unbounded THEN NULL
+        WHEN is_fraction THEN fieller(value * divisor, divisor, numerator_spread, joint_spread, divisor_spread, 1)
+        ELSE value + t * standard_error
+    END AS high
 FROM errors
-INNER JOIN head_numbers
-    ON head_numbers.run_id = errors.run_id
-    AND head_numbers.ablation = errors.ablation
-    AND head_numbers.population = errors.population
-    AND head_numbers.layer IS NOT DISTINCT FROM errors.layer
-    AND head_numbers.head IS NOT DISTINCT FROM errors.head

@@ -11,7 +11,9 @@
 -- whose divisor is 0 is NULL. Trust fractions only where the mean direct effect is well above 0, as in top2: over all
 -- rows most direct effects are near 0, and clipping their ratios makes noise look like repair.
 --
--- Columns ending in _se, _low and _high hold an estimate's standard error and 95 % interval, clustered by prompt.
+-- Columns ending in _se, _low and _high hold an estimate's standard error and 95 % interval, with n_clusters - 1 degrees of
+-- freedom. Of fewer than 12 clusters they are a rough guide. Intervals of fractions are Fieller's: not symmetric, and NULL
+-- where the effect that a fraction divides by may itself be 0.
 --
 -- Columns:
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
@@ -48,55 +50,10 @@
 --   layernorm_fraction_of_removed DOUBLE: Sum of repair_layernorm / sum of removed_effect [ratio]
 --   attention_fraction_of_removed DOUBLE: Sum of repair_attention / sum of removed_effect [ratio]
 --   mlp_fraction_of_removed DOUBLE: Sum of repair_mlp / sum of removed_effect [ratio]
---   mean_self_repair_se DOUBLE: Standard error of mean_self_repair, clustered by prompt [logits]
---   mean_direct_effect_se DOUBLE: Standard error of mean_direct_effect, clustered by prompt [logits]
---   mean_logit_change_se DOUBLE: Standard error of mean_logit_change, clustered by prompt [logits]
---   mean_repair_layernorm_se DOUBLE: Standard error of mean_repair_layernorm, clustered by prompt [logits]
---   mean_repair_attention_se DOUBLE: Standard error of mean_repair_attention, clustered by prompt [logits]
---   mean_repair_mlp_se DOUBLE: Standard error of mean_repair_mlp, clustered by prompt [logits]
---   mean_ablated_direct_effect_se DOUBLE: Standard error of mean_ablated_direct_effect, clustered by prompt [logits]
---   mean_removed_effect_se DOUBLE: Standard error of mean_removed_effect, clustered by prompt [logits]
---   mean_ln_scale_ratio_se DOUBLE: Standard error of mean_ln_scale_ratio, clustered by prompt [ratio]
---   repaired_share_se DOUBLE: Standard error of repaired_share, clustered by prompt [ratio]
---   overrepaired_share_se DOUBLE: Standard error of overrepaired_share, clustered by prompt [ratio]
---   mean_frozen_logit_change_se DOUBLE: Standard error of mean_frozen_logit_change, clustered by prompt [logits]
---   larger_frozen_share_se DOUBLE: Standard error of larger_frozen_share, clustered by prompt [ratio]
---   total_fraction_of_effect_se DOUBLE: Standard error of total_fraction_of_effect, clustered by prompt [ratio]
---   total_fraction_of_effect_low DOUBLE: Lower end of the 95 % interval of total_fraction_of_effect [ratio]
---   total_fraction_of_effect_high DOUBLE: Upper end of the 95 % interval of total_fraction_of_effect [ratio]
---   layernorm_fraction_of_effect_se DOUBLE: Standard error of layernorm_fraction_of_effect, clustered by prompt [ratio]
---   layernorm_fraction_of_effect_low DOUBLE: Lower end of the 95 % interval of layernorm_fraction_of_effect [ratio]
---   layernorm_fraction_of_effect_high DOUBLE: Upper end of the 95 % interval of layernorm_fraction_of_effect [ratio]
---   attention_fraction_of_effect_se DOUBLE: Standard error of attention_fraction_of_effect, clustered by prompt [ratio]
---   attention_fraction_of_effect_low DOUBLE: Lower end of the 95 % interval of attention_fraction_of_effect [ratio]
---   attention_fraction_of_effect_high DOUBLE: Upper end of the 95 % interval of attention_fraction_of_effect [ratio]
---   mlp_fraction_of_effect_se DOUBLE: Standard error of mlp_fraction_of_effect, clustered by prompt [ratio]
---   mlp_fraction_of_effect_low DOUBLE: Lower end of the 95 % interval of mlp_fraction_of_effect [ratio]
---   mlp_fraction_of_effect_high DOUBLE: Upper end of the 95 % interval of mlp_fraction_of_effect [ratio]
---   clipped_total_fraction_se DOUBLE: Standard error of clipped_total_fraction, clustered by prompt [ratio]
---   clipped_total_fraction_low DOUBLE: Lower end of the 95 % interval of clipped_total_fraction [ratio]
---   clipped_total_fraction_high DOUBLE: Upper end of the 95 % interval of clipped_total_fraction [ratio]
---   clipped_layernorm_fraction_se DOUBLE: Standard error of clipped_layernorm_fraction, clustered by prompt [ratio]
---   clipped_layernorm_fraction_low DOUBLE: Lower end of the 95 % interval of clipped_layernorm_fraction [ratio]
---   clipped_layernorm_fraction_high DOUBLE: Upper end of the 95 % interval of clipped_layernorm_fraction [ratio]
---   clipped_attention_fraction_se DOUBLE: Standard error of clipped_attention_fraction, clustered by prompt [ratio]
---   clipped_attention_fraction_low DOUBLE: Lower end of the 95 % interval of clipped_attention_fraction [ratio]
---   clipped_attention_fraction_high DOUBLE: Upper end of the 95 % interval of clipped_attention_fraction [ratio]
---   clipped_mlp_fraction_se DOUBLE: Standard error of clipped_mlp_fraction, clustered by prompt [ratio]
---   clipped_mlp_fraction_low DOUBLE: Lower end of the 95 % interval of clipped_mlp_fraction [ratio]
---   clipped_mlp_fraction_high DOUBLE: Upper end of the 95 % interval of clipped_mlp_fraction [ratio]
---   total_fraction_of_removed_se DOUBLE: Standard error of total_fraction_of_removed, clustered by prompt [ratio]
---   total_fraction_of_removed_low DOUBLE: Lower end of the 95 % interval of total_fraction_of_removed [ratio]
---   total_fraction_of_removed_high DOUBLE: Upper end of the 95 % interval of total_fraction_of_removed [ratio]
---   layernorm_fraction_of_removed_se DOUBLE: Standard error of layernorm_fraction_of_removed, clustered by prompt [ratio]
---   layernorm_fraction_of_removed_low DOUBLE: Lower end of the 95 % interval of layernorm_fraction_of_removed [ratio]
---   layernorm_fraction_of_removed_high DOUBLE: Upper end of the 95 % interval of layernorm_fraction_of_removed [ratio]
---   attention_fraction_of_removed_se DOUBLE: Standard error of attention_fraction_of_removed, clustered by prompt [ratio]
---   attention_fraction_of_removed_low DOUBLE: Lower end of the 95 % interval of attention_fraction_of_removed [ratio]
---   attention_fraction_of_removed_high DOUBLE: Upper end of the 95 % interval of attention_fraction_of_removed [ratio]
---   mlp_fraction_of_removed_se DOUBLE: Standard error of mlp_fraction_of_removed, clustered by prompt [ratio]
---   mlp_fraction_of_removed_low DOUBLE: Lower end of the 95 % interval of mlp_fraction_of_removed [ratio]
---   mlp_fraction_of_removed_high DOUBLE: Upper end of the 95 % interval of mlp_fraction_of_removed [ratio]
+--   fraction_of_effect_is_unbounded BOOLEAN: True: at 95 % the mean direct effect may be 0, so that no fraction of it is
+--     bounded
+--   fraction_of_removed_is_unbounded BOOLEAN: True: at 95 % the mean removed effect may be 0, so that no fraction of it is
+--     bounded
 
 SELECT
     run_id,
@@ -132,8 +89,11 @@ SELECT
     max(value) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed,
     max(n_heads) AS n_heads,
     max(n_prompts) AS n_prompts,
+    max(n_clusters) AS n_clusters,
     max(n_rows) AS n_rows,
     max(undefined_ratios) AS undefined_ratios,
+    bool_or(is_unbounded) FILTER (estimate = 'total_fraction_of_effect') AS fraction_of_effect_is_unbounded,
+    bool_or(is_unbounded) FILTER (estimate = 'total_fraction_of_removed') AS fraction_of_removed_is_unbounded,
     max(standard_error) FILTER (estimate = 'mean_self_repair') AS mean_self_repair_se,
     max(standard_error) FILTER (estimate = 'mean_direct_effect') AS mean_direct_effect_se,
     max(standard_error) FILTER (estimate = 'mean_logit_change') AS mean_logit_change_se,

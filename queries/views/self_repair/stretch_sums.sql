@@ -10,7 +10,7 @@
 --
 -- Columns:
 --   is_first BOOLEAN: True: the row at position 0
---   n_cuts_above TINYINT: Cuts of the head that these rows lie below: 0 to 14
+--   n_cuts_above TINYINT: Cuts of the head that these rows lie below: 0 to 18
 --   n_rows BIGINT: Rows that the numbers cover [rows]
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no ratio [rows]
 --   repaired_rows BIGINT: Rows with self_repair > 0 [rows]
@@ -76,7 +76,15 @@ head_cuts AS (
         max(cut_effect) FILTER (cut_number = 13) AS effect_13,
         max(cut_place) FILTER (cut_number = 13) AS place_13,
         max(cut_effect) FILTER (cut_number = 14) AS effect_14,
-        max(cut_place) FILTER (cut_number = 14) AS place_14
+        max(cut_place) FILTER (cut_number = 14) AS place_14,
+        max(cut_effect) FILTER (cut_number = 15) AS effect_15,
+        max(cut_place) FILTER (cut_number = 15) AS place_15,
+        max(cut_effect) FILTER (cut_number = 16) AS effect_16,
+        max(cut_place) FILTER (cut_number = 16) AS place_16,
+        max(cut_effect) FILTER (cut_number = 17) AS effect_17,
+        max(cut_place) FILTER (cut_number = 17) AS place_17,
+        max(cut_effect) FILTER (cut_number = 18) AS effect_18,
+        max(cut_place) FILTER (cut_number = 18) AS place_18
     FROM placed_cuts
     GROUP BY run_id, layer, head
 ),
@@ -93,6 +101,10 @@ row_ratios AS (
         *,
         pos = 0 AS is_first,
         CASE
+            WHEN direct_effect < effect_18 OR (direct_effect = effect_18 AND place > place_18) THEN 18
+            WHEN direct_effect < effect_17 OR (direct_effect = effect_17 AND place > place_17) THEN 17
+            WHEN direct_effect < effect_16 OR (direct_effect = effect_16 AND place > place_16) THEN 16
+            WHEN direct_effect < effect_15 OR (direct_effect = effect_15 AND place > place_15) THEN 15
             WHEN direct_effect < effect_14 OR (direct_effect = effect_14 AND place > place_14) THEN 14
             WHEN direct_effect < effect_13 OR (direct_effect = effect_13 AND place > place_13) THEN 13
             WHEN direct_effect < effect_12 OR (direct_effect = effect_12 AND place > place_12) THEN 12
@@ -141,10 +153,10 @@ SELECT
     sum(attention_ratio) AS sum_attention_ratio,
     sum(mlp_ratio) AS sum_mlp_ratio,
     sum(total_ratio) AS sum_total_ratio,
-    sum(CASE WHEN layernorm_ratio < 0 THEN 0 WHEN layernorm_ratio > 1 THEN 1 ELSE layernorm_ratio END) AS sum_clipped_layernorm,
-    sum(CASE WHEN attention_ratio < 0 THEN 0 WHEN attention_ratio > 1 THEN 1 ELSE attention_ratio END) AS sum_clipped_attention,
-    sum(CASE WHEN mlp_ratio < 0 THEN 0 WHEN mlp_ratio > 1 THEN 1 ELSE mlp_ratio END) AS sum_clipped_mlp,
-    sum(CASE WHEN total_ratio < 0 THEN 0 WHEN total_ratio > 1 THEN 1 ELSE total_ratio END) AS sum_clipped_total,
+    sum(clipped(layernorm_ratio)) AS sum_clipped_layernorm,
+    sum(clipped(attention_ratio)) AS sum_clipped_attention,
+    sum(clipped(mlp_ratio)) AS sum_clipped_mlp,
+    sum(clipped(total_ratio)) AS sum_clipped_total,
     CAST(max(abs(self_repair - repair_layernorm - repair_attention - repair_mlp)) AS DOUBLE) AS stored_identity_error
 FROM row_ratios
 GROUP BY run_id, ablation, layer, head, prompt_id, is_first, n_cuts_above

@@ -8,16 +8,16 @@
 -- ties go to the lower prompt_id, then the lower pos. The clean direct effect is the same under every ablation, so one
 -- ablation's rows decide for all (those of effect_counts). A row is in the top if its direct_effect is above
 -- cut_effect, or equals it and the row does not come after (cut_prompt_id, cut_pos). A run whose parts are not all
--- loaded has the top of what is there.
+-- loaded has the top of what is there. The rows between 1.4 and 2.6 % say how sharp the cut at 2 % is (cluster_sums).
 --
 -- Columns:
 --   with_first BOOLEAN: True: of all positions; False: of those after the first one of a prompt
---   top_percent DOUBLE: Share of the head's rows: 100, 50, 20, 10, 5, 2, 1 or 0.5 [%]
+--   top_percent DOUBLE: Share of the head's rows: 100, 50, 20, 10, 5, 2.6, 2, 1.4, 1 or 0.5 [%]
 --   n_top BIGINT: Rows in the top [rows]
 --   cut_effect FLOAT: direct_effect of the last row in the top [logits]
 --   cut_prompt_id INTEGER: Prompt of the last row in the top: prompts.prompt_id
 --   cut_pos SMALLINT: Position of the last row in the top
---   cut_number TINYINT: Place of the cut among the head's from the highest down, 1 to 14; 15: that of all rows, in both
+--   cut_number TINYINT: Place of the cut among the head's from the highest down, 1 to 18; 19: that of all rows, in both
 --     variants
 
 WITH variants AS (
@@ -47,7 +47,7 @@ places AS (
     FROM counts
 ),
 shares AS (
-    SELECT unnest([100, 50, 20, 10, 5, 2, 1, 0.5]) AS top_percent
+    SELECT unnest([100, 50, 20, 10, 5, 2.6, 2, 1.4, 1, 0.5]) AS top_percent
 ),
 tops AS (
     SELECT
@@ -100,7 +100,7 @@ SELECT
     pos AS cut_pos,
     CAST(
         CASE
-            WHEN top_percent = 100 THEN 15
+            WHEN top_percent = 100 THEN 19
             ELSE row_number() OVER (
                 PARTITION BY run_id, layer, head, top_percent = 100
                 ORDER BY cut_effect DESC, prompt_id, pos, with_first, top_percent

@@ -7,7 +7,7 @@
 -- The tops are those of top_cuts. A ratio is a part of the repair as a share of its own row's direct_effect; rows with
 -- direct_effect = 0 have none; they are in undefined_ratios and in every other column.
 --
--- Each row is read once: a head's 14 cuts below 100 %, from the highest down, part its rows into 15 stretches, and a top
+-- Each row is read once: a head's 18 cuts below 100 %, from the highest down, part its rows into 19 stretches, and a top
 -- is all stretches above its cut.
 --
 -- Columns:
@@ -81,5 +81,5 @@ SELECT
     round(max(identity_error), 4) AS stored_identity_error
 FROM head_stretches
 INNER JOIN top_cuts USING (run_id, layer, head)
-WHERE cut_number > n_cuts_above AND (with_first OR NOT is_first)
+WHERE cut_number > n_cuts_above AND (with_first OR NOT is_first) AND top_percent NOT IN (1.4, 2.6)
 GROUP BY run_id, ablation, layer, head, with_first, top_percent

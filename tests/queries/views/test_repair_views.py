@@ -1,13 +1,15 @@
 """The self-repair views against a plain reference in exact arithmetic: integers in steps of 1e-4, fractions."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from random import Random
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -23,6 +25,7 @@ Fill = Callable[..., None]
 OneRow = Callable[..., Row]
 Group = tuple[Any, ...]
 Term = Callable[[Row], Fraction]
+Named = tuple[str, Term]
 
 STEPS = round(1 / EFFECT_STEP)
 PARTS = {
@@ -43,79 +46,155 @@ def stored(row: Row) -> Row:
     return {name: value / STEPS if name in EFFECTS else value for name, value in row.items()}
 
 
-def reference(rows: list[Row], grain: tuple[str, ...]) -> dict[Group, dict[str, Any]]:
+def reference(rows: list[Row], grain: tuple[str, ...], prompts_in_document: int = 1) -> dict[Group, dict[str, Any]]:
     """What an aggregated view must hold, by the columns of its grain."""
-    top = {"top2": _top_rows(rows), "top2_nobos": _top_rows([row for row in rows if row["pos"] > 0])}
-    groups: dict[Group, list[Row]] = defaultdict(list)
-    for row in rows:
-        removed = row["direct_effect"] - row["ablated_direct_effect"]
-        full = {**row, "removed_effect": removed, "self_repair": row["logit_change"] + removed}
-        for population in ("all", *(name for name, places in top.items() if _place(row) in places)):
-            labelled = {**full, "population": population}
-            groups[tuple(labelled[name] for name in grain)].append(labelled)
+    heads = _heads(rows, prompts_in_document)
+    groups: dict[Group, list[_Head]] = defaultdict(list)
+    for head in heads:
+        groups[tuple(head.names[name] for name in grain)].append(head)
     return {group: _summary(members) for group, members in groups.items()}
 
 
-def _place(row: Row) -> Group:
-    return tuple(row[name] for name in ("run_id", "layer", "head", "prompt_id", "pos"))
+@dataclass
+class _Head:
+    """One head under one ablation in one population: its rows by cluster, those in the population, those around the cut."""
+
+    names: Row
+    prompts: set[int]
+    n_rows: Counter[int]  # all rows that the population is the top of, by cluster
+    top: list[Row]
+    near_cut: list[Row]
+    cut: int | None  # the direct effect of the last row in the top, in steps
 
 
-def _top_rows(rows: list[Row]) -> set[Group]:
-    effects: dict[Group, dict[Group, int]] = defaultdict(dict)
+def _heads(rows: list[Row], prompts_in_document: int) -> list[_Head]:
+    by_head: dict[Group, list[Row]] = defaultdict(list)
     for row in rows:
-        effects[_place(row)[:3]][_place(row)] = row["direct_effect"]
-    top: set[Group] = set()
-    for places in effects.values():
-        best_first = sorted(places, key=lambda place: (-places[place], place))
-        top.update(best_first[: max(1, 2 * len(places) // 100)])
-    return top
+        removed = row["direct_effect"] - row["ablated_direct_effect"]
+        cluster = row["prompt_id"] // prompts_in_document
+        full = {**row, "removed_effect": removed, "self_repair": row["logit_change"] + removed, "cluster": cluster}
+        by_head[tuple(row[name] for name in ("run_id", "ablation", "layer", "head"))].append(full)
+    heads = []
+    for group, of_head in by_head.items():
+        names = dict(zip(("run_id", "ablation", "layer", "head"), group, strict=True))
+        for population in ("all", "top2", "top2_nobos"):
+            used = [row for row in of_head if row["pos"] > 0 or population != "top2_nobos"]
+            if not used:
+                continue
+            used.sort(key=lambda row: (-row["direct_effect"], row["prompt_id"], row["pos"]))
+            n_before, n_top, n_after = (max(1, percent * len(used) // 1000) for percent in (14, 20, 26))
+            is_all = population == "all"
+            heads.append(
+                _Head(
+                    names | {"population": population},
+                    {row["prompt_id"] for row in used},
+                    Counter(row["cluster"] for row in used),
+                    used if is_all else used[:n_top],
+                    [] if is_all else used[n_before:n_after] or used[:n_top],
+                    None if is_all else used[n_top - 1]["direct_effect"],
+                )
+            )
+    return heads
 
 
-def _summary(rows: list[Row]) -> dict[str, Any]:
-    def one(row: Row) -> Fraction:
-        return Fraction(1)
+def _summary(heads: list[_Head]) -> dict[str, Any]:
+    one: Named = ("rows", lambda row: Fraction(1))
+    defined: Named = ("ratios", lambda row: Fraction(row["direct_effect"] != 0))
 
-    def logits(name: str) -> Term:
-        return lambda row: Fraction(row[name], STEPS)
+    def logits(name: str) -> Named:
+        return name, lambda row: Fraction(row[name], STEPS)
 
-    def clipped(name: str) -> Term:
-        return lambda row: max(Fraction(0), min(Fraction(1), Fraction(row[name], row["direct_effect"])))
+    def share(is_one: Callable[[Row], bool]) -> Named:
+        return "", lambda row: Fraction(is_one(row))
 
-    defined = [row for row in rows if row["direct_effect"] != 0]
-    prompts = {row["prompt_id"] for row in rows}
-    out: dict[str, Any] = {"n_rows": len(rows), "n_prompts": len(prompts), "undefined_ratios": len(rows) - len(defined)}
+    def clipped(name: str) -> Named:
+        def of(row: Row) -> Fraction:
+            effect = row["direct_effect"]
+            return max(Fraction(0), min(Fraction(1), Fraction(row[name], effect))) if effect else Fraction(0)
+
+        return "", of
+
+    rows = [row for head in heads for row in head.top]
+    clusters = set().union(*(head.n_rows for head in heads))
+    out: dict[str, Any] = {
+        "n_rows": len(rows),
+        "n_prompts": max(len(head.prompts) for head in heads),
+        "n_clusters": len(clusters),
+        "undefined_ratios": sum(row["direct_effect"] == 0 for row in rows),
+    }
     for name in (*EFFECTS, "removed_effect", "self_repair"):
-        out |= _estimate(f"mean_{name}", rows, prompts, logits(name), one)
-    out |= _estimate("repaired_share", rows, prompts, lambda row: Fraction(row["self_repair"] > 0), one)
-    more = lambda row: Fraction(row["self_repair"] > row["direct_effect"])  # noqa: E731 - one of many terms
-    out |= _estimate("overrepaired_share", rows, prompts, more, one)
+        out |= _estimate(f"mean_{name}", heads, clusters, logits(name), one)
+    out |= _estimate("repaired_share", heads, clusters, share(lambda row: row["self_repair"] > 0), one)
+    more = share(lambda row: row["self_repair"] > row["direct_effect"])
+    out |= _estimate("overrepaired_share", heads, clusters, more, one)
     for part, name in PARTS.items():
-        out |= _estimate(f"clipped_{part}_fraction", defined, prompts, clipped(name), one)
-        out |= _estimate(f"{part}_fraction_of_effect", rows, prompts, logits(name), logits("direct_effect"))
-        out |= _estimate(f"{part}_fraction_of_removed", rows, prompts, logits(name), logits("removed_effect"))
+        out |= _estimate(f"clipped_{part}_fraction", heads, clusters, clipped(name), defined)
+        out |= _estimate(f"{part}_fraction_of_effect", heads, clusters, logits(name), logits("direct_effect"))
+        out |= _estimate(f"{part}_fraction_of_removed", heads, clusters, logits(name), logits("removed_effect"))
+    for of in ("fraction_of_effect", "fraction_of_removed"):
+        has_interval = len(clusters) > 1 and out[f"total_{of}"] is not None
+        out[f"{of}_is_unbounded"] = out[f"total_{of}_low"] is None if has_interval else None
     return out
 
 
-def _estimate(name: str, rows: list[Row], prompts: set[int], above: Term, below: Term) -> dict[str, Any]:
-    """A sum over rows divided by another, its standard error clustered by prompt, and for fractions its interval."""
-    above_by, below_by = ({prompt: Fraction(0) for prompt in prompts} for _ in range(2))
-    for row in rows:
-        above_by[row["prompt_id"]] += above(row)
-        below_by[row["prompt_id"]] += below(row)
-    divisor = sum(below_by.values())
-    if divisor == 0:
-        value, error = None, None
-    else:
-        value = sum(above_by.values()) / divisor
-        n, residuals = len(prompts), [above_by[prompt] - value * below_by[prompt] for prompt in prompts]
-        squares = sum(residual**2 for residual in residuals)
-        error = None if n == 1 else math.sqrt(Fraction(n, n - 1) * squares) / abs(float(divisor))
-    out: dict[str, Any] = {name: None if value is None else float(value), f"{name}_se": error}
+def _sums(heads: list[_Head], clusters: set[int], name: str, term: Term) -> dict[int, Fraction]:
+    """A cluster's sum, less what it has because the cut at 2 % lies where it does."""
+    sums = dict.fromkeys(clusters, Fraction(0))
+    for head in heads:
+        n_top = Counter(row["cluster"] for row in head.top)
+        at_cut = _mean(term, head.near_cut) if head.near_cut else Fraction(0)
+        if head.cut is not None and name in ("direct_effect", "removed_effect", "self_repair"):
+            # these contain the row's own direct effect, which at the cut is known: it is the cut
+            at_cut += Fraction(head.cut, STEPS) - _mean(
+                lambda row: Fraction(row["direct_effect"], STEPS), head.near_cut
+            )
+        share = Fraction(len(head.top), head.n_rows.total())
+        for cluster, n_rows in head.n_rows.items():
+            sums[cluster] -= at_cut * (n_top[cluster] - share * n_rows)
+        for row in head.top:
+            sums[row["cluster"]] += term(row)
+    return sums
+
+
+def _mean(term: Term, rows: list[Row]) -> Fraction:
+    return sum(map(term, rows), Fraction(0)) / len(rows)
+
+
+def _estimate(name: str, heads: list[_Head], clusters: set[int], above: Named, below: Named) -> dict[str, Any]:
+    """A sum over rows divided by another, with its standard error and, for fractions, its interval."""
+    above_by, below_by = (_sums(heads, clusters, *named) for named in (above, below))
+    sums = [sum((named[1](row) for head in heads for row in head.top), Fraction(0)) for named in (above, below)]
+    value = sums[0] / sums[1] if sums[1] else None
+    n = len(clusters)
+    out: dict[str, Any] = {name: None if value is None else float(value), f"{name}_se": None}
     if "fraction" in name:
-        width = None if error is None else error * float(student_t.ppf(0.975, len(prompts) - 1))
-        out[f"{name}_low"] = None if value is None or width is None else float(value) - width
-        out[f"{name}_high"] = None if value is None or width is None else float(value) + width
+        out |= {f"{name}_low": None, f"{name}_high": None}
+    if value is None or n == 1:
+        return out
+    squares = sum((above_by[cluster] - value * below_by[cluster]) ** 2 for cluster in clusters)
+    error = math.sqrt(Fraction(n, n - 1) * squares) / abs(float(sums[1]))
+    out[f"{name}_se"] = error
+    if name.startswith("clipped"):
+        width = error * float(student_t.ppf(0.975, n - 1))
+        out |= {f"{name}_low": float(value) - width, f"{name}_high": float(value) + width}
+    elif "fraction" in name:
+        out |= dict(zip((f"{name}_low", f"{name}_high"), _fieller(above_by, below_by), strict=True))
     return out
+
+
+def _fieller(above: dict[int, Fraction], below: dict[int, Fraction]) -> tuple[float | None, float | None]:
+    """The values v for which the mean over clusters of above - v * below is within t standard errors of 0."""
+    n = len(above)
+    a, b = (np.array([float(by[cluster]) for cluster in sorted(above)]) for by in (above, below))
+    t2 = float(student_t.ppf(0.975, n - 1)) ** 2
+    (aa, ab), (_, bb) = np.cov(a, b) / n
+    quadratic = np.polynomial.Polynomial(
+        [a.mean() ** 2 - t2 * aa, -2 * (a.mean() * b.mean() - t2 * ab), b.mean() ** 2 - t2 * bb]
+    )
+    if quadratic.coef[2] <= 0:
+        return None, None
+    low, high = sorted(quadratic.roots().real)
+    return float(low), float(high)
 
 
 def fetched(con: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
@@ -147,12 +226,12 @@ def measured_rows(draw: st.DrawFn) -> list[Row]:
 
 
 @settings(examples(3, 10), phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(rows=measured_rows())
-def test_views_equal_the_reference(rows: list[Row], fill: Fill) -> None:
+@given(rows=measured_rows(), prompts_in_document=st.integers(1, 2))
+def test_views_equal_the_reference(rows: list[Row], prompts_in_document: int, fill: Fill) -> None:
     with with_views() as con:
-        fill(con, map(stored, rows))
+        fill(con, map(stored, rows), prompts_in_document=prompts_in_document)
         for view, grain in GRAINS.items():
-            expected = reference(rows, grain)
+            expected = reference(rows, grain, prompts_in_document)
             found = {tuple(row[name] for name in grain): row for row in fetched(con, f"FROM {view}")}
             assert found.keys() == expected.keys()
             for group, numbers in expected.items():
@@ -204,8 +283,11 @@ def test_self_repair_names_what_was_measured(con: duckdb.DuckDBPyConnection, fil
         "head": 1,
         "label": "L2H1",
         "token": "t1",
+        "target_id": 2,
         "target": "t2",
         "foil": None,
+        "clean_rank": 1,
+        "clean_entropy": 2.0,
         "direct_effect": 5.0,
         "ablated_direct_effect": 1.0,
         "removed_effect": 4.0,
@@ -215,6 +297,7 @@ def test_self_repair_names_what_was_measured(con: duckdb.DuckDBPyConnection, fil
         "repair_attention": 0.25,
         "repair_mlp": 0.375,
         "ln_scale_ratio": 1.125,
+        "status": "complete",
     }
 
 
@@ -270,11 +353,11 @@ def test_tops_of_every_size(con: duckdb.DuckDBPyConnection) -> None:
     for row in effects:
         ordered[row["run_id"]].append((-row["direct_effect"], row["prompt_id"], row["pos"]))
     cuts = fetched(con, "FROM top_cuts")
-    assert {cut["top_percent"] for cut in cuts} == {100, 50, 20, 10, 5, 2, 1, 0.5}
-    assert len(cuts) == 8 * (len(sizes) + sum(size > 1 for size in sizes))  # one row is the first: without it, none
+    assert {cut["top_percent"] for cut in cuts} == {100, 50, 20, 10, 5, 2.6, 2, 1.4, 1, 0.5}
+    assert len(cuts) == 10 * (len(sizes) + sum(size > 1 for size in sizes))  # one row is the first: without it, none
     for cut in cuts:
         places = sorted(place for place in ordered[cut["run_id"]] if cut["with_first"] or place[2] > 0)
-        n_top = max(1, int(Fraction(cut["top_percent"]) * len(places) / 100))
+        n_top = max(1, round(10 * cut["top_percent"]) * len(places) // 1000)
         assert cut["n_top"] == n_top
         assert (-cut["cut_effect"], cut["cut_prompt_id"], cut["cut_pos"]) == places[n_top - 1]
 
@@ -299,6 +382,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(con: duckdb.DuckDBPyConne
         SELECT run_id, 'zero', prompt_id, pos, 0, 0, effect, 0, 0, round(effect * (0.3 + 0.4 * luck), 4), 0, 0, 1 FROM rows
         """
     )
+    con.execute("INSERT INTO prompts SELECT DISTINCT run_id, prompt_id, prompt_id, NULL, [0], '' FROM measurements")
     con.execute("SET threads = 1")
     estimates = "FROM repair_estimates WHERE population = 'all' AND level = 'head' AND estimate = "
     for estimate in ("layernorm_fraction_of_effect", "layernorm_fraction_of_removed", "clipped_layernorm_fraction"):
@@ -316,7 +400,8 @@ def test_failed_runs_are_not_aggregated(con: duckdb.DuckDBPyConnection, fill: Fi
 
 def test_the_reference_covers_every_number() -> None:
     """A new number in a view needs a line in the reference."""
-    checked = _summary([dict.fromkeys((*EFFECTS, "removed_effect", "self_repair", "prompt_id"), 1)]).keys()
+    row = dict.fromkeys((*EFFECTS, "removed_effect", "self_repair", "cluster"), 1)
+    checked = _summary([_Head({}, {0}, Counter({1: 1}), [row], [], None)]).keys()
     named = {"model", "label", "depth", "n_heads", "logit_of", "status"}
     for view, grain in GRAINS.items():
         assert {column.name for column in relations()[view].columns} - named - set(grain) == checked
