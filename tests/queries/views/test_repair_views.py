@@ -204,8 +204,12 @@ def test_self_repair_names_what_was_measured(con: duckdb.DuckDBPyConnection, fil
         "head": 1,
         "label": "L2H1",
         "token": "t1",
+        "target_id": 2,
         "target": "t2",
         "foil": None,
+        "clean_logprob": -1.0,
+        "clean_rank": 1,
+        "clean_entropy": 2.0,
         "direct_effect": 5.0,
         "ablated_direct_effect": 1.0,
         "removed_effect": 4.0,
@@ -215,6 +219,7 @@ def test_self_repair_names_what_was_measured(con: duckdb.DuckDBPyConnection, fil
         "repair_attention": 0.25,
         "repair_mlp": 0.375,
         "ln_scale_ratio": 1.125,
+        "status": "complete",
     }
 
 
