@@ -4,11 +4,11 @@ Most code is reached both from the command line and from Python. Where what can 
 of two wordings that fits (`in_words`) as it is raised.
 """
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 Language = Literal["shell", "python"]
@@ -67,18 +67,18 @@ def check_there(db: Path) -> None:
     """Raise SelfRepairError where there is no file `db`. It is neither opened nor made."""
     if not db.exists():
         raise SelfRepairError(
-            f"there is no warehouse at {db}. Make one (selfrepair demo{_at(db)}), or name another file."
+            f"there is no warehouse at {db}. Make one (selfrepair demo --db {quote(str(db))}), or name another file."
         )
 
 
 def no_run(db: Path | None = None) -> str:
     """What is said of a warehouse that holds no run, with the next step; `db` is its file where that is known."""
-    at = "" if db is None else _at(db)
+    if db is None:
+        return (
+            "this warehouse holds no run yet. Measure one (selfrepair demo), or load part files measured elsewhere "
+            "(selfrepair load)."
+        )
     return (
-        f"{db or 'this warehouse'} holds no run yet. Measure one (selfrepair demo{at}), or load part files measured "
-        f"elsewhere (selfrepair load{at})."
+        f"{db} holds no run yet. Measure one (selfrepair demo --db {quote(str(db))}), or load part files measured "
+        f"elsewhere (selfrepair load --db {quote(str(db))})."
     )
-
-
-def _at(db: Path) -> str:
-    return f" --db {shlex.quote(str(db))}"

@@ -18,7 +18,7 @@ EFFECTS = (
 """Numbers of a row of `self_repair`."""
 
 CLEAN = ("clean_logprob", "clean_rank", "clean_entropy")
-"""Numbers of a row of `tokens`: the clean prediction."""
+"""Numbers of a row of `self_repair` that are the clean prediction's."""
 
 NEUTRAL = {"ln_scale_ratio": 1.0}
 """The value of no effect, where it is not 0."""
@@ -42,8 +42,7 @@ def prompt_rows(where_head: str, prompt: int, positions: Sequence[int] | None = 
         listed = ", ".join(map(str, positions))
         chosen, order = f" AND pos IN ({listed})", f"list_position([{listed}], pos)"
     return (
-        f"SELECT\n    pos,\n    tokens.token,\n    tokens.target,\n    {_listed(EFFECTS + CLEAN)}\nFROM self_repair\n"
-        "INNER JOIN tokens USING (run_id, prompt_id, pos)\n"
+        f"SELECT\n    pos,\n    token,\n    target,\n    {_listed(EFFECTS + CLEAN)}\nFROM self_repair\n"
         f"WHERE {where_head} AND prompt_id = {prompt}{chosen}\nORDER BY {order}"
     )
 

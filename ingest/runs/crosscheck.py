@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from selfrepair.ingest.checks import hooks
-from selfrepair.ingest.checks.hooks import HookedRun, Hooks
+from selfrepair.ingest.checks.hooks import HookedRun
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.engine.precision import full_precision
@@ -85,10 +86,16 @@ def _crosscheck(
     cast_parameters(adapter.model, adapter.stream_dtype)
     bridge = hooks.boot(adapter)
 
-    def clean(prompt: int, given_hooks: Hooks = ()) -> HookedRun:
+    @lru_cache(maxsize=2)  # cells come prompt by prompt: its own run, and its partner's
+    def clean(prompt: int, given: tuple[HeadAblation, ...] = ()) -> HookedRun:
+        partner = partner_of(prompt, given[0]) if given else None
+        given_hooks = [hook for head in given for hook in hooks.replacing(head, replacement(head, partner))]
         tokens = torch.from_numpy(plan.prompts.tokens([prompt])).to(biases.device)
-        foil = plan.prompts.prompts[prompt].foil
-        return hooks.run_clean(bridge, tokens, hooks.needed, given_hooks, foil)
+        return hooks.run_clean(bridge, tokens, hooks.needed, given_hooks, plan.prompts.prompts[prompt].foil)
+
+    def partner_of(prompt: int, ablated: HeadAblation) -> HookedRun | None:
+        partners = plan.prompts.partners if ablated.ablation == "resample" else None
+        return None if partners is None else clean(partners[prompt])
 
     def replacement(ablated: HeadAblation, partner: HookedRun | None) -> Tensor:
         if ablated.ablation == "resample" and partner is not None:
@@ -99,14 +106,9 @@ def _crosscheck(
 
     checked = []
     for prompt, ablated in chosen:
-        partners = plan.prompts.partners if ablated.ablation == "resample" else None
-        partner = None if partners is None else clean(partners[prompt])
-        given = [HeadAblation(layer, head, ablated.ablation) for layer, head in plan.settings.given]
-        given_hooks = [hook for head in given for hook in hooks.replacing(head, replacement(head, partner))]
-        own = clean(prompt, given_hooks)
-        effects = (
-            hooks.measure_head_ablation(bridge, own, ablated, replacement(ablated, partner))[0].cpu().double().numpy()
-        )
+        own = clean(prompt, tuple(HeadAblation(*head, ablated.ablation) for head in plan.settings.given))
+        replaced = replacement(ablated, partner_of(prompt, ablated))
+        effects = hooks.measure_head_ablation(bridge, own, ablated, replaced)[0].cpu().double().numpy()
         effects = effects[-plan.prompts.positions_of(prompt) :]
         difference = float(np.abs(effects - stored(prompt, ablated)).max())
         checked.append(
@@ -119,9 +121,16 @@ def _crosscheck(
 
 
 def stored_rows(
-    parts: PartsFolder, db: Path, unit_of: Callable[[int], Unit], prompt: int, ablated: HeadAblation
+    con: duckdb.DuckDBPyConnection,
+    parts: PartsFolder,
+    db: Path,
+    unit_of: Callable[[int], Unit],
+    prompt: int,
+    ablated: HeadAblation,
 ) -> Effects:
-    """The stored rows of one head ablation on one prompt [pos, effect]: from the part file, or the warehouse once loaded."""
+    """The stored rows of one head ablation on one prompt [pos, effect]: from the part file, which any `con` can read, or the
+    warehouse once they are loaded.
+    """
     file = parts.unit_path(unit_of(prompt).number) / "measurements.parquet"
     values = {"prompt": prompt, "layer": ablated.layer, "head": ablated.head, "ablation": ablated.ablation}
     chosen = f"""
@@ -129,9 +138,8 @@ def stored_rows(
         WHERE prompt_id = $prompt AND layer = $layer AND head = $head AND ablation = $ablation {{run}} ORDER BY pos
     """
     try:
-        with duckdb.connect() as connection:
-            query = chosen.format(table="read_parquet($file)", run="")
-            columns = connection.execute(query, {**values, "file": str(file)}).fetchnumpy()
+        query = chosen.format(table="read_parquet($file)", run="")
+        columns = con.execute(query, {**values, "file": str(file)}).fetchnumpy()
     except duckdb.IOException:
         if file.exists():
             raise

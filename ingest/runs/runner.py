@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import duckdb
 import torch
 
 from selfrepair.ingest.checks.preflight import check_self_repression, preflight
@@ -92,13 +93,14 @@ def measure_run(
     for unit in missing:
         measure_unit(plan, measurer, parts, unit, progress.advance)
     progress.stage("cross-check", total=len(chosen))
-    checks = crosscheck(
-        plan,
-        measurer,
-        chosen,
-        lambda prompt, ablated: stored_rows(parts, db, lambda prompt: _unit_of(plan, prompt), prompt, ablated),
-        lambda: progress.advance(1),
-    )
+    with duckdb.connect() as con:
+        checks = crosscheck(
+            plan,
+            measurer,
+            chosen,
+            lambda prompt, ablated: stored_rows(con, parts, db, lambda prompt: _unit_of(plan, prompt), prompt, ablated),
+            lambda: progress.advance(1),
+        )
     parts.start(plan.record)  # another process of this very run may have loaded it meanwhile, and removed the folder
     parts.write_crosscheck(shard.index - 1, shard.count, checks)
     return RunOutcome(len(missing), len(mine) - len(missing), crosschecked=True)

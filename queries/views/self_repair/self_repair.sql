@@ -19,6 +19,7 @@ SELECT
     tokens.target_id,
     tokens.target,
     tokens.foil,
+    tokens.clean_logprob,
     tokens.clean_rank,
     tokens.clean_entropy,
     direct_effect,

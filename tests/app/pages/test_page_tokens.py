@@ -170,8 +170,8 @@ def test_rows_to_go_to(page: Any, tmp_path: Path, find: str, population: str, or
 
 
 def test_rows_with_a_token(page: Any, tmp_path: Path) -> None:
-    warehouse = Warehouse(tmp_path / "w.duckdb")
     app = page(head="L2H1", find="with a token")
+    warehouse = Warehouse(tmp_path / "w.duckdb")
     target = warehouse.sql("SELECT target FROM tokens ORDER BY target_id DESC LIMIT 1").item()
     app.text_input(key="token").set_value(show_whitespace(target)).run()
     shown = table_with(app, "context")

@@ -130,11 +130,6 @@ def test_two_ingests_at_once_into_one_file_lose_nothing(start, model, texts, unb
     assert {status for _, status in runs} == {"complete"}
 
 
-TWICE = ("demo", "stdlib")  # the bundled model and text
-FEW = ("--prompts", "6", "--layers", "4-5")
-ROWS_OF_FEW = 6 * 11 * 2 * 8 * 3
-
-
 def the_one_run(db: Path) -> tuple:
     """Status, rows, distinct rows and crosschecks of a warehouse that must hold one run; no part files are left."""
     assert not Path(f"{db}.parts").exists()
@@ -147,7 +142,7 @@ def the_one_run(db: Path) -> tuple:
 
 
 @pytest.mark.slow
-def test_the_same_ingest_twice_at_once_stores_every_row_once(start, tmp_path):
+def test_the_same_ingest_twice_at_once_stores_every_row_once(start, model, texts, unbroken, tmp_path):
     db = tmp_path / "w.duckdb"
     both = [start(*TWICE, db, *FEW) for _ in range(2)]
     said = [finish(process) for process in both]
@@ -158,7 +153,7 @@ def test_the_same_ingest_twice_at_once_stores_every_row_once(start, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("last_file", ["means.npy", "unit-00001/tokens.parquet", "crosscheck-0-of-1.json"])
 def test_a_slower_process_of_the_same_run_ends_well_when_the_faster_one_has_loaded_and_cleaned_up(
-    start, tmp_path, last_file
+    start, model, texts, unbroken, tmp_path, last_file
 ):
     """`last_file` is what the slower process is about to write when the faster one removes the folder."""
     db, here, on = tmp_path / "w.duckdb", tmp_path / "here", tmp_path / "on"
@@ -172,15 +167,14 @@ def test_a_slower_process_of_the_same_run_ends_well_when_the_faster_one_has_load
         "    write(path, data)\n"
         "files.write_file = write_file\n" + SMALL_UNITS
     )
-    slower = start(*TWICE, db, *FEW, program=slow)
+    slower = start(model, texts, db, program=slow)
     while slower.poll() is None and not here.exists():
         time.sleep(0.01)
-    finish(start(*TWICE, db, *FEW))
-    rows = stored(db)
+    finish(start(model, texts, db))
     on.touch()
     assert "complete" in finish(slower)
-    assert the_one_run(db) == ("complete", ROWS_OF_FEW, ROWS_OF_FEW, 8)
-    assert stored(db) == rows
+    assert the_one_run(db) == ("complete", ROWS, ROWS, 8)
+    assert stored(db) == unbroken
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(start, model, texts, unbroken, tmp_path):

@@ -286,6 +286,7 @@ def test_self_repair_names_what_was_measured(con: duckdb.DuckDBPyConnection, fil
         "target_id": 2,
         "target": "t2",
         "foil": None,
+        "clean_logprob": -1.0,
         "clean_rank": 1,
         "clean_entropy": 2.0,
         "direct_effect": 5.0,
