@@ -1,7 +1,7 @@
 """The pages in a browser: drawn without an error, without a word to another host, and sent by link as they stand."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Download, expect
 
 from selfrepair.app.charts.heads.tails import HEADS
-from support.browser import PAGES, Watched
+from support.browser import PAGES, Watched, served
 from support.fabricate import fabricate
 from support.loaded import stored
 
@@ -19,13 +19,37 @@ pytestmark = pytest.mark.browser
 HOSTILE = "<img src=http://a.example/a.png onerror=alert(1)> ![x](http://b.example/b.png) `:red[c]` $d$"
 
 
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the app is served over runs whose model has a name of HTML and Markdown, one of them not loaded."""
+    folder = tmp_path_factory.mktemp("hostile")
+    fabricate("left", model=HOSTILE, seed=4).write(folder / "w.duckdb.parts", [0], crosscheck=False)
+    with served(stored(folder, fabricate(model=HOSTILE))) as address:
+        yield address
+
+
+@pytest.fixture
+def watched_hostile(browser: Browser, hostile: str) -> Iterator[Watched]:
+    page = Watched(browser, hostile)
+    yield page
+    page.check()
+    page.close()
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_drawn_and_asks_no_other_host(watched: Watched, name: str) -> None:
-    page = watched.open(name)
+def test_a_page_is_drawn_and_asks_no_other_host_whatever_names_it_shows(watched_hostile: Watched, name: str) -> None:
+    page = watched_hostile.open(name)
     title = page.get_by_role("heading", level=1)
     title.wait_for()
     assert page.title()
     assert title.count() == 1
+    assert page.locator("img[src*='.example']").count() == 0
+
+
+def test_names_that_are_html_or_markdown_stay_words_in_charts_and_links(watched_hostile: Watched) -> None:
+    watched_hostile.open("sql?sql=FROM+models&as=chart&x=name&y=n_layers")
+    page = watched_hostile.open("overview?model=![x](http://c.example/c.png)&run=99")
+    page.get_by_text("which does not exist here").first.wait_for()
 
 
 def test_sql_typed_and_run_comes_back_from_its_link(watched: Watched) -> None:
@@ -48,19 +72,6 @@ def test_a_click_on_a_view_says_what_it_is_and_asks_it(watched: Watched) -> None
     page.get_by_text("100 rows").or_(page.get_by_text("108 rows")).first.wait_for()
     watched.settle()
     expect(page.get_by_role("textbox", name="SQL")).to_have_value("FROM head_repair\nLIMIT 100")
-
-
-def test_names_that_are_html_or_markdown_stay_words(watch: Callable[[Path], Watched], tmp_path: Path) -> None:
-    fabricate("left", model=HOSTILE, seed=4).write(tmp_path / "w.duckdb.parts", [0], crosscheck=False)
-    watched = watch(stored(tmp_path, fabricate(model=HOSTILE)))
-    for name in PAGES:
-        page = watched.open(name)
-        page.get_by_role("heading", level=1).wait_for()
-        assert page.locator("img[src*='.example']").count() == 0
-    watched.open("sql?sql=FROM+models&as=chart&x=name&y=n_layers")
-    watched.open("overview?model=![x](http://c.example/c.png)&run=99")
-    watched.page.get_by_text("which does not exist here").first.wait_for()
-    watched.check()
 
 
 def test_an_exception_box_or_a_foreign_request_is_noticed(watched: Watched) -> None:

@@ -220,8 +220,8 @@ def test_a_download_that_breaks_again_and_again_is_given_up_and_goes_on_later(se
 @pytest.mark.slow
 def test_a_hub_that_stops_answering_is_given_up(server, what, monkeypatch):
     assert offline_reason() is None  # asked with the patience that is usual
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 2)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 2)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.5)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
     server.stall(what, times=1000)
     with refusal(r"'lab/tiny' cannot be loaded \(the hub stopped answering\). Run the same .* HF_HUB_DOWNLOAD_TIMEOUT"):
         load()
