@@ -111,7 +111,7 @@ with st.container(horizontal=True):
             None if error is None else f"SE {error:{form}}",
             delta_color="off",
             delta_arrow="off",
-            help=f"{meaning('head_repair', name)}. SE: standard error, clustered by prompt.",
+            help=f"{meaning('head_repair', name)}. SE: standard error, clustered by document.",
             border=True,
             width="content",
         )
@@ -135,8 +135,8 @@ with right:
     st.caption(
         f"Rows used: {rows_used}. Intervals: "
         + ("95 %" if of_effect else "two standard errors each way")
-        + ", clustered by prompt. The components add up to the total."
-        + (" A single prompt has no interval." if noise["n_prompts"] == 1 else "")
+        + ", clustered by document. The components add up to the total."
+        + (" A single document has no interval." if noise["n_clusters"] == 1 else "")
     )
     axis = "Self-repair / direct effect [%]" if of_effect else "Self-repair [logits]"
     show_figure(part_bars(bars, axis, ".0%" if of_effect else ".3~f"), bars, parts_sql, name="head_parts")

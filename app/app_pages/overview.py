@@ -40,7 +40,7 @@ st.title("How much does this model self-repair?")
 st.caption(
     f"Self-repair: how much of the drop in a head's direct effect (direct logit attribution, DLA) the rest of the model "
     f"compensates for when the head is ablated ({choice.ablation} ablation), by component. "
-    f"Rows used: {POPULATIONS[choice.population]}; ±: 95 % interval, clustered by prompt."
+    f"Rows used: {POPULATIONS[choice.population]}; ±: 95 % interval, clustered by document."
 )
 key_numbers = st.container()
 

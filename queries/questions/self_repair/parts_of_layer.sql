@@ -10,7 +10,6 @@
 -- Columns:
 --   part VARCHAR: Which repair: 'layernorm', 'attention', 'mlp', or 'total' for self_repair, their sum
 --   mean_repair DOUBLE: Mean repair by the part; > 0: it compensated [logits]
---   mean_repair_se DOUBLE: Standard error of mean_repair, clustered by prompt [logits]
 --   fraction_of_effect DOUBLE: Sum of the part / sum of direct_effect [ratio]
 --   fraction_low DOUBLE: Lower end of the 95 % interval of fraction_of_effect [ratio]
 --   fraction_high DOUBLE: Upper end of the 95 % interval of fraction_of_effect [ratio]

@@ -72,6 +72,7 @@ SELECT
     head,
     label,
     n_prompts,
+    n_clusters,
     n_rows,
     sqrt(repair_squares_within / freedom_within) AS self_repair_sd_within,
     self_repair_sd_between,

@@ -5,7 +5,7 @@
 -- Paper: section 6 (iterative inference)
 -- Kept: mart
 --
--- `repair_by_logit_lens` says how each number is defined.
+-- `repair_by_logit_lens` says how each number is defined. Standard errors are NULL for a single cluster.
 --
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
@@ -20,16 +20,6 @@
 --   mean_direct_effect_wrong DOUBLE: Mean of direct_effect where it is wrong; NULL: there are no such rows [logits]
 --   self_repair_difference DOUBLE: mean_self_repair_wrong - mean_self_repair_right; > 0: self-repair is higher where
 --     the logit lens is still wrong; NULL where one of them is [logits]
---   mean_self_repair_right_se DOUBLE: Standard error of mean_self_repair_right, clustered by prompt; NULL: one prompt
---     [logits]
---   mean_self_repair_wrong_se DOUBLE: Standard error of mean_self_repair_wrong, clustered by prompt; NULL: one prompt
---     [logits]
---   mean_direct_effect_right_se DOUBLE: Standard error of mean_direct_effect_right, clustered by prompt; NULL: one
---     prompt [logits]
---   mean_direct_effect_wrong_se DOUBLE: Standard error of mean_direct_effect_wrong, clustered by prompt; NULL: one
---     prompt [logits]
---   self_repair_difference_se DOUBLE: Standard error of self_repair_difference, clustered by prompt; NULL: one
---     prompt [logits]
 
 WITH effects AS (
     SELECT run_id, ablation, 'all' AS population, layer, head, prompt_id, pos, direct_effect, self_repair
@@ -38,8 +28,8 @@ WITH effects AS (
     SELECT run_id, ablation, 'top2' AS population, layer, head, prompt_id, pos, direct_effect, self_repair
     FROM ranked_top_rows
 ),
--- of each prompt: number of rows, effect e and repair r, where the answer is right and where it is wrong
-prompt_totals AS (
+-- of each cluster: number of rows, effect e and repair r, where the answer is right and where it is wrong
+cluster_totals AS (
     SELECT
         run_id,
         ablation,
@@ -54,7 +44,8 @@ prompt_totals AS (
         coalesce(round(sum(self_repair) FILTER (rank > 1), 4), 0) AS r_wrong
     FROM effects
     INNER JOIN logit_lens USING (run_id, prompt_id, pos, layer)
-    GROUP BY run_id, ablation, population, layer, head, prompt_id
+    INNER JOIN prompts USING (run_id, prompt_id)
+    GROUP BY run_id, ablation, population, layer, head, document_id
 ),
 sums AS (
     SELECT
@@ -63,9 +54,9 @@ sums AS (
         population,
         layer,
         head,
-        count(*) AS n_prompts,
-        count(*) FILTER (n_right > 0) AS n_prompts_right,
-        count(*) FILTER (n_wrong > 0) AS n_prompts_wrong,
+        count(*) AS n_clusters,
+        count(*) FILTER (n_right > 0) AS n_clusters_right,
+        count(*) FILTER (n_wrong > 0) AS n_clusters_wrong,
         nullif(sum(n_right), 0) AS n_right,
         nullif(sum(n_wrong), 0) AS n_wrong,
         round(sum(e_right), 4) / nullif(sum(n_right), 0) AS e_right,
@@ -86,10 +77,10 @@ sums AS (
         sum(r_right * r_right) AS rr_right,
         sum(r_wrong * r_wrong) AS rr_wrong,
         sum(r_right * r_wrong) AS rr_both
-    FROM prompt_totals
+    FROM cluster_totals
     GROUP BY run_id, ablation, population, layer, head
 ),
--- over prompts, squares of what a prompt's sum has above its rows times the mean
+-- over clusters, squares of what a cluster's sum has above its rows times the mean
 squares AS (
     SELECT
         *,
@@ -98,9 +89,9 @@ squares AS (
         rr_right - 2 * r_right * rn_right + r_right * r_right * nn_right AS squares_r_right,
         rr_wrong - 2 * r_wrong * rn_wrong + r_wrong * r_wrong * nn_wrong AS squares_r_wrong,
         rr_both - r_right * rn_wrong_right - r_wrong * rn_right_wrong + r_right * r_wrong * nn_both AS products_r,
-        n_prompts / nullif(n_prompts - 1, 0) AS correction,
-        n_prompts_right / nullif(n_prompts_right - 1, 0) AS correction_right,
-        n_prompts_wrong / nullif(n_prompts_wrong - 1, 0) AS correction_wrong
+        n_clusters / nullif(n_clusters - 1, 0) AS correction,
+        n_clusters_right / nullif(n_clusters_right - 1, 0) AS correction_right,
+        n_clusters_wrong / nullif(n_clusters_wrong - 1, 0) AS correction_wrong
     FROM sums
 ),
 differences AS (

@@ -5,7 +5,7 @@
 -- Paper: section 6 (iterative inference)
 --
 -- The logit lens reads the clean residual stream after the head's layer, which contains the head's output; it is
--- correct where the target is the most likely token. Standard errors are clustered by prompt (repair_estimates). Failed
+-- correct where the target is the most likely token. Standard errors are clustered by document (cluster_sums). Failed
 -- runs are left out.
 
 SELECT

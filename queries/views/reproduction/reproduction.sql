@@ -11,7 +11,7 @@
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions, or 'top2', the 2 % with the highest clean direct_effect
 --   measured_value DOUBLE: The quantity in this run, from head_repair [logits or ratio]
---   measured_value_se DOUBLE: Its standard error, clustered by prompt; NULL: one prompt [logits or ratio]
+--   measured_value_se DOUBLE: Its standard error, clustered by document (cluster_sums); NULL: one cluster [logits or ratio]
 --   difference DOUBLE: measured_value - published_value [logits or ratio]
 
 WITH measured AS (

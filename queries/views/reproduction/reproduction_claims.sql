@@ -8,7 +8,7 @@
 -- rows. Published values are computed from published_head_repair, run 'default'; where there is no number, the paper's
 -- words give a lower bound.
 --
--- Intervals are 95 %: of layernorm_fraction, imperfect_repair and norm_ratio clustered by prompt; of
+-- Intervals are 95 %: of layernorm_fraction, imperfect_repair and norm_ratio clustered by document; of
 -- late_heads_repaired from the share of heads whose mean self-repair is two standard errors above 0, to the share of
 -- those where it is not two below. The others are shares of rows or heads without an interval.
 --

@@ -16,7 +16,7 @@
 --   run_id INTEGER: The run of this checkpoint: runs.run_id
 --   level VARCHAR: What a row describes: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
 --   n_heads BIGINT: Measured heads whose rows are pooled [heads]
---   n_prompts BIGINT: Prompts that have such rows [prompts]
+--   n_prompts BIGINT: Prompts measured, whether they have such rows or not [prompts]
 --   checkpoint INTEGER: Training step of the weights, or that of a revision step<N>; NULL: the final ones [steps]
 --   checkpoint_place BIGINT: Place of the checkpoint in its series, from 1; the final weights come last
 

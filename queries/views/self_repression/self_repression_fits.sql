@@ -7,12 +7,13 @@
 --
 -- Least squares with intercept of y, the direct effect with the output added, on x, the clean one, over all positions:
 -- slope b = sum (x - mean x) (y - mean y) / D with D = sum (x - mean x)^2, intercept a = mean y - b mean x. Positions
--- of a prompt are correlated, so that the error is clustered by prompt: with u_p the sum over the positions of prompt p
--- of (x - mean x) (y - a - b x), the standard error is sqrt(P / (P - 1) * sum u_p^2) / D over P prompts, and the
--- interval the 97.5 % point of Student's t with P - 1 degrees of freedom to either side (as in repair_estimates).
+-- of a document are correlated, so that the error is clustered by document: with u_c the sum over the positions of
+-- cluster c of (x - mean x) (y - a - b x), the standard error is sqrt(G / (G - 1) * sum u_c^2) / D over G clusters, and
+-- the interval the 97.5 % point of Student's t with G - 1 degrees of freedom to either side (as in repair_estimates).
 --
 -- Columns:
 --   n_prompts BIGINT: Prompts that the fit covers [prompts]
+--   n_clusters BIGINT: Documents or prompts that intervals are clustered by [clusters]
 --   n_rows BIGINT: Positions that the fit covers [rows]
 --   mean_direct_effect DOUBLE: Mean of x, the head's direct effect with nothing added [logits]
 --   mean_direct_effect_after DOUBLE: Mean of y, its direct effect with the output added, at the clean scale [logits]
@@ -20,14 +21,8 @@
 --   intercept DOUBLE: The fit's y at x = 0 [logits]
 --   slope DOUBLE: The fit's change of y per logit of x; 1: nothing but a constant is added; NULL: all x are the
 --     same [logits per logit]
---   slope_se DOUBLE: Standard error of slope, clustered by prompt; NULL: one prompt [logits per logit]
---   slope_low DOUBLE: Lower end of the 95 % interval of slope [logits per logit]
---   slope_high DOUBLE: Upper end of the 95 % interval of slope [logits per logit]
 --   own_scale_slope DOUBLE: The slope of z, the direct effect at the final norm's scale with the vector added; NULL:
 --     not measured, or all x are the same [logits per logit]
---   own_scale_slope_se DOUBLE: Standard error of own_scale_slope, clustered by prompt [logits per logit]
---   own_scale_slope_low DOUBLE: Lower end of the 95 % interval of own_scale_slope [logits per logit]
---   own_scale_slope_high DOUBLE: Upper end of the 95 % interval of own_scale_slope [logits per logit]
 
 WITH scales AS (
     SELECT
@@ -36,6 +31,7 @@ WITH scales AS (
         head,
         added_vector,
         multiple,
+        document_id AS cluster_id,
         CAST(n_rows AS DOUBLE) AS n,
         sum_x AS x,
         sum_xx AS xx,
@@ -47,6 +43,7 @@ WITH scales AS (
             recursive := true
         )
     FROM self_repression_sums
+    INNER JOIN prompts USING (run_id, prompt_id)
 ),
 totals AS (
     SELECT
@@ -81,6 +78,19 @@ slopes AS (
             - products / x_squares * (xx - mean_x * x) AS prompt_score
     FROM spreads
 ),
+cluster_scores AS (
+    SELECT
+        run_id,
+        layer,
+        head,
+        added_vector,
+        multiple,
+        is_clean_scale,
+        any_value(COLUMNS('^(n_prompts|n_all|mean_[xy]|[xy]_squares|products|intercept|slope)$')) AS '\0',
+        sum(prompt_score) AS score
+    FROM slopes
+    GROUP BY run_id, layer, head, added_vector, multiple, is_clean_scale, cluster_id
+),
 fits AS (
     SELECT
         run_id,
@@ -89,18 +99,12 @@ fits AS (
         added_vector,
         multiple,
         is_clean_scale,
-        n_prompts,
-        n_prompts - 1 AS freedom,
-        any_value(n_all) AS n_all,
-        any_value(mean_x) AS mean_x,
-        any_value(mean_y) AS mean_y,
+        any_value(COLUMNS('^(n_prompts|n_all|mean_[xy]|intercept|slope)$')) AS '\0',
+        count(*) AS n_clusters,
         any_value(products) / sqrt(any_value(x_squares) * any_value(y_squares)) AS rounded_correlation,
-        any_value(intercept) AS intercept,
-        any_value(slope) AS slope,
-        sqrt(sum(prompt_score * prompt_score) * n_prompts / nullif(n_prompts - 1, 0)) / any_value(x_squares)
-            AS standard_error
-    FROM slopes
-    GROUP BY run_id, layer, head, added_vector, multiple, is_clean_scale, n_prompts
+        sqrt(sum(score * score) * count(*) / nullif(count(*) - 1, 0)) / any_value(x_squares) AS standard_error
+    FROM cluster_scores
+    GROUP BY run_id, layer, head, added_vector, multiple, is_clean_scale
 ),
 intervals AS (
     SELECT
@@ -110,13 +114,7 @@ intervals AS (
             WHEN rounded_correlation < -1 THEN -1
             ELSE rounded_correlation
         END AS correlation,
-        CASE freedom
-            WHEN 1 THEN 12.706204736174694
-            WHEN 2 THEN 4.302652729749462
-            ELSE
-                1.959963984540054 + 2.372271230298562 / freedom + 2.8224986157396112 / freedom ** 2
-                + 2.555849679507722 / freedom ** 3 + 1.5895340533938225 / freedom ** 4
-        END * standard_error AS half_width
+        t_975(n_clusters - 1) * standard_error AS half_width
     FROM fits
 )
 SELECT
@@ -126,6 +124,7 @@ SELECT
     added_vector,
     multiple,
     max(n_prompts) FILTER (is_clean_scale) AS n_prompts,
+    max(n_clusters) FILTER (is_clean_scale) AS n_clusters,
     CAST(max(n_all) FILTER (is_clean_scale) AS BIGINT) AS n_rows,
     max(mean_x) FILTER (is_clean_scale) AS mean_direct_effect,
     max(mean_y) FILTER (is_clean_scale) AS mean_direct_effect_after,

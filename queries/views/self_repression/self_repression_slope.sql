@@ -17,13 +17,7 @@
 --
 -- Columns:
 --   other_slope DOUBLE: The slope with another head's output added; NULL: not measured [logits per logit]
---   other_slope_se DOUBLE: Standard error of other_slope, clustered by prompt [logits per logit]
---   other_slope_low DOUBLE: Lower end of the 95 % interval of other_slope [logits per logit]
---   other_slope_high DOUBLE: Upper end of the 95 % interval of other_slope [logits per logit]
 --   random_slope DOUBLE: The slope with a random direction added; NULL: not measured [logits per logit]
---   random_slope_se DOUBLE: Standard error of random_slope, clustered by prompt [logits per logit]
---   random_slope_low DOUBLE: Lower end of the 95 % interval of random_slope [logits per logit]
---   random_slope_high DOUBLE: Upper end of the 95 % interval of random_slope [logits per logit]
 --   verdict VARCHAR: 'repressing' or 'reinforcing' where slope is significantly below or above both 1 and the controls;
 --     else 'neither'; NULL: a control is missing, or an interval is
 
@@ -66,6 +60,7 @@ SELECT
     100.0::DOUBLE * layer / models.n_layers AS depth,
     multiple,
     slopes.n_prompts,
+    slopes.n_clusters,
     n_rows,
     mean_direct_effect,
     mean_direct_effect_after,
