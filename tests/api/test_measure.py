@@ -90,6 +90,7 @@ def demo_rows(tmp_path_factory) -> tuple[list[list[int]], Path]:
     return ids, folder / "demo.duckdb"
 
 
+@pytest.mark.slow
 def test_an_unedited_model_has_the_rows_of_ingest(demo_rows) -> None:
     ids, db = demo_rows
     model, tokenizer = demo_model()

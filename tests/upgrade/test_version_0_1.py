@@ -158,6 +158,7 @@ def test_no_view_or_summary_of_an_earlier_name_stays(con):
     assert not set(table_rows(con)) & set(RENAMED)
 
 
+@pytest.mark.slow
 def test_part_files_are_gone_once_they_are_loaded(packed):
     parts = packed / "warehouse.duckdb.parts"
     assert load(packed / "warehouse.duckdb", parts).units == 4

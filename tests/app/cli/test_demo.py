@@ -24,6 +24,7 @@ def run_demo(db: Path) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_measures_once_and_reports_the_same_again(db: Path) -> None:
     first = run_demo(db)
     report = first[first.index("Self-repair by component and layer") :]

@@ -78,6 +78,7 @@ def drawn(db: Path, tmp_path: Path) -> list[str]:
     return [*done.stdout.splitlines(), *said]
 
 
+@pytest.mark.slow
 def test_the_first_page_has_nothing_left_to_ask(tmp_path: Path) -> None:
     (line,) = drawn(loaded(tmp_path), tmp_path)
     before, after, *seen = line.split()
@@ -103,6 +104,7 @@ def test_a_first_page_that_takes_long_is_not_waited_for(tmp_path: Path) -> None:
     assert done.stdout == "answers\n", done.stderr
 
 
+@pytest.mark.slow
 def test_the_frontend_comes_as_it_lies_on_the_disk_and_for_good(address: str) -> None:
     root = Path(file_util.get_static_dir())
     files = [path for kind in ("js", "css", "media") for path in sorted(root.glob(f"static/{kind}/*"))[:40]]

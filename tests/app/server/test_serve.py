@@ -86,6 +86,7 @@ def test_a_file_that_does_not_exist_is_refused_before_it_serves(tmp_path: Path) 
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_part_files_of_shards_are_served_before_they_are_loaded(tmp_path: Path) -> None:
     (tmp_path / "w.duckdb.parts").mkdir()
     with serving(tmp_path / "w.duckdb", "--port", str(free_port())) as process:
@@ -93,6 +94,7 @@ def test_part_files_of_shards_are_served_before_they_are_loaded(tmp_path: Path) 
     assert not (tmp_path / "w.duckdb").exists()
 
 
+@pytest.mark.slow
 def test_only_this_machine_is_served_unless_another_host_is_given(db: Path) -> None:
     with serving(db, "--port", str(free_port())) as process:
         (server,) = psutil.Process(process.pid).children()
@@ -101,6 +103,7 @@ def test_only_this_machine_is_served_unless_another_host_is_given(db: Path) -> N
         assert listening
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_in_silence_and_leaves_nothing(db: Path) -> None:
     with serving(db, "--port", str(free_port())) as process:
         started = children(process)

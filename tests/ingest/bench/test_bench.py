@@ -43,6 +43,7 @@ def test_counted_operations_are_those_of_the_ablations(family):
     assert claimed <= real <= 1.25 * claimed
 
 
+@pytest.mark.slow
 def test_figures_hold_together(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(engine.SHAPES, "demo", families.CONFIGS["gpt2"])
     size = {"shape": "demo", "seq_len": 16, "n_prompts": 2, "heads_per_layer": 2, "batch_size": "4"}

@@ -54,7 +54,7 @@ def measure(model, *, batch_size: int = 7, ablations=ABLATIONS, mechanisms=ALL, 
     return measurer, measurer.measure(next_token_targets(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
 
 
-@pytest.fixture(scope="module", params=first_of_each(2, ["gpt2", "pythia", "llama-grouped", "opt"]))
+@pytest.fixture(scope="module", params=first_of_each(4, ["gpt2", "pythia", "llama-grouped", "opt"]))
 def family(request):
     return request.param
 

@@ -66,6 +66,7 @@ def taken_over(warehouse: Warehouse, population: str) -> pl.DataFrame:
     return growth.with_columns(share=pl.col("direct_effect_growth") / wrote)
 
 
+@pytest.mark.slow
 def test_every_view_names_what_was_planted_and_nothing_else(tmp_path):
     warehouse = measure(tmp_path, PLANTS, given=True)
     assert named(warehouse) == BACKED_UP | ERASED | REPRESSED

@@ -103,6 +103,7 @@ def test_a_task_is_written_where_it_can_be_measured_and_nothing_is_lost(model, t
     assert (tmp_path / "there.jsonl").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_another_column_s_answers_are_no_answers(model, tmp_path):
     rows = [{"question": TEXT * 2, "answer": n} for n in range(2)]
     result = ingest(model, rows, tmp_path / "w.duckdb", "--text-column", "question", "--seq-len", "8", "--layers", "1")

@@ -14,6 +14,8 @@ import pytest
 from support import tiny
 from support.warm import Process
 
+pytestmark = pytest.mark.slow
+
 ARGUMENTS = ("--prompts", "8", "--seq-len", "12", "--device", "cpu", "--batch-size", "6")
 MAIN = "from selfrepair.app.cli.main import main; main()"
 CUT = "import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; plan.N_CROSSCHECKS = 8; "
@@ -82,7 +84,6 @@ def test_one_run_stores_every_row_once(unbroken):
     assert len({row[:5] for row in unbroken}) == ROWS
 
 
-@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed_gives_the_same_rows(start, model, texts, unbroken, tmp_path):
     db = tmp_path / "w.duckdb"
     moments = random.Random(7)
@@ -101,7 +102,6 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_rows(start, model, 
     assert stored(db) == unbroken
 
 
-@pytest.mark.slow
 def test_shards_joined_give_the_same_rows(server, start, model, texts, unbroken, tmp_path):
     db, parts = tmp_path / "w.duckdb", tmp_path / "parts"
     both = [start(model, texts, db, "--shard", f"{i}/2", "--parts", str(parts)) for i in (1, 2)]
@@ -113,7 +113,6 @@ def test_shards_joined_give_the_same_rows(server, start, model, texts, unbroken,
         assert connection.execute("SELECT status, crosscheck_rows FROM runs").fetchall() == [("complete", 8 * 11)]
 
 
-@pytest.mark.slow
 def test_two_ingests_at_once_into_one_file_lose_nothing(start, model, texts, unbroken, tmp_path):
     db = tmp_path / "w.duckdb"
     first = start(model, texts, db)
@@ -141,7 +140,6 @@ def the_one_run(db: Path) -> tuple:
     return status, len(rows), len({row[:5] for row in rows}), head_ablations
 
 
-@pytest.mark.slow
 def test_the_same_ingest_twice_at_once_stores_every_row_once(start, model, texts, unbroken, tmp_path):
     db = tmp_path / "w.duckdb"
     both = [start(model, texts, db) for _ in range(2)]
@@ -150,7 +148,6 @@ def test_the_same_ingest_twice_at_once_stores_every_row_once(start, model, texts
     assert stored(db) == unbroken
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("last_file", ["means.npy", "unit-00001/tokens.parquet", "crosscheck-0-of-1.json"])
 def test_a_slower_process_of_the_same_run_ends_well_when_the_faster_one_has_loaded_and_cleaned_up(
     start, model, texts, unbroken, tmp_path, last_file
@@ -213,7 +210,6 @@ def test_a_dry_run_tells_the_file_s_size(start, model, texts, unbroken_file, tmp
     assert int(told.replace(",", "")) == pytest.approx(unbroken_file.stat().st_size, rel=0.3)
 
 
-@pytest.mark.slow
 def test_a_run_whose_cross_check_fails_is_marked_and_says_where(start, model, texts, tmp_path):
     db = tmp_path / "w.duckdb"
     spoilt = (
@@ -242,14 +238,12 @@ CHECK_FAILS = (
 )
 
 
-@pytest.mark.slow
 def test_a_dry_run_says_when_the_cross_check_will_not_run_and_estimates_the_rest(start, model, texts, tmp_path):
     out = finish(start(model, texts, tmp_path / "w.duckdb", "--dry-run", program=CHECK_FAILS))
     assert f"rows      {ROWS:,}" in out
     assert "After measuring, the cross-check through TransformerBridge could not run (split_with_sizes" in out
 
 
-@pytest.mark.slow
 def test_finished_units_are_loaded_when_the_cross_check_cannot_run(start, model, texts, unbroken, tmp_path):
     db = tmp_path / "w.duckdb"
     process = start(model, texts, db, program=CHECK_FAILS)
@@ -265,7 +259,6 @@ def test_finished_units_are_loaded_when_the_cross_check_cannot_run(start, model,
         assert connection.execute("SELECT status FROM runs").fetchall() == [("complete",)]
 
 
-@pytest.mark.slow
 def test_a_lost_run_record_is_written_anew(start, model, texts, unbroken, tmp_path):
     db, parts = tmp_path / "w.duckdb", tmp_path / "parts"
     for _ in range(2):

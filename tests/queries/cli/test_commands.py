@@ -419,6 +419,7 @@ def n_heads(path: Path) -> int:
     return int(n)
 
 
+@pytest.mark.slow
 def test_refresh_computes_what_is_missing_and_says_so(own: Path) -> None:
     assert run(refresh, "--db", own).stdout == f"{own}: the summaries of all runs are up to date\n"
     n = n_heads(own)

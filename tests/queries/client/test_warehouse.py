@@ -528,6 +528,7 @@ def test_a_question_that_ran_out_of_memory_leaves_room_for_the_next(path: Path) 
 
 
 @pytest.mark.parametrize("state", ["idle", "busy"])
+@pytest.mark.slow
 def test_the_other_process_ends_with_its_parent(
     path: Path, spawn: Callable[..., subprocess.Popen[str]], state: str
 ) -> None:
@@ -549,6 +550,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_query_at_once(path: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
     began = time.monotonic()
     out, err = spawn(INTERRUPTED, path).communicate(timeout=50)

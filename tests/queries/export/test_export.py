@@ -205,6 +205,7 @@ def roughly(row: tuple[Any, ...]) -> str:
 
 
 @pytest.mark.parametrize("name", first_of_each(4, NAMES))
+@pytest.mark.slow
 def test_every_table_and_view_is_there_for_other_programs(
     name: str, con: duckdb.DuckDBPyConnection, folder: Path
 ) -> None:

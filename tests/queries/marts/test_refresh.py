@@ -60,6 +60,7 @@ def refreshed(db: Path) -> dict[int, Any]:
     return in_file(db, lambda con: dict(con.execute(query).fetchall()))
 
 
+@pytest.mark.slow
 def test_a_mart_holds_what_its_view_comes_to(db: Path, first: FabricatedRun) -> None:
     stored(db.parent, first)
     load_run(db, fabricate("run-b", model="other-model", seed=5, n_heads=2, ablations=("mean",)))

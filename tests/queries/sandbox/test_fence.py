@@ -101,6 +101,7 @@ def test_it_is_refused_in_the_process_that_answers_too(place: Place, query: str,
 
 
 @pytest.mark.parametrize("query", first_of_each(4, GIVEN["TOO_MUCH"]), ids=lambda text: repr(text)[:60])
+@pytest.mark.slow
 def test_what_is_too_much_is_stopped_in_time(place: Place, query: str) -> None:
     warehouse = Warehouse(place.db, limits=LIMITS)
     warehouse.sql("SELECT 1")  # so that the time to start a process is not the query's

@@ -261,6 +261,7 @@ def _rounding(numbers: Mapping[str, Any], name: str) -> float:
 
 @settings(examples(1, 2))
 @given(rows=measured_rows())
+@pytest.mark.slow
 def test_a_view_has_one_row_per_grain(rows: list[Row], fill: Fill) -> None:
     with with_views() as con:
         fill(con, map(stored, rows))
@@ -363,6 +364,7 @@ def test_tops_of_every_size(con: duckdb.DuckDBPyConnection) -> None:
         assert (-cut["cut_effect"], cut["cut_prompt_id"], cut["cut_pos"]) == places[n_top - 1]
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say(con: duckdb.DuckDBPyConnection) -> None:
     """500 draws of 24 prompts whose rows share a prompt's effect: 95 % intervals hold the true fraction in 92 to 98 %.
 

@@ -49,6 +49,7 @@ def test_load_finds_the_folder_beside_the_warehouse(fabricate, call, db, root):
     )
 
 
+@pytest.mark.slow
 def test_load_takes_another_folder_and_can_keep_it(fabricate, call, tmp_path):
     parts = fabricate().write(tmp_path / "elsewhere")
     assert "loaded 2 units" in call(commands.load, parts.root, "--keep-parts").output
@@ -58,6 +59,7 @@ def test_load_takes_another_folder_and_can_keep_it(fabricate, call, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_named_can_be_loaded_again(fabricate, call, db, tmp_path):
     parts = fabricate().write(tmp_path / "elsewhere")
     for expected in ("loaded 2 units", f"no part files in {parts.root}: they are removed once they are loaded\n"):

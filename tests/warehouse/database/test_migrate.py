@@ -83,6 +83,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(con):
 
 @pytest.mark.parametrize("before", [0, 1, NEWEST - 1])
 @pytest.mark.parametrize(("killed_before", "is_done"), [("commit", False), ("RESET checkpoint_threshold", True)])
+@pytest.mark.slow
 def test_whoever_is_killed_while_migrating_leaves_a_file_that_opens(db, spawn, before, killed_before, is_done):
     with duckdb.connect(str(db)) as con:
         migrate(con, migrations()[:before])

@@ -247,6 +247,7 @@ def test_loaded_units_of_what_is_not_there(run, root, db):
     assert loaded_units(db, "run-b") == set()
 
 
+@pytest.mark.slow
 def test_small_units_fill_row_groups_and_leave_no_empty_blocks(fabricate, root, db, ask):
     fabricate(n_units=12, prompts_per_unit=8, seq_len=65, n_layers=4, n_heads=4).write(root)
     rows = load(db, root, after_load=True).rows

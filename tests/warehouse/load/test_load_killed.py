@@ -53,6 +53,7 @@ def expected(run, tmp_path):
     return rows(tmp_path / "expected.duckdb")
 
 
+@pytest.mark.slow
 def test_a_loader_killed_again_and_again_loads_every_unit_once(run, root, db, spawn, expected):
     run.write(root)
     # How long a whole load takes here decides when to kill: at moments spread from its start to past its end.

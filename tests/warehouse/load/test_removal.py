@@ -35,6 +35,7 @@ def call(*args: object, **options: str):
     return CliRunner().invoke(command, [*map(str, args)], **options)
 
 
+@pytest.mark.slow
 def test_all_of_a_run_goes_and_nothing_else(two_runs, ask, root):
     before, broken_before = contents(ask, 2), broken(two_runs)
     assert all(rows for name, rows in contents(ask, 1).items() if before[name])
