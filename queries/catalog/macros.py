@@ -72,11 +72,11 @@ MACROS = (
     ),
     Macro(
         "fieller",
-        "(n, d, nn, nd, dd, side) AS (n * d - nd + side * sqrt(greatest(0, (n * d - nd) ** 2 - (d * d - dd) * (n * n - nn)))) "
-        "/ (d * d - dd)",
-        "An end of Fieller's interval of n / d, with t^2 times the (co)variances nn, nd, dd; side -1: the lower, 1: the upper.",
-        "(3, 2, 0, 0, 0, 1)",
-        1.5,
+        "(ratio, squares, slope, room, side) AS ratio + (slope + side * sqrt(slope * slope + room * squares)) / room",
+        "An end of Fieller's interval: where room * x^2 - 2 * slope * x = squares, x from the ratio; side -1: the lower, 1: "
+        "the upper.",
+        "(1, 4, 0, 1, -1)",
+        -1.0,
     ),
 )
 

@@ -112,11 +112,15 @@ totals AS (
 errors AS (
     SELECT
         *,
-        sqrt(greatest(0, nn - 2 * value * nd + value * value * dd) * correction) / abs(divisor) AS standard_error,
-        t * t * correction * (nn - n * n / n_clusters) AS numerator_spread,
-        t * t * correction * (nd - n * d / n_clusters) AS joint_spread,
-        t * t * correction * (dd - d * d / n_clusters) AS divisor_spread,
-        is_fraction AND divisor * divisor <= divisor_spread AS is_unbounded
+        nn - 2 * value * nd + value * value * dd AS differences,
+        -- what is left of equal numbers by the subtraction is no difference
+        CASE WHEN differences > 1e-11 * (nn + value * value * dd) THEN differences ELSE 0 END AS squares,
+        sqrt(squares * correction) / abs(divisor) AS standard_error,
+        t * t * correction AS scale,
+        -- of the divisor: its square, less the squared half-width of its own interval
+        divisor * divisor - scale * (dd - d * d / n_clusters) AS room,
+        scale * (value * (dd - d * d / n_clusters) - (nd - n * d / n_clusters)) AS slope,
+        is_fraction AND room <= 0 AS is_unbounded
     FROM totals
 )
 SELECT
@@ -137,12 +141,12 @@ SELECT
     is_unbounded,
     CASE
         WHEN is_unbounded THEN NULL
-        WHEN is_fraction THEN fieller(value * divisor, divisor, numerator_spread, joint_spread, divisor_spread, -1)
+        WHEN is_fraction THEN fieller(value, scale * squares, slope, room, -1)
         ELSE value - t * standard_error
     END AS low,
     CASE
         WHEN is_unbounded THEN NULL
-        WHEN is_fraction THEN fieller(value * divisor, divisor, numerator_spread, joint_spread, divisor_spread, 1)
+        WHEN is_fraction THEN fieller(value, scale * squares, slope, room, 1)
         ELSE value + t * standard_error
     END AS high
 FROM errors

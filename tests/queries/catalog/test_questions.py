@@ -242,7 +242,10 @@ def test_figure_1_has_a_dot_a_head_and_a_line_of_layers(reader: Reader) -> None:
 def test_the_parts_of_a_layer_add_up(reader: Reader) -> None:
     found = answer(reader, "parts_of_layer", run_id=1, population="all")
     assert found.filter(head=0)["part"].to_list() == ["total", "attention", "layernorm", "mlp"]
-    assert found["fraction_low"].is_not_null().all()
+    bounded = found.filter(pl.col("fraction_low").is_not_null())
+    assert bounded.height > 8
+    assert (bounded["fraction_low"] <= bounded["fraction_of_effect"]).all()
+    assert (bounded["fraction_of_effect"] <= bounded["fraction_high"]).all()
     by_part = found.group_by("head", part_of=pl.col("part") != "total").agg(
         pl.col("mean_repair", "fraction_of_effect").sum()
     )

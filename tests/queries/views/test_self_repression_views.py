@@ -133,7 +133,7 @@ def test_a_slope_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
     """With x = -1, 1 in two prompts; y = -0.6, 0.4 and -0.4, 0.6: slope 0.5, residuals -0.1, -0.1 and 0.1, 0.1 that cancel
     in each prompt's score, so that the error is 0.
     """
-    fill(con, [one_row()])
+    fill(con, [one_row(prompt_id=prompt) for prompt in (0, 1)])
     insert(con, "own", {0: [(-1, -0.6), (1, 0.4)], 1: [(-1, -0.4), (1, 0.6)]})
     insert(con, "other", {0: [(-1, -1), (1, 1)], 1: [(-1, -1), (1, 1)]})
     ask = "SELECT slope, intercept, slope_se, own_scale_slope, other_slope, random_slope, verdict FROM self_repression_slope"
@@ -147,7 +147,7 @@ def test_a_slope_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
 
 
 def test_one_direct_effect_has_no_slope(con: Con, fill: Fill, one_row: OneRow) -> None:
-    fill(con, [one_row()])
+    fill(con, [one_row(prompt_id=prompt) for prompt in (0, 1)])
     for added_vector in ("own", "other", "random"):
         insert(con, added_vector, {0: [(0.1, 0.3), (0.1, 0.7)], 1: [(0.1, 0.2)]})
     found = con.execute(
