@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from selfrepair.app.controls.chosen import chosen
 from selfrepair.app.data.choice import POPULATIONS
 from selfrepair.app.wording.columns import words
 from selfrepair.app.wording.escape import escape_markdown
@@ -71,7 +72,7 @@ def _option_text(name: str) -> str:
 
 def _part_of_chosen_head(name: str) -> int | None:
     """Layer or head of the head chosen on the other pages; None, which has to be filled in, before there is one."""
-    match = re.fullmatch(r"L(\d+)H(\d+)", str(st.session_state.get("head") or st.query_params.get("head") or ""))
+    match = re.fullmatch(r"L(\d+)H(\d+)", chosen("head") or "")
     return int(match[("layer", "head").index(name) + 1]) if match and name in ("layer", "head") else None
 
 

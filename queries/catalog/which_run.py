@@ -70,6 +70,26 @@ def which_run(runs: Sequence[Run], model: str | int | None, run_id: int | None) 
     return usable[0]
 
 
+FEW_ROWS = 30
+"""Rows below which a mean says little."""
+
+
+def default_population(logit_of: str | None) -> str:
+    """The rows used where nobody says which, by `runs.logit_of`: the paper's, or all where only answers are scored.
+
+    These are one row a prompt, and the top 2 % of fifty prompts is a single row.
+    """
+    return "top2" if logit_of in (None, NEXT_TOKEN) else "all"
+
+
+def few_rows(n_rows: int) -> str:
+    """A sentence on numbers of `n_rows` rows where these are few, else empty."""
+    if n_rows >= FEW_ROWS:
+        return ""
+    rows = "a single row" if n_rows == 1 else f"only {n_rows} rows"
+    return f"There are numbers here of {rows}: fewer than {FEW_ROWS} say little. Use all rows, or measure more prompts."
+
+
 def dataset_of(run: Run) -> str:
     """The dataset's name, with whose logit every effect is on where that is not the next token's: 'ioi.jsonl (answer)'."""
     return run["dataset"] if run["logit_of"] == NEXT_TOKEN else f"{run['dataset']} ({run['logit_of']})"

@@ -68,19 +68,6 @@ def test_a_run_without_summaries_says_what_to_run(tmp_path: Path, monkeypatch: p
     assert "selfrepair refresh" in said(opened("overview", db, monkeypatch))
 
 
-@pytest.mark.parametrize(
-    ("name", "missing"), [("model", "gone![x](http://c.example/x.png)"), ("run", "99"), ("ablation", "x")]
-)
-def test_a_link_to_something_that_does_not_exist_says_so(
-    name: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = opened("overview", loaded(tmp_path), monkeypatch, **{name: missing})
-    (warning,) = app.warning
-    assert "which does not exist here; another one is shown" in warning.value
-    assert "![" not in warning.value
-    assert len(app.metric) == 4
-
-
 def test_a_link_shows_what_it_was_copied_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = stored(tmp_path, fabricate("one"), fabricate("two", model="other-model", seed=3), fabricate("three", seed=5))
     link = {"model": "tiny-model", "run": "1", "ablation": "mean", "population": "top2_nobos", "part": "MLP"}
@@ -109,10 +96,6 @@ def test_a_link_with_another_models_run_says_which_is_shown(tmp_path: Path, monk
     app.selectbox(key="model").set_value("other-model").run()
     assert [box.value for box in app.sidebar.selectbox][:2] == ["other-model", "2"]
     assert len(app.warning) == 0
-
-
-def test_the_run_is_in_the_link_before_any_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert opened("overview", loaded(tmp_path), monkeypatch).query_params["run"] == "1"
 
 
 @pytest.mark.slow
