@@ -123,8 +123,7 @@ def linked_toggle(label: str, key: str, *, first: bool) -> bool:
 
 def set_widget(key: str, value: Any) -> None:
     """Have the widget `key`, which is not drawn yet, show `value`."""
-    if key not in st.session_state or st.session_state[key] != value:
-        st.session_state[key] = value
+    st.session_state[key] = value  # also where it is that already: the widget of another page takes its value along
 
 
 def _changed(key: str, to_link: Callable[[Any], str | None], on_choice: OnChoice | None = None) -> dict[str, Any]:
