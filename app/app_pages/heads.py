@@ -123,8 +123,9 @@ left, right = st.columns(2, gap="medium")
 with left:
     st.subheader("Direct effect against change in logit, row by row")
     rows = query_frame(rows_sql)
+    n_drawn = f"{rows.height:,} of its {noise['n_rows']:,} rows"
     sampled = (
-        f"A random sample of {rows.height:,} of its {noise['n_rows']:,} rows"
+        f"A random sample of {n_drawn}"
         if rows.height < noise["n_rows"]
         else "All its rows"
     )
@@ -135,7 +136,7 @@ with left:
         rows,
         rows_sql,
         name="head_rows",
-        about=About(head=label, population="all", n=sampled),
+        about=About(head=label, population="all", n=n_drawn),
     )
 with right:
     st.subheader("Self-repair by component")

@@ -16,7 +16,8 @@ CHOSEN = "as chosen"
 ENDINGS = tuple(INTERVALS)
 
 _KEY = "what the page is about"
-_NAMES_OF_FILES = ("run", "ablation", "population", "head", "other run", "other ablation")
+_NAMES = {"population": "rows used"}
+_IN_FILE_NAMES = ("run", "ablation", "population", "head", "other run", "other ablation")
 """Facts in the names of files, of which the model's may be long."""
 
 
@@ -86,7 +87,7 @@ def facts(about: About, frame: pl.DataFrame) -> dict[str, str]:
 
 def file_stem(name: str, told: Mapping[str, str]) -> str:
     """The stem of the files of the figure or table `name`: 'head_parts_run-1_resample_top2_L9H6'."""
-    words = [f"run {told[each]}" if each.endswith("run") else told[each] for each in _NAMES_OF_FILES if each in told]
+    words = [f"run {told[each]}" if each.endswith("run") else told[each] for each in _IN_FILE_NAMES if each in told]
     return "_".join([name, *(re.sub(r"[^\w.]+", "-", word) for word in words)])
 
 
@@ -95,23 +96,23 @@ def title_lines(told: Mapping[str, str]) -> list[str]:
     if not told:
         return []
     lines = [_run_line(told, ""), _run_line(told, "other ")] if "other run" in told else [_run_line(told, "")]
-    lines.append("; ".join(told_in_words(told)[name] for name in ("population", "head", "n") if name in told))
-    lines.append(f"error bars: {told['error bars']}")
+    facts_of = in_words(told)
+    lines += [
+        "; ".join(f"{name}: {facts_of[name]}" for name in names if name in facts_of)
+        for names in (("rows used", "head", "n"), ("error bars",))
+    ]
     return [line for line in lines if line]
 
 
-def told_in_words(told: Mapping[str, str]) -> dict[str, str]:
-    """Each fact with its name, by name: 'rows used: top 2 % by direct effect'."""
-    words = {"population": "rows used", "n": "n"}
-    texts = dict(told)
-    if "population" in told:
-        texts["population"] = POPULATIONS.get(told["population"], told["population"])
-    return {name: f"{words.get(name, name)}: {' '.join(text.split())}" for name, text in texts.items()}
+def in_words(told: Mapping[str, str]) -> dict[str, str]:
+    """The facts as readers of a file want them, each in one line."""
+    spelled = {**told, "population": POPULATIONS.get(told.get("population", ""), told.get("population", ""))}
+    return {_NAMES.get(name, name): " ".join(spelled[name].split()) for name in told}
 
 
 def csv_comment(told: Mapping[str, str]) -> str:
     """The facts as lines that begin with #, which readers of CSV skip as comments."""
-    return "".join(f"# {line}\n" for line in told_in_words(told).values())
+    return "".join(f"# {name}: {text}\n" for name, text in in_words(told).items())
 
 
 def _run_line(told: Mapping[str, str], which: str) -> str:

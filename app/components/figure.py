@@ -12,7 +12,7 @@ import vl_convert
 
 from selfrepair.app.charts.style.palette import CATEGORIES, DIVERGING
 from selfrepair.app.compat import skip_schema_checks
-from selfrepair.app.components.about import About, csv_comment, facts, file_stem, title_lines
+from selfrepair.app.components.about import About, csv_comment, facts, file_stem, in_words, title_lines
 from selfrepair.app.controls.chosen import link_to
 
 Picture = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart | alt.ConcatChart
@@ -129,5 +129,5 @@ def spec_of(chart: Picture, theme: str = "light") -> dict[str, Any]:
 
 def _parquet(frame: pl.DataFrame, told: Mapping[str, str]) -> bytes:
     data = io.BytesIO()
-    frame.write_parquet(data, metadata=dict(told))
+    frame.write_parquet(data, metadata=in_words(told))
     return data.getvalue()

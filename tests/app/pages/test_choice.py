@@ -1,11 +1,15 @@
 """What was chosen holds on every page, and a link that asks for what is not there says so."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
+import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from selfrepair.app.components import figure
+from selfrepair.app.components.about import file_stem, title_lines
 from selfrepair.app.controls.chosen import CHOICE, OWN
 from support.browser import FIRST, PAGES
 from support.fabricate import fabricate
@@ -78,11 +82,44 @@ def shown(app: AppTest) -> dict[str, str]:
     return {name: boxes[name] for name in CHOICE if name in boxes}
 
 
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """What the files of the figures and tables of a page say that they are about, in their order."""
+    found: list[dict[str, str]] = []
+
+    def files(frame: pl.DataFrame, chart: figure.Picture | None, told: dict[str, str]) -> dict[str, Any]:
+        found.append(told)
+        return {}
+
+    monkeypatch.setattr(figure, "_files", files)
+    return found
+
+
+def test_files_say_what_they_are_about_and_a_map_of_all_heads_is_about_none(
+    told: list[dict[str, str]], db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened("heads", db, monkeypatch, **(LINK | {"population": "top2_nobos"}))
+    of_run = {"model": "demo", "run": "1", "dataset": "tiny-text", "prompts": "6", "ablation": "zero"}
+    cells, means, rows, parts, *_ = told
+    assert cells == means == of_run | {"population": "top2_nobos", "n": "1 row of each head", "error bars": "none"}
+    assert rows == of_run | {"population": "all", "head": "L1H2", "n": "24 of its 24 rows", "error bars": "none"}
+    bars = "two standard errors each way, clustered by document"
+    assert parts == cells | {"head": "L1H2", "error bars": bars}
+    assert file_stem("head_parts", parts) == "head_parts_run-1_zero_top2_nobos_L1H2"
+    assert title_lines(parts) == [
+        "demo, run 1, 6 prompts of tiny-text, zero ablation",
+        "rows used: top 2 %, without position 0; head: L1H2; n: 1 row of each head",
+        f"error bars: {bars}",
+    ]
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_shows_what_its_link_says_and_has_it_in_its_links_to_all_others(
-    name: str, db: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, told: list[dict[str, str]], db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = opened(name, db, monkeypatch, **LINK)
+    assert all("error bars" in of_file and ("dataset" in of_file or "runs" in of_file) for of_file in told if of_file)
+    assert not any(told) or name not in WITHOUT_RUN
     assert shown(app).items() <= LINK.items()
     assert len(shown(app)) >= (0 if name in WITHOUT_RUN else 4)
     assert not app.warning
