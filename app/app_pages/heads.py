@@ -124,11 +124,7 @@ with left:
     st.subheader("Direct effect against change in logit, row by row")
     rows = query_frame(rows_sql)
     n_drawn = f"{rows.height:,} of its {noise['n_rows']:,} rows"
-    sampled = (
-        f"A random sample of {n_drawn}"
-        if rows.height < noise["n_rows"]
-        else "All its rows"
-    )
+    sampled = f"A random sample of {n_drawn}" if rows.height < noise["n_rows"] else "All its rows"
     line = "" if noise["slope"] is None else f" Solid: regression line of all rows, slope {noise['slope']:.3f}."
     st.caption(f"{sampled}, regardless of the rows selected in the sidebar.{line}")
     show_figure(

@@ -49,7 +49,9 @@ def _widget(question: str, parameter: Parameter, runs: Sequence[Run]) -> Any:
         )
     if parameter.choices:
         chosen = first if parameter.default is None else parameter.choices.index(str(parameter.default))
-        return st.selectbox(**common, options=parameter.choices, index=chosen, format_func=_option_text)
+        return st.selectbox(
+            **common, options=parameter.choices, index=chosen, format_func=_option_text, placeholder="as the run"
+        )
     if parameter.type == "BOOLEAN":
         return st.selectbox(**common, options=(True, False), index=None, placeholder=str(parameter.default))
     if parameter.type == "INTEGER":

@@ -8,7 +8,7 @@ from selfrepair.app.controls.linked import linked_selectbox, set_widget
 from selfrepair.app.data.choice import POPULATIONS, Choice
 from selfrepair.app.data.query import query_frame, warehouse_path
 from selfrepair.app.wording.escape import escape_markdown
-from selfrepair.queries.catalog.which_run import RUNS, Run, dataset_of, default_population, few_rows
+from selfrepair.queries.catalog.which_run import RUNS, Run, dataset_of, few_rows
 from selfrepair.warehouse.schema import ABLATIONS
 
 
@@ -55,7 +55,7 @@ def choose_run() -> Choice:
             list(POPULATIONS),
             "population",
             lambda name: _capitalised(POPULATIONS[name]),
-            first=default_population(run["logit_of"]),
+            first=run["default_population"],
             noun="choice of rows",
             help="Top 2 %: each head's rows with the highest clean direct effect (direct logit attribution), as in the paper.",
         )

@@ -16,6 +16,7 @@ SELECT
     models.checkpoint,
     datasets.name AS dataset,
     coalesce(runs.logit_of, 'next_token') AS logit_of,
+    default_population(runs.run_id) AS default_population,
     runs.n_prompts,
     runs.ablations,
     runs.given_heads,
@@ -74,17 +75,9 @@ FEW_ROWS = 30
 """Rows below which a mean says little."""
 
 
-def default_population(logit_of: str | None) -> str:
-    """The rows used where nobody says which, by `runs.logit_of`: the paper's, or all where only answers are scored.
-
-    These are one row a prompt, and the top 2 % of fifty prompts is a single row.
-    """
-    return "top2" if logit_of in (None, NEXT_TOKEN) else "all"
-
-
-def few_rows(n_rows: int) -> str:
+def few_rows(n_rows: object) -> str:
     """A sentence on numbers of `n_rows` rows where these are few, else empty."""
-    if n_rows >= FEW_ROWS:
+    if not isinstance(n_rows, int) or n_rows >= FEW_ROWS:
         return ""
     rows = "a single row" if n_rows == 1 else f"only {n_rows} rows"
     return f"There are numbers here of {rows}: fewer than {FEW_ROWS} say little. Use all rows, or measure more prompts."

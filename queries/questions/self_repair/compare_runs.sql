@@ -40,6 +40,6 @@ WHERE
     one.run_id = $run_id
     AND other.run_id = $other_run_id
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(one.run_id))
 ORDER BY abs(difference) DESC, one.layer, one.head
 LIMIT $at_most

@@ -44,9 +44,11 @@ def test_a_run_of_answers_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ).replace("\\", "")
     with open_writer(db) as con:
         con.execute("UPDATE runs SET logit_of = 'answer'")
-    assert "6 prompts of tiny-text (answer), L0H3 ablated throughout, complete" in said(
-        opened("overview", db, monkeypatch)
-    ).replace("\\", "")
+    app = opened("overview", db, monkeypatch)
+    assert "6 prompts of tiny-text (answer), L0H3 ablated throughout, complete" in said(app).replace("\\", "")
+    assert app.selectbox(key="population").value == "all"
+    assert "24 rows of each head" in said(app)
+    assert "only 24 rows: fewer than 30 say little" in said(app)
 
 
 def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
