@@ -24,9 +24,9 @@ class Macro:
     value: Any
 
     @property
-    def comment(self) -> str:
-        """Its comment in a file; one without it is the user's own."""
-        return f"{self.meaning} (selfrepair macro {self.name})"
+    def marker(self) -> str:
+        """Ends its comment in a file, of whatever version; one without it is the user's own."""
+        return f"(selfrepair macro {self.name})"
 
 
 MACROS = (
@@ -88,14 +88,14 @@ def install_macros(con: duckdb.DuckDBPyConnection) -> None:
         "WHERE schema_name = 'main' AND database_name = current_database()"
     ).fetchall()
     for macro in MACROS:
-        if {comment for name, comment in found if name == macro.name} - {macro.comment}:
+        if not all((comment or "").endswith(macro.marker) for name, comment in found if name == macro.name):
             raise SelfRepairError(
                 f"this file has a macro '{macro.name}' of your own, and selfrepair installs one of that name; nothing was "
                 f"changed. Create yours under another name, DROP MACRO {macro.name}, and then: selfrepair load"
             )
     for macro in MACROS:
         con.execute(f"CREATE OR REPLACE MACRO {macro.name}{macro.definition}")
-        con.execute(f"COMMENT ON MACRO {macro.name} IS {literal(macro.comment)}")
+        con.execute(f"COMMENT ON MACRO {macro.name} IS {literal(f'{macro.meaning} {macro.marker}')}")
 
 
 def has_macros(con: duckdb.DuckDBPyConnection) -> bool:
