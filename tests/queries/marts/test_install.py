@@ -116,7 +116,9 @@ def test_a_macro_of_the_users_own_is_refused(path: Path) -> None:
 
 
 def test_a_macro_of_another_version_is_replaced(path: Path) -> None:
-    older = "CREATE MACRO clipped(x) AS x; COMMENT ON MACRO clipped IS 'Said otherwise then. (selfrepair macro clipped)'"
+    older = (
+        "CREATE MACRO clipped(x) AS x; COMMENT ON MACRO clipped IS 'Said otherwise then. (selfrepair macro clipped)'"
+    )
     in_file(path, lambda con: con.execute(older))
     in_file(path, install)
     with duckdb.connect(path, read_only=True) as con:
