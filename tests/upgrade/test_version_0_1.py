@@ -29,7 +29,7 @@ MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
 GONE = {"prompt_sums", "top_cuts"}
 """Building blocks of 0.1 that are not here, or have more rows."""
 
-MOVED = re.compile("^n_prompts$|_(se|low|high)$")
+MOVED = re.compile("^(n_prompts|verdict)$|_(se|low|high)$")
 """Columns of views that mean something else today: intervals are clustered by document and allow for the cut at 2 %."""
 
 LOADED_THEN = {"as_packed": 3, "after_load": 4}
