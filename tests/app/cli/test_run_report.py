@@ -26,6 +26,7 @@ SELECT
     1e-3 AS crosscheck_tolerance, 1.26e-5 AS crosscheck_error_max, 127 AS crosscheck_rows;
 INSERT INTO prompts VALUES (7, 0, 0, NULL, [1, 2], 'a b');
 """
+PROMPT = "INSERT INTO prompts VALUES (7, 0, 0, NULL, [0], '')"
 """One top row for each head and ablation: the first position, where direct_effect is highest."""
 
 ROWS = """
@@ -43,6 +44,7 @@ def db(tmp_path: Path) -> Path:
     path = tmp_path / "my runs.duckdb"
     with open_writer(path) as con:
         con.execute(RUN)
+        con.execute(PROMPT)
         for scale, ablation in enumerate(ABLATIONS, start=1):
             con.execute(ROWS.format(ablation=ablation, scale=scale))
     return path
