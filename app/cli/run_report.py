@@ -72,11 +72,14 @@ def run_report(db: Path, run_id: int) -> str:
     facts = f"Run {run_id}: {run['model']}, {run['n_heads']} heads, {run['n_prompts']} prompts\n{facts_of(run, db)}"
     if not layers:
         return f"{facts}\n\nRun {run_id} is {run['status']} and has no summaries. See: selfrepair runs"
+    fewest, most = _n_rows(layers)
+    several = "" if fewest == most else f"{fewest:,} to "
     parts = [
         facts,
         f"Self-repair by component and layer\n{ablation} ablation: a head's output is replaced by {_REPLACED_BY[ablation]}\n"
-        f"Means in logits; rows used: {_ROWS_USED[population]}, {_rows_of_heads(layers)}",
+        f"Means in logits; rows used: {_ROWS_USED[population]}, {several}{most:,} of each head",
         _table(layers),
+        *filter(None, [few_rows(fewest)]),
         _explanation(layers),
         _next_steps(db, run_id, ablation, population),
     ]
@@ -118,12 +121,10 @@ def _error(logits: float | None) -> str:
     return "unknown" if logits is None else f"{logits:.1e} logits"
 
 
-def _rows_of_heads(layers: Sequence[Row]) -> str:
-    """How many rows of each head were used, with a line where they are few."""
-    n_rows = [round(layer["n_rows"] / layer["n_heads"]) for layer in layers]
-    fewest, most = min(n_rows), max(n_rows)
-    several = "" if fewest == most else f"{fewest:,} to "
-    return "\n".join(filter(None, [f"{several}{most:,} of each head", few_rows(fewest)]))
+def _n_rows(layers: Sequence[Row]) -> tuple[int, int]:
+    """The fewest and the most rows that were used of a head."""
+    of_head = [round(layer["n_rows"] / layer["n_heads"]) for layer in layers]
+    return min(of_head), max(of_head)
 
 
 def _table(layers: Sequence[Row]) -> str:

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.browser
 LINK = {"model": "demo", "run": "1", "ablation": "zero", "population": "all", "head": "L1H2", "prompt": "3"}
 BOXES = {"Model": "demo", "Run": "1", "Ablation": "zero", "Rows used": "All rows", "Head": "L1H2"}
 WITHOUT_RUN, WITHOUT_HEAD = ("sql", "ingests"), ("overview",)
-STRIDES = (1, 5)
-"""From each page to the one so many further on: 13 pages are a prime number, so that each stride comes by all of them."""
+STRIDES = tuple(range(1, 13))
+"""From each page to the one so many further on: 13 is a prime number, so each stride comes by all pages, and all pairs do."""
 
 
 @pytest.fixture

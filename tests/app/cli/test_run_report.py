@@ -110,10 +110,9 @@ def test_a_run_without_resample_ablation_reports_the_one_it_has(db: Path) -> Non
 def test_a_run_of_answers_reports_all_rows(db: Path) -> None:
     with open_writer(db) as con:
         con.execute("UPDATE runs SET logit_of = 'answer'")
-    assert (
-        "rows used: all, 10 of each head\nThere are numbers here of only 10 rows: fewer than 30 say little."
-        in run_report(db, 7)
-    )
+    report = run_report(db, 7)
+    assert "rows used: all, 10 of each head\n" in report
+    assert "There are numbers here of only 10 rows: fewer than 30 say little." in report
 
 
 def test_without_a_run_or_a_readable_file_there_is_no_report(
