@@ -25,6 +25,7 @@ from selfrepair.ingest.request.selection import (
     without_given,
 )
 from selfrepair.ingest.request.validation import open_dataset
+from selfrepair.ingest.runs.earlier import under_its_key
 from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import measure_run
 from selfrepair.ingest.runs.stored_run import StoredRun, store_run
@@ -98,8 +99,10 @@ def _print_notes(plan: RunPlan) -> RunPlan:
 def _interrupted_message(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> str:
     """How far an interrupted run is, and how to continue."""
     mine = [unit for unit in plan.units if shard.has(unit.number)]
-    ready = PartsFolder(parts, plan.record.run_key).finished_units()
     with contextlib.suppress(SelfRepairError):  # another program has the warehouse open: its units go uncounted
+        plan = under_its_key(plan, parts, db, lambda text: None, wait_s=0)
+    ready = PartsFolder(parts, plan.record.run_key).finished_units()
+    with contextlib.suppress(SelfRepairError):
         ready |= loaded_units(db, plan.record.run_key, wait_s=0)
     done = [unit for unit in mine if unit.number in ready]
     return (

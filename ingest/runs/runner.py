@@ -13,6 +13,7 @@ from selfrepair.ingest.engine.batch_size import auto_batch_size
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.request.selection import Shard
 from selfrepair.ingest.runs.crosscheck import choose_crosschecks, crosscheck, loaded_crosschecks, stored_rows
+from selfrepair.ingest.runs.earlier import under_its_key
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
 from selfrepair.ingest.runs.plan import RunPlan, Unit
@@ -62,11 +63,12 @@ def measure_run(
     After a kill, the next call continues after the last finished unit. Raises SelfRepairError, storing nothing of the
     current unit, when the model or a number fails its checks.
     """
+    plan = under_its_key(plan, parts_root, db, progress.note)
     parts = PartsFolder(parts_root, plan.record.run_key)
     mine = [unit for unit in plan.units if shard.has(unit.number)]
     ready = parts.finished_units() | loaded_units(db, plan.record.run_key)
     missing = [unit for unit in mine if unit.number not in ready]
-    chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(_unit_of(plan, prompt).number)]
+    chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(plan.unit_of(prompt).number)]
     checked = parts.crosscheck_path(shard.index - 1, shard.count).exists() or set(chosen) <= loaded_crosschecks(
         db, plan
     )
@@ -98,7 +100,7 @@ def measure_run(
             plan,
             measurer,
             chosen,
-            lambda prompt, ablated: stored_rows(con, parts, db, lambda prompt: _unit_of(plan, prompt), prompt, ablated),
+            lambda prompt, ablated: stored_rows(con, parts, db, plan.unit_of, prompt, ablated),
             lambda: progress.advance(1),
         )
     parts.start(plan.record)  # another process of this very run may have loaded it meanwhile, and removed the folder
@@ -192,7 +194,3 @@ def _reference_tokens(plan: RunPlan, unit: Unit) -> torch.Tensor:
 
 def _rows(plan: RunPlan, unit: Unit) -> int:
     return unit.count * plan.prompts.positions_of(unit.first) * plan.settings.n_head_ablations
-
-
-def _unit_of(plan: RunPlan, prompt: int) -> Unit:
-    return next(unit for unit in plan.units if prompt in unit.prompt_ids)

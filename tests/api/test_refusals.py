@@ -161,7 +161,10 @@ def test_an_error_is_in_the_terms_of_the_door() -> None:
 
 SHARED = [
     *(path for name in ("checks", "engine", "mechanisms", "runs") for path in (ROOT / "ingest" / name).rglob("*.py")),
-    *(ROOT / "ingest/models" / f"{name}.py" for name in ("adapter", "families", "in_memory", "tokenizer", "weights")),
+    *(
+        ROOT / "ingest/models" / f"{name}.py"
+        for name in ("adapter", "configuration", "families", "in_memory", "tokenizer", "weights")
+    ),
     *(ROOT / "ingest/text" / f"{name}.py" for name in ("answer_prompts", "given_prompts", "pairing", "prompts")),
     *(path for path in (ROOT / "warehouse").rglob("*.py") if path.parent.name != "cli"),
 ]

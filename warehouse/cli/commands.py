@@ -130,8 +130,8 @@ def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
     """Remove a run, with all its rows and part files.
 
     RUN_ID is the number that selfrepair runs shows. Asks for confirmation. A removed run can only be measured again; to keep
-    a copy first: selfrepair export. The file does not shrink, but later runs use the free space, and the number of the
-    newest run is reused. Stop an ingest of the run first, or its next units restore the run.
+    a copy first: selfrepair export. The file does not shrink, but later runs use the free space; the run's number is
+    never given to another one. Stop an ingest of the run first, or its next units restore the run.
     """
     from selfrepair.warehouse.load.removal import remove_run, stored_run
 

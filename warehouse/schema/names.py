@@ -1,7 +1,7 @@
 """The fixed names and numbers that the tables, the measurement and the views share."""
 
 ABLATIONS = ("resample", "mean", "zero")
-STATUSES = ("running", "complete", "failed")
+STATUSES = ("incomplete", "complete", "failed")
 NORMS = ("layernorm", "rmsnorm")
 TARGET_KINDS = ("head", "mlp")
 EDGE_POPULATIONS = ("all", "top2")

@@ -91,10 +91,10 @@ def test_a_healthy_run(healthy: Con) -> None:
         ),
         ("DELETE FROM units", "empty: nothing is loaded; run the same selfrepair ingest again, "),
         (
-            "UPDATE runs SET status = 'running', n_measurements = 1234567, crosscheck_error_max = NULL",
+            "UPDATE runs SET status = 'incomplete', n_measurements = 1234567, crosscheck_error_max = NULL",
             "incomplete: 3 of 1,234,567 rows are loaded; run the same selfrepair ingest again, ",
         ),
-        ("UPDATE runs SET status = 'running'", "unchecked: the cross-check is not all loaded; "),
+        ("UPDATE runs SET status = 'incomplete'", "unchecked: the cross-check is not all loaded; "),
         ("UPDATE runs SET crosscheck_error_max = NULL", "unchecked: the cross-check is not all loaded; "),
         (
             "DELETE FROM measurements",
@@ -147,7 +147,7 @@ def test_rows_changed_by_hand_are_told_from_their_summaries(installed: Con) -> N
 
 
 def test_every_run_is_there(con: Con, fill: Fill, one_row: OneRow) -> None:
-    statuses = {1: "complete", 2: "failed", 3: "running", 4: "running"}
+    statuses = {1: "complete", 2: "failed", 3: "incomplete", 4: "incomplete"}
     fill(con, [one_row(run_id=run_id) for run_id in statuses], status=statuses)
     con.execute("DELETE FROM measurements WHERE run_id = 4")
     assert con.execute("SELECT run_id, status FROM run_health").fetchall() == list(statuses.items())
