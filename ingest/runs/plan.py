@@ -15,6 +15,7 @@ from selfrepair.ingest.conventions import CONVENTIONS, N_CROSSCHECKS, head_label
 from selfrepair.ingest.mechanisms.self_repression import later_half
 from selfrepair.ingest.models.loading import LoadedModel
 from selfrepair.ingest.request.run_settings import RunSettings
+from selfrepair.ingest.request.selection import check_seed
 from selfrepair.ingest.terms import option, without
 from selfrepair.ingest.text.prompts import PromptSet
 from selfrepair.ingest.text.sources import Source
@@ -24,9 +25,6 @@ from selfrepair.warehouse.parts.version_0_1 import mechanisms_in_key
 
 ROWS_IN_UNIT = 600_000
 """About the number of measurements in a unit: what a killed run repeats at most, and what is kept in memory."""
-
-LARGEST_SEED = 2**63 - 1
-"""What the column `runs.seed` holds."""
 
 _SOFTWARE = ("selfrepair", "torch", "transformers", "transformer-lens")
 
@@ -73,10 +71,7 @@ def plan_run(
     ablations, seed, precision, conventions, mechanisms, co-ablated heads) and nothing that must not (batch size, device,
     shards). Raises SelfRepairError for mechanisms that the model does not have, and for a seed that no file can keep.
     """
-    if not 0 <= settings.seed <= LARGEST_SEED:
-        raise SelfRepairError(
-            f"{option('seed', str(settings.seed))} is no seed. Use a whole number from 0 to {LARGEST_SEED}."
-        )
+    check_seed(settings.seed)
     mechanisms, n_layers = settings.mechanisms, model.adapter.n_layers
     mechanisms.neuron_layers(model.adapter)
     if mechanisms.self_repression and not later_half(settings.heads, n_layers):

@@ -21,7 +21,7 @@ from selfrepair.ingest.text.rushing2024 import RUSHING2024, chunked, next_batch
 from selfrepair.ingest.text.sources import RANDOM, Source
 from selfrepair.ingest.text.targets import PredictionTargets, answer_targets, next_token_targets
 from selfrepair.warehouse.errors import SelfRepairError, in_words
-from selfrepair.warehouse.schema import ANSWER, ANSWER_MINUS_FOIL, NEXT_TOKEN
+from selfrepair.warehouse.schema import ANSWER, ANSWER_MINUS_FOIL, LONGEST_PROMPT, NEXT_TOKEN
 
 Row = TypeVar("Row", AnswerRow, TokenRow, Document)
 
@@ -217,6 +217,10 @@ def _check_tokens(prompts: list[Prompt], name: str, vocabulary: Vocabulary) -> N
         if context is not None and len(prompt.tokens) > context:
             raise SelfRepairError(
                 f"{place} holds {len(prompt.tokens)} tokens; the model's context is {context}. Cut it to {context} or fewer."
+            )
+        if len(prompt.tokens) > LONGEST_PROMPT:
+            raise SelfRepairError(
+                f"{place} holds {len(prompt.tokens)} tokens; a warehouse takes {LONGEST_PROMPT}. Cut it to so many or fewer."
             )
 
 

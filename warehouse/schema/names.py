@@ -38,6 +38,9 @@ ROUNDED = frozenset(
 EFFECT_STEP = 1e-4
 """Step to which the effect columns are rounded [logits]: the rounding noise of a float32 measurement."""
 
+LONGEST_PROMPT = 2**15 + 1
+"""Most tokens of a prompt: positions are SMALLINT, and the last token has none [tokens]."""
+
 NEURONS_KEPT = 16
 """Neurons kept in `neuron_changes` per row and MLP: those with the largest changes."""
 

@@ -133,7 +133,7 @@ runs = sa.Table(
     column(
         "command",
         text,
-        "Command that measures this run, and continues it, but for --db; NULL: measured from Python, or by version 0.1",
+        "Command that measures this run, or continues it; the warehouse is to be added. NULL: measured from Python, or by 0.1",
         null=True,
     ),
     sa.UniqueConstraint("run_key"),

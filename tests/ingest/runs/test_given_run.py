@@ -15,7 +15,7 @@ def ingest(tmp_path, monkeypatch):
     """Measures a tiny model on a few texts; returns its warehouse."""
     monkeypatch.setattr(plan, "N_CROSSCHECKS", 2)
     model, texts = tiny.save_shaped(tmp_path / "model", 3, 2), tiny.write_texts(tmp_path / "texts.jsonl")
-    common = f"--model {model} --dataset {texts} --prompts 4 --seq-len 12 --device cpu --neurons none --no-edges --no-logit-lens"
+    common = f"--model {model} --dataset {texts} --prompts 4 --seq-len 12 --device cpu --neurons none --no-edges"
 
     def call(options: str = "") -> Warehouse:
         main(f"ingest {common} --db {tmp_path / 'w.duckdb'} {options}".split(), standalone_mode=False)
@@ -37,5 +37,5 @@ def test_backup_heads_are_found_as_the_readme_asks_for_them(ingest):
 def test_another_pairing_is_not_compared(ingest):
     ingest("--seed 1 --ablation resample")
     warehouse = ingest("--ablation resample --given L1H0")
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="co_ablation"):
         assert warehouse.view("co_ablation").is_empty()

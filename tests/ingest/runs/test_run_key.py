@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from selfrepair.ingest.cli import session
 from selfrepair.ingest.models.demo import DEMO_FOLDER
 from selfrepair.ingest.models.loading import load_model
+from selfrepair.ingest.runs import plan
 from selfrepair.ingest.runs.earlier import under_its_key
 from selfrepair.ingest.runs.plan import plan_run
 from selfrepair.ingest.text.prompts import Prompt, PromptSet
@@ -140,6 +142,23 @@ def test_a_run_that_version_0_1_began_goes_on_under_its_key(plan_of, tmp_path):
     assert under_its_key(plan, tmp_path, db, notes.append).record == earlier
     PartsFolder(tmp_path, plan.record.run_key).start(plan.record)
     assert under_its_key(plan, tmp_path, db, notes.append).record == plan.record
+
+
+def test_units_are_planned_in_time_that_grows_with_the_prompts():
+    """20,000 prompts took seconds, since every unit looked through all of them."""
+    many = PromptSet([Prompt((5, 9, 7), number) for number in range(20_000)], "none", None)
+    began = time.perf_counter()
+    units = plan._units(many, n_head_ablations=plan.ROWS_IN_UNIT)  # a unit for each
+    planned = plan.RunPlan(None, many, None, units, None)
+    assert [planned.unit_of(prompt).first for prompt in range(20_000)] == list(range(20_000))
+    assert time.perf_counter() - began < 2
+
+
+def test_units_hold_every_prompt_once_and_are_of_one_length():
+    lengths = [2, 2, 2, 2, 2, 3, 3, 5]
+    prompts = PromptSet([Prompt((7,) * length, 0) for length in lengths], "none", None)
+    units = plan._units(prompts, n_head_ablations=plan.ROWS_IN_UNIT // 2)
+    assert [(unit.first, unit.count) for unit in units] == [(0, 2), (2, 2), (4, 1), (5, 1), (6, 1), (7, 1)]
 
 
 @pytest.mark.parametrize(
