@@ -1,5 +1,6 @@
 """Measure a planned run: its units one by one into part files, then the cross-check; resume where it stopped."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.runs.unit_columns import measurement_columns, prompt_columns, token_columns
 from selfrepair.ingest.text.targets import PredictionTargets
 from selfrepair.warehouse.load.loader import loaded_units
+from selfrepair.warehouse.parts.activity import measuring
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.schema import NEXT_TOKEN
 
@@ -77,9 +79,33 @@ def measure_run(
     if not missing and checked:
         return RunOutcome(0, len(mine), crosschecked=False)
 
-    progress.stage("preflight")
-    check_model(plan)
+    with measuring(parts.path) if parts.exists() else contextlib.nullcontext():
+        progress.stage("preflight")
+        check_model(plan)
     parts.start(plan.record)  # only now, so that nothing is left of a model that is refused
+    with measuring(parts.path):
+        measurer = _measurer(plan, parts, batch_size, progress)
+        total = sum(_rows(plan, unit) for unit in mine)
+        progress.stage("measuring", total=total, done=total - sum(_rows(plan, unit) for unit in missing))
+        for unit in missing:
+            measure_unit(plan, measurer, parts, unit, progress.advance)
+        progress.stage("cross-check", total=len(chosen))
+        with duckdb.connect() as con:
+            checks = crosscheck(
+                plan,
+                measurer,
+                chosen,
+                lambda prompt, ablated: stored_rows(con, parts, db, plan.unit_of, prompt, ablated),
+                lambda: progress.advance(1),
+            )
+        # Another process of this very run may have loaded it meanwhile, and removed the folder.
+        parts.start(plan.record)
+        parts.write_crosscheck(shard.index - 1, shard.count, checks)
+    return RunOutcome(len(missing), len(mine) - len(missing), crosschecked=True)
+
+
+def _measurer(plan: RunPlan, parts: PartsFolder, batch_size: int | None, progress: Progress) -> Measurer:
+    """A measurer with the means and top rows of the whole run, which are measured first where they are missing."""
     measurer = Measurer(
         plan.model.adapter,
         plan.settings,
@@ -90,22 +116,7 @@ def measure_run(
         measurer.means = _reference_means(plan, measurer, parts, progress)
     if plan.settings.mechanisms.need_top_rows:
         measurer.top_rows = _top_rows(plan, measurer, parts, progress)
-    total = sum(_rows(plan, unit) for unit in mine)
-    progress.stage("measuring", total=total, done=total - sum(_rows(plan, unit) for unit in missing))
-    for unit in missing:
-        measure_unit(plan, measurer, parts, unit, progress.advance)
-    progress.stage("cross-check", total=len(chosen))
-    with duckdb.connect() as con:
-        checks = crosscheck(
-            plan,
-            measurer,
-            chosen,
-            lambda prompt, ablated: stored_rows(con, parts, db, plan.unit_of, prompt, ablated),
-            lambda: progress.advance(1),
-        )
-    parts.start(plan.record)  # another process of this very run may have loaded it meanwhile, and removed the folder
-    parts.write_crosscheck(shard.index - 1, shard.count, checks)
-    return RunOutcome(len(missing), len(mine) - len(missing), crosschecked=True)
+    return measurer
 
 
 def check_model(plan: RunPlan) -> None:

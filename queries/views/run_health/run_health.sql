@@ -124,14 +124,14 @@ SELECT
             'failed: the cross-check disagrees'
             || coalesce(format(' by {:.2g} logits, {:.2g} are allowed', crosscheck_error_max, crosscheck_tolerance), '')
             || '; summaries leave this run out; see the table crosschecks'
-        WHEN rows_loaded = 0 THEN 'empty: nothing is loaded; run the same selfrepair ingest again, or selfrepair load'
+        WHEN rows_loaded = 0 THEN 'empty: nothing is loaded; selfrepair runs says why and how to continue'
         WHEN rows_loaded < rows_expected THEN format(
-            'incomplete: {:,} of {:,} rows are loaded; run the same selfrepair ingest again, or selfrepair load',
+            'incomplete: {:,} of {:,} rows are loaded; selfrepair runs says why and how to continue',
             rows_loaded,
             rows_expected
         )
         WHEN crosscheck_error_max IS NULL OR status <> 'complete'
-            THEN 'unchecked: the cross-check is not all loaded; run the same selfrepair ingest again, or selfrepair load'
+            THEN 'unchecked: the cross-check is not all loaded; selfrepair runs says why and how to continue'
         WHEN rows_loaded > rows_expected OR rows_stored <> rows_loaded THEN format(
             'damaged: {:,} rows are stored, {:,} were loaded, {:,} are expected; see selfrepair verify',
             rows_stored,
