@@ -8,6 +8,7 @@ from torch import Tensor
 
 from selfrepair.ingest.engine.ablation import Observer
 from selfrepair.ingest.engine.forward import CleanBatch, project
+from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.models.adapter import ModelAdapter
 
 
@@ -53,4 +54,5 @@ class EdgeObserver(Observer):
 
     def _add(self, change: Float[Tensor, "ablated row target"], targets: slice) -> None:
         moments = torch.stack([change, change.square()], dim=2)
-        self._totals[..., targets] = torch.einsum("cpr,crmt->cpmt", self._rows, moments)
+        with full_precision():
+            self._totals[..., targets] = torch.einsum("cpr,crmt->cpmt", self._rows, moments)

@@ -110,6 +110,7 @@ def fabricate(
             parallel_blocks=parallel_blocks,
             n_parameters=31_415,
             weights_sha256=f"{model}'s weights",
+            config_sha256=f"{model}'s configuration",
         ),
         dataset=DatasetRecord(
             name="tiny-text",
@@ -135,6 +136,7 @@ def fabricate(
         conventions="folded, centred",
         software={"torch": "2.13.0", "selfrepair": "0.1.0"},
         started_at=datetime(2026, 3, 4, 5, 6, 7, 890123),
+        command=f"selfrepair ingest --model {model} --seed {seed}",
     )
     cells = [
         CrosscheckCell(0, 0, 1, ablations[0], seq_len - 1, CROSSCHECK_ERROR),

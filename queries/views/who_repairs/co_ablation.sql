@@ -7,8 +7,9 @@
 --
 -- One row for each head of a run with given heads (runs.given_heads), which has a single ablation type. Its clean run
 -- already has the given heads ablated, so its direct effects are what a head writes when these are ablated. It is
--- compared with the latest run of the same weights on the same dataset, with the same ablation, that has no given
--- heads and did not fail; without one there are no rows. Given heads themselves are left out. Heads before the given
+-- compared with the latest run of the same weights and configuration (as far as that was recorded) on the same dataset,
+-- with the same ablation (resample: also the same pairing), that has no given heads and did not fail; without one there
+-- are no rows. Given heads themselves are left out. Heads before the given
 -- ones cannot grow. The final norm's scale shrinks when heads are ablated, so every direct effect grows a little: look
 -- for growth far above the others', not for the first rank. Populations top2 and top2_nobos hold each run's own rows.
 -- Standard errors assume independent runs; the runs share their prompts, so the error is too large. Failed runs are
@@ -34,7 +35,14 @@
 --   growth_rank BIGINT: Place by direct_effect_growth; 1: grows most; ties in the order of layer, head
 
 WITH settings AS (
-    SELECT DISTINCT runs.run_id, head_repair.ablation, runs.given_heads, runs.dataset_id, models.weights_sha256
+    SELECT DISTINCT
+        runs.run_id,
+        head_repair.ablation,
+        runs.given_heads,
+        runs.dataset_id,
+        models.weights_sha256,
+        models.config_sha256,
+        CASE head_repair.ablation WHEN 'resample' THEN runs.seed END AS pairing_seed
     FROM head_repair
     INNER JOIN runs USING (run_id)
     INNER JOIN models USING (model_id)
@@ -44,7 +52,11 @@ pairs AS (
     SELECT with_given.run_id, with_given.given_heads, ablation, max(without.run_id) AS base_run_id
     FROM settings AS with_given
     INNER JOIN settings AS without USING (weights_sha256, dataset_id, ablation)
-    WHERE len(with_given.given_heads) > 0 AND len(without.given_heads) = 0
+    WHERE
+        len(with_given.given_heads) > 0
+        AND len(without.given_heads) = 0
+        AND with_given.pairing_seed IS NOT DISTINCT FROM without.pairing_seed
+        AND coalesce(with_given.config_sha256 = without.config_sha256, true)
     GROUP BY with_given.run_id, with_given.given_heads, ablation
 )
 SELECT

@@ -395,7 +395,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(con: duckdb.DuckDBPyConne
 
 def test_failed_runs_are_not_aggregated(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     rows = [one_row(run_id=run_id) for run_id in (1, 2, 3)]
-    fill(con, rows, status={1: "complete", 2: "failed", 3: "running"})
+    fill(con, rows, status={1: "complete", 2: "failed", 3: "incomplete"})
     for view in GRAINS:
         assert con.execute(f"SELECT DISTINCT run_id FROM {view} ORDER BY 1").fetchall() == [(1,), (3,)]
     assert con.execute("SELECT DISTINCT run_id FROM self_repair ORDER BY 1").fetchall() == [(1,), (2,), (3,)]

@@ -76,7 +76,7 @@ def test_the_comparison_sees_any_drift(migrated, what, change):
 def test_tables_are_the_designed_ones():
     assert set(metadata.tables) == {
         *("models", "datasets", "runs", "prompts", "tokens", "measurements"),
-        *("crosschecks", "units"),
+        *("crosschecks", "units", "last_numbers"),
         *("neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "logit_lens", "logprob_changes"),
         *("self_repression", "self_repression_sums"),
         *("published_head_repair", "published_self_repression", "schema_migration"),

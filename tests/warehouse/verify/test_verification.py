@@ -15,7 +15,7 @@ CORRUPTIONS = {
     "each unit has the rows its ledger entry states": "DELETE FROM measurements WHERE prompt_id = 4 AND pos = 1 AND layer = 0",
     "each prompt is in a unit": "DELETE FROM units WHERE unit = 1",
     "runs with all their units have all their rows": "UPDATE runs SET n_measurements = n_measurements + 1",
-    "run status and errors follow from what is loaded": "UPDATE runs SET status = 'running'",
+    "run status and errors follow from what is loaded": "UPDATE runs SET status = 'incomplete'",
     "no row appears twice": "INSERT INTO measurements FROM measurements WHERE prompt_id = 2 LIMIT 1",
     "no model appears twice": "INSERT INTO models SELECT * REPLACE (9 AS model_id) FROM models",
     "no dataset appears twice": "INSERT INTO datasets SELECT * REPLACE (9 AS dataset_id) FROM datasets",
