@@ -53,6 +53,22 @@ MACROS = (
         {"estimate": "a", "is_fraction": True, "n": 2, "d": 3, "nn": 4, "nd": 6, "dd": 9},
     ),
     Macro(
+        "ratio_se",
+        "(sums, n) AS sqrt(greatest(0, sums.nn - 2 * sums.n / sums.d * sums.nd + (sums.n / sums.d) ** 2 * sums.dd) "
+        "* n / nullif(n - 1, 0)) / abs(nullif(sums.d, 0))",
+        "Standard error of the ratio whose ratio_sums over n clusters these are, linearised; NULL: one cluster.",
+        "({'n': 4, 'd': 2, 'nn': 10, 'nd': 4, 'dd': 2}, 2)",
+        1.0,
+    ),
+    Macro(
+        "wilson",
+        "(hits, n, side) AS greatest(0, least(1, (hits + 1.920729410347062e0 + side * 1.959963984540054e0 "
+        "* sqrt(hits * (n - hits) / n + 0.960364705173531e0)) / (n + 3.841458820694124e0)))",
+        "An end of Wilson's 95 % interval of a share of hits among n; side -1: the lower, 1: the upper.",
+        "(2, 4, 0)",
+        0.5,
+    ),
+    Macro(
         "less_at_cut",
         "(x, at_cut, excess) AS coalesce(x, 0) - at_cut * excess",
         "A sum over a cluster's rows in the top, less what it has there because the cut lies where it does (cluster_sums).",
