@@ -53,7 +53,7 @@ def hidden_backup_heads(label: str) -> None:
     )
     left, right = st.columns(2, gap="medium")
     with left:
-        more = ["direct_effect_growth", "direct_effect_growth_se"]
+        more = ["direct_effect_growth", "direct_effect_growth_low", "direct_effect_growth_high"]
         dots = head_dots(growth, "co_ablation", "base_mean_direct_effect", "mean_direct_effect", label, more)
         clickable_chart(dots, "co_ablation")
     with right:

@@ -64,6 +64,7 @@ def hidden_backups(where: str) -> str:
     """Heads by how much their direct effect grows once the given heads are ablated."""
     return (
         "SELECT\n    label, layer, growth_rank, base_mean_direct_effect, mean_direct_effect, direct_effect_growth,\n"
-        "    direct_effect_growth_se, base_mean_logit_change, mean_logit_change, logit_change_growth, n_rows, base_run_id\n"
+        "    direct_effect_growth_low, direct_effect_growth_high, verdict, n_clusters, base_mean_logit_change,\n"
+        "    mean_logit_change, logit_change_growth, n_rows, base_run_id\n"
         f"FROM co_ablation\nWHERE {where}\nORDER BY growth_rank"
     )

@@ -87,6 +87,22 @@ MACROS = (
         4.302652729749462,
     ),
     Macro(
+        "normal_tail",  # Abramowitz and Stegun 26.2.23: exact to 4.5e-4
+        "(p) AS sqrt(-2 * ln(p)) - (2.515517e0 + 0.802853e0 * sqrt(-2 * ln(p)) + 0.010328e0 * -2 * ln(p)) / (1 + 1.432788e0 "
+        "* sqrt(-2 * ln(p)) + 0.189269e0 * -2 * ln(p) + 0.001308e0 * sqrt(-2 * ln(p)) ** 3)",
+        "The value that a standard normal number exceeds with probability p, for p up to 0.5.",
+        "(1)",
+        -2.515517,
+    ),
+    Macro(
+        "t_of_many",  # by Wallace's transform: for 11 degrees at most 1 % too wide, for 40 exact to 3e-4, for fewer wider
+        "(freedom, n) AS CASE WHEN freedom >= 1 THEN sqrt(freedom * (exp((normal_tail(0.025e0 / n) * (8e0 * freedom + 3) "
+        "/ (8e0 * freedom + 1)) ** 2 / freedom) - 1)) END",
+        "As t_975, for n intervals that are to hold all together at 95 % (Bonferroni).",
+        "(NULL, 3)",
+        None,
+    ),
+    Macro(
         "fieller",
         "(ratio, squares, slope, room, side) AS ratio + (slope + side * sqrt(slope * slope + room * squares)) / room",
         "An end of Fieller's interval: where room * x^2 - 2 * slope * x = squares, x from the ratio; side -1: the lower, 1: "
