@@ -153,10 +153,7 @@ with left:
     if bars.is_empty():
         st.info(f"There is no head or MLP after {label}.", icon=":material/info:")
     else:
-        st.caption(
-            f"The {bars.height:,} largest changes, with two standard errors each way (rows treated as independent, so rather "
-            "too narrow)."
-        )
+        st.caption(f"The {bars.height:,} largest changes, with 95 % intervals, clustered by document.")
         show_figure(target_bars(bars), bars, bars_sql, name="edge_bars")
 with right:
     st.subheader("Rows with the highest self-repair")

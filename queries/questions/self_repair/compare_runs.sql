@@ -43,7 +43,7 @@ errors AS (
     SELECT
         layer,
         head,
-        sqrt(count(*) / nullif(count(*) - 1, 0) * sum(self_repair ** 2)) AS paired_error
+        round(sqrt(count(*) / nullif(count(*) - 1, 0) * sum(self_repair ** 2)), 12) AS paired_error
     FROM differences
     GROUP BY layer, head
 ),

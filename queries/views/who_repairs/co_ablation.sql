@@ -140,8 +140,8 @@ errors AS (
         layer,
         head,
         count(*) AS n_clusters,
-        sqrt(n_clusters / nullif(n_clusters - 1, 0) * sum(direct_effect ** 2)) AS direct_effect_growth_se,
-        sqrt(n_clusters / nullif(n_clusters - 1, 0) * sum(logit_change ** 2)) AS logit_change_growth_se
+        round(sqrt(n_clusters / nullif(n_clusters - 1, 0) * sum(direct_effect ** 2)), 12) AS direct_effect_growth_se,
+        round(sqrt(n_clusters / nullif(n_clusters - 1, 0) * sum(logit_change ** 2)), 12) AS logit_change_growth_se
     FROM differences
     GROUP BY run_id, ablation, population, layer, head
 ),
