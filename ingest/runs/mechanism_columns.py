@@ -61,6 +61,8 @@ def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation],
     sees = (target_layer > layer) | (~is_head & (target_layer == layer) & (not adapter.parallel_blocks))
     chosen = sees[:, None] & (edges.n_rows.numpy() > 0)[..., None]
     ablated, population, at = np.nonzero(chosen)
+    documents = [plan.prompts.prompts[prompt_id].document for prompt_id in unit.prompt_ids]
+    n_clusters, squared_rows, moments = edges.cluster_moments(documents)
     assert EDGE_POPULATIONS == ("all", "top2"), "EdgeObserver sums in this order"
     return _keys_of(head_ablations, ablated) | {
         "unit": np.full(len(ablated), unit.number, dtype=np.int32),
@@ -71,6 +73,10 @@ def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation],
         "n_rows": edges.n_rows.numpy()[ablated, population].astype(np.int32),
         "change": edges.sums[:, :, 0].numpy()[ablated, population, at],
         "squared_change": edges.sums[:, :, 1].numpy()[ablated, population, at],
+        "n_clusters": n_clusters.numpy()[ablated, population].astype(np.int32),
+        "squared_rows": squared_rows.numpy()[ablated, population],
+        "rows_by_change": moments[0].numpy()[ablated, population, at],
+        "squared_cluster_change": moments[1].numpy()[ablated, population, at],
     }
 
 

@@ -224,7 +224,14 @@ def _with_mechanisms(
 ) -> list[FabricatedUnit]:
     """The units with the rows of the mechanisms' tables, which are made for the whole run: its top 2 % is one set."""
     measured = pl.concat(measured_frame(unit.measurements) for unit in units)
-    made = random_mechanisms(measured, n_layers=n_layers, n_heads=n_heads, prompts_per_unit=prompts_per_unit, seed=seed)
+    made = random_mechanisms(
+        measured,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        prompts_per_unit=prompts_per_unit,
+        prompts_in_document=2,
+        seed=seed,
+    )
 
     def of_unit(frame: pl.DataFrame, number: int) -> pa.Table:
         unit = pl.col("unit") if "unit" in frame.columns else pl.col("prompt_id") // prompts_per_unit

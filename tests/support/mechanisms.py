@@ -49,6 +49,7 @@ def random_mechanisms(
     n_heads: int,
     prompts_per_unit: int,
     seed: int,
+    prompts_in_document: int = 1,
     neuron_percent: int = 2,
     step: int = 1,
 ) -> Mechanisms:
@@ -66,7 +67,7 @@ def random_mechanisms(
     self_repression = _self_repression(rng, rows, n_layers, n_heads)
     places = rows.select("run_id", "prompt_id", "pos").unique().sort(pl.all())
     tables = {
-        "edge_sums": _edge_sums(edges),
+        "edge_sums": _edge_sums(edges, prompts_in_document),
         "neuron_changes": _neuron_changes(neurons),
         "neuron_curves": _neuron_curves(neurons),
         "neuron_sums": _neuron_sums(neurons),
@@ -121,11 +122,21 @@ def _edges(rng: np.random.Generator, rows: pl.DataFrame, n_layers: int, n_heads:
     return pl.concat([every.with_columns(population=pl.lit("all")), top.with_columns(population=pl.lit("top2"))])
 
 
-def _edge_sums(edges: pl.DataFrame) -> pl.DataFrame:
+def _edge_sums(edges: pl.DataFrame, prompts_in_document: int) -> pl.DataFrame:
     key = [*_CELL, "unit", "population", "target_kind", "target_layer", "target_head"]
-    change = pl.col("change")
-    return edges.group_by(key, maintain_order=True).agg(
-        pl.len().alias("n_rows"), change.sum(), (change * change).sum().alias("squared_change")
+    change, n_rows, of_document = pl.col("change"), pl.col("n_rows"), pl.col("of_document")
+    document = (pl.col("prompt_id") // prompts_in_document).alias("document")
+    documents = edges.group_by(*key, document, maintain_order=True).agg(
+        pl.len().alias("n_rows"), change.sum().alias("of_document"), (change * change).sum().alias("squared_change")
+    )
+    return documents.group_by(key, maintain_order=True).agg(
+        n_rows.sum(),
+        of_document.sum().alias("change"),
+        pl.col("squared_change").sum(),
+        pl.len().cast(pl.Int32).alias("n_clusters"),
+        (n_rows * n_rows).sum().cast(pl.Float64).alias("squared_rows"),
+        (n_rows * of_document).sum().alias("rows_by_change"),
+        (of_document * of_document).sum().alias("squared_cluster_change"),
     )
 
 

@@ -20,6 +20,16 @@ COLUMNS = {
 }
 """Columns of those tables, today's name first."""
 
+ADDED = {
+    "edge_sums": {
+        "n_clusters": "INTEGER",
+        "squared_rows": "DOUBLE",
+        "rows_by_change": "DOUBLE",
+        "squared_cluster_change": "DOUBLE",
+    }
+}
+"""Columns, with their types, that the part files of 0.1 do not have: NULL in their rows."""
+
 _MECHANISMS_OF_0_1 = {today: earlier for earlier, today in MECHANISMS.items()}
 
 
@@ -31,3 +41,11 @@ def current_mechanisms(names: Iterable[str]) -> tuple[str, ...]:
 def mechanisms_in_key(names: Iterable[str]) -> tuple[str, ...]:
     """Mechanisms as a run's key hashes them."""
     return tuple(_MECHANISMS_OF_0_1.get(name, name) for name in names)
+
+
+def completed(table: str, source: str) -> str:
+    """SQL that reads `source`, part files of `table` of either version, with the columns of `ADDED`."""
+    if table not in ADDED:
+        return source
+    nulls = ", ".join(f"NULL::{kind} AS {name}" for name, kind in ADDED[table].items())
+    return f"(SELECT {nulls} WHERE false UNION ALL BY NAME FROM {source})"

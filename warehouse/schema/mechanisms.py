@@ -120,6 +120,20 @@ edge_sums = sa.Table(
         "change", double, "Sum over rows of the change in the component's direct effect, at the clean scale [logits]"
     ),
     column("squared_change", double, "Sum over rows of its square [logits^2]"),
+    column(
+        "n_clusters",
+        integer,
+        "Documents of the unit with such rows; NULL: measured by a version that did not keep them apart [documents]",
+        null=True,
+    ),
+    column("squared_rows", double, "Sum over these documents of the square of their rows [rows^2]", null=True),
+    column("rows_by_change", double, "Sum over these documents of rows * sum of the change [rows * logits]", null=True),
+    column(
+        "squared_cluster_change",
+        double,
+        "Sum over these documents of the square of the sum of the change [logits^2]",
+        null=True,
+    ),
     comment=(
         "How ablating a head changes the direct effect of each later head, and of the same layer's and later MLPs, summed "
         "over a unit. Not rounded."

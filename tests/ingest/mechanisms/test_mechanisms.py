@@ -91,6 +91,7 @@ def test_the_top_rows_are_those_of_the_highest_direct_effect(measured):
 def test_edges_equal_the_naive_sums_over_rows(family, measured):
     measurer, found = measured
     adapter = measurer.adapter
+    n_clusters, squared_rows, moments = found.edges.cluster_moments([7, 7, 5, 9, 9])  # documents of the five prompts
     for number, ablated, model, pairs in ablations_with_pairs(family, measurer):
         changes = []
         for pair in pairs:
@@ -112,6 +113,12 @@ def test_edges_equal_the_naive_sums_over_rows(family, measured):
             (torch.ones(PROMPTS, SEQ - 1, dtype=torch.bool), top_of(measurer, ablated))
         ):
             assert found.edges.n_rows[number, population] == chosen.sum()
+            in_cluster = (rows * chosen[..., None]).sum(1), chosen.sum(1).double()
+            change, n_rows = (torch.stack([part[:2].sum(0), part[2], part[3:].sum(0)]) for part in in_cluster)
+            wanted = (n_rows[:, None] * change).sum(0), change.square().sum(0)
+            assert n_clusters[number, population] == (n_rows > 0).sum()
+            assert squared_rows[number, population] == n_rows.square().sum()
+            torch.testing.assert_close(moments[:, number, population], torch.stack(wanted), rtol=0, atol=1e-8)
             for moment in (1, 2):
                 torch.testing.assert_close(
                     found.edges.sums[number, population, moment - 1], (rows[chosen] ** moment).sum(0), rtol=0, atol=1e-8

@@ -12,6 +12,7 @@ import duckdb
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from scipy.stats import t
 
 from selfrepair.queries.catalog import questions
 from selfrepair.queries.catalog import relations as catalog
@@ -401,17 +402,33 @@ def test_the_papers_own_choice_comes_first(reader: Reader) -> None:
     assert found["fraction"] == pytest.approx(sides["mean_layernorm_fraction"])
 
 
-def test_two_runs_are_compared_head_by_head(reader: Reader) -> None:
+@pytest.mark.parametrize("other_run_id", [3, 1])
+def test_two_runs_are_compared_head_by_head(other_run_id: int, reader: Reader, rows: Frame) -> None:
+    """Paired by document where they are of the same prompts, as runs 2 and 3 are; run 1 is of others."""
     heads = reader.frame("SELECT * FROM head_repair WHERE ablation = 'zero' AND population = 'all'")
-    one, other = (heads.filter(run_id=run_id).sort("layer", "head") for run_id in (2, 3))
-    found = answer(reader, "compare_runs", ablation="zero", population="all")
+    one, other = (heads.filter(run_id=run_id).sort("layer", "head") for run_id in (2, other_run_id))
+    found = answer(reader, "compare_runs", ablation="zero", population="all", other_run_id=other_run_id)
     assert found["difference"].abs().is_sorted(descending=True)
     found = found.sort("layer", "head")
     difference = one["mean_self_repair"] - other["mean_self_repair"]
-    error = (one["mean_self_repair_se"] ** 2 + other["mean_self_repair_se"] ** 2).sqrt()
+    if other_run_id == 3:
+        mine = rows.filter(pl.col("run_id").is_in([2, 3]), ablation="zero").with_columns(
+            pl.when(run_id=2).then(1).otherwise(-1).alias("side"),
+            (pl.col("prompt_id") // 2).alias("document"),
+            (pl.col("self_repair") - pl.col("self_repair").mean().over("run_id", "layer", "head")).alias("residual"),
+        )
+        sums = mine.group_by("layer", "head", "document").agg((pl.col("side") * pl.col("residual")).sum())
+        n_rows = rows.filter(run_id=2, ablation="zero", layer=0, head=0).height
+        squares = sums.group_by("layer", "head").agg((pl.col("side") ** 2).sum()).sort("layer", "head")["side"]
+        error = (3 / 2 * squares).sqrt() / n_rows
+    else:
+        error = (one["mean_self_repair_se"] ** 2 + other["mean_self_repair_se"] ** 2).sqrt()
     assert found["difference"].to_list() == pytest.approx(difference.to_list())
-    assert found["difference_in_se"].to_list() == pytest.approx((difference / error).to_list())
-    assert (set(found["other_run_id"]), set(found["other_model"])) == ({3}, {"two"})
+    assert found["difference_in_se"].to_list() == pytest.approx((difference / error).to_list(), rel=1e-3)
+    half = found["difference_high"] - found["difference"]
+    assert (half / error).to_list() == pytest.approx([half[0] / error[0]] * 12, rel=1e-3)
+    assert half[0] / error[0] > t.isf(0.025 / 12, 2)  # for 12 heads together
+    assert (set(found["other_run_id"]), set(found["other_model"])) == ({other_run_id}, set(other["model"]))
 
 
 # Answers about mechanisms
