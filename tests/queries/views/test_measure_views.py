@@ -110,7 +110,7 @@ def test_measures_agree_as_scipy_says(filled: Con, means: pl.DataFrame) -> None:
     assert 0 < overlap < 1
 
 
-OTHERS = {10: "running", 11: "complete", 12: "complete", 7: "failed"}
+OTHERS = {10: "incomplete", 11: "complete", 12: "complete", 7: "failed"}
 """Newer runs without given heads that are no base: still loading, of fewer heads, in another precision, failed."""
 
 
