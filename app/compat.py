@@ -52,6 +52,14 @@ def send_without_delay() -> None:
         starlette_server._bind_socket = _without_delay(starlette_server._bind_socket)
 
 
+def is_history_navigation() -> bool:
+    """Whether the page runs because of the browser's back or forward button."""
+    from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
+
+
 def run_streamlit() -> None:
     """Streamlit's command line, with the arguments of this process."""
     from streamlit.web import cli

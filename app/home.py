@@ -1,9 +1,14 @@
 """The app's frame: the navigation between its pages. Served by `selfrepair app`."""
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
-from selfrepair.app.components.export_context import clear_context
-from selfrepair.app.controls.linked import note_page
+from selfrepair.app.components.about import clear_page
+from selfrepair.app.controls.chosen import follow, link_to, place_notices
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
 
 PAGES = {
     "Explore": {
@@ -32,7 +37,7 @@ FIRST = "overview"
 """The page at the root address."""
 
 
-_NARROW = """<style>
+_STYLE = """<style>
 @media (max-width: 1150px) {
     [data-testid="stColumn"]:has([data-testid="stVegaLiteChart"]) { min-width: calc(100% - 1.5rem); }
     [data-testid="stColumn"]:has([data-testid="stMetric"]) { min-width: calc(50% - 1rem); }
@@ -46,24 +51,40 @@ def redirect_to_root() -> None:
     st.switch_page(f"app_pages/{FIRST}.py", query_params=st.query_params.to_dict())
 
 
-note_page()
-clear_context()
+def draw_links(place: "DeltaGenerator") -> dict[str, dict[str, str]]:
+    """Draw the list of pages, each with a link that carries all that was chosen; the parameters of each link."""
+    links = {name: link_to(name) for of_heading in PAGES.values() for name in of_heading}
+    with place.container(gap="xxsmall"):
+        for heading, of_heading in PAGES.items():
+            st.caption(heading)
+            for name, (title, icon) in of_heading.items():
+                st.page_link(f"app_pages/{name}.py", label=title, icon=icon, query_params=links[name])
+    return links
+
+
+clear_page()
 st.set_page_config(page_title="selfrepair", page_icon="🩹", layout="wide")
-st.html(_NARROW)
-pages = {
-    heading: [
-        st.Page(
-            f"app_pages/{name}.py",
-            title=title,
-            icon=icon,
-            url_path="home"
-            if name == FIRST
-            else name,  # not used for the first page, but must differ from the redirect's
-            default=name == FIRST,
-        )
-        for name, (title, icon) in of_heading.items()
-    ]
-    for heading, of_heading in PAGES.items()
-}
-pages[""] = [st.Page(redirect_to_root, title=FIRST.capitalize(), url_path=FIRST, visibility="hidden")]
-st.navigation(pages, expanded=True).run()
+st.html(_STYLE)
+pages = [
+    st.Page(
+        f"app_pages/{name}.py",
+        title=title,
+        icon=icon,
+        # not used for the first page, but must differ from the redirect's
+        url_path="home" if name == FIRST else name,
+        default=name == FIRST,
+    )
+    for of_heading in PAGES.values()
+    for name, (title, icon) in of_heading.items()
+]
+redirect = st.Page(redirect_to_root, title=FIRST.capitalize(), url_path=FIRST, visibility="hidden")
+page = st.navigation([*pages, redirect], position="hidden")
+follow(page.url_path or FIRST)
+place_notices()
+links_place = st.sidebar.empty()
+links = draw_links(links_place)
+try:
+    page.run()
+finally:
+    if links != {name: link_to(name) for name in links}:  # the page found out which run it shows
+        draw_links(links_place)

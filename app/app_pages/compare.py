@@ -5,9 +5,11 @@ import streamlit as st
 from selfrepair.app.charts.heads.heatmap import head_map
 from selfrepair.app.charts.heads.pairs import pair_scatter
 from selfrepair.app.charts.style.color_domain import color_domain, saturation_caption
+from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover
 from selfrepair.app.components.optional_caption import optional_caption
 from selfrepair.app.components.tables import column_headers
+from selfrepair.app.controls.chosen import link_to
 from selfrepair.app.controls.comparison import choose_comparison, side_name
 from selfrepair.app.controls.head import choose_head, heads_or_stop
 from selfrepair.app.controls.head_click import clickable_chart
@@ -39,6 +41,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads)
 
 pair = Pair(measure, choice, other, effect)
+about = About(population=choice.population if measure.view == "head_repair" else "all")
 a, b = side_name(choice), side_name(other)
 prefetch([pair.agreement(), pair.heads(), pair.most_different()])
 (agreement,) = query_frame(pair.agreement()).to_dicts()
@@ -90,7 +93,7 @@ for place, side, value in zip(st.columns(2, gap="medium"), ("A", "B"), ("value_a
         chart = head_map(pairs, value, words=text, centre=measure.centre, chosen=label, domain=domain)
         clickable_chart(chart, f"map_{side}")
         optional_caption(saturation_caption(pairs[value], domain, measure.unit))
-        data_popover(pairs, sql, name=f"map_{side}", chart=chart)
+        data_popover(pairs, sql, name=f"map_{side}", chart=chart, about=about)
 
 left, right = st.columns(2, gap="medium")
 with left:
@@ -100,13 +103,13 @@ with left:
     chart = head_map(pairs, "difference", words=text, centre=0.0, chosen=label, domain=domain)
     clickable_chart(chart, "map_difference")
     optional_caption(saturation_caption(pairs["difference"], domain, measure.unit))
-    data_popover(pairs, sql, name="map_difference", chart=chart)
+    data_popover(pairs, sql, name="map_difference", chart=chart, about=about)
 with right:
     st.subheader("A against B")
     st.caption("A dot for each head; on the dashed line both sides agree.")
     dots = pair_scatter(pairs, f"A: {a}{measure.unit}", f"B: {b}{measure.unit}", measure.unit, label)
     clickable_chart(dots, "pairs")
-    data_popover(pairs, sql, name="pairs", chart=dots)
+    data_popover(pairs, sql, name="pairs", chart=dots, about=about)
 
 st.subheader("Heads with the largest difference")
 sql = pair.most_different()
@@ -130,7 +133,10 @@ st.dataframe(
         for name, (text, help_of) in NAMES.items()
     },
 )
-data_popover(most_different, sql, name="most_different")
+data_popover(most_different, sql, name="most_different", about=about)
 st.page_link(
-    "app_pages/heads.py", label=f"Open {label} in Heads", icon=":material/grid_view:", query_params={"head": label}
+    "app_pages/heads.py",
+    label=f"Open {label} in Heads",
+    icon=":material/grid_view:",
+    query_params=link_to("heads", head=label),
 )

@@ -6,6 +6,7 @@ from selfrepair.app.charts.models.frozen_layernorm import free_against_frozen
 from selfrepair.app.charts.models.layernorm_histogram import ratio_histograms
 from selfrepair.app.charts.models.repair_parts import stacked_parts
 from selfrepair.app.charts.models.sensitivity import sensitivity_grid
+from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import show_figure
 from selfrepair.app.components.optional_caption import optional_caption
 from selfrepair.app.controls.head import choose_head, heads_or_stop
@@ -77,6 +78,7 @@ st.header("All heads, or one")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     level = linked_segments("Heads", LEVELS, "level", meaning("layernorm_ratio", "level"))
     label = choose_head(heads, disabled=level == "all heads")
+about_head = "" if level == "all heads" else label
 whose = "level = 'model'" if level == "all heads" else f"level = 'head' AND label = {literal(label)}"
 # Two of the views have no population without position 0.
 population = "all" if choice.population == "all" else "top2"
@@ -109,7 +111,13 @@ st.caption(
     "S/S': clean over ablated scale. Right of the dashed line the scale shrank. The outermost bins, at 0.75 and 1.245, include "
     "everything beyond."
 )
-show_figure(ratio_histograms(bins), bins, sql, name="norm_histogram")
+show_figure(
+    ratio_histograms(bins),
+    bins,
+    sql,
+    name="norm_histogram",
+    about=About(head=about_head, ablation="every", population=population),
+)
 
 st.subheader("Does the definition matter?", help=meaning("repair_sensitivity", "fraction"))
 part = linked_segments("Component", PARTS, "fraction_of", meaning("repair_sensitivity", "part"))
@@ -119,7 +127,8 @@ WHERE {choice.where_rows} AND {whose} AND part = {literal(PARTS[part])}
 ORDER BY ALL"""
 fractions = query_frame(sql)
 st.caption("Framed: the paper's definition. Colours saturate at ±50 %; the numbers do not.")
-show_figure(sensitivity_grid(fractions), fractions, sql, name="sensitivity")
+about = About(head=about_head, population="")
+show_figure(sensitivity_grid(fractions), fractions, sql, name="sensitivity", about=about)
 
 st.subheader("Self-repair by kind of target", help=meaning("repair_by_token", "bucket"))
 dimension = linked_segments("Dimension", DIMENSIONS, "dimension", meaning("repair_by_token", "dimension"))
@@ -144,4 +153,5 @@ show_figure(
     kinds,
     sql,
     name="repair_by_token",
+    about=About(head=about_head, population=population),
 )

@@ -9,10 +9,12 @@ from selfrepair.app.charts.heads.prompts import prompt_histogram
 from selfrepair.app.charts.heads.scatter import head_scatter, row_scatter
 from selfrepair.app.charts.heads.tail import tail_of_head
 from selfrepair.app.charts.style.color_domain import color_domain, saturation_caption
+from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.optional_caption import optional_caption
 from selfrepair.app.components.tables import fact_table, record_table
 from selfrepair.app.components.token_links import token_links
+from selfrepair.app.controls.chosen import chosen
 from selfrepair.app.controls.head import choose_head, heads_or_stop
 from selfrepair.app.controls.head_click import clickable_chart
 from selfrepair.app.controls.linked import linked_segments
@@ -38,11 +40,10 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     measure = choose_measure()
     effect = choose_effect()
     label = choose_head(heads)
-(chosen,) = heads.filter(pl.col("label") == label).to_dicts()
-where = queries.where_head(choice, chosen["layer"], chosen["head"])
+(head,) = heads.filter(pl.col("label") == label).to_dicts()
+where = queries.where_head(choice, head["layer"], head["head"])
 rows_used = POPULATIONS[choice.population]
 
-unit = st.session_state.get("unit", st.query_params.get("unit"))
 cells_sql = f"SELECT layer, head, label, {measure.name}\nFROM {measure.view}\nWHERE {measure.where(choice, effect)}"
 means_sql = (
     "SELECT label, layer, mean_direct_effect, mean_logit_change, mean_self_repair\n"
@@ -51,7 +52,7 @@ means_sql = (
 numbers_sql = queries.numbers(where, choice.population, [*METRICS, *(f"{name}_se" for name in METRICS)])
 noise_sql = queries.noise(where)
 rows_sql = queries.sampled_rows(where)
-of_effect = unit == UNITS[1]
+of_effect = chosen("unit") == UNITS[1]
 parts_sql = queries.parts(where, choice.population, of_effect=of_effect)
 bins_sql = queries.prompt_bins(where)
 curve_sql = queries.tail_curve(where, effect)
@@ -81,7 +82,8 @@ with left:
     chart = head_map(cells, measure.name, words=measure.title, centre=measure.centre, chosen=label, domain=domain)
     clickable_chart(chart, "head_map")
     optional_caption(saturation_caption(cells[measure.name], domain, measure.unit))
-    data_popover(cells, cells_sql, name="head_map", chart=chart)
+    population = choice.population if measure.view == "head_repair" else "all"
+    data_popover(cells, cells_sql, name="head_map", chart=chart, about=About(population=population))
 with right:
     st.subheader("Direct effect against change in logit")
     st.caption(
@@ -99,6 +101,7 @@ if choice.population not in by_population:
     st.info(f"{label} has no rows in: {rows_used}. Choose other rows in the sidebar.", icon=":material/info:")
     st.stop()
 numbers = by_population[choice.population]
+all_rows = About(head=label, population="all")
 noise_frame = query_frame(noise_sql)
 (noise,) = noise_frame.to_dicts()
 with st.container(horizontal=True):
@@ -120,35 +123,39 @@ left, right = st.columns(2, gap="medium")
 with left:
     st.subheader("Direct effect against change in logit, row by row")
     rows = query_frame(rows_sql)
-    sampled = (
-        f"A random sample of {rows.height:,} of its {noise['n_rows']:,} rows"
-        if rows.height < noise["n_rows"]
-        else "All its rows"
-    )
+    n_drawn = f"{rows.height:,} of its {noise['n_rows']:,} rows"
+    sampled = f"A random sample of {n_drawn}" if rows.height < noise["n_rows"] else "All its rows"
     line = "" if noise["slope"] is None else f" Solid: regression line of all rows, slope {noise['slope']:.3f}."
     st.caption(f"{sampled}, regardless of the rows selected in the sidebar.{line}")
-    show_figure(row_scatter(rows, noise["slope"], noise["intercept"]), rows, rows_sql, name="head_rows")
+    show_figure(
+        row_scatter(rows, noise["slope"], noise["intercept"]),
+        rows,
+        rows_sql,
+        name="head_rows",
+        about=About(head=label, population="all", n=n_drawn),
+    )
 with right:
     st.subheader("Self-repair by component")
     linked_segments("Unit", UNITS, key="unit")
     bars = query_frame(parts_sql)
+    bars_mean = f"{'95 % intervals' if of_effect else 'two standard errors each way'}, clustered by document"
     st.caption(
-        f"Rows used: {rows_used}. Intervals: "
-        + ("95 %" if of_effect else "two standard errors each way")
-        + ", clustered by document. The components add up to the total."
+        f"Rows used: {rows_used}. Error bars: {bars_mean}. The components add up to the total."
         + (" A single document has no interval." if noise["n_clusters"] == 1 else "")
     )
     axis = "Self-repair / direct effect [%]" if of_effect else "Self-repair [logits]"
-    show_figure(part_bars(bars, axis, ".0%" if of_effect else ".3~f"), bars, parts_sql, name="head_parts")
+    chart = part_bars(bars, axis, ".0%" if of_effect else ".3~f")
+    show_figure(chart, bars, parts_sql, name="head_parts", about=About(head=label, bars=bars_mean))
 
 left, right = st.columns(2, gap="medium")
 with left:
     st.subheader("Self-repair by prompt")
     bins = query_frame(bins_sql)
     st.caption(f"Mean self-repair of each of {noise['n_prompts']:,} prompts; rows used: all.")
-    show_figure(prompt_histogram(bins, by_population["all"]["mean_self_repair"]), bins, bins_sql, name="head_prompts")
+    chart = prompt_histogram(bins, by_population["all"]["mean_self_repair"])
+    show_figure(chart, bins, bins_sql, name="head_prompts", about=all_rows)
     fact_table("head_noise", noise_frame.select(NOISE))
-    data_popover(noise_frame, noise_sql, name="head_noise")
+    data_popover(noise_frame, noise_sql, name="head_noise", about=all_rows)
 with right:
     st.subheader("Tail of the distribution")
     st.caption(
@@ -158,10 +165,10 @@ with right:
     if curve.is_empty():
         st.info("No row is above 0, so a logarithmic axis has nothing to show.", icon=":material/info:")
     else:
-        show_figure(tail_of_head(curve, effect_title(effect)), curve, curve_sql, name="head_tail")
+        show_figure(tail_of_head(curve, effect_title(effect)), curve, curve_sql, name="head_tail", about=all_rows)
     tail = query_frame(tail_sql)
     fact_table("head_tail", tail.select(TAIL))
-    data_popover(tail, tail_sql, name="head_tail_numbers")
+    data_popover(tail, tail_sql, name="head_tail_numbers", about=all_rows)
 
 st.subheader("Rows with the highest direct effect")
 top = query_frame(top_sql)
@@ -177,4 +184,4 @@ record_table(
     token_links(listed, label),
     to=("Text", "Open the prompt in Tokens"),
 )
-data_popover(top, top_sql, name="top_rows")
+data_popover(top, top_sql, name="top_rows", about=About(head=label, population="top2", n=f"{top.height:,} rows"))

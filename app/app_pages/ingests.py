@@ -11,6 +11,7 @@ import streamlit as st
 
 from selfrepair.app.components.figure import data_popover
 from selfrepair.app.components.tables import column_headers
+from selfrepair.app.controls.linked import linked_toggle
 from selfrepair.app.data.part_files import UnloadedRun, pace_s, unloaded_runs
 from selfrepair.app.data.query import MAX_ROWS, notify, query_rows, warehouse_path
 from selfrepair.app.data.resume_command import RUN_RECORDS, missing_options, resume_command, run_row
@@ -177,5 +178,5 @@ def page() -> bool:
 
 st.title("Ingests")
 st.caption("Measuring and loading run in a terminal; this page shows their progress, and commands to copy.")
-live = st.toggle(f"Refresh every {REFRESH_S} s", value=True, key="live", bind="query-params")
+live = linked_toggle(f"Refresh every {REFRESH_S} s", "live", first=True)
 st.fragment(page, run_every=REFRESH_S if live else None)()

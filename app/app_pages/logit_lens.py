@@ -4,6 +4,7 @@ import streamlit as st
 
 from selfrepair.app.charts.heads.dots import head_dots
 from selfrepair.app.charts.mechanisms.logit_lens import logprob_by_layer, shares_by_layer
+from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.not_measured import has_measured
 from selfrepair.app.components.tables import column_headers
@@ -32,13 +33,14 @@ if has_measured(choice, "logit_lens"):
         "The residual stream after each layer of the clean run, read through the final norm and the unembedding, at "
         f"{layers['n_rows'][0]:,} positions. Ablation and rows in the sidebar do not apply."
     )
+    clean = About(ablation="", population="")
     left, right = st.columns(2, gap="medium")
     with left:
         st.subheader("Mean log-probability of the target", help=meaning("logit_lens_by_layer", "mean_target_logprob"))
-        show_figure(logprob_by_layer(layers), layers, layers_sql, name="logit_lens_logprob")
+        show_figure(logprob_by_layer(layers), layers, layers_sql, name="logit_lens_logprob", about=clean)
     with right:
         st.subheader("Where the target is predicted", help=meaning("logit_lens_by_layer", "top1_from_here_share"))
-        show_figure(shares_by_layer(layers), layers, layers_sql, name="logit_lens_shares")
+        show_figure(shares_by_layer(layers), layers, layers_sql, name="logit_lens_shares", about=clean)
     st.caption("Correct from here on: the target is top-1 after this layer and every later one.")
 
     st.header("Is there more self-repair where the logit lens is still wrong?", divider="gray")
@@ -61,7 +63,8 @@ if has_measured(choice, "logit_lens"):
         st.dataframe(
             shown, hide_index=True, height=420, column_config=column_headers("repair_by_logit_lens", shown.columns)
         )
-    data_popover(logit_lens, logit_lens_sql, name="repair_by_logit_lens", chart=dots)
+    about = About(population=population)
+    data_popover(logit_lens, logit_lens_sql, name="repair_by_logit_lens", chart=dots, about=about)
 
 st.header("Do measures agree on which heads matter?", divider="gray")
 if has_measured(choice, "logprobs"):
@@ -71,4 +74,4 @@ if has_measured(choice, "logprobs"):
         "Agreement of rankings of heads by |mean change| over all rows: in logit, in log-probability, and in KL divergence."
     )
     st.dataframe(agreement, hide_index=True, column_config=column_headers("measure_agreement", agreement.columns))
-    data_popover(agreement, agreement_sql, name="measure_agreement")
+    data_popover(agreement, agreement_sql, name="measure_agreement", about=About(ablation="every", population="all"))

@@ -7,10 +7,12 @@ import streamlit as st
 
 from selfrepair.app.charts.mechanisms.neuron_curves import cumulative_curve, exceedance_curves
 from selfrepair.app.charts.mechanisms.neuron_effects import clean_against_ablated
+from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.not_measured import has_measured
 from selfrepair.app.components.tables import column_headers, fact_table
 from selfrepair.app.components.token_links import token_links
+from selfrepair.app.controls.chosen import choose
 from selfrepair.app.controls.head import choose_head, heads_or_stop
 from selfrepair.app.controls.linked import linked_selectbox
 from selfrepair.app.controls.sidebar import choose_run
@@ -28,7 +30,7 @@ FACTS = ("top_neuron_share", "change_share_10", "half_overlap")
 def choose_neuron(rows: pl.DataFrame, table: str) -> None:
     """Choose the neuron of the selected row of a table."""
     for chosen in st.session_state[table]["selection"]["rows"]:
-        st.session_state["neuron"] = str(rows["neuron"][chosen])
+        choose("neuron", str(rows["neuron"][chosen]))
 
 
 def metric_text(name: str, value: float | None) -> str:
@@ -54,8 +56,16 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         st.info(f"No MLP whose neurons were measured comes after {label}.", icon=":material/info:")
         st.stop()
     mlp = linked_selectbox(
-        "MLP of layer", layers, "mlp", first=layers[-1], help=meaning("neuron_summary", "mlp_layer"), width=140
+        "MLP of layer",
+        layers,
+        "mlp",
+        first=layers[-1],
+        noun="MLP of layer",
+        where=f"after {label} whose neurons were measured",
+        help=meaning("neuron_summary", "mlp_layer"),
+        width=140,
     )
+    about = About(head=label, population="top2")
     of_mlp = f"{where} AND mlp_layer = {mlp}"
     neurons_sql = queries.neurons(of_mlp)
     summary_sql, consistency_sql = queries.summary(of_mlp), queries.consistency(of_mlp)
@@ -67,6 +77,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
             "Neuron",
             [str(number) for number in neurons["neuron"]],
             "neuron",
+            where=f"among those stored of {label} and MLP {mlp}",
             help="One of the neurons in the table below. Default: the one with most rows of anti-erasure.",
             width=140,
         )
@@ -92,11 +103,11 @@ left, right = st.columns(2, gap="medium")
 with left:
     st.subheader("Size of the largest changes", help=column("neuron_sparsity", "exceed_50_share").comment)
     st.caption("Share of rows whose nth largest |change| exceeds a share of the head's direct effect.")
-    show_figure(exceedance_curves(curve, queries.EXCEEDED), curve, curve_sql, name="neuron_sparsity")
+    show_figure(exceedance_curves(curve, queries.EXCEEDED), curve, curve_sql, name="neuron_sparsity", about=about)
 with right:
     st.subheader("Concentration of the change", help=meaning("neuron_sparsity", "cumulative_share"))
     st.caption("Share of the total |change| of all neurons in the n largest of each row. Dashed: half.")
-    show_figure(cumulative_curve(curve), curve, curve_sql, name="neuron_cumulative")
+    show_figure(cumulative_curve(curve), curve, curve_sql, name="neuron_cumulative", about=about)
 
 left, right = st.columns(2, gap="medium")
 with left:
@@ -106,7 +117,7 @@ with left:
         f"A dot is one of the {NEURONS_KEPT} neurons that change most in a row. Above the dashed line it repairs; where its "
         "clean effect is negative, that is anti-erasure: it erases less."
     )
-    show_figure(clean_against_ablated(effects, neuron), effects, effects_sql, name="neuron_effects")
+    show_figure(clean_against_ablated(effects, neuron), effects, effects_sql, name="neuron_effects", about=about)
 with right:
     st.subheader("The neurons that change most", help=meaning("anti_erasure", "n_stored"))
     st.caption("Sorted by rows of anti-erasure. Select a row to see where its neuron changes.")
@@ -120,7 +131,7 @@ with right:
         on_select=partial(choose_neuron, neurons, table),
         selection_mode="single-row",
     )
-    data_popover(neurons, neurons_sql, name="anti_erasure")
+    data_popover(neurons, neurons_sql, name="anti_erasure", about=about)
 
 st.subheader(f"Largest changes of neuron {neuron} in MLP {mlp}", divider="gray")
 rows_sql = queries.rows_of_neuron(of_mlp, neuron)
@@ -137,9 +148,9 @@ st.dataframe(
         "context": st.column_config.Column("Context", help="The last tokens up to the source token", width="large"),
     },
 )
-data_popover(rows, rows_sql, name="neuron_rows")
+data_popover(rows, rows_sql, name="neuron_rows", about=about)
 
 with st.expander("Consistency: are the same neurons involved in every row?"):
     consistency = query_frame(consistency_sql)
     fact_table("neuron_consistency", consistency.select(FACTS))
-    data_popover(consistency, consistency_sql, name="neuron_consistency")
+    data_popover(consistency, consistency_sql, name="neuron_consistency", about=about)

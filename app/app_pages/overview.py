@@ -3,7 +3,7 @@
 import streamlit as st
 
 from selfrepair.app.charts.models.figure_1 import by_depth
-from selfrepair.app.components.export_context import add_context, clear_context
+from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.optional_caption import optional_caption
 from selfrepair.app.components.tables import record_table
@@ -82,13 +82,13 @@ with key_numbers:
             help=f"{meaning('model_repair', mean)}  \n{meaning('model_repair', fraction)}; ±: its 95 % interval.",
             border=True,
         )
-clear_context()
-add_context("all runs", choice.ablation, choice.population)
+shown = ", ".join(f"run {run['run_id']} of {run['model']}" for run in comparable)
 show_figure(
     by_depth(query_frame(heads_sql), query_frame(layers_sql), measure),
     query_frame(heads_sql),
     heads_sql,
     name="figure_1",
+    about=About(runs=shown),
 )
 others = [run for run in all_runs() if not is_comparable(run, choice.run)]
 optional_caption("Only runs that score the same logit with the same given heads are shown." if others else None)
@@ -96,5 +96,5 @@ optional_caption("Only runs that score the same logit with the same given heads 
 st.subheader("Runs")
 health = query_frame(health_sql)
 record_table("run_health", health.select(LISTED))
-clear_context()
-data_popover(health, health_sql, name="runs")
+every = About(runs="all runs", ablation="", population="")
+data_popover(health, health_sql, name="runs", about=every)

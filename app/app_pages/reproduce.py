@@ -1,5 +1,6 @@
 """A run against the paper's published numbers, by head and by claim; and self-repair over training."""
 
+import dataclasses
 import shlex
 from typing import Any
 
@@ -12,6 +13,7 @@ from selfrepair.app.charts.models.reproduction import (
     measured_against_published,
 )
 from selfrepair.app.charts.models.training import over_training
+from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.html_table import text_table
 from selfrepair.app.components.not_measured import explain_missing_checkpoints
@@ -57,6 +59,7 @@ def over_heads(run_id: int, population: str, published_run: str, quantity: str, 
     agreements_sql = queries.agreements(run_id, population, published_run)
     prefetch([heads_sql, agreements_sql, queries.claims(run_id), queries.self_repression(run_id)])
     heads, agreements = query_frame(heads_sql), query_frame(agreements_sql)
+    about = About(ablation="resample", population=population, bars="two standard errors each way, of the run's numbers")
     left, right = st.columns(2, gap="medium")
     with left:
         st.subheader(f"{words(quantity)} by head", help=meaning("head_repair", queries.column_of(quantity)))
@@ -67,10 +70,11 @@ def over_heads(run_id: int, population: str, published_run: str, quantity: str, 
             chart = measured_against_published(heads, words(quantity), unit, label)
             clickable_chart(chart, f"published {quantity} {published_run}")
             st.caption("On the dashed line measured and published agree. Click a dot to choose its head.")
-            data_popover(heads, heads_sql, name="reproduction", chart=chart)
+            data_popover(heads, heads_sql, name="reproduction", chart=chart, about=about)
     with right:
         st.subheader("Agreement over heads", help=meaning("reproduction_agreement", "verdict"))
-        show_figure(agreement_with_intervals(agreements), agreements, agreements_sql, name="agreement")
+        about = dataclasses.replace(about, bars="95 % intervals of the correlation over heads")
+        show_figure(agreement_with_intervals(agreements), agreements, agreements_sql, name="agreement", about=about)
         st.caption("Diamond: run-to-run agreement of the authors' own data (pythia-160m). Lines: 95 % intervals.")
     shown = agreements.with_columns(pl.col("quantity").map_elements(words, pl.String))
     st.dataframe(shown, hide_index=True, column_config=column_headers("reproduction_agreement", shown.columns))
@@ -81,7 +85,8 @@ def claim_by_claim(run_id: int) -> None:
     st.header("The paper's claims", divider="gray", help=meaning("reproduction_claims", "verdict"))
     sql = queries.claims(run_id)
     claims = query_frame(sql)
-    show_figure(claims_with_intervals(claims), claims, sql, name="claims")
+    about = About(ablation="resample", population="", bars="95 % intervals of this run's values")
+    show_figure(claims_with_intervals(claims), claims, sql, name="claims", about=about)
     st.caption(
         "Rows used: top 2 % by direct effect; for tails and noise all. Dot: this run's value, with its 95 % interval. Diamond: "
         "the published number. Tick: a lower bound from the paper's text. A claim agrees where its whole interval lies within "
@@ -131,7 +136,7 @@ def self_repression(run_id: int) -> None:
             hide_index=True,
             column_config=column_headers("self_repression_reproduction", self_repression.columns),
         )
-        data_popover(self_repression, sql, name="self_repression_reproduction")
+        data_popover(self_repression, sql, name="self_repression_reproduction", about=About(ablation="", population=""))
 
 
 def in_training(choice: Choice, label: str) -> None:
@@ -157,7 +162,12 @@ def in_training(choice: Choice, label: str) -> None:
         f"{words(measure)} of {whose} at every checkpoint measured with the same settings; {choice.ablation} ablation. "
         f"Rows used: {POPULATIONS[choice.population]}. Checkpoints are evenly spaced."
     )
-    show_figure(over_training(points, measure), points, sql, name="training")
+    about = About(
+        head=label if level == "one head" else "",
+        bars="two standard errors each way",
+        runs=f"every checkpoint measured as run {choice.run['run_id']} of {choice.run['model']}",
+    )
+    show_figure(over_training(points, measure), points, sql, name="training", about=about)
 
 
 choice = choose_run()

@@ -4,6 +4,7 @@ import streamlit as st
 
 from selfrepair.app.charts.mechanisms.self_repression import SIGNS, after_against_clean, slope_map
 from selfrepair.app.charts.style.color_domain import color_domain, saturation_caption
+from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.not_measured import has_measured
 from selfrepair.app.components.tables import column_headers
@@ -30,13 +31,12 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     multiple = linked_segments(
         "Multiple of its own output", multiples, "multiple", meaning("self_repression", "multiple")
     )
-if multiple not in multiples:  # a link may hold anything
-    multiple = multiples[0]
 of_label = {row["label"]: row for row in heads.to_dicts()}
 where = queries.where_head(run_id, of_label[label]["layer"], of_label[label]["head"], multiple)
 slopes_sql, fits_sql, rows_sql = queries.slopes(run_id, multiple), queries.fits(where), queries.rows(where)
 prefetch([slopes_sql, fits_sql, rows_sql])
 slopes, fits = query_frame(slopes_sql), query_frame(fits_sql)
+of_all, of_one = (About(head=head, ablation="", population="all positions") for head in ("", label))
 st.caption(
     f"{multiple} x a head's output is added to the input of its layer at the same position. The slope relates its direct "
     "effect after the addition to the one before, over all positions. Ablation and rows in the sidebar do not apply."
@@ -55,7 +55,7 @@ with left:
         f"{slopes.height:,} heads repress and {SIGNS['reinforcing']} {n_of['reinforcing']} reinforce themselves, both "
         f"significantly against the controls. {beyond or ''}"
     )
-    data_popover(slopes, slopes_sql, name="slope_map", chart=chart)
+    data_popover(slopes, slopes_sql, name="slope_map", chart=chart, about=of_all)
 with right:
     st.subheader(label)
     if fits.is_empty():
@@ -75,7 +75,7 @@ with right:
             f"A sample of {rows.height:,} of {fits['n_rows'].sum():,} rows. Slopes over all rows: {slope_texts}. "
             f"Verdict: {of_chosen['verdict'] or 'none'}. On the dashed line the addition changes nothing."
         )
-        show_figure(after_against_clean(rows, fits), rows, rows_sql, name="self_repression_rows")
+        show_figure(after_against_clean(rows, fits), rows, rows_sql, name="self_repression_rows", about=of_one)
 
 st.subheader("Slopes of all heads and of the controls", help=meaning("self_repression_slope", "verdict"))
 shown = slopes.drop("layer", "head")
@@ -85,7 +85,7 @@ st.dataframe(
     height=420,
     column_config=column_headers("self_repression_slope", shown.columns),
 )
-data_popover(slopes, slopes_sql, name="self_repression_slope")
+data_popover(slopes, slopes_sql, name="self_repression_slope", about=of_all)
 with st.expander(f"Fits of {label}"):
     st.dataframe(fits, hide_index=True, column_config=column_headers("self_repression_fits", fits.columns))
-    data_popover(fits, fits_sql, name="self_repression_fits")
+    data_popover(fits, fits_sql, name="self_repression_fits", about=of_one)

@@ -11,6 +11,8 @@ from selfrepair.app.charts.quick import KINDS, drawable, first_axes, quick_chart
 from selfrepair.app.components import snippets
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.controls import question_form
+from selfrepair.app.controls.chosen import MAX_LENGTH, choose, chosen, fits_link
+from selfrepair.app.controls.linked import linked_option, linked_segments, linked_selectbox
 from selfrepair.app.data.query import MAX_ROWS, TIME_LIMIT_S, Rows, notify, query_frame, query_rows, warehouse_path
 from selfrepair.app.wording.columns import known_columns
 from selfrepair.app.wording.escape import escape_markdown
@@ -21,9 +23,6 @@ from selfrepair.queries.catalog.relations import relations
 from selfrepair.queries.catalog.which_run import RUNS
 from selfrepair.queries.sandbox.fence import LONGEST_QUERY
 from selfrepair.warehouse.errors import SelfRepairError
-
-MAX_LINK_LENGTH = 6_000
-"""Characters of a query in a link; servers and messengers refuse longer ones."""
 
 MAX_HISTORY = 50
 TEXT_WIDTH, ROW_HEIGHT = 330, 66
@@ -38,13 +37,26 @@ state = st.session_state
 
 
 def run(sql: str) -> None:
+    """Run `sql` as a new query, whose chart has axes of its own, and show it in the editor."""
+    drop_axes()
+    open_query(sql)
+
+
+def drop_axes() -> None:
+    """Choose no columns for the chart any more."""
+    for axis in ("x", "y", "colour_by"):
+        choose(axis, None)
+
+
+def open_query(sql: str) -> None:
     """Run `sql` and show it in the editor; for the name of a question open its form, which may need parameters."""
     state.editor = sql
     if (name := sql.strip().removesuffix(";").rstrip()) in questions():
-        state.beside, state.question, state.executed = "Questions", name, ""
-        st.query_params.pop("sql", None)
+        choose("beside", "Questions")
+        choose("question", name)
+        choose("sql", None)
         return
-    state.executed = sql
+    choose("sql", sql)
     state.is_new = True
 
 
@@ -53,24 +65,14 @@ def run_editor() -> None:
     run(state.editor)
 
 
-def take_link() -> None:
-    """Run the query of a link, once for each opened link; it is sandboxed like any other."""
-    linked = st.query_params.get("sql")
-    if linked is not None and linked != state.get("linked"):
-        run(linked)
-        state.linked = linked
+def fill_editor() -> None:
+    """Put the query that came with a link, or was run, into the editor, once."""
+    sql = chosen("sql")
+    if sql is not None and sql != state.get("in editor"):
+        open_query(sql)
+    state["in editor"] = chosen("sql")
     if "editor" not in state:
-        state.editor = state.get("executed", FIRST)
-
-
-def show_link(sql: str) -> None:
-    """Keep the query in the page's link, if it is short enough."""
-    if len(quote(sql)) <= MAX_LINK_LENGTH:
-        st.query_params["sql"] = state.linked = sql
-        return
-    st.query_params.pop("sql", None)
-    state.pop("linked", None)
-    st.caption(f"This query is too long for a link ({len(quote(sql)):,} of {MAX_LINK_LENGTH:,} characters).")
+        state.editor = FIRST
 
 
 def listing(key: str, heading: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -79,7 +81,7 @@ def listing(key: str, heading: tuple[str, ...], rows: Sequence[tuple[str, ...]])
     def select() -> None:
         cells = state[f"list of {key}"].selection.cells
         if cells:
-            state[key] = rows[cells[0][0]][0]
+            choose(key, rows[cells[0][0]][0])
 
     st.dataframe(
         pl.DataFrame(rows, schema=list(heading), orient="row"),
@@ -102,12 +104,10 @@ def described(column: Column) -> str:
 def tables() -> None:
     """List the tables and views by group, or the columns of the chosen one."""
     groups = {relation.name: heading for heading, group in grouped(relations().values()).items() for relation in group}
-    name = st.selectbox(
+    name = linked_option(
         "Table or view",
         list(groups),
-        index=None,
-        key="view",
-        bind="query-params",
+        "view",
         placeholder="Type to find one",
         label_visibility="collapsed",
     )
@@ -126,12 +126,10 @@ def tables() -> None:
 def question_library() -> None:
     """List the questions that come with selfrepair, or the form of the chosen one."""
     known = questions()
-    name = st.selectbox(
+    name = linked_option(
         "Question",
         list(known),
-        index=None,
-        key="question",
-        bind="query-params",
+        "question",
         placeholder="Type to find one",
         label_visibility="collapsed",
     )
@@ -147,10 +145,12 @@ def question_library() -> None:
         submitted = st.form_submit_button("Run question", icon=":material/play_arrow:")
     if submitted:
         try:
-            state.from_question = question_form.question_sql(question, values, runs)
+            asked = question_form.question_sql(question, values, runs)
         except SelfRepairError as error:
             st.error(escape_markdown(str(error)), icon=":material/error:")
         else:
+            drop_axes()
+            choose("sql", asked)
             st.rerun()
 
 
@@ -201,10 +201,7 @@ def result(sql: str, rows: Rows) -> None:
     frame = rows.frame
     counted = f"{frame.height:,} {'row' if frame.height == 1 else 'rows'}"
     with st.container(horizontal=True, vertical_alignment="center"):
-        shape = st.segmented_control(
-            "Show as", ["table", "chart"], default="table", key="as", bind="query-params", required=True,
-            label_visibility="collapsed",
-        )  # fmt: skip
+        shape = linked_segments("Show as", ["table", "chart"], "as", label_visibility="collapsed")
         st.caption(f"{counted}, {frame.width:,} columns, in {rows.seconds:.2f} s")
         copy_as_code(sql)
     if rows.truncated:
@@ -230,12 +227,12 @@ def quick_figure(sql: str, frame: pl.DataFrame) -> None:
     columns = frame.columns
     first_x, first_y = first_axes(frame)
     with st.container(horizontal=True):
-        kind = st.selectbox("Kind", KINDS, key="kind", bind="query-params", width=140)
-        x = st.selectbox("x", columns, index=columns.index(first_x), key="x", bind="query-params", width=220)
+        kind = linked_selectbox("Kind", KINDS, "kind", width=140)
+        x = linked_selectbox("x", columns, "x", first=first_x, noun="column", width=220)
         y = x
         if kind != "histogram":
-            y = st.selectbox("y", columns, index=columns.index(first_y), key="y", bind="query-params", width=220)
-        colour = st.selectbox("Colour", columns, index=None, key="colour", bind="query-params", width=220)
+            y = linked_selectbox("y", columns, "y", first=first_y, noun="column", width=220)
+        colour = linked_option("Colour", columns, "colour_by", width=220)
     shown = drawable(frame, x, y)
     if shown.height < frame.height:
         st.caption(f"{frame.height - shown.height:,} rows are not drawn: NULL, or not finite.")
@@ -246,9 +243,7 @@ def quick_figure(sql: str, frame: pl.DataFrame) -> None:
     show_figure(quick_chart(shown, kind, x, y, colour, titles), shown, sql, name="chart")
 
 
-take_link()
-if "from_question" in state:
-    run(state.pop("from_question"))
+fill_editor()
 st.title("SQL")
 st.html("<style>.stTextArea textarea { font-family: monospace !important; }</style>")
 left, right = st.columns(2, gap="medium")
@@ -265,15 +260,13 @@ with left, st.form("query", border=False):
     st.form_submit_button("Run", type="primary", on_click=run_editor, icon=":material/play_arrow:", help="Ctrl+Enter")
 with right:
     beside = {"Tables and views": tables, "Questions": question_library, "History": history}
-    panel = st.segmented_control(
-        "Beside the editor", list(beside), default="Tables and views", key="beside", bind="query-params", required=True,
-        label_visibility="collapsed",
-    )  # fmt: skip
+    panel = linked_segments("Beside the editor", beside, "beside", label_visibility="collapsed")
     beside[panel]()
 
-sql = state.get("executed", "")
+sql = chosen("sql") or ""
 if sql.strip():
-    show_link(sql)
+    if not fits_link(sql):
+        st.caption(f"This query is too long for a link ({len(quote(sql)):,} of {MAX_LENGTH:,} characters).")
     try:
         with st.spinner(f"Running, {TIME_LIMIT_S:g} s at most", show_time=True):
             rows = query_rows(sql, MAX_ROWS, flat=True)

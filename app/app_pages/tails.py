@@ -1,13 +1,17 @@
 """Tails: which heads act at few tokens only, and whether ablation finds the important heads."""
 
+import dataclasses
+
 import streamlit as st
 
 from selfrepair.app.charts.heads.ranks import effect_against_ablation
 from selfrepair.app.charts.heads.tails import HEADS, hill_curves, lorenz_curves, tail_curves
+from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.tables import fact_table
 from selfrepair.app.controls.head import choose_head, heads_or_stop
 from selfrepair.app.controls.head_click import clickable_chart
+from selfrepair.app.controls.linked import linked_heads
 from selfrepair.app.controls.measure import choose_effect
 from selfrepair.app.controls.sidebar import choose_run
 from selfrepair.app.data.query import prefetch, query_frame
@@ -24,14 +28,13 @@ heads = heads_or_stop(choice)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads)
     strongest = heads.sort("mean_direct_effect", descending=True, maintain_order=True)["label"].to_list()
-    others = st.multiselect(
+    others = linked_heads(
         "Compare with",
         heads["label"].to_list(),
+        "others",
         # The default depends on run and ablation alone, so that a link without heads keeps its meaning.
-        default=list(dict.fromkeys([strongest[len(strongest) // 2], strongest[-1]])),
-        key="others",
-        bind="query-params",
-        max_selections=len(HEADS) - 1,
+        list(dict.fromkeys([strongest[len(strongest) // 2], strongest[-1]])),
+        len(HEADS) - 1,
         help="Default: the median and the lowest head by mean direct effect over all positions.",
         width=420,
     )
@@ -59,6 +62,7 @@ ranks_sql = f"FROM importance_rank\nWHERE {choice.where}\nORDER BY direct_effect
 prefetch([numbers_sql, reached_sql, lorenz_sql, hill_sql, agreement_sql, ranks_sql])
 
 numbers = query_frame(numbers_sql)
+of_heads = About(head=", ".join(labels), population="all")
 first = numbers.row(0, named=True)
 for place, (name, form) in zip(st.columns(len(TAIL_NUMBERS)), TAIL_NUMBERS.items(), strict=True):
     value, error = first[name], first.get(f"{name}_se")
@@ -76,7 +80,7 @@ with st.expander("All numbers of these heads"):
     fact_table(
         "head_tail", numbers.select(numbers.columns[numbers.columns.index("n_rows") :]), numbers["label"].to_list()
     )
-    data_popover(numbers, numbers_sql, name="head_tail")
+    data_popover(numbers, numbers_sql, name="head_tail", about=of_heads)
 
 left, right = st.columns(2)
 with left:
@@ -86,7 +90,7 @@ with left:
         st.info("No row of these heads has a value above 0: choose the absolute value instead.")
     else:
         st.caption("Values above 0, on logarithmic axes: a power-law tail is a straight line.")
-        show_figure(tail_curves(points, labels, measure), points, reached_sql, name="tail_curve")
+        show_figure(tail_curves(points, labels, measure), points, reached_sql, name="tail_curve", about=of_heads)
 with right:
     st.subheader("Lorenz curve", help=meaning("lorenz_curve", "total_share"))
     points = query_frame(lorenz_sql)
@@ -96,7 +100,7 @@ with right:
         st.caption(
             f"{effect_words(absolute)}, since shares need values of one sign. On the dashed line all rows are equal."
         )
-        show_figure(lorenz_curves(points, labels), points, lorenz_sql, name="lorenz_curve")
+        show_figure(lorenz_curves(points, labels), points, lorenz_sql, name="lorenz_curve", about=of_heads)
 
 st.subheader("Hill plot", help=meaning("hill_curve", "hill"))
 points = query_frame(hill_sql)
@@ -107,7 +111,9 @@ else:
         f"Where a curve is flat, the tail follows a power law. Shaded: 95 % interval of {label} for independent rows. Dashed: "
         "below 2 the variance is infinite, below 1 so is the mean. Indices of very few rows may be above the axis."
     )
-    show_figure(hill_curves(points, labels), points, hill_sql, name="hill_curve")
+    bars = f"shaded: 95 % interval of {label} for independent rows"
+    about = dataclasses.replace(of_heads, bars=bars)
+    show_figure(hill_curves(points, labels), points, hill_sql, name="hill_curve", about=about)
 
 st.header("Does ablation find the important heads?")
 agreement = query_frame(agreement_sql).row(0, named=True)

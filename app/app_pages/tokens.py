@@ -7,10 +7,18 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover
 from selfrepair.app.components.token_view import Field, largest, show_tokens, token_data
+from selfrepair.app.controls.chosen import choose, chosen, say
 from selfrepair.app.controls.head import choose_head, run_heads
-from selfrepair.app.controls.linked import linked_selectbox
+from selfrepair.app.controls.linked import (
+    linked_number,
+    linked_segments,
+    linked_selectbox,
+    linked_text,
+    linked_whole_number,
+)
 from selfrepair.app.controls.sidebar import choose_run
 from selfrepair.app.data.choice import POPULATIONS, Choice
 from selfrepair.app.data.query import query_frame
@@ -44,7 +52,7 @@ MAX_PINNED = 100
 
 def pinned_words() -> list[str]:
     """The words of the widget or link that should be pinned positions."""
-    return re.findall(r"[^\s,;]+", str(st.session_state.get("pinned") or ""))
+    return re.findall(r"[^\s,;]+", chosen("pinned") or "")
 
 
 def is_position(word: str) -> bool:
@@ -59,9 +67,8 @@ def pinned_positions() -> list[int]:
 
 def pin(positions: list[int]) -> None:
     """Pin these positions, and list the heads at the last of them."""
-    st.session_state["pinned"] = ",".join(map(str, positions))
-    if positions:
-        st.session_state["at"] = str(positions[-1])
+    choose("pinned", ",".join(map(str, positions)) or None)
+    choose("at", str(positions[-1]) if positions else None)
 
 
 def pin_clicked() -> None:
@@ -73,22 +80,22 @@ def pin_clicked() -> None:
 
 def go_to(prompt: int, positions: list[int]) -> None:
     """Show a prompt with these positions pinned."""
-    st.session_state["prompt"] = prompt
+    choose("prompt", str(prompt))
     pin(positions)
 
 
 def go_to_row(rows: pl.DataFrame, table: str) -> None:
     """Show the prompt of the selected row of a table, with its position pinned."""
-    for chosen in st.session_state[table]["selection"]["rows"]:
-        prompt, pos = rows["prompt_id"][chosen], rows["pos"][chosen]
-        others = pinned_positions() if prompt == st.session_state.get("prompt") else []
+    for row in st.session_state[table]["selection"]["rows"]:
+        prompt, pos = rows["prompt_id"][row], rows["pos"][row]
+        others = pinned_positions() if prompt == st.session_state["prompt"] else []
         go_to(prompt, [*(other for other in others if other != pos), pos])
 
 
 def select_head(rows: pl.DataFrame, table: str) -> None:
     """Choose the head of the selected row of a table."""
-    for chosen in st.session_state[table]["selection"]["rows"]:
-        st.session_state["head"] = rows["label"][chosen]
+    for row in st.session_state[table]["selection"]["rows"]:
+        choose("head", rows["label"][row])
 
 
 def table_config(frame: pl.DataFrame) -> dict[str, Any]:
@@ -131,18 +138,13 @@ def choose_prompt(run_id: int) -> int:
     if not n_prompts:
         st.info("No prompts of this run are loaded yet. Load its part files: `selfrepair load FOLDER`.")
         st.stop()
-    linked = str(st.session_state.get("prompt", st.query_params.get("prompt", first)))
-    if not (linked.isdecimal() and first <= int(linked) <= last):
-        notices.warning(f"The link names a prompt that does not exist; this run has prompts {first} to {last}.")
-        go_to(first, [])
-    prompt: int = st.number_input(
+    prompt = linked_whole_number(
         "Prompt",
+        "prompt",
         first,
         last,
-        key="prompt",
-        bind="query-params",
-        on_change=pin,
-        args=([],),
+        noun="prompt",
+        on_choice=lambda _: pin([]),
         help=f"{column('prompts', 'prompt_id').comment}. This run has {n_prompts:,}, from {first} to {last}.",
         width=150,
     )
@@ -168,7 +170,6 @@ def choose_prompt(run_id: int) -> int:
 
 choice = choose_run()
 st.title("Tokens")
-notices = st.container()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads_to_choose(choice))
     prompt = choose_prompt(choice.run["run_id"])
@@ -178,6 +179,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         "colour",
         words,
         first="self_repair",
+        noun="number to colour by",
         help="The number that colours each token. Hover over a token for all of its numbers.",
         width=240,
     )
@@ -190,40 +192,32 @@ strength = measure if measure in EFFECTS else "direct_effect"
 largest_first = f"sorted by |{title('self_repair', strength)}|"
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    coloured = st.segmented_control(
+    coloured = linked_segments(
         "Colour at",
         ["target token", "source token"],
-        default="target token",
-        key="coloured",
-        bind="query-params",
-        required=True,
+        "coloured",
         help="A row is one prediction: from the source token, the model predicts the next one, its target.",
     )
-    scale = st.segmented_control(
+    scale = linked_segments(
         "Colours saturate at",
         ["largest value", "fixed value"],
-        default="largest value",
-        key="scale",
-        bind="query-params",
-        required=True,
+        "scale",
         help="Largest value: of this prompt. With a fixed value, colours are comparable between prompts and heads.",
     )
     fixed = None
     if scale == "fixed value":
-        fixed = st.number_input(
+        fixed = linked_number(
             f"Value [{shown.unit}]",
-            min_value=0.0001,
-            value=FULL_AT[shown.unit],
+            f"max_{shown.unit}",
+            0.0001,
+            FULL_AT[shown.unit],
             format="%.4g",
-            key=f"max_{shown.unit}",
-            bind="query-params",
             help=f"The distance from {shown.neutral:g} at which colours saturate.",
             width=140,
         )
-    st.text_input(
+    linked_text(
         "Pinned positions",
-        key="pinned",
-        bind="query-params",
+        "pinned",
         placeholder="click tokens, or 3,17",
         help="Positions of source tokens, compared below in the order of pinning.",
         width=200,
@@ -241,13 +235,9 @@ pinned = [pos for pos in pinned_positions() if pos in positions]
 missing = [str(pos) for pos in pinned_positions() if pos not in positions]
 invalid = [word for word in pinned_words() if not is_position(word)]
 if invalid:
-    notices.warning(
-        f"Pinned positions are whole numbers such as 3,17; ignored: {escape_markdown(', '.join(invalid)[:100])}"
-    )
+    say(f"Pinned positions are whole numbers such as 3,17; ignored: {escape_markdown(', '.join(invalid)[:100])}")
 if missing:
-    notices.warning(
-        f"This prompt has positions {positions[0]} to {positions[-1]}; {', '.join(missing)} cannot be pinned."
-    )
+    say(f"This prompt has positions {positions[0]} to {positions[-1]}; {', '.join(missing)} cannot be pinned.")
 
 of_prediction = "its own prediction" if coloured == "target token" else "the prediction from it"
 st.caption(
@@ -270,7 +260,8 @@ show_tokens(
     key="text",
     on_pin=pin_clicked,
 )
-data_popover(rows, sql, name="prompt_tokens")
+on_prompt = About(head=label, population="all", n=f"{rows.height:,} rows of prompt {prompt}")
+data_popover(rows, sql, name="prompt_tokens", about=on_prompt)
 
 pinned_part = st.container()
 if pinned:
@@ -281,14 +272,20 @@ if pinned:
         order = pl.DataFrame({"pos": pinned}, schema={"pos": rows.schema["pos"]})
         compared = order.join(rows, on="pos", maintain_order="left")
         st.dataframe(with_whitespace(compared), hide_index=True, column_config=table_config(compared))
-        data_popover(compared, prompt_rows(where_head, prompt, pinned), name="pinned_tokens")
+        data_popover(compared, prompt_rows(where_head, prompt, pinned), name="pinned_tokens", about=on_prompt)
 
         st.subheader("Strongest heads at a pinned token")
         names = [str(pos) for pos in pinned]
-        if st.session_state.get("at", st.query_params.get("at")) not in names:
-            st.session_state["at"] = names[-1]
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            at = st.selectbox("At position", names, key="at", bind="query-params", help="A pinned position.", width=140)
+            at = linked_selectbox(
+                "At position",
+                names,
+                "at",
+                first=names[-1],
+                noun="pinned position",
+                help="A pinned position.",
+                width=140,
+            )
             (there,) = compared.filter(pl.col("pos") == int(at)).select("token", "target").rows()
             st.text(f"{show_whitespace(there[0])}  →  {show_whitespace(there[1])}")
         st.caption(f"All heads, {largest_first}. Select a row to see the prompt for that head.")
@@ -304,34 +301,18 @@ if pinned:
             on_select=partial(select_head, heads, table),
             selection_mode="single-row",
         )
-        data_popover(heads, sql, name="heads_at_token")
+        at_token = About(population="all", n=f"one row of each head, at position {at} of prompt {prompt}")
+        data_popover(heads, sql, name="heads_at_token", about=at_token)
 
 st.subheader("Go to")
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    find = st.segmented_control(
-        f"Rows of {label}", [*ORDERS, BY_TOKEN], default="strongest", key="find", bind="query-params", required=True
-    )
+    find = linked_segments(f"Rows of {label}", [*ORDERS, BY_TOKEN], "find")
     if find == BY_TOKEN:
-        role = st.segmented_control(
-            "Token is",
-            ["target token", "source token"],
-            default="target token",
-            key="role",
-            bind="query-params",
-            required=True,
-        )
-        match = st.segmented_control(
-            "Match",
-            ["whole token", "part of it"],
-            default="whole token",
-            key="match",
-            bind="query-params",
-            required=True,
-        )
-        typed = st.text_input(
+        role = linked_segments("Token is", ["target token", "source token"], "role")
+        match = linked_segments("Match", ["whole token", "part of it"], "match")
+        typed = linked_text(
             "Token",
-            key="token",
-            bind="query-params",
+            "token",
             max_chars=100,
             placeholder="·the",
             help="Including its whitespace, which can be typed as signs: · for a space, ⏎ for a line break, ⇥ for a tab.",
@@ -364,4 +345,7 @@ st.dataframe(
     on_select=partial(go_to_row, found, table),
     selection_mode="single-row",
 )
-data_popover(found, sql, name="found_rows")
+of_found = About(
+    head=label, population="all" if find == BY_TOKEN else choice.population, n=f"{found.height:,} rows, the first"
+)
+data_popover(found, sql, name="found_rows", about=of_found)

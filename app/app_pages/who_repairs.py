@@ -9,6 +9,7 @@ from selfrepair.app.charts.mechanisms.edge_graph import edge_graph, largest_edge
 from selfrepair.app.charts.mechanisms.edge_matrix import edge_matrix
 from selfrepair.app.charts.mechanisms.layer_matrix import layer_matrix
 from selfrepair.app.charts.style.color_domain import color_domain, saturation_caption
+from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.not_measured import explain_missing_baseline, has_measured
 from selfrepair.app.components.optional_caption import optional_caption
@@ -78,6 +79,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         MIN_CHANGES,
         "min_change",
         first=DEFAULT_MIN_CHANGE,
+        noun="minimum change",
         help="In the matrix and the graph: minimum |mean change|.",
         width=220,
     )
@@ -95,6 +97,9 @@ prefetch([targets_sql, edges_sql, counts_sql, to_heads_sql, to_mlps_sql, bars_sq
 
 edges = query_frame(edges_sql)
 (counts,) = query_frame(counts_sql).to_dicts()
+changes_of_all = pl.Series(counts["changes"] or [], dtype=pl.Float64)
+domain = color_domain([changes_of_all], 0.0)  # also of those that are hidden: colours keep their meaning
+over_edges = About(population=population)
 ablated, targets = heads["label"].to_list(), query_frame(targets_sql)["target_label"].to_list()
 over = POPULATIONS[population]
 with_first = "" if population == choice.population else ", with position 0"
@@ -111,19 +116,17 @@ else:
     left, right = st.columns(2, gap="medium")
     with left:
         st.subheader("All pairs", help="Click a cell to choose its ablated head.")
-        matrix = edge_matrix(edges, ablated, targets, label)
+        matrix = edge_matrix(edges, ablated, targets, label, domain)
         clickable_chart(matrix, "edge_matrix")
-        optional_caption(
-            saturation_caption(edges["mean_change"], color_domain([edges["mean_change"]], 0.0), " [logits]", "pair")
-        )
-        data_popover(edges, edges_sql, name="edge_matrix", chart=matrix)
+        optional_caption(saturation_caption(edges["mean_change"], domain, " [logits]", "pair"))
+        data_popover(edges, edges_sql, name="edge_matrix", chart=matrix, about=over_edges)
     with right:
         st.subheader("Largest changes as a graph", help="Click a head to choose it. Squares are MLPs.")
         lines = largest_edges(edges, label)
-        graph = edge_graph(lines, ablated, targets, label)
+        graph = edge_graph(lines, ablated, targets, label, domain[1])
         clickable_chart(graph, "edge_graph")
         st.caption(f"The {lines.height:,} largest changes; width: size; strong: those of {label}.")
-        data_popover(edges, edges_sql, name="edge_graph", chart=graph)
+        data_popover(edges, edges_sql, name="edge_graph", chart=graph, about=over_edges)
 
 st.subheader("Repair between layers")
 st.caption(
@@ -137,12 +140,14 @@ with left:
     if to_heads.is_empty():
         st.info("This model has no later heads: it has a single layer.", icon=":material/info:")
     else:
-        show_figure(layer_matrix(to_heads, "the later heads", domain), to_heads, to_heads_sql, name="layers_to_heads")
+        chart = layer_matrix(to_heads, "the later heads", domain)
+        show_figure(chart, to_heads, to_heads_sql, name="layers_to_heads", about=over_edges)
 with right:
     if to_mlps.is_empty():
         st.info("There is no MLP after these heads.", icon=":material/info:")
     else:
-        show_figure(layer_matrix(to_mlps, "the MLP", domain), to_mlps, to_mlps_sql, name="layers_to_mlps")
+        chart = layer_matrix(to_mlps, "the MLP", domain)
+        show_figure(chart, to_mlps, to_mlps_sql, name="layers_to_mlps", about=over_edges)
 optional_caption(saturation_caption(changes, domain, " [logits]", "pair"))
 
 st.header(label, divider="gray")
@@ -154,7 +159,8 @@ with left:
         st.info(f"There is no head or MLP after {label}.", icon=":material/info:")
     else:
         st.caption(f"The {bars.height:,} largest changes, with 95 % intervals, clustered by document.")
-        show_figure(target_bars(bars), bars, bars_sql, name="edge_bars")
+        about = About(head=label, population=population, bars="95 % intervals, clustered by document")
+        show_figure(target_bars(bars), bars, bars_sql, name="edge_bars", about=about)
 with right:
     st.subheader("Rows with the highest self-repair")
     rows = query_frame(rows_sql)
@@ -174,7 +180,7 @@ with right:
             "target": st.column_config.Column("Target", help=meaning("tokens", "target"), width=70),
         },
     )
-    data_popover(rows, rows_sql, name="edge_rows")
+    data_popover(rows, rows_sql, name="edge_rows", about=About(head=label, n=f"{rows.height:,} rows"))
 
 st.header("Backup heads", divider="gray")
 backups = query_frame(backups_sql)
@@ -183,7 +189,7 @@ st.caption(
     "those that it does not repair count as 0."
 )
 st.dataframe(backups, hide_index=True, height=420, column_config=column_headers("backup_heads", backups.columns))
-data_popover(backups, backups_sql, name="backup_heads")
+data_popover(backups, backups_sql, name="backup_heads", about=over_edges)
 
 if choice.run["given_heads"]:
     hidden_backup_heads(label)

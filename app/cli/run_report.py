@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import click
 
 from selfrepair.queries.catalog.quoting import literal
+from selfrepair.queries.catalog.which_run import few_rows
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.cli.terminal import plain_lines
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import human_bytes
-from selfrepair.warehouse.schema import NEXT_TOKEN
 
 Row = dict[str, Any]
 
@@ -64,9 +64,7 @@ def run_report(db: Path, run_id: int) -> str:
     with Reader(db) as reader:
         run = stored_run(reader, run_id)
         ablation = "resample" if "resample" in run["ablations"] else run["ablations"][0]
-        population = (
-            "top2" if run["logit_of"] in (None, NEXT_TOKEN) else "all"
-        )  # few rows where only answers are scored
+        population = run["default_population"]
         layers = reader.frame(f"""
             FROM layer_repair
             WHERE run_id = {run_id} AND ablation = {literal(ablation)} AND population = {literal(population)} ORDER BY layer
@@ -77,7 +75,7 @@ def run_report(db: Path, run_id: int) -> str:
     parts = [
         facts,
         f"Self-repair by component and layer\n{ablation} ablation: a head's output is replaced by {_REPLACED_BY[ablation]}\n"
-        f"Means in logits; rows used: {_ROWS_USED[population]}",
+        f"Means in logits; rows used: {_ROWS_USED[population]}, {_rows_of_heads(layers)}",
         _table(layers),
         _explanation(layers),
         _next_steps(db, run_id, ablation, population),
@@ -89,7 +87,8 @@ def stored_run(reader: Reader, run_id: int) -> Row:
     """The row of `runs` with the names of its model and dataset, the model's shape, and how many rows are stored."""
     return reader.frame(f"""
         SELECT
-            runs.*, models.name AS model, n_layers, models.n_heads AS heads_in_layer, len(selected_heads) AS n_heads,
+            runs.*, default_population(run_id) AS default_population,
+            models.name AS model, n_layers, models.n_heads AS heads_in_layer, len(selected_heads) AS n_heads,
             datasets.name AS dataset,
             (SELECT count(*) FROM measurements WHERE run_id = {run_id}) AS n_rows,
             (SELECT count(*) FROM measurements) AS n_rows_in_file
@@ -117,6 +116,14 @@ def facts_of(run: Row, db: Path) -> str:
 
 def _error(logits: float | None) -> str:
     return "unknown" if logits is None else f"{logits:.1e} logits"
+
+
+def _rows_of_heads(layers: Sequence[Row]) -> str:
+    """How many rows of each head were used, with a line where they are few."""
+    n_rows = [round(layer["n_rows"] / layer["n_heads"]) for layer in layers]
+    fewest, most = min(n_rows), max(n_rows)
+    several = "" if fewest == most else f"{fewest:,} to "
+    return "\n".join(filter(None, [f"{several}{most:,} of each head", few_rows(fewest)]))
 
 
 def _table(layers: Sequence[Row]) -> str:

@@ -2,7 +2,7 @@
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import altair as alt
@@ -12,7 +12,8 @@ import vl_convert
 
 from selfrepair.app.charts.style.palette import CATEGORIES, DIVERGING
 from selfrepair.app.compat import skip_schema_checks
-from selfrepair.app.components.export_context import context_text, file_stem
+from selfrepair.app.components.about import About, csv_comment, facts, file_stem, in_words, title_lines
+from selfrepair.app.controls.chosen import link_to
 
 Picture = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart | alt.ConcatChart
 
@@ -21,19 +22,21 @@ MAX_MARKS = 20_000
 
 _FILE_WIDTH_PX = 800
 _TYPES = {"CSV": "text/csv", "Parquet": "application/vnd.apache.parquet", "SVG": "image/svg+xml", "PNG": "image/png"}
+_AS_THE_PAGE = About()
 _ALTAIR_LOCK = threading.Lock()  # Altair's data transformer is a setting of all threads
 
 skip_schema_checks()  # the tests compare every chart with the schema
 
 
-def show_figure(chart: Picture, frame: pl.DataFrame, sql: str, *, name: str) -> None:
+def show_figure(chart: Picture, frame: pl.DataFrame, sql: str, *, name: str, about: About = _AS_THE_PAGE) -> None:
     """Draw a chart of `frame`, the result of `sql`; `name` is its widget key and the start of its files' names.
 
+    `about` says what it shows where that is not what the sidebar says.
     A button below it opens the data (CSV, Parquet), the SQL with a link to the SQL page, and the chart (SVG, PNG).
     """
     assert frame.height <= MAX_MARKS, name
     draw_chart(chart, key=name)
-    data_popover(frame, sql, name=name, chart=chart)
+    data_popover(frame, sql, name=name, chart=chart, about=about)
 
 
 def draw_chart(chart: Picture, *, key: str, on_select: Any = "ignore") -> None:
@@ -47,13 +50,15 @@ def draw_chart(chart: Picture, *, key: str, on_select: Any = "ignore") -> None:
     )
 
 
-def data_popover(frame: pl.DataFrame, sql: str, *, name: str, chart: Picture | None = None) -> None:
-    """The button below a chart or table; what it shows is made when it is opened. Files carry the current context."""
-    _button(frame, sql, name, chart, file_stem(name), context_text())
+def data_popover(
+    frame: pl.DataFrame, sql: str, *, name: str, chart: Picture | None = None, about: About = _AS_THE_PAGE
+) -> None:
+    """The button below a chart or table; what it shows is made when it is opened. Files say what they are about."""
+    _button(frame, sql, name, chart, facts(about, frame))
 
 
 @st.fragment
-def _button(frame: pl.DataFrame, sql: str, name: str, chart: Picture | None, stem: str, words: str) -> None:
+def _button(frame: pl.DataFrame, sql: str, name: str, chart: Picture | None, told: Mapping[str, str]) -> None:
     with st.container(horizontal=True, horizontal_alignment="right"):
         label = "Data and SQL" if chart is None else "Data, SQL, image"
         box = st.popover(label, type="tertiary", icon=":material/download:", key=f"{name} data", on_change="rerun")
@@ -61,35 +66,44 @@ def _button(frame: pl.DataFrame, sql: str, name: str, chart: Picture | None, ste
         return
     with box:
         with st.container(horizontal=True):
-            for kind, made in _files(frame, chart, words).items():
+            for kind, made in _files(frame, chart, told).items():
                 # "ignore": redrawn after a click, the other buttons would point to files that no longer exist
                 ending = kind.lower()
                 st.download_button(
-                    kind, made, f"{stem}.{ending}", _TYPES[kind], key=f"{name} {ending}", on_click="ignore"
+                    kind,
+                    made,
+                    f"{file_stem(name, told)}.{ending}",
+                    _TYPES[kind],
+                    key=f"{name} {ending}",
+                    on_click="ignore",
                 )
         st.dataframe(frame, height=260)
         st.code(sql, language="sql")
-        st.page_link("app_pages/sql.py", label="Open in the SQL page", query_params={"sql": sql})
+        st.page_link("app_pages/sql.py", label="Open in the SQL page", query_params=link_to("sql", sql=sql))
 
 
-def _files(frame: pl.DataFrame, chart: Picture | None, words: str) -> dict[str, Callable[[], str | bytes]]:
-    """Functions that make each kind of file, by the kind's name; `words` are the title of an image."""
-    data: dict[str, Callable[[], str | bytes]] = {"CSV": lambda: frame.write_csv(), "Parquet": lambda: _parquet(frame)}
+def _files(frame: pl.DataFrame, chart: Picture | None, told: Mapping[str, str]) -> dict[str, Callable[[], str | bytes]]:
+    """Functions that make each kind of file, by the kind's name; each carries the facts `told`."""
+    data: dict[str, Callable[[], str | bytes]] = {
+        "CSV": lambda: csv_comment(told) + frame.write_csv(),
+        "Parquet": lambda: _parquet(frame, told),
+    }
     if chart is None:
         return data
     return data | {
-        "SVG": lambda: vl_convert.vegalite_to_svg(_self_contained(chart, words)),
-        "PNG": lambda: vl_convert.vegalite_to_png(_self_contained(chart, words), scale=2),
+        "SVG": lambda: vl_convert.vegalite_to_svg(_self_contained(chart, told)),
+        "PNG": lambda: vl_convert.vegalite_to_png(_self_contained(chart, told), scale=2),
     }
 
 
-def _self_contained(chart: Picture, words: str) -> dict[str, Any]:
-    """The chart as Vega-Lite with all its data and the title `words`; a single chart as wide as on a page."""
+def _self_contained(chart: Picture, told: Mapping[str, str]) -> dict[str, Any]:
+    """The chart as Vega-Lite with all its data and the facts `told` as its title; a single chart as wide as on a page."""
     spec = spec_of(chart.properties(width=_FILE_WIDTH_PX) if isinstance(chart, alt.Chart | alt.LayerChart) else chart)
     datasets = {
         name: data.to_dicts() if isinstance(data, pl.DataFrame) else data for name, data in spec["datasets"].items()
     }
-    return {"title": words} | spec | {"datasets": datasets}
+    title, *lines = title_lines(told) or [""]
+    return {"title": {"text": title, "subtitle": lines, "anchor": "start"}} | spec | {"datasets": datasets}
 
 
 def spec_of(chart: Picture, theme: str = "light") -> dict[str, Any]:
@@ -113,7 +127,7 @@ def spec_of(chart: Picture, theme: str = "light") -> dict[str, Any]:
     return spec | {"datasets": spec.get("datasets", {}) | {f"data {i}": frame for i, frame in enumerate(frames)}}
 
 
-def _parquet(frame: pl.DataFrame) -> bytes:
+def _parquet(frame: pl.DataFrame, told: Mapping[str, str]) -> bytes:
     data = io.BytesIO()
-    frame.write_parquet(data)
+    frame.write_parquet(data, metadata=in_words(told))
     return data.getvalue()

@@ -1,17 +1,13 @@
 """Links to the Tokens page: a row's prompt, with its position pinned."""
 
-from urllib.parse import urlencode
-
 import polars as pl
-import streamlit as st
 
-_SIDEBAR = ("model", "run", "ablation", "population")
+from selfrepair.app.controls.chosen import address
 
 
 def token_links(rows: pl.DataFrame, label: str) -> list[str]:
-    """A link for each of `rows` (prompt_id, pos) to the head `label`, with the sidebar as it is now."""
-    kept = {name: st.query_params[name] for name in _SIDEBAR if name in st.query_params} | {"head": label}
+    """A link for each of `rows` (prompt_id, pos) to the head `label`, with all else as it is chosen now."""
     return [
-        f"tokens?{urlencode(kept | {'prompt': prompt, 'pinned': pos})}"
+        address("tokens", head=label, prompt=str(prompt), pinned=str(pos))
         for prompt, pos in rows.select("prompt_id", "pos").iter_rows()
     ]

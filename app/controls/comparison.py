@@ -2,10 +2,9 @@
 
 import dataclasses
 
-import streamlit as st
-
-from selfrepair.app.components.export_context import add_context
-from selfrepair.app.controls.linked import warn_unknown
+from selfrepair.app.components.about import describe_other
+from selfrepair.app.controls.chosen import choose
+from selfrepair.app.controls.linked import linked_selectbox
 from selfrepair.app.controls.sidebar import all_runs
 from selfrepair.app.data.choice import Choice
 from selfrepair.queries.catalog.which_run import Run
@@ -21,32 +20,33 @@ def choose_comparison(choice: Choice) -> Choice | None:
     comparable = {str(run["run_id"]): run for run in runs if _other_ablations(run, choice)}
     if not comparable:
         return None
-    warn_unknown("run_b", "run", comparable)
-    warn_unknown("ablation_b", "ablation", ABLATIONS)
     own = str(choice.run["run_id"])
-    number = st.selectbox(
+    number = linked_selectbox(
         "Compare with run",
         list(comparable),
-        index=list(comparable).index(own) if own in comparable else 0,
-        key="run_b",
-        bind="query-params",
+        "run_b",
+        first=own if own in comparable else None,
+        noun="run to compare with",
+        on_choice=lambda _: choose("ablation_b", None),
         help="A run's number, as in the sidebar and in `selfrepair runs`.",
         width=200,
     )
     run = comparable[number]
     ablations = _other_ablations(run, choice)
     has_same = number != own and choice.ablation in ablations
-    ablation = st.selectbox(
+    ablation = linked_selectbox(
         "Its ablation",
         ablations,
-        index=ablations.index(choice.ablation) if has_same else 0,
-        key="ablation_b",
-        bind="query-params",
+        "ablation_b",
+        first=choice.ablation if has_same else None,
+        noun="ablation to compare with",
+        where=f"in run {number}, other than what it is compared with,",
         help="Default: the same ablation of another run, another one of the same run.",
         width=160,
     )
-    add_context(f"against run {number}", ablation)
-    return dataclasses.replace(choice, run=run, ablation=ablation)
+    other = dataclasses.replace(choice, run=run, ablation=ablation)
+    describe_other(other)
+    return other
 
 
 def side_name(side: Choice) -> str:

@@ -3,8 +3,7 @@
 import polars as pl
 import streamlit as st
 
-from selfrepair.app.components.export_context import add_context
-from selfrepair.app.controls.linked import linked_selectbox, warn_unknown
+from selfrepair.app.controls.linked import linked_selectbox
 from selfrepair.app.data.choice import Choice
 from selfrepair.app.data.query import query_frame
 
@@ -35,19 +34,16 @@ def heads_or_stop(choice: Choice) -> pl.DataFrame:
 def choose_head(heads: pl.DataFrame, *, disabled: bool = False) -> str:
     """Draw the widget; the label of one of `heads` (not empty), at first the one with the highest direct effect.
 
-    Where no head is needed draw it `disabled` instead of leaving it out: the link then keeps the head.
+    Where no head is needed, draw it `disabled`.
     """
     labels = heads["label"].to_list()
-    warn_unknown("head", "head", labels, st.sidebar)
-    label = linked_selectbox(
+    return linked_selectbox(
         "Head",
         labels,
         "head",
         first=labels[heads["mean_direct_effect"].arg_max() or 0],
+        where="in this run",
         help="Type a label such as L4H3. Default: the head with the highest mean direct effect (direct logit attribution).",
         disabled=disabled,
         width=160,
     )
-    if not disabled:
-        add_context(label)
-    return label

@@ -8,6 +8,7 @@ import streamlit as st
 
 from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION
 from selfrepair.app.components.figure import draw_chart
+from selfrepair.app.controls.chosen import choose
 
 
 def clickable_chart(chart: alt.Chart | alt.LayerChart, name: str) -> None:
@@ -24,7 +25,7 @@ def select_clicked(before: Sequence[str], event: Any) -> None:
     after = _labels(event)
     changed = [label for label in after if label not in before] or [label for label in before if label not in after]
     if changed:
-        st.session_state["head"] = changed[-1]
+        choose("head", changed[-1])
 
 
 def _labels(event: Any) -> list[str]:

@@ -1,25 +1,19 @@
-"""Widgets whose values stand in the page's link, and what to say when a link holds something else.
+"""Widgets that show what was chosen (`chosen`) and choose: each draws one parameter of the link.
 
-Streamlit's own binding of a widget to the link writes the text that the widget shows. `linked_selectbox` shows words and
-keeps names in the link.
+A widget never keeps a value of its own. It is set to what was chosen before it is drawn, and what it is changed to is
+chosen before the page runs again.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import streamlit as st
 
+from selfrepair.app.controls.chosen import choose, chosen, doubt, offered
 from selfrepair.app.wording.escape import escape_markdown
 
-if TYPE_CHECKING:
-    from streamlit.delta_generator import DeltaGenerator
-
-
-def note_page() -> None:
-    """Note which page is drawn now, and which one before. To be called once per script run, before any widget."""
-    st.session_state["page before"] = st.session_state.get("page")
-    st.session_state["page"] = urlsplit(st.context.url or "").path
+OnChoice = Callable[[str | None], None]
+"""What happens besides when a widget is changed; it is given the new value as it stands in the link."""
 
 
 def linked_selectbox(
@@ -29,50 +23,117 @@ def linked_selectbox(
     shown: Callable[[str], str] = str,
     *,
     first: str | None = None,
-    always_in_link: bool = False,
+    noun: str = "",
+    where: str = "here",
+    on_choice: OnChoice | None = None,
     **layout: Any,
 ) -> str:
     """Draw a select box of `shown(name)`; the chosen one of `names`, which is also the value of `key` in the link.
 
-    Before any choice it is `first`, by default the first name, which links leave out unless it is `always_in_link`.
+    Before any choice it is `first`, by default the first name. `noun` and `where` name what a link asked for in vain.
     """
-    first = names[0] if first is None else first
-    state, link = st.session_state, st.query_params
-    is_same_page = state.get("page") == state.get("page before")
-    linked = link.get(key)
-    if linked != state.get(f"{key} in the link") and (linked is not None or is_same_page):
-        state[key] = first if linked is None else linked  # opened by a link, or by the browser's back button
-    if state.get(key) not in names:
-        state[key] = first
-    chosen: str = st.selectbox(label, names, key=key, format_func=shown, persist_state="session", **layout)
-    linked = None if chosen == first and not always_in_link else chosen
-    if linked is None:
-        link.pop(key, None)
-    elif link.get(key) != linked:
-        link[key] = linked
-    state[f"{key} in the link"] = linked
-    return chosen
+    value = offered(key, names, noun or label.lower(), names[0] if first is None else first, where, shown)
+    set_widget(key, value)
+    st.selectbox(label, names, key=key, format_func=shown, **_changed(key, str, on_choice), **layout)
+    assert value is not None
+    return value
 
 
-def linked_segments(label: str, options: Iterable[str], key: str, help: str | None = None) -> str:
+def linked_option(label: str, names: Sequence[str], key: str, **layout: Any) -> str | None:
+    """Draw a select box in which nothing need be chosen; the chosen one of `names`, or None."""
+    value = offered(key, names, label.lower(), None)
+    set_widget(key, value)
+    st.selectbox(label, names, index=None, key=key, **_changed(key, str), **layout)
+    return value
+
+
+def linked_segments(label: str, options: Iterable[str], key: str, help: str | None = None, **layout: Any) -> str:
     """Draw a row of few options; the chosen one, at first the first, which is also the value of `key` in the link."""
-    first, *others = options
-    chosen = st.segmented_control(
-        label, [first, *others], default=first, key=key, bind="query-params", required=True, help=help
-    )
-    return chosen or first  # a link with an empty value clears even a widget that requires a choice
+    options = list(options)
+    value = offered(key, options, label.lower(), options[0])
+    set_widget(key, value)
+    st.segmented_control(label, options, key=key, required=True, help=help, **_changed(key, str), **layout)
+    assert value is not None
+    return value
 
 
-def warn_unknown(name: str, noun: str, known: Collection[str], place: "DeltaGenerator | None" = None) -> None:
-    """Warn once, in `place` or else on the page, where the link's parameter `name`, a `noun`, has a value not in `known`."""
-    linked = st.query_params.get(name)
-    if linked is not None and linked not in known:
-        text = f"The link asks for {noun} '{escape_markdown(linked[:100])}', which does not exist here; another one is shown."
-        warn_once(text, place)
+def linked_heads(
+    label: str, names: Sequence[str], key: str, first: Sequence[str], at_most: int, **layout: Any
+) -> list[str]:
+    """Draw a box for several of `names`, in the link with commas; at first those of `first`."""
+    asked = chosen(key)
+    wanted = list(first) if asked is None else list(dict.fromkeys(filter(None, asked.split(","))))
+    for name in wanted:
+        if name not in names:
+            doubt("head", name, None)
+    value = [name for name in wanted if name in names][:at_most]
+    set_widget(key, value)
+    st.multiselect(label, names, key=key, max_selections=at_most, **_changed(key, ",".join), **layout)
+    return value
 
 
-def warn_once(text: str, place: "DeltaGenerator | None" = None) -> None:
-    """Show a warning, once in a session."""
-    if not st.session_state.get(f"warned: {text}"):
-        st.session_state[f"warned: {text}"] = True
-        (st if place is None else place).warning(text)
+def linked_whole_number(
+    label: str, key: str, low: int, high: int, *, noun: str, on_choice: OnChoice | None = None, **layout: Any
+) -> int:
+    """Draw a box for a whole number from `low`, which it is at first, to `high`."""
+    asked = chosen(key)
+    value = low
+    if asked is not None:
+        if asked.isascii() and asked.isdecimal() and low <= int(asked[:18]) <= high:
+            value = int(asked)
+        else:
+            doubt(noun, asked, str(low), f"here ({noun}s {low} to {high})")
+    set_widget(key, value)
+    st.number_input(label, low, high, key=key, **_changed(key, str, on_choice), **layout)
+    return value
+
+
+def linked_number(label: str, key: str, low: float, first: float, **layout: Any) -> float:
+    """Draw a box for a number of at least `low`, at first `first`."""
+    asked, value = chosen(key), first
+    if asked is not None:
+        try:
+            value = float(asked)
+        except ValueError:
+            value = low - 1
+        if not low <= value < float("inf"):
+            doubt(label, asked, f"{first:g}", f"here: it is a number of at least {low:g}")
+            value = first
+    set_widget(key, value)
+    st.number_input(label, min_value=low, key=key, **_changed(key, "{:.10g}".format), **layout)
+    return value
+
+
+def linked_text(label: str, key: str, **layout: Any) -> str:
+    """Draw a line of text, at first empty."""
+    value = chosen(key) or ""
+    set_widget(key, value)
+    st.text_input(label, key=key, **_changed(key, lambda text: text or None), **layout)
+    return value
+
+
+def linked_toggle(label: str, key: str, *, first: bool) -> bool:
+    """Draw a switch, in the link as yes or no."""
+    words = {True: "yes", False: "no"}
+    value = offered(key, words.values(), f"position of '{escape_markdown(label)}'", words[first]) == "yes"
+    set_widget(key, value)
+    st.toggle(label, key=key, **_changed(key, words.__getitem__))
+    return value
+
+
+def set_widget(key: str, value: Any) -> None:
+    """Have the widget `key`, which is not drawn yet, show `value`."""
+    st.session_state[key] = value  # also where it is that already: the widget of another page takes its value along
+
+
+def _changed(key: str, to_link: Callable[[Any], str | None], on_choice: OnChoice | None = None) -> dict[str, Any]:
+    """The arguments of a widget that chooses what it is changed to."""
+
+    def change() -> None:
+        value = st.session_state[key]
+        linked = None if value is None else to_link(value)
+        choose(key, linked)
+        if on_choice is not None:
+            on_choice(linked)
+
+    return {"on_change": change}

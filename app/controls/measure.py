@@ -1,13 +1,12 @@
 """The chosen measure of the heads: one of all that the warehouse has."""
 
-from selfrepair.app.controls.linked import linked_selectbox, warn_unknown
+from selfrepair.app.controls.linked import linked_selectbox
 from selfrepair.app.data.measures import EFFECTS, Measure, measures
 from selfrepair.app.wording.columns import effect_words, words
 
 
 def choose_measure() -> Measure:
     """Draw the widget of all measures."""
-    warn_unknown("measure", "measure", measures())
     name = linked_selectbox(
         "Measure",
         list(measures()),
@@ -28,6 +27,7 @@ def choose_effect() -> str:
         "effect",
         effect_words,
         first="abs_self_repair",
+        noun="number of a row",
         help="The number of a row whose distribution is described. Absolute: without its sign, abs_ in the views.",
         width=280,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from selfrepair.app.controls.chosen import chosen
 from selfrepair.app.data.choice import POPULATIONS
 from selfrepair.app.wording.columns import words
 from selfrepair.app.wording.escape import escape_markdown
@@ -48,7 +49,9 @@ def _widget(question: str, parameter: Parameter, runs: Sequence[Run]) -> Any:
         )
     if parameter.choices:
         chosen = first if parameter.default is None else parameter.choices.index(str(parameter.default))
-        return st.selectbox(**common, options=parameter.choices, index=chosen, format_func=_option_text)
+        return st.selectbox(
+            **common, options=parameter.choices, index=chosen, format_func=_option_text, placeholder="as the run"
+        )
     if parameter.type == "BOOLEAN":
         return st.selectbox(**common, options=(True, False), index=None, placeholder=str(parameter.default))
     if parameter.type == "INTEGER":
@@ -71,7 +74,7 @@ def _option_text(name: str) -> str:
 
 def _part_of_chosen_head(name: str) -> int | None:
     """Layer or head of the head chosen on the other pages; None, which has to be filled in, before there is one."""
-    match = re.fullmatch(r"L(\d+)H(\d+)", str(st.session_state.get("head") or st.query_params.get("head") or ""))
+    match = re.fullmatch(r"L(\d+)H(\d+)", chosen("head") or "")
     return int(match[("layer", "head").index(name) + 1]) if match and name in ("layer", "head") else None
 
 

@@ -1,14 +1,15 @@
-"""Model, run, ablation and rows used: chosen in the sidebar and kept in the link."""
+"""Model, run, ablation and rows used: drawn in the sidebar of every page about a run."""
 
 import streamlit as st
 
-from selfrepair.app.components.export_context import add_context
-from selfrepair.app.controls.linked import linked_selectbox, warn_once, warn_unknown
+from selfrepair.app.components.about import describe_page, span_of_rows
+from selfrepair.app.controls.chosen import choose, chosen, doubt, say, show_run, shown_run
+from selfrepair.app.controls.linked import linked_selectbox, set_widget
 from selfrepair.app.data.choice import POPULATIONS, Choice
 from selfrepair.app.data.query import query_frame, warehouse_path
 from selfrepair.app.wording.escape import escape_markdown
-from selfrepair.queries.catalog.which_run import RUNS, Run, dataset_of
-from selfrepair.warehouse.schema import ABLATIONS, NEXT_TOKEN
+from selfrepair.queries.catalog.which_run import RUNS, Run, dataset_of, few_rows
+from selfrepair.warehouse.schema import ABLATIONS
 
 
 def choose_run() -> Choice:
@@ -23,35 +24,49 @@ def choose_run() -> Choice:
         st.page_link("app_pages/ingests.py", label="Running ingests", icon=":material/move_to_inbox:")
         st.stop()
     usable = [run for run in runs if run["status"] != "failed"] or runs
-    _warn_about_link(usable)
-    _take_model_of_linked_run(usable)
+    run = _chosen_run(usable[::-1])
+    show_run(run["model"], run["run_id"])
     with st.sidebar:
-        models = list(dict.fromkeys(run["model"] for run in reversed(usable)))
-        model = st.selectbox("Model", models, key="model", bind="query-params")
-        of_model = {str(run["run_id"]): run for run in reversed(usable) if run["model"] == model}
+        newest = {each["model"]: each for each in usable}
+        set_widget("model", run["model"])
+        models = list(dict.fromkeys(each["model"] for each in reversed(usable)))
+        st.selectbox("Model", models, key="model", on_change=lambda: _choose(newest[st.session_state["model"]]))
         left, right = st.columns(2)  # side by side, so that all widgets fit below the list of pages
-        with left:
-            number = linked_selectbox(
-                "Run",
-                list(of_model),
-                "run",
-                help="Rows of different runs are never mixed. Failed runs are not listed.",
-                always_in_link=True,  # the newest run changes, and the model follows from the run
+        numbers = {str(each["run_id"]): each for each in reversed(usable) if each["model"] == run["model"]}
+        set_widget("run", str(run["run_id"]))
+        left.selectbox(
+            "Run",
+            list(numbers),
+            key="run",
+            on_change=lambda: _choose(numbers[st.session_state["run"]]),
+            help="Rows of different runs are never mixed. Failed runs are not listed.",
+        )
+        with right:
+            ablation = linked_selectbox(
+                "Ablation",
+                [ablation for ablation in ABLATIONS if ablation in run["ablations"]],
+                "ablation",
+                where=f"in run {run['run_id']}",
+                help=_ABLATION_HELP,
             )
-        run = of_model[number]
-        ablations = [ablation for ablation in ABLATIONS if ablation in run["ablations"]]
-        ablation = right.selectbox("Ablation", ablations, key="ablation", bind="query-params", help=_ABLATION_HELP)
         st.caption(escape_markdown(_summary(run)))
         population = linked_selectbox(
             "Rows used",
             list(POPULATIONS),
             "population",
             lambda name: _capitalised(POPULATIONS[name]),
-            first="top2" if run["logit_of"] == NEXT_TOKEN else "all",  # few rows where one answer a prompt is scored
+            first=run["default_population"],
+            noun="choice of rows",
             help="Top 2 %: each head's rows with the highest clean direct effect (direct logit attribution), as in the paper.",
         )
-    add_context(model, f"run {number}", ablation, population)
-    return Choice(run, ablation, population)
+        choice = Choice(run, ablation, population)
+        n_rows = {row["population"]: row for row in query_frame(rows_of_heads(choice)).to_dicts()}
+        if population in n_rows:
+            _show_rows(**n_rows[population])
+    describe_page(
+        choice, {name: f"{span_of_rows(row['fewest'], row['most'])} of each head" for name, row in n_rows.items()}
+    )
+    return choice
 
 
 def all_runs() -> list[Run]:
@@ -60,19 +75,53 @@ def all_runs() -> list[Run]:
     return runs
 
 
+def rows_of_heads(choice: Choice) -> str:
+    """SQL of the fewest and most rows that a number of one head is made of, by population."""
+    return (
+        "SELECT population, min(n_rows) AS fewest, max(n_rows) AS most\nFROM head_repair\n"
+        f"WHERE {choice.where_rows}\nGROUP BY population\nORDER BY population"
+    )
+
+
 _ABLATION_HELP = (
     "What replaces the head's output: its output on another prompt at the same positions (resample), its mean over all "
     "prompts (mean), or zero."
 )
 
 
-def _take_model_of_linked_run(runs: list[Run]) -> None:
-    """Choose the model of a link that names a run alone."""
-    linked = st.query_params.get("run")
-    if linked is not None and linked != st.session_state.get("run in the link") and "model" not in st.query_params:
-        models = {str(run["run_id"]): run["model"] for run in runs}
-        if linked in models:
-            st.session_state["model"] = models[linked]
+def _chosen_run(runs: list[Run]) -> Run:
+    """The chosen one of `runs`, which come newest first; before any choice the newest, of the chosen model if there is one."""
+    model, number = ({**shown_run(), **_asked()}.get(name) for name in ("model", "run"))
+    of_model = [run for run in runs if run["model"] == model]
+    first = (of_model or runs)[0]
+    run = first if number is None else next((run for run in runs if str(run["run_id"]) == number), None)
+    if run is None:
+        doubt("run", str(number), f"run {first['run_id']}", "here, or failed its cross-check")
+        run = first
+    if of_model and run["model"] != model:
+        of, shown = escape_markdown(run["model"]), escape_markdown(str(model))
+        say(f"Run {number} of the link is a run of {of}; the newest run of {shown} is shown.")
+        return first
+    if model is not None and not of_model:
+        doubt("model", model, run["model"])
+    return run
+
+
+def _asked() -> dict[str, str]:
+    asked = {"model": chosen("model"), "run": chosen("run")}
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _choose(run: Run) -> None:
+    choose("model", run["model"])
+    choose("run", str(run["run_id"]))
+
+
+def _show_rows(population: str, fewest: int, most: int) -> None:
+    """How many rows a number of one head is made of, and a warning where they are few."""
+    st.caption(f"{span_of_rows(fewest, most)} of each head")
+    if few := few_rows(fewest):
+        st.caption(f":orange[{few}]")
 
 
 def _capitalised(text: str) -> str:
@@ -82,17 +131,3 @@ def _capitalised(text: str) -> str:
 def _summary(run: Run) -> str:
     given = f", {', '.join(run['given_heads'])} ablated throughout" if run["given_heads"] else ""
     return f"{run['n_prompts']:,} prompts of {dataset_of(run)}{given}, {run['status']}"
-
-
-def _warn_about_link(runs: list[Run]) -> None:
-    models = {run["model"] for run in runs}
-    warn_unknown("model", "model", models)
-    warn_unknown("run", "run", {str(run["run_id"]) for run in runs})
-    warn_unknown("ablation", "ablation", ABLATIONS)
-    warn_unknown("population", "choice of rows", POPULATIONS)
-    model, number = st.query_params.get("model"), st.query_params.get("run")
-    model_of_run: str | None = next((run["model"] for run in runs if str(run["run_id"]) == number), model)
-    is_new_link = number != st.session_state.get("run in the link")
-    if is_new_link and model in models and model_of_run != model:
-        of, shown = escape_markdown(str(model_of_run)), escape_markdown(str(model))
-        warn_once(f"Run {number} of the link is a run of {of}; the newest run of {shown} is shown.")

@@ -34,9 +34,12 @@ def layers(where: str, kind: str) -> str:
 
 
 def counts(where: str, minimum: str) -> str:
-    """n_pairs, all pairs of an ablated head and a later head or MLP, and n_large, those that change by `minimum` logits."""
+    """n_pairs, all pairs of an ablated head and a later head or MLP, n_large, those that change by `minimum` logits, and
+    changes [logits], those of all pairs.
+    """
     return (
-        f"SELECT count(*) AS n_pairs, count(*) FILTER (abs(mean_change) >= {minimum}) AS n_large\n"
+        f"SELECT count(*) AS n_pairs, count(*) FILTER (abs(mean_change) >= {minimum}) AS n_large,\n"
+        "    list(mean_change) AS changes\n"
         f"FROM who_repairs\nWHERE {where}"
     )
 

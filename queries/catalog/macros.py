@@ -127,6 +127,14 @@ MACROS = (
         "(1, 4, 0, 1, -1)",
         -1.0,
     ),
+    Macro(
+        "default_population",  # columns have other names inside: the run_id of a call would be that of `runs`
+        "(run) AS (SELECT CASE WHEN coalesce(scored, 'next_token') = 'next_token' THEN 'top2' ELSE 'all' END "
+        "FROM (SELECT run_id AS scoring_run, logit_of AS scored FROM runs) WHERE scoring_run = run)",
+        "Rows used of a run where nobody says: the paper's top 2 %, or all where only answers are scored, one row a prompt.",
+        "(NULL)",
+        None,
+    ),
 )
 
 

@@ -149,6 +149,9 @@ def with_run(values: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
         most = max((run[number] for run in chosen), default=None)
         if most is not None and found.get(place) is not None and not 0 <= found[place] < most:
             raise SelfRepairError(f"there is no {place} {found[place]} here: {place}s are 0 to {most - 1}.")
+    used = {run["default_population"] for run in chosen}
+    if "population" in found and found["population"] is None and len(used) == 1:
+        found["population"] = used.pop()  # else each run has its own
     measured = {kind for run in chosen for kind in run["ablations"]}
     if measured and found.get("ablation") is not None and found["ablation"] not in measured:
         raise SelfRepairError(

@@ -12,8 +12,8 @@ PARAMETERS = {
     "run_id": "INTEGER = NULL: Number of a run (see the list of runs); NULL: the model's run, or all",
     "ablation": "resample|mean|zero = resample: What the head's output is replaced by",
     "population": (
-        "all|top2|top2_nobos = top2: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the same "
-        "without first positions"
+        "all|top2|top2_nobos = NULL: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the same "
+        "without first positions; NULL: top2, or all of a run that scores answers alone"
     ),
     "layer": "INTEGER: Layer of the head, from 0",
     "head": "INTEGER: Number of the head in its layer, from 0",

@@ -16,6 +16,7 @@ SELECT
     models.checkpoint,
     datasets.name AS dataset,
     coalesce(runs.logit_of, 'next_token') AS logit_of,
+    default_population(runs.run_id) AS default_population,
     runs.n_prompts,
     runs.ablations,
     runs.given_heads,
@@ -68,6 +69,18 @@ def which_run(runs: Sequence[Run], model: str | int | None, run_id: int | None) 
             f"Choose one by its number, such as {argument('run', usable[-1]['run_id'])}:\n{_listed(usable)}"
         )
     return usable[0]
+
+
+FEW_ROWS = 30
+"""Rows below which a mean says little."""
+
+
+def few_rows(n_rows: object) -> str:
+    """A sentence on numbers of `n_rows` rows where these are few, else empty."""
+    if not isinstance(n_rows, int) or n_rows >= FEW_ROWS:
+        return ""
+    rows = "a single row" if n_rows == 1 else f"only {n_rows} rows"
+    return f"There are numbers here of {rows}: fewer than {FEW_ROWS} say little. Use all rows, or measure more prompts."
 
 
 def dataset_of(run: Run) -> str:

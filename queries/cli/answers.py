@@ -73,6 +73,15 @@ class OpenAnswer:
         except SelfRepairError:  # it is optional
             return ""
 
+    def notes(self, answer: Answer) -> str:
+        """What to know of an answer with rows: kinds of rows that it mixes, and means of few rows."""
+        from selfrepair.queries.catalog.which_run import few_rows
+
+        frame, few = answer.frame, ""
+        if "n_rows" in frame.columns and any(name.startswith("mean_") for name in frame.columns):
+            few = few_rows(frame["n_rows"].min())
+        return "\n".join(filter(None, [few, self.kinds(answer)]))
+
     def kinds(self, answer: Answer) -> str:
         """Which kinds of rows an answer has and how to select one, in a sentence; empty where there is one kind."""
         asked = self.asked

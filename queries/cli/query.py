@@ -88,7 +88,7 @@ def query(
     limit = ROWS_ON_SCREEN if limit is None else limit
     with open_answer(text, db, params, columns or _headline(text), limit, timeout_s, flat=True) as answer:
         rows = answer.rows.to_answer()
-        note = answer.why_empty() if rows.frame.is_empty() else answer.kinds(rows)
+        note = answer.why_empty() if rows.frame.is_empty() else answer.notes(rows)
         print_table(rows, answer.asked.values or {}, note, answer.asked.n_columns)
 
 

@@ -28,8 +28,12 @@ def largest_edges(edges: pl.DataFrame, chosen: str) -> pl.DataFrame:
     return edges.filter((number < MAX_EDGES) | (is_own & (is_own.cum_sum() <= MAX_OF_CHOSEN)))
 
 
-def edge_graph(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[str], chosen: str) -> alt.LayerChart:
+def edge_graph(
+    edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[str], chosen: str, widest: float
+) -> alt.LayerChart:
     """Lines from ablated heads to the heads and MLPs that change, as wide as |mean_change|; those of `chosen` are strong.
+
+    A line is widest from `widest` logits on.
 
     A click on a head is the selection `heatmap.HEAD_SELECTION`.
     """
@@ -86,7 +90,7 @@ def edge_graph(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[st
             strokeWidth=alt.StrokeWidth(
                 "size:Q",
                 title=f"|{title(VIEW, 'mean_change')}|",
-                scale=alt.Scale(range=[0.8, 8], zero=False),
+                scale=alt.Scale(domain=[0, widest], range=[0.8, 8], clamp=True),
                 legend=None,
             ),
             opacity=alt.OpacityValue(0.3, condition=_if_chosen(0.95)),

@@ -6,7 +6,6 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.heads.heatmap import head_selection
-from selfrepair.app.charts.style.color_domain import color_domain
 from selfrepair.app.charts.style.color_scale import diverging, legend
 from selfrepair.app.charts.style.palette import REFERENCE
 from selfrepair.app.wording.columns import title
@@ -17,8 +16,12 @@ _MARGIN_PX = 130
 _LOWEST_PX, _HIGHEST_PX = 320, 900
 
 
-def edge_matrix(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[str], chosen: str) -> alt.LayerChart:
+def edge_matrix(
+    edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[str], chosen: str, domain: tuple[float, float]
+) -> alt.LayerChart:
     """A cell for each of `edges`; rows are `ablated` heads, columns `targets`, both by layer; `chosen` has a frame.
+
+    Colours span `domain` [logits], that of all pairs.
 
     A click on a cell is the selection `heatmap.HEAD_SELECTION`, the ablated head's label.
     """
@@ -39,7 +42,7 @@ def edge_matrix(edges: pl.DataFrame, ablated: Sequence[str], targets: Sequence[s
             alt.Color(
                 "mean_change:Q",
                 title=title(VIEW, "mean_change"),
-                scale=diverging(color_domain([edges["mean_change"]], 0.0)),
+                scale=diverging(domain),
                 legend=legend(),
             ),
             tooltip=[

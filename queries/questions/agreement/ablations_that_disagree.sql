@@ -29,7 +29,7 @@ FROM head_repair
 WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
 GROUP BY run_id, model, label, layer, head
 HAVING count(*) > 1
 QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY self_repair_range DESC, layer, head) <= $at_most

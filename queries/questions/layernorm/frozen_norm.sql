@@ -7,7 +7,8 @@
 --
 -- Parameters:
 --   model, run_id, ablation
---   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
+--   population all|top2 = NULL: Rows used: all, or the head's top 2 % by direct effect; NULL: top2, or all of a run
+--     that scores answers alone
 --   at_most
 
 SELECT
@@ -18,6 +19,7 @@ SELECT
     mean_frozen_logit_change,
     mean_repair_layernorm,
     larger_frozen_share,
+    n_rows,
     layer,
     head
 FROM frozen_layernorm
@@ -25,6 +27,6 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
 QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY mean_repair_layernorm DESC, layer, head) <= $at_most
 ORDER BY run_id, mean_repair_layernorm DESC, layer, head

@@ -21,6 +21,7 @@ SELECT
     mean_removed_effect,
     mean_direct_effect,
     mean_logit_change,
+    n_rows,
     layer,
     head
 FROM head_repair
@@ -28,7 +29,7 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
     AND mean_self_repair < 0
     AND mean_removed_effect > 0
 QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY mean_self_repair, layer, head) <= $at_most

@@ -34,7 +34,7 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
 UNION ALL
 SELECT
     run_id,
@@ -58,5 +58,5 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
 ORDER BY run_id, layer, level DESC, head

@@ -25,6 +25,7 @@ SELECT
     / nullif(abs(mean_repair_layernorm) + abs(mean_repair_attention) + abs(mean_repair_mlp), 0) AS mlp_share_of_parts,
     mean_self_repair,
     mean_direct_effect,
+    n_rows,
     layer,
     head
 FROM head_repair
@@ -32,6 +33,6 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
 QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY mean_repair_mlp DESC, layer, head) <= $at_most
 ORDER BY run_id, mean_repair_mlp DESC, layer, head

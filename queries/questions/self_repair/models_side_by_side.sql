@@ -36,6 +36,6 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
 GROUP BY run_id, model, logit_of
 ORDER BY run_id

@@ -20,6 +20,7 @@ SELECT
     mean_repair_layernorm,
     mean_repair_attention,
     mean_repair_mlp,
+    n_rows,
     layer,
     head
 FROM head_repair
@@ -27,6 +28,6 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
 QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY mean_self_repair DESC, layer, head) <= $at_most
 ORDER BY run_id, mean_self_repair DESC, layer, head

@@ -23,6 +23,6 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
 QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY overrepaired_share DESC, layer, head) <= $at_most
 ORDER BY run_id, overrepaired_share DESC, layer, head

@@ -61,7 +61,7 @@ WITH parts AS (
         ($model IS NULL OR model = $model)
         AND ($run_id IS NULL OR run_id = $run_id)
         AND ablation = $ablation
-        AND population = $population
+        AND population = coalesce($population, default_population(run_id))
         AND layer = $layer
 )
 SELECT

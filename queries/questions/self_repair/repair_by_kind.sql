@@ -7,7 +7,8 @@
 --
 -- Parameters:
 --   model, run_id, ablation
---   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
+--   population all|top2 = NULL: Rows used: all, or the head's top 2 % by direct effect; NULL: top2, or all of a run
+--     that scores answers alone
 --   dimension logprob_decile|position|token_class = token_class: How rows are grouped; logprob_decile: target
 --     log-probability decile
 --   layer INTEGER = NULL: Layer of the head, from 0; NULL: all heads together
@@ -31,7 +32,7 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
     AND dimension = $dimension
     AND layer IS NOT DISTINCT FROM $layer
     AND head IS NOT DISTINCT FROM $head

@@ -8,7 +8,8 @@
 --
 -- Parameters:
 --   model, run_id, ablation
---   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
+--   population all|top2 = NULL: Rows used: all, or the head's top 2 % by direct effect; NULL: top2, or all of a run
+--     that scores answers alone
 --   at_least INTEGER = 1: Only heads with at least this many ablated heads before them [heads]
 --   at_most
 
@@ -33,7 +34,7 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
     AND n_ablated >= $at_least
 QUALIFY
     row_number() OVER (PARTITION BY run_id ORDER BY score DESC NULLS LAST, target_layer, target_head) <= $at_most

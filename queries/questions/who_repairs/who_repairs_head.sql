@@ -7,7 +7,8 @@
 --
 -- Parameters:
 --   model, run_id, ablation
---   population all|top2 = top2: Rows used: all, or the head's top 2 % by direct effect
+--   population all|top2 = NULL: Rows used: all, or the head's top 2 % by direct effect; NULL: top2, or all of a run
+--     that scores answers alone
 --   layer, head
 --   kind all|head|mlp = all: Heads, MLPs, or both
 --   at_most
@@ -34,7 +35,7 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
-    AND population = $population
+    AND population = coalesce($population, default_population(run_id))
     AND layer = $layer
     AND head = $head
     AND ($kind = 'all' OR CAST(target_kind AS VARCHAR) = $kind)

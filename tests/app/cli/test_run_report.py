@@ -24,6 +24,7 @@ SELECT
     0 AS seed, 'float32' AS dtype, 'cpu' AS device, 'none' AS conventions, MAP {'duckdb': '1'} AS software,
     'complete' AS status, TIMESTAMP '2026-01-01' AS started_at, 2.14e-5 AS identity_error_max,
     1e-3 AS crosscheck_tolerance, 1.26e-5 AS crosscheck_error_max, 127 AS crosscheck_rows;
+INSERT INTO prompts VALUES (7, 0, 0, NULL, [1, 2], 'a b');
 """
 PROMPT = "INSERT INTO prompts VALUES (7, 0, 0, NULL, [0], '')"
 """One top row for each head and ablation: the first position, where direct_effect is highest."""
@@ -110,7 +111,10 @@ def test_a_run_without_resample_ablation_reports_the_one_it_has(db: Path) -> Non
 def test_a_run_of_answers_reports_all_rows(db: Path) -> None:
     with open_writer(db) as con:
         con.execute("UPDATE runs SET logit_of = 'answer'")
-    assert "rows used: all\n" in run_report(db, 7)
+    assert (
+        "rows used: all, 10 of each head\nThere are numbers here of only 10 rows: fewer than 30 say little."
+        in run_report(db, 7)
+    )
 
 
 def test_without_a_run_or_a_readable_file_there_is_no_report(

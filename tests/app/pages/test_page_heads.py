@@ -167,7 +167,7 @@ def test_odd_runs(shape: dict[str, Any], population: str, tmp_path: Path, monkey
 def test_a_mangled_link_shows_something_else_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(loaded(tmp_path), monkeypatch, head="L99H<b>", measure="DROP TABLE", effect="'", unit="yards")
     assert not app.exception
-    assert len(app.warning) == 2
+    assert len(app.warning) == 4
     assert app.selectbox(key="measure").value == "mean_self_repair"
 
 
@@ -180,7 +180,7 @@ def test_no_file_and_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_click_chooses_the_head_and_one_beside_all_heads_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     state: dict[str, Any] = {"head": "L0H0"}
-    monkeypatch.setattr(head_click, "st", SimpleNamespace(session_state=state))
+    monkeypatch.setattr(head_click, "choose", state.__setitem__)
 
     def selected(*labels: str) -> dict[str, Any]:
         return {"selection": {HEAD_SELECTION: [{"label": label} for label in labels]}}
@@ -203,9 +203,10 @@ def test_a_click_leaves_no_warning_in_the_log(monkeypatch: pytest.MonkeyPatch) -
         import polars as pl
         import streamlit as st
 
-        from selfrepair.app.controls import head, head_click
+        from selfrepair.app.controls import chosen, head, head_click
 
         clicked = {"selection": {"cell": [{"label": "L0H0"}]}}
+        chosen.place_notices()
         st.button("click", on_click=head_click.select_clicked, args=([], clicked))
         head.choose_head(pl.DataFrame({"label": ["L0H0", "L0H1"], "mean_direct_effect": [0.5, 2.0]}))
 

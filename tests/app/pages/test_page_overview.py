@@ -44,9 +44,11 @@ def test_a_run_of_answers_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ).replace("\\", "")
     with open_writer(db) as con:
         con.execute("UPDATE runs SET logit_of = 'answer'")
-    assert "6 prompts of tiny-text (answer), L0H3 ablated throughout, complete" in said(
-        opened("overview", db, monkeypatch)
-    ).replace("\\", "")
+    app = opened("overview", db, monkeypatch)
+    assert "6 prompts of tiny-text (answer), L0H3 ablated throughout, complete" in said(app).replace("\\", "")
+    assert app.selectbox(key="population").value == "all"
+    assert "24 rows of each head" in said(app)
+    assert "only 24 rows: fewer than 30 say little" in said(app)
 
 
 def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,19 +68,6 @@ def test_a_run_without_summaries_says_what_to_run(tmp_path: Path, monkeypatch: p
     with open_writer(db) as con:
         con.execute("DELETE FROM selfrepair_marts.refreshed")
     assert "selfrepair refresh" in said(opened("overview", db, monkeypatch))
-
-
-@pytest.mark.parametrize(
-    ("name", "missing"), [("model", "gone![x](http://c.example/x.png)"), ("run", "99"), ("ablation", "x")]
-)
-def test_a_link_to_something_that_does_not_exist_says_so(
-    name: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = opened("overview", loaded(tmp_path), monkeypatch, **{name: missing})
-    (warning,) = app.warning
-    assert "which does not exist here; another one is shown" in warning.value
-    assert "![" not in warning.value
-    assert len(app.metric) == 4
 
 
 def test_a_link_shows_what_it_was_copied_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,10 +98,6 @@ def test_a_link_with_another_models_run_says_which_is_shown(tmp_path: Path, monk
     app.selectbox(key="model").set_value("other-model").run()
     assert [box.value for box in app.sidebar.selectbox][:2] == ["other-model", "2"]
     assert len(app.warning) == 0
-
-
-def test_the_run_is_in_the_link_before_any_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert opened("overview", loaded(tmp_path), monkeypatch).query_params["run"] == "1"
 
 
 @pytest.mark.slow

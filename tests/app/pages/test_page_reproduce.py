@@ -200,6 +200,7 @@ def test_a_fraction_that_one_run_did_not_publish_is_said_so(db: Path, monkeypatc
 def test_a_mangled_link_is_a_page(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(db, monkeypatch, quantity="<b>", published="'; --", training_of="' OR 1", training_measure="x", head="H")
     assert "quantity = 'self_repair'" in app.code[0].value
+    assert len(app.warning) == 5
 
 
 def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,10 @@ def test_a_mangled_link_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     app = opened("tails", loaded(tmp_path), monkeypatch, head="'; --", others="<b>", effect="gini", population="ÿ")
     assert list(data(app)) == PICTURES
     assert app.selectbox(key="effect").value == "abs_self_repair"
-    assert "does not exist here" in said(app)
+    assert [warning.value for warning in app.warning if "does not exist" in warning.value] == [
+        warning.value for warning in app.warning
+    ]
+    assert len(app.warning) == 4
 
 
 @pytest.mark.slow

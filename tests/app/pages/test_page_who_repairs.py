@@ -169,7 +169,7 @@ def test_the_graph_has_the_largest_edges_and_those_of_the_chosen_head() -> None:
 
 
 def test_lines_go_from_the_ablated_head_to_what_changes() -> None:
-    spec = edge_graph(edges(1), ["L0H0", "L0H1"], ["MLP0", "L1H0", "MLP1"], "L0H0").to_dict()
+    spec = edge_graph(edges(1), ["L0H0", "L0H1"], ["MLP0", "L1H0", "MLP1"], "L0H0", 2.0).to_dict()
     lines = {row["label"]: row for row in spec["datasets"][spec["layer"][0]["data"]["name"]]}
     first, second = lines["L0H0"], lines["L0H1"]
     assert (first["x"], first["y"], first["x2"], first["y2"], first["sign"]) == (0, 0, 1, 0, "repairs")
@@ -179,8 +179,8 @@ def test_lines_go_from_the_ablated_head_to_what_changes() -> None:
 
 
 def test_the_matrix_names_each_layer_once() -> None:
-    spec = edge_matrix(edges(1), ["L0H0", "L0H1"], ["MLP0", "L1H0", "MLP1"], "L0H0").to_dict()
+    spec = edge_matrix(edges(1), ["L0H0", "L0H1"], ["MLP0", "L1H0", "MLP1"], "L0H0", (-2.0, 2.0)).to_dict()
     _, cells = spec["layer"]
     assert cells["encoding"]["x"]["scale"]["domain"] == ["MLP0", "L1H0", "MLP1"]
     assert "['L1H0']" in cells["encoding"]["x"]["axis"]["labelExpr"]
-    assert cells["encoding"]["color"]["scale"]["domain"] == [-1.0, 1.0]
+    assert cells["encoding"]["color"]["scale"]["domain"] == [-2.0, 2.0]

@@ -282,6 +282,11 @@ def test_runs_of_answers_are_marked(db: Path, tmp_path: Path) -> None:
         for name in ("models_side_by_side", "figure_1"):
             assert dict(answer(reader, name).select("run_id", "logit_of").unique().rows()) == known, name
         runs = reader.frame(RUNS).select("run_id", "logit_of").rows()
+        used = dict(answer(reader, "most_repaired_heads").select("run_id", "n_rows").unique().rows())
+        by_population = reader.frame("SELECT DISTINCT run_id, population, n_rows FROM head_repair").rows()
+    assert used == {
+        run: n for run, population, n in by_population if population == ("all" if known[run] == "answer" else "top2")
+    }
     assert dict(runs) == known | {FAILED: "next_token"}
 
 

@@ -255,6 +255,7 @@ def test_rows_of_several_kinds_are_told_with_the_way_to_one(loaded: Path) -> Non
     note = "rows of several kinds: run_id 1, 2; ablation resample, mean, zero; population top2, top2_nobos, all"
     told, _, suggested = last("head_repair", "--columns", "all").partition(". To select one: ")
     assert told == note
+    assert "numbers here of a single row: fewer than 30" in run(query, "head_repair", "--db", loaded).stdout
     program, command, *alone = shlex.split(suggested)
     assert (program, command) == ("selfrepair", "query")
     assert alone == [
