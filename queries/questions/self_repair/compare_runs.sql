@@ -36,7 +36,10 @@ differences AS (
             sum((CAST(run_id = $run_id AS TINYINT) - CAST(run_id = $other_run_id AS TINYINT)) * self_repair) AS DOUBLE
         ) AS self_repair
     FROM cluster_residuals
-    WHERE run_id IN ($run_id, $other_run_id) AND ablation = $ablation AND population = coalesce($population, default_population($run_id))
+    WHERE
+        run_id IN ($run_id, $other_run_id)
+        AND ablation = $ablation
+        AND population = coalesce($population, default_population($run_id))
     GROUP BY layer, head, cluster_id
 ),
 errors AS (
