@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from selfrepair.app.components.about import clear_page
-from selfrepair.app.controls.chosen import follow, link_to, place_notices
+from selfrepair.app.data.chosen import follow, link_to, place_notices
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator

@@ -9,13 +9,13 @@ from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover
 from selfrepair.app.components.optional_caption import optional_caption
 from selfrepair.app.components.tables import column_headers
-from selfrepair.app.controls.chosen import link_to
 from selfrepair.app.controls.comparison import choose_comparison, side_name
 from selfrepair.app.controls.head import choose_head, heads_or_stop
 from selfrepair.app.controls.head_click import clickable_chart
 from selfrepair.app.controls.measure import choose_effect, choose_measure
 from selfrepair.app.controls.sidebar import choose_run
 from selfrepair.app.data.choice import POPULATIONS
+from selfrepair.app.data.chosen import link_to
 from selfrepair.app.data.pair import Pair
 from selfrepair.app.data.query import prefetch, query_frame
 from selfrepair.app.wording.columns import column, words

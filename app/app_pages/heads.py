@@ -14,7 +14,6 @@ from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.optional_caption import optional_caption
 from selfrepair.app.components.tables import fact_table, record_table
 from selfrepair.app.components.token_links import token_links
-from selfrepair.app.controls.chosen import chosen
 from selfrepair.app.controls.head import choose_head, heads_or_stop
 from selfrepair.app.controls.head_click import clickable_chart
 from selfrepair.app.controls.linked import linked_segments
@@ -22,6 +21,7 @@ from selfrepair.app.controls.measure import choose_effect, choose_measure
 from selfrepair.app.controls.sidebar import choose_run
 from selfrepair.app.data import heads as queries
 from selfrepair.app.data.choice import POPULATIONS, UNITS
+from selfrepair.app.data.chosen import chosen
 from selfrepair.app.data.measures import effect_title
 from selfrepair.app.data.query import prefetch, query_frame
 from selfrepair.app.wording.columns import column, meaning, title, words

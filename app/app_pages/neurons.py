@@ -12,11 +12,11 @@ from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.components.not_measured import has_measured
 from selfrepair.app.components.tables import column_headers, fact_table
 from selfrepair.app.components.token_links import token_links
-from selfrepair.app.controls.chosen import choose
 from selfrepair.app.controls.head import choose_head, heads_or_stop
 from selfrepair.app.controls.linked import linked_selectbox
 from selfrepair.app.controls.sidebar import choose_run
 from selfrepair.app.data import neurons as queries
+from selfrepair.app.data.chosen import choose
 from selfrepair.app.data.heads import where_head
 from selfrepair.app.data.query import prefetch, query_frame
 from selfrepair.app.wording.columns import column, meaning, title

@@ -11,8 +11,8 @@ from selfrepair.app.charts.quick import KINDS, drawable, first_axes, quick_chart
 from selfrepair.app.components import snippets
 from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.controls import question_form
-from selfrepair.app.controls.chosen import MAX_LENGTH, choose, chosen, fits_link
 from selfrepair.app.controls.linked import linked_option, linked_segments, linked_selectbox
+from selfrepair.app.data.chosen import MAX_LENGTH, choose, chosen, fits_link
 from selfrepair.app.data.query import MAX_ROWS, TIME_LIMIT_S, Rows, notify, query_frame, query_rows, warehouse_path
 from selfrepair.app.wording.columns import known_columns
 from selfrepair.app.wording.escape import escape_markdown

@@ -10,7 +10,6 @@ import streamlit as st
 from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover
 from selfrepair.app.components.token_view import Field, largest, show_tokens, token_data
-from selfrepair.app.controls.chosen import choose, chosen, say
 from selfrepair.app.controls.head import choose_head, run_heads
 from selfrepair.app.controls.linked import (
     linked_number,
@@ -21,6 +20,7 @@ from selfrepair.app.controls.linked import (
 )
 from selfrepair.app.controls.sidebar import choose_run
 from selfrepair.app.data.choice import POPULATIONS, Choice
+from selfrepair.app.data.chosen import choose, chosen, say
 from selfrepair.app.data.query import query_frame
 from selfrepair.app.data.tokens import (
     CLEAN,

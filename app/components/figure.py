@@ -13,7 +13,7 @@ import vl_convert
 from selfrepair.app.charts.style.palette import CATEGORIES, DIVERGING
 from selfrepair.app.compat import skip_schema_checks
 from selfrepair.app.components.about import About, csv_comment, facts, file_stem, in_words, title_lines
-from selfrepair.app.controls.chosen import link_to
+from selfrepair.app.data.chosen import link_to
 
 Picture = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart | alt.ConcatChart
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from selfrepair.app.controls.chosen import address
+from selfrepair.app.data.chosen import address
 
 
 def token_links(rows: pl.DataFrame, label: str) -> list[str]:

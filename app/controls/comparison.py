@@ -3,10 +3,10 @@
 import dataclasses
 
 from selfrepair.app.components.about import describe_other
-from selfrepair.app.controls.chosen import choose
 from selfrepair.app.controls.linked import linked_selectbox
 from selfrepair.app.controls.sidebar import all_runs
 from selfrepair.app.data.choice import Choice
+from selfrepair.app.data.chosen import choose
 from selfrepair.queries.catalog.which_run import Run
 from selfrepair.warehouse.schema import ABLATIONS
 

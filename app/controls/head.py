@@ -36,7 +36,7 @@ def choose_head(heads: pl.DataFrame, *, disabled: bool = False) -> str:
 
     Where no head is needed, draw it `disabled`.
     """
-    labels = heads["label"].to_list()
+    labels: list[str] = heads["label"].to_list()
     return linked_selectbox(
         "Head",
         labels,

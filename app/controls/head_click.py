@@ -8,7 +8,7 @@ import streamlit as st
 
 from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION
 from selfrepair.app.components.figure import draw_chart
-from selfrepair.app.controls.chosen import choose
+from selfrepair.app.data.chosen import choose
 
 
 def clickable_chart(chart: alt.Chart | alt.LayerChart, name: str) -> None:

@@ -5,12 +5,14 @@ chosen before the page runs again.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
-from selfrepair.app.controls.chosen import choose, chosen, doubt, offered
+from selfrepair.app.data.chosen import choose, chosen, doubt, offered
 from selfrepair.app.wording.escape import escape_markdown
+
+Name = TypeVar("Name", bound=str)
 
 OnChoice = Callable[[str | None], None]
 """What happens besides when a widget is changed; it is given the new value as it stands in the link."""
@@ -18,7 +20,7 @@ OnChoice = Callable[[str | None], None]
 
 def linked_selectbox(
     label: str,
-    names: Sequence[str],
+    names: Sequence[Name],
     key: str,
     shown: Callable[[str], str] = str,
     *,
@@ -27,7 +29,7 @@ def linked_selectbox(
     where: str = "here",
     on_choice: OnChoice | None = None,
     **layout: Any,
-) -> str:
+) -> Name:
     """Draw a select box of `shown(name)`; the chosen one of `names`, which is also the value of `key` in the link.
 
     Before any choice it is `first`, by default the first name. `noun` and `where` name what a link asked for in vain.
@@ -35,8 +37,7 @@ def linked_selectbox(
     value = offered(key, names, noun or label.lower(), names[0] if first is None else first, where, shown)
     set_widget(key, value)
     st.selectbox(label, names, key=key, format_func=shown, **_changed(key, str, on_choice), **layout)
-    assert value is not None
-    return value
+    return next(name for name in names if name == value)
 
 
 def linked_option(label: str, names: Sequence[str], key: str, **layout: Any) -> str | None:

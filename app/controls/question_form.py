@@ -6,8 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from selfrepair.app.controls.chosen import chosen
 from selfrepair.app.data.choice import POPULATIONS
+from selfrepair.app.data.chosen import chosen
 from selfrepair.app.wording.columns import words
 from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.queries.catalog.parameters import Parameter

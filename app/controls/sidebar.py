@@ -3,9 +3,9 @@
 import streamlit as st
 
 from selfrepair.app.components.about import describe_page, span_of_rows
-from selfrepair.app.controls.chosen import choose, chosen, doubt, say, show_run, shown_run
 from selfrepair.app.controls.linked import linked_selectbox, set_widget
 from selfrepair.app.data.choice import POPULATIONS, Choice
+from selfrepair.app.data.chosen import choose, chosen, doubt, say, show_run, shown_run
 from selfrepair.app.data.query import query_frame, warehouse_path
 from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.queries.catalog.which_run import RUNS, Run, dataset_of, few_rows

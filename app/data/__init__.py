@@ -1,1 +1,1 @@
-"""What pages read: SQL, results cached as long as the warehouse file is unchanged, and part files not loaded yet."""
+"""What pages show and read: what was chosen, SQL, cached results, and part files that are not loaded yet."""

@@ -24,7 +24,6 @@ SELECT
     0 AS seed, 'float32' AS dtype, 'cpu' AS device, 'none' AS conventions, MAP {'duckdb': '1'} AS software,
     'complete' AS status, TIMESTAMP '2026-01-01' AS started_at, 2.14e-5 AS identity_error_max,
     1e-3 AS crosscheck_tolerance, 1.26e-5 AS crosscheck_error_max, 127 AS crosscheck_rows;
-INSERT INTO prompts VALUES (7, 0, 0, NULL, [1, 2], 'a b');
 """
 PROMPT = "INSERT INTO prompts VALUES (7, 0, 0, NULL, [0], '')"
 """One top row for each head and ablation: the first position, where direct_effect is highest."""

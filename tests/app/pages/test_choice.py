@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from selfrepair.app.components import figure
 from selfrepair.app.components.about import file_stem, title_lines
-from selfrepair.app.controls.chosen import CHOICE, OWN
+from selfrepair.app.data.chosen import CHOICE, OWN
 from support.browser import FIRST, PAGES
 from support.fabricate import fabricate
 from support.loaded import stored

@@ -203,7 +203,8 @@ def test_a_click_leaves_no_warning_in_the_log(monkeypatch: pytest.MonkeyPatch) -
         import polars as pl
         import streamlit as st
 
-        from selfrepair.app.controls import chosen, head, head_click
+        from selfrepair.app.controls import head, head_click
+        from selfrepair.app.data import chosen
 
         clicked = {"selection": {"cell": [{"label": "L0H0"}]}}
         chosen.place_notices()
