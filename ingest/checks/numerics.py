@@ -9,6 +9,7 @@ from selfrepair.ingest.conventions import Precision, head_label
 from selfrepair.ingest.engine.ablation import HeadAblation, identity_error
 from selfrepair.ingest.engine.forward import CleanBatch
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
+from selfrepair.warehouse.schema import LARGE_EFFECT
 
 NOT_STORED = "Nothing of this unit was stored."
 
@@ -30,11 +31,14 @@ def check_clean_forward(clean: CleanBatch, prompt_ids: Sequence[int]) -> None:
 def check_effects(
     effects: Tensor, stack: Sequence[HeadAblation], prompt_ids: Sequence[int], precision: Precision
 ) -> None:
-    """Raise SelfRepairError for a NaN or infinity in the effects of a stack, or an identity error above the precision's."""
+    """Raise SelfRepairError for a NaN or infinity in the effects of a stack, or an identity error above the precision's: an
+    absolute one up to `LARGE_EFFECT`, and beyond that relative to the row's largest effect.
+    """
     errors = identity_error(effects)
-    if bool((errors <= precision.identity).all()):  # false for NaN too
+    allowed = precision.identity * (effects[..., :6].abs().amax(dim=-1) / LARGE_EFFECT).clamp(min=1)
+    if bool((errors <= allowed).all()):  # false for NaN too
         return
-    for ablated, of_head, error in zip(stack, effects, errors, strict=True):
+    for ablated, of_head, error, of_row in zip(stack, effects, errors, allowed, strict=True):
         bad_rows = ~of_head.isfinite().all(dim=-1)
         label = head_label(ablated.layer, ablated.head)
         if bool(bad_rows.any()):
@@ -44,11 +48,11 @@ def check_effects(
                 f"position {pos}. "
                 f"{NOT_STORED} Try {with_dtype('float32')}, and check the model's weights."
             )
-        if float(error.max()) > precision.identity:
-            prompt, pos = divmod(int(error.argmax()), error.shape[1])
+        if bool((error > of_row).any()):
+            prompt, pos = divmod(int((error / of_row).argmax()), error.shape[1])
             raise SelfRepairError(
-                f"the identity R = LayerNorm + attention + MLP fails by {float(error.max()):.2g} logits (allowed "
-                f"{precision.identity:g}) for {ablated.ablation} ablation of {label}, prompt_id {prompt_ids[prompt]}, position "
-                f"{pos}. {NOT_STORED} Rerun with {with_dtype('float64')}: if that passes, the cause was rounding "
-                f"in {precision.name}; if not, please report the model."
+                f"the identity R = LayerNorm + attention + MLP fails by {float(error[prompt, pos]):.2g} logits (allowed "
+                f"{float(of_row[prompt, pos]):g}) for {ablated.ablation} ablation of {label}, prompt_id "
+                f"{prompt_ids[prompt]}, position {pos}. {NOT_STORED} Rerun with {with_dtype('float64')}: if that passes, "
+                f"the cause was rounding in {precision.name}; if not, please report the model."
             )

@@ -11,6 +11,7 @@ import duckdb
 
 from selfrepair.queries.catalog.quoting import literal
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.schema import EFFECT_STEP, IDENTITY_ERROR_LIMIT, LARGE_EFFECT
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Macro:
     value: Any
 
     @property
-    def comment(self) -> str:
-        """Its comment in a file; one without it is the user's own."""
-        return f"{self.meaning} (selfrepair macro {self.name})"
+    def marker(self) -> str:
+        """Ends its comment in a file, of whatever version; one without it is the user's own."""
+        return f"(selfrepair macro {self.name})"
 
 
 MACROS = (
@@ -43,6 +44,15 @@ MACROS = (
         "x clipped to [0, 1]; NULL stays NULL.",
         "(1.5)",
         1,
+    ),
+    Macro(
+        "identity_excess",
+        "(direct, ablated, change, layernorm, attention, mlp) AS abs(change - ablated + direct - layernorm - attention - mlp) "
+        f"/ ({6 * EFFECT_STEP / 2} + {IDENTITY_ERROR_LIMIT / LARGE_EFFECT} * greatest({LARGE_EFFECT}, abs(direct), "
+        "abs(ablated), abs(change), abs(layernorm), abs(attention), abs(mlp)))",
+        "How far the parts of a stored row miss its self-repair, as a share of what rounding explains; > 1: damaged.",
+        "(1, 1, 2, 1, 1, 0)",
+        0.0,
     ),
     Macro(
         "ratio_sums",
@@ -127,14 +137,14 @@ def install_macros(con: duckdb.DuckDBPyConnection) -> None:
         "WHERE schema_name = 'main' AND database_name = current_database()"
     ).fetchall()
     for macro in MACROS:
-        if {comment for name, comment in found if name == macro.name} - {macro.comment}:
+        if not all((comment or "").endswith(macro.marker) for name, comment in found if name == macro.name):
             raise SelfRepairError(
                 f"this file has a macro '{macro.name}' of your own, and selfrepair installs one of that name; nothing was "
                 f"changed. Create yours under another name, DROP MACRO {macro.name}, and then: selfrepair load"
             )
     for macro in MACROS:
         con.execute(f"CREATE OR REPLACE MACRO {macro.name}{macro.definition}")
-        con.execute(f"COMMENT ON MACRO {macro.name} IS {literal(macro.comment)}")
+        con.execute(f"COMMENT ON MACRO {macro.name} IS {literal(f'{macro.meaning} {macro.marker}')}")
 
 
 def has_macros(con: duckdb.DuckDBPyConnection) -> bool:

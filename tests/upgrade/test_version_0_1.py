@@ -4,6 +4,7 @@
 """
 
 import math
+import re
 import shlex
 import signal
 import subprocess
@@ -25,6 +26,12 @@ from support.templates import made_once
 from support.version_0_1 import RENAMED, checksums, recorded, today, todays_run, unpacked
 
 MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
+GONE = {"prompt_sums", "top_cuts"}
+"""Building blocks of 0.1 that are not here, or have more rows."""
+
+MOVED = re.compile("^(n_prompts|verdict)$|_(se|low|high)$")
+"""Columns of views that mean something else today: intervals are clustered by document and allow for the cut at 2 %."""
+
 LOADED_THEN = {"as_packed": 3, "after_load": 4}
 """Runs in the warehouse by state."""
 
@@ -125,7 +132,7 @@ def test_its_tables_hold_the_same_values(con, expected):
 
 
 def test_its_views_have_the_same_rows(con, expected):
-    counts = {today(name): count for name, count in expected["view_row_counts"].items()}
+    counts = {today(name): count for name, count in expected["view_row_counts"].items() if name not in GONE}
     assert set(counts) <= set(relations())
     now = {name: con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] for name in counts}
     assert now == counts
@@ -134,10 +141,13 @@ def test_its_views_have_the_same_rows(con, expected):
 def test_its_views_answer_the_same(con, expected):
     for then in expected["answers"]:
         sql = today(then["sql"])
-        rows = con.execute(sql).fetchall()
+        result = con.execute(sql)
+        moved = [MOVED.search(name) is not None for name, *_ in result.description]
+        rows = result.fetchall()
         assert len(rows) == len(then["rows"]), sql
         for now, before in zip(rows, then["rows"], strict=True):
-            assert all(map(is_same, now, before)), (sql, now, before)
+            same = map(is_same, now, before)
+            assert all(is_moved or is_same for is_moved, is_same in zip(moved, same, strict=True)), (sql, now, before)
 
 
 def test_every_rule_holds(upgraded):

@@ -48,4 +48,9 @@ CHANGE_SHARES = {"exceed_50": 0.5, "exceed_10": 0.1, "exceed_5": 0.05, "exceed_2
 """Columns of `neuron_curves`, with the share of the head's direct effect that a change must exceed to be counted."""
 
 IDENTITY_ERROR_LIMIT = 1e-3
-"""Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| a measured run may have [logits]."""
+"""Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| that a row may have whose effects are no larger
+than `LARGE_EFFECT`; of larger effects, the same share [logits].
+"""
+
+LARGE_EFFECT = 100.0
+"""Effects above this are numbers with so many digits before the point that rounding alone reaches the limit [logits]."""

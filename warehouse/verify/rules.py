@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from selfrepair.warehouse.schema import EFFECT_STEP, EFFECTS, IDENTITY_ERROR_LIMIT
+from selfrepair.warehouse.schema import EFFECT_STEP, EFFECTS, IDENTITY_ERROR_LIMIT, LARGE_EFFECT
 
 _VALUES = {
     "EFFECT_STEP": EFFECT_STEP,
     "FINITE_EFFECTS": " AND ".join(f"isfinite({name})" for name in EFFECTS),
     "IDENTITY_ERROR_LIMIT": IDENTITY_ERROR_LIMIT,
+    "TIMES_THE_LIMIT": f"greatest({LARGE_EFFECT}, {', '.join(f'abs({name})' for name in EFFECTS[:6])}) / {LARGE_EFFECT}",
     "ROUNDING": 6 * EFFECT_STEP / 2,  # the identity adds six numbers, each rounded by up to half a step [logits]
 }
 _RULE = re.compile(

@@ -230,11 +230,18 @@ WHERE run_id = $run_id AND prompt_id BETWEEN $first_prompt AND $last_prompt
 GROUP BY prompt_id, pos, layer, head
 HAVING min(direct_effect) <> max(direct_effect);
 
--- rule: the identity held to {IDENTITY_ERROR_LIMIT:g} logits when measured
+-- rule: the identity held to {IDENTITY_ERROR_LIMIT:g} logits when measured, or to the same share of large effects
 -- over: units
-SELECT 'run ' || run_id || ', unit ' || unit || ': ' || identity_error_max || ' logits' AS what
-FROM units
-WHERE NOT identity_error_max <= {IDENTITY_ERROR_LIMIT};
+WITH suspects AS (
+    SELECT run_id, unit, first_prompt, first_prompt + n_prompts - 1 AS last_prompt, identity_error_max
+    FROM units
+    WHERE NOT identity_error_max <= {IDENTITY_ERROR_LIMIT}
+)
+SELECT 'run ' || s.run_id || ', unit ' || s.unit || ': ' || s.identity_error_max || ' logits' AS what
+FROM suspects AS s
+LEFT JOIN measurements AS m ON m.run_id = s.run_id AND m.prompt_id BETWEEN s.first_prompt AND s.last_prompt
+GROUP BY s.run_id, s.unit, s.identity_error_max
+HAVING NOT s.identity_error_max <= coalesce(max({TIMES_THE_LIMIT}), 1) * {IDENTITY_ERROR_LIMIT};
 
 -- rule: the identity holds in the stored rows
 -- over: measurements
@@ -246,7 +253,7 @@ WHERE
     abs(
         logit_change::DOUBLE - (ablated_direct_effect::DOUBLE - direct_effect)
         - (repair_layernorm::DOUBLE + repair_attention + repair_mlp)
-    ) > {IDENTITY_ERROR_LIMIT} + {ROUNDING};
+    ) > {TIMES_THE_LIMIT} * {IDENTITY_ERROR_LIMIT} + {ROUNDING};
 
 -- rule: heads of the last layer have no attention repair, and in parallel blocks no MLP repair
 -- over: measurements

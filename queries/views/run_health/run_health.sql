@@ -82,7 +82,8 @@ summaries AS (
         run_id,
         CAST(sum(n_rows) AS BIGINT) AS rows_summarised,
         sum(undefined_ratios) / sum(n_rows) AS share_undefined_ratios,
-        max(stored_identity_error) AS stored_identity_error
+        max(stored_identity_error) AS stored_identity_error,
+        max(stored_identity_excess) AS stored_identity_excess
     FROM top_sums
     WHERE with_first AND top_percent = 100
     GROUP BY run_id
@@ -98,6 +99,7 @@ facts AS (
         summaries.rows_summarised,
         runs.identity_error_max,
         summaries.stored_identity_error,
+        summaries.stored_identity_excess,
         runs.crosscheck_error_max,
         runs.crosscheck_tolerance,
         runs.crosscheck_rows,
@@ -143,11 +145,10 @@ SELECT
             rows_stored,
             run_id
         )
-        WHEN stored_identity_error > identity_error_max + 4e-4 THEN format(
-            'damaged: the parts of a stored row miss its self-repair by {:.2g} logits, when measured by {:.2g}; '
+        WHEN stored_identity_excess > 1 THEN format(
+            'damaged: the parts of a stored row miss its self-repair by {:.2g} times what rounding explains; '
             || 'see selfrepair verify',
-            stored_identity_error,
-            identity_error_max
+            stored_identity_excess
         )
         ELSE 'ok'
     END AS health,

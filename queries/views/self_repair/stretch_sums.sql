@@ -38,6 +38,7 @@
 --     [ratio]
 --   sum_clipped_total DOUBLE: Sum of the rows' self_repair / direct_effect, each clipped to [0, 1]; NULL: no row has
 --     one [ratio]
+--   stored_identity_excess DOUBLE: The largest such error as a share of what rounding explains; > 1: damaged [ratio]
 --   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| [logits]
 
 WITH placed_cuts AS (
@@ -159,6 +160,11 @@ SELECT
     sum(clipped(attention_ratio)) AS sum_clipped_attention,
     sum(clipped(mlp_ratio)) AS sum_clipped_mlp,
     sum(clipped(total_ratio)) AS sum_clipped_total,
-    CAST(max(abs(self_repair - repair_layernorm - repair_attention - repair_mlp)) AS DOUBLE) AS stored_identity_error
+    CAST(max(abs(self_repair - repair_layernorm - repair_attention - repair_mlp)) AS DOUBLE) AS stored_identity_error,
+    max(
+        identity_excess(
+            direct_effect, ablated_direct_effect, logit_change, repair_layernorm, repair_attention, repair_mlp
+        )
+    ) AS stored_identity_excess
 FROM row_ratios
 GROUP BY run_id, ablation, layer, head, prompt_id, is_first, n_cuts_above

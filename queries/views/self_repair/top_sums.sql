@@ -52,7 +52,8 @@ WITH head_stretches AS (
         sum(sum_clipped_attention) AS clipped_attention,
         sum(sum_clipped_mlp) AS clipped_mlp,
         sum(sum_clipped_total) AS clipped_total,
-        max(stored_identity_error) AS identity_error
+        max(stored_identity_error) AS identity_error,
+        max(stored_identity_excess) AS identity_excess
     FROM stretch_sums
     GROUP BY run_id, ablation, layer, head, is_first, n_cuts_above
 )
@@ -78,7 +79,8 @@ SELECT
     coalesce(sum(clipped_attention), 0) AS sum_clipped_attention,
     coalesce(sum(clipped_mlp), 0) AS sum_clipped_mlp,
     coalesce(sum(clipped_total), 0) AS sum_clipped_total,
-    round(max(identity_error), 4) AS stored_identity_error
+    round(max(identity_error), 4) AS stored_identity_error,
+    max(identity_excess) AS stored_identity_excess
 FROM head_stretches
 INNER JOIN top_cuts USING (run_id, layer, head)
 WHERE cut_number > n_cuts_above AND (with_first OR NOT is_first) AND top_percent NOT IN (1.4, 2.6)

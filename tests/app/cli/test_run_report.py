@@ -25,6 +25,7 @@ SELECT
     'complete' AS status, TIMESTAMP '2026-01-01' AS started_at, 2.14e-5 AS identity_error_max,
     1e-3 AS crosscheck_tolerance, 1.26e-5 AS crosscheck_error_max, 127 AS crosscheck_rows;
 """
+PROMPT = "INSERT INTO prompts VALUES (7, 0, 0, NULL, [0], '')"
 """One top row for each head and ablation: the first position, where direct_effect is highest."""
 
 ROWS = """
@@ -42,6 +43,7 @@ def db(tmp_path: Path) -> Path:
     path = tmp_path / "my runs.duckdb"
     with open_writer(path) as con:
         con.execute(RUN)
+        con.execute(PROMPT)
         for scale, ablation in enumerate(ABLATIONS, start=1):
             con.execute(ROWS.format(ablation=ablation, scale=scale))
     return path

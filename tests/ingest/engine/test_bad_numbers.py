@@ -1,11 +1,15 @@
 """What stops a measurement: numbers that are none, an identity that fails, memory that does not hold one sequence."""
 
+import contextlib
+
 import pytest
 import torch
 
+from selfrepair.ingest.checks.numerics import check_effects
 from selfrepair.ingest.checks.preflight import preflight
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.engine import ablation
+from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.models.adapter import adapt
 from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs.measurer import Measurer
@@ -55,6 +59,15 @@ def test_a_broken_identity_stops_the_run(monkeypatch):
     monkeypatch.setattr(ablation, "project", lambda vectors, w: torch.linalg.vecdot(vectors, w) + 0.01)
     with pytest.raises(SelfRepairError, match=r"the identity .* fails by .*--dtype float64"):
         measurer_of(families.build("gpt2")).measure(next_token_targets(TOKENS), None, [40, 41, 42])
+
+
+@pytest.mark.parametrize(("large", "error", "fails"), [(1.0, 2e-3, True), (1e4, 0.05, False), (1e4, 0.2, True)])
+def test_the_identity_of_large_effects_holds_relative_to_them(large, error, fails):
+    """Rounding grows with the numbers: parts of 1e4 logits that cancel cannot add up to 1e-3."""
+    effects = torch.tensor([[[[1.0, 0.5, error - 0.5, large, -large, 0.0, 1.0]]]], dtype=torch.float64)
+    stack, precision = [HeadAblation(0, 1, "zero")], PRECISIONS["float32"]
+    with pytest.raises(SelfRepairError, match="the identity") if fails else contextlib.nullcontext():
+        check_effects(effects, stack, [40], precision)
 
 
 def test_no_room_for_one_sequence_says_what_to_try():

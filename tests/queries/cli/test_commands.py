@@ -85,7 +85,7 @@ def test_a_first_look_at_a_wide_view_is_its_headline_over_the_top_rows(db: Path)
     assert said == "run_id 1, model model-1, ablation resample"  # the same in all rows
     assert header.split() == ["population", *catalog.describe("head_repair").headline]
     assert first.split()[0] == "top2"
-    assert last == "10 of 83 columns. Others: --columns all or --columns A,B; all in a file: -o FILE"
+    assert last == "10 of 86 columns. Others: --columns all or --columns A,B; all in a file: -o FILE"
 
 
 def test_every_column_is_printed_where_all_are_asked_for(db: Path) -> None:

@@ -115,6 +115,16 @@ def test_a_macro_of_the_users_own_is_refused(path: Path) -> None:
     assert names_in(path) == set()
 
 
+def test_a_macro_of_another_version_is_replaced(path: Path) -> None:
+    older = (
+        "CREATE MACRO clipped(x) AS x; COMMENT ON MACRO clipped IS 'Said otherwise then. (selfrepair macro clipped)'"
+    )
+    in_file(path, lambda con: con.execute(older))
+    in_file(path, install)
+    with duckdb.connect(path, read_only=True) as con:
+        assert con.execute("SELECT clipped(7)").fetchall() == [(1,)]
+
+
 def test_a_macro_put_in_the_place_of_ours_is_not_asked(tmp_path: Path) -> None:
     path = loaded(tmp_path)
     in_file(path, lambda con: con.execute("CREATE OR REPLACE MACRO head_label(layer, head) AS 'mine'"))

@@ -1,13 +1,16 @@
 """run_health: what is loaded and stored of a run, and what it says is wrong."""
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
 from selfrepair.queries.marts import refresh as marts
+from selfrepair.warehouse.verify.verification import verify
 from support.empty import with_marts
+from support.loaded import loaded
 
 Fill = Callable[..., None]
 OneRow = Callable[..., Mapping[str, Any]]
@@ -109,8 +112,8 @@ def test_a_healthy_run(healthy: Con) -> None:
             "damaged: 3 rows are stored, 3 were loaded, 2 are expected; see selfrepair verify",
         ),
         (
-            "UPDATE measurements SET repair_mlp = repair_mlp + 0.0003",
-            "damaged: the parts of a stored row miss its self-repair by 0.0005 logits, when measured by 2e-05; "
+            "UPDATE measurements SET repair_mlp = repair_mlp + 0.0024",
+            "damaged: the parts of a stored row miss its self-repair by 2 times what rounding explains; "
             "see selfrepair verify",
         ),
     ],
@@ -210,3 +213,24 @@ def test_a_failed_run_is_compared_but_not_with(alike: Con) -> None:
 
 def test_no_runs_no_answer(con: Con) -> None:
     assert con.execute("FROM run_health").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("large", "error", "is_sound"),
+    [(1, 1e-3, True), (1, 2e-3, False), (50, 2e-3, False), (1000, 8e-3, True), (1000, 0.02, False), (1e4, 0.05, True)],
+)
+def test_it_agrees_with_verify_on_the_identity(tmp_path: Path, large: float, error: float, is_sound: bool) -> None:
+    """Rounding grows with the numbers: an error that damage alone explains at 1 logit is none at ten thousand."""
+    db = loaded(tmp_path)
+    with duckdb.connect(db) as con:
+        # the parts move together, and R with them, but for the error
+        con.execute(
+            "UPDATE measurements SET repair_mlp = repair_mlp + $1, logit_change = logit_change + $1 + $2",
+            [large, error],
+        )
+        con.execute("UPDATE units SET identity_error_max = $1", [error])
+        marts.refresh(con, [1])
+        ((health,),) = con.execute("SELECT health FROM run_health").fetchall()
+    broken = {check.name for check in verify(db) if not check.ok and "identity" in check.name}
+    assert (health == "ok") == is_sound, health
+    assert (not broken) == is_sound, broken

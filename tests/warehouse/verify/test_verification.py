@@ -41,7 +41,9 @@ CORRUPTIONS = {
         SET direct_effect = direct_effect + 0.0001
         WHERE prompt_id = 1 AND pos = 2 AND layer = 1 AND head = 0 AND ablation = 'mean'
     """,
-    "the identity held to 0.001 logits when measured": "UPDATE units SET identity_error_max = 0.0011 WHERE unit = 0",
+    "the identity held to 0.001 logits when measured, or to the same share of large effects": """
+        UPDATE units SET identity_error_max = 0.0011 WHERE unit = 0
+    """,
     "the identity holds in the stored rows": """
         UPDATE measurements SET repair_mlp = repair_mlp + 0.0014 WHERE prompt_id = 1 AND pos = 2 AND layer = 1
     """,

@@ -1,0 +1,102 @@
+"""How often intervals that say 95 % hold the truth, on real rows: documents drawn with replacement from a run of the demo."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from selfrepair.app.cli.main import main
+from support.empty import with_views
+from support.templates import made_once
+
+pytest.importorskip("torch", reason="measuring needs the ingest extra")
+
+pytestmark = pytest.mark.slow
+
+DRAWS = 200
+HEADS = "L1H0,L3H5,L5H2"
+TRUTH = 0
+"""The run that holds every document once; runs 1 to `DRAWS` hold as many, drawn from these."""
+
+HELD = {"all": (0.91, 0.985), "top2": (0.87, 0.985), "top2_nobos": (0.87, 0.985)}
+"""Lowest and highest share of draws, over 600 intervals of an estimate; docs/measurement.md has those of 3,600."""
+
+
+def measured(folder: Path) -> None:
+    typed = ["--model", "demo", "--heads", HEADS, "--ablation", "resample", "--prompts", "200", "--device", "cpu"]
+    without = ["--no-edges", "--neurons", "none"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("selfrepair.ingest.runs.plan.N_CROSSCHECKS", 2)
+        done = CliRunner().invoke(main, ["ingest", *typed, *without, "--db", str(folder / "w.duckdb")])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.fixture(scope="module")
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    """The truth and the draws, with every fourth position."""
+    with with_views() as con:
+        con.execute(f"ATTACH '{made_once('demo-three-heads', measured) / 'w.duckdb'}' AS real (READ_ONLY)")
+        con.execute("SET threads = 1")  # the same draws everywhere
+        con.execute("SELECT setseed(0.5)")
+        con.execute(
+            f"""
+            CREATE TABLE draws AS
+            WITH documents AS (
+                SELECT document_id, row_number() OVER (ORDER BY document_id) AS place, count(*) OVER () AS n
+                FROM (SELECT DISTINCT document_id FROM real.prompts)
+            ),
+            drawn AS (
+                SELECT run_id, copy, CAST(1 + floor(random() * n) AS INTEGER) AS place
+                FROM range(1, {DRAWS} + 1) AS runs(run_id), (SELECT DISTINCT n FROM documents), range(n) AS copies(copy)
+                UNION ALL
+                SELECT {TRUTH}, place, place FROM documents
+            )
+            SELECT run_id, copy, document_id FROM drawn INNER JOIN documents USING (place)
+            """
+        )
+        con.execute(
+            "INSERT INTO prompts SELECT draws.run_id, 1000 * copy + prompt_id, copy, NULL, [0], '' "
+            "FROM draws INNER JOIN real.prompts USING (document_id)"
+        )
+        con.execute(
+            "INSERT INTO measurements BY NAME SELECT draws.run_id, 1000 * copy + rows.prompt_id AS prompt_id, "
+            "rows.* EXCLUDE (run_id, prompt_id) FROM draws INNER JOIN real.prompts USING (document_id) "
+            "INNER JOIN real.measurements AS rows USING (prompt_id) WHERE pos = 0 OR pos % 4 = 1"
+        )
+        yield con
+
+
+@pytest.fixture(scope="module")
+def estimates(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    return con.sql("FROM repair_estimates WHERE level = 'head'").pl()
+
+
+@pytest.fixture(scope="module")
+def held(estimates: pl.DataFrame) -> pl.DataFrame:
+    """For every estimate and population of heads, the share of the draws' intervals that hold the truth."""
+    of = ["population", "layer", "head", "estimate"]
+    truth = estimates.filter(run_id=TRUTH).select(*of, truth="value")
+    drawn = estimates.filter(pl.col("run_id") != TRUTH, ~pl.col("is_unbounded")).join(truth, on=of)
+    is_held = pl.col("truth").is_between(pl.col("low"), pl.col("high"))
+    return drawn.group_by("population", "estimate").agg(is_held.mean().alias("share"), pl.len().alias("n"))
+
+
+@pytest.mark.parametrize("population", HELD)
+def test_intervals_hold_the_truth_nearly_as_often_as_they_say(held: pl.DataFrame, population: str) -> None:
+    lowest, highest = HELD[population]
+    of = held.filter(population=population)
+    assert of.height == 25
+    assert of["n"].min() > DRAWS
+    outside = of.filter(~pl.col("share").is_between(lowest, highest))
+    assert outside.is_empty(), outside
+
+
+def test_clusters_are_the_documents_that_were_drawn(con: duckdb.DuckDBPyConnection, estimates: pl.DataFrame) -> None:
+    ((n_documents,),) = con.execute("SELECT count(DISTINCT document_id) FROM real.prompts").fetchall()
+    assert n_documents > 40
+    assert con.execute("SELECT DISTINCT n_clusters FROM repair_estimates WHERE level = 'head'").fetchall() == [
+        (n_documents,)
+    ]
