@@ -156,7 +156,12 @@ edge_sums = sa.Table(
         null=True,
     ),
     column("squared_rows", double, "Sum over these documents of the square of their rows [rows^2]", null=True),
-    column("rows_by_change", double, "Sum over these documents of rows * sum of the change [rows * logits]", null=True),
+    column(
+        "rows_by_change",
+        double,
+        "Sum over these documents of their rows times their sum of the change [logits]",
+        null=True,
+    ),
     column(
         "squared_cluster_change",
         double,
