@@ -78,9 +78,9 @@ class EdgeObserver(Observer):
         self._n_heads, self._n_layers = adapter.n_heads, adapter.n_layers
         self._clean = clean
         self._rows = torch.stack([torch.ones_like(top), top], dim=1).to(clean.scale.dtype)
-        n_targets, kind = adapter.n_layers * (adapter.n_heads + 1), {"dtype": clean.scale.dtype, "device": top.device}
-        self._totals = torch.zeros(len(top), 2, 2, n_targets, **kind)
-        self._of_prompts = torch.zeros(len(top), 2, top.shape[1], n_targets, **kind)
+        n_targets, of_effects = adapter.n_layers * (adapter.n_heads + 1), self._rows.new_zeros
+        self._totals = of_effects(len(top), 2, 2, n_targets)
+        self._of_prompts = of_effects(len(top), 2, top.shape[1], n_targets)
 
     def on_attention(self, layer: int, z: Float[Tensor, "ablated batch pos head d_head"]) -> None:
         """Add the edges to the heads of a later layer."""

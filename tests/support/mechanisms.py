@@ -164,20 +164,29 @@ def _neurons(rng: np.random.Generator, top: pl.DataFrame, n_layers: int) -> pl.D
 
 def _neuron_changes(neurons: pl.DataFrame) -> pl.DataFrame:
     ablated = (pl.col("clean_effect") + pl.col("change")).round(4).alias("ablated_effect")
-    kept = neurons.filter(pl.col("rank") <= NEURONS_KEPT).with_columns(ablated)
+    kept = neurons.filter(pl.col("rank") <= NEURONS_KEPT, pl.col("change") != 0).with_columns(ablated)
     return kept.drop("unit", "direct_effect", "change")
 
 
 def _neuron_curves(neurons: pl.DataFrame) -> pl.DataFrame:
-    size = pl.col("change").abs()
-    shares = [
-        (size > share * pl.col("direct_effect")).sum().cast(pl.Int32).alias(name)
-        for name, share in CHANGE_SHARES.items()
-    ]
-    ranked = neurons.filter(pl.col("rank") <= NEURONS_RANKED).rename({"rank": "nth"})
-    return ranked.group_by(*_CELL, "unit", "mlp_layer", "nth", maintain_order=True).agg(
-        *shares, size.sum().alias("largest_changes")
-    )
+    change, row = pl.col("change"), [*_ROW, "mlp_layer"]
+    size = change.abs()
+    nth, key = pl.col("nth"), [*_CELL, "unit", "mlp_layer", "nth"]
+
+    def curve(value: pl.Expr, prefix: str, total: str, share: str) -> pl.DataFrame:
+        """Sums over rows of the nth highest of `value`."""
+        place = value.rank("ordinal", descending=True).over(row).cast(pl.Int16).alias("nth")
+        of_row = pl.when(value.clip(lower_bound=0).sum() > 0).then(value.clip(lower_bound=0).sum()).over(row)
+        ranked = neurons.with_columns(place, (value.clip(lower_bound=0) / of_row).fill_null(0).alias("share"))
+        exceeds = [
+            (value > limit * pl.col("direct_effect")).sum().cast(pl.Int32).alias(prefix + name)
+            for name, limit in CHANGE_SHARES.items()
+        ]
+        sums = value.sum().alias(total), pl.col("share").sum().alias(share)
+        return ranked.filter(nth <= NEURONS_RANKED).group_by(key, maintain_order=True).agg(*exceeds, *sums)
+
+    by_sign = curve(change, "signed_", "largest_repairs", "repair_shares")
+    return curve(size, "", "largest_changes", "change_shares").join(by_sign, on=key)
 
 
 def _neuron_sums(neurons: pl.DataFrame) -> pl.DataFrame:
@@ -189,6 +198,7 @@ def _neuron_sums(neurons: pl.DataFrame) -> pl.DataFrame:
         change.abs().sum().alias("absolute_change"),
         change.filter(change > 0).sum().alias("positive_change"),
         change.filter((change > 0) & (pl.col("clean_effect") < 0)).sum().alias("anti_erasure"),
+        (is_first & (change != 0)).sum().cast(pl.Int32).alias("n_changed"),
     )
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from selfrepair.warehouse.schema.names import CHANGE_SHARES
+
 MECHANISMS = {"guesses": "logit_lens", "feedback": "self_repression"}
 """Today's names by those of 0.1. A run's key hashes those of 0.1, so that a run has the same key in both."""
 
@@ -26,7 +28,12 @@ ADDED = {
         "squared_rows": "DOUBLE",
         "rows_by_change": "DOUBLE",
         "squared_cluster_change": "DOUBLE",
-    }
+    },
+    "neuron_curves": {
+        **dict.fromkeys((f"signed_{name}" for name in CHANGE_SHARES), "INTEGER"),
+        **dict.fromkeys(("largest_repairs", "change_shares", "repair_shares"), "DOUBLE"),
+    },
+    "neuron_sums": {"n_changed": "INTEGER"},
 }
 """Columns, with their types, that the part files of 0.1 do not have: NULL in their rows."""
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from scipy.stats import t
+from scipy.stats import binomtest, t
 
 from selfrepair.queries.catalog import questions
 from selfrepair.queries.catalog import relations as catalog
@@ -270,6 +271,21 @@ def test_models_side_by_side(reader: Reader, rows: Frame) -> None:
     assert (found["n_heads"], found["late_heads"]) == (12, 4)
     assert found["late_repaired_share"] == (late["self_repair"] > 0).mean()
     assert found["mean_layernorm_fraction"] == pytest.approx(heads["ratio"].mean(), rel=1e-6)
+    of_text = reader.frame(
+        "SELECT clipped_layernorm_fraction_se AS se FROM model_repair WHERE run_id = 3 AND ablation = 'mean' "
+        "AND population = 'top2'"
+    )["se"][0]
+    half = t.ppf(0.975, 2) * np.hypot(heads["ratio"].std() / np.sqrt(12), of_text)  # three documents
+    ends = (found["mean_layernorm_fraction_low"], found["mean_layernorm_fraction_high"])
+    assert ends == pytest.approx((heads["ratio"].mean() - half, heads["ratio"].mean() + half), rel=1e-5)
+    known = reader.frame(
+        "SELECT mean_self_repair AS mean, mean_self_repair_se AS se FROM head_repair WHERE run_id = 3 AND layer = 2 "
+        "AND ablation = 'mean' AND population = 'top2'"
+    )
+    half = t.ppf(0.975, 2) * known["se"]
+    for end, n in (("low", (known["mean"] > half).sum()), ("high", (known["mean"] > -half).sum())):
+        wilson = binomtest(n, 4).proportion_ci(method="wilson")
+        assert found[f"late_repaired_share_{end}"] == pytest.approx(getattr(wilson, end), abs=1e-9)
 
 
 def test_runs_of_answers_are_marked(db: Path, tmp_path: Path) -> None:
@@ -403,8 +419,35 @@ def test_the_papers_own_choice_comes_first(reader: Reader) -> None:
     found = answer(reader, "fraction_by_choice", run_id=1).row(0, named=True)
     assert (found["top_percent"], found["with_first"], found["average"]) == (2, True, "mean of ratios")
     assert found["clipped"] is True
+    (whole,) = reader.frame(
+        "SELECT COLUMNS('_(low|high)$') FROM model_repair WHERE run_id = 1 AND ablation = 'resample' AND population = 'top2'"
+    ).to_dicts()
+    name = "clipped_layernorm_fraction"
+    assert (found["fraction_low"], found["fraction_high"]) == (whole[f"{name}_low"], whole[f"{name}_high"])
     (sides,) = answer(reader, "models_side_by_side", run_id=1).to_dicts()
     assert found["fraction"] == pytest.approx(sides["mean_layernorm_fraction"])
+
+
+def test_fractions_by_choice_have_the_intervals_of_their_views(reader: Reader) -> None:
+    """Of one head, where all rows or the top 2 % are used, and ratios are of means or clipped."""
+    found = answer(reader, "fraction_by_choice", run_id=1, part="mlp", **HEAD)
+    label = f"L{HEAD['layer']}H{HEAD['head']}"
+    of_head = reader.frame(f"FROM head_repair WHERE run_id = 1 AND ablation = 'resample' AND label = '{label}'")
+    views = {
+        (row["population"] != "top2_nobos", {"all": 100}.get(row["population"], 2)): row for row in of_head.to_dicts()
+    }
+    n_with = 0
+    for row in found.to_dicts():
+        view = views.get((row["with_first"], row["top_percent"]))
+        name = "mlp_fraction_of_effect" if row["average"] == "ratio of means" else "clipped_mlp_fraction"
+        ends = (None, None) if view is None else (view[f"{name}_low"], view[f"{name}_high"])
+        if row["average"] == "mean of ratios" and not row["clipped"]:
+            ends = (None, None)
+        elif row["average"] == "ratio of means" and row["clipped"] and ends != (None, None):
+            ends = (min(1, max(0, ends[0])), min(1, max(0, ends[1])))
+        assert (row["fraction_low"], row["fraction_high"]) == ends, row
+        n_with += ends != (None, None)
+    assert n_with >= 3
 
 
 @pytest.mark.parametrize("other_run_id", [3, 1])

@@ -152,6 +152,17 @@ def test_the_tail_curve_is_exact_from_the_highest_value_to_the_lowest(
             assert (point["n_reached"], point["reached_share"]) == (n_reached, n_reached / len(values))
 
 
+def test_a_highest_value_of_many_rows_is_a_point(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    one_head(con, fill, one_row, [*[9.0] * 302, *np.arange(1698) / 1000])
+    found = con.execute(
+        "SELECT value, n_reached FROM tail_curve WHERE measure = 'abs_direct_effect' ORDER BY value DESC LIMIT 2"
+    ).fetchall()
+    assert found[0] == (9, 302)
+    assert found[1][0] < 1.7
+    counted = con.execute("SELECT count(*) FROM tail_curve WHERE measure = 'abs_direct_effect'").fetchall()
+    assert counted < [(101,)]
+
+
 @pytest.mark.parametrize("case", DRAWN)
 def test_points_leave_no_long_stretch_out(con: duckdb.DuckDBPyConnection, fill: Fill, case: str) -> None:
     """From the value after a point to the next point it is at most one stretch, by logarithm and by rows."""
