@@ -79,7 +79,7 @@ with key_numbers:
             None if run[fraction] is None else f"{run[fraction]:.1%}{interval} of the direct effect",
             delta_color="off",
             delta_arrow="off",
-            help=f"{meaning('model_repair', mean)}  \n{meaning('model_repair', fraction)}; [ ]: its 95 % interval, clustered by document.",
+            help=f"{meaning('model_repair', mean)}  \n{meaning('model_repair', fraction)}; [ ]: its 95 % interval.",
             border=True,
         )
 shown = ", ".join(f"run {run['run_id']} of {run['model']}" for run in comparable)
