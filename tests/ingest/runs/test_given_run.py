@@ -37,5 +37,5 @@ def test_backup_heads_are_found_as_the_readme_asks_for_them(ingest):
 def test_another_pairing_is_not_compared(ingest):
     ingest("--seed 1 --ablation resample")
     warehouse = ingest("--ablation resample --given L1H0")
-    with pytest.warns(UserWarning, match="co_ablation"):
+    with pytest.warns(UserWarning, match="the same without --given"):
         assert warehouse.view("co_ablation").is_empty()
