@@ -9,11 +9,11 @@ _ARGUMENTS = {"ablation": "ablations"}
 
 
 def option(name: str, value: object = None) -> str:
-    """`--heads`, or with a value `--heads L9H6`; in a call of `measure`, `heads` and `heads="L9H6"`."""
+    """`--heads`, or with a value `--heads L9H6`; in a call of `measure`, `heads` and `heads="L9H6"`, `seed=3`."""
     argument = _ARGUMENTS.get(name, name)
     if value is None:
         return in_words(f"--{name}", argument)
-    return in_words(f"--{name} {value}", f'{argument}="{value}"')
+    return in_words(f"--{name} {value}", f"{argument}={value}" if isinstance(value, int) else f'{argument}="{value}"')
 
 
 def on_device(name: str) -> str:

@@ -18,10 +18,11 @@ from selfrepair.app.data.resume_command import RUN_RECORDS, missing_options, res
 from selfrepair.app.wording.columns import meaning, words
 from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, activity
 
 REFRESH_S = 5
 QUIET = timedelta(minutes=2)
-"""A run without a finished unit for this long counts as interrupted."""
+"""How long the pace of finished units says something about those to come."""
 
 OVERVIEW = """SELECT
     run_id,
@@ -44,7 +45,7 @@ ORDER BY run_id DESC"""
 LEDGER = """SELECT run_id, unit, units.n_measurements, measured_at
 FROM units
 INNER JOIN runs USING (run_id)
-WHERE status = 'running'"""
+WHERE status = 'incomplete'"""
 
 
 def optional_frame(sql: str) -> pl.DataFrame | None:
@@ -95,19 +96,16 @@ def unfinished(
         if not_loaded:
             st.markdown(f"{len(not_loaded):,} of these units are in part files and not loaded yet. Load them:")
             st.code(shlex.join(["selfrepair", "load", "--db", str(db)]), language="bash", wrap_lines=True)
-        if len(units) < n_units:
-            st.markdown(
-                "If no process is measuring this run any more, resume it; finished units are not measured again:"
-            )
+        state = activity(Path(f"{db}.parts") / run["run_key"])
+        if state.status == RUNNING:
+            st.markdown("A process is measuring it. If it is stopped, this continues it:")
+        elif len(units) < n_units:
+            why = f"{state.status.capitalize()}: {escape_markdown(state.reason)}."
+            st.markdown(f"{why} Continue it; finished units are not measured again:")
         else:
             st.markdown("Every unit is measured. The same command finishes the cross-check:")
         st.code(resume_command(run, db), language="bash", wrap_lines=True)
-        st.caption(
-            "The record is incomplete: replace the name of a local model or dataset by its full path, and add "
-            "--text-column, --trust-remote-code or --shard if the first command had them. Only part files next to the "
-            "warehouse are counted."
-            f"{missing_options(run)}"
-        )
+        st.caption(f"{missing_options(run)} Only part files next to the warehouse are counted.".strip())
 
 
 def pace(measured_at: list[datetime], n_units: int) -> str:
@@ -121,7 +119,7 @@ def pace(measured_at: list[datetime], n_units: int) -> str:
         return f"{last}."
     if seconds is not None and quiet <= max(QUIET, timedelta(seconds=3 * seconds)):
         return f"{last}; about {duration(timedelta(seconds=seconds * (n_units - len(measured_at))))} left at this pace."
-    return f"{last}: the run is interrupted, or a unit takes long." if quiet > QUIET else f"{last}."
+    return f"{last}."
 
 
 def page() -> bool:
@@ -139,9 +137,9 @@ def page() -> bool:
     for text in errors:
         st.warning(escape_markdown(text), icon=":material/error:")
 
-    running = {key: run for key, run in in_file.items() if run["status"] == "running"}
-    running |= {key: run_row(run.record) for key, run in unloaded.items() if key not in in_file}
-    for key, run in sorted(running.items(), key=lambda item: item[1]["started_at"], reverse=True):
+    not_whole = {key: run for key, run in in_file.items() if run["status"] == INCOMPLETE}
+    not_whole |= {key: run_row(run.record) for key, run in unloaded.items() if key not in in_file}
+    for key, run in sorted(not_whole.items(), key=lambda item: item[1]["started_at"], reverse=True):
         unfinished(run, loaded.get(run.get("run_id", -1), {}), unloaded.get(key), db)
 
     if overview is not None and not overview.is_empty():
@@ -154,9 +152,17 @@ def page() -> bool:
         }
         config["units_loaded"] = st.column_config.Column(words("units_loaded"), help="Units in the warehouse")
         config["dataset"] = st.column_config.Column("Dataset", help=meaning("datasets", "name"))
-        st.dataframe(overview, hide_index=True, column_config=config)
+        states = {
+            run["run_id"]: activity(Path(f"{db}.parts") / key).status
+            for key, run in in_file.items()
+            if key in not_whole
+        }
+        status = pl.col("run_id").replace_strict(
+            states, default=pl.col("status").cast(pl.String), return_dtype=pl.String
+        )
+        st.dataframe(overview.with_columns(status=status), hide_index=True, column_config=config)
         data_popover(overview, OVERVIEW, name="ingests")
-    elif not running:
+    elif not not_whole:
         st.info(
             "Nothing has been measured yet. Measure the bundled model, in one to four minutes:",
             icon=":material/science:",
@@ -167,7 +173,7 @@ def page() -> bool:
             shlex.join(["selfrepair", "ingest", "--model", "gpt2", "--dataset", "NeelNanda/pile-10k", "--db", str(db)]),
             language="bash",
         )
-    return bool(running)
+    return bool(not_whole)
 
 
 st.title("Ingests")

@@ -72,6 +72,13 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     curve_sql, effects_sql = queries.curve(of_mlp), queries.effects(of_mlp)
     prefetch([neurons_sql, summary_sql, consistency_sql, curve_sql, effects_sql])
     neurons = query_frame(neurons_sql)
+    if neurons.is_empty():
+        st.info(
+            f"No neuron of MLP {mlp} changes in the head's top 2 % of rows: under resample ablation, nothing does at the first "
+            "position. Choose another head, MLP or ablation.",
+            icon=":material/info:",
+        )
+        st.stop()
     neuron = int(
         linked_selectbox(
             "Neuron",
@@ -102,7 +109,10 @@ curve = query_frame(curve_sql)
 left, right = st.columns(2, gap="medium")
 with left:
     st.subheader("Size of the largest changes", help=column("neuron_sparsity", "exceed_50_share").comment)
-    st.caption("Share of rows whose nth largest |change| exceeds a share of the head's direct effect.")
+    st.caption(
+        "Share of rows whose nth largest |change| exceeds a share of the head's direct effect. The paper orders neurons by "
+        "their change with its sign: the signed_ columns of the data."
+    )
     show_figure(exceedance_curves(curve, queries.EXCEEDED), curve, curve_sql, name="neuron_sparsity", about=about)
 with right:
     st.subheader("Concentration of the change", help=meaning("neuron_sparsity", "cumulative_share"))

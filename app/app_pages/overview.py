@@ -40,7 +40,7 @@ st.title("How much does this model self-repair?")
 st.caption(
     f"Self-repair: how much of the drop in a head's direct effect (direct logit attribution, DLA) the rest of the model "
     f"compensates for when the head is ablated ({choice.ablation} ablation), by component. "
-    f"Rows used: {POPULATIONS[choice.population]}; ±: 95 % interval, clustered by document."
+    f"Rows used: {POPULATIONS[choice.population]}; [ ]: 95 % interval, clustered by document."
 )
 key_numbers = st.container()
 
@@ -72,14 +72,14 @@ with key_numbers:
     for place, (name, source) in zip(st.columns(4), PARTS.items(), strict=True):
         mean, fraction = f"mean_{source}", FRACTIONS[name]
         low, high = run[f"{fraction}_low"], run[f"{fraction}_high"]
-        interval = "" if low is None else f" ± {(high - low) / 2:.1%}"
+        interval = "" if low is None else f" [{low:.1%}, {high:.1%}]"
         place.metric(
             f"{words(source)} [{column('model_repair', mean).unit}]",
             f"{run[mean]:.3f}",
             None if run[fraction] is None else f"{run[fraction]:.1%}{interval} of the direct effect",
             delta_color="off",
             delta_arrow="off",
-            help=f"{meaning('model_repair', mean)}  \n{meaning('model_repair', fraction)}; ±: its 95 % interval.",
+            help=f"{meaning('model_repair', mean)}  \n{meaning('model_repair', fraction)}; [ ]: its 95 % interval.",
             border=True,
         )
 shown = ", ".join(f"run {run['run_id']} of {run['model']}" for run in comparable)

@@ -88,9 +88,9 @@ def claim_by_claim(run_id: int) -> None:
     about = About(ablation="resample", population="", bars="95 % intervals of this run's values")
     show_figure(claims_with_intervals(claims), claims, sql, name="claims", about=about)
     st.caption(
-        "Rows used: top 2 % by direct effect; for tails and noise all. Dot: this run's value, with its 95 % interval if there "
-        "is one. Diamond: the published number. Tick: a lower bound from the paper's text. A claim agrees up to 0.05 beyond "
-        "its interval."
+        "Rows used: top 2 % by direct effect; for tails and noise all. Dot: this run's value, with its 95 % interval. Diamond: "
+        "the published number. Tick: a lower bound from the paper's text. A claim agrees where its whole interval lies within "
+        "the margin around the published number, or above the bound."
     )
     rows = [
         (
@@ -100,10 +100,11 @@ def claim_by_claim(run_id: int) -> None:
             interval(claim),
             paper(claim),
             claim["verdict"] or "none",
+            claim["reason"] or "",
         )
         for claim in claims.to_dicts()
     ]
-    names = ["Claim", "Statement", "This run", "95 % interval", "Paper", "Verdict"]
+    names = ["Claim", "Statement", "This run", "95 % interval", "Paper", "Verdict", "Reason"]
     text_table(pl.DataFrame(rows, schema=names, orient="row"))
 
 

@@ -54,7 +54,7 @@ def hidden_backup_heads(label: str) -> None:
     )
     left, right = st.columns(2, gap="medium")
     with left:
-        more = ["direct_effect_growth", "direct_effect_growth_se"]
+        more = ["direct_effect_growth", "direct_effect_growth_low", "direct_effect_growth_high"]
         dots = head_dots(growth, "co_ablation", "base_mean_direct_effect", "mean_direct_effect", label, more)
         clickable_chart(dots, "co_ablation")
     with right:
@@ -158,13 +158,8 @@ with left:
     if bars.is_empty():
         st.info(f"There is no head or MLP after {label}.", icon=":material/info:")
     else:
-        st.caption(
-            f"The {bars.height:,} largest changes, with two standard errors each way (rows treated as independent, so rather "
-            "too narrow)."
-        )
-        about = About(
-            head=label, population=population, bars="two standard errors each way, rows treated as independent"
-        )
+        st.caption(f"The {bars.height:,} largest changes, with 95 % intervals, clustered by document.")
+        about = About(head=label, population=population, bars="95 % intervals, clustered by document")
         show_figure(target_bars(bars), bars, bars_sql, name="edge_bars", about=about)
 with right:
     st.subheader("Rows with the highest self-repair")

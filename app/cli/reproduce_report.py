@@ -43,8 +43,9 @@ def reproduce_report(db: Path, run_id: int, published: str) -> str:
         _agreement_table(agreements),
         "The paper's claims",
         _claim_table(claims),
-        "A quantity agrees where the interval of Spearman's correlation reaches the authors' own. A claim agrees where the\n"
-        "published number lies within the interval, or within 0.05 of it. Reasons and known differences: docs/reproduction.md",
+        "A quantity agrees where the interval of Spearman's correlation lies above the authors' own less 0.15, a claim where\n"
+        "its interval lies within the margin around the published number, or above the bound. Why another verdict: column\n"
+        "reason of reproduction_claims. Margins and known differences: docs/reproduction.md",
         _next_steps(db, run_id),
     ]
     return "\n\n".join(parts)

@@ -89,10 +89,11 @@ def _record(choice: Choice) -> dict[str, Any]:
 
 
 def _show_command(run: dict[str, Any]) -> None:
-    st.code(resume_command(run, warehouse_path()), language="bash", wrap_lines=True)
+    changed = run | {"command": None, "config_sha256": None}  # what was typed then measures that run, not this one
+    st.code(resume_command(changed, warehouse_path()), language="bash", wrap_lines=True)
     st.caption(
         "For a local model or dataset, replace its name by the full path; add --text-column if the text is not in `text`. "
-        f"Rows already stored are kept.{missing_options(run)}"
+        f"Rows already stored are kept.{missing_options(changed)}"
     )
 
 

@@ -45,11 +45,10 @@ def counts(where: str, minimum: str) -> str:
 
 
 def targets_of_head(where_head: str) -> str:
-    """What changes most when a head (condition `where_head`) is ablated, with an interval of two standard errors each way."""
+    """What changes most when a head (condition `where_head`) is ablated, with its interval."""
     return (
         "SELECT\n    target_label, target_kind, target_rank, mean_change, standard_error,\n"
-        "    mean_change - 2 * standard_error AS low,\n    mean_change + 2 * standard_error AS high,\n"
-        "    share_of_effect, n_rows\nFROM who_repairs\n"
+        "    mean_change_low AS low, mean_change_high AS high, verdict, share_of_effect, n_rows, n_clusters\nFROM who_repairs\n"
         f"WHERE {where_head}\nORDER BY abs(mean_change) DESC, target_rank\nLIMIT {MAX_BARS}"
     )
 
@@ -57,8 +56,8 @@ def targets_of_head(where_head: str) -> str:
 def backups(where: str) -> str:
     """Backup heads: the highest score first."""
     return (
-        "SELECT\n    target_label, score, n_ablated, n_repaired, n_damaged, n_top3, expected_top3, mean_change, own_size,\n"
-        f"    relative_change\nFROM backup_heads\nWHERE {where}\n"
+        "SELECT\n    target_label, score, score_low, score_high, n_ablated, n_repaired, n_damaged, n_top3, expected_top3,\n"
+        f"    mean_change, own_size, relative_change\nFROM backup_heads\nWHERE {where}\n"
         f"ORDER BY score DESC NULLS LAST, target_layer, target_head\nLIMIT {MAX_BACKUPS}"
     )
 
@@ -67,6 +66,7 @@ def hidden_backups(where: str) -> str:
     """Heads by how much their direct effect grows once the given heads are ablated."""
     return (
         "SELECT\n    label, layer, growth_rank, base_mean_direct_effect, mean_direct_effect, direct_effect_growth,\n"
-        "    direct_effect_growth_se, base_mean_logit_change, mean_logit_change, logit_change_growth, n_rows, base_run_id\n"
+        "    direct_effect_growth_low, direct_effect_growth_high, verdict, n_clusters, base_mean_logit_change,\n"
+        "    mean_logit_change, logit_change_growth, n_rows, base_run_id\n"
         f"FROM co_ablation\nWHERE {where}\nORDER BY growth_rank"
     )

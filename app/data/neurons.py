@@ -6,6 +6,9 @@ from selfrepair.warehouse.schema import CHANGE_SHARES
 EXCEEDED = {f"{name}_share": share for name, share in CHANGE_SHARES.items()}
 """Columns of `neuron_sparsity` by the share of the direct effect that a change has to exceed [ratio]."""
 
+SIGNED = [f"signed_{name}" for name in EXCEEDED]
+"""The same in the paper's order, by the changes' sign."""
+
 MAX_DOTS = 4_000
 MAX_NEURONS = 500
 MAX_ROWS_OF_NEURON = 50
@@ -29,7 +32,8 @@ def consistency(of_mlp: str) -> str:
 def curve(of_mlp: str) -> str:
     """The largest changes of neurons in a row, in order of size: means over rows."""
     return (
-        f"SELECT nth, {', '.join(EXCEEDED)},\n    mean_nth_change, mean_cumulative_change, cumulative_share, n_rows\n"
+        f"SELECT nth, {', '.join(EXCEEDED)},\n    mean_nth_change, mean_cumulative_change, cumulative_share,\n"
+        f"    {', '.join(SIGNED)},\n    mean_nth_repair, cumulative_change_share, cumulative_repair_share, n_rows\n"
         f"FROM neuron_sparsity\nWHERE {of_mlp}\nORDER BY nth"
     )
 

@@ -69,7 +69,8 @@ def heads(run_id: int, population: str, published_run: str, quantity: str) -> st
 def claims(run_id: int) -> str:
     """The paper's claims, with their values in the run."""
     return (
-        "SELECT\n    claim, verdict, value, low, high, published_value, expected_above, statement, n_heads, n_published_heads\n"
+        "SELECT\n    claim, verdict, reason, value, low, high, published_value, expected_above, margin, statement, n_heads,\n"
+        "    n_published_heads, n_clusters\n"
         f"FROM reproduction_claims\nWHERE run_id = {run_id}\nORDER BY claim_number"
     )
 

@@ -1,8 +1,10 @@
-"""The `selfrepair ingest` command that resumes a run, from the run's record."""
+"""What resumes a run, from the run's record: its `selfrepair ingest`, or its call of `measure`."""
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ RUN_RECORDS = """SELECT
     models.name AS model,
     models.revision,
     models.checkpoint,
+    models.config_sha256,
     models.n_layers,
     models.n_heads,
     datasets.name AS dataset,
@@ -36,9 +39,11 @@ ORDER BY run_id DESC"""
 def run_row(record: RunRecord) -> dict[str, Any]:
     """A record from part files as a row of `RUN_RECORDS`."""
     return {
+        "run_key": record.run_key,
         "model": record.model.name,
         "revision": record.model.revision,
         "checkpoint": record.model.checkpoint,
+        "config_sha256": record.model.config_sha256,
         "n_layers": record.model.n_layers,
         "n_heads": record.model.n_heads,
         "dataset": record.dataset.name,
@@ -57,15 +62,20 @@ def run_row(record: RunRecord) -> dict[str, Any]:
         "dtype": record.dtype,
         "device": record.device,
         "started_at": record.started_at,
+        "command": record.command,
     }
 
 
 def resume_command(run: Mapping[str, Any], db: Path) -> str:
-    """The `selfrepair ingest` that measures this run, and resumes it.
+    """The command that measures this run, and resumes it; of a run that was measured from Python, the call.
 
-    A record holds only the last part of the path of a local model or dataset: the user has to complete it, and to add
-    what `missing_options` names.
+    Of a run of version 0.1, which recorded none, it is put together from what the record holds: only the last part of the
+    path of a local model or dataset, and not what `missing_options` names.
     """
+    if run["command"] is not None:
+        return f"{run['command']} {shlex.join(['--db', str(db)])}"
+    if run["config_sha256"] is not None:
+        return _call(run, db)
     options = {
         "--model": run["model"],
         "--revision": None if run["checkpoint"] is not None else run["revision"],  # else it is step<checkpoint>
@@ -78,7 +88,7 @@ def resume_command(run: Mapping[str, Any], db: Path) -> str:
         "--prompts": run["n_prompts"],
         "--seq-len": run["seq_len"] if run["packing"] != _DOCUMENT else None,
         "--ablation": ",".join(run["ablations"]),
-        **_heads(run["selected_heads"], run["n_layers"], run["n_heads"]),
+        **_heads(run),
         "--dtype": run["dtype"],
         "--device": run["device"] if run["device"] in _DEVICES else "cuda",
         "--seed": run["seed"],
@@ -91,14 +101,43 @@ def resume_command(run: Mapping[str, Any], db: Path) -> str:
 
 
 def missing_options(run: Mapping[str, Any]) -> str:
-    """A sentence, after a space, on options that a record does not hold; empty where there are none."""
-    if run["packing"] != _DOCUMENT:
-        return ""
-    return " Add --seq-len if the first command had it: with one document per prompt, the record does not tell."
+    """What has to be known or added to use the `resume_command`, in sentences; empty where it is exact as it is."""
+    if run["command"] is not None:
+        words = shlex.split(run["command"])
+        values = [value for option, value in pairwise(words) if option in ("--model", "--dataset", "--parts")]
+        is_relative = any(value.startswith(".") for value in values)
+        return "Run it in the folder where it was first typed: it names local files." if is_relative else ""
+    if run["config_sha256"] is not None:
+        return "This run was measured from Python: repeat the call, with the same model, prompts and tokenizer."
+    return (
+        "Version 0.1 did not record the command: replace the name of a local model or dataset by its full path, and add "
+        "--text-column or --trust-remote-code if the first command had them."
+        + (
+            " Also --seq-len: with one document per prompt, the record does not tell."
+            if run["packing"] == _DOCUMENT
+            else ""
+        )
+    )
 
 
-def _heads(labels: Sequence[str], n_layers: int, n_heads: int) -> dict[str, str | None]:
+def _call(run: Mapping[str, Any], db: Path) -> str:
+    options = {
+        "ablations": ",".join(run["ablations"]),
+        **{name.removeprefix("--"): value for name, value in _heads(run).items() if value},
+        "given": ",".join(run["given_heads"]),
+        "mechanisms": ",".join(run["mechanisms"] or ()),
+        "seed": run["seed"],
+        "name": run["model"],
+        "dataset_name": run["dataset"],
+        "into": str(db),
+    }
+    told = ", ".join(f"{name}={json.dumps(value)}" for name, value in options.items() if value != "")
+    return f"measure(model, prompts, {told})"
+
+
+def _heads(run: Mapping[str, Any]) -> dict[str, str | None]:
     """Whole layers by number and other heads by label; no options where all heads are selected."""
+    labels, n_layers, n_heads = run["selected_heads"], run["n_layers"], run["n_heads"]
     in_layer: dict[int, list[str]] = {}
     for label in labels:
         match = _LABEL.fullmatch(label)

@@ -120,7 +120,7 @@ def _plan(adapter: ModelAdapter, name: str, tokens: list[list[int]], settings: R
     prompts = [Prompt(tuple(row), number) for number, row in enumerate(tokens)]
     partners = [(number + 1) % len(prompts) for number in range(len(prompts))]
     return plan_run(
-        LoadedModel(adapter, None, model_record(adapter, name, "random")),
+        LoadedModel(adapter, None, model_record(adapter, name, "random", "random")),
         Source("random", None, None, iter(())),
         PromptSet(prompts, "random", partners),
         settings,

@@ -31,7 +31,9 @@ def prompts() -> None:
 )
 @click.option("--revision", help="Revision of that model on the hub.")
 @click.option("--trust-remote-code", is_flag=True, help="Let the tokenizer run code that comes with it.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the names, places and things.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the names, places and things."
+)
 def ioi(n: int, output: Path, model: str, revision: str | None, trust_remote_code: bool, seed: int) -> None:
     """Write prompts for indirect object identification (IOI): who receives what someone else gives.
 

@@ -25,6 +25,7 @@ from selfrepair.ingest.request.selection import (
     without_given,
 )
 from selfrepair.ingest.request.validation import open_dataset
+from selfrepair.ingest.runs.earlier import under_its_key
 from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import measure_run
 from selfrepair.ingest.runs.stored_run import StoredRun, store_run
@@ -63,7 +64,7 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
 def _ingest_one(
     request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None, *, is_last: bool
 ) -> int | None:
-    plan = _print_notes(make_plan(request))
+    plan = _print_notes(make_plan(request, None if parts == Path(f"{db}.parts") else parts))
     try:
         with TerminalProgress() as progress:
             if request.shard is None:
@@ -98,8 +99,10 @@ def _print_notes(plan: RunPlan) -> RunPlan:
 def _interrupted_message(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> str:
     """How far an interrupted run is, and how to continue."""
     mine = [unit for unit in plan.units if shard.has(unit.number)]
-    ready = PartsFolder(parts, plan.record.run_key).finished_units()
     with contextlib.suppress(SelfRepairError):  # another program has the warehouse open: its units go uncounted
+        plan = under_its_key(plan, parts, db, lambda text: None, wait_s=0)
+    ready = PartsFolder(parts, plan.record.run_key).finished_units()
+    with contextlib.suppress(SelfRepairError):
         ready |= loaded_units(db, plan.record.run_key, wait_s=0)
     done = [unit for unit in mine if unit.number in ready]
     return (
@@ -108,8 +111,8 @@ def _interrupted_message(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> 
     )
 
 
-def make_plan(request: IngestRequest) -> RunPlan:
-    """Load the model and the prompts of a request and plan the run."""
+def make_plan(request: IngestRequest, parts: Path | None = None) -> RunPlan:
+    """Load the model and the prompts of a request and plan the run; `parts` where that is not the usual folder."""
     settings = resolve_settings(request)
     ablations = parse_ablations(settings.ablation)
     device = choose_device(request.device)
@@ -144,7 +147,8 @@ def make_plan(request: IngestRequest) -> RunPlan:
         seed=request.seed,
         precision=precision,
     )
-    return plan_run(model, source, build_prompts(source, model.vocabulary, options), run_settings)
+    prompts = build_prompts(source, model.vocabulary, options)
+    return plan_run(model, source, prompts, run_settings, command=request.command(parts))
 
 
 def _print_outcome(plan: RunPlan, db: Path, run: StoredRun, *, is_last: bool) -> None:

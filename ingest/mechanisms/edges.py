@@ -1,5 +1,6 @@
 """Who repairs whom: how the ablation of a head changes the direct effect of every later head and MLP, summed over rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,22 +9,66 @@ from torch import Tensor
 
 from selfrepair.ingest.engine.ablation import Observer
 from selfrepair.ingest.engine.forward import CleanBatch, project
+from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.models.adapter import ModelAdapter
 
 
 @dataclass(frozen=True)
 class EdgeSums:
-    """Sums over rows, in float64 on the CPU.
+    """Sums over rows, in float64 on the CPU; those of single prompts in the precision of the residual stream.
 
-    The last axis of `sums` has the edges' targets: the heads by layer, then the MLPs by layer; moments are the change in
-    direct effect at the clean scale [logits] and its square. Populations are `schema.EDGE_POPULATIONS`.
+    The last axis has the edges' targets: the heads by layer, then the MLPs by layer; moments are the change in direct
+    effect at the clean scale [logits] and its square. Populations are `schema.EDGE_POPULATIONS`.
     """
 
-    n_rows: Float[Tensor, "ablated population"]
     sums: Float[Tensor, "ablated population moment target"]
+    prompt_rows: Float[Tensor, "ablated population prompt"]
+    prompt_changes: Float[Tensor, "ablated population prompt target"]
 
-    def __add__(self, other: "EdgeSums") -> "EdgeSums":
-        return EdgeSums(self.n_rows + other.n_rows, self.sums + other.sums)
+    @property
+    def n_rows(self) -> Float[Tensor, "ablated population"]:
+        """Rows that the sums are over."""
+        return self.prompt_rows.sum(dim=-1)
+
+    def cluster_moments(
+        self, clusters: Sequence[int]
+    ) -> tuple[Float[Tensor, "ablated population"], Float[Tensor, "ablated population"], Float[Tensor, "..."]]:
+        """What clustered errors are made of, where `clusters` has a number for each prompt, the same for those of one document.
+
+        Clusters with rows; the sum of their squared rows; and, [moment ablated population target], the sums of rows *
+        change and of change^2 of each cluster's sums.
+        """
+        n_clusters = torch.zeros_like(self.n_rows)
+        squared_rows = torch.zeros_like(self.n_rows)
+        moments = torch.zeros(2, *self.prompt_changes[:, :, 0].shape, dtype=torch.float64)
+        of_prompt = torch.tensor(clusters)
+        for cluster in of_prompt.unique():
+            mine = of_prompt == cluster
+            n_rows = self.prompt_rows[:, :, mine].sum(dim=-1)
+            change = self.prompt_changes[:, :, mine].double().sum(dim=2)
+            n_clusters += n_rows > 0
+            squared_rows += n_rows.square()
+            moments[0] += n_rows[..., None] * change
+            moments[1] += change.square()
+        return n_clusters, squared_rows, moments
+
+
+def join_edge_batches(batches: Sequence[EdgeSums]) -> EdgeSums:
+    """Batches of prompts of the same head ablations, in order, as one."""
+    return EdgeSums(
+        torch.stack([batch.sums for batch in batches]).sum(dim=0),
+        torch.cat([batch.prompt_rows for batch in batches], dim=-1),
+        torch.cat([batch.prompt_changes for batch in batches], dim=2),
+    )
+
+
+def join_edge_stacks(stacks: Sequence[EdgeSums]) -> EdgeSums:
+    """Consecutive stacks of head ablations as one."""
+    return EdgeSums(
+        torch.cat([stack.sums for stack in stacks]),
+        torch.cat([stack.prompt_rows for stack in stacks]),
+        torch.cat([stack.prompt_changes for stack in stacks]),
+    )
 
 
 class EdgeObserver(Observer):
@@ -32,25 +77,29 @@ class EdgeObserver(Observer):
     def __init__(self, adapter: ModelAdapter, clean: CleanBatch, top: Bool[Tensor, "ablated batch pos"]) -> None:
         self._n_heads, self._n_layers = adapter.n_heads, adapter.n_layers
         self._clean = clean
-        self._rows = torch.stack([torch.ones_like(top), top], dim=1).flatten(2).to(clean.scale.dtype)
-        n_targets = adapter.n_layers * (adapter.n_heads + 1)
-        self._totals = torch.zeros(len(top), 2, 2, n_targets, dtype=clean.scale.dtype, device=top.device)
+        self._rows = torch.stack([torch.ones_like(top), top], dim=1).to(clean.scale.dtype)
+        n_targets, of_effects = adapter.n_layers * (adapter.n_heads + 1), self._rows.new_zeros
+        self._totals = of_effects(len(top), 2, 2, n_targets)
+        self._of_prompts = of_effects(len(top), 2, top.shape[1], n_targets)
 
     def on_attention(self, layer: int, z: Float[Tensor, "ablated batch pos head d_head"]) -> None:
         """Add the edges to the heads of a later layer."""
         dla = project(z, self._clean.head_directions[layer])
         change = (dla - self._clean.head_dla[layer]) / self._clean.scale[..., None]
-        self._add(change.flatten(1, 2), slice(layer * self._n_heads, (layer + 1) * self._n_heads))
+        self._add(change, slice(layer * self._n_heads, (layer + 1) * self._n_heads))
 
     def on_mlp(self, layer: int, dla_change: Float[Tensor, "ablated batch pos"], activations: Tensor | None) -> None:
         """Add the edge to an MLP."""
         first = self._n_layers * self._n_heads + layer
-        self._add((dla_change / self._clean.scale).flatten(1)[..., None], slice(first, first + 1))
+        self._add((dla_change / self._clean.scale)[..., None], slice(first, first + 1))
 
     def sums(self) -> EdgeSums:
         """The sums of this stack."""
-        return EdgeSums(self._rows.sum(dim=-1).double().cpu(), self._totals.cpu().double())
+        rows = self._rows.sum(dim=-1).double().cpu()
+        return EdgeSums(self._totals.cpu().double(), rows, self._of_prompts.cpu())
 
-    def _add(self, change: Float[Tensor, "ablated row target"], targets: slice) -> None:
-        moments = torch.stack([change, change.square()], dim=2)
-        self._totals[..., targets] = torch.einsum("cpr,crmt->cpmt", self._rows, moments)
+    def _add(self, change: Float[Tensor, "ablated batch pos target"], targets: slice) -> None:
+        moments = torch.stack([change, change.square()], dim=3).flatten(1, 2)
+        with full_precision():
+            self._totals[..., targets] = torch.einsum("cpr,crmt->cpmt", self._rows.flatten(2), moments)
+            self._of_prompts[..., targets] = torch.einsum("cpbr,cbrt->cpbt", self._rows, change)

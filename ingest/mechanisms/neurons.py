@@ -11,13 +11,17 @@ from selfrepair.ingest.engine.ablation import HeadAblation, Observer
 from selfrepair.ingest.engine.forward import CleanBatch, project
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.models.adapter import ModelAdapter
-from selfrepair.warehouse.schema import CHANGE_SHARES, NEURONS_KEPT, NEURONS_RANKED
+from selfrepair.warehouse.schema import CHANGE_SHARES, EFFECT_STEP, NEURONS_KEPT, NEURONS_RANKED
 
 ROWS_AT_ONCE = 1024
 """Most rows whose neurons are held at once."""
 
-SUMS = ("n_rows", "direct_effect", "change", "absolute_change", "positive_change", "anti_erasure")
+SUMS = ("n_rows", "direct_effect", "change", "absolute_change", "positive_change", "anti_erasure", "n_changed")
 """Columns of `neuron_sums`, in the order of `NeuronChanges.sums`."""
+
+
+LARGEST = ("largest_changes", "largest_repairs", "change_shares", "repair_shares")
+"""Columns of `neuron_curves`, in the order of `NeuronChanges.largest`."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class NeuronChanges:
 
     `rows` are (head ablation, prompt, pos), prompts counted within the batch; `effects` the clean and the ablated effect of
     the row's `neurons` of the largest |change|, in that order [logits]; `measured` says which MLPs lie above the ablated
-    head. `exceed` counts rows whose nth largest |change| is above each of `schema.CHANGE_SHARES` of the head's |direct
-    effect|, `largest` sums that |change|, `sums` has `SUMS` (float64).
+    head. `exceed` counts rows whose nth largest |change|, and then whose nth highest change, is above each of
+    `schema.CHANGE_SHARES` of the head's |direct effect|, `largest` sums `LARGEST`, `sums` has `SUMS` (float64).
     """
 
     rows: Tensor
@@ -90,8 +94,8 @@ class NeuronObserver(Observer):
         self._effects = torch.zeros(*by_row, self._kept, 2, dtype=dtype, device=device)
         self._measured = torch.zeros(by_row, dtype=torch.bool, device=device)
         by_head = len(top), len(layers)
-        self._exceed = torch.zeros(*by_head, self._ranked, len(CHANGE_SHARES), dtype=dtype, device=device)
-        self._largest = torch.zeros(*by_head, self._ranked, dtype=dtype, device=device)
+        self._exceed = torch.zeros(*by_head, self._ranked, 2 * len(CHANGE_SHARES), dtype=dtype, device=device)
+        self._largest = torch.zeros(*by_head, self._ranked, len(LARGEST), dtype=dtype, device=device)
         self._sums = torch.zeros(*by_head, len(SUMS), dtype=dtype, device=device)
 
     def on_mlp(
@@ -143,9 +147,17 @@ class NeuronObserver(Observer):
 
         direct = self._direct[rows]
         shares = torch.tensor(list(CHANGE_SHARES.values()), dtype=dtype, device=direct.device)
-        exceed = largest[..., None] > shares * direct.abs()[:, None, None]
+        highest = change.topk(self._ranked, dim=-1).values
+        exceed = torch.cat(
+            [nth[..., None] > shares * direct.abs()[:, None, None] for nth in (largest, highest)], dim=-1
+        )
         up = change.clamp_min(0)
+        parts = [
+            nth / total[:, None].clamp_min(torch.finfo(dtype).tiny)
+            for nth, total in ((largest, size.sum(-1)), (highest.clamp_min(0), up.sum(-1)))
+        ]
         sums = [torch.ones_like(direct), direct, change.sum(-1), size.sum(-1), up.sum(-1), (up * (before < 0)).sum(-1)]
+        sums.append((largest[:, 0] >= EFFECT_STEP / 2).to(dtype))
         self._exceed[:, number].index_add_(0, ablated, exceed.to(dtype))
-        self._largest[:, number].index_add_(0, ablated, largest)
+        self._largest[:, number].index_add_(0, ablated, torch.stack([largest, highest, *parts], dim=-1))
         self._sums[:, number].index_add_(0, ablated, torch.stack(sums, dim=-1))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from selfrepair.ingest.engine.ablation import HeadAblation, Observer
 from selfrepair.ingest.engine.forward import CleanBatch
-from selfrepair.ingest.mechanisms.edges import EdgeObserver, EdgeSums
+from selfrepair.ingest.mechanisms.edges import EdgeObserver, EdgeSums, join_edge_stacks
 from selfrepair.ingest.mechanisms.logprobs import CleanPredictions, LogprobObserver
 from selfrepair.ingest.mechanisms.neurons import NeuronChanges, NeuronObserver, join_stacks
 from selfrepair.ingest.models.adapter import ModelAdapter
@@ -66,11 +66,7 @@ class Observers:
 
     def edges(self) -> EdgeSums | None:
         """Of all head ablations; None where edges are not measured."""
-        if not self._edges:
-            return None
-        return EdgeSums(
-            torch.cat([part.n_rows for part in self._edges]), torch.cat([part.sums for part in self._edges])
-        )
+        return join_edge_stacks(self._edges) if self._edges else None
 
     def neurons(self) -> NeuronChanges | None:
         """Of all head ablations; None where neurons are not measured."""

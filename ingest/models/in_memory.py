@@ -4,10 +4,8 @@ The model itself is only read: mode, attention kernel and activations are change
 """
 
 import copy
-import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfrepair.ingest.compat import attention_kernel, can_switch_attention, forward_hooks, name_or_path, unwrapped
 from selfrepair.ingest.conventions import PRECISIONS, Precision
+from selfrepair.ingest.models.configuration import config_sha256
 from selfrepair.ingest.models.loading import LoadedModel, adapter_of, model_record
 from selfrepair.ingest.models.tokenizer import check_vocabulary
 from selfrepair.ingest.models.weights import attention_kind, use_fused_gelu, weights_sha256
@@ -29,8 +28,8 @@ def share_model(
 ) -> LoadedModel:
     """`model`, a causal language model of transformers or a TransformerBridge without processed weights, ready to be measured.
 
-    It is named `name`, or as its configuration says. The digest is of its weights as they are now and, where modules were
-    replaced by others, of their types. Raises SelfRepairError for any other object, a model that hooks change, weights of
+    It is named `name`, or as its configuration says. The digests are of its weights as they are now, and of whatever else
+    decides its numbers. Raises SelfRepairError for any other object, a model that hooks change, weights of
     several types or devices, another model's tokenizer, and a family that does not fit.
     """
     bridge = model if isinstance(model, TransformerBridge) else None
@@ -48,7 +47,7 @@ def share_model(
     if not twin.config.architectures:  # a model that was made from its configuration
         twin.config.architectures = [_class_name(twin)]
     name = name or _name(own)
-    digest = _digest(twin)
+    digest, config_digest = weights_sha256(twin), config_sha256(twin, edited=True)
     kind = attention_kind(twin.config)
     if attention_kernel(twin) != kind and can_switch_attention(type(twin)):
         twin.set_attn_implementation(kind)
@@ -56,7 +55,7 @@ def share_model(
     adapter = adapter_of(twin, name)
     if tokenizer is not None:
         check_vocabulary(tokenizer, name, adapter.d_vocab)
-    return LoadedModel(adapter, tokenizer, model_record(adapter, name, digest), shares_weights=True)
+    return LoadedModel(adapter, tokenizer, model_record(adapter, name, digest, config_digest), shares_weights=True)
 
 
 def precision_of(model: LoadedModel) -> Precision:
@@ -180,66 +179,6 @@ def _unwrap(module: nn.Module, seen: set[int]) -> None:
         setattr(module, name, unwrapped(child))
         if id(unwrapped(child)) not in seen:
             _unwrap(unwrapped(child), seen)
-
-
-def _digest(model: PreTrainedModel) -> str:
-    """The digest of the weights; where the modules are not those that the configuration makes, of what differs, too: their
-    types, the code of their forward, their settings (such as a norm's eps) and their buffers decide the numbers as well.
-    """
-    weights = weights_sha256(model)
-    try:
-        with torch.device("meta"):
-            usual = _modules(type(model)(copy.deepcopy(model.config)))
-    except Exception:  # whatever a class of the user's own may raise
-        usual = {}
-    modules = _modules(model, usual)
-    if modules == usual:
-        return weights
-    digest = hashlib.sha256(f"{weights} {sorted(modules.items())}".encode())
-    for name, buffer in sorted(model.named_buffers()):
-        digest.update(f"{name} {buffer.dtype} {tuple(buffer.shape)}".encode())
-        digest.update(buffer.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-_Module = tuple[str, str, dict[str, str], tuple[str, ...]]
-"""A module's type, the code of its forward, its settings, and the names of its buffers."""
-
-
-def _modules(model: nn.Module, usual: Mapping[str, _Module] = {}) -> dict[str, _Module]:
-    """Every module by its path; of settings those that a module of the same type has in `usual`, where it is there."""
-    found = {}
-    for path, module in model.named_modules():
-        kind = f"{type(module).__module__}.{type(module).__qualname__}"
-        settings = _settings(module)
-        if path in usual and usual[path][0] == kind:  # a library may note things of its own beside them
-            settings = {name: value for name, value in settings.items() if name in usual[path][2]}
-        found[path] = (kind, _code(module), settings, _buffers(module))
-    return found
-
-
-def _code(module: nn.Module) -> str:
-    code = getattr(type(module).forward, "__code__", None)
-    return f"{code.co_code.hex()} {code.co_consts}" if code is not None and not _of_a_library(module) else ""
-
-
-def _of_a_library(module: nn.Module) -> bool:
-    return type(module).__module__.startswith(("torch.", "transformers."))
-
-
-def _settings(module: nn.Module) -> dict[str, str]:
-    if isinstance(module, nn.Dropout | PreTrainedModel):  # does nothing where it is measured; says how it was loaded
-        return {}
-    settings = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    ignored = ("training", "gradient_checkpointing", "is_gradient_checkpointing")
-    plain = (name for name, value in settings.items() if isinstance(value, bool | int | float | str))
-    return {name: repr(settings[name]) for name in sorted(plain) if name not in ignored}
-
-
-def _buffers(module: nn.Module) -> tuple[str, ...]:
-    """Without those that hold zeros alone: a TransformerBridge gives an unembedding such a bias."""
-    buffers = module.named_buffers(recurse=False)
-    return tuple(sorted(name for name, buffer in buffers if buffer.is_meta or bool(buffer.any())))
 
 
 def _name(model: PreTrainedModel) -> str:

@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 from selfrepair.ingest import compat
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.models.adapter import ModelAdapter, adapt, unsupported
+from selfrepair.ingest.models.configuration import config_sha256
 from selfrepair.ingest.models.demo import DEMO, DEMO_FOLDER
 from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.ingest.models.hub.refusals import first_line, not_fetched, not_loaded
@@ -77,14 +78,14 @@ def load_model(
         raise
     except Exception as error:  # transformers raises a dozen unrelated types
         raise _not_read(name, revision, error) from error
-    digest = weights_sha256(model)
+    digest, config_digest = weights_sha256(model), config_sha256(model)
     _place(model, name, precision, device)
     use_fused_gelu(model)
     adapter = adapter_of(model, name)
     if tokenizer is not None:
         check_vocabulary(tokenizer, name, adapter.d_vocab)
     shown = Path(name).resolve().name if Path(name).exists() else name
-    record = model_record(adapter, shown, digest, revision=revision, checkpoint=checkpoint)
+    record = model_record(adapter, shown, digest, config_digest, revision=revision, checkpoint=checkpoint)
     return LoadedModel(adapter, tokenizer, record)
 
 
@@ -112,9 +113,15 @@ def tokenizer_of(name: str, revision: str | None = None, *, trust_remote_code: b
 
 
 def model_record(
-    adapter: ModelAdapter, name: str, digest: str, *, revision: str | None = None, checkpoint: int | None = None
+    adapter: ModelAdapter,
+    name: str,
+    digest: str,
+    config_digest: str,
+    *,
+    revision: str | None = None,
+    checkpoint: int | None = None,
 ) -> ModelRecord:
-    """The warehouse's record of a model whose weights have the SHA-256 `digest`."""
+    """The warehouse's record of a model: `digest` is the SHA-256 of its weights, `config_digest` its `config_sha256`."""
     return ModelRecord(
         name=name,
         revision=revision,
@@ -131,6 +138,7 @@ def model_record(
         parallel_blocks=adapter.parallel_blocks,
         n_parameters=sum(parameter.numel() for parameter in adapter.model.parameters()),
         weights_sha256=digest,
+        config_sha256=config_digest,
     )
 
 

@@ -3,12 +3,17 @@
 This module needs click alone, so that help works without torch and the hub's client.
 """
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import click
 
 from selfrepair.ingest.request.mechanisms import NEURONS, Mechanisms
-from selfrepair.ingest.request.options import option
+from selfrepair.ingest.request.options import option, typed_options
+
+_BUNDLED = ("demo", "stdlib", "random")
+"""Names that are never those of files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +79,15 @@ class IngestRequest:
     )
     shard: str | None = option("i/n: measure the i-th of n shares of the run and leave it as part files.", None)
 
+    def command(self, parts: Path | None = None) -> str:
+        """The `selfrepair ingest` of this request, but for --db and --shard; `parts` where that folder is not the usual one.
+
+        Local paths that hold for this folder alone begin with a dot.
+        """
+        named = replace(self, model=_marked(self.model), dataset=self.dataset and _marked(self.dataset))
+        folder = [] if parts is None else ["--parts", _marked(str(parts))]
+        return shlex.join(["selfrepair", "ingest", *typed_options(named, leave_out=("shard",)), *folder])
+
     def chosen_mechanisms(self) -> Mechanisms:
         """The mechanisms to measure, --mechanisms included."""
         return Mechanisms(
@@ -83,3 +97,11 @@ class IngestRequest:
             logprobs=self.logprobs or self.mechanisms,
             self_repression=self.self_repression or self.mechanisms,
         )
+
+
+def _marked(name: str) -> str:
+    """The name of a model, a dataset or a folder; `./name` where a relative path is meant."""
+    is_local = (
+        name not in _BUNDLED and not name.startswith(".") and not Path(name).is_absolute() and Path(name).exists()
+    )
+    return f"./{name}" if is_local else name

@@ -3,7 +3,7 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import click
@@ -32,8 +32,30 @@ def add_options(request: type) -> Callable[[Command], Command]:
     return decorate
 
 
+def typed_options(request: Any, leave_out: Collection[str] = ()) -> list[str]:
+    """The words that give a dataclass of options these values, but for the fields to `leave_out` and those at their default."""
+    words: list[str] = []
+    for field in dataclasses.fields(request):
+        value, flag = getattr(request, field.name), _flag(field)
+        if field.name in leave_out or value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(flag if value else _negation(flag))
+        else:
+            words += [flag, str(value)]
+    return words
+
+
+def _flag(field: "dataclasses.Field[Any]") -> str:
+    return str(field.metadata["flag"] or f"--{field.name.replace('_', '-')}")
+
+
+def _negation(flag: str) -> str:
+    return f"--no-{flag.removeprefix('--')}"
+
+
 def _option(field: "dataclasses.Field[Any]", annotation: Any) -> Callable[[Command], Command]:
-    flag = field.metadata["flag"] or f"--{field.name.replace('_', '-')}"
+    flag = _flag(field)
     kind = next((one for one in typing.get_args(annotation) if one is not types.NoneType), annotation)
     settings: dict[str, Any] = {"help": field.metadata["help"], "type": field.metadata["type"] or kind}
     if field.default is dataclasses.MISSING:
@@ -42,5 +64,5 @@ def _option(field: "dataclasses.Field[Any]", annotation: Any) -> Callable[[Comma
         settings |= {"default": field.default, "show_default": not (field.default is None or field.default is False)}
     if kind is bool:
         settings["is_flag"] = True
-        flag += f"/--no-{flag.removeprefix('--')}" if field.default else ""
+        flag += f"/{_negation(flag)}" if field.default else ""
     return click.option(flag, field.name, **settings)

@@ -21,6 +21,16 @@ class Shard:
         return unit % self.count == self.index - 1
 
 
+LARGEST_SEED = 2**63 - 1
+"""What the column `runs.seed` holds."""
+
+
+def check_seed(seed: int) -> None:
+    """Raise SelfRepairError for a number that is no seed."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise SelfRepairError(f"{option('seed', seed)} is not a seed. Use a whole number from 0 to {LARGEST_SEED}.")
+
+
 def parse_ablations(text: str) -> tuple[str, ...]:
     """`resample,mean` -> the ablation types, in the order of `ABLATIONS`."""
     names = _parts(text)

@@ -3,7 +3,14 @@
 from selfrepair.ingest.models.hub.revisions import check_has_checkpoints, parse_checkpoints
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.protocols import resolve_settings
-from selfrepair.ingest.request.selection import check_heads, parse_ablations, parse_batch_size, parse_given, parse_shard
+from selfrepair.ingest.request.selection import (
+    check_heads,
+    check_seed,
+    parse_ablations,
+    parse_batch_size,
+    parse_given,
+    parse_shard,
+)
 from selfrepair.ingest.text.packing import PACKED
 from selfrepair.ingest.text.refusals import check_length
 from selfrepair.ingest.text.sources import RANDOM, STDLIB, Source, open_source
@@ -13,6 +20,7 @@ def check_request(request: IngestRequest) -> None:
     """Raise SelfRepairError for a request that is wrong whatever the model; the hub is not used."""
     parse_shard(request.shard)
     parse_batch_size(request.batch_size)
+    check_seed(request.seed)
     check_has_checkpoints(request.model, parse_checkpoints(request.checkpoint))
     settings = resolve_settings(request)
     check_heads(request.layers, request.heads, request.given)

@@ -31,7 +31,7 @@ from selfrepair.ingest.runs.runner import check_model
 from selfrepair.ingest.text.targets import PredictionTargets
 from selfrepair.warehouse.errors import SelfRepairError
 
-FLOOR_BYTES = 10_500_000
+FLOOR_BYTES = 15_500_000
 """The size of an almost empty warehouse: every column of every table begins with a block of its own."""
 
 BYTES_PER_HEAD_ABLATION = 16_000

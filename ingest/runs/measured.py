@@ -1,8 +1,6 @@
 """What measuring some prompts gives, and batches of prompts joined into one."""
 
-import functools
 import itertools
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +10,7 @@ from torch import Tensor
 
 from selfrepair.ingest.engine.ablation import HeadAblation, identity_error
 from selfrepair.ingest.engine.unembedding import Prediction, join_predictions
-from selfrepair.ingest.mechanisms.edges import EdgeSums
+from selfrepair.ingest.mechanisms.edges import EdgeSums, join_edge_batches
 from selfrepair.ingest.mechanisms.neurons import NeuronChanges, join_batches
 from selfrepair.ingest.mechanisms.self_repression import SelfRepression, join_self_repression
 
@@ -56,7 +54,7 @@ def join_measured(batches: Sequence[Measured]) -> Measured:
         prediction=join_predictions([batch.prediction for batch in batches]),
         scale=torch.cat([batch.scale for batch in batches]),
         first_position=batches[0].first_position,
-        edges=functools.reduce(operator.add, edges) if edges else None,
+        edges=join_edge_batches(edges) if edges else None,
         neurons=join_batches(neurons) if neurons else None,
         logit_lens=[join_predictions(layer) for layer in zip(*(batch.logit_lens for batch in batches), strict=True)],
         logprobs=torch.cat(logprobs, dim=1) if logprobs else None,

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.mechanisms.edges import EdgeSums
 from selfrepair.ingest.mechanisms.logprobs import MEASURES
-from selfrepair.ingest.mechanisms.neurons import SUMS, NeuronChanges
+from selfrepair.ingest.mechanisms.neurons import LARGEST, SUMS, NeuronChanges
 from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, SelfRepression
 from selfrepair.ingest.runs.measured import Measured
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.runs.unit_columns import Columns, head_keys, measured_rows, positions
-from selfrepair.warehouse.schema import ADDED_VECTORS, CHANGE_SHARES, EDGE_POPULATIONS
+from selfrepair.warehouse.schema import ADDED_VECTORS, CHANGE_SHARES, EDGE_POPULATIONS, EFFECT_STEP
 
 SELF_REPRESSION_ROWS = 500
 """About the number of single rows that are stored of each head, added vector and multiple."""
@@ -32,7 +32,8 @@ def mechanism_columns(plan: RunPlan, unit: Unit, measured: Measured) -> dict[str
         tables["neuron_sums"] = _of_mlps(unit, measured.head_ablations, layers, neurons) | {
             name: neurons.sums[..., index][_has_rows(neurons)].numpy() for index, name in enumerate(SUMS)
         }
-        tables["neuron_sums"]["n_rows"] = tables["neuron_sums"]["n_rows"].astype(np.int32)
+        for name in ("n_rows", "n_changed"):
+            tables["neuron_sums"][name] = tables["neuron_sums"][name].astype(np.int32)
     if measured.logit_lens:
         tables["logit_lens"] = _logit_lens_columns(unit, measured)
     if measured.logprobs is not None:
@@ -61,6 +62,8 @@ def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation],
     sees = (target_layer > layer) | (~is_head & (target_layer == layer) & (not adapter.parallel_blocks))
     chosen = sees[:, None] & (edges.n_rows.numpy() > 0)[..., None]
     ablated, population, at = np.nonzero(chosen)
+    documents = [plan.prompts.prompts[prompt_id].document for prompt_id in unit.prompt_ids]
+    n_clusters, squared_rows, moments = edges.cluster_moments(documents)
     assert EDGE_POPULATIONS == ("all", "top2"), "EdgeObserver sums in this order"
     return _keys_of(head_ablations, ablated) | {
         "unit": np.full(len(ablated), unit.number, dtype=np.int32),
@@ -71,31 +74,37 @@ def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation],
         "n_rows": edges.n_rows.numpy()[ablated, population].astype(np.int32),
         "change": edges.sums[:, :, 0].numpy()[ablated, population, at],
         "squared_change": edges.sums[:, :, 1].numpy()[ablated, population, at],
+        "n_clusters": n_clusters.numpy()[ablated, population].astype(np.int32),
+        "squared_rows": squared_rows.numpy()[ablated, population],
+        "rows_by_change": moments[0].numpy()[ablated, population, at],
+        "squared_cluster_change": moments[1].numpy()[ablated, population, at],
     }
 
 
 def _change_columns(unit: Unit, measured: Measured, layers: NDArray[np.int16]) -> Columns:
-    """A row for each kept neuron, ordered by head ablation, MLP, prompt, position, rank."""
+    """A row for each kept neuron that changes, ordered by head ablation, MLP, prompt, position, rank."""
     head_ablations, neurons = measured.head_ablations, measured.neurons
     assert neurons is not None
     ablated, prompt, pos = neurons.rows.numpy().T
     row, mlp = np.nonzero(neurons.measured.numpy())
     order = np.lexsort((pos[row], prompt[row], mlp, ablated[row]))
     row, mlp = row[order], mlp[order]
-    n_kept = neurons.neurons.shape[-1]
+    effects = neurons.effects.numpy()[row, mlp]
+    changes = abs(effects[..., 1] - effects[..., 0]) >= EFFECT_STEP / 2
+    n_changing = changes.sum(axis=-1)  # they come first: neurons are in the order of |change|
 
     def each(values: NDArray[Any]) -> NDArray[Any]:
-        return np.repeat(values, n_kept)
+        return np.repeat(values, n_changing)
 
-    effects = neurons.effects.float().numpy()[row, mlp]
+    effects = effects.astype(np.float32)[changes]
     return _keys_of(head_ablations, each(ablated[row])) | {
         "prompt_id": each((prompt[row] + unit.first).astype(np.int32)),
         "pos": each(positions(measured)[pos[row]]),
         "mlp_layer": each(layers[mlp]),
-        "neuron": neurons.neurons.numpy()[row, mlp].ravel(),
-        "clean_effect": effects[..., 0].ravel(),
-        "ablated_effect": effects[..., 1].ravel(),
-        "rank": np.tile(np.arange(1, n_kept + 1, dtype=np.int16), len(row)),
+        "neuron": neurons.neurons.numpy()[row, mlp][changes],
+        "clean_effect": effects[..., 0],
+        "ablated_effect": effects[..., 1],
+        "rank": np.nonzero(changes)[1].astype(np.int16) + np.int16(1),
     }
 
 
@@ -117,14 +126,17 @@ def _of_mlps(
 def _curve_columns(
     unit: Unit, head_ablations: list[HeadAblation], layers: NDArray[np.int16], neurons: NeuronChanges
 ) -> Columns:
-    n_ranked = neurons.largest.shape[-1]
+    n_ranked = neurons.largest.shape[-2]
     keys = _of_mlps(unit, head_ablations, layers, neurons)
     has_rows = _has_rows(neurons)
     exceed = neurons.exceed[has_rows].numpy().astype(np.int32)
     return {name: np.repeat(values, n_ranked) for name, values in keys.items()} | {
         "nth": np.tile(np.arange(1, n_ranked + 1, dtype=np.int16), len(exceed)),
-        "largest_changes": neurons.largest[has_rows].numpy().ravel(),
-        **{name: exceed[..., index].ravel() for index, name in enumerate(CHANGE_SHARES)},
+        **{name: neurons.largest[has_rows].numpy()[..., index].ravel() for index, name in enumerate(LARGEST)},
+        **{
+            name: exceed[..., index].ravel()
+            for index, name in enumerate([*CHANGE_SHARES, *(f"signed_{name}" for name in CHANGE_SHARES)])
+        },
     }
 
 

@@ -1,16 +1,21 @@
 """A run before it is measured: its prompts and settings, its units, and the key that names it."""
 
+import bisect
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from selfrepair.ingest.conventions import CONVENTIONS, N_CROSSCHECKS, head_label
 from selfrepair.ingest.mechanisms.self_repression import later_half
 from selfrepair.ingest.models.loading import LoadedModel
 from selfrepair.ingest.request.run_settings import RunSettings
+from selfrepair.ingest.request.selection import check_seed
 from selfrepair.ingest.terms import option, without
 from selfrepair.ingest.text.prompts import PromptSet
 from selfrepair.ingest.text.sources import Source
@@ -40,22 +45,33 @@ class Unit:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Everything that decides a run's numbers, how it is cut into units, and its record for the warehouse."""
+    """Everything that decides a run's numbers, how it is cut into units, and its record for the warehouse.
+
+    `key_of_0_1` is the key under which version 0.1 may have begun the run (`earlier.under_its_key`), None once that is known.
+    """
 
     model: LoadedModel
     prompts: PromptSet
     settings: RunSettings
     units: tuple[Unit, ...]
     record: RunRecord
+    key_of_0_1: str | None = None
+
+    def unit_of(self, prompt: int) -> Unit:
+        """The unit with the prompt of that number."""
+        return self.units[bisect.bisect_right(self.units, prompt, key=lambda unit: unit.first) - 1]
 
 
-def plan_run(model: LoadedModel, source: Source, prompts: PromptSet, settings: RunSettings) -> RunPlan:
-    """Cut a run into units and name it.
+def plan_run(
+    model: LoadedModel, source: Source, prompts: PromptSet, settings: RunSettings, command: str | None = None
+) -> RunPlan:
+    """Cut a run into units and name it; `command` measures it.
 
-    The key hashes what decides the numbers (weights, prompts and their partners, heads, ablations, seed, precision,
-    conventions, mechanisms, co-ablated heads) and nothing that must not (batch size, device, shards). Raises
-    SelfRepairError for mechanisms that the model does not have.
+    The key hashes what decides the numbers (weights, the model's configuration, prompts and their partners, heads,
+    ablations, seed, precision, conventions, mechanisms, co-ablated heads) and nothing that must not (batch size, device,
+    shards). Raises SelfRepairError for mechanisms that the model does not have, and for a seed that no file can keep.
     """
+    check_seed(settings.seed)
     mechanisms, n_layers = settings.mechanisms, model.adapter.n_layers
     mechanisms.neuron_layers(model.adapter)
     if mechanisms.self_repression and not later_half(settings.heads, n_layers):
@@ -71,9 +87,9 @@ def plan_run(model: LoadedModel, source: Source, prompts: PromptSet, settings: R
         seq_len=prompts.seq_len,
         fingerprint=prompts.fingerprint(),
     )
-    decisive = {
+    of_dataset = [dataset.name, dataset.split, dataset.revision, dataset.packing]
+    decisive: dict[str, Any] = {
         "model": [model.record.name, model.record.revision, model.record.checkpoint, model.record.weights_sha256],
-        "dataset": [dataset.name, dataset.split, dataset.revision, dataset.packing, dataset.fingerprint],
         "ablations": settings.ablations,
         "heads": settings.heads,
         "seed": settings.seed,
@@ -83,11 +99,16 @@ def plan_run(model: LoadedModel, source: Source, prompts: PromptSet, settings: R
     # What a run does not have is not in its key: runs from before there was such a choice keep theirs.
     optional = {"mechanisms": mechanisms_in_key(mechanisms.names), "given": settings.given}
     decisive |= {name: value for name, value in optional.items() if value}
-    key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    of_0_1 = {"dataset": [*of_dataset, prompts.fingerprint_of_0_1()]}
+    of_today = {
+        "dataset": [*of_dataset, dataset.fingerprint],
+        "pairing": prompts.pairing(),
+        "config": model.record.config_sha256,
+    }
     n_head_ablations = settings.n_head_ablations
     units = _units(prompts, n_head_ablations)
     record = RunRecord(
-        run_key=key,
+        run_key=_key(decisive | of_today),
         model=model.record,
         dataset=dataset,
         n_prompts=len(prompts),
@@ -106,23 +127,25 @@ def plan_run(model: LoadedModel, source: Source, prompts: PromptSet, settings: R
         conventions=CONVENTIONS,
         software={name: importlib.metadata.version(name) for name in _SOFTWARE} | {"python": platform.python_version()},
         started_at=datetime.now(UTC).replace(tzinfo=None),
+        command=command,
     )
-    return RunPlan(model, prompts, settings, units, record)
+    return RunPlan(model, prompts, settings, units, record, _key(decisive | of_0_1))
+
+
+def _key(decisive: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _units(prompts: PromptSet, n_head_ablations: int) -> tuple[Unit, ...]:
-    lengths = [len(prompt.tokens) for prompt in prompts.prompts]
     units: list[Unit] = []
     first = 0
-    while first < len(lengths):
-        length = lengths[first]
-        largest = max(
-            1, ROWS_IN_UNIT // (n_head_ablations * (length - 1))
-        )  # rows that are run: with an answer, only one is measured
-        end = next((i for i in range(first, len(lengths)) if lengths[i] != length), len(lengths))
-        count = min(largest, end - first)
-        units.append(Unit(len(units), first, count))
-        first += count
+    for length, alike in itertools.groupby(len(prompt.tokens) for prompt in prompts.prompts):
+        end = first + sum(1 for _ in alike)
+        # Rows that are run: with an answer, only one is measured.
+        largest = max(1, ROWS_IN_UNIT // (n_head_ablations * (length - 1)))
+        for start in range(first, end, largest):
+            units.append(Unit(len(units), start, min(largest, end - start)))
+        first = end
     return tuple(units)
 
 

@@ -1,5 +1,6 @@
 """Measure a planned run: its units one by one into part files, then the cross-check; resume where it stopped."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,14 @@ from selfrepair.ingest.engine.batch_size import auto_batch_size
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.request.selection import Shard
 from selfrepair.ingest.runs.crosscheck import choose_crosschecks, crosscheck, loaded_crosschecks, stored_rows
+from selfrepair.ingest.runs.earlier import under_its_key
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.runs.unit_columns import measurement_columns, prompt_columns, token_columns
 from selfrepair.ingest.text.targets import PredictionTargets
 from selfrepair.warehouse.load.loader import loaded_units
+from selfrepair.warehouse.parts.activity import measuring
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.schema import NEXT_TOKEN
 
@@ -62,11 +65,12 @@ def measure_run(
     After a kill, the next call continues after the last finished unit. Raises SelfRepairError, storing nothing of the
     current unit, when the model or a number fails its checks.
     """
+    plan = under_its_key(plan, parts_root, db, progress.note)
     parts = PartsFolder(parts_root, plan.record.run_key)
     mine = [unit for unit in plan.units if shard.has(unit.number)]
     ready = parts.finished_units() | loaded_units(db, plan.record.run_key)
     missing = [unit for unit in mine if unit.number not in ready]
-    chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(_unit_of(plan, prompt).number)]
+    chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(plan.unit_of(prompt).number)]
     checked = parts.crosscheck_path(shard.index - 1, shard.count).exists() or set(chosen) <= loaded_crosschecks(
         db, plan
     )
@@ -75,9 +79,33 @@ def measure_run(
     if not missing and checked:
         return RunOutcome(0, len(mine), crosschecked=False)
 
-    progress.stage("preflight")
-    check_model(plan)
+    with measuring(parts.path) if parts.exists() else contextlib.nullcontext():
+        progress.stage("preflight")
+        check_model(plan)
     parts.start(plan.record)  # only now, so that nothing is left of a model that is refused
+    with measuring(parts.path):
+        measurer = _measurer(plan, parts, batch_size, progress)
+        total = sum(_rows(plan, unit) for unit in mine)
+        progress.stage("measuring", total=total, done=total - sum(_rows(plan, unit) for unit in missing))
+        for unit in missing:
+            measure_unit(plan, measurer, parts, unit, progress.advance)
+        progress.stage("cross-check", total=len(chosen))
+        with duckdb.connect() as con:
+            checks = crosscheck(
+                plan,
+                measurer,
+                chosen,
+                lambda prompt, ablated: stored_rows(con, parts, db, plan.unit_of, prompt, ablated),
+                lambda: progress.advance(1),
+            )
+        # Another process of this very run may have loaded it meanwhile, and removed the folder.
+        parts.start(plan.record)
+        parts.write_crosscheck(shard.index - 1, shard.count, checks)
+    return RunOutcome(len(missing), len(mine) - len(missing), crosschecked=True)
+
+
+def _measurer(plan: RunPlan, parts: PartsFolder, batch_size: int | None, progress: Progress) -> Measurer:
+    """A measurer with the means and top rows of the whole run, which are measured first where they are missing."""
     measurer = Measurer(
         plan.model.adapter,
         plan.settings,
@@ -88,22 +116,7 @@ def measure_run(
         measurer.means = _reference_means(plan, measurer, parts, progress)
     if plan.settings.mechanisms.need_top_rows:
         measurer.top_rows = _top_rows(plan, measurer, parts, progress)
-    total = sum(_rows(plan, unit) for unit in mine)
-    progress.stage("measuring", total=total, done=total - sum(_rows(plan, unit) for unit in missing))
-    for unit in missing:
-        measure_unit(plan, measurer, parts, unit, progress.advance)
-    progress.stage("cross-check", total=len(chosen))
-    with duckdb.connect() as con:
-        checks = crosscheck(
-            plan,
-            measurer,
-            chosen,
-            lambda prompt, ablated: stored_rows(con, parts, db, lambda prompt: _unit_of(plan, prompt), prompt, ablated),
-            lambda: progress.advance(1),
-        )
-    parts.start(plan.record)  # another process of this very run may have loaded it meanwhile, and removed the folder
-    parts.write_crosscheck(shard.index - 1, shard.count, checks)
-    return RunOutcome(len(missing), len(mine) - len(missing), crosschecked=True)
+    return measurer
 
 
 def check_model(plan: RunPlan) -> None:
@@ -192,7 +205,3 @@ def _reference_tokens(plan: RunPlan, unit: Unit) -> torch.Tensor:
 
 def _rows(plan: RunPlan, unit: Unit) -> int:
     return unit.count * plan.prompts.positions_of(unit.first) * plan.settings.n_head_ablations
-
-
-def _unit_of(plan: RunPlan, prompt: int) -> Unit:
-    return next(unit for unit in plan.units if prompt in unit.prompt_ids)

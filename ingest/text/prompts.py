@@ -21,7 +21,7 @@ from selfrepair.ingest.text.rushing2024 import RUSHING2024, chunked, next_batch
 from selfrepair.ingest.text.sources import RANDOM, Source
 from selfrepair.ingest.text.targets import PredictionTargets, answer_targets, next_token_targets
 from selfrepair.warehouse.errors import SelfRepairError, in_words
-from selfrepair.warehouse.schema import ANSWER, ANSWER_MINUS_FOIL, NEXT_TOKEN
+from selfrepair.warehouse.schema import ANSWER, ANSWER_MINUS_FOIL, LONGEST_PROMPT, NEXT_TOKEN
 
 Row = TypeVar("Row", AnswerRow, TokenRow, Document)
 
@@ -73,12 +73,25 @@ class PromptSet:
         return len(self.prompts[index].tokens) - 1 if self.logit_of == NEXT_TOKEN else 1
 
     def fingerprint(self) -> str:
-        """SHA-256 of every token id, document number and partner, and, of prompts with an answer, every foil."""
+        """SHA-256 of every token id and document number and, of prompts with an answer, every foil; in SQL the same, where
+        warehouses of version 0.1 are upgraded.
+        """
+        lines = (
+            " ".join(map(str, (list(prompt.tokens), prompt.document, *self._answer(prompt)))) for prompt in self.prompts
+        )
+        return _sha256("".join(map(_sha256, lines)))
+
+    def pairing(self) -> str | None:
+        """SHA-256 of every prompt's partner; None without resample ablation."""
+        return None if self.partners is None else _sha256(repr(self.partners))
+
+    def fingerprint_of_0_1(self) -> str:
+        """The fingerprint as version 0.1 had it in the keys of its runs: with the partners."""
         digest = hashlib.sha256()
         for index, prompt in enumerate(self.prompts):
             partner = -1 if self.partners is None else self.partners[index]
-            foil = () if self.logit_of == NEXT_TOKEN else (self.logit_of, prompt.foil)
-            digest.update(repr((prompt.tokens, prompt.document, partner, *foil)).encode())
+            answer = () if self.logit_of == NEXT_TOKEN else (self.logit_of, prompt.foil)
+            digest.update(repr((prompt.tokens, prompt.document, partner, *answer)).encode())
         return digest.hexdigest()
 
     def tokens(self, indices: Iterable[int]) -> NDArray[np.int64]:
@@ -93,6 +106,11 @@ class PromptSet:
             return next_token_targets(tokens)
         foils = [prompt.foil for prompt in chosen if prompt.foil is not None]
         return answer_targets(tokens, torch.tensor(foils) if foils else None)
+
+    def _answer(self, prompt: Prompt) -> tuple[str | int, ...]:
+        if self.logit_of == NEXT_TOKEN:
+            return ()
+        return (self.logit_of,) if prompt.foil is None else (self.logit_of, prompt.foil)
 
 
 @dataclass(frozen=True)
@@ -156,6 +174,10 @@ def build_prompts(source: Source, vocabulary: Vocabulary, options: PromptOptions
     return PromptSet(found, packing, partners, notes, logit_of)
 
 
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _peek(source: Source) -> tuple[DatasetRow, Iterator[DatasetRow]]:
     first = next(source.documents, None)
     if first is None:
@@ -195,6 +217,10 @@ def _check_tokens(prompts: list[Prompt], name: str, vocabulary: Vocabulary) -> N
         if context is not None and len(prompt.tokens) > context:
             raise SelfRepairError(
                 f"{place} holds {len(prompt.tokens)} tokens; the model's context is {context}. Cut it to {context} or fewer."
+            )
+        if len(prompt.tokens) > LONGEST_PROMPT:
+            raise SelfRepairError(
+                f"{place} holds {len(prompt.tokens)} tokens; a warehouse takes {LONGEST_PROMPT}. Cut it to so many or fewer."
             )
 
 

@@ -4,6 +4,7 @@ from selfrepair.ingest.text.documents import SkippedDocuments
 from selfrepair.ingest.text.packing import DOCUMENT, NONE, PACKED
 from selfrepair.ingest.text.rushing2024 import RUSHING2024
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.schema import LONGEST_PROMPT
 
 
 def check_takes_rows(name: str, packing: str, holds: str) -> None:
@@ -22,6 +23,10 @@ def check_length(seq_len: int, context: int | None, packing: str) -> None:
         if packing == RUSHING2024:
             step = f"{_option(packing)} fixes it: choose another model."
         raise SelfRepairError(f"--seq-len {seq_len} is longer than the model's context of {context} tokens. {step}")
+    if seq_len > LONGEST_PROMPT:
+        raise SelfRepairError(
+            f"--seq-len {seq_len} is longer than the {LONGEST_PROMPT} tokens that a warehouse takes. Use less."
+        )
     if seq_len < 2:
         raise SelfRepairError(f"--seq-len {seq_len} leaves no position with a next token. Use 2 or more.")
 

@@ -26,7 +26,7 @@ ADDED_BY = {
 
 NEEDS = {
     "co_ablation": (
-        "has given heads and, beside it, the same run without them",
+        "has given heads and, beside it, a complete run in the same precision without them",
         "selfrepair ingest --given HEAD --ablation mean, and the same without --given, measure both",
     ),
     "repair_over_training": (

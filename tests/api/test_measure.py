@@ -68,11 +68,11 @@ def test_the_edit_is_measured_and_not_what_was_there_before() -> None:
 def test_a_replaced_module_is_measured_and_has_a_key_of_its_own() -> None:
     usual, model = families.build("gpt2"), families.build("gpt2")
     model.transformer.h[1].ln_2 = torch.nn.Identity()
-    keys = [share_model(one).record.weights_sha256 for one in (usual, model)]
+    keys = [share_model(one).record.config_sha256 for one in (usual, model)]
     assert keys[0] != keys[1]
     same = families.build("gpt2")
     same.transformer.h[1].ln_2 = torch.nn.Identity()
-    assert share_model(same).record.weights_sha256 == keys[1]
+    assert share_model(same).record.config_sha256 == keys[1]
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,7 @@ def test_weights_have_the_digest_that_their_files_have() -> None:
     own = share_model(AutoModelForCausalLM.from_pretrained(DEMO_FOLDER, dtype="auto")).record
     loaded = load_model("demo", precision=PRECISIONS["float32"], device=torch.device("cpu")).record
     assert own.weights_sha256 == loaded.weights_sha256
+    assert own.config_sha256 == loaded.config_sha256
     assert own.architecture == loaded.architecture
 
 
@@ -235,7 +236,7 @@ def test_whatever_an_edited_model_computes_with_is_in_its_key() -> None:
     def key(edit) -> str:
         model = families.build("gpt2")
         edit(model)
-        return share_model(model).record.weights_sha256
+        return str(share_model(model).record.config_sha256)
 
     def steer(vector: float):
         def edit(model) -> None:
@@ -249,6 +250,15 @@ def test_whatever_an_edited_model_computes_with_is_in_its_key() -> None:
     keys = [key(lambda model: None), key(widen), key(steer(0.5)), key(steer(0.75))]
     assert len(set(keys)) == 4
     assert key(steer(0.75)) == keys[-1]
+
+
+def test_frequencies_that_were_changed_in_memory_are_in_the_key() -> None:
+    model = families.build("llama-grouped")
+    before = share_model(model).record.config_sha256
+    model.model.rotary_emb.inv_freq.mul_(1 + 1e-9)  # as another device may round
+    assert share_model(model).record.config_sha256 == before
+    model.model.rotary_emb.inv_freq.mul_(0.5)
+    assert share_model(model).record.config_sha256 != before
 
 
 def test_a_replaced_forward_is_refused() -> None:

@@ -53,6 +53,7 @@ REFUSED: dict[str, tuple[object, dict[str, Any], str]] = {
     "columns": ([{"txet": "a"}], {}, r"^prompts\[0\] has neither `text`.*nor `tokens`"),
     "answer": ([{"tokens": [0, 1], "answer": " a"}], {}, r"^prompts\[0\].*`answer` is ' a', not a token id"),
     "another's tokenizer": (IDS, {"tokenizer": tiny.tokenizer(70)}, r"another model's tokenizer.*tokenizer=, or none"),
+    "seed": (IDS, {"seed": -1}, r"^seed=-1 is not a seed\. Use a whole number from 0"),
     "ablation": (IDS, {"ablations": "resmaple"}, r"^ablations resmaple is unknown\. Choose from resample"),
     "layer": (IDS, {"layers": 3}, r"^layers 3 is not in the model, which has layers 0 to 2"),
     "head": (IDS, {"heads": [(1, 4)]}, r"^heads L1H4 is not in the model"),
@@ -161,7 +162,10 @@ def test_an_error_is_in_the_terms_of_the_door() -> None:
 
 SHARED = [
     *(path for name in ("checks", "engine", "mechanisms", "runs") for path in (ROOT / "ingest" / name).rglob("*.py")),
-    *(ROOT / "ingest/models" / f"{name}.py" for name in ("adapter", "families", "in_memory", "tokenizer", "weights")),
+    *(
+        ROOT / "ingest/models" / f"{name}.py"
+        for name in ("adapter", "configuration", "families", "in_memory", "tokenizer", "weights")
+    ),
     *(ROOT / "ingest/text" / f"{name}.py" for name in ("answer_prompts", "given_prompts", "pairing", "prompts")),
     *(path for path in (ROOT / "warehouse").rglob("*.py") if path.parent.name != "cli"),
 ]

@@ -110,6 +110,7 @@ def fabricate(
             parallel_blocks=parallel_blocks,
             n_parameters=31_415,
             weights_sha256=f"{model}'s weights",
+            config_sha256=f"{model}'s configuration",
         ),
         dataset=DatasetRecord(
             name="tiny-text",
@@ -135,6 +136,7 @@ def fabricate(
         conventions="folded, centred",
         software={"torch": "2.13.0", "selfrepair": "0.1.0"},
         started_at=datetime(2026, 3, 4, 5, 6, 7, 890123),
+        command=f"selfrepair ingest --model {model} --seed {seed}",
     )
     cells = [
         CrosscheckCell(0, 0, 1, ablations[0], seq_len - 1, CROSSCHECK_ERROR),
@@ -222,7 +224,14 @@ def _with_mechanisms(
 ) -> list[FabricatedUnit]:
     """The units with the rows of the mechanisms' tables, which are made for the whole run: its top 2 % is one set."""
     measured = pl.concat(measured_frame(unit.measurements) for unit in units)
-    made = random_mechanisms(measured, n_layers=n_layers, n_heads=n_heads, prompts_per_unit=prompts_per_unit, seed=seed)
+    made = random_mechanisms(
+        measured,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        prompts_per_unit=prompts_per_unit,
+        prompts_in_document=2,
+        seed=seed,
+    )
 
     def of_unit(frame: pl.DataFrame, number: int) -> pa.Table:
         unit = pl.col("unit") if "unit" in frame.columns else pl.col("prompt_id") // prompts_per_unit

@@ -49,6 +49,7 @@ def random_mechanisms(
     n_heads: int,
     prompts_per_unit: int,
     seed: int,
+    prompts_in_document: int = 1,
     neuron_percent: int = 2,
     step: int = 1,
 ) -> Mechanisms:
@@ -66,7 +67,7 @@ def random_mechanisms(
     self_repression = _self_repression(rng, rows, n_layers, n_heads)
     places = rows.select("run_id", "prompt_id", "pos").unique().sort(pl.all())
     tables = {
-        "edge_sums": _edge_sums(edges),
+        "edge_sums": _edge_sums(edges, prompts_in_document),
         "neuron_changes": _neuron_changes(neurons),
         "neuron_curves": _neuron_curves(neurons),
         "neuron_sums": _neuron_sums(neurons),
@@ -121,11 +122,21 @@ def _edges(rng: np.random.Generator, rows: pl.DataFrame, n_layers: int, n_heads:
     return pl.concat([every.with_columns(population=pl.lit("all")), top.with_columns(population=pl.lit("top2"))])
 
 
-def _edge_sums(edges: pl.DataFrame) -> pl.DataFrame:
+def _edge_sums(edges: pl.DataFrame, prompts_in_document: int) -> pl.DataFrame:
     key = [*_CELL, "unit", "population", "target_kind", "target_layer", "target_head"]
-    change = pl.col("change")
-    return edges.group_by(key, maintain_order=True).agg(
-        pl.len().alias("n_rows"), change.sum(), (change * change).sum().alias("squared_change")
+    change, n_rows, of_document = pl.col("change"), pl.col("n_rows"), pl.col("of_document")
+    document = (pl.col("prompt_id") // prompts_in_document).alias("document")
+    documents = edges.group_by(*key, document, maintain_order=True).agg(
+        pl.len().alias("n_rows"), change.sum().alias("of_document"), (change * change).sum().alias("squared_change")
+    )
+    return documents.group_by(key, maintain_order=True).agg(
+        n_rows.sum(),
+        of_document.sum().alias("change"),
+        pl.col("squared_change").sum(),
+        pl.len().cast(pl.Int32).alias("n_clusters"),
+        (n_rows * n_rows).sum().cast(pl.Float64).alias("squared_rows"),
+        (n_rows * of_document).sum().alias("rows_by_change"),
+        (of_document * of_document).sum().alias("squared_cluster_change"),
     )
 
 
@@ -153,20 +164,29 @@ def _neurons(rng: np.random.Generator, top: pl.DataFrame, n_layers: int) -> pl.D
 
 def _neuron_changes(neurons: pl.DataFrame) -> pl.DataFrame:
     ablated = (pl.col("clean_effect") + pl.col("change")).round(4).alias("ablated_effect")
-    kept = neurons.filter(pl.col("rank") <= NEURONS_KEPT).with_columns(ablated)
+    kept = neurons.filter(pl.col("rank") <= NEURONS_KEPT, pl.col("change") != 0).with_columns(ablated)
     return kept.drop("unit", "direct_effect", "change")
 
 
 def _neuron_curves(neurons: pl.DataFrame) -> pl.DataFrame:
-    size = pl.col("change").abs()
-    shares = [
-        (size > share * pl.col("direct_effect")).sum().cast(pl.Int32).alias(name)
-        for name, share in CHANGE_SHARES.items()
-    ]
-    ranked = neurons.filter(pl.col("rank") <= NEURONS_RANKED).rename({"rank": "nth"})
-    return ranked.group_by(*_CELL, "unit", "mlp_layer", "nth", maintain_order=True).agg(
-        *shares, size.sum().alias("largest_changes")
-    )
+    change, row = pl.col("change"), [*_ROW, "mlp_layer"]
+    size = change.abs()
+    nth, key = pl.col("nth"), [*_CELL, "unit", "mlp_layer", "nth"]
+
+    def curve(value: pl.Expr, prefix: str, total: str, share: str) -> pl.DataFrame:
+        """Sums over rows of the nth highest of `value`."""
+        place = value.rank("ordinal", descending=True).over(row).cast(pl.Int16).alias("nth")
+        of_row = pl.when(value.clip(lower_bound=0).sum() > 0).then(value.clip(lower_bound=0).sum()).over(row)
+        ranked = neurons.with_columns(place, (value.clip(lower_bound=0) / of_row).fill_null(0).alias("share"))
+        exceeds = [
+            (value > limit * pl.col("direct_effect")).sum().cast(pl.Int32).alias(prefix + name)
+            for name, limit in CHANGE_SHARES.items()
+        ]
+        sums = value.sum().alias(total), pl.col("share").sum().alias(share)
+        return ranked.filter(nth <= NEURONS_RANKED).group_by(key, maintain_order=True).agg(*exceeds, *sums)
+
+    by_sign = curve(change, "signed_", "largest_repairs", "repair_shares")
+    return curve(size, "", "largest_changes", "change_shares").join(by_sign, on=key)
 
 
 def _neuron_sums(neurons: pl.DataFrame) -> pl.DataFrame:
@@ -178,6 +198,7 @@ def _neuron_sums(neurons: pl.DataFrame) -> pl.DataFrame:
         change.abs().sum().alias("absolute_change"),
         change.filter(change > 0).sum().alias("positive_change"),
         change.filter((change > 0) & (pl.col("clean_effect") < 0)).sum().alias("anti_erasure"),
+        (is_first & (change != 0)).sum().cast(pl.Int32).alias("n_changed"),
     )
 
 

@@ -18,7 +18,7 @@ EARLY, FINAL, NOT_PUBLISHED = 1, 2, 3
 """Runs of `compared`: pythia-160m at step 1000, its final weights, and a small model."""
 
 STEP = 1000
-PROMPTS, POSITIONS = 5, 10
+PROMPTS, POSITIONS = 7, 10
 _PARTS = ("repair_layernorm", "repair_attention", "repair_mlp")
 
 
@@ -44,7 +44,7 @@ def as_published(
 ) -> FabricatedRun:
     """A run whose rows lie around the published means (top 2 %) of their head, `spread` logits to either side.
 
-    `scale` multiplies what is given back. Resample ablation alone, 100 rows a head.
+    `scale` multiplies what is given back. Resample ablation alone, 14 prompts, each a document of its own; 140 rows a head.
     """
     n_layers, n_heads = SHAPES[model]
     run = fabricate(
@@ -65,7 +65,7 @@ def as_published(
         record=replace(
             run.record,
             given_heads=(),
-            model=replace(run.record.model, checkpoint=checkpoint, revision=None),
+            model=replace(run.record.model, checkpoint=checkpoint, revision=None, d_vocab=50_304),
         ),
         units=[_around(unit, means, spread, scale, rng) for unit in run.units],
     )
@@ -95,6 +95,9 @@ def _around(
     effects |= {name: drawn(name, scale) for name in _PARTS}
     removed = effects["direct_effect"] - effects["ablated_direct_effect"]
     effects["logit_change"] = sum(effects[name] for name in _PARTS) - removed
+    effects["ln_scale_ratio"] = np.round(rng.normal(1.02, 0.02, len(removed)), 4)
     return replace(
-        unit, measurements=unit.measurements | {name: values.astype(np.float32) for name, values in effects.items()}
+        unit,
+        measurements=unit.measurements | {name: values.astype(np.float32) for name, values in effects.items()},
+        prompts=unit.prompts | {"document_id": unit.prompts["prompt_id"]},
     )

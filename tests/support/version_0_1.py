@@ -64,9 +64,14 @@ def today(text: str) -> str:
 
 
 def todays_run(run: dict[str, Any]) -> dict[str, Any]:
-    """A row of the recorded `runs` with today's names of mechanisms."""
+    """A row of the recorded `runs` with today's names of mechanisms and of its status."""
     mechanisms = run["mechanisms"] and [_MECHANISMS.get(name, name) for name in run["mechanisms"]]
-    return {**run, "mechanisms": mechanisms}
+    return {**run, "mechanisms": mechanisms, "status": todays_value(run["status"])}
+
+
+def todays_value(value: object) -> object:
+    """A value of a recorded answer as it is called today."""
+    return "incomplete" if value == "running" else value
 
 
 def checksums(con: duckdb.DuckDBPyConnection, table: str, run_id: int, columns: list[str]) -> dict[str, Any]:

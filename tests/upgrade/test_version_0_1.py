@@ -23,7 +23,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.verify.verification import verify
 from support.templates import made_once
-from support.version_0_1 import RENAMED, checksums, recorded, today, todays_run, unpacked
+from support.version_0_1 import RENAMED, checksums, recorded, today, todays_run, todays_value, unpacked
 
 MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
 GONE = {"prompt_sums", "top_cuts"}
@@ -88,6 +88,11 @@ def table_rows(con) -> dict[str, int]:
     return {name: con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] for (name,) in names}
 
 
+def todays(counts: dict[str, int]) -> dict[str, int]:
+    """The rows of the tables that there were, and of those that are new."""
+    return counts | {"schema_migration": len(migrations()), "last_numbers": 3}
+
+
 def is_same(now: object, then: object) -> bool:
     """Equal, or numbers that differ by rounding alone."""
     if isinstance(now, float) and isinstance(then, int | float):
@@ -112,15 +117,46 @@ def test_the_record_was_of_another_schema(expected):
 
 def test_its_tables_have_the_same_rows_under_todays_names(con, expected):
     counts = {today(name): count for name, count in expected["row_counts"].items()}
-    assert table_rows(con) == counts | {"schema_migration": len(migrations())}
+    assert table_rows(con) == todays(counts)
 
 
 def test_its_runs_are_the_same(con, expected, state):
     result = con.execute(RUNS)
     names = [column[0] for column in result.description]
     found = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-    assert found == [todays_run(run) for run in expected["runs"]]
+    then = [todays_run(run) for run in expected["runs"]]
+    fingerprints = [
+        (now.pop("fingerprint"), before.pop("fingerprint")) for now, before in zip(found, then, strict=True)
+    ]
+    assert found == then
     assert len(found) == LOADED_THEN[state]
+    # A fingerprint is of tokens alone, without their partners, once all prompts are there to compute it of.
+    assert [now == before for now, before in fingerprints] == [run["status"] == "incomplete" for run in found]
+
+
+def test_datasets_that_differed_in_their_pairing_are_one(packed):
+    """Such as those of a default ingest and of one with `--ablation mean`, which pairs nothing."""
+    db = packed / "warehouse.duckdb"
+    with duckdb.connect(str(db)) as con:
+        (dataset,) = con.execute(
+            "SELECT * REPLACE (9 AS dataset_id, 'unpaired' AS fingerprint) FROM datasets WHERE dataset_id = 1"
+        ).fetchall()
+        con.execute(f"INSERT INTO datasets VALUES ({', '.join('?' * len(dataset))})", dataset)
+        con.execute("UPDATE runs SET dataset_id = 9 WHERE run_id = 2")
+    load(db, packed / "nothing", after_load=False)
+    with duckdb.connect(str(db)) as con:
+        assert con.execute("SELECT run_id, dataset_id FROM runs ORDER BY run_id").fetchall() == [(1, 1), (2, 1), (3, 2)]
+        ((fingerprint,),) = con.execute("SELECT fingerprint FROM datasets WHERE dataset_id = 1").fetchall()
+        prompts = con.execute(
+            "SELECT token_ids, document_id FROM prompts WHERE run_id = 2 ORDER BY prompt_id"
+        ).fetchall()
+    pytest.importorskip("torch", reason="prompts need torch")
+    from selfrepair.ingest.text.prompts import Prompt, PromptSet
+
+    assert (
+        fingerprint
+        == PromptSet([Prompt(tuple(row), document) for row, document in prompts], "packed", None).fingerprint()
+    )
 
 
 def test_its_tables_hold_the_same_values(con, expected):
@@ -146,7 +182,7 @@ def test_its_views_answer_the_same(con, expected):
         rows = result.fetchall()
         assert len(rows) == len(then["rows"]), sql
         for now, before in zip(rows, then["rows"], strict=True):
-            same = map(is_same, now, before)
+            same = map(is_same, now, map(todays_value, before))
             assert all(is_moved or is_same for is_moved, is_same in zip(moved, same, strict=True)), (sql, now, before)
 
 
@@ -199,7 +235,7 @@ def test_a_load_killed_at_any_moment_can_be_repeated(packed, tmp_path):
     then = recorded(packed)["after_load"]
     with duckdb.connect(str(db), read_only=True) as con:
         counts = {today(name): count for name, count in then["row_counts"].items()}
-        assert table_rows(con) == counts | {"schema_migration": len(migrations())}
+        assert table_rows(con) == todays(counts)
     assert [check for check in verify(db) if not check.ok] == []
 
 
@@ -219,11 +255,12 @@ def test_the_same_commands_measure_what_is_missing_and_nothing_else(packed, load
         assert process.returncode == 0, err
         measured = "2 units measured now" if name == "unfinished" else "nothing was left to measure"
         assert measured in out, (name, out)
+        assert "did not record the model's configuration" in " ".join(err.split())
     with duckdb.connect(str(db), read_only=True) as con:
         keys = dict(con.execute("SELECT run_key, run_id FROM runs").fetchall())
         assert set(keys) == {run["run_key"] for run in then["runs"].values()}
         counts = {today(name): count for name, count in then["after_resume"]["row_counts"].items()}
-        assert table_rows(con) == counts | {"schema_migration": len(migrations())}
+        assert table_rows(con) == todays(counts)
         unfinished = then["runs"]["unfinished"]["run_key"]
         effects = con.execute(
             "SELECT count(*), sum(direct_effect), sum(logit_change), sum(repair_mlp) FROM measurements WHERE run_id = ?",

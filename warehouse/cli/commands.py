@@ -26,7 +26,7 @@ SELECT
     nullif(array_to_string(runs.given_heads, ', '), '') AS given,
     nullif(array_to_string(runs.mechanisms, ', '), '') AS mechanisms,
     runs.dtype,
-    runs.status,
+    {'status': runs.status, 'run_key': runs.run_key} AS status,
     runs.identity_error_max,
     runs.crosscheck_error_max,
     date_trunc('second', runs.started_at) AS started_at_utc
@@ -42,7 +42,7 @@ _HOLDS = "SELECT (SELECT count(*) FROM runs), (SELECT coalesce(sum(n_measurement
 
 
 @click.command()
-@click.argument("parts_folder", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False)
+@click.argument("parts_folder", type=click.Path(file_okay=False, path_type=Path), required=False)
 @db_option
 @click.option("--keep-parts", is_flag=True, help="Keep the part files after loading them.")
 @click.option("--rows-only", is_flag=True, help="Skip the summaries; selfrepair refresh makes them later.")
@@ -59,15 +59,18 @@ def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool,
     """Load finished units into the warehouse.
 
     PARTS_FOLDER is the folder of part files that ingest wrote; by default the one next to the warehouse (<db>.parts). Each
-    unit is loaded exactly once: a load that was killed can be repeated, and units that are loaded already are skipped.
-    Loading also upgrades a warehouse of an older version.
+    unit is loaded exactly once: a load that was killed can be repeated, and units that are loaded already are skipped; where
+    there is nothing to load, it says so. Loading also upgrades a warehouse of an older version.
     """
     from selfrepair.warehouse.load.loader import load as load_parts
 
-    parts = parts_folder or Path(f"{db}.parts")
+    parts, run_key = parts_folder or Path(f"{db}.parts"), None
+    if (parts / "run.json").is_file():  # the folder of one run, in that of all
+        parts, run_key = parts.absolute().parent, parts.absolute().name
     report = load_parts(
         db,
         parts,
+        run_key=run_key,
         wait_s=wait_s,
         keep_parts=keep_parts,
         keep_folder=parts_folder is not None,
@@ -81,8 +84,10 @@ def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool,
         )
     elif report.runs:
         click.echo(f"nothing new in {parts}: everything in it is loaded already")
+    elif parts.is_dir():
+        click.echo(f"nothing to load: no part files in {parts}; they are removed once they are loaded")
     else:
-        click.echo(f"no part files in {parts}: they are removed once they are loaded")
+        click.echo(f"nothing to load: there is no folder {parts}; part files are removed once they are loaded")
     click.echo(f"{db} now holds {_holds(db)}")
 
 
@@ -115,10 +120,19 @@ def verify(ctx: click.Context, db: Path) -> None:
 @click.command()
 @db_option
 def runs(db: Path) -> None:
-    """List the runs of a warehouse."""
-    from selfrepair.warehouse.cli.head_names import short_heads
+    """List the runs of a warehouse.
 
-    print_rows(db, _RUNS, {"heads": lambda stored: short_heads(**stored)})
+    Of a run that is not whole, it says whether a process is measuring it and, if not, why and how to continue. Part files are
+    looked for next to the warehouse (<db>.parts).
+    """
+    from selfrepair.warehouse.cli.head_names import short_heads
+    from selfrepair.warehouse.cli.unfinished import sentences, status_now
+
+    parts = Path(f"{db}.parts")
+    shown_as = {"heads": lambda stored: short_heads(**stored), "status": lambda stored: status_now(parts, **stored)}
+    print_rows(db, _RUNS, shown_as)
+    for text in sentences(db, parts):
+        click.echo(f"\n{text}")
 
 
 @click.command(short_help="Remove a run from a warehouse, with all its rows.")
@@ -130,8 +144,8 @@ def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
     """Remove a run, with all its rows and part files.
 
     RUN_ID is the number that selfrepair runs shows. Asks for confirmation. A removed run can only be measured again; to keep
-    a copy first: selfrepair export. The file does not shrink, but later runs use the free space, and the number of the
-    newest run is reused. Stop an ingest of the run first, or its next units restore the run.
+    a copy first: selfrepair export. The file does not shrink, but later runs use the free space; the run's number is
+    never given to another one. Stop an ingest of the run first, or its next units restore the run.
     """
     from selfrepair.warehouse.load.removal import remove_run, stored_run
 

@@ -4,6 +4,8 @@ DuckDB refuses a writer at once while anyone has the file open, and does not not
 """
 
 import contextlib
+import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,11 +21,12 @@ def request_write(db: Path) -> None:
 
 def write_is_requested(db: Path) -> bool:
     """Whether a process waits to write the file `db`. Removes a request that has expired."""
+    file = _request_file(db)
     try:
-        renewed_at = _request_file(db).stat().st_mtime
+        renewed_at = file.stat().st_mtime
     except OSError:
         return False
-    if abs(time.time() - renewed_at) < _REQUEST_VALID_S:
+    if abs(_now(file.parent) - renewed_at) < _REQUEST_VALID_S:
         return True
     withdraw_write_request(db)
     return False
@@ -33,6 +36,15 @@ def withdraw_write_request(db: Path) -> None:
     """Withdraw the request: the file is open, or no longer needed."""
     with contextlib.suppress(OSError):
         _request_file(db).unlink(missing_ok=True)
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock that dates files in `folder`, which on a network is another machine's and may differ from ours."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:  # not writable
+        return time.time()
 
 
 def _request_file(db: Path) -> Path:

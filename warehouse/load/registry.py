@@ -8,7 +8,7 @@ import duckdb
 from selfrepair.warehouse.errors import SelfRepairError, in_words
 from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord, RunRecord
 
-_MODEL_KEY = ("name", "revision", "checkpoint", "weights_sha256")
+_MODEL_KEY = ("name", "revision", "checkpoint", "weights_sha256", "config_sha256")
 _MUST_AGREE = ("n_prompts", "n_units", "n_measurements")
 
 _REFRESH = """
@@ -38,12 +38,33 @@ SET
     status = CASE
         WHEN checked.error_max > runs.crosscheck_tolerance THEN 'failed'
         WHEN loaded.n_units = runs.n_units AND checked.n_cells >= runs.n_crosschecks THEN 'complete'
-        ELSE 'running'
+        ELSE 'incomplete'
     END
 FROM loaded, checked
 WHERE run_id = $run_id
 """
 
+
+_DATASET_OF_EARLIER_RUN = """
+WITH lines AS (
+    SELECT
+        prompt_id,
+        concat_ws(' ', token_ids::VARCHAR, document_id, nullif(runs.logit_of, 'next_token'), any_value(foil_id)) AS line
+    FROM prompts
+    JOIN runs USING (run_id)
+    JOIN models USING (model_id)
+    LEFT JOIN tokens USING (run_id, prompt_id)
+    WHERE run_id = $run_id AND config_sha256 IS NULL
+    GROUP BY prompt_id, token_ids, document_id, logit_of
+)
+SELECT datasets.* REPLACE (sha256(string_agg(sha256(line), '' ORDER BY prompt_id)) AS fingerprint)
+FROM runs JOIN datasets USING (dataset_id) CROSS JOIN lines
+WHERE run_id = $run_id
+GROUP BY ALL
+"""
+"""The dataset of a run whose fingerprint may be of version 0.1, which hashed the partners, too: it is computed anew, as
+`ingest.text.prompts` does. No row for a run of this version.
+"""
 
 _IS_WHOLE = """
 SELECT
@@ -66,7 +87,8 @@ def units_in(con: duckdb.DuckDBPyConnection, run_id: int) -> set[int]:
 
 
 def register(con: duckdb.DuckDBPyConnection, run: RunRecord) -> int:
-    """The number of the run in this file; writes its row, its model's and its dataset's where they are missing.
+    """The number of the run in this file; writes its row, its model's and its dataset's where they are missing, each with
+    a number that no other row ever had.
 
     Call it inside a transaction. Raises SelfRepairError when the file has a run of this key with other sizes, or when
     a field breaks a table's rule.
@@ -74,16 +96,19 @@ def register(con: duckdb.DuckDBPyConnection, run: RunRecord) -> int:
     run_id = run_id_of(con, run.run_key)
     if run_id is not None:
         _check_same(con, run_id, run)
+        con.execute("UPDATE runs SET command = ? WHERE run_id = ? AND command IS NULL", [run.command, run_id])
         return run_id
     columns = {name: value for name, value in vars(run).items() if name not in ("model", "dataset")}
     try:
         model_id = _find(con, "models", "model_id", run.model, _MODEL_KEY)
         if model_id is None:
             model_id = _insert(con, "models", "model_id", vars(run.model))
-        dataset_id = _find(con, "datasets", "dataset_id", run.dataset, tuple(vars(run.dataset)))
-        if dataset_id is None:
-            dataset_id = _insert(con, "datasets", "dataset_id", vars(run.dataset))
-        columns |= {"model_id": model_id, "dataset_id": dataset_id, "status": "running", "crosscheck_rows": 0}
+        columns |= {
+            "model_id": model_id,
+            "dataset_id": _dataset_id(con, run.dataset),
+            "status": "incomplete",
+            "crosscheck_rows": 0,
+        }
         return _insert(con, "runs", "run_id", columns)
     except (duckdb.ConstraintException, duckdb.ConversionException) as error:
         raise SelfRepairError(
@@ -99,7 +124,26 @@ def refresh(con: duckdb.DuckDBPyConnection, run_id: int) -> bool:
     """
     con.execute(_REFRESH, {"run_id": run_id})
     ((is_whole,),) = con.execute(_IS_WHOLE, {"run_id": run_id}).fetchall()
+    if is_whole:
+        _rename_earlier_dataset(con, run_id)
     return bool(is_whole)
+
+
+def _rename_earlier_dataset(con: duckdb.DuckDBPyConnection, run_id: int) -> None:
+    """Give a run that version 0.1 began the dataset of its tokens, whatever its prompts are paired with."""
+    for before, *values in con.execute(_DATASET_OF_EARLIER_RUN, {"run_id": run_id}).fetchall():
+        dataset_id = _dataset_id(con, DatasetRecord(*values))
+        if dataset_id != before:
+            con.execute("UPDATE runs SET dataset_id = ? WHERE run_id = ?", [dataset_id, run_id])
+            con.execute(
+                "DELETE FROM datasets WHERE dataset_id = ? AND dataset_id NOT IN (SELECT dataset_id FROM runs)",
+                [before],
+            )
+
+
+def _dataset_id(con: duckdb.DuckDBPyConnection, dataset: DatasetRecord) -> int:
+    known = _find(con, "datasets", "dataset_id", dataset, tuple(vars(dataset)))
+    return _insert(con, "datasets", "dataset_id", vars(dataset)) if known is None else known
 
 
 def _find(
@@ -112,14 +156,16 @@ def _find(
 
 
 def _insert(con: duckdb.DuckDBPyConnection, table: str, key: str, columns: Mapping[str, Any]) -> int:
+    ((number,),) = con.execute(
+        "UPDATE last_numbers SET last_number = last_number + 1 WHERE table_name = ? RETURNING last_number", [table]
+    ).fetchall()
     names = ", ".join(columns)
     marks = ", ".join("?" for _ in columns)
-    rows = con.execute(
-        f"INSERT INTO {table} ({key}, {names}) SELECT coalesce(max({key}), 0) + 1, {marks} FROM {table} "
-        f"RETURNING {key}",
-        [list(value) if isinstance(value, tuple) else value for value in columns.values()],
-    ).fetchall()
-    return int(rows[0][0])
+    con.execute(
+        f"INSERT INTO {table} ({key}, {names}) VALUES (?, {marks})",
+        [number, *(list(value) if isinstance(value, tuple) else value for value in columns.values())],
+    )
+    return int(number)
 
 
 def _check_same(con: duckdb.DuckDBPyConnection, run_id: int, run: RunRecord) -> None:

@@ -119,7 +119,8 @@ def append_units(
         else:
             # The folder's name is nobody's pattern, and a name such as pos=3 brings no column.
             paths = [glob.escape(str(unit.path / file)) for unit in bring]
-            sql = _insert_sql(table, name, "read_parquet($paths, hive_partitioning = false)")
+            source = "read_parquet($paths, hive_partitioning = false, union_by_name = true)"
+            sql = _insert_sql(table, name, version_0_1.completed(name, source))
             ((rows,),) = con.execute(sql, {"run_id": run_id, "paths": paths}).fetchall()
         if rows != wanted:
             raise SelfRepairError(f"{table} took {rows:,} rows, and the manifests say {wanted:,}")

@@ -7,6 +7,7 @@
                                 ...                     tables of the mechanisms that were measured, if any
                                 manifest.json           rows, sizes and SHA-256 of all these (`Manifest`)
     <root>/<run_key>/crosscheck-0-of-2.json             what shard 0 of 2 computed the slow way
+    <root>/<run_key>/measuring.lock, stopped.txt        whether it is being measured, and why not any more (`activity`)
 
 A unit appears by one rename, so it is there whole or not at all, and any number of processes may write into one root.
 """

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ class ModelRecord:
     parallel_blocks: bool
     n_parameters: int
     weights_sha256: str
+    config_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class RunRecord:
 
     `n_prompts`, `n_units`, `n_measurements` (rows) and `n_crosschecks` (cells) are what the whole run will have, all
     shards together. Heads are written `L9H6`, mechanisms as `schema.MECHANISMS` names them. `crosscheck_tolerance` is in
-    logits, `started_at` in UTC without a zone.
+    logits, `started_at` in UTC without a zone. `command` is the one that measures it, but for --db; None for `measure`.
     """
 
     run_key: str
@@ -71,6 +72,7 @@ class RunRecord:
     conventions: str
     software: dict[str, str]
     started_at: datetime
+    command: str | None = None
 
     def to_json(self) -> str:
         """The record as indented JSON text; `from_json` reads it back."""
@@ -80,7 +82,8 @@ class RunRecord:
     def from_json(cls, text: str) -> "RunRecord":
         """The record that `to_json` wrote.
 
-        Raises SelfRepairError when the text is not JSON or lacks or adds a field: another version wrote it.
+        Raises SelfRepairError when the text is not JSON, lacks a field that has no default or adds one: another version
+        wrote it.
         """
         try:
             found = json.loads(text)
@@ -115,8 +118,9 @@ class CrosscheckCell:
 
 def _fields(record: type[Any], found: object) -> Mapping[str, Any]:
     wanted = {field.name for field in fields(record)}
-    if not isinstance(found, dict) or found.keys() != wanted:
-        names = sorted(wanted ^ found.keys()) if isinstance(found, dict) else []
+    needed = {field.name for field in fields(record) if field.default is MISSING}
+    if not isinstance(found, dict) or not needed <= found.keys() <= wanted:
+        names = sorted((needed - found.keys()) | (found.keys() - wanted)) if isinstance(found, dict) else []
         raise SelfRepairError(
             f"the record of a run does not have the fields of a {record.__name__}"
             f"{': ' + ', '.join(names) + ' missing or unknown' if names else ''}; "

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from selfrepair.warehouse.schema.names import CHANGE_SHARES
+
 MECHANISMS = {"guesses": "logit_lens", "feedback": "self_repression"}
 """Today's names by those of 0.1. A run's key hashes those of 0.1, so that a run has the same key in both."""
 
@@ -20,6 +22,21 @@ COLUMNS = {
 }
 """Columns of those tables, today's name first."""
 
+ADDED = {
+    "edge_sums": {
+        "n_clusters": "INTEGER",
+        "squared_rows": "DOUBLE",
+        "rows_by_change": "DOUBLE",
+        "squared_cluster_change": "DOUBLE",
+    },
+    "neuron_curves": {
+        **dict.fromkeys((f"signed_{name}" for name in CHANGE_SHARES), "INTEGER"),
+        **dict.fromkeys(("largest_repairs", "change_shares", "repair_shares"), "DOUBLE"),
+    },
+    "neuron_sums": {"n_changed": "INTEGER"},
+}
+"""Columns, with their types, that the part files of 0.1 do not have: NULL in their rows."""
+
 _MECHANISMS_OF_0_1 = {today: earlier for earlier, today in MECHANISMS.items()}
 
 
@@ -31,3 +48,11 @@ def current_mechanisms(names: Iterable[str]) -> tuple[str, ...]:
 def mechanisms_in_key(names: Iterable[str]) -> tuple[str, ...]:
     """Mechanisms as a run's key hashes them."""
     return tuple(_MECHANISMS_OF_0_1.get(name, name) for name in names)
+
+
+def completed(table: str, source: str) -> str:
+    """SQL that reads `source`, part files of `table` of either version, with the columns of `ADDED`."""
+    if table not in ADDED:
+        return source
+    nulls = ", ".join(f"NULL::{kind} AS {name}" for name, kind in ADDED[table].items())
+    return f"(SELECT {nulls} WHERE false UNION ALL BY NAME FROM {source})"

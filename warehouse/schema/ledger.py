@@ -1,4 +1,4 @@
-"""What vouches for the rows: loaded units, cross-checked cells, applied migrations."""
+"""What vouches for the rows: loaded units, cross-checked cells, numbers given, applied migrations."""
 
 import sqlalchemy as sa
 
@@ -48,6 +48,14 @@ units = sa.Table(
     column("measured_at", utc, "When the unit's part files were finished [UTC]"),
     column("loaded_at", utc, "When the unit was loaded into this file [UTC]"),
     comment="Ledger of loaded units: the rows of a unit and its row here are committed in one transaction.",
+)
+
+last_numbers = sa.Table(
+    "last_numbers",
+    metadata,
+    column("table_name", text, "Table whose rows are numbered: models, datasets or runs", key=True),
+    column("last_number", integer, "Largest number that a row ever had, removed ones too"),
+    comment="What numbers were given: that of a removed run is never another's.",
 )
 
 schema_migration = sa.Table(

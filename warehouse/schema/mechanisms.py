@@ -48,7 +48,7 @@ neuron_changes = sa.Table(
     sa.CheckConstraint("rank >= 1"),
     comment=(
         f"The {NEURONS_KEPT} neurons that change most, per ablation, ablated head, row of the head's top 2 % by direct "
-        "effect, and MLP. Effects are rounded to 1e-4."
+        "effect, and MLP; those that change by less than half of 1e-4 are left out. Effects are rounded to 1e-4."
     ),
 )
 
@@ -71,6 +71,29 @@ neuron_curves = sa.Table(
         for name, share in CHANGE_SHARES.items()
     ),
     column("largest_changes", double, "Sum over rows of the nth largest |change| [logits]"),
+    *(
+        column(
+            f"signed_{name}",
+            integer,
+            f"Rows whose nth highest change, with its sign, exceeds {share * 100:g} % of the direct effect; NULL: not kept by "
+            "the version that measured it [rows]",
+            null=True,
+        )
+        for name, share in CHANGE_SHARES.items()
+    ),
+    column("largest_repairs", double, "Sum over rows of the nth highest change, with its sign [logits]", null=True),
+    column(
+        "change_shares",
+        double,
+        "Sum over rows of the nth largest |change| / the row's sum of |change| [ratio]",
+        null=True,
+    ),
+    column(
+        "repair_shares",
+        double,
+        "Sum over rows of the nth highest change, where above 0, / the row's sum of changes above 0 [ratio]",
+        null=True,
+    ),
     sa.CheckConstraint("nth >= 1"),
     comment=(
         "Over all neurons: on how many neurons the change is concentrated in a head's top 2 % rows by direct effect, "
@@ -97,6 +120,12 @@ neuron_sums = sa.Table(
         double,
         "Sum over rows and neurons of the changes above 0 of neurons that erase (clean effect < 0) [logits]",
     ),
+    column(
+        "n_changed",
+        integer,
+        "Rows in which a neuron changes by half of 1e-4 or more; NULL: not kept by the version that measured it [rows]",
+        null=True,
+    ),
     comment=(
         "Over all neurons: how an MLP's direct effect changes in a head's top 2 % rows by direct effect, summed over a "
         "unit. Not rounded."
@@ -120,6 +149,25 @@ edge_sums = sa.Table(
         "change", double, "Sum over rows of the change in the component's direct effect, at the clean scale [logits]"
     ),
     column("squared_change", double, "Sum over rows of its square [logits^2]"),
+    column(
+        "n_clusters",
+        integer,
+        "Documents of the unit with such rows; NULL: measured by a version that did not keep them apart [documents]",
+        null=True,
+    ),
+    column("squared_rows", double, "Sum over these documents of the square of their rows [rows^2]", null=True),
+    column(
+        "rows_by_change",
+        double,
+        "Sum over these documents of their rows times their sum of the change [logits]",
+        null=True,
+    ),
+    column(
+        "squared_cluster_change",
+        double,
+        "Sum over these documents of the square of the sum of the change [logits^2]",
+        null=True,
+    ),
     comment=(
         "How ablating a head changes the direct effect of each later head, and of the same layer's and later MLPs, summed "
         "over a unit. Not rounded."

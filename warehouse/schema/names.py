@@ -1,7 +1,7 @@
 """The fixed names and numbers that the tables, the measurement and the views share."""
 
 ABLATIONS = ("resample", "mean", "zero")
-STATUSES = ("running", "complete", "failed")
+STATUSES = ("incomplete", "complete", "failed")
 NORMS = ("layernorm", "rmsnorm")
 TARGET_KINDS = ("head", "mlp")
 EDGE_POPULATIONS = ("all", "top2")
@@ -37,6 +37,9 @@ ROUNDED = frozenset(
 
 EFFECT_STEP = 1e-4
 """Step to which the effect columns are rounded [logits]: the rounding noise of a float32 measurement."""
+
+LONGEST_PROMPT = 2**15 + 1
+"""Most tokens of a prompt: positions are SMALLINT, and the last token has none [tokens]."""
 
 NEURONS_KEPT = 16
 """Neurons kept in `neuron_changes` per row and MLP: those with the largest changes."""

@@ -40,10 +40,17 @@ models = sa.Table(
     ),
     column("n_parameters", bigint, "Size of the model [parameters]"),
     column("weights_sha256", text, "SHA-256 of the weights as loaded, in hexadecimal"),
+    column(
+        "config_sha256",
+        text,
+        "SHA-256 of what decides numbers beside the weights: configuration, buffers, code of its own, in hexadecimal; NULL: "
+        "not recorded, as in files of version 0.1",
+        null=True,
+    ),
     one_of("norm", NORMS),
     sa.CheckConstraint("n_layers > 0"),
     sa.CheckConstraint("n_heads > 0"),
-    comment="One row per measured model; unique by name, revision, checkpoint and weights_sha256.",
+    comment="One row per measured model; unique by name, revision, checkpoint, weights_sha256 and config_sha256.",
 )
 
 datasets = sa.Table(
@@ -55,7 +62,11 @@ datasets = sa.Table(
     column("revision", text, "Commit, branch or tag that was requested; NULL: the default one", null=True),
     column("packing", text, "How documents became prompts: which tokens were prepended, joined, cut off or kept"),
     column("seq_len", integer, "Length of the longest prompt; packed prompts all have this length [tokens]"),
-    column("fingerprint", text, "SHA-256 of the prompts' token ids in order, in hexadecimal"),
+    column(
+        "fingerprint",
+        text,
+        "SHA-256 of the prompts' token ids, documents and foils, in order, in hexadecimal; not of how they are paired",
+    ),
     sa.CheckConstraint("seq_len > 1"),
     comment="One row per set of prompts; unique by all columns except dataset_id.",
 )
@@ -86,7 +97,7 @@ runs = sa.Table(
     column("device", text, "Where it was measured: cpu, or the GPU's name"),
     column("conventions", text, "Weight processing and definitions that the numbers follow"),
     column("software", Map(sa.String(), sa.String()), "Versions of the packages used to measure, by package"),
-    column("status", run_status, "running: units missing; complete: all loaded; failed: the cross-check disagrees"),
+    column("status", run_status, "incomplete: units missing; complete: all loaded; failed: the cross-check disagrees"),
     column("started_at", utc, "When measuring began [UTC]"),
     column("finished_at", utc, "When the last unit was measured; NULL: not finished [UTC]", null=True),
     column(
@@ -117,6 +128,12 @@ runs = sa.Table(
         text,
         "Logit that effects are measured on: next_token at every position; answer or answer_minus_foil only at the last; "
         "NULL: next_token",
+        null=True,
+    ),
+    column(
+        "command",
+        text,
+        "Command that measures this run, or continues it; the warehouse is to be added. NULL: measured from Python, or by 0.1",
         null=True,
     ),
     sa.UniqueConstraint("run_key"),

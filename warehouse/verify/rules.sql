@@ -75,7 +75,7 @@ WHERE
     OR r.status <> CASE
         WHEN c.error_max > r.crosscheck_tolerance THEN 'failed'
         WHEN l.n_units = r.n_units AND coalesce(c.n_cells, 0) >= r.n_crosschecks THEN 'complete'
-        ELSE 'running'
+        ELSE 'incomplete'
     END::run_status;
 
 -- rule: no row appears twice
@@ -92,7 +92,7 @@ HAVING count(*) <> bit_count(bit_or(1 << enum_code(ablation)::INTEGER));
 -- over: models
 SELECT 'models ' || string_agg(model_id, ', ' ORDER BY model_id) AS what
 FROM models
-GROUP BY name, revision, checkpoint, weights_sha256
+GROUP BY name, revision, checkpoint, weights_sha256, config_sha256
 HAVING count(*) > 1;
 
 -- rule: no dataset appears twice

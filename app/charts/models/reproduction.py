@@ -12,7 +12,13 @@ from selfrepair.app.charts.style.zones import span
 from selfrepair.app.wording.columns import title, words
 
 NO_VERDICT = "no verdict"
-VERDICTS = {"agrees": "#009e73", "differs": "#e8590c", "unclear": "#b59b00", NO_VERDICT: REFERENCE}
+VERDICTS = {
+    "agrees": "#009e73",
+    "differs": "#e8590c",
+    "unclear": "#b59b00",
+    "not enough data": "#7a8b99",
+    NO_VERDICT: REFERENCE,
+}
 """Colours of verdicts; all but the last are the views'."""
 
 PUBLISHED = "#cc79a7"

@@ -21,7 +21,7 @@ def parse_checkpoints(text: str | None) -> Checkpoints:
     if text is None:
         return (None,)
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    wrong = next((part for part in parts if not part.isdecimal()), None)
+    wrong = next((part for part in parts if not (part.isdecimal() and int(part) < 2**31)), None)
     if wrong is not None or not parts:
         raise SelfRepairError(
             f"--checkpoint {wrong or text} is not a training step. Write for example 143000, or 1000,10000,143000 for "

@@ -18,6 +18,8 @@ SELECT
     model,
     target_label,
     score,
+    score_low,
+    score_high,
     n_repaired,
     n_ablated,
     n_top3,

@@ -4,7 +4,7 @@
 -- Paper: section 3 (self-repair by later attention layers)
 --
 -- Only runs with given heads (selfrepair ingest --given) have rows, and those only where the same model was measured on
--- the same prompts without. The head whose direct effect grows most comes first.
+-- the same prompts without. The head whose direct effect grows most comes first; intervals hold for all heads together.
 --
 -- Parameters:
 --   model
@@ -18,7 +18,9 @@ SELECT
     given_heads,
     label,
     direct_effect_growth,
-    direct_effect_growth_se,
+    direct_effect_growth_low,
+    direct_effect_growth_high,
+    verdict,
     mean_direct_effect,
     base_mean_direct_effect,
     logit_change_growth,

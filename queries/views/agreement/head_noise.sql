@@ -21,6 +21,8 @@
 --     direct_effect [logits per logit]
 --   intercept DOUBLE: The fit's logit_change at direct_effect = 0 [logits]
 --   correlation DOUBLE: Pearson correlation of logit_change with direct_effect; NULL: one of them is constant [ratio]
+--   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no self_repair / direct_effect and are not in its
+--     quantiles [rows]
 --   self_repair_quantile_5 DOUBLE: 5 % of the rows have at most this self_repair [logits]
 --   self_repair_quantile_25 DOUBLE: 25 % of the rows have at most this self_repair [logits]
 --   self_repair_quantile_50 DOUBLE: Half of the rows have at most this self_repair: the median [logits]

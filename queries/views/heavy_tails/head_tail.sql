@@ -12,8 +12,10 @@
 -- ln(value / cut), where cut is the value of row k + 1. Lower is heavier: up to 2, the variance keeps growing with the
 -- number of rows; up to 1, so does the mean. It is NULL where row k + 1 is missing or not above 0, or all of the top
 -- tie with it. Tails that follow no power law also have an index: trust it where the three cut-offs agree, and see
--- hill_curve. Its standard error, alpha / sqrt(k), assumes independent rows; rows of one prompt are correlated, so
--- that it is a lower bound.
+-- hill_curve.Its standard error, alpha / sqrt(k), assumes independent rows, and rows of one document are correlated.
+-- Clustered by document, on 15 thousand positions of 25 documents (the bundled model, 48 heads), it is larger by a factor of
+-- 1.7 in the median head and up to 4.5 for the top 10 % of direct effects, 1.2 and 3.2 for the top 2 %, and 1 and 2.2 for
+-- the top 0.5 %; for changes in logit and self-repair by 1.3 and 3.7, 1.05 and 2.7, 0.95 and 1.9.
 --
 -- Failed runs are left out; running ones cover what is loaded.
 

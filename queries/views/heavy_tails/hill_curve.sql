@@ -14,8 +14,8 @@
 --   cut_value DOUBLE: The highest value below the top, which the index measures the top's values against [logits]
 --   hill DOUBLE: Hill index, n_top / sum over the top of ln(value / cut_value): the exponent alpha of a tail that falls as
 --     x^-alpha; lower: heavier tail [exponent]
---   hill_se DOUBLE: Standard error of hill for independent rows, hill / sqrt(n_top); a lower bound, since rows of one
---     prompt are correlated [exponent]
+--   hill_se DOUBLE: Standard error of hill for independent rows, hill / sqrt(n_top); rows of one document are correlated,
+--     and so it is up to 4.5 times too small (head_tail) [exponent]
 
 SELECT
     run_id,

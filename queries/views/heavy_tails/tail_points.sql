@@ -7,8 +7,9 @@
 --
 -- Every point is exact, nothing is interpolated. The rows, from the highest value down, are cut into 60 stretches of equal
 -- length in the logarithm of their number and again into 40 of equal numbers; a point is the lowest value of a stretch.
--- So the highest value is a point (in a distribution of a few rows, nearly every value is) and so is the lowest. Stored in
--- the order of the heads, so that one head's points are found without reading the others.
+-- The highest value is a stretch of its own, however many rows have it. So it is a point (in a distribution of a few rows,
+-- nearly every value is) and so is the lowest. Stored in the order of the heads, so that one head's points are found without
+-- reading the others.
 --
 -- Columns:
 --   value DOUBLE: A value of the measure [logits]
@@ -23,7 +24,8 @@
 WITH stretches AS (
     SELECT
         distribution,
-        CAST(floor(60 * ln(n_reached) / ln(n_rows + 1)) AS TINYINT) AS stretch_of_logarithm,
+        CASE WHEN n_above = 0 THEN -1 ELSE CAST(floor(60 * ln(n_reached) / ln(n_rows + 1)) AS TINYINT) END
+            AS stretch_of_logarithm,
         CAST(40 * n_reached // (n_rows + 1) AS TINYINT) AS stretch_of_rows,
         min(value) AS value,
         max(value) AS highest_value,

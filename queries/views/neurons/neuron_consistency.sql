@@ -3,8 +3,8 @@
 -- Grain: run_id, ablation, layer, head, mlp_layer
 -- Paper: section 5 (sparse neurons)
 --
--- Over the rows of the ablated head's top 2 % by clean direct effect, and of each row the 16 neurons of the MLP that
--- change most. The most frequent neurons are those that are among the 16 in most rows; ties by the larger sum of
+-- Over the rows of the ablated head's top 2 % by clean direct effect in which a neuron changes (under resample ablation none does
+-- at the first position), and of each row the 16 neurons of the MLP that change most. The most frequent neurons are those that are among the 16 in most rows; ties by the larger sum of
 -- |change|, then by number. half_overlap compares two halves of the prompts: neurons drawn by chance from n would
 -- overlap by about 10 / n. Failed runs are left out.
 --

@@ -7,14 +7,13 @@
 -- `neuron_consistency` says how each number is defined.
 --
 -- Columns:
---   n_rows BIGINT: Rows of the head's top 2 % [rows]
+--   n_rows BIGINT: Rows of the head's top 2 % in which a neuron changes [rows]
 --   neurons_first BIGINT: Different neurons that change most in one row or more [neurons]
 --   neurons_first_4 BIGINT: Different neurons among the four that change most [neurons]
 --   neurons_first_16 BIGINT: Different neurons among the 16 that change most [neurons]
 --   top_neuron INTEGER: The neuron that is most often the one that changes most
 --   top_neuron_share DOUBLE: Rows in which top_neuron changes most, as a share of n_rows [ratio]
---   change_share_10 DOUBLE: |change| of the ten most frequent neurons as a share of all that is stored; NULL: all is 0
---     [ratio]
+--   change_share_10 DOUBLE: |change| of the ten most frequent neurons as a share of all that is stored [ratio]
 --   half_overlap DOUBLE: Share of the ten most frequent neurons of the prompts with an even prompt_id that are among the
 --     ten of the others; NULL: one half has no rows [ratio]
 

@@ -41,6 +41,7 @@ SELECT
     head_label(layer, head) AS label,
     mlp_layer,
     n_rows,
+    n_changed,
     sum_direct_effect / n_rows AS mean_direct_effect,
     sum_change / n_rows AS mean_change,
     sum_absolute_change / n_rows AS mean_absolute_change,

@@ -4,7 +4,7 @@
 -- Headline: label, mlp_layer, neuron, change, rank, target, clean_effect, ablated_effect, is_anti_erasure
 -- Paper: section 5 (anti-erasure: the scatter of clean against ablated effect)
 --
--- Computed from all rows: filter by run and head for a quick answer. Failed runs are left out.
+-- A change of 0 has no row. Computed from all rows: filter by run and head for a quick answer. Failed runs are left out.
 --
 -- Columns:
 --   label VARCHAR: Name of the ablated head, such as L9H6
@@ -42,4 +42,4 @@ INNER JOIN measurements USING (run_id, ablation, layer, head, prompt_id, pos)
 INNER JOIN tokens USING (run_id, prompt_id, pos)
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
-WHERE runs.status <> 'failed'
+WHERE runs.status <> 'failed' AND change <> 0

@@ -13,6 +13,8 @@
 --   sum_absolute_change DOUBLE: Sum of its absolute value [logits]
 --   sum_positive_change DOUBLE: Sum of the changes above 0 [logits]
 --   sum_anti_erasure DOUBLE: Sum of the changes above 0 of neurons whose clean effect is below 0 [logits]
+--   n_changed BIGINT: Rows in which a neuron changes by half of 1e-4 or more; NULL: not kept by the version that measured it
+--     [rows]
 
 SELECT
     run_id,
@@ -25,7 +27,8 @@ SELECT
     sum(change) AS sum_change,
     sum(absolute_change) AS sum_absolute_change,
     sum(positive_change) AS sum_positive_change,
-    sum(anti_erasure) AS sum_anti_erasure
+    sum(anti_erasure) AS sum_anti_erasure,
+    CAST(CASE WHEN count(*) = count(n_changed) THEN sum(n_changed) END AS BIGINT) AS n_changed
 FROM neuron_sums
 GROUP BY run_id, ablation, layer, head, mlp_layer
 ORDER BY run_id, ablation, layer, head, mlp_layer

@@ -5,7 +5,8 @@
 -- Paper: section 5 (sparse neurons and anti-erasure)
 -- Kept: mart
 --
--- Over the stored rows of neuron_changes: of each row of the head's top 2 %, the 16 neurons that change most. Stored in the
+-- Over the stored rows of neuron_changes: of each row of the head's top 2 %, the 16 neurons that change most. Where a stored
+-- change is 0, it is nobody's: versions before 0.2 stored 16 neurons of rows in which none changed, too. Stored in the
 -- order of the heads, so that one head's rows are found without reading the others.
 --
 -- Columns:
@@ -45,5 +46,6 @@ SELECT
     round(sum(abs(change)), 4) AS sum_absolute_change,
     round(coalesce(sum(abs(change)) FILTER (prompt_id % 2 = 0), 0), 4) AS sum_even_absolute_change
 FROM changes
+WHERE change <> 0
 GROUP BY run_id, ablation, layer, head, mlp_layer, neuron
 ORDER BY run_id, ablation, layer, head, mlp_layer, neuron

@@ -24,6 +24,7 @@ WITH measured AS (
         layer,
         head,
         label,
+        n_clusters,
         unnest([
             {'quantity': 'direct_effect', 'value': mean_direct_effect, 'se': mean_direct_effect_se},
             {
@@ -62,6 +63,7 @@ SELECT
     layer,
     head,
     label,
+    n_clusters,
     quantity,
     value AS measured_value,
     se AS measured_value_se,

@@ -6,10 +6,13 @@
 --   n_heads, published_run
 -- Paper: section 3 (what its authors released)
 --
--- A scatter plot of `reproduction`, one dot per head, has published values on x and measured ones on y. The interval
--- of Spearman's correlation is Fisher's, over heads. A quantity agrees where that interval reaches the correlation of
--- two runs of the authors' own (published_agreement, of pythia-160m): it is then no further from their run than
--- another of theirs is. Heads for which this run has no number are left out. Failed runs are left out.
+-- A scatter plot of `reproduction`, one dot per head, has published values on x and measured ones on y. The interval of
+-- Spearman's correlation is over heads: Fisher's transform with the variance of Bonett and Wright (2000),
+-- (1 + spearman^2 / 2) / (heads - 3). The standard is the correlation of two runs of the authors' own
+-- (published_agreement, of pythia-160m), with a margin of 0.15 below it, stated before: the interval of 144 heads reaches 0.07 to
+-- either side. A quantity agrees where the whole interval lies above authors_spearman - 0.15, and differs where none of
+-- it does. Else there is not enough data if the interval is wider than 0.3, and it is unclear if not; with fewer than 12
+-- clusters there is not enough data. Heads for which this run has no number are left out. Failed runs are left out.
 --
 -- Columns:
 --   n_heads BIGINT: Heads that are compared [heads]
@@ -25,8 +28,7 @@
 --   authors_pearson DOUBLE: pearson of the authors' own two runs; NULL: they published one [-1..1]
 --   authors_mean_absolute_difference DOUBLE: mean_absolute_difference of the authors' own two runs; NULL: they published
 --     one [logits or ratio]
---   verdict VARCHAR: 'agrees' where spearman_high is at least authors_spearman, 'differs' where not; NULL: one of them
---     is not known
+--   verdict VARCHAR: 'agrees', 'differs', 'unclear' or 'not enough data'; NULL: spearman or authors_spearman is not known
 
 WITH shared_places AS (
     SELECT
@@ -54,6 +56,7 @@ agreements AS (
         published_run,
         quantity,
         count(*) AS n_heads,
+        max(n_clusters) AS n_clusters,
         min(measured_value) < max(measured_value) AND min(published_value) < max(published_value) AS both_differ,
         CASE WHEN both_differ THEN corr(measured_place, published_place) END AS spearman,
         CASE WHEN both_differ THEN corr(measured_value, published_value) END AS pearson,
@@ -79,6 +82,7 @@ SELECT
     intervals.published_run,
     quantity,
     intervals.n_heads,
+    intervals.n_clusters,
     intervals.spearman,
     tanh(atanh(inner_spearman) - half_width) AS spearman_low,
     tanh(atanh(inner_spearman) + half_width) AS spearman_high,
@@ -89,8 +93,12 @@ SELECT
     authors.pearson AS authors_pearson,
     authors.mean_absolute_difference AS authors_mean_absolute_difference,
     CASE
-        WHEN coalesce(spearman_high, intervals.spearman) >= authors_spearman THEN 'agrees'
-        WHEN coalesce(spearman_high, intervals.spearman) < authors_spearman THEN 'differs'
+        WHEN intervals.spearman IS NULL OR authors.spearman IS NULL THEN NULL
+        WHEN intervals.n_clusters < 12 OR spearman_low IS NULL THEN 'not enough data'
+        WHEN spearman_low >= authors.spearman - 0.15 THEN 'agrees'
+        WHEN spearman_high < authors.spearman - 0.15 THEN 'differs'
+        WHEN spearman_high - spearman_low > 0.3 THEN 'not enough data'
+        ELSE 'unclear'
     END AS verdict
 FROM intervals
 LEFT JOIN published_agreement AS authors USING (population, quantity)

@@ -17,7 +17,8 @@
 --   published_slope DOUBLE: The paper's own slope; < 1: represses, > 1: reinforces [logits per logit]
 --   n_published_rows INTEGER: Positions that the paper's slope covers [rows]
 --   difference DOUBLE: slope - published_slope [logits per logit]
---   same_side BOOLEAN: True: both slopes are below 1, or both above; NULL: there is no measured slope
+--   same_side BOOLEAN: True: both slopes are below 1, or both above; NULL: the measured slope's interval holds 1, or there
+--     is none
 
 SELECT
     run_id,
@@ -38,7 +39,9 @@ SELECT
     published_self_repression.slope AS published_slope,
     published_self_repression.n_rows AS n_published_rows,
     self_repression_fits.slope - published_self_repression.slope AS difference,
-    (self_repression_fits.slope < 1) = (published_self_repression.slope < 1) AS same_side
+    CASE
+        WHEN slope_low > 1 OR slope_high < 1 THEN (slope_high < 1) = (published_self_repression.slope < 1)
+    END AS same_side
 FROM published_matches
 INNER JOIN self_repression_fits USING (run_id)
 INNER JOIN published_self_repression USING (published_model, layer, head, multiple, added_vector)

@@ -19,15 +19,16 @@
 --   share_undefined_ratios DOUBLE: Rows with direct_effect = 0, which have no fraction, as a share of rows_summarised [ratio]
 --   has_summaries BOOLEAN: True: the views that summarise rows have this run
 --   n_other_runs BIGINT: Other runs of a model of this name in this file, failed ones not counted [runs]
---   settings_differ VARCHAR: Settings in which at least one of those differs, of: weights, dtype, conventions,
---     given_heads, logit_of, dataset, seq_len, software, device; compare such runs with care; NULL: none differs
+--   settings_differ VARCHAR: Settings in which at least one of those differs, of: weights, configuration, dtype,
+--     conventions, given_heads, logit_of, dataset, seq_len, software, device; compare such runs with care; NULL: none differs
 
 WITH settings AS (
     SELECT
         runs.run_id,
-        runs.model_id,
         runs.status,
         models.name AS model,
+        {'revision': models.revision, 'checkpoint': models.checkpoint, 'weights': models.weights_sha256} AS weights,
+        models.config_sha256,
         runs.dtype,
         runs.conventions,
         runs.given_heads,
@@ -47,7 +48,8 @@ differences AS (
         nullif(
             concat_ws(
                 ', ',
-                CASE WHEN bool_or(one.model_id <> other.model_id) THEN 'weights' END,
+                CASE WHEN bool_or(one.weights IS DISTINCT FROM other.weights) THEN 'weights' END,
+                CASE WHEN bool_or(one.config_sha256 <> other.config_sha256) THEN 'configuration' END,
                 CASE WHEN bool_or(one.dtype <> other.dtype) THEN 'dtype' END,
                 CASE WHEN bool_or(one.conventions <> other.conventions) THEN 'conventions' END,
                 CASE WHEN bool_or(one.given_heads <> other.given_heads) THEN 'given_heads' END,
@@ -124,14 +126,14 @@ SELECT
             'failed: the cross-check disagrees'
             || coalesce(format(' by {:.2g} logits, {:.2g} are allowed', crosscheck_error_max, crosscheck_tolerance), '')
             || '; summaries leave this run out; see the table crosschecks'
-        WHEN rows_loaded = 0 THEN 'empty: nothing is loaded; run the same selfrepair ingest again, or selfrepair load'
+        WHEN rows_loaded = 0 THEN 'empty: nothing is loaded; selfrepair runs says why and how to continue'
         WHEN rows_loaded < rows_expected THEN format(
-            'incomplete: {:,} of {:,} rows are loaded; run the same selfrepair ingest again, or selfrepair load',
+            'incomplete: {:,} of {:,} rows are loaded; selfrepair runs says why and how to continue',
             rows_loaded,
             rows_expected
         )
         WHEN crosscheck_error_max IS NULL OR status <> 'complete'
-            THEN 'unchecked: the cross-check is not all loaded; run the same selfrepair ingest again, or selfrepair load'
+            THEN 'unchecked: the cross-check is not all loaded; selfrepair runs says why and how to continue'
         WHEN rows_loaded > rows_expected OR rows_stored <> rows_loaded THEN format(
             'damaged: {:,} rows are stored, {:,} were loaded, {:,} are expected; see selfrepair verify',
             rows_stored,

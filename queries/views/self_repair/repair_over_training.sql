@@ -7,7 +7,7 @@
 --
 -- A series is what was measured in the same way: runs of one model's name and shape on the same prompts, under the
 -- same ablation and seed, of the same heads with the same heads given, in the same precision and conventions. Of
--- several runs of one checkpoint the last complete one counts. A series of a single checkpoint has no rows. The final
+-- several runs of one checkpoint the preferred one counts (run_preference: a complete one, the newest). A series of a single checkpoint has no rows. The final
 -- weights are those of no revision or of main; another revision that is not step<N> cannot be placed in training, and
 -- its runs are left out, as are failed runs.
 --
@@ -24,6 +24,7 @@ WITH settings AS (
     SELECT
         runs.run_id,
         runs.status,
+        run_preference.preference,
         models.name AS model,
         coalesce(
             models.checkpoint,
@@ -45,6 +46,7 @@ WITH settings AS (
     FROM runs
     INNER JOIN models USING (model_id)
     INNER JOIN datasets USING (dataset_id)
+    INNER JOIN run_preference USING (run_id)
     WHERE
         runs.status <> 'failed'
         AND (
@@ -61,10 +63,7 @@ series AS (
 points AS (
     SELECT *
     FROM series
-    QUALIFY row_number() OVER (
-        PARTITION BY series_id, ablation, checkpoint
-        ORDER BY status = 'complete' DESC, run_id DESC
-    ) = 1
+    QUALIFY row_number() OVER (PARTITION BY series_id, ablation, checkpoint ORDER BY preference) = 1
 ),
 places AS (
     SELECT

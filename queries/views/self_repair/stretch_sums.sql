@@ -139,7 +139,9 @@ SELECT
     count(*) AS n_rows,
     count(*) FILTER (direct_effect = 0) AS undefined_ratios,
     count(*) FILTER (self_repair > 0) AS repaired_rows,
-    count(*) FILTER (self_repair > direct_effect) AS overrepaired_rows,
+    -- in whole steps of 1e-4, so that float noise does not part what is equal
+    count(*) FILTER (round(CAST(self_repair AS DOUBLE) * 10000) > round(CAST(direct_effect AS DOUBLE) * 10000))
+        AS overrepaired_rows,
     -- |d - r| > |d| in a form that float noise cannot turn where the two are equal, r = 2 d
     count(*) FILTER (repair_layernorm * (repair_layernorm - 2 * logit_change) > 0) AS larger_frozen_rows,
     round(sum(direct_effect), 4) AS sum_direct_effect,

@@ -9,13 +9,22 @@
 -- mean_repair_attention, those of the MLPs to its mean_repair_mlp. In parallel blocks a head does not change the MLP
 -- of its own layer.
 --
+-- The standard error is clustered by document, as that of every mean (repair_estimates), with two differences: a document
+-- whose prompts lie in two units counts as two clusters, and in top2 the cut's own uncertainty is not taken off, since the
+-- changes around the cut are not stored. Where nothing repairs, these are 0 on average, and the error is that of
+-- repair_estimates; where something does, it is too small. Units that were measured by a version which did not keep documents
+-- apart are one cluster each.
+--
 -- Columns:
 --   population VARCHAR: Rows used of the ablated head: 'all' measured positions; 'top2', the 2 % with the highest clean
 --     direct_effect
 --   mean_change DOUBLE: Mean over rows of the change in the target's direct effect; > 0: it repairs, < 0: it adds to the
 --     damage [logits]
 --   sd DOUBLE: Standard deviation of that change over the rows, divided by rows - 1; NULL: one row [logits]
+--   standard_error DOUBLE: Standard error of mean_change, clustered by document; NULL: one cluster [logits]
 --   n_rows BIGINT: Rows that the numbers cover [rows]
+--   n_clusters BIGINT: Documents with such rows, by which standard_error is clustered; those of two units counted twice
+--     [clusters]
 
 WITH sums AS (
     SELECT
@@ -28,8 +37,16 @@ WITH sums AS (
         target_layer,
         target_head,
         CAST(sum(n_rows) AS BIGINT) AS n_rows,
+        CAST(sum(coalesce(n_clusters, 1)) AS BIGINT) AS n_clusters,
         sum(change) AS change,
-        sum(squared_change) AS squared_change
+        sum(squared_change) AS squared_change,
+        {
+            'n': sum(change),
+            'd': sum(CAST(n_rows AS DOUBLE)),
+            'nn': sum(coalesce(squared_cluster_change, change * change)),
+            'nd': sum(coalesce(rows_by_change, n_rows * change)),
+            'dd': sum(coalesce(squared_rows, CAST(n_rows AS DOUBLE) * n_rows))
+        } AS clusters
     FROM edge_sums
     GROUP BY run_id, ablation, population, layer, head, target_kind, target_layer, target_head
 )
@@ -44,6 +61,8 @@ SELECT
     target_head,
     change / n_rows AS mean_change,
     sqrt(greatest(0, squared_change - change * change / n_rows) / nullif(n_rows - 1, 0)) AS sd,
-    n_rows
+    ratio_se(clusters, n_clusters) AS standard_error,
+    n_rows,
+    n_clusters
 FROM sums
 ORDER BY run_id, ablation, population, layer, head, target_kind, target_layer, target_head

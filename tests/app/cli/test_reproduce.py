@@ -113,7 +113,7 @@ def test_the_report_has_every_quantity_as_the_view_has_it(db: Path, report: str)
     known = Warehouse(db).view("reproduction_agreement", run_id=FINAL, population="top2", published_run="default")
     lines = {line[:26].strip(): line.split() for line in report.splitlines()}
     assert report.startswith(
-        f"Run {FINAL}: EleutherAI/pythia-160m, 10 prompts of tiny-text, against the paper's pythia-160m"
+        f"Run {FINAL}: EleutherAI/pythia-160m, 14 prompts of tiny-text, against the paper's pythia-160m"
     )
     assert known.height == 10
     for row in known.to_dicts():

@@ -15,7 +15,7 @@ from selfrepair.warehouse.schema import ABLATIONS
 
 RUN = """
 INSERT INTO models VALUES
-    (3, 'toy', NULL, NULL, 'GPT2LMHeadModel', 2, 1, 1, 8, 8, 32, 50, 'layernorm', false, 1000, 'sha');
+    (3, 'toy', NULL, NULL, 'GPT2LMHeadModel', 2, 1, 1, 8, 8, 32, 50, 'layernorm', false, 1000, 'sha', NULL);
 INSERT INTO datasets VALUES (1, 'tiny-text', 'heldout', NULL, 'packed', 11, 'sha');
 INSERT INTO runs BY NAME
 SELECT

@@ -1,5 +1,6 @@
 """The page of ingests: how far each run is, and commands that go on with it when they are typed."""
 
+import re
 import shlex
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -11,14 +12,16 @@ from click.testing import CliRunner
 from selfrepair import Warehouse
 from selfrepair.app.cli.main import main
 from selfrepair.app.data.part_files import pace_s, unloaded_runs
-from selfrepair.app.data.resume_command import resume_command, run_row
+from selfrepair.app.data.resume_command import missing_options, resume_command, run_row
 from selfrepair.ingest.cli import session
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.warehouse.load.loader import load
+from selfrepair.warehouse.parts.activity import measuring
 from support.fabricate import fabricate
 from support.loaded import loaded
 from support.pages import opened, said
 
+OF_VERSION_0_1 = {"command": None, "config_sha256": None}
 HALF = fabricate("half", model="half-model", seed=3, n_units=4)
 
 
@@ -126,7 +129,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = run_row(HALF.record) | {"selected_heads": heads, "revision": revision, "checkpoint": checkpoint}
-    run |= {"model": "it's a model", "ablations": ["mean"], "mechanisms": mechanisms}
+    run |= {"model": "it's a model", "ablations": ["mean"], "mechanisms": mechanisms} | OF_VERSION_0_1
     requests: list[IngestRequest] = []
     monkeypatch.setattr(session, "ingest", lambda request, **rest: requests.append(request))
     program, *words = shlex.split(resume_command(run, Path("a b.duckdb")))
@@ -173,20 +176,49 @@ def test_the_command_asks_for_the_run_that_is_written_down(
 )
 def test_the_command_makes_the_same_prompts(packing: str, dataset: str, words: list[str]) -> None:
     told = shlex.split(
-        resume_command(run_row(HALF.record) | {"packing": packing, "dataset": dataset}, Path("w.duckdb"))
+        resume_command(
+            run_row(HALF.record) | {"packing": packing, "dataset": dataset} | OF_VERSION_0_1, Path("w.duckdb")
+        )
     )
     at = told.index("--split") + 2
     assert told[at : told.index("--prompts")] == words
     assert ("--seq-len" in told) == (packing != "document")  # whose longest prompt may be shorter than what was asked
 
 
-def test_what_is_not_written_down_is_to_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = replace(HALF.record.dataset, packing="document")
-    run = replace(HALF, record=replace(HALF.record, dataset=dataset))
-    run.write(tmp_path / "w.duckdb.parts", [0], crosscheck=False)
-    app = opened("ingests", tmp_path / "w.duckdb", monkeypatch)
-    assert not any("--seq-len" in code.value for code in app.code)
-    assert "Add --seq-len if the first command had it" in said(app)
+def test_the_recorded_command_is_taken_as_it_is() -> None:
+    command = "selfrepair ingest --model ./my-model --dataset ./texts.jsonl --text-column body --trust-remote-code"
+    run = run_row(replace(HALF.record, command=command))
+    assert resume_command(run, Path("a b.duckdb")) == f"{command} --db 'a b.duckdb'"
+    assert missing_options(run) == "Run it in the folder where it was first typed: it names local files."
+    assert missing_options(run_row(replace(HALF.record, command="selfrepair ingest --model demo"))) == ""
+
+
+def test_what_version_0_1_did_not_write_down_is_to_be_added() -> None:
+    run = run_row(HALF.record) | OF_VERSION_0_1 | {"packing": "document"}
+    assert "--seq-len" not in resume_command(run, Path("w.duckdb"))
+    assert re.search("full path.*--text-column or --trust-remote-code.*Also --seq-len", missing_options(run))
+
+
+def test_a_run_from_python_is_continued_by_its_call() -> None:
+    run = run_row(replace(HALF.record, command=None, ablations=("mean",)))
+    assert resume_command(run, Path("w.duckdb")) == (
+        'measure(model, prompts, ablations="mean", given="L0H3", seed=3, name="half-model", dataset_name="tiny-text", '
+        'into="w.duckdb")'
+    )
+    assert "repeat the call, with the same model, prompts and tokenizer" in missing_options(run)
+
+
+def test_a_run_says_whether_it_is_measured_and_why_not(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(f"{half}.parts") / "half"
+    with measuring(folder):
+        app = opened("ingests", half, monkeypatch)
+        assert app.dataframe[0].value["status"].to_list() == ["running"]
+        assert "A process is measuring it." in said(app)
+    with pytest.raises(MemoryError), measuring(folder):
+        raise MemoryError("no room for layer 3")
+    app.run()
+    assert app.dataframe[0].value["status"].to_list() == ["stopped"]
+    assert "Stopped: no room for layer 3. Continue it" in said(app)
 
 
 def test_part_files_are_only_read(half: Path) -> None:

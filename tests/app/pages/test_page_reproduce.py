@@ -84,7 +84,7 @@ def test_claims_are_the_view(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for row, claim in zip(table, known.to_dicts(), strict=True):
         assert row["Claim"] == words(claim["claim"])
         assert row["This run"] == f"{claim['value']:.3f}"
-        assert row["Verdict"] == claim["verdict"]
+        assert (row["Verdict"], row["Reason"]) == (claim["verdict"], claim["reason"] or "")
         low, high, number = (claim[name] for name in ("low", "high", "published_value"))
         told = "none" if low is None else f"{low:.3f} to {high:.3f}"
         assert row["95 % interval"] == told

@@ -63,7 +63,7 @@ def test_bars_and_rows_are_of_the_chosen_head(db: Path, monkeypatch: pytest.Monk
     assert set(bars["target_label"]) == set(targets["target_label"])
     (last,) = targets.filter(pl.col("target_label") == "MLP2").to_dicts()
     (bar,) = bars.filter(pl.col("target_label") == "MLP2").to_dicts()
-    assert bar["high"] == pytest.approx(last["mean_change"] + 2 * last["standard_error"])
+    assert bar["high"] == pytest.approx(last["mean_change_high"])
     of_head = Warehouse(db).view("self_repair", model="tiny-model", ablation="mean", label="L0H2")
     assert rows["self_repair"].to_list() == sorted(of_head["self_repair"], reverse=True)[: rows.height]
 

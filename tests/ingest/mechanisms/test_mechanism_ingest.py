@@ -68,7 +68,7 @@ def test_every_table_has_the_rows_it_must_have(whole):
     heads_above = sum(HEADS * HEADS * (LAYERS - 1 - layer) for layer in range(LAYERS)) * ABLATIONS
     later_heads = HEADS  # of three layers, the last one alone
     expected = {
-        "neuron_changes": mlps_above * n_top * 16,
+        "neuron_changes": ask(whole, "SELECT 16 * sum(n_changed) FROM neuron_sums")[0][0],
         "neuron_curves": mlps_above * 50,
         "neuron_sums": mlps_above,
         "edge_sums": 2 * (mlps_above + heads_above),
@@ -78,6 +78,10 @@ def test_every_table_has_the_rows_it_must_have(whole):
         "self_repression_sums": PROMPTS * later_heads * 3 * 3,
     }
     assert {table: ask(whole, f"SELECT count(*) FROM {table}")[0][0] for table in MECHANISM_TABLES} == expected
+    assert ask(whole, "SELECT sum(n_rows), sum(n_rows) > sum(n_changed) FROM neuron_sums") == [
+        (mlps_above * n_top, True)
+    ]
+    assert ask(whole, "SELECT count(*) FROM neuron_changes WHERE ablation = 'resample' AND pos = 0") == [(0,)]
     assert ask(whole, "SELECT mechanisms, given_heads FROM runs") == [
         (["edges", "neurons_all", "logit_lens", "logprobs", "self_repression"], [])
     ]

@@ -10,7 +10,7 @@ from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
 from selfrepair.ingest.engine.attention_calls import record_calls
 from selfrepair.ingest.engine.clean_kv import clean_kv_forward
 from selfrepair.ingest.engine.forward import value_biases
-from selfrepair.ingest.mechanisms.neurons import SUMS
+from selfrepair.ingest.mechanisms.neurons import LARGEST, SUMS
 from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, _added_vectors, _random, other_head
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.models.adapter import adapt
@@ -91,6 +91,7 @@ def test_the_top_rows_are_those_of_the_highest_direct_effect(measured):
 def test_edges_equal_the_naive_sums_over_rows(family, measured):
     measurer, found = measured
     adapter = measurer.adapter
+    n_clusters, squared_rows, moments = found.edges.cluster_moments([7, 7, 5, 9, 9])  # documents of the five prompts
     for number, ablated, model, pairs in ablations_with_pairs(family, measurer):
         changes = []
         for pair in pairs:
@@ -112,6 +113,12 @@ def test_edges_equal_the_naive_sums_over_rows(family, measured):
             (torch.ones(PROMPTS, SEQ - 1, dtype=torch.bool), top_of(measurer, ablated))
         ):
             assert found.edges.n_rows[number, population] == chosen.sum()
+            in_cluster = (rows * chosen[..., None]).sum(1), chosen.sum(1).double()
+            change, n_rows = (torch.stack([part[:2].sum(0), part[2], part[3:].sum(0)]) for part in in_cluster)
+            wanted = (n_rows[:, None] * change).sum(0), change.square().sum(0)
+            assert n_clusters[number, population] == (n_rows > 0).sum()
+            assert squared_rows[number, population] == n_rows.square().sum()
+            torch.testing.assert_close(moments[:, number, population], torch.stack(wanted), rtol=0, atol=1e-8)
             for moment in (1, 2):
                 torch.testing.assert_close(
                     found.edges.sums[number, population, moment - 1], (rows[chosen] ** moment).sum(0), rtol=0, atol=1e-8
@@ -138,7 +145,9 @@ def test_every_neuron_equals_the_naive_one(family, measured):
         rows = neurons.rows[mine]
         assert rows[:, 1:].tolist() == top_of(measurer, ablated).nonzero().tolist()
         sums = torch.zeros(adapter.n_layers, len(SUMS), dtype=torch.float64)
-        curves = torch.zeros(adapter.n_layers, neurons.largest.shape[-1], len(CHANGE_SHARES) + 1, dtype=torch.float64)
+        n_ranked, n_shares = neurons.largest.shape[-2], len(CHANGE_SHARES)
+        exceed = torch.zeros(adapter.n_layers, n_ranked, 2 * n_shares, dtype=torch.float64)
+        largest = torch.zeros(adapter.n_layers, n_ranked, len(LARGEST), dtype=torch.float64)
         for row, at in enumerate(rows.tolist()):
             _, prompt, pos = at
             pair = pairs[prompt]
@@ -161,15 +170,23 @@ def test_every_neuron_equals_the_naive_one(family, measured):
                 torch.testing.assert_close(neurons.effects[mine][row, layer], expected, rtol=0, atol=1e-9)
                 up = change.clamp_min(0)
                 sums[layer] += torch.stack(
-                    [torch.tensor(1.0), direct, change.sum(), change.abs().sum(), up.sum(), up[before < 0].sum()]
+                    [
+                        *(torch.tensor(1.0), direct, change.sum(), change.abs().sum(), up.sum(), up[before < 0].sum()),
+                        (change.abs().max() >= 0.5e-4).double(),
+                    ]
                 )
-                largest = change.abs().sort(descending=True).values[: curves.shape[1]]
+                by_size, by_sign = (part.sort(descending=True).values[:n_ranked] for part in (change.abs(), change))
                 for index, share in enumerate(CHANGE_SHARES.values()):
-                    curves[layer, :, index] += largest > share * direct.abs()
-                curves[layer, :, -1] += largest
+                    exceed[layer, :, index] += by_size > share * direct.abs()
+                    exceed[layer, :, n_shares + index] += by_sign > share * direct.abs()
+                shares = [
+                    part / total if total > 0 else torch.zeros_like(part)
+                    for part, total in ((by_size, change.abs().sum()), (by_sign.clamp_min(0), up.sum()))
+                ]
+                largest[layer] += torch.stack([by_size, by_sign, *shares], dim=-1)
         torch.testing.assert_close(neurons.sums[number], sums, rtol=0, atol=1e-8)
-        torch.testing.assert_close(neurons.exceed[number], curves[..., :-1], rtol=0, atol=0)
-        torch.testing.assert_close(neurons.largest[number], curves[..., -1], rtol=0, atol=1e-8)
+        torch.testing.assert_close(neurons.exceed[number], exceed, rtol=0, atol=0)
+        torch.testing.assert_close(neurons.largest[number], largest, rtol=0, atol=1e-8)
 
 
 def test_neurons_add_up_to_the_change_of_their_mlp(measured):

@@ -1,16 +1,19 @@
 """The options of `ingest` and `bench` are the fields of their requests: names, help, defaults, and what is typed."""
 
 import dataclasses
+import shlex
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from selfrepair.ingest.cli import session
 from selfrepair.ingest.cli.bench import bench
 from selfrepair.ingest.cli.ingest import ingest
 from selfrepair.ingest.request.bench_request import BenchRequest
 from selfrepair.ingest.request.ingest_request import IngestRequest
-from selfrepair.ingest.request.options import add_options, option
+from selfrepair.ingest.request.options import add_options, option, typed_options
 
 
 @pytest.mark.parametrize(("command", "request_type"), [(ingest, IngestRequest), (bench, BenchRequest)])
@@ -54,6 +57,30 @@ def order(**options):
 )
 def test_what_is_typed_is_what_the_fields_hold(words, expected):
     assert CliRunner().invoke(order, words).output == f"{expected}\n"
+    assert typed_options(expected) == words
+
+
+def test_the_command_of_a_request_is_the_request_again(tmp_path, monkeypatch):
+    """Whatever its options: a run records it, and is continued by it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my texts.jsonl").touch()
+    (tmp_path / "demo").mkdir()
+    asked = IngestRequest(
+        model="demo",
+        dataset="my texts.jsonl",
+        text_column="body",
+        trust_remote_code=True,
+        n_prompts=7,
+        edges=False,
+        shard="1/2",
+    )
+    program, _, *words = shlex.split(asked.command(Path("elsewhere")))
+    assert program == "selfrepair"
+    requests = []
+    monkeypatch.setattr(session, "ingest", lambda request, **rest: requests.append((request, rest["parts"])))
+    monkeypatch.setattr("selfrepair.ingest.request.validation.check_request", lambda request: None)
+    CliRunner().invoke(ingest, words, catch_exceptions=False)
+    assert requests == [(dataclasses.replace(asked, dataset="./my texts.jsonl", shard=None), Path("elsewhere"))]
 
 
 def test_help_shows_defaults_and_what_is_required():

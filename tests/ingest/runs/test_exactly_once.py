@@ -253,7 +253,7 @@ def test_finished_units_are_loaded_when_the_cross_check_cannot_run(start, model,
     assert "Traceback" not in err
     assert stored(db) == unbroken
     with duckdb.connect(str(db), read_only=True) as connection:
-        assert connection.execute("SELECT status FROM runs").fetchall() == [("running",)]
+        assert connection.execute("SELECT status FROM runs").fetchall() == [("incomplete",)]
     finish(start(model, texts, db))
     with duckdb.connect(str(db), read_only=True) as connection:
         assert connection.execute("SELECT status FROM runs").fetchall() == [("complete",)]

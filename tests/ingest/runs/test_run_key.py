@@ -1,15 +1,25 @@
 """Whatever decides which tokens are measured, and which stand in for them, is in the key that names the run."""
 
 import functools
+import json
+import shutil
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from selfrepair.ingest.cli import session
+from selfrepair.ingest.models.demo import DEMO_FOLDER
 from selfrepair.ingest.models.loading import load_model
+from selfrepair.ingest.runs import plan
+from selfrepair.ingest.runs.earlier import under_its_key
 from selfrepair.ingest.runs.plan import plan_run
-from selfrepair.ingest.text.prompts import PromptSet
+from selfrepair.ingest.text.prompts import Prompt, PromptSet
 from selfrepair.ingest.text.sources import Source
+from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.schema import ANSWER, ANSWER_MINUS_FOIL
+from support.loaded import load_rows as load
 from support.prompts import jsonl, request
 
 WORDS = ("return", "first", "second", "names", "values", "tuple", "list", "holds", "stay", "print", "for", "in", "add")
@@ -72,12 +82,83 @@ def test_the_same_prompts_of_another_dataset_are_another_run(plan_of):
     assert len(set(keys)) == len(sources)
 
 
-def test_the_same_prompts_with_other_partners_are_another_run(plan_of):
+def test_the_same_prompts_with_other_partners_are_another_run_on_the_same_dataset(plan_of):
     plan = plan_of()
     assert plan.prompts.partners is not None
     turned = plan.prompts.partners[1:] + plan.prompts.partners[:1]
-    other = PromptSet(plan.prompts.prompts, plan.prompts.packing, turned)
-    assert other.fingerprint() != plan.prompts.fingerprint()
+    source = Source("texts", None, None, iter(()))
+    sets = [replace(plan.prompts, partners=partners) for partners in (plan.prompts.partners, turned, None)]
+    records = [plan_run(plan.model, source, prompts, plan.settings).record for prompts in sets]
+    assert len({record.run_key for record in records}) == 3
+    assert len({record.dataset for record in records}) == 1
+
+
+def test_answers_and_foils_are_of_the_dataset():
+    rows = [Prompt((5, 9, 7), 0, foil=3), Prompt((8, 4, 4), 1, foil=2)]
+    foils = PromptSet(rows, "none", None, logit_of=ANSWER_MINUS_FOIL)
+    others = PromptSet([rows[0], replace(rows[1], foil=6)], "none", None, logit_of=ANSWER_MINUS_FOIL)
+    plain = [replace(row, foil=None) for row in rows]
+    sets = [foils, others, PromptSet(plain, "none", None, logit_of=ANSWER), PromptSet(plain, "none", None)]
+    assert len({prompts.fingerprint() for prompts in sets}) == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layer_norm_epsilon": 1e-3},
+        {"scale_attn_weights": False},
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"activation_function": "relu"},
+    ],
+    ids=str,
+)
+def test_another_configuration_of_the_same_weights_is_another_run(tmp_path, monkeypatch, change):
+    """The weights are the same file; what the model computes with them is not."""
+    monkeypatch.setattr(session, "load_model", load_model)  # anew each time
+    folder = shutil.copytree(DEMO_FOLDER, tmp_path / "model")
+    rows = jsonl(tmp_path / "tokens.jsonl", {"tokens": [5, 9, 7]}, {"tokens": [8, 4, 4]})
+    asked = request(model=str(folder), dataset=str(rows), n_prompts=2, ablation="zero")
+    before = session.make_plan(asked)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"use_cache": False, "transformers_version": "9"}))
+    assert session.make_plan(asked).record.run_key == before.record.run_key
+    (folder / "config.json").write_text(json.dumps(config | change))
+    after = session.make_plan(asked)
+    assert after.record.model.weights_sha256 == before.record.model.weights_sha256
+    assert after.record.model.config_sha256 != before.record.model.config_sha256
+    assert after.record.run_key != before.record.run_key
+
+
+def test_a_run_that_version_0_1_began_goes_on_under_its_key(plan_of, tmp_path):
+    plan, db, notes = plan_of(), tmp_path / "w.duckdb", []
+    earlier = replace(plan.record, run_key=plan.key_of_0_1, model=replace(plan.record.model, config_sha256=None))
+    assert under_its_key(plan, tmp_path, db, notes.append).record == plan.record
+    PartsFolder(tmp_path, earlier.run_key).start(earlier)
+    assert under_its_key(plan, tmp_path, db, notes.append).record == earlier
+    assert len(notes) == 1
+    assert "did not record the model's configuration" in notes[0]
+    load(db, tmp_path)  # from now on it is in the file, too
+    shutil.rmtree(tmp_path / earlier.run_key)
+    assert under_its_key(plan, tmp_path, db, notes.append).record == earlier
+    PartsFolder(tmp_path, plan.record.run_key).start(plan.record)
+    assert under_its_key(plan, tmp_path, db, notes.append).record == plan.record
+
+
+def test_units_are_planned_in_time_that_grows_with_the_prompts():
+    """20,000 prompts took seconds, since every unit looked through all of them."""
+    many = PromptSet([Prompt((5, 9, 7), number) for number in range(20_000)], "none", None)
+    began = time.perf_counter()
+    units = plan._units(many, n_head_ablations=plan.ROWS_IN_UNIT)  # a unit for each
+    planned = plan.RunPlan(None, many, None, units, None)
+    assert [planned.unit_of(prompt).first for prompt in range(20_000)] == list(range(20_000))
+    assert time.perf_counter() - began < 2
+
+
+def test_units_hold_every_prompt_once_and_are_of_one_length():
+    lengths = [2, 2, 2, 2, 2, 3, 3, 5]
+    prompts = PromptSet([Prompt((7,) * length, 0) for length in lengths], "none", None)
+    units = plan._units(prompts, n_head_ablations=plan.ROWS_IN_UNIT // 2)
+    assert [(unit.first, unit.count) for unit in units] == [(0, 2), (2, 2), (4, 1), (5, 1), (6, 1), (7, 1)]
 
 
 @pytest.mark.parametrize(
@@ -94,4 +175,4 @@ def test_a_run_has_the_key_that_version_0_1_gave_it(tmp_path, options, key):
     """Keys as version 0.1 computed them for the bundled model, whose names of mechanisms they hash."""
     rows = jsonl(tmp_path / "tokens.jsonl", *({"tokens": row} for row in ([5, 9, 7, 8], [8, 4, 4, 11], [2, 12, 6, 30])))
     plan = session.make_plan(request(dataset=str(rows), n_prompts=3, seed=5, **options))
-    assert plan.record.run_key == key
+    assert plan.key_of_0_1 == key

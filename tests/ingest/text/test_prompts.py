@@ -15,6 +15,7 @@ from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import Source, open_source, random_rows
 from selfrepair.ingest.text.tokenizing import token_texts
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.schema import LONGEST_PROMPT
 from support.prompts import OPTIONS, TOKENIZER, jsonl, prompts_of
 
 
@@ -160,3 +161,17 @@ def test_no_more_is_read_than_is_needed():
     endless = Source("endless", None, None, (Document(n, "return first") for n in itertools.count()))
     assert len(prompts_of(endless, n_prompts=20)) == 20
     assert next(endless.documents).number < 2000
+
+
+def test_a_prompt_whose_positions_no_file_can_keep_is_refused_at_once(tmp_path):
+    """Positions above 32,767 would wrap, and the load refuse them after hours of measuring."""
+    vocabulary = Vocabulary(None, d_vocab=61, context=None)
+    for length in (LONGEST_PROMPT, LONGEST_PROMPT + 1):
+        row = {"tokens": [5] * length}
+        source = open_source(str(jsonl(tmp_path / f"{length}.jsonl", row)))
+        options = PromptOptions(n_prompts=1, seq_len=6, resample=False)
+        if length == LONGEST_PROMPT:
+            assert build_prompts(source, vocabulary, options).seq_len == length
+        else:
+            with pytest.raises(SelfRepairError, match=r"document 1 holds 32770 tokens; a warehouse takes 32769"):
+                build_prompts(source, vocabulary, options)

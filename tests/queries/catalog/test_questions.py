@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
+from scipy.stats import binomtest, t
 
 from selfrepair.queries.catalog import questions
 from selfrepair.queries.catalog import relations as catalog
@@ -181,8 +184,9 @@ def test_an_answer_has_a_row_a_grain_and_every_run_that_did_not_fail(name: str, 
         runs = {GIVEN}
     assert set(frame["run_id"]) == runs
     if "run_id" in question(name).parameters and name != "compare_runs":
-        assert answer(reader, name, run_id=3).equals(frame.filter(run_id=3))
-        assert answer(reader, name, model="one").equals(frame.filter(run_id=1))
+        for chosen, run_id in (({"run_id": 3}, 3), ({"model": "one"}, 1)):
+            # sums of ratios are added up in another order
+            assert_frame_equal(answer(reader, name, **chosen), frame.filter(run_id=run_id), rel_tol=1e-9, abs_tol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +271,21 @@ def test_models_side_by_side(reader: Reader, rows: Frame) -> None:
     assert (found["n_heads"], found["late_heads"]) == (12, 4)
     assert found["late_repaired_share"] == (late["self_repair"] > 0).mean()
     assert found["mean_layernorm_fraction"] == pytest.approx(heads["ratio"].mean(), rel=1e-6)
+    of_text = reader.frame(
+        "SELECT clipped_layernorm_fraction_se AS se FROM model_repair WHERE run_id = 3 AND ablation = 'mean' "
+        "AND population = 'top2'"
+    )["se"][0]
+    half = t.ppf(0.975, 2) * np.hypot(heads["ratio"].std() / np.sqrt(12), of_text)  # three documents
+    ends = (found["mean_layernorm_fraction_low"], found["mean_layernorm_fraction_high"])
+    assert ends == pytest.approx((heads["ratio"].mean() - half, heads["ratio"].mean() + half), rel=1e-5)
+    known = reader.frame(
+        "SELECT mean_self_repair AS mean, mean_self_repair_se AS se FROM head_repair WHERE run_id = 3 AND layer = 2 "
+        "AND ablation = 'mean' AND population = 'top2'"
+    )
+    half = t.ppf(0.975, 2) * known["se"]
+    for end, n in (("low", (known["mean"] > half).sum()), ("high", (known["mean"] > -half).sum())):
+        wilson = binomtest(n, 4).proportion_ci(method="wilson")
+        assert found[f"late_repaired_share_{end}"] == pytest.approx(getattr(wilson, end), abs=1e-9)
 
 
 def test_runs_of_answers_are_marked(db: Path, tmp_path: Path) -> None:
@@ -400,21 +419,64 @@ def test_the_papers_own_choice_comes_first(reader: Reader) -> None:
     found = answer(reader, "fraction_by_choice", run_id=1).row(0, named=True)
     assert (found["top_percent"], found["with_first"], found["average"]) == (2, True, "mean of ratios")
     assert found["clipped"] is True
+    (whole,) = reader.frame(
+        "SELECT COLUMNS('_(low|high)$') FROM model_repair WHERE run_id = 1 AND ablation = 'resample' AND population = 'top2'"
+    ).to_dicts()
+    name = "clipped_layernorm_fraction"
+    assert (found["fraction_low"], found["fraction_high"]) == (whole[f"{name}_low"], whole[f"{name}_high"])
     (sides,) = answer(reader, "models_side_by_side", run_id=1).to_dicts()
     assert found["fraction"] == pytest.approx(sides["mean_layernorm_fraction"])
 
 
-def test_two_runs_are_compared_head_by_head(reader: Reader) -> None:
+def test_fractions_by_choice_have_the_intervals_of_their_views(reader: Reader) -> None:
+    """Of one head, where all rows or the top 2 % are used, and ratios are of means or clipped."""
+    found = answer(reader, "fraction_by_choice", run_id=1, part="mlp", **HEAD)
+    label = f"L{HEAD['layer']}H{HEAD['head']}"
+    of_head = reader.frame(f"FROM head_repair WHERE run_id = 1 AND ablation = 'resample' AND label = '{label}'")
+    views = {
+        (row["population"] != "top2_nobos", {"all": 100}.get(row["population"], 2)): row for row in of_head.to_dicts()
+    }
+    n_with = 0
+    for row in found.to_dicts():
+        view = views.get((row["with_first"], row["top_percent"]))
+        name = "mlp_fraction_of_effect" if row["average"] == "ratio of means" else "clipped_mlp_fraction"
+        ends = (None, None) if view is None else (view[f"{name}_low"], view[f"{name}_high"])
+        if row["average"] == "mean of ratios" and not row["clipped"]:
+            ends = (None, None)
+        elif row["average"] == "ratio of means" and row["clipped"] and ends != (None, None):
+            ends = (min(1, max(0, ends[0])), min(1, max(0, ends[1])))
+        assert (row["fraction_low"], row["fraction_high"]) == ends, row
+        n_with += ends != (None, None)
+    assert n_with >= 3
+
+
+@pytest.mark.parametrize("other_run_id", [3, 1])
+def test_two_runs_are_compared_head_by_head(other_run_id: int, reader: Reader, rows: Frame) -> None:
+    """Paired by document where they are of the same prompts, as runs 2 and 3 are; run 1 is of others."""
     heads = reader.frame("SELECT * FROM head_repair WHERE ablation = 'zero' AND population = 'all'")
-    one, other = (heads.filter(run_id=run_id).sort("layer", "head") for run_id in (2, 3))
-    found = answer(reader, "compare_runs", ablation="zero", population="all")
+    one, other = (heads.filter(run_id=run_id).sort("layer", "head") for run_id in (2, other_run_id))
+    found = answer(reader, "compare_runs", ablation="zero", population="all", other_run_id=other_run_id)
     assert found["difference"].abs().is_sorted(descending=True)
     found = found.sort("layer", "head")
     difference = one["mean_self_repair"] - other["mean_self_repair"]
-    error = (one["mean_self_repair_se"] ** 2 + other["mean_self_repair_se"] ** 2).sqrt()
+    if other_run_id == 3:
+        mine = rows.filter(pl.col("run_id").is_in([2, 3]), ablation="zero").with_columns(
+            pl.when(run_id=2).then(1).otherwise(-1).alias("side"),
+            (pl.col("prompt_id") // 2).alias("document"),
+            (pl.col("self_repair") - pl.col("self_repair").mean().over("run_id", "layer", "head")).alias("residual"),
+        )
+        sums = mine.group_by("layer", "head", "document").agg((pl.col("side") * pl.col("residual")).sum())
+        n_rows = rows.filter(run_id=2, ablation="zero", layer=0, head=0).height
+        squares = sums.group_by("layer", "head").agg((pl.col("side") ** 2).sum()).sort("layer", "head")["side"]
+        error = (3 / 2 * squares).sqrt() / n_rows
+    else:
+        error = (one["mean_self_repair_se"] ** 2 + other["mean_self_repair_se"] ** 2).sqrt()
     assert found["difference"].to_list() == pytest.approx(difference.to_list())
-    assert found["difference_in_se"].to_list() == pytest.approx((difference / error).to_list())
-    assert (set(found["other_run_id"]), set(found["other_model"])) == ({3}, {"two"})
+    assert found["difference_in_se"].to_list() == pytest.approx((difference / error).to_list(), rel=1e-3)
+    half = found["difference_high"] - found["difference"]
+    assert (half / error).to_list() == pytest.approx([half[0] / error[0]] * 12, rel=1e-3)
+    assert half[0] / error[0] > t.isf(0.025 / 12, 2)  # for 12 heads together
+    assert (set(found["other_run_id"]), set(found["other_model"])) == ({other_run_id}, set(other["model"]))
 
 
 # Answers about mechanisms

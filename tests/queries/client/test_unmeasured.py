@@ -60,7 +60,10 @@ def test_what_was_not_measured_is_said_with_its_option(db: Path, asked: tuple[st
 @pytest.mark.parametrize(
     ("asked", "need"),
     [
-        ("hidden_backups", "has given heads and, beside it, the same run without them: selfrepair ingest --given HEAD"),
+        (
+            "hidden_backups",
+            "has given heads and, beside it, a complete run in the same precision without them: selfrepair ingest --given HEAD",
+        ),
         ("repair_over_training", "belongs to a series of checkpoints: selfrepair ingest --model"),
         ("reproduction", "is of a model of the paper: selfrepair reproduce gpt2-small measures one."),
     ],

@@ -131,6 +131,14 @@ def test_a_wish_of_a_process_that_was_killed_is_forgotten(db: Path) -> None:
         assert [path.name for path in db.parent.glob(".*")] == []
 
 
+def test_a_wish_is_heard_on_a_file_system_whose_clock_is_another(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network: a load would wait in vain."""
+    ours = time.time
+    request_write(db)
+    monkeypatch.setattr(time, "time", lambda: ours() + 20)
+    assert write_is_requested(db)
+
+
 def test_what_a_load_brought_is_in_the_next_answer(db: Path) -> None:
     ours = Warehouse(db, keep_open_s=LONG)
     assert ours.sql(MODEL).item() == "tiny-model"

@@ -92,12 +92,12 @@ def test_a_healthy_run(healthy: Con) -> None:
             "UPDATE runs SET status = 'failed', crosscheck_error_max = 0.25, n_measurements = 5",
             "failed: the cross-check disagrees by 0.25 logits, 0.001 are allowed; summaries leave this run out",
         ),
-        ("DELETE FROM units", "empty: nothing is loaded; run the same selfrepair ingest again, "),
+        ("DELETE FROM units", "empty: nothing is loaded; selfrepair runs says why and how to continue"),
         (
-            "UPDATE runs SET status = 'running', n_measurements = 1234567, crosscheck_error_max = NULL",
-            "incomplete: 3 of 1,234,567 rows are loaded; run the same selfrepair ingest again, ",
+            "UPDATE runs SET status = 'incomplete', n_measurements = 1234567, crosscheck_error_max = NULL",
+            "incomplete: 3 of 1,234,567 rows are loaded; selfrepair runs says why and how to continue",
         ),
-        ("UPDATE runs SET status = 'running'", "unchecked: the cross-check is not all loaded; "),
+        ("UPDATE runs SET status = 'incomplete'", "unchecked: the cross-check is not all loaded; "),
         ("UPDATE runs SET crosscheck_error_max = NULL", "unchecked: the cross-check is not all loaded; "),
         (
             "DELETE FROM measurements",
@@ -150,7 +150,7 @@ def test_rows_changed_by_hand_are_told_from_their_summaries(installed: Con) -> N
 
 
 def test_every_run_is_there(con: Con, fill: Fill, one_row: OneRow) -> None:
-    statuses = {1: "complete", 2: "failed", 3: "running", 4: "running"}
+    statuses = {1: "complete", 2: "failed", 3: "incomplete", 4: "incomplete"}
     fill(con, [one_row(run_id=run_id) for run_id in statuses], status=statuses)
     con.execute("DELETE FROM measurements WHERE run_id = 4")
     assert con.execute("SELECT run_id, status FROM run_health").fetchall() == list(statuses.items())
@@ -163,8 +163,7 @@ def test_every_run_is_there(con: Con, fill: Fill, one_row: OneRow) -> None:
 def alike(con: Con, fill: Fill, one_row: OneRow) -> Con:
     """Runs 1 to 3 of one model, alike in all settings; run 4 of another model."""
     fill(con, [one_row(run_id=run_id) for run_id in (1, 2, 3, 4)])
-    con.execute("UPDATE models SET name = 'same' WHERE model_id <= 13")
-    con.execute("UPDATE runs SET model_id = 11 WHERE run_id <= 3")
+    con.execute("UPDATE models SET name = 'same', config_sha256 = 'same' WHERE model_id <= 13")
     for dataset_id in (1, 2):
         con.execute(
             "INSERT INTO datasets VALUES (?, 'texts', NULL, NULL, 'packed', 128, ?)", [dataset_id, f"{dataset_id}"]
@@ -174,7 +173,8 @@ def alike(con: Con, fill: Fill, one_row: OneRow) -> Con:
 
 
 SETTINGS = {
-    "weights": "UPDATE runs SET model_id = 12 WHERE run_id = 3",
+    "weights": "UPDATE models SET weights_sha256 = 'other' WHERE model_id = 13",
+    "configuration": "UPDATE models SET config_sha256 = 'other' WHERE model_id = 13",
     "dtype": "UPDATE runs SET dtype = 'bfloat16' WHERE run_id = 3",
     "conventions": "UPDATE runs SET conventions = 'other' WHERE run_id = 3",
     "given_heads": "UPDATE runs SET given_heads = ['L0H0'] WHERE run_id = 3",
@@ -198,6 +198,12 @@ def test_runs_that_are_alike(alike: Con) -> None:
 def test_the_setting_that_differs_is_named(alike: Con, setting: str, change: str) -> None:
     alike.execute(change)
     assert comparisons(alike) == [(2, setting)] * 3 + [(0, None)]
+
+
+def test_a_configuration_that_was_not_recorded_is_no_difference(alike: Con) -> None:
+    """Runs of version 0.1 are rows of models of their own."""
+    alike.execute("UPDATE models SET config_sha256 = NULL WHERE model_id = 13")
+    assert comparisons(alike) == [(2, None)] * 3 + [(0, None)]
 
 
 def test_all_settings_that_differ_are_named(alike: Con) -> None:

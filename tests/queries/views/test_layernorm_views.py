@@ -151,7 +151,7 @@ def test_when_freezing_makes_the_change_larger(
 
 
 def test_failed_runs_are_left_out(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
-    fill(con, [one_row(run_id=run_id) for run_id in (1, 2, 3)], status={1: "complete", 2: "failed", 3: "running"})
+    fill(con, [one_row(run_id=run_id) for run_id in (1, 2, 3)], status={1: "complete", 2: "failed", 3: "incomplete"})
     for view in ("layernorm_ratio", "layernorm_histogram", "frozen_layernorm"):
         models = con.execute(f"SELECT DISTINCT run_id, model FROM {view} ORDER BY 1").fetchall()
         assert models == [(1, "model-1"), (3, "model-3")], view

@@ -110,26 +110,60 @@ def test_measures_agree_as_scipy_says(filled: Con, means: pl.DataFrame) -> None:
     assert 0 < overlap < 1
 
 
+OTHERS = {10: "incomplete", 11: "complete", 12: "complete", 7: "failed"}
+"""Newer runs without given heads that are no base: still loading, of fewer heads, in another precision, failed."""
+
+
 @pytest.fixture(scope="module")
-def co_ablated(fill: Fill) -> Iterator[Con]:
-    """Run 1 has given heads; runs 2, 8 and 9 have the same weights and none, run 7 failed, run 3 has other prompts."""
-    by_run = {}
-    for run_id, seed in ((GIVEN, 61), (2, 62), (7, 67), (8, 68), (LATEST_BASE, 69), (3, 63)):
-        rows = [row for row in random_runs(seed) if row["run_id"] == 1]
-        by_run[run_id] = [{**row, "run_id": run_id} for row in rows if run_id != 8 or row["ablation"] == "zero"]
+def co_ablated_rows() -> list[dict[str, Any]]:
+    """Run 1 has given heads; runs 2, 8 and 9 have the same weights and none, run 3 has other prompts."""
+    made = []
+    for run_id in (GIVEN, 2, 8, LATEST_BASE, 3, *OTHERS):
+        rows = [row for row in random_runs(60 + run_id) if row["run_id"] == 1]
+        made += [{**row, "run_id": run_id} for row in rows if row["ablation"] == ("zero" if run_id == 8 else "mean")]
+    return made
+
+
+@pytest.fixture(scope="module")
+def co_ablated(co_ablated_rows: list[dict[str, Any]], fill: Fill) -> Iterator[Con]:
     with with_views() as con:
-        fill(con, [row for rows in by_run.values() for row in rows], status={7: "failed", 10: "failed"})
+        fill(con, co_ablated_rows, status=OTHERS)
+        con.execute("UPDATE runs SET ablations = [CASE run_id WHEN 8 THEN 'zero' ELSE 'mean' END]")
+        con.execute("UPDATE runs SET selected_heads = ['L0H0', 'L0H1', 'L2H1', 'L3H0', 'L3H1'] WHERE run_id <> 11")
+        con.execute("UPDATE runs SET dtype = 'bfloat16' WHERE run_id = 12")
         con.execute("UPDATE runs SET given_heads = ['L0H1', 'L2H0'] WHERE run_id = ?", [GIVEN])
         con.execute("UPDATE runs SET dataset_id = 2 WHERE run_id = 3")
-        con.execute("DELETE FROM measurements WHERE run_id = ? AND ablation <> 'mean'", [GIVEN])
-        con.execute("CREATE TABLE head_means AS FROM head_repair")
-        con.execute("CREATE OR REPLACE VIEW head_repair AS FROM head_means")
+        for view in ("head_repair", "cluster_residuals"):
+            con.execute(f"CREATE TABLE kept_{view} AS FROM {view}")
+            con.execute(f"CREATE OR REPLACE VIEW {view} AS FROM kept_{view}")
         yield con
 
 
-def test_heads_grow_when_others_are_gone(co_ablated: Con) -> None:
+def residuals(rows: pl.DataFrame, name: str, population: str) -> np.ndarray:
+    """What each prompt adds to the error of a head's mean, one row at a time; rows are of one head."""
+    used = rows.filter((pl.col("pos") > 0) | (population != "top2_nobos"))
+    used = used.sort(-pl.col("direct_effect"), "prompt_id", "pos")
+    n = used.height
+    before, k, after = (max(1, percent * n // 1000) for percent in (14, 20, 26))
+    values, effects = used[name].to_numpy() / STEPS, used["direct_effect"].to_numpy() / STEPS
+    prompts = used["prompt_id"].to_numpy()
+    if population == "all":
+        k, at_cut = n, 0.0
+    else:
+        near = slice(before, after) if after > before else slice(0, k)
+        at_cut = effects[k - 1] if name == "direct_effect" else values[near].mean()
+    is_top = np.arange(n) < k
+    found = []
+    for prompt in range(4):
+        mine = prompts == prompt
+        excess = (mine & is_top).sum() - k / n * mine.sum()
+        found.append((values[mine & is_top].sum() - at_cut * excess - values[:k].mean() * k / n * mine.sum()) / k)
+    return np.array(found)
+
+
+def test_heads_grow_when_others_are_gone(co_ablated: Con, co_ablated_rows: list[dict[str, Any]]) -> None:
     found = co_ablated.sql("FROM co_ablation").pl()
-    heads = co_ablated.sql("FROM head_repair").pl().filter(pl.col("ablation") == "mean", pl.col("label") != "L0H1")
+    heads = co_ablated.sql("FROM head_repair").pl().filter(pl.col("label") != "L0H1")
     given, base = (heads.filter(run_id=run_id).sort("population", "layer", "head") for run_id in (GIVEN, LATEST_BASE))
     assert (found["run_id"].unique().to_list(), found["base_run_id"].unique().to_list()) == ([GIVEN], [LATEST_BASE])
     assert found["given_heads"].to_list() == [["L0H1", "L2H0"]] * found.height
@@ -139,14 +173,60 @@ def test_heads_grow_when_others_are_gone(co_ablated: Con) -> None:
         assert mine[name].equals(given[name])
         assert mine[f"base_{name}"].equals(base[name], check_names=False)
     growth = given["mean_direct_effect"] - base["mean_direct_effect"]
-    error = (given["mean_direct_effect_se"] ** 2 + base["mean_direct_effect_se"] ** 2).sqrt()
     assert mine["direct_effect_growth"].to_list() == pytest.approx(growth.to_list())
-    assert mine["direct_effect_growth_se"].to_list() == pytest.approx(error.to_list())
     size = given["mean_logit_change"].abs() - base["mean_logit_change"].abs()
     assert mine["logit_change_growth"].to_list() == pytest.approx(size.to_list())
     for _, of_population in found.group_by("population"):
         assert of_population["growth_rank"].to_list() == [1, 2, 3, 4]
         assert of_population["direct_effect_growth"].is_sorted(descending=True)
+
+    by_head = dict(with_repair(co_ablated_rows).group_by("run_id", "layer", "head"))
+    for row in mine.to_dicts():
+        of_runs = [by_head[run_id, row["layer"], row["head"]] for run_id in (GIVEN, LATEST_BASE)]
+        sides = np.sign([row["mean_logit_change"], row["base_mean_logit_change"]])
+        for name, (one, other) in (("direct_effect", (1, 1)), ("logit_change", sides)):
+            pulls, base_pulls = (residuals(rows, name, row["population"]) for rows in of_runs)
+            error = np.sqrt(4 / 3 * np.sum((one * pulls - other * base_pulls) ** 2))
+            assert row[f"{name}_growth_se"] == pytest.approx(error, rel=1e-4, abs=1e-7), row
+        half = row["direct_effect_growth_se"] * stats.t.isf(0.025 / 4, 3)
+        assert row["direct_effect_growth_low"] == pytest.approx(
+            row["direct_effect_growth"] - half, rel=0.1, abs=half / 9
+        )
+        assert (row["n_clusters"], row["n_tested"], row["verdict"]) == (4, 4, "not enough data")
+
+
+def test_a_head_that_grows_on_every_prompt_is_told_from_one_that_does_not(
+    con: Con, fill: Fill, one_row: OneRow
+) -> None:
+    """L0H0 grows by 1 on each of 20 prompts that differ by far more than that, L1H0 and L2H0 by 0 on average."""
+    effects = {0: lambda n: 1 + 5 * n, 1: lambda n: 5 * n + (-1) ** n, 2: lambda n: 5 * n}
+    rows = [
+        one_row(
+            run_id=run_id,
+            prompt_id=n,
+            layer=layer,
+            head=0,
+            direct_effect=effects[layer](n) if run_id == GIVEN else 5.0 * n,
+            logit_change=0.0,
+        )
+        for run_id in (GIVEN, 2)
+        for layer in effects
+        for n in range(-10, 10)
+    ]
+    fill(con, rows)
+    con.execute(f"UPDATE runs SET given_heads = ['L9H0'] WHERE run_id = {GIVEN}")
+    found = con.execute(
+        "SELECT layer, verdict, direct_effect_growth_se FROM co_ablation WHERE population = 'all'"
+    ).fetchall()
+    assert sorted(found) == [(0, "grows", 0), (1, "unclear", pytest.approx(1 / np.sqrt(19))), (2, "steady", 0)]
+
+
+@pytest.mark.parametrize("freedom", [11, 20, 40, 300])
+def test_intervals_of_many_heads_are_students(con: Con, freedom: int) -> None:
+    for n in (1, 4, 144, 20_000):
+        ((found,),) = con.execute("SELECT t_of_many(?, ?)", [freedom, n]).fetchall()
+        assert found == pytest.approx(stats.t.isf(0.025 / n, freedom), rel=0.01)
+        assert found > stats.t.isf(0.0251 / n, freedom)
 
 
 def test_a_given_run_alone_has_nothing_to_be_compared_with(con: Con, fill: Fill, one_row: OneRow) -> None:

@@ -65,6 +65,7 @@ def test_the_largest_changes_of_each_row(filled: Con, cells: dict[Key, pl.DataFr
     assert len(found) == 32 * len(cells)
     for key, cell in cells.items():
         ordered = -np.sort(-abs(matrix(cell, "change")), axis=1)
+        by_sign = -np.sort(-matrix(cell, "change"), axis=1)
         effect = matrix(cell, "direct_effect")[:, :1]
         for nth in (1, 2, 16, 32):
             row = found[*key, nth]
@@ -75,6 +76,17 @@ def test_the_largest_changes_of_each_row(filled: Con, cells: dict[Key, pl.DataFr
             assert row["mean_cumulative_change"] == near(ordered[:, :nth].sum(1).mean())
             assert row["cumulative_share"] == near(ordered[:, :nth].sum() / ordered.sum())
             assert row["label"] == f"L{key[2]}H{key[3]}"
+            for name, share in CHANGE_SHARES.items():
+                assert row[f"signed_{name}_share"] == np.mean(by_sign[:, nth - 1] > share * effect[:, 0]), (
+                    key,
+                    nth,
+                    name,
+                )
+            assert row["mean_nth_repair"] == near(by_sign[:, nth - 1].mean())
+            for name, values in (("change", ordered), ("repair", np.maximum(by_sign, 0))):
+                of_rows = values[ordered[:, 0] > 0]
+                totals = np.maximum(of_rows.sum(1), 1e-12)
+                assert row[f"cumulative_{name}_share"] == near((of_rows[:, :nth].sum(1) / totals).mean()), (key, nth)
         assert found[*key, 32]["cumulative_share"] == near(1)
     assert {row["exceed_10_share"] for row in found.values()} > {0, 1}
 
@@ -90,6 +102,7 @@ def test_what_all_neurons_come_to(filled: Con, cells: dict[Key, pl.DataFrame]) -
         shares = np.cumsum(-np.sort(-size, axis=1), axis=1).sum(0) / size.sum()
         wanted = {
             "n_rows": len(change),
+            "n_changed": (size.max(1) > 0).sum(),
             "mean_direct_effect": effect.mean(),
             "mean_change": change.sum(1).mean(),
             "mean_absolute_change": size.sum(1).mean(),
@@ -106,7 +119,7 @@ def test_what_all_neurons_come_to(filled: Con, cells: dict[Key, pl.DataFrame]) -
 
 
 def kept(cell: pl.DataFrame) -> pl.DataFrame:
-    return cell.filter(pl.col("rank") <= 16)
+    return cell.filter(pl.col("rank") <= 16, pl.col("change") != 0)
 
 
 def test_each_neuron_by_how_often_it_counts(filled: Con, cells: dict[Key, pl.DataFrame]) -> None:
@@ -144,14 +157,15 @@ def test_whether_it_is_the_same_neurons(filled: Con, cells: dict[Key, pl.DataFra
     found = by_key(filled, "neuron_consistency")
     assert found.keys() == cells.keys()
     for key, cell in cells.items():
-        rows, first = kept(cell), Counter(cell.filter(rank=1)["neuron"])
+        rows = kept(cell)
+        first = Counter(rows.filter(rank=1)["neuron"])
         size = rows.group_by("neuron").agg(pl.col("change").abs().sum().round(4))
         sizes = dict(size.iter_rows())
         halves = [rows.filter(pl.col("prompt_id") % 2 == half) for half in (0, 1)]
         tops = [set(most_frequent(half)) for half in halves]
         smaller = min(len(top) for top in tops)
         wanted = {
-            "n_rows": cell.height // 32,
+            "n_rows": first.total(),
             "neurons_first": len(first),
             "neurons_first_4": rows.filter(pl.col("rank") <= 4)["neuron"].n_unique(),
             "neurons_first_16": rows["neuron"].n_unique(),
@@ -190,7 +204,7 @@ def test_anti_erasure_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
             "INSERT INTO neuron_changes VALUES (1, 'resample', 0, 1, 2, 1, 3, ?, ?, ?, ?)",
             [neuron, clean, ablated, rank],
         )
-    con.execute("INSERT INTO neuron_sums VALUES (1, 0, 'resample', 2, 1, 3, 1, 5.0, 1.0, 2.0, 1.5, 0.5)")
+    con.execute("INSERT INTO neuron_sums VALUES (1, 0, 'resample', 2, 1, 3, 1, 5.0, 1.0, 2.0, 1.5, 0.5, 1)")
     found = con.execute(
         "SELECT neuron, n_rows, n_stored, n_first, n_anti_erasure, mean_change, share_of_mlp FROM anti_erasure ORDER BY ALL"
     ).fetchall()
@@ -202,17 +216,24 @@ def test_anti_erasure_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
     assert con.execute("SELECT top_neuron, half_overlap FROM neuron_consistency").fetchall() == [(8, None)]
 
 
-def test_nothing_changes_and_nothing_is_divided(con: Con, fill: Fill, one_row: OneRow) -> None:
+def test_nothing_changes_and_no_neuron_does(con: Con, fill: Fill, one_row: OneRow) -> None:
+    """As a version before 0.2 stored it: neuron 0 of a row in which nothing changes."""
     fill(con, [one_row()])
     con.execute("INSERT INTO neuron_changes VALUES (1, 'resample', 0, 1, 2, 1, 3, 0, -1, -1, 1)")
-    con.execute("INSERT INTO neuron_sums VALUES (1, 0, 'resample', 2, 1, 3, 1, 0, 0, 0, 0, 0)")
-    con.execute("INSERT INTO neuron_curves VALUES (1, 0, 'resample', 2, 1, 3, 1, 0, 0, 0, 0, 0, 0)")
+    con.execute("INSERT INTO neuron_sums VALUES (1, 0, 'resample', 2, 1, 3, 1, 0, 0, 0, 0, 0, NULL)")
+    con.execute(
+        "INSERT INTO neuron_curves BY NAME SELECT 1 AS run_id, 0 AS unit, 'resample' AS ablation, 2 AS layer, 1 AS head, "
+        "3 AS mlp_layer, 1 AS nth, 0 AS exceed_50, 0 AS exceed_10, 0 AS exceed_5, 0 AS exceed_2_5, 0 AS exceed_1, "
+        "0 AS largest_changes"
+    )
     assert con.execute(
         "SELECT share_of_effect, positive_share, anti_erasure_share, neurons_for_half FROM neuron_summary"
     ).fetchall() == [(None,) * 4]
-    assert con.execute("SELECT cumulative_share, exceed_1_share FROM neuron_sparsity").fetchall() == [(None, 0)]
-    assert con.execute("SELECT share_of_mlp, n_anti_erasure FROM anti_erasure").fetchall() == [(None, 0)]
-    assert con.execute("SELECT change_share_10, top_neuron_share FROM neuron_consistency").fetchall() == [(None, 1)]
+    assert con.execute(
+        "SELECT cumulative_share, exceed_1_share, signed_exceed_1_share, cumulative_repair_share FROM neuron_sparsity"
+    ).fetchall() == [(None, 0, None, None)]
+    for view in ("anti_erasure", "neuron_consistency", "neuron_top_rows"):
+        assert con.execute(f"FROM {view}").fetchall() == []
 
 
 def test_no_rows_no_answer(con: Con, fill: Fill, one_row: OneRow) -> None:

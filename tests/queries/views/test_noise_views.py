@@ -147,7 +147,7 @@ def test_a_perfect_line_has_no_correlation_beyond_one(
 
 
 def test_failed_runs_are_left_out(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
-    fill(con, [one_row(run_id=run_id) for run_id in (1, 2, 3)], status={1: "complete", 2: "failed", 3: "running"})
+    fill(con, [one_row(run_id=run_id) for run_id in (1, 2, 3)], status={1: "complete", 2: "failed", 3: "incomplete"})
     models = con.execute("SELECT run_id, model FROM head_noise ORDER BY 1").fetchall()
     assert models == [(1, "model-1"), (3, "model-3")]
 

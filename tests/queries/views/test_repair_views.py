@@ -271,6 +271,16 @@ def test_a_view_has_one_row_per_grain(rows: list[Row], fill: Fill) -> None:
             assert repeated == [], view.name
 
 
+@pytest.mark.parametrize("effect", [0.05379999801516533, 0.08339999616146088, 0.009599999524652958])
+def test_repair_of_the_whole_effect_is_not_over_repair(
+    con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow, effect: float
+) -> None:
+    """Effects as part files have them, a last digit below the 32-bit number of the same whole step."""
+    fill(con, [one_row(direct_effect=effect, ablated_direct_effect=0.0, logit_change=0.0)])
+    (row,) = fetched(con, "FROM head_repair WHERE population = 'all'")
+    assert (row["overrepaired_share"], row["repaired_share"]) == (0, 1)
+
+
 def test_self_repair_names_what_was_measured(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row()])
     (row,) = fetched(con, "FROM self_repair")
@@ -395,7 +405,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(con: duckdb.DuckDBPyConne
 
 def test_failed_runs_are_not_aggregated(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     rows = [one_row(run_id=run_id) for run_id in (1, 2, 3)]
-    fill(con, rows, status={1: "complete", 2: "failed", 3: "running"})
+    fill(con, rows, status={1: "complete", 2: "failed", 3: "incomplete"})
     for view in GRAINS:
         assert con.execute(f"SELECT DISTINCT run_id FROM {view} ORDER BY 1").fetchall() == [(1,), (3,)]
     assert con.execute("SELECT DISTINCT run_id FROM self_repair ORDER BY 1").fetchall() == [(1,), (2,), (3,)]

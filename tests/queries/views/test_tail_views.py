@@ -152,6 +152,17 @@ def test_the_tail_curve_is_exact_from_the_highest_value_to_the_lowest(
             assert (point["n_reached"], point["reached_share"]) == (n_reached, n_reached / len(values))
 
 
+def test_a_highest_value_of_many_rows_is_a_point(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
+    one_head(con, fill, one_row, [*[9.0] * 302, *np.arange(1698) / 1000])
+    found = con.execute(
+        "SELECT value, n_reached FROM tail_curve WHERE measure = 'abs_direct_effect' ORDER BY value DESC LIMIT 2"
+    ).fetchall()
+    assert found[0] == (9, 302)
+    assert found[1][0] < 1.7
+    counted = con.execute("SELECT count(*) FROM tail_curve WHERE measure = 'abs_direct_effect'").fetchall()
+    assert counted < [(101,)]
+
+
 @pytest.mark.parametrize("case", DRAWN)
 def test_points_leave_no_long_stretch_out(con: duckdb.DuckDBPyConnection, fill: Fill, case: str) -> None:
     """From the value after a point to the next point it is at most one stretch, by logarithm and by rows."""
@@ -295,7 +306,7 @@ def test_the_area_under_the_lorenz_curve_is_the_gini(
 
 def test_failed_runs_are_left_out(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     rows = [one_row(run_id=run_id, pos=pos, direct_effect=pos) for run_id in (1, 2, 3) for pos in (1, 2)]
-    fill(con, rows, status={1: "complete", 2: "failed", 3: "running"})
+    fill(con, rows, status={1: "complete", 2: "failed", 3: "incomplete"})
     for view in ("head_tail", "tail_curve", "hill_curve", "lorenz_curve"):
         models = con.execute(f"SELECT DISTINCT run_id, model FROM {view} ORDER BY 1").fetchall()
         assert models == [(1, "model-1"), (3, "model-3")], view

@@ -86,5 +86,5 @@ def test_of_two_runs_of_a_checkpoint_the_last_whole_one_counts(changed: Con) -> 
         changed.execute(f"INSERT INTO {table} SELECT * REPLACE ({again} AS run_id) FROM {table} WHERE run_id = {FINAL}")
     final = (EARLY, "resample", 2, FINAL, None)
     assert points(changed) == [(EARLY, "resample", 1, again, STEP), final]
-    changed.execute(f"UPDATE runs SET status = 'running' WHERE run_id = {again}")
+    changed.execute(f"UPDATE runs SET status = 'incomplete' WHERE run_id = {again}")
     assert points(changed) == [(EARLY, "resample", 1, EARLY, STEP), final]

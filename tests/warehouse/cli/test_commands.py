@@ -12,6 +12,8 @@ from selfrepair.ingest.cli.models import models
 from selfrepair.warehouse.cli import commands
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load.registry import refresh
+from selfrepair.warehouse.parts.activity import measuring
 from selfrepair.warehouse.verify.rules import rules
 from support.loaded import load_rows as load
 
@@ -45,7 +47,8 @@ def test_load_finds_the_folder_beside_the_warehouse(fabricate, call, db, root):
         r"loaded 2 units, 864 rows and 3 cross-checked cells in [\d.]+ s\n.* holds 1 run, 864 rows\n", said
     )
     assert call(commands.load).output == (
-        f"no part files in {root}: they are removed once they are loaded\n{db} now holds 1 run, 864 rows\n"
+        f"nothing to load: there is no folder {root}; part files are removed once they are loaded\n"
+        f"{db} now holds 1 run, 864 rows\n"
     )
 
 
@@ -62,7 +65,7 @@ def test_load_takes_another_folder_and_can_keep_it(fabricate, call, tmp_path):
 @pytest.mark.slow
 def test_a_folder_that_was_named_can_be_loaded_again(fabricate, call, db, tmp_path):
     parts = fabricate().write(tmp_path / "elsewhere")
-    for expected in ("loaded 2 units", f"no part files in {parts.root}: they are removed once they are loaded\n"):
+    for expected in ("loaded 2 units", f"nothing to load: no part files in {parts.root}; they are removed once"):
         result = call(commands.load, parts.root)
         assert result.exit_code == 0
         assert result.output.startswith(expected)
@@ -70,10 +73,23 @@ def test_a_folder_that_was_named_can_be_loaded_again(fabricate, call, db, tmp_pa
     assert list(parts.root.iterdir()) == []
 
 
-def test_load_of_a_folder_that_is_not_there(call, tmp_path):
+def test_load_of_a_folder_that_is_not_there(call, db, loaded, tmp_path):
+    """Such as one that was loaded and removed: the help says that loading twice does no harm."""
     result = call(commands.load, tmp_path / "nowhere")
-    assert result.exit_code == 2
-    assert "does not exist" in result.output
+    assert result.exit_code == 0
+    assert result.output.startswith(
+        f"nothing to load: there is no folder {tmp_path / 'nowhere'}; part files are removed"
+    )
+    db.unlink()
+    with pytest.raises(SelfRepairError, match=r"there is no folder of parts at .*, and no warehouse at"):
+        call(commands.load, tmp_path / "nowhere")
+
+
+def test_load_takes_the_folder_of_a_single_run(fabricate, call, root):
+    fabricate("run-a").write(root)
+    kept = fabricate("run-b", seed=2).write(root)
+    assert call(commands.load, root / "run-a").output.startswith("loaded 2 units")
+    assert kept.finished_units() == {0, 1}
 
 
 def test_load_waits_as_long_as_it_is_told(fabricate, call, db, root, spawn):
@@ -125,8 +141,36 @@ def test_runs(fabricate, call, loaded, root):
     )
     assert " ".join(lines[3].split()) == (
         f"2 {model} tiny-text/heldout (answer_minus_foil) 6 5 144 of 288 mean layer 2, L0H1 L1H0, L1H2 "
-        "edges, neurons_last float32 running 1.3e-05 - 2026-03-04 05:06:07"
+        "edges, neurons_last float32 incomplete 1.3e-05 - 2026-03-04 05:06:07"
     )
+
+
+def test_a_run_that_is_not_whole_says_why_and_how_to_continue(fabricate, call, loaded, root):
+    run = fabricate("run-b", seed=2)
+    parts = run.write(root, units=[1], crosscheck=False)
+    load(loaded, root)
+    with measuring(parts.path):
+        said = call(commands.runs).output
+        assert said.splitlines()[3].split().count("running") == 1
+        assert "To continue" not in said
+    with pytest.raises(RuntimeError), measuring(parts.path):
+        raise RuntimeError("the machine is on fire")
+    said = call(commands.runs).output
+    assert said.splitlines()[3].split().count("stopped") == 1
+    assert said.endswith(
+        "\nrun 2 is stopped: the machine is on fire. To continue it: selfrepair ingest --model tiny-model --seed 2 --db "
+        f"{loaded}\n"
+    )
+    parts.remove([], is_whole=True)
+    said = call(commands.runs).output
+    assert said.splitlines()[3].split().count("incomplete") == 1
+    assert f"run 2 is incomplete: there is no {parts.path}, so that it is unknown" in said
+    with open_writer(loaded) as con:
+        con.execute("UPDATE crosschecks SET error_max = 0.25 WHERE run_id = 1 AND prompt_id = 0")
+        refresh(con, 1)
+    said = call(commands.runs).output
+    assert "\nrun 1 is failed: its cross-check differs by 0.25 logits (0.002 are allowed)" in said
+    assert f"selfrepair remove 1 --db {loaded}\n" in said
 
 
 @pytest.mark.parametrize("width", [80, 100])

@@ -177,12 +177,12 @@ def test_kept_parts_are_loaded_once(run, root, db):
 def test_units_may_come_in_any_order_and_the_run_is_running_until_all_are_there(run, root, db, ask):
     parts = run.write(root, units=[1], crosscheck=False)
     load(db, root)
-    assert ask("SELECT status, finished_at, identity_error_max FROM runs") == [("running", None, 1.25e-5)]
+    assert ask("SELECT status, finished_at, identity_error_max FROM runs") == [("incomplete", None, 1.25e-5)]
     assert loaded_units(db, "run-a") == {1}
     assert (parts.path / "run.json").exists()  # somebody may be measuring unit 0 just now
     run.write(root, units=[0], crosscheck=False)
     load(db, root)
-    assert ask("SELECT status, finished_at IS NULL FROM runs") == [("running", False)]
+    assert ask("SELECT status, finished_at IS NULL FROM runs") == [("incomplete", False)]
     parts.write_crosscheck(0, 1, run.cells)
     load(db, root)
     assert ask("SELECT status FROM runs") == [("complete",)]

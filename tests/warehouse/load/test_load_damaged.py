@@ -86,7 +86,7 @@ def test_an_altered_crosscheck_is_named(run, root, db, ask):
     parts.crosscheck_path(0, 1).write_text('[{"prompt_id": 0}]')
     with pytest.raises(SelfRepairError, match=r"crosscheck-0-of-1\.json does not fit .*list of cells.*Delete it"):
         load(db, root)
-    assert ask("SELECT status FROM runs") == [("running",)]
+    assert ask("SELECT status FROM runs") == [("incomplete",)]
 
 
 def test_a_run_without_its_record_does_not_stop_the_others(fabricate, root, db):

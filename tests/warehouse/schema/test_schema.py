@@ -76,7 +76,7 @@ def test_the_comparison_sees_any_drift(migrated, what, change):
 def test_tables_are_the_designed_ones():
     assert set(metadata.tables) == {
         *("models", "datasets", "runs", "prompts", "tokens", "measurements"),
-        *("crosschecks", "units"),
+        *("crosschecks", "units", "last_numbers"),
         *("neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "logit_lens", "logprob_changes"),
         *("self_repression", "self_repression_sums"),
         *("published_head_repair", "published_self_repression", "schema_migration"),
@@ -103,7 +103,7 @@ def test_every_float_has_a_unit():
     floats = [
         column for table in metadata.tables.values() for column in table.columns if isinstance(column.type, sa.Float)
     ]
-    assert len(floats) == 7 + 4 + 3 + 2 + 2 + 1 + 5 + 2 + 2 + 2 + 3 + 8 + 9 + 9
+    assert len(floats) == 7 + 4 + 3 + 2 + 2 + 4 + 5 + 2 + 5 + 2 + 3 + 8 + 9 + 9
     for column in floats:
         assert re.search(r"\[[^]]+\]$", column.comment), column
 

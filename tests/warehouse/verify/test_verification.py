@@ -15,7 +15,7 @@ CORRUPTIONS = {
     "each unit has the rows its ledger entry states": "DELETE FROM measurements WHERE prompt_id = 4 AND pos = 1 AND layer = 0",
     "each prompt is in a unit": "DELETE FROM units WHERE unit = 1",
     "runs with all their units have all their rows": "UPDATE runs SET n_measurements = n_measurements + 1",
-    "run status and errors follow from what is loaded": "UPDATE runs SET status = 'running'",
+    "run status and errors follow from what is loaded": "UPDATE runs SET status = 'incomplete'",
     "no row appears twice": "INSERT INTO measurements FROM measurements WHERE prompt_id = 2 LIMIT 1",
     "no model appears twice": "INSERT INTO models SELECT * REPLACE (9 AS model_id) FROM models",
     "no dataset appears twice": "INSERT INTO datasets SELECT * REPLACE (9 AS dataset_id) FROM datasets",
@@ -56,10 +56,10 @@ CORRUPTIONS = {
     "mechanism tables hold only what the run measured": "INSERT INTO logit_lens VALUES (1, 0, 0, 0, 1.5, -2.5, 7)",
     "mechanisms cover every unit": "UPDATE runs SET mechanisms = ['edges']",
     "edges add up to attention and MLP repair": """
-        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'all', 'head', 1, 0, 24, 5, 9)
+        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'all', 'head', 1, 0, 24, 5, 9, NULL, NULL, NULL, NULL)
     """,
     "neurons add up to the change of their MLP": """
-        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25);
+        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25, NULL, NULL, NULL, NULL);
         INSERT INTO neuron_sums VALUES (1, 0, 'mean', 0, 0, 2, 1, 3.5, 0.4, 0.9, 0.6, 0.2)
     """,
     "kept neurons are ranked without gaps or repeats": """

@@ -1,0 +1,38 @@
+"""What `selfrepair runs` says of runs that are not complete: whether they still run, why they do not, and how to go on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from shlex import quote
+
+from selfrepair.warehouse.database.connection import open_reader
+from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, activity
+
+_NOT_COMPLETE = """
+SELECT run_id, run_key, status, command, crosscheck_error_max, crosscheck_tolerance
+FROM runs
+WHERE status <> 'complete'
+ORDER BY run_id
+"""
+
+
+def status_now(parts_root: Path, status: str, run_key: str) -> str:
+    """The status of a run in a warehouse; of an incomplete one, `running` or `stopped` where that can be known."""
+    return activity(parts_root / run_key).status if status == INCOMPLETE else status
+
+
+def sentences(db: Path, parts_root: Path) -> Iterator[str]:
+    """For each run that is neither complete nor running: why, and the command to go on with."""
+    with open_reader(db) as con:
+        found = con.execute(_NOT_COMPLETE).fetchall()
+    for run_id, run_key, status, command, error, allowed in found:
+        if status == INCOMPLETE:
+            now = activity(parts_root / run_key)
+            if now.status != RUNNING:
+                again = f"{command} --db {quote(str(db))}" if command else "the ingest command or call that began it"
+                yield f"run {run_id} is {now.status}: {now.reason}. To continue it: {again}"
+        else:
+            yield (
+                f"run {run_id} is {status}: its cross-check differs by {error:.2g} logits ({allowed:.2g} are allowed), and "
+                "summaries leave it out. Measure it with --dtype float64, and remove this one: "
+                f"selfrepair remove {run_id} --db {quote(str(db))}"
+            )
