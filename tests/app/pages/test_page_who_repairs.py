@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -184,3 +185,14 @@ def test_the_matrix_names_each_layer_once() -> None:
     assert cells["encoding"]["x"]["scale"]["domain"] == ["MLP0", "L1H0", "MLP1"]
     assert "['L1H0']" in cells["encoding"]["x"]["axis"]["labelExpr"]
     assert cells["encoding"]["color"]["scale"]["domain"] == [-2.0, 2.0]
+
+
+def test_colours_and_widths_keep_their_meaning_when_small_changes_are_hidden(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def domains(min_change: str) -> list[Any]:
+        charts = page(db, monkeypatch, min_change=min_change).get("arrow_vega_lite_chart")[:2]
+        matrix, graph = (json.loads(chart.proto.spec)["layer"] for chart in charts)
+        return [matrix[1]["encoding"]["color"]["scale"], graph[0]["encoding"]["strokeWidth"]["scale"]]
+
+    assert domains("0") == domains("0.2")
