@@ -191,7 +191,7 @@ def test_colours_and_widths_keep_their_meaning_when_small_changes_are_hidden(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def domains(min_change: str) -> list[Any]:
-        charts = page(db, monkeypatch, min_change=min_change).get("arrow_vega_lite_chart")[:2]
+        charts = page(db, monkeypatch, min_change=min_change).get("vega_lite_chart")[:2]
         matrix, graph = (json.loads(chart.proto.spec)["layer"] for chart in charts)
         return [matrix[1]["encoding"]["color"]["scale"], graph[0]["encoding"]["strokeWidth"]["scale"]]
 
