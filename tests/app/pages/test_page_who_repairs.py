@@ -195,4 +195,4 @@ def test_colours_and_widths_keep_their_meaning_when_small_changes_are_hidden(
         matrix, graph = (json.loads(chart.proto.spec)["layer"] for chart in charts)
         return [matrix[1]["encoding"]["color"]["scale"], graph[0]["encoding"]["strokeWidth"]["scale"]]
 
-    assert domains("0") == domains("0.2")
+    assert domains("0") == domains("0.5")
