@@ -12,6 +12,7 @@ from selfrepair import Warehouse
 from selfrepair.app.charts.heads.heatmap import HEAD_SELECTION
 from selfrepair.app.charts.mechanisms.edge_graph import MAX_EDGES, MAX_OF_CHOSEN, edge_graph, largest_edges
 from selfrepair.app.charts.mechanisms.edge_matrix import edge_matrix
+from selfrepair.queries.marts import refresh as marts
 from selfrepair.warehouse.database.connection import open_writer
 from support.measured import WITHOUT, measured
 from support.pages import opened, said
@@ -188,8 +189,13 @@ def test_the_matrix_names_each_layer_once() -> None:
 
 
 def test_colours_and_widths_keep_their_meaning_when_small_changes_are_hidden(
-    db: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    db = measured(tmp_path)
+    with open_writer(db) as con:  # one change is far beyond all others, whose colours it must not take
+        con.execute("UPDATE edge_sums SET change = 500 * change WHERE layer = 0 AND head = 2 AND target_kind = 'mlp'")
+        marts.refresh(con, [2])
+
     def domains(min_change: str) -> list[Any]:
         charts = page(db, monkeypatch, min_change=min_change).get("vega_lite_chart")[:2]
         matrix, graph = (json.loads(chart.proto.spec)["layer"] for chart in charts)
