@@ -102,5 +102,6 @@ ORDER BY
     sums.population = 'all',
     sums.population,
     score DESC NULLS LAST,
+    relative_change DESC NULLS LAST,
     sums.target_layer,
     sums.target_head

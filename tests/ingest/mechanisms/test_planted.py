@@ -41,7 +41,9 @@ def named(warehouse: Warehouse) -> dict[str, list]:
     for population in POPULATIONS:
         of = {"run": 1, "population": population}
         repairers = warehouse.view("who_repairs", label=MAIN, **of).filter(pl.col("share_of_effect") > 0.5)
-        backups = warehouse.view("backup_heads", **of).filter(pl.col("score") > 0.1)
+        # the top 2 % come from fewer than 12 documents, which is not enough for a verdict, and so for a score
+        size = "score" if population == "all" else "relative_change"
+        backups = warehouse.view("backup_heads", **of).filter(pl.col(size) > 0.1)
         found[f"who_repairs {population}"] = repairers["target_label"].to_list()
         found[f"backup_heads {population}"] = backups["target_label"].to_list()
     neurons = warehouse.view("anti_erasure", run=1, label=MAIN)

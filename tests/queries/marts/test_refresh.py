@@ -51,8 +51,9 @@ def assert_marts_equal_their_views(db: Path) -> None:
         install_temp(live)
         for view in MARTS:
             found, expected = rows_of(stored, f"main.{view.name}", view.grain), rows_of(live, view.name, view.grain)
-            assert_frame_equal(found, expected, rel_tol=1e-12, abs_tol=1e-12)
-            assert not expected.is_empty(), view.name
+            assert_frame_equal(found, expected, rel_tol=1e-6, abs_tol=1e-8)  # sums in another order, some as FLOAT
+            # thresholds are of edges that are told from 0, and four documents tell none
+            assert not expected.is_empty() or view.name == "edge_thresholds", view.name
 
 
 def refreshed(db: Path) -> dict[int, Any]:

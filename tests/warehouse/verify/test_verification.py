@@ -60,7 +60,7 @@ CORRUPTIONS = {
     """,
     "neurons add up to the change of their MLP": """
         INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25, NULL, NULL, NULL, NULL);
-        INSERT INTO neuron_sums VALUES (1, 0, 'mean', 0, 0, 2, 1, 3.5, 0.4, 0.9, 0.6, 0.2)
+        INSERT INTO neuron_sums VALUES (1, 0, 'mean', 0, 0, 2, 1, 3.5, 0.4, 0.9, 0.6, 0.2, NULL)
     """,
     "kept neurons are ranked without gaps or repeats": """
         INSERT INTO neuron_changes
