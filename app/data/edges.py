@@ -58,7 +58,7 @@ def backups(where: str) -> str:
     return (
         "SELECT\n    target_label, score, score_low, score_high, n_ablated, n_repaired, n_damaged, n_top3, expected_top3,\n"
         f"    mean_change, own_size, relative_change\nFROM backup_heads\nWHERE {where}\n"
-        f"ORDER BY score DESC NULLS LAST, target_layer, target_head\nLIMIT {MAX_BACKUPS}"
+        f"ORDER BY score DESC NULLS LAST, relative_change DESC NULLS LAST, target_layer, target_head\nLIMIT {MAX_BACKUPS}"
     )
 
 

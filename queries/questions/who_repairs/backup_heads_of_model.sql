@@ -37,5 +37,8 @@ WHERE
     AND population = coalesce($population, default_population(run_id))
     AND n_ablated >= $at_least
 QUALIFY
-    row_number() OVER (PARTITION BY run_id ORDER BY score DESC NULLS LAST, target_layer, target_head) <= $at_most
-ORDER BY run_id, score DESC NULLS LAST, target_layer, target_head
+    row_number() OVER (
+        PARTITION BY run_id
+        ORDER BY score DESC NULLS LAST, relative_change DESC NULLS LAST, target_layer, target_head
+    ) <= $at_most
+ORDER BY run_id, score DESC NULLS LAST, relative_change DESC NULLS LAST, target_layer, target_head
