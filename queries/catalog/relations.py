@@ -122,13 +122,13 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def _tables(con: duckdb.DuckDBPyConnection) -> dict[str, Relation]:
-    comments = con.execute("SELECT table_name, comment FROM duckdb_tables() ORDER BY table_oid").fetchall()
+    comments = con.execute("SELECT table_name, comment FROM system.main.duckdb_tables() ORDER BY table_oid").fetchall()
     return {name: Relation(name, "table", comment, _table_columns(con, name)) for name, comment in comments}
 
 
 def _table_columns(con: duckdb.DuckDBPyConnection, table: str) -> tuple[Column, ...]:
     rows = con.execute(
-        "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index",
+        "SELECT column_name, data_type, comment FROM system.main.duckdb_columns() WHERE table_name = ? ORDER BY column_index",
         [table],
     ).fetchall()
     columns = []
