@@ -6,6 +6,8 @@ it is named after. All of it is checked against DuckDB, in an
 empty warehouse in memory.
 """
 
+from __future__ import annotations
+
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -13,16 +15,15 @@ from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Literal
-
-import duckdb
+from typing import TYPE_CHECKING, Literal
 
 from selfrepair.queries.catalog.header import Column, HeaderError, View, column_of, parse_view, split_unit
-from selfrepair.queries.catalog.macros import create_temp_macros
 from selfrepair.queries.catalog.next_step import see
 from selfrepair.queries.catalog.shared import CLUSTERED, COLUMNS, INTERVALS
-from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
+
+if TYPE_CHECKING:
+    import duckdb
 
 _FOLDER = Path(__file__).parents[1] / "views"
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+([a-z_][a-z0-9_]*)")
@@ -79,6 +80,11 @@ def views() -> tuple[View, ...]:
 
 def catalogue(of_views: Iterable[View]) -> dict[str, Relation]:
     """Describe all tables and the given views (in order). Raises HeaderError where a header and DuckDB disagree."""
+    import duckdb  # whoever only needs a view's SQL does without
+
+    from selfrepair.queries.catalog.macros import create_temp_macros
+    from selfrepair.warehouse.database.migrate import migrate
+
     with duckdb.connect() as con:
         migrate(con)
         create_temp_macros(con)
