@@ -39,8 +39,10 @@ def warehouse_path(given: str | os.PathLike[str]) -> Path:
         raise SelfRepairError(f"{text} is a folder, not a warehouse file. {_file_in(path)}")
     if path.parts[0].startswith("~") and not Path(path.parts[0]).exists():
         raise SelfRepairError(f"{text} begins with ~, which the shell did not replace. Give the path in full.")
+    if _PREFIX.match(str(path)):
+        path = path.absolute()
     check_place(path)
-    return path.absolute() if _PREFIX.match(str(path)) else path
+    return path
 
 
 def check_place(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from selfrepair.warehouse import compat, files
-from selfrepair.warehouse.database.address import check_place
+from selfrepair.warehouse.database.address import another_file, check_place
 from selfrepair.warehouse.database.format import check_format, why_not_opened
 from selfrepair.warehouse.database.limits import CLOSED, Limits, Settings
 from selfrepair.warehouse.database.migrate import check_readable, migrate
@@ -44,7 +44,7 @@ def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None)
     check_folder(path)
     if not path.exists():
         _create(path)
-    with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained_writes(path):
+    with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained(path):
         migrate(con)
         yield con
 
@@ -58,7 +58,7 @@ def open_reader(path: Path, wait_s: float = 10.0, on_wait: OnWait | None = None)
     """
     check_place(path)
     check_there(path)
-    with connected(path, Limits().settings(), read_only=True, wait_s=wait_s, on_wait=on_wait) as con:
+    with connected(path, Limits().settings(), read_only=True, wait_s=wait_s, on_wait=on_wait) as con, _explained(path):
         check_readable(con)
         yield con
 
@@ -164,9 +164,14 @@ def _move_to_free_name(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained_writes(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     try:
         yield
+    except duckdb.PermissionException as error:  # nothing of ours does
+        raise SelfRepairError(
+            f"{path} is no warehouse of selfrepair's making: a view or function in it reaches beyond the file, which was "
+            f"refused ({compat.reason(error)}). {another_file()}"
+        ) from error
     except duckdb.Error as error:
         if not compat.is_failed_write(error):
             raise
