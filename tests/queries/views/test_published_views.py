@@ -284,6 +284,19 @@ def test_what_is_no_trained_model_agrees_on_nothing(changed: Con, change: str, v
     assert "agrees" not in {row[1] for row in found}
 
 
+@pytest.mark.parametrize(("ratio", "verdict"), [(1.006, "agrees"), (1.003, "differs"), (1.00499, "not enough data")])
+def test_a_bound_in_words_has_to_be_exceeded_by_the_margin(changed: Con, ratio: float, verdict: str) -> None:
+    """However sure it is that the mean scale ratio is above 1: below 1.005 it does not count."""
+    se = 0 if verdict != "not enough data" else 0.01
+    changed.execute(
+        f"UPDATE selfrepair_marts.repair_means SET mean_ln_scale_ratio = {ratio}, mean_ln_scale_ratio_se = {se}"
+    )
+    found = changed.execute(
+        f"SELECT verdict FROM reproduction_claims WHERE run_id = {FINAL} AND claim = 'norm_ratio'"
+    ).fetchall()
+    assert found == [(verdict,)]
+
+
 @pytest.mark.parametrize("n_prompts", [2, 16])
 def test_effects_at_random_agree_on_nothing(n_prompts: int, tmp_path: Path) -> None:
     """Even where the text is predicted and effects are large: no head does the same to all its rows."""
