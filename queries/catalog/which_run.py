@@ -91,10 +91,12 @@ def few_clusters(n_clusters: object) -> str:
     """A sentence on errors and intervals clustered by `n_clusters` documents where these are few, else empty."""
     if not isinstance(n_clusters, int) or n_clusters >= FEW_CLUSTERS:
         return ""
-    documents = "a single document, which has none" if n_clusters == 1 else f"only {n_clusters} documents"
+    more = "Measure prompts of more documents."
+    if n_clusters == 1:
+        return f"Rows here are of a single document, which gives no errors and no intervals. {more}"
     return (
-        f"Errors and intervals here are of {documents}: with fewer than {FEW_CLUSTERS} they are a rough guide. Measure prompts "
-        "of more documents."
+        f"Errors and intervals here are of only {n_clusters} documents: with fewer than {FEW_CLUSTERS} they are a rough guide. "
+        f"{more}"
     )
 
 

@@ -16,8 +16,8 @@
 --   model, run_id, ablation, population = all
 --
 -- Columns:
---   verdict VARCHAR: 'self-repaired', 'breakage' or 'neither', by the intervals and a tenth of |mean_removed_effect|; 'unclear' or
---     'not enough data'
+--   verdict VARCHAR: 'self-repaired', 'breakage' or 'neither', by the intervals and a tenth of |mean_removed_effect|; 'unclear'
+--     or 'not enough data'
 
 WITH tested AS (
     SELECT
