@@ -23,9 +23,10 @@ from selfrepair.queries.catalog.next_step import see
 from selfrepair.queries.catalog.shared import CLUSTERED, COLUMNS, INTERVALS
 from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.verify.rules import is_read_whole, violations
 
 _FOLDER = Path(__file__).parents[1] / "views"
-_READ = re.compile(r"\b(?:FROM|JOIN)\s+([a-z_][a-z0-9_]*)")
+_READ = re.compile(r"\b(?:FROM|JOIN)\s+(?:main\.)?([a-z_][a-z0-9_]*)")
 _BLOCK = "Building block:"
 _SHARED = {name: column_of(f"{name} {text}") for name, text in COLUMNS.items()}
 _SQL_COMMENT = re.compile(r"--.*")
@@ -72,9 +73,13 @@ def in_order(views: Iterable[View]) -> tuple[View, ...]:
 @cache
 def views() -> tuple[View, ...]:
     """Every view of this version of selfrepair, in an order in which they can be created."""
-    return in_order(
-        parse_view(path.stem, path.read_text(encoding="utf-8"), path.parent.name) for path in _FOLDER.glob("*/*.sql")
-    )
+    return in_order(parse_view(path.stem, _text(path), path.parent.name) for path in _FOLDER.glob("*/*.sql"))
+
+
+def _text(path: Path) -> str:
+    """A view's file; where a name in braces stands, with what the rules of a sound warehouse say there."""
+    text = path.read_text(encoding="utf-8")
+    return text.replace("{VIOLATIONS}", violations()).replace("{IS_READ_WHOLE}", is_read_whole())
 
 
 def catalogue(of_views: Iterable[View]) -> dict[str, Relation]:
