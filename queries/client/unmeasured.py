@@ -47,7 +47,7 @@ _SAME_NEED = {"ablations_that_disagree": "ablation_agreement"}
 _HOLD_FAILED = {"self_repair", "repair_rows"}
 """Views that have rows of a run whose cross-check failed."""
 
-_ASKS_WHAT_IS_THERE = {"broken_rules"}
+_ASKS_WHAT_IS_THERE = {"broken_rules", "run_health"}
 """Views that read every table, and have rows whichever of them have."""
 
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
