@@ -33,6 +33,13 @@ def warm_up_streamlit() -> None:
     env_util.is_repl()
 
 
+def import_pandas() -> None:
+    """Import what Streamlit imports once it shows a table, before there are threads: Altair takes it from `sys.modules`, and
+    fails with one that another thread has imported half.
+    """
+    import pandas  # noqa: F401
+
+
 def skip_external_ip() -> None:
     """Have Streamlit not ask a host on the internet for this machine's address."""
     from streamlit import net_util
