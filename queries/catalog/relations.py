@@ -128,19 +128,13 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 def _tables(con: duckdb.DuckDBPyConnection) -> dict[str, Relation]:
     comments = con.execute("SELECT table_name, comment FROM duckdb_tables() ORDER BY table_oid").fetchall()
-    return {name: Relation(name, "table", comment, _table_columns(con, name)) for name, comment in comments}
-
-
-def _table_columns(con: duckdb.DuckDBPyConnection, table: str) -> tuple[Column, ...]:
-    rows = con.execute(
-        "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index",
-        [table],
-    ).fetchall()
-    columns = []
-    for name, kind, comment in rows:
-        description, unit = split_unit(comment)
-        columns.append(Column(name, kind, unit, description))
-    return tuple(columns)
+    columns: dict[str, list[Column]] = {name: [] for name, _ in comments}
+    of_tables = "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() ORDER BY column_index"
+    for table, name, kind, comment in con.execute(of_tables).fetchall():
+        if table in columns:
+            description, unit = split_unit(comment)
+            columns[table].append(Column(name, kind, unit, description))
+    return {name: Relation(name, "table", comment, tuple(columns[name])) for name, comment in comments}
 
 
 def _types(con: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:

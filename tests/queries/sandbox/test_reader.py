@@ -23,16 +23,26 @@ Fill = Callable[..., None]
 HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe NAME"
 
 
-@pytest.fixture
-def reader(tmp_path: Path, fill: Fill, one_row: Callable[..., Any], summarise: Callable[..., None]) -> Iterator[Reader]:
-    """A warehouse of three measured rows, with a table and a view of the user's own."""
-    path = installed(tmp_path)
+@pytest.fixture(scope="module")
+def db(
+    tmp_path_factory: pytest.TempPathFactory,
+    fill: Fill,
+    one_row: Callable[..., Any],
+    summarise: Callable[..., None],
+) -> Path:
+    """A warehouse of three measured rows, with a table and a view of the user's own; nobody writes it."""
+    path = installed(tmp_path_factory.mktemp("three-rows"))
     with duckdb.connect(path) as con:
         fill(con, [one_row(pos=pos) for pos in range(3)])
         summarise(con)
         con.execute('CREATE TABLE "Notes" AS SELECT 1 AS n')
         con.execute("CREATE VIEW mine AS SELECT 2 AS n")
-    with Reader(path) as reader:
+    return path
+
+
+@pytest.fixture
+def reader(db: Path) -> Iterator[Reader]:
+    with Reader(db) as reader:
         yield reader
 
 
