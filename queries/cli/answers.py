@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from selfrepair.queries.catalog.shared import INTERVALS
 from selfrepair.queries.cli.printing import CUT, counted, to_stderr
 from selfrepair.queries.client import kinds
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from selfrepair.queries.sandbox.reader import Answer, Batches, Params, Reader
 
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
-_INTERVALS = (*INTERVALS, "standard_error")
 _GRACE_S = 2.0
 _NOTE_TIMEOUT_S = 1.0  # for notes that are not part of the answer; less than _GRACE_S
 
@@ -76,15 +74,10 @@ class OpenAnswer:
             return ""
 
     def notes(self, answer: Answer) -> str:
-        """What to know of an answer with rows: kinds of rows that it mixes, means of few rows, intervals of few documents."""
-        from selfrepair.queries.catalog.which_run import few_clusters, few_rows
+        """What to know of an answer with rows: means of few rows, intervals of few documents, kinds of rows that it mixes."""
+        from selfrepair.queries.client.notices import few_in
 
-        frame, few = answer.frame, []
-        if "n_rows" in frame.columns and any(name.startswith("mean_") for name in frame.columns):
-            few.append(few_rows(frame["n_rows"].min()))
-        if "n_clusters" in frame.columns and any(name.endswith(_INTERVALS) for name in frame.columns):
-            few.append(few_clusters(frame["n_clusters"].min()))
-        return "\n".join(filter(None, [*few, self.kinds(answer)]))
+        return "\n".join(filter(None, [*few_in(answer.frame), self.kinds(answer)]))
 
     def kinds(self, answer: Answer) -> str:
         """Which kinds of rows an answer has and how to select one, in a sentence; empty where there is one kind."""
