@@ -1,5 +1,7 @@
 """Model, run, ablation and rows used: drawn in the sidebar of every page about a run."""
 
+from typing import Any
+
 import streamlit as st
 
 from selfrepair.app.components.about import describe_page, span_of_rows
@@ -8,7 +10,7 @@ from selfrepair.app.data.choice import POPULATIONS, Choice
 from selfrepair.app.data.chosen import choose, chosen, doubt, say, show_run, shown_run
 from selfrepair.app.data.query import query_frame, warehouse_path
 from selfrepair.app.wording.escape import escape_markdown
-from selfrepair.queries.catalog.which_run import RUNS, Run, dataset_of, few_rows
+from selfrepair.queries.catalog.which_run import RUNS, Run, dataset_of, few_clusters, few_rows
 from selfrepair.warehouse.schema import ABLATIONS
 
 
@@ -62,7 +64,7 @@ def choose_run() -> Choice:
         choice = Choice(run, ablation, population)
         n_rows = {row["population"]: row for row in query_frame(rows_of_heads(choice)).to_dicts()}
         if population in n_rows:
-            _show_rows(**n_rows[population])
+            _show_rows(n_rows[population])
     describe_page(
         choice, {name: f"{span_of_rows(row['fewest'], row['most'])} of each head" for name, row in n_rows.items()}
     )
@@ -76,9 +78,9 @@ def all_runs() -> list[Run]:
 
 
 def rows_of_heads(choice: Choice) -> str:
-    """SQL of the fewest and most rows that a number of one head is made of, by population."""
+    """SQL of the fewest and most rows that a number of one head is made of, and of its clusters, by population."""
     return (
-        "SELECT population, min(n_rows) AS fewest, max(n_rows) AS most\nFROM head_repair\n"
+        "SELECT population, min(n_rows) AS fewest, max(n_rows) AS most, min(n_clusters) AS n_clusters\nFROM head_repair\n"
         f"WHERE {choice.where_rows}\nGROUP BY population\nORDER BY population"
     )
 
@@ -117,10 +119,10 @@ def _choose(run: Run) -> None:
     choose("run", str(run["run_id"]))
 
 
-def _show_rows(population: str, fewest: int, most: int) -> None:
-    """How many rows a number of one head is made of, and a warning where they are few."""
-    st.caption(f"{span_of_rows(fewest, most)} of each head")
-    if few := few_rows(fewest):
+def _show_rows(row: dict[str, Any]) -> None:
+    """Of how many rows and documents a number of one head is made, with a warning where they are few."""
+    st.caption(f"{span_of_rows(row['fewest'], row['most'])} of each head")
+    for few in filter(None, [few_rows(row["fewest"]), few_clusters(row["n_clusters"])]):
         st.caption(f":orange[{few}]")
 
 

@@ -75,12 +75,29 @@ FEW_ROWS = 30
 """Rows below which a mean says little."""
 
 
+FEW_CLUSTERS = 12
+"""Documents below which an interval is a rough guide, and no verdict is given."""
+
+
 def few_rows(n_rows: object) -> str:
     """A sentence on numbers of `n_rows` rows where these are few, else empty."""
     if not isinstance(n_rows, int) or n_rows >= FEW_ROWS:
         return ""
     rows = "a single row" if n_rows == 1 else f"only {n_rows} rows"
     return f"There are numbers here of {rows}: fewer than {FEW_ROWS} say little. Use all rows, or measure more prompts."
+
+
+def few_clusters(n_clusters: object) -> str:
+    """A sentence on errors and intervals clustered by `n_clusters` documents where these are few, else empty."""
+    if not isinstance(n_clusters, int) or n_clusters >= FEW_CLUSTERS:
+        return ""
+    more = "Measure prompts of more documents."
+    if n_clusters == 1:
+        return f"Rows here are of a single document, which gives no errors and no intervals. {more}"
+    return (
+        f"Errors and intervals here are of only {n_clusters} documents: with fewer than {FEW_CLUSTERS} they are a rough guide. "
+        f"{more}"
+    )
 
 
 def dataset_of(run: Run) -> str:

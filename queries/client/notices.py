@@ -1,4 +1,4 @@
-"""What a frame warns of: rows that are missing in it, and why."""
+"""What a frame warns of: rows that are missing in it, and why; means of few rows, intervals of few documents."""
 
 import sys
 import warnings
@@ -6,12 +6,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from selfrepair.queries.catalog.shared import INTERVALS
+from selfrepair.queries.catalog.which_run import few_clusters, few_rows
 from selfrepair.queries.client.unmeasured import unmeasured
 from selfrepair.warehouse.errors import SelfRepairError
 
+if TYPE_CHECKING:
+    import polars as pl
+
 _HERE = Path(__file__).parents[1]
+_OF_CLUSTERS = (*INTERVALS, "standard_error")
 _COURTESY_S = 3.0
 """How long it may take to find out why there are no rows, which is no part of the answer."""
 
@@ -28,6 +34,10 @@ class NotMeasured(UserWarning):
     """A frame has no rows because nothing in the file measured what it is about; the text names the command that does."""
 
 
+class FewRows(UserWarning):
+    """A frame has means of so few rows, or intervals of so few documents, that they say little."""
+
+
 def warn(text: str, category: type[Warning]) -> None:
     """Warn at the line outside of this package that asked."""
     frame, level = sys._getframe(), 1
@@ -39,6 +49,24 @@ def warn(text: str, category: type[Warning]) -> None:
 def warn_out_of_date(text: str) -> None:
     """Warn, `OutOfDate`."""
     warn(text, OutOfDate)
+
+
+def few_in(frame: "pl.DataFrame") -> list[str]:
+    """Sentences on means in the frame that are of few rows, and intervals that are of few documents, as n_rows and n_clusters
+    say.
+    """
+    found = []
+    if "n_rows" in frame.columns and any(name.startswith("mean_") for name in frame.columns):
+        found.append(few_rows(frame["n_rows"].min()))
+    if "n_clusters" in frame.columns and any(name.endswith(_OF_CLUSTERS) for name in frame.columns):
+        found.append(few_clusters(frame["n_clusters"].min()))
+    return [text for text in found if text]
+
+
+def warn_few(frame: "pl.DataFrame") -> None:
+    """Warn, `FewRows`, of what `few_in` finds."""
+    for text in few_in(frame):
+        warn(text, FewRows)
 
 
 def warn_unmeasured(

@@ -27,6 +27,7 @@ from selfrepair.queries.sandbox.open_file_cache import Opened
 from selfrepair.queries.sandbox.process import Request
 from selfrepair.queries.sandbox.query import Query
 from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.warehouse.compat import without_pandas
 from selfrepair.warehouse.errors import InUseError, SelfRepairError, errors_in
 
 _LONGEST_MESSAGE = 20_000  # SELECT error(...) can be of any length
@@ -73,7 +74,7 @@ def main(folder: str) -> None:
         if at_first is None:
             confine_process(request.limits)
             at_first = memory_in_use()
-        with errors_in(request.language):
+        with errors_in(request.language), without_pandas():
             last = _answer(request, out, opened)
         most = at_first + spare_bytes(request.limits)
         if memory_in_use() > most:

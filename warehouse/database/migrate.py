@@ -36,7 +36,7 @@ _PATH = "SELECT path FROM system.main.duckdb_databases() WHERE database_name = s
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _TABLE = re.compile(r"CREATE TABLE (\w+)")
 _READ_CSV = """
-SELECT * FROM read_csv(?, all_varchar = true, header = true, delim = ',', quote = '"', escape = '"', nullstr = '')
+SELECT * FROM read_csv('{path}', all_varchar = true, header = true, delim = ',', quote = '"', escape = '"', nullstr = '')
 """
 _ROWS = "selfrepair_rows_of_migration"
 
@@ -145,17 +145,18 @@ def _apply(con: duckdb.DuckDBPyConnection, step: Migration) -> None:
     con.execute(step.sql)
     for path in step.rows:
         _insert_rows(con, path)
-    con.execute(
+    con.execute(  # no parameters: for the first one DuckDB imports pandas, where that is installed
         "INSERT INTO schema_migration (version, name, sha256, applied_at) "
-        "VALUES (?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
-        [step.version, step.name, step.sha256],
+        f"VALUES ({step.version:d}, '{step.name}', '{step.sha256}', current_timestamp AT TIME ZONE 'UTC')"
     )
 
 
 def _insert_rows(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     """The rows of a CSV file into the table of its name. Another database reads it: this one reads no files."""
     with duckdb.connect() as reader:
-        con.register(_ROWS, reader.execute(_READ_CSV, [glob.escape(str(path))]).to_arrow_table())
+        con.register(
+            _ROWS, reader.execute(_READ_CSV.format(path=glob.escape(str(path)).replace("'", "''"))).to_arrow_table()
+        )
         try:
             con.execute(f"INSERT INTO {path.stem} FROM {_ROWS}")
         finally:

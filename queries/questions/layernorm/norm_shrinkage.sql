@@ -18,7 +18,8 @@ SELECT
     ln_scale_ratio_quantile_5,
     ln_scale_ratio_quantile_50,
     ln_scale_ratio_quantile_95,
-    n_rows
+    n_rows,
+    n_clusters
 FROM layernorm_ratio
 WHERE
     ($model IS NULL OR model = $model)

@@ -24,6 +24,7 @@ SELECT
     mean_direct_effect_right,
     n_wrong,
     n_right,
+    n_clusters,
     layer,
     head
 FROM repair_by_logit_lens

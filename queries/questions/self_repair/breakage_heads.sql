@@ -22,6 +22,7 @@ SELECT
     mean_direct_effect,
     mean_logit_change,
     n_rows,
+    n_clusters,
     layer,
     head
 FROM head_repair

@@ -22,6 +22,8 @@
 --   difference_in_se DOUBLE: The difference divided by its standard error; NULL: a run of a single cluster has none, or
 --     it is 0 [standard errors]
 --   other_mean_direct_effect DOUBLE: mean_direct_effect in the other run [logits]
+--   n_rows BIGINT: Rows of the head that the means cover, in the run that has fewer [rows]
+--   n_clusters BIGINT: Documents or prompts that intervals are clustered by, in the run that has fewer [clusters]
 
 WITH same_prompts AS (
     SELECT count(DISTINCT dataset_id) = 1 AS is_paired
@@ -64,6 +66,8 @@ heads AS (
             WHEN is_paired THEN paired_error
             ELSE sqrt(one.mean_self_repair_se ** 2 + other.mean_self_repair_se ** 2)
         END AS difference_se,
+        least(one.n_rows, other.n_rows) AS n_rows,
+        least(one.n_clusters, other.n_clusters) AS n_clusters,
         t_of_many(least(one.n_clusters, other.n_clusters) - 1, count(*) OVER ()) * difference_se AS half_width,
         one.mean_direct_effect,
         other.mean_direct_effect AS other_mean_direct_effect,
@@ -93,6 +97,8 @@ SELECT
     difference / nullif(difference_se, 0) AS difference_in_se,
     mean_direct_effect,
     other_mean_direct_effect,
+    n_rows,
+    n_clusters,
     layer,
     head
 FROM heads

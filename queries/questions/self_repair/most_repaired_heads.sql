@@ -21,6 +21,7 @@ SELECT
     mean_repair_attention,
     mean_repair_mlp,
     n_rows,
+    n_clusters,
     layer,
     head
 FROM head_repair

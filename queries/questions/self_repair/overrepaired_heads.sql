@@ -16,6 +16,7 @@ SELECT
     mean_self_repair,
     mean_direct_effect,
     n_rows,
+    n_clusters,
     layer,
     head
 FROM head_repair

@@ -54,6 +54,8 @@ WITH parts AS (
             }
         ], recursive := true),
         mean_direct_effect,
+        n_rows,
+        n_clusters,
         layer,
         head
     FROM head_repair
@@ -75,6 +77,8 @@ SELECT
     fraction_low,
     fraction_high,
     mean_direct_effect,
+    n_rows,
+    n_clusters,
     layer,
     head
 FROM parts

@@ -26,6 +26,7 @@ SELECT
     intercept,
     mean_direct_effect,
     n_rows,
+    n_clusters,
     layer,
     head
 FROM self_repression_slope

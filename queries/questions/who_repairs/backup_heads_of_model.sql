@@ -27,6 +27,7 @@ SELECT
     mean_change,
     relative_change,
     own_size,
+    n_clusters,
     target_layer,
     target_head
 FROM backup_heads

@@ -27,6 +27,8 @@ SELECT
     mean_logit_change,
     base_mean_logit_change,
     growth_rank,
+    n_rows,
+    n_clusters,
     base_run_id,
     layer,
     head

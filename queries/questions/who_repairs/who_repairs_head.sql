@@ -27,6 +27,7 @@ SELECT
     share_of_repair,
     target_rank,
     n_rows,
+    n_clusters,
     target_kind,
     target_layer,
     target_head

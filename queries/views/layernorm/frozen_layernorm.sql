@@ -17,6 +17,7 @@ SELECT
     head_label(layer, head) AS label,
     100.0::DOUBLE * layer / models.n_layers AS depth,
     n_rows,
+    n_clusters,
     mean_logit_change,
     mean_logit_change_se,
     mean_frozen_logit_change,

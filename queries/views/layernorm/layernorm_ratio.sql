@@ -24,6 +24,7 @@ SELECT
     repair_means.head,
     head_label(repair_means.layer, repair_means.head) AS label,
     n_rows,
+    n_clusters,
     mean_ln_scale_ratio,
     mean_ln_scale_ratio_se,
     ln_scale_ratio_quantile_1,

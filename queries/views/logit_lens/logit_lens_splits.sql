@@ -14,6 +14,7 @@
 --     token [rows]
 --   n_wrong BIGINT: Rows where the logit lens after the head's layer is wrong: another token is more likely than the
 --     target [rows]
+--   n_clusters BIGINT: Documents or prompts that intervals are clustered by [clusters]
 --   mean_self_repair_right DOUBLE: Mean of self_repair where it is correct; NULL: there are no such rows [logits]
 --   mean_self_repair_wrong DOUBLE: Mean of self_repair where it is wrong; NULL: there are no such rows [logits]
 --   mean_direct_effect_right DOUBLE: Mean of direct_effect where it is correct; NULL: there are no such rows [logits]
@@ -45,7 +46,8 @@ cluster_totals AS (
     FROM effects
     INNER JOIN logit_lens USING (run_id, prompt_id, pos, layer)
     INNER JOIN prompts USING (run_id, prompt_id)
-    GROUP BY run_id, ablation, population, layer, head, document_id
+    LEFT JOIN repeated_rows USING (run_id, prompt_id, pos)
+    GROUP BY run_id, ablation, population, layer, head, coalesce(cluster_id, document_id)
 ),
 sums AS (
     SELECT
@@ -109,6 +111,7 @@ SELECT
     head,
     CAST(coalesce(n_right, 0) AS BIGINT) AS n_right,
     CAST(coalesce(n_wrong, 0) AS BIGINT) AS n_wrong,
+    n_clusters,
     r_right AS mean_self_repair_right,
     r_wrong AS mean_self_repair_wrong,
     e_right AS mean_direct_effect_right,

@@ -36,6 +36,7 @@ SELECT
     self_repression_fits.slope_low,
     self_repression_fits.slope_high,
     self_repression_fits.n_rows,
+    self_repression_fits.n_clusters,
     published_self_repression.slope AS published_slope,
     published_self_repression.n_rows AS n_published_rows,
     self_repression_fits.slope - published_self_repression.slope AS difference,

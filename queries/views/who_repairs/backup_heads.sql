@@ -1,7 +1,8 @@
 -- Backup heads: how often a head repairs the ablated heads before it, and how much relative to its own size.
 --
 -- Grain: run_id, ablation, population, target_layer, target_head
--- Headline: target_label, score, score_low, score_high, n_repaired, n_ablated, n_top3, expected_top3, relative_change
+-- Headline: target_label, score, score_low, score_high, n_repaired, n_ablated, n_top3, expected_top3, relative_change,
+--   n_clusters
 -- Paper: section 3 (self-repair by later attention layers)
 --
 -- A head with large outputs changes a lot whatever is ablated. Changes are therefore divided by its own size: the mean

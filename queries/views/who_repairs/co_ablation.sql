@@ -3,7 +3,7 @@
 --
 -- Grain: run_id, ablation, population, layer, head
 -- Headline: label, given_heads, direct_effect_growth, direct_effect_growth_low, direct_effect_growth_high, verdict,
---   growth_rank, mean_direct_effect, base_mean_direct_effect
+--   growth_rank, mean_direct_effect, base_mean_direct_effect, n_clusters
 -- Paper: section 3 (self-repair by later attention layers)
 --
 -- One row for each head of a run with given heads (runs.given_heads), which has a single ablation type. Its clean run

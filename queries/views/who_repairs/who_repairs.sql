@@ -2,7 +2,8 @@
 -- MLPs.
 --
 -- Grain: run_id, ablation, population, layer, head, target_kind, target_layer, target_head
--- Headline: label, target_label, mean_change, verdict, share_of_repair, share_of_effect, target_rank, standard_error
+-- Headline: label, target_label, mean_change, verdict, share_of_repair, share_of_effect, target_rank, standard_error,
+--   n_clusters
 -- Paper: section 3 (self-repair by later attention layers and MLPs)
 --
 -- Over the rows of the ablated head. The changes of all later heads add up to its mean_repair_attention, those of the

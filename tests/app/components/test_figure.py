@@ -1,5 +1,7 @@
 """Pictures as the browser gets them."""
 
+import io
+
 import altair as alt
 import polars as pl
 import pytest
@@ -37,3 +39,13 @@ def test_a_picture_as_a_file_holds_its_data() -> None:
     assert (spec["title"]["text"], *spec["title"]["subtitle"]) == ("runs 1 and 2", "n: 7 rows", "error bars: none")
     assert spec["datasets"]["data 0"] == FRAME.to_dicts()
     assert spec["width"] == figure._FILE_WIDTH_PX
+
+
+def test_data_as_a_file_say_what_they_are_of() -> None:
+    told = {"model": "demo", "run": "1", "population": "top2", "error bars": "none"}
+    files = figure._files(FRAME, None, told)
+    lines = files["CSV"]().splitlines()  # type: ignore[arg-type]
+    assert lines[:4] == ["# model: demo", "# run: 1", "# rows used: top 2 % by direct effect", "# error bars: none"]
+    assert pl.read_csv(io.StringIO("\n".join(lines)), comment_prefix="#").equals(FRAME)
+    of_file = pl.read_parquet_metadata(io.BytesIO(files["Parquet"]()))  # type: ignore[arg-type]
+    assert {"model": "demo", "rows used": "top 2 % by direct effect"}.items() <= of_file.items()

@@ -49,6 +49,7 @@ def test_a_run_of_answers_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert app.selectbox(key="population").value == "all"
     assert "24 rows of each head" in said(app)
     assert "only 24 rows: fewer than 30 say little" in said(app)
+    assert "Errors and intervals here are of only 3 documents: with fewer than 12 they are a rough guide" in said(app)
 
 
 def test_without_a_file_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

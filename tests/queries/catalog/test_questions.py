@@ -20,6 +20,7 @@ from selfrepair.queries.catalog import relations as catalog
 from selfrepair.queries.catalog.header import HeaderError
 from selfrepair.queries.catalog.parameters import Parameter
 from selfrepair.queries.catalog.questions import bind, parse_question, question, with_run
+from selfrepair.queries.catalog.shared import CLUSTERED
 from selfrepair.queries.catalog.which_run import RUNS
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError, errors_in
@@ -173,6 +174,13 @@ def test_every_column_is_described_as_it_comes(
     assert empty.execute(sql, values).fetchall() == []
 
 
+def test_intervals_come_with_the_number_of_their_clusters(described: Mapping[str, catalog.Relation]) -> None:
+    for name, relation in described.items():
+        clustered = {column.name for column in relation.columns if CLUSTERED in column.description}
+        assert not clustered or "n_clusters" in {column.name for column in relation.columns}, (name, clustered)
+        assert clustered.isdisjoint(relation.headline) or "n_clusters" in relation.headline, name
+
+
 @pytest.mark.parametrize("name", questions.questions())
 def test_an_answer_has_a_row_a_grain_and_every_run_that_did_not_fail(name: str, reader: Reader) -> None:
     frame = answer(reader, name)
@@ -214,13 +222,37 @@ def test_output_change_and_its_verdict(reader: Reader, rows: Frame) -> None:
     )
     for mine, column in (("direct_effect", "mean_direct_effect"), ("logit_change", "mean_logit_change")):
         assert found[column].to_list() == pytest.approx(wanted[mine].to_list(), abs=1e-6)
-    columns = ("mean_self_repair", "mean_self_repair_se", "mean_removed_effect", "mean_removed_effect_se")
-    heads = reader.frame("FROM head_repair WHERE run_id = 1 AND ablation = 'zero' AND population = 'all'")
-    for *numbers, verdict in heads.join(found, on="label").select(*columns, "verdict").rows():
-        repair, repair_error, removed, removed_error = numbers
-        sure = abs(repair) > 2 * repair_error and abs(removed) > 2 * removed_error
-        assert verdict == (("self-repaired" if repair * removed > 0 else "breakage") if sure else "undecided")
-    assert set(found["verdict"]) > {"undecided"}
+    assert set(found["verdict"]) == {"not enough data"}  # of three documents
+
+
+def test_a_head_is_repaired_or_broken_by_a_margin_among_all_heads(fill: Any, one_row: Any) -> None:
+    """Each head loses 1 logit of direct effect in all prompts; what comes back has a mean and a spread of its own."""
+    spread = np.where(np.arange(20) % 2, 1, -1)
+    error = np.sqrt(1 / 19)  # of a mean of +-1
+    wanted = {
+        "self-repaired": 0.2 + 0 * spread,
+        "breakage": -0.2 + 0 * spread,
+        "neither": 0.05 + 0 * spread,
+        "unclear": 0.1 + 2.5 * error * spread / 2.5,
+    }
+    repairs = [*wanted.values(), 0.1 + 0.02 * spread + 2.5 * 0.02 * error]  # alone, its interval would lie above 0.1
+    rows = [
+        one_row(
+            prompt_id=n,
+            layer=0,
+            head=head,
+            direct_effect=1.0,
+            ablated_direct_effect=0.0,
+            logit_change=float(np.round(repair[n], 4)) - 1,
+        )
+        for head, repair in enumerate(repairs)
+        for n in range(20)
+    ]
+    with with_views() as con:
+        fill(con, rows)
+        sql, values = bind("output_change", {"ablation": "resample"})
+        found = con.execute(f"SELECT verdict FROM ({sql}) ORDER BY head", values).fetchall()
+    assert [verdict for (verdict,) in found] == [*wanted, "unclear"]
 
 
 def test_the_most_repaired_heads_and_the_least(reader: Reader, rows: Frame) -> None:

@@ -85,7 +85,7 @@ def test_a_first_look_at_a_wide_view_is_its_headline_over_the_top_rows(db: Path)
     assert said == "run_id 1, model model-1, ablation resample"  # the same in all rows
     assert header.split() == ["population", *catalog.describe("head_repair").headline]
     assert first.split()[0] == "top2"
-    assert last == "10 of 86 columns. Others: --columns all or --columns A,B; all in a file: -o FILE"
+    assert last == "11 of 86 columns. Others: --columns all or --columns A,B; all in a file: -o FILE"
 
 
 def test_every_column_is_printed_where_all_are_asked_for(db: Path) -> None:
@@ -261,9 +261,7 @@ def test_rows_of_several_kinds_are_told_with_the_way_to_one(loaded: Path) -> Non
         "head_repair",
         *["--param", "run_id=1", "--param", "ablation=resample", "--param", "population=top2"],
     ]
-    assert last(*alone, "--columns", "all").startswith(
-        "There are numbers here of a single row: fewer than 30 say little."
-    )
+    assert last(*alone, "--columns", "all").startswith("Errors and intervals here are of only 3 documents")
     first_5 = run(query, *alone, "--columns", "all", "--limit", "5", "--db", loaded).stdout
     assert "\nthe first 5 rows; more with --limit N\n" in first_5
     assert last("model_repair", "--columns", "all").startswith(note.partition("; population")[0])  # not truncated
@@ -274,6 +272,20 @@ def test_rows_of_several_kinds_are_told_with_the_way_to_one(loaded: Path) -> Non
         "kinds: run_id 1, 2. To select one: selfrepair query figure_1 --param run_id=1"
     )
     assert last("runs") == "2 rows"  # a run each
+
+
+def test_few_rows_and_few_documents_are_said_below_what_they_make_uncertain(loaded: Path) -> None:
+    def notes(*asked: str) -> list[str]:
+        lines = run(query, *asked, "--db", loaded).stdout.splitlines()
+        return [
+            line.partition(":")[0] for line in lines if line.startswith(("There are numbers", "Errors and intervals"))
+        ]
+
+    rows, documents = "There are numbers here of a single row", "Errors and intervals here are of only 3 documents"
+    assert notes("head_repair") == [rows]  # of which the first look shows no errors
+    assert notes("most_repaired_heads") == notes("head_repair", "--columns", "all") == [rows, documents]
+    assert notes("output_change") == ["There are numbers here of only 24 rows", documents]
+    assert notes("runs") == []
 
 
 def test_params_are_read_as_typed(loaded: Path) -> None:

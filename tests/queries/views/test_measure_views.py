@@ -198,8 +198,10 @@ def test_heads_grow_when_others_are_gone(co_ablated: Con, co_ablated_rows: list[
 def test_a_head_that_grows_on_every_prompt_is_told_from_one_that_does_not(
     con: Con, fill: Fill, one_row: OneRow
 ) -> None:
-    """L0H0 grows by 1 on each of 20 prompts that differ by far more than that, L1H0 and L2H0 by 0 on average."""
-    effects = {0: lambda n: 1 + 5 * n, 1: lambda n: 5 * n + (-1) ** n, 2: lambda n: 5 * n}
+    """L0H0 grows by 1 on each of 20 prompts that differ by far more than that, L1H0 and L2H0 by 0 on average, L3H0 by less
+    than a tenth of what it writes.
+    """
+    effects = {0: lambda n: 1 + 5 * n, 1: lambda n: 5 * n + (-1) ** n, 2: lambda n: 5 * n, 3: lambda n: 0.2 + 5 * n}
     rows = [
         one_row(
             run_id=run_id,
@@ -218,7 +220,12 @@ def test_a_head_that_grows_on_every_prompt_is_told_from_one_that_does_not(
     found = con.execute(
         "SELECT layer, verdict, direct_effect_growth_se FROM co_ablation WHERE population = 'all'"
     ).fetchall()
-    assert sorted(found) == [(0, "grows", 0), (1, "unclear", pytest.approx(1 / np.sqrt(19))), (2, "steady", 0)]
+    assert sorted(found) == [
+        (0, "grows", 0),
+        (1, "unclear", pytest.approx(1 / np.sqrt(19))),
+        (2, "steady", 0),
+        (3, "steady", 0),
+    ]
 
 
 @pytest.mark.parametrize("freedom", [11, 20, 40, 300])

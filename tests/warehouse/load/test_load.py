@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -209,12 +210,16 @@ def test_runs_share_models_and_datasets(fabricate, root, db, ask):
     fabricate("run-b", ablations=("mean",)).write(root)
     fabricate("run-c", model="other-model").write(root)
     fabricate("run-d", seed=12).write(root)
-    assert load(db, root).runs == ["run-a", "run-b", "run-c", "run-d"]
+    run = fabricate("run-e")
+    model = replace(run.record.model, config_sha256="other configuration")  # the same weights, other numbers
+    replace(run, record=replace(run.record, model=model)).write(root)
+    assert load(db, root).runs == ["run-a", "run-b", "run-c", "run-d", "run-e"]
     assert ask("SELECT run_id, run_key, model_id, dataset_id FROM runs ORDER BY 1") == [
         (1, "run-a", 1, 1),
         (2, "run-b", 1, 1),
         (3, "run-c", 2, 1),
         (4, "run-d", 1, 2),
+        (5, "run-e", 3, 1),
     ]
     assert ask("SELECT count(*) FROM prompts WHERE partner_id IS NULL") == [(6,)]
     assert all(check.ok for check in verify(db))
