@@ -56,7 +56,7 @@ def is_unreplayable(error: duckdb.Error) -> bool:
 
 def is_of_another_version(error: duckdb.Error) -> bool:
     """Whether the file is of a DuckDB with another format (duckdb)."""
-    return "database file with version number" in str(error)
+    return _says(error, "database file with version number", "database file with storage version number")
 
 
 def is_denied(error: Exception) -> bool:

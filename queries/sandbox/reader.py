@@ -6,7 +6,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -237,12 +237,13 @@ class Reader:
 
 def _limited(rows: Generator[Any, None, None], limit: int | None) -> Generator[pa.RecordBatch, None, bool]:
     """The batches with at most `limit` rows; returns whether there were more."""
-    for batch in rows:
-        if limit is not None and batch.num_rows > limit:
-            yield batch.slice(0, limit)
-            return True
-        limit = None if limit is None else limit - batch.num_rows
-        yield batch
+    with closing(rows):  # DuckDB 2 answers nothing else before
+        for batch in rows:
+            if limit is not None and batch.num_rows > limit:
+                yield batch.slice(0, limit)
+                return True
+            limit = None if limit is None else limit - batch.num_rows
+            yield batch
     return False
 
 

@@ -18,7 +18,7 @@ import duckdb
 
 from selfrepair.warehouse.database.address import another_file
 from selfrepair.warehouse.database.comments import write_comments
-from selfrepair.warehouse.database.transactions import transaction
+from selfrepair.warehouse.database.transactions import registered, transaction
 from selfrepair.warehouse.errors import SelfRepairError, again, in_words
 
 _FOLDER = Path(__file__).parents[1] / "migrations"
@@ -153,14 +153,9 @@ def _apply(con: duckdb.DuckDBPyConnection, step: Migration) -> None:
 
 def _insert_rows(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     """The rows of a CSV file into the table of its name. Another database reads it: this one reads no files."""
-    with duckdb.connect() as reader:
-        con.register(
-            _ROWS, reader.execute(_READ_CSV.format(path=glob.escape(str(path)).replace("'", "''"))).to_arrow_table()
-        )
-        try:
-            con.execute(f"INSERT INTO {path.stem} FROM {_ROWS}")
-        finally:
-            con.unregister(_ROWS)
+    sql = _READ_CSV.format(path=glob.escape(str(path)).replace("'", "''"))
+    with duckdb.connect() as reader, registered(con, _ROWS, reader.sql(sql).to_arrow_table()):
+        con.execute(f"INSERT INTO {path.stem} FROM {_ROWS}")
 
 
 def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from selfrepair.warehouse.database.transactions import registered
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import version_0_1
 from selfrepair.warehouse.parts.manifest import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest
@@ -155,12 +156,9 @@ def _read(parts: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) ->
 def _insert(con: duckdb.DuckDBPyConnection, run_id: int, table: str, rows: pa.Table | pa.RecordBatchReader) -> int:
     """Append rows of the run to `table`; returns how many there were."""
     columns = ", ".join(_columns(table))
-    con.register(_ARROW, rows)
-    try:
+    with registered(con, _ARROW, rows):
         sql = f"INSERT INTO {table} (run_id, {columns}) SELECT $run_id, {columns} FROM {_ARROW}"
         ((n_rows,),) = con.execute(sql, {"run_id": run_id}).fetchall()
-    finally:
-        con.unregister(_ARROW)
     return int(n_rows)
 
 
