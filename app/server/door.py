@@ -166,7 +166,9 @@ def _check_fetch(scope: Scope) -> bool:
         return False
     is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
     if not (is_read and mode == ["navigate"] and dest == ["document"]):
-        raise RefusedError("another site may link to this app, and not load, frame or ask it. Open it in a tab of its own")
+        raise RefusedError(
+            "another site may link to this app, and not load, frame or ask it. Open it in a tab of its own"
+        )
     return site != ["same-site"]
 
 

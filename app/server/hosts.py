@@ -39,7 +39,7 @@ def authority(text: str) -> Authority | None:
     host, port = found[1].lower(), int(found[2]) if found[2] else None
     if host.startswith("[") or re.fullmatch(r"[0-9.]+", host) or re.fullmatch(r"0x[0-9a-f.x]+", host):
         address = _ip(host.strip("[]"))
-        if address is None or (address.version == 6) != host.startswith("["):
+        if address is None or (":" in host) != host.startswith("["):
             return None
         return Authority(str(address), port)
     return Authority(host, port)

@@ -281,8 +281,3 @@ def test_bars_begin_at_zero_and_stand_side_by_side() -> None:
     assert encoding["y"]["stack"] is None
     assert encoding["x"]["sort"] is None  # as the query has them
     assert encoding["xOffset"]["field"] == encoding["color"]["field"]
-
-
-def test_text_of_others_is_no_markdown() -> None:
-    assert escape_markdown("![x](http://a.example/b.png)") == r"\!\[x\]\(http\:\/\/a\.example\/b\.png\)"
-    assert escape_markdown("one\ntwo") == "one  \ntwo"
