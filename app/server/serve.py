@@ -136,7 +136,7 @@ def _checked_token(token: str | None, host: str, addresses: list[str]) -> str | 
     if not token:
         if not all(map(is_loopback, addresses)):
             raise SelfRepairError(
-                f"--host {host} lets other machines in, which need a token. Run: selfrepair app --host {quote(host)} "
+                f"--host {host} lets other machines in, which needs a token. Run: selfrepair app --host {quote(host)} "
                 "--token auto"
             )
         return None

@@ -1,11 +1,10 @@
 """Names of columns in words, as axes, headers and lists show them; and texts of others, which stay what they are."""
 
-import re
-
 import pytest
 
 from selfrepair.app.wording.columns import effect_words, title, words
 from selfrepair.app.wording.escape import escape_markdown
+from support.hostile import pieces, replaced
 
 
 @pytest.mark.parametrize(
@@ -36,17 +35,6 @@ def test_titles_have_units_and_counts_are_named_by_theirs() -> None:
     assert effect_words("abs_self_repair") == "Absolute self-repair"
 
 
-def pieces(markdown: str) -> list[str]:
-    """The pieces of text that the frontend looks for links in: an own one for each `:color[]`, without backslashes."""
-    return [re.sub(r"\\(.)", r"\1", piece) for piece in re.split(r":color\[((?:\\.)+)\]", markdown)]
-
-
-# As in the frontend: mdast-util-gfm-autolink-literal, remark-emoji, and Streamlit's own
-REPLACED = re.compile(
-    r"(https?://|www(?=\.))([-.\w]+)|[-.\w+]+@[-\w]+(\.[-\w]+)+|:[\w+-]+:|(^|\s)(<->|->|<-|--|>=|<=|~=)(\s|$)", re.I
-)
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -68,10 +56,10 @@ REPLACED = re.compile(
     ],
 )
 def test_nothing_in_texts_of_others_is_replaced(text: str) -> None:
-    assert REPLACED.search(text)
+    assert replaced(text)
     shown = pieces(escape_markdown(text))
     assert "".join(shown) == text
-    assert not [piece for piece in shown if REPLACED.search(piece)]
+    assert not [piece for piece in shown if replaced(piece)]
 
 
 def test_text_of_others_is_no_markdown() -> None:
