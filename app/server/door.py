@@ -18,6 +18,9 @@ from selfrepair.app.server.policy import content_policy, inline_script_hashes
 TOKEN, SQL, DRAFT = "token", "sql", "draft"
 """Parameters of links: what opens the app, SQL that is run, and SQL that is only filled in."""
 
+_ELSEWHERE = "staticAppId"
+"""A parameter for which the frontend would show a page of Streamlit's servers instead of ours."""
+
 _HEADERS = {
     b"x-frame-options": b"DENY",
     b"x-content-type-options": b"nosniff",
@@ -57,9 +60,9 @@ class Door:
             is_foreign = _check_fetch(scope)
             self._check_token(scope, arrived_at)
         except RefusedError as refused:
-            await _answer(scope, send, HTTPStatus.FORBIDDEN, f"selfrepair: {refused}\n", self._headers(scope, None))
+            await _answer(scope, send, HTTPStatus.FORBIDDEN, f"selfrepair: {refused}\n", self._headers(None))
             return
-        headers = self._headers(scope, asked)
+        headers = self._headers(asked)
         if scope["type"] == "http" and (link := self._other_link(scope, is_foreign)) is not None:
             await self._redirect(scope, send, link, headers, arrived_at[1])
             return
@@ -118,9 +121,9 @@ class Door:
     def _other_link(self, scope: Scope, is_foreign: bool) -> str | None:
         """The link to the same page without the token, and with SQL that came from another site not run; None: as it is."""
         query = _query(scope)
-        kept = [(name, value) for name, value in query if not (name == TOKEN and self._is_token_in([(name, value)]))]
-        if is_foreign and any(name == SQL for name, _ in kept):
-            kept = [(DRAFT if name == SQL else name, value) for name, value in kept if name != DRAFT]
+        kept = [pair for pair in query if not (self._is_token_in([pair]) or pair[0].lstrip("?") == _ELSEWHERE)]
+        if is_foreign and any(name.lstrip("?") == SQL for name, _ in kept):
+            kept = [(DRAFT if name.lstrip("?") == SQL else name, value) for name, value in kept if name != DRAFT]
         return None if kept == query else f"?{urlencode(kept)}"
 
     async def _redirect(self, scope: Scope, send: Send, link: str, headers: dict[bytes, bytes], port: int) -> None:
@@ -136,8 +139,8 @@ class Door:
             extra[b"set-cookie"] = f"{cookie}{secure}".encode()
         await _answer(scope, send, HTTPStatus.OK, "", extra)
 
-    def _headers(self, scope: Scope, asked: Authority | None) -> dict[bytes, bytes]:
-        return _HEADERS | {b"content-security-policy": content_policy(self._hashes, scope["scheme"], asked).encode()}
+    def _headers(self, asked: Authority | None) -> dict[bytes, bytes]:
+        return _HEADERS | {b"content-security-policy": content_policy(self._hashes, asked).encode()}
 
     def _is_token_in(self, query: Iterable[tuple[str, str]]) -> bool:
         token = self._token
@@ -158,8 +161,8 @@ def _arrived_at(scope: Scope) -> Address:
 def _check_fetch(scope: Scope) -> bool:
     """Whether a page of another site sent the browser here, which it may only do in the reader's sight.
 
-    Browsers say so in headers that no page can set. A page of another port of this machine is a site of its own, whose
-    links may run SQL.
+    Browsers say so in headers that no page can set. Pages of other ports of this machine are of the same site: their links
+    may run SQL.
     """
     site, mode, dest = (_values(scope, b"sec-fetch-" + name) for name in (b"site", b"mode", b"dest"))
     if not site or site in (["same-origin"], ["none"]):

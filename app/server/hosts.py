@@ -26,6 +26,9 @@ class Authority:
     host: str
     port: int | None
 
+    def __str__(self) -> str:
+        return self.host if self.port is None else f"{self.host}:{self.port}"
+
     def port_of(self, scheme: str) -> int:
         """The port, which the scheme decides where none is written."""
         return _PORTS[scheme] if self.port is None else self.port

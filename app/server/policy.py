@@ -19,10 +19,12 @@ def inline_script_hashes() -> tuple[str, ...]:
     return tuple(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
-def content_policy(scripts: tuple[str, ...], scheme: str, asked: Authority | None) -> str:
+def content_policy(scripts: tuple[str, ...], asked: Authority | None) -> str:
     """The Content-Security-Policy of every answer to `asked`. None: of an answer that loads nothing."""
     if asked is None:
         return "default-src 'none'; frame-ancestors 'none'"
+    # Older browsers take 'self' for http alone; a policy cannot name an IPv6 address.
+    sockets = [] if ":" in asked.host else [f"ws://{asked}", f"wss://{asked}"]
     allowed = {
         "default-src": ["'self'"],
         # The prompt's tokens are drawn by a component that Streamlit's frontend imports from a blob: of its own making.
@@ -30,8 +32,8 @@ def content_policy(scripts: tuple[str, ...], scheme: str, asked: Authority | Non
         "script-src": ["'self'", "blob:", *scripts],
         "style-src": ["'self'", "'unsafe-inline'"],  # the frontend writes its styles into the page
         "img-src": ["'self'", "data:", "blob:"],
-        "font-src": ["'self'", "data:"],
-        "connect-src": ["'self'"],
+        "font-src": ["'self'", "data:"],  # the grid's own
+        "connect-src": ["'self'", *sockets],
         "worker-src": ["'self'"],
         "object-src": ["'none'"],
         "frame-src": ["'none'"],

@@ -102,6 +102,13 @@ def test_the_same_page_gets_what_is_not_guarded(browser: Browser, elsewhere: int
     page.context.close()
 
 
+def test_no_link_has_the_frontend_ask_another_server(browser: Browser, address: str) -> None:
+    watched = Watched(browser, address)
+    watched.open("?staticAppId=evil").get_by_role("heading", level=1).wait_for()
+    watched.check()
+    watched.close()
+
+
 def test_sql_in_another_site_s_link_is_filled_in_and_runs_after_a_click(
     browser: Browser, address: str, elsewhere: int
 ) -> None:
