@@ -8,8 +8,8 @@ import shutil
 import socket
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, again
 
@@ -29,7 +29,7 @@ def human_bytes(n: int) -> str:
     return f"{size / 1000:.1f} TB"
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading; raises OSError for anything else, such as a pipe, at which a reader would wait for ever."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
