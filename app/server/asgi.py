@@ -12,7 +12,7 @@ from importlib import import_module
 import streamlit as st
 from starlette.middleware import Middleware
 
-from selfrepair.app.compat import warm_up_streamlit
+from selfrepair.app.compat import import_pandas, warm_up_streamlit
 from selfrepair.app.data.query import prefetch
 from selfrepair.app.server.door import Door
 from selfrepair.app.server.frontend import FrontendInMemory
@@ -49,6 +49,7 @@ async def _warmed_up(_app: st.App) -> AsyncIterator[None]:
 
 
 prefetch([RUNS])  # starts the query worker, in parallel with all else
+import_pandas()
 door = Middleware(
     Door,
     allowed=parse_allowed(os.environ.get(ALLOWED_VARIABLE, "").split()),

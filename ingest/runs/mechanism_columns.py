@@ -62,8 +62,7 @@ def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation],
     sees = (target_layer > layer) | (~is_head & (target_layer == layer) & (not adapter.parallel_blocks))
     chosen = sees[:, None] & (edges.n_rows.numpy() > 0)[..., None]
     ablated, population, at = np.nonzero(chosen)
-    documents = [plan.prompts.prompts[prompt_id].document for prompt_id in unit.prompt_ids]
-    n_clusters, squared_rows, moments = edges.cluster_moments(documents)
+    n_clusters, squared_rows, moments = edges.cluster_moments(plan.prompts.clusters(unit.prompt_ids))
     assert EDGE_POPULATIONS == ("all", "top2"), "EdgeObserver sums in this order"
     return _keys_of(head_ablations, ablated) | {
         "unit": np.full(len(ablated), unit.number, dtype=np.int32),

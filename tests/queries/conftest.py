@@ -71,6 +71,7 @@ def _fill(
     measurements: Iterable[Row],
     status: Mapping[int, str] | None = None,
     prompts_in_document: int = 1,
+    shared: Mapping[int, tuple[int, int]] | None = None,
 ) -> None:
     rows = list(measurements)
     run_ids = sorted({row["run_id"] for row in rows})
@@ -84,15 +85,22 @@ def _fill(
     con.unregister("new_rows")
     prompts = sorted({(row["run_id"], row["prompt_id"]) for row in rows})
     _insert(
-        con, "prompts", (_prompt(run_id, prompt_id, prompt_id // prompts_in_document) for run_id, prompt_id in prompts)
+        con,
+        "prompts",
+        (
+            _prompt(run_id, prompt_id, prompt_id // prompts_in_document, *(shared or {}).get(prompt_id, (0, 0)))
+            for run_id, prompt_id in prompts
+        ),
     )
     places = sorted({(row["run_id"], row["prompt_id"], row["pos"]) for row in rows})
     _insert(con, "tokens", (_token(*place) for place in places))
     _insert(con, "measurements", rows)
 
 
-def _prompt(run_id: int, prompt_id: int, document_id: int) -> Row:
-    return {"run_id": run_id, "prompt_id": prompt_id, "document_id": document_id, "token_ids": [0], "text": ""}
+def _prompt(run_id: int, prompt_id: int, document_id: int, other: int, n_shared: int) -> Row:
+    """A prompt of its own number again and again, after so many tokens of another one."""
+    token_ids = [other] * n_shared + [prompt_id] * (100 - n_shared)
+    return {"run_id": run_id, "prompt_id": prompt_id, "document_id": document_id, "token_ids": token_ids, "text": ""}
 
 
 def _token(run_id: int, prompt_id: int, pos: int) -> Row:
@@ -114,7 +122,10 @@ def _token(run_id: int, prompt_id: int, pos: int) -> Row:
 
 @pytest.fixture(scope="session")
 def fill() -> Fill:
-    """Fills the tables of a connection: `fill(con, measurements, status={run_id: 'failed'}, prompts_in_document=2)`."""
+    """Fills the tables of a connection: `fill(con, measurements, status={run_id: 'failed'}, prompts_in_document=2)`.
+
+    No two prompts share a token, but with `shared={2: (0, 5)}` prompt 2 has the first five of prompt 0.
+    """
     return _fill
 
 

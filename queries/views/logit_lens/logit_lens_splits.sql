@@ -45,7 +45,8 @@ cluster_totals AS (
     FROM effects
     INNER JOIN logit_lens USING (run_id, prompt_id, pos, layer)
     INNER JOIN prompts USING (run_id, prompt_id)
-    GROUP BY run_id, ablation, population, layer, head, document_id
+    LEFT JOIN repeated_rows USING (run_id, prompt_id, pos)
+    GROUP BY run_id, ablation, population, layer, head, coalesce(cluster_id, document_id)
 ),
 sums AS (
     SELECT

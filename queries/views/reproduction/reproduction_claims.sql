@@ -73,11 +73,11 @@ matched AS (
     INNER JOIN published USING (published_model)
 ),
 document_logprobs AS (
-    SELECT run_id, document_id, sum(clean_logprob) AS logprob, count(*) AS n_rows
+    SELECT run_id, cluster_id, sum(clean_logprob) AS logprob, count(*) AS n_rows
     FROM tokens
-    INNER JOIN prompts USING (run_id, prompt_id)
+    INNER JOIN prompt_clusters USING (run_id, prompt_id)
     SEMI JOIN matched USING (run_id)
-    GROUP BY run_id, document_id
+    GROUP BY run_id, cluster_id
 ),
 predictions AS (
     SELECT

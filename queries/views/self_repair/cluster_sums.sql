@@ -5,7 +5,7 @@
 -- Kept: stage
 --
 -- A cluster is a document, with all prompts that begin in it: rows of one document are correlated. Where no two prompts
--- of a run share a document, a cluster is a prompt.
+-- of a run share a document, a cluster is a prompt. Rows that repeat an earlier prompt's are in the cluster of that prompt.
 --
 -- The top 2 % is itself estimated: another sample of documents has another cut, and which documents have many rows above
 -- it varies together with everything that is summed over these rows. So, in top2 and top2_nobos, each sum x of a cluster
@@ -17,7 +17,7 @@
 --   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
 --     same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one
 --   cluster_id INTEGER: The document of the cluster's prompts: prompts.document_id
---   n_prompts BIGINT: Prompts of the cluster [prompts]
+--   n_prompts BIGINT: Prompts of the cluster, by prompt_clusters [prompts]
 --   top_rows DOUBLE: Rows of the cluster that the numbers cover [rows]
 --   n_rows DOUBLE: These rows, less the correction [rows]
 --   n_ratios DOUBLE: Those with direct_effect <> 0, which have a clipped fraction, less the correction [rows]
@@ -60,10 +60,11 @@ stretches AS (
         ablation,
         layer,
         head,
-        document_id AS cluster_id,
+        coalesce(repeated_cluster_id, document_id) AS cluster_id,
+        CASE WHEN prompt_clusters.cluster_id = coalesce(repeated_cluster_id, document_id) THEN prompt_id END
+            AS counted_prompt_id,
         is_first,
         n_cuts_above,
-        prompt_id,
         CAST(n_rows AS DOUBLE) AS sum_n_rows,
         CAST(n_rows - undefined_ratios AS DOUBLE) AS sum_n_ratios,
         CAST(undefined_ratios AS DOUBLE) AS sum_undefined_ratios,
@@ -73,6 +74,7 @@ stretches AS (
         COLUMNS('^sum_.*(effect|change|layernorm|attention|mlp|total|ln_scale_ratio)$')
     FROM stretch_sums
     INNER JOIN prompts USING (run_id, prompt_id)
+    INNER JOIN prompt_clusters USING (run_id, prompt_id)
 ),
 whole_clusters AS (
     SELECT
@@ -81,7 +83,7 @@ whole_clusters AS (
         layer,
         head,
         cluster_id,
-        count(DISTINCT prompt_id) AS n_prompts,
+        count(DISTINCT counted_prompt_id) AS n_prompts,
         coalesce(sum(sum_n_rows) FILTER (is_first), 0) AS n_first,
         coalesce(sum(COLUMNS('^sum_(.*)')), 0) AS '\1'
     FROM stretches

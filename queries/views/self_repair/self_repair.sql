@@ -5,6 +5,10 @@
 -- Paper: section 2 (definitions); section 3 (the scatter of single rows)
 --
 -- Runs of every status are here, failed ones too: `WHERE status <> 'failed'` leaves those out.
+--
+-- Columns:
+--   repeats_prompt_id INTEGER: First prompt of the run with the same tokens up to here and the same target: the same
+--     observation, which counts once in errors and intervals; NULL: no earlier one
 
 SELECT
     run_id,
@@ -22,6 +26,7 @@ SELECT
     tokens.clean_logprob,
     tokens.clean_rank,
     tokens.clean_entropy,
+    repeats_prompt_id,
     direct_effect,
     ablated_direct_effect,
     removed_effect,
@@ -36,3 +41,4 @@ FROM repair_rows
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 INNER JOIN tokens USING (run_id, prompt_id, pos)
+LEFT JOIN repeated_rows USING (run_id, prompt_id, pos)

@@ -1,6 +1,6 @@
 -- Building block: sums over a prompt's rows between two neighbouring cuts of a head (top_cuts): what every top is made of.
 --
--- Grain: run_id, ablation, layer, head, prompt_id, is_first, n_cuts_above
+-- Grain: run_id, ablation, layer, head, prompt_id, repeated_cluster_id, is_first, n_cuts_above
 -- Paper: section 3
 -- Kept: stage
 --
@@ -9,6 +9,7 @@
 -- are in undefined_ratios and in every column that is not a ratio.
 --
 -- Columns:
+--   repeated_cluster_id INTEGER: Document of the earlier prompt that these rows repeat (repeated_rows); NULL: they repeat none
 --   is_first BOOLEAN: True: the row at position 0
 --   n_cuts_above TINYINT: Cuts of the head that these rows lie below: 0 to 18
 --   n_rows BIGINT: Rows that the numbers cover [rows]
@@ -92,10 +93,12 @@ head_cuts AS (
 placed_rows AS (
     SELECT
         repair_rows.*,
+        repeated_rows.cluster_id AS repeated_cluster_id,
         32768 * CAST(prompt_id AS BIGINT) + pos AS place,
         head_cuts.* EXCLUDE (run_id, layer, head)
     FROM repair_rows
     INNER JOIN head_cuts USING (run_id, layer, head)
+    LEFT JOIN repeated_rows USING (run_id, prompt_id, pos)
 ),
 row_ratios AS (
     SELECT
@@ -134,6 +137,7 @@ SELECT
     layer,
     head,
     prompt_id,
+    repeated_cluster_id,
     is_first,
     CAST(n_cuts_above AS TINYINT) AS n_cuts_above,
     count(*) AS n_rows,
@@ -167,4 +171,4 @@ SELECT
         )
     ) AS stored_identity_excess
 FROM row_ratios
-GROUP BY run_id, ablation, layer, head, prompt_id, is_first, n_cuts_above
+GROUP BY run_id, ablation, layer, head, prompt_id, repeated_cluster_id, is_first, n_cuts_above

@@ -31,7 +31,7 @@ WITH scales AS (
         head,
         added_vector,
         multiple,
-        document_id AS cluster_id,
+        cluster_id,
         CAST(n_rows AS DOUBLE) AS n,
         sum_x AS x,
         sum_xx AS xx,
@@ -43,7 +43,7 @@ WITH scales AS (
             recursive := true
         )
     FROM self_repression_sums
-    INNER JOIN prompts USING (run_id, prompt_id)
+    INNER JOIN prompt_clusters USING (run_id, prompt_id)
 ),
 totals AS (
     SELECT

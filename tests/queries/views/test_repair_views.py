@@ -26,6 +26,8 @@ OneRow = Callable[..., Row]
 Group = tuple[Any, ...]
 Term = Callable[[Row], Fraction]
 Named = tuple[str, Term]
+Shared = Mapping[int, tuple[int, int]]
+"""By prompt: another one, and how many of its first tokens the prompt begins with."""
 
 STEPS = round(1 / EFFECT_STEP)
 PARTS = {
@@ -46,9 +48,11 @@ def stored(row: Row) -> Row:
     return {name: value / STEPS if name in EFFECTS else value for name, value in row.items()}
 
 
-def reference(rows: list[Row], grain: tuple[str, ...], prompts_in_document: int = 1) -> dict[Group, dict[str, Any]]:
+def reference(
+    rows: list[Row], grain: tuple[str, ...], prompts_in_document: int = 1, shared: Shared | None = None
+) -> dict[Group, dict[str, Any]]:
     """What an aggregated view must hold, by the columns of its grain."""
-    heads = _heads(rows, prompts_in_document)
+    heads = _heads(rows, prompts_in_document, shared or {})
     groups: dict[Group, list[_Head]] = defaultdict(list)
     for head in heads:
         groups[tuple(head.names[name] for name in grain)].append(head)
@@ -67,11 +71,15 @@ class _Head:
     cut: int | None  # the direct effect of the last row in the top, in steps
 
 
-def _heads(rows: list[Row], prompts_in_document: int) -> list[_Head]:
+def _heads(rows: list[Row], prompts_in_document: int, shared: Shared) -> list[_Head]:
     by_head: dict[Group, list[Row]] = defaultdict(list)
+    prompts = {(row["run_id"], row["prompt_id"]) for row in rows}
     for row in rows:
         removed = row["direct_effect"] - row["ablated_direct_effect"]
-        cluster = row["prompt_id"] // prompts_in_document
+        other, n_shared = shared.get(row["prompt_id"], (0, 0))
+        # with another prompt's tokens, a row is that prompt's, which there is in a run where it was drawn
+        repeats = row["pos"] < n_shared and (row["run_id"], other) in prompts
+        cluster = (other if repeats else row["prompt_id"]) // prompts_in_document
         full = {**row, "removed_effect": removed, "self_repair": row["logit_change"] + removed, "cluster": cluster}
         by_head[tuple(row[name] for name in ("run_id", "ablation", "layer", "head"))].append(full)
     heads = []
@@ -226,12 +234,16 @@ def measured_rows(draw: st.DrawFn) -> list[Row]:
 
 
 @settings(examples(3, 10), phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(rows=measured_rows(), prompts_in_document=st.integers(1, 2))
-def test_views_equal_the_reference(rows: list[Row], prompts_in_document: int, fill: Fill) -> None:
+@given(
+    rows=measured_rows(),
+    prompts_in_document=st.integers(1, 2),
+    shared=st.sampled_from([{}, {1: (0, 1)}, {2: (1, 30), 4: (0, 100)}, {1: (0, 100), 3: (2, 100)}]),
+)
+def test_views_equal_the_reference(rows: list[Row], prompts_in_document: int, shared: Shared, fill: Fill) -> None:
     with with_views() as con:
-        fill(con, map(stored, rows), prompts_in_document=prompts_in_document)
+        fill(con, map(stored, rows), prompts_in_document=prompts_in_document, shared=shared)
         for view, grain in GRAINS.items():
-            expected = reference(rows, grain, prompts_in_document)
+            expected = reference(rows, grain, prompts_in_document, shared)
             found = {tuple(row[name] for name in grain): row for row in fetched(con, f"FROM {view}")}
             assert found.keys() == expected.keys()
             for group, numbers in expected.items():
@@ -300,6 +312,7 @@ def test_self_repair_names_what_was_measured(con: duckdb.DuckDBPyConnection, fil
         "clean_logprob": -1.0,
         "clean_rank": 1,
         "clean_entropy": 2.0,
+        "repeats_prompt_id": None,
         "direct_effect": 5.0,
         "ablated_direct_effect": 1.0,
         "removed_effect": 4.0,
@@ -418,3 +431,28 @@ def test_the_reference_covers_every_number() -> None:
     named = {"model", "label", "depth", "n_heads", "logit_of", "status"}
     for view, grain in GRAINS.items():
         assert {column.name for column in relations()[view].columns} - named - set(grain) == checked
+
+
+def test_rows_of_a_prompt_that_stands_twice_are_one_observation(
+    con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow
+) -> None:
+    """Six documents; then each of them twice, which is no more knowledge: every estimate keeps its interval."""
+    once = [
+        one_row(run_id=run_id, prompt_id=prompt_id, pos=pos, direct_effect=2.0 + (prompt_id % 6 * 7 + pos) % 5)
+        for run_id, n_prompts in ((1, 6), (2, 12))
+        for prompt_id in range(n_prompts)
+        for pos in range(8)
+    ]
+    fill(con, once, shared={6 + prompt_id: (prompt_id, 100) for prompt_id in range(6)})
+    both = fetched(
+        con,
+        "SELECT * EXCLUDE (run_id, n_rows, n_prompts) FROM repair_estimates WHERE population = 'all' AND level = 'head' "
+        "ORDER BY estimate, run_id",
+    )
+    assert len(both) == 50
+    for first, second in zip(both[::2], both[1::2], strict=True):
+        assert second == pytest.approx(first), first["estimate"]
+    marked = con.execute(
+        "SELECT repeats_prompt_id, count(*) FROM self_repair WHERE run_id = 2 GROUP BY ALL ORDER BY ALL NULLS FIRST"
+    )
+    assert marked.fetchall() == [(None, 48), *((prompt_id, 8) for prompt_id in range(6))]
