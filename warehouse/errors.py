@@ -64,10 +64,12 @@ def with_dtype(name: str) -> str:
 
 
 def check_there(db: Path) -> None:
-    """Raise SelfRepairError where there is no file `db`. It is neither opened nor made."""
+    """Raise SelfRepairError where there is no file `db`, or a pipe or device. It is neither opened nor made."""
     if not db.exists():
         make = in_words(f"selfrepair demo --db {quote(str(db))}", f'selfrepair.measure(model, prompts, into="{db}")')
         raise SelfRepairError(f"there is no warehouse at {db}. Make one ({make}), or name another file.")
+    if not (db.is_file() or db.is_dir()):
+        raise SelfRepairError(f"{db} is a pipe, a socket or a device, not a file. Name another file.")
 
 
 def no_run(db: Path | None = None) -> str:

@@ -6,7 +6,9 @@ import glob
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, again
@@ -25,6 +27,21 @@ def human_bytes(n: int) -> str:
         if size < 999.5:
             return f"{size:.1f} {unit}"
     return f"{size / 1000:.1f} TB"
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading; raises OSError for anything else, such as a pipe, at which a reader would wait for ever."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, not a file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path) -> bytes:
+    """All of a file; raises OSError as `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 def write_file(path: Path, data: bytes | memoryview) -> None:

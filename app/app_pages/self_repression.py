@@ -52,8 +52,8 @@ with left:
     beyond = saturation_caption(slopes["slope"], domain, f" [{column('self_repression_slope', 'slope').unit}]")
     st.caption(
         f"Slope below 1: the more the head has written, the less it adds. {SIGNS['repressing']} {n_of['repressing']} of "
-        f"{slopes.height:,} heads repress and {SIGNS['reinforcing']} {n_of['reinforcing']} reinforce themselves, both "
-        f"significantly against the controls. {beyond or ''}"
+        f"{slopes.height:,} heads repress and {SIGNS['reinforcing']} {n_of['reinforcing']} reinforce themselves, by "
+        f"more than 0.05 against 1 and the controls. {beyond or ''}"
     )
     data_popover(slopes, slopes_sql, name="slope_map", chart=chart, about=of_all)
 with right:

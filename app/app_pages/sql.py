@@ -55,8 +55,10 @@ def open_query(sql: str) -> None:
         choose("beside", "Questions")
         choose("question", name)
         choose("sql", None)
+        choose("draft", None)
         return
     choose("sql", sql)
+    choose("draft", None)
     state.is_new = True
 
 
@@ -66,7 +68,11 @@ def run_editor() -> None:
 
 
 def fill_editor() -> None:
-    """Put the query that came with a link, or was run, into the editor, once."""
+    """Put the query that came with a link, or was run, into the editor, once. A draft is put there and not run."""
+    draft = chosen("draft")
+    if draft is not None and draft != state.get("draft in editor"):
+        state.editor = draft
+    state["draft in editor"] = draft
     sql = chosen("sql")
     if sql is not None and sql != state.get("in editor"):
         open_query(sql)
@@ -151,6 +157,7 @@ def question_library() -> None:
         else:
             drop_axes()
             choose("sql", asked)
+            choose("draft", None)
             st.rerun()
 
 
@@ -264,7 +271,11 @@ with right:
     beside[panel]()
 
 sql = chosen("sql") or ""
-if sql.strip():
+if chosen("draft") is not None:
+    st.info(
+        "This SQL came with a link from another site and was not run. Read it, then press Run.", icon=":material/link:"
+    )
+elif sql.strip():
     if not fits_link(sql):
         st.caption(f"This query is too long for a link ({len(quote(sql)):,} of {MAX_LENGTH:,} characters).")
     try:

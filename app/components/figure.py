@@ -22,6 +22,7 @@ MAX_MARKS = 20_000
 
 _FILE_WIDTH_PX = 800
 _TYPES = {"CSV": "text/csv", "Parquet": "application/vnd.apache.parquet", "SVG": "image/svg+xml", "PNG": "image/png"}
+_SPECIAL_TITLES = ("image", "title", "__proto__")
 _AS_THE_PAGE = About()
 _ALTAIR_LOCK = threading.Lock()  # Altair's data transformer is a setting of all threads
 
@@ -122,9 +123,24 @@ def spec_of(chart: Picture, theme: str = "light") -> dict[str, Any]:
         alt.data_transformers.register("named", named)
         with alt.data_transformers.enable("named"), alt.theme.enable("none"):
             spec: dict[str, Any] = chart.to_dict(validate=False)
+    _rename_special_titles(spec)
     # set in the result: Altair would copy the whole chart for it
     spec["config"] = spec.get("config", {}) | {"range": {"category": CATEGORIES, "diverging": DIVERGING[theme]}}
     return spec | {"datasets": spec.get("datasets", {}) | {f"data {i}": frame for i, frame in enumerate(frames)}}
+
+
+def _rename_special_titles(spec: Any) -> None:
+    """Have no tooltip name a value by one of Vega's own keys, whatever a column is called: it fetches an `image`."""
+    if isinstance(spec, list):
+        for part in spec:
+            _rename_special_titles(part)
+    elif isinstance(spec, dict):
+        for part in spec.values():
+            _rename_special_titles(part)
+        tooltips = spec["encoding"].get("tooltip", []) if "encoding" in spec else []
+        for tooltip in tooltips if isinstance(tooltips, list) else [tooltips]:
+            if tooltip and (shown := tooltip.get("title", tooltip.get("field"))) in _SPECIAL_TITLES:
+                tooltip["title"] = f"column {shown}"
 
 
 def _parquet(frame: pl.DataFrame, told: Mapping[str, str]) -> bytes:

@@ -32,7 +32,7 @@ OWN = {
     "neurons": ("mlp", "neuron"),
     "self_repression": ("multiple",),
     "logit_lens": (),
-    "sql": ("sql", "view", "question", "beside", "as", "kind", "x", "y", "colour_by"),
+    "sql": ("sql", "draft", "view", "question", "beside", "as", "kind", "x", "y", "colour_by"),
     "ingests": ("live",),
 }
 """What the links of each page carry besides."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.files import read_file
 from selfrepair.warehouse.parts.folder import PartsFolder, is_run_key
 from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest
 from selfrepair.warehouse.parts.records import RunRecord
@@ -66,7 +67,7 @@ def _units(parts: PartsFolder) -> dict[int, UnloadedUnit]:
     units = {}
     for number in parts.finished_units():
         try:
-            manifest = Manifest.from_json((parts.unit_path(number) / MANIFEST).read_text(encoding="utf-8"))
+            manifest = Manifest.from_json(read_file(parts.unit_path(number) / MANIFEST).decode())
             rows = manifest.files["measurements.parquet"].rows
         except (OSError, ValueError, KeyError, TypeError):
             continue  # loaded and removed since it was listed, or corrupt, which the load will report

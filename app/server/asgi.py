@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import pkgutil
 import runpy
 import threading
@@ -13,8 +14,10 @@ from starlette.middleware import Middleware
 
 from selfrepair.app.compat import import_pandas, warm_up_streamlit
 from selfrepair.app.data.query import prefetch
+from selfrepair.app.server.door import Door
 from selfrepair.app.server.frontend import FrontendInMemory
-from selfrepair.app.server.serve import HOME
+from selfrepair.app.server.hosts import parse_allowed
+from selfrepair.app.server.serve import ALLOWED_VARIABLE, BASE_PATH_VARIABLE, HOME, TOKEN_VARIABLE
 from selfrepair.queries.catalog.which_run import RUNS
 
 WARM_UP_LIMIT_S = 5.0
@@ -47,4 +50,10 @@ async def _warmed_up(_app: st.App) -> AsyncIterator[None]:
 
 prefetch([RUNS])  # starts the query worker, in parallel with all else
 import_pandas()
-app = st.App(HOME, middleware=[Middleware(FrontendInMemory)], lifespan=_warmed_up)
+door = Middleware(
+    Door,
+    allowed=parse_allowed(os.environ.get(ALLOWED_VARIABLE, "").split()),
+    token=os.environ.get(TOKEN_VARIABLE) or None,
+    path=os.environ.get(BASE_PATH_VARIABLE, "").strip("/"),
+)
+app = st.App(HOME, middleware=[door, Middleware(FrontendInMemory)], lifespan=_warmed_up)

@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import os
+import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -10,10 +12,13 @@ import time
 from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
+from urllib.parse import quote as url_quote
 
 import click
 
 from selfrepair.app.cli.failures import EXTRAS
+from selfrepair.app.server.hosts import authority, is_loopback, parse_allowed
 from selfrepair.warehouse.cli.options import db_option
 from selfrepair.warehouse.errors import SelfRepairError, check_there
 
@@ -22,17 +27,25 @@ _ASGI = Path(__file__).parent / "asgi.py"
 
 _SETTINGS = {
     "browser.gatherUsageStats": "false",
+    "client.allowedOrigins": "https://nobody.invalid",  # whose pages may steer ours by messages; by default anyone's may
     "client.showErrorLinks": "false",
     "client.toolbarMode": "minimal",
     "logger.level": "warning",
     "runner.magicEnabled": "false",
+    "server.enableAgentApi": "false",
     "server.fileWatcherType": "none",
     "server.headless": "true",
     # of selected widgets, where Streamlit's red looks like an error; a single one would replace the dark theme
     "theme.light.primaryColor": "#2f7fc1",
     "theme.dark.primaryColor": "#5aa5e0",
 }
+TOKEN_VARIABLE = "SELFREPAIR_APP_TOKEN"
+ALLOWED_VARIABLE = "SELFREPAIR_APP_ALLOW_HOST"
 _ALL_ADDRESSES = ("0.0.0.0", "::")
+_LEAST_TOKEN = 16
+"""Characters of a token: there is no limit to the guesses."""
+
+BASE_PATH_VARIABLE = "STREAMLIT_SERVER_BASE_URL_PATH"
 _PAUSE_S = 0.1
 _ANSWER_TIMEOUT_S = 30.0
 
@@ -44,9 +57,26 @@ _ANSWER_TIMEOUT_S = 30.0
     "--host",
     default="localhost",
     show_default=True,
-    help="Address to serve on. Anyone who can reach it can read the warehouse: there is no password.",
+    help="Address to serve on. Any but localhost lets other machines in, and needs --token.",
 )
-def app(db: Path, port: int, host: str) -> None:
+@click.option(
+    "--token",
+    envvar=TOKEN_VARIABLE,
+    show_envvar=True,
+    metavar="auto|TEXT",
+    help="What visitors need to know: 'auto' makes one and prints the link with it. Other users of this machine see TEXT "
+    "in the list of processes; give it by the environment.",
+)
+@click.option(
+    "--allow-host",
+    "allowed",
+    multiple=True,
+    envvar=ALLOWED_VARIABLE,
+    show_envvar=True,
+    metavar="NAME[:PORT]",
+    help="Answer to this name, too: of a proxy, or of the other end of an SSH tunnel. May be repeated.",
+)
+def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, ...]) -> None:
     """Explore a warehouse in the browser.
 
     Serves until interrupted. The warehouse is opened read-only, and released to a load between queries.
@@ -56,19 +86,31 @@ def app(db: Path, port: int, host: str) -> None:
             raise ModuleNotFoundError(f"No module named '{package}'", name=package)
     if not Path(f"{db}.parts").exists():  # part files of shards can be looked at before they are loaded
         check_there(db)
-    _check_address(host, port)
-    settings = {**_SETTINGS, "server.address": host, "server.port": str(port)}
+    path = _base_path()
+    parse_allowed(allowed)
+    addresses = _check_address(host, port)
+    token = _checked_token(token, host, addresses)
+    settings = {**_SETTINGS, "server.address": host, "server.port": str(port), "server.baseUrlPath": path}
     options = [f"--{name}={value}" for name, value in settings.items()]
+    names = [*allowed, *_own_names(host)]
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "selfrepair.app.server.process", "run", str(_ASGI), *options],
-        env={**os.environ, "SELFREPAIR_DB": str(db.absolute())},
+        env={
+            **os.environ,
+            "SELFREPAIR_DB": str(db.absolute()),
+            TOKEN_VARIABLE: token or "",
+            ALLOWED_VARIABLE: " ".join(names),
+            BASE_PATH_VARIABLE: path,
+        },
         stdin=subprocess.PIPE,  # closes when this process ends, however it does, and the server ends with it
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C reaches this process alone
     ) as process:
         try:
             if _wait_until_up(process, host, port):
-                click.echo(f"{db} at {_url(host, port)} (Ctrl-C to stop)")
+                click.echo(f"{db} at {_link(_reachable_host(host), port, path, token)} (Ctrl-C to stop)")
+                if host in _ALL_ADDRESSES:
+                    click.echo(f"From other machines: {_link(socket.gethostname(), port, path, token)}")
             process.wait()
         except KeyboardInterrupt:
             _end(process)
@@ -76,8 +118,44 @@ def app(db: Path, port: int, host: str) -> None:
     raise SelfRepairError(f"the server ended unexpectedly with exit code {process.returncode}; its messages are above.")
 
 
-def _check_address(host: str, port: int) -> None:
-    """Raise SelfRepairError unless this machine can serve at the port of one of the host's addresses."""
+def _base_path() -> str:
+    """Where on its host a proxy has the app, without slashes at the ends: Streamlit's own setting."""
+    path = os.environ.get(BASE_PATH_VARIABLE, "").strip("/")
+    if not re.fullmatch(r"[\w.~/-]*", path, re.ASCII) or "//" in path or ".." in path:
+        raise SelfRepairError(
+            f"{BASE_PATH_VARIABLE} is '{path}', which is no path that the app can be served at. Use letters, digits and "
+            "slashes, or unset it."
+        )
+    return path
+
+
+def _checked_token(token: str | None, host: str, addresses: list[str]) -> str | None:
+    """The token to serve with; raises SelfRepairError where one is needed, or is too short."""
+    if token == "auto":
+        return secrets.token_urlsafe(24)
+    if not token:
+        if not all(map(is_loopback, addresses)):
+            raise SelfRepairError(
+                f"--host {host} lets other machines in, which needs a token. Run: selfrepair app --host {quote(host)} "
+                "--token auto"
+            )
+        return None
+    if len(token) < _LEAST_TOKEN:
+        raise SelfRepairError(
+            f"a token of {len(token)} characters can be guessed; it needs {_LEAST_TOKEN}. Try: --token auto"
+        )
+    return token
+
+
+def _own_names(host: str) -> list[str]:
+    """Names by which other machines know this one, as `--allow-host` would have them."""
+    if host in _ALL_ADDRESSES:
+        return [name for name in [socket.gethostname()] if authority(name)]
+    return [] if is_loopback(host) or authority(host) is None else [host]
+
+
+def _check_address(host: str, port: int) -> list[str]:
+    """The host's addresses; raises SelfRepairError unless this machine can serve at the port of one of them."""
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
@@ -104,6 +182,7 @@ def _check_address(host: str, port: int) -> None:
         raise SelfRepairError(
             f"cannot serve on port {port} of {host}: {refusals[0].strerror}. Try another --port, from 1024 up, or --host."
         )
+    return [str(address[0]) for *_, address in addresses]
 
 
 def _next_port(port: int) -> int:
@@ -138,6 +217,9 @@ def _reachable_host(host: str) -> str:
     return "localhost" if host in _ALL_ADDRESSES else host
 
 
-def _url(host: str, port: int) -> str:
-    reached_at = _reachable_host(host)
-    return f"http://[{reached_at}]:{port}" if ":" in reached_at else f"http://{reached_at}:{port}"
+def _link(host: str, port: int, path: str, token: str | None) -> str:
+    root = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    at = f"{root}/{path}" if path else root
+    if not token:
+        return at
+    return f"{at}/?token={url_quote(token, safe='')}"  # the parameter that the door takes

@@ -161,6 +161,9 @@ def _find(name: str, revision: str | None, *, weights: bool = True) -> Path:
             f"{holder} holds no config.json, so it is not a model in Hugging Face format. "
             "Save one there with model.save_pretrained and tokenizer.save_pretrained."
         )
+    for file in folder.iterdir():
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise SelfRepairError(f"{file} is a pipe, a socket or a device, not a file of a model. Remove it.")
     return folder
 
 

@@ -24,7 +24,7 @@ from selfrepair.queries.catalog.header import HeaderError, split_unit
 from selfrepair.queries.catalog.shared import PARAMETERS
 
 _SHARED = re.compile(r"(?P<name>[a-z_][a-z0-9_]*)(?: = (?P<default>\S+))?")
-_ENTRY = re.compile(r"(?P<name>[a-z_][a-z0-9_]*) (?P<type>[^\s=:]+)(?: = (?P<default>[^:]*))?: (?P<text>\S.*)")
+_ENTRY = re.compile(r"(?P<name>[a-z_][a-z0-9_]*) (?P<type>[^\s=:][^=:]*?)(?: = (?P<default>[^:]*))?: (?P<text>\S.*)")
 
 Value = str | int | float | bool | None | list[Any]
 """What a parameter can be: text as it is typed, or a Python value of the parameter's type."""

@@ -21,7 +21,7 @@ PAGES = sorted(path.stem for path in (HOME.parent / "app_pages").glob("[!_]*.py"
 FIRST = "overview"
 """The page that has no path of its own."""
 
-OWN_HOSTS = ("localhost", "127.0.0.1")
+OWN_HOSTS = ("localhost", "127.0.0.1", "::1")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 60_000
 LOOK_MS = 50
@@ -53,11 +53,14 @@ def accepts_without_delay(bind: Callable[..., socket.socket]) -> bool:
 
 
 @contextmanager
-def served(db: Path, port: int | None = None) -> Iterator[str]:
+def served(db: Path, port: int | None = None, *options: str) -> Iterator[str]:
     """`selfrepair app` over the file; its address."""
     port = port or free_port()
     with subprocess.Popen(
-        [*COMMAND, "--db", str(db), "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*COMMAND, "--db", str(db), "--port", str(port), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as process:
         try:
             assert process.stdout is not None

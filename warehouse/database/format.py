@@ -21,7 +21,7 @@ def check_format(path: Path) -> None:
     """Raise SelfRepairError for a file that is not DuckDB's, or encrypted, before DuckDB has a look at it."""
     check_place(path)
     try:
-        with path.open("rb") as file:
+        with files.open_regular(path) as file:
             begins = file.read(_FLAGS.stop)
     except OSError:
         return  # DuckDB says why it cannot be read

@@ -32,5 +32,7 @@ def registered(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.Re
     try:
         yield
     finally:
-        with contextlib.suppress(duckdb.TransactionException):  # DuckDB 2, where the transaction failed: it takes it back
+        with contextlib.suppress(
+            duckdb.TransactionException
+        ):  # DuckDB 2, where the transaction failed: it takes it back
             con.unregister(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.files import read_file
 from selfrepair.warehouse.parts.records import CrosscheckCell
 
 _INSERT = """
@@ -20,7 +21,7 @@ ON CONFLICT DO NOTHING
 def read_cells(path: Path) -> list[CrosscheckCell]:
     """The cells of a cross-check file; SelfRepairError when it was altered."""
     try:
-        return [CrosscheckCell(**cell) for cell in json.loads(path.read_text(encoding="utf-8"))]
+        return [CrosscheckCell(**cell) for cell in json.loads(read_file(path))]
     except (OSError, ValueError, TypeError) as error:
         raise SelfRepairError(f"it cannot be read as a list of cells ({error})") from error
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from selfrepair.warehouse import files
 from selfrepair.warehouse.database.transactions import registered
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import version_0_1
@@ -48,7 +49,7 @@ def check_unit(path: Path, unit: int) -> CheckedUnit:
     Raises SelfRepairError that names the first file that is missing, shortened or altered.
     """
     try:
-        text = (path / MANIFEST).read_bytes()
+        text = files.read_file(path / MANIFEST)
         manifest = Manifest.from_json(text.decode())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, MANIFEST, f"cannot be read as a manifest: {error}") from error
@@ -177,7 +178,7 @@ def _numbers_of_heads(rows: pa.Table) -> NDArray[np.int64]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with files.open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

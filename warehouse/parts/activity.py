@@ -5,6 +5,7 @@ A lock is given back by the system however a process ends, and needs no clock th
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ def measuring(folder: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as locked:
         try:
-            file = locked.enter_context((folder / _LOCK).open("ab"))
+            flags = os.O_APPEND | os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK  # a pipe must not be waited for
+            file = locked.enter_context(os.fdopen(os.open(folder / _LOCK, flags, 0o666), "ab"))
             fcntl.flock(file, fcntl.LOCK_SH)
         except OSError:  # a file system without locks: nobody can know
             files.remove(folder / _LOCK)
@@ -62,7 +64,7 @@ def activity(folder: Path) -> Activity:
         there = f"nothing in {folder} tells" if folder.is_dir() else f"there is no {folder}"
         return Activity(INCOMPLETE, f"{there}, so that it is unknown whether a process still measures it")
     try:
-        return Activity(STOPPED, (folder / _REASON).read_text(encoding="utf-8"))
+        return Activity(STOPPED, files.read_file(folder / _REASON).decode(errors="replace"))
     except OSError:
         return Activity(STOPPED, "its process was killed, or the machine went down")
 

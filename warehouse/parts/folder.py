@@ -70,7 +70,7 @@ class PartsFolder:
         """The record in `run.json`; SelfRepairError when it is missing or unreadable."""
         path = self.path / _RUN
         try:
-            return RunRecord.from_json(path.read_text(encoding="utf-8"))
+            return RunRecord.from_json(files.read_file(path).decode())
         except (OSError, UnicodeDecodeError) as error:
             raise SelfRepairError(
                 f"{path} cannot be read ({error}), so it is unknown which run these parts belong to. "
@@ -193,7 +193,8 @@ class PartsFolder:
     def array(self, name: str) -> NDArray[Any] | None:
         """What `write_array` kept as `name`; None when it is missing or incomplete."""
         try:
-            values: NDArray[Any] = np.load(self.path / name)
+            with files.open_regular(self.path / name) as file:
+                values: NDArray[Any] = np.load(file)
         except (OSError, ValueError, EOFError):
             return None
         return values

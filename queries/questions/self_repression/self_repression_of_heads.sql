@@ -9,7 +9,7 @@
 -- Parameters:
 --   model, run_id
 --   multiple INTEGER = 1: Multiple of its own output [times]
---   verdict all|repressing|reinforcing|neither = all: Only heads of this verdict
+--   verdict all|repressing|reinforcing|neither|not enough data = all: Only heads of this verdict
 --   at_most
 
 SELECT

@@ -10,16 +10,19 @@
 -- reinforcement. Two controls add another head's output and a random direction of the same length: a slope that they
 -- share says nothing about the head's own output.
 --
--- The verdict requires both: the own slope's interval excludes 1, and the interval of its difference to each control's
--- slope excludes 0 on the same side. That interval, sqrt of the sum of the two half widths' squares to either side,
--- assumes independent slopes; they cover the same positions and are positively correlated, so it is too wide. Failed
--- runs are left out.
+-- A verdict says that the own slope differs by more than 0.05 from 1, and to the same side by more than 0.05 from each
+-- control's slope: the whole interval does, which holds at 95 % for all heads of the run and multiple together (Bonferroni).
+-- That of a difference, sqrt of the sum of the two half widths' squares to either side, assumes independent slopes; they cover
+-- the same positions and are positively correlated, so it is too wide. Intervals in slope_low and slope_high are of one head
+-- alone. Failed runs are left out.
 --
 -- Columns:
 --   other_slope DOUBLE: The slope with another head's output added; NULL: not measured [logits per logit]
 --   random_slope DOUBLE: The slope with a random direction added; NULL: not measured [logits per logit]
---   verdict VARCHAR: 'repressing' or 'reinforcing' where slope is significantly below or above both 1 and the controls;
---     else 'neither'; NULL: a control is missing, or an interval is
+--   n_tested BIGINT: Heads of the run and multiple, for which the verdict's intervals hold together [heads]
+--   verdict VARCHAR: 'repressing' or 'reinforcing' where slope is below or above both 1 and the controls, by more than 0.05;
+--     'neither' where intervals are narrower than that, else 'not enough data', as with fewer than 12 clusters; NULL: a
+--     control is missing, or an interval is
 
 WITH slopes AS (
     SELECT
@@ -33,9 +36,12 @@ WITH slopes AS (
         random.slope_low AS random_slope_low,
         random.slope_high AS random_slope_high,
         own.slope - other.slope AS above_other,
-        sqrt((own.slope_high - own.slope) ** 2 + (other.slope_high - other.slope) ** 2) AS other_width,
         own.slope - random.slope AS above_random,
-        sqrt((own.slope_high - own.slope) ** 2 + (random.slope_high - random.slope) ** 2) AS random_width
+        count(*) OVER (PARTITION BY own.run_id, own.multiple) AS n_tested,
+        t_of_many(own.n_clusters - 1, n_tested) AS t,
+        t * own.slope_se AS width,
+        t * sqrt(own.slope_se ** 2 + other.slope_se ** 2) AS other_width,
+        t * sqrt(own.slope_se ** 2 + random.slope_se ** 2) AS random_width
     FROM self_repression_fits AS own
     LEFT JOIN self_repression_fits AS other
         ON other.run_id = own.run_id
@@ -82,10 +88,13 @@ SELECT
     random_slope_se,
     random_slope_low,
     random_slope_high,
+    n_tested,
     CASE
-        WHEN slope_high + other_width + random_width IS NULL THEN NULL
-        WHEN slope_high < 1 AND above_other + other_width < 0 AND above_random + random_width < 0 THEN 'repressing'
-        WHEN slope_low > 1 AND above_other - other_width > 0 AND above_random - random_width > 0 THEN 'reinforcing'
+        WHEN other_width + random_width IS NULL THEN NULL
+        WHEN slopes.n_clusters < 12 THEN 'not enough data'
+        WHEN greatest(slope - 1 + width, above_other + other_width, above_random + random_width) < -0.05 THEN 'repressing'
+        WHEN least(slope - 1 - width, above_other - other_width, above_random - random_width) > 0.05 THEN 'reinforcing'
+        WHEN greatest(width, other_width, random_width) > 0.05 THEN 'not enough data'
         ELSE 'neither'
     END AS verdict
 FROM slopes

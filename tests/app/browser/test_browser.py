@@ -13,19 +13,19 @@ from playwright.sync_api import Browser, Download, expect
 from selfrepair.app.charts.heads.tails import HEADS
 from support.browser import PAGES, Watched, served
 from support.fabricate import fabricate
+from support.hostile import ADDRESS, HOSTILE
+from support.hostile import hostile as hostile_file
 from support.loaded import stored
 
 pytestmark = pytest.mark.browser
 
-HOSTILE = "<img src=http://a.example/a.png onerror=alert(1)> ![x](http://b.example/b.png) `:red[c]` $d$"
+LINKS_ELSEWHERE = """() => [...document.links].filter((link) => link.origin !== location.origin).map(String)"""
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the app is served over runs whose model has a name of HTML and Markdown, one of them not loaded."""
-    folder = tmp_path_factory.mktemp("hostile")
-    fabricate("left", model=HOSTILE, seed=4).write(folder / "w.duckdb.parts", [0], crosscheck=False)
-    with served(stored(folder, fabricate(model=HOSTILE))) as address:
+    with served(hostile_file(tmp_path_factory.mktemp("hostile"))) as address:
         yield address
 
 
@@ -45,12 +45,24 @@ def test_a_page_is_drawn_and_asks_no_other_host_whatever_names_it_shows(watched_
     assert page.title()
     assert title.count() == 1
     assert page.locator("img[src*='.example']").count() == 0
+    assert page.evaluate(LINKS_ELSEWHERE) == []
 
 
-def test_names_that_are_html_or_markdown_stay_words_in_charts_and_links(watched_hostile: Watched) -> None:
+def test_names_that_are_html_or_markdown_stay_words_in_charts_links_and_messages(watched_hostile: Watched) -> None:
     watched_hostile.open("sql?sql=FROM+models&as=chart&x=name&y=n_layers")
     page = watched_hostile.open("overview?model=![x](http://c.example/c.png)&run=99")
     page.get_by_text("does not exist here").first.wait_for()
+    page = watched_hostile.open(f"heads?model={quote(HOSTILE)}&run={quote(ADDRESS)}")
+    page.get_by_text(f"Run '{ADDRESS}' does not exist").wait_for()
+    assert page.evaluate(LINKS_ELSEWHERE) == []
+
+
+def test_a_column_called_image_is_text_in_a_tooltip(watched_hostile: Watched) -> None:
+    sql = "SELECT 1 AS x, 2 AS y, 'http://i.example/i.png' AS image, 'https://j.example' AS title"
+    page = watched_hostile.open(f"sql?sql={quote(sql)}&as=chart&kind=bars")
+    page.get_by_test_id("stVegaLiteChart").locator(".mark-rect path").first.hover()
+    page.locator("#vg-tooltip-element").get_by_text("http://i.example/i.png").wait_for()
+    assert page.locator("#vg-tooltip-element img").count() == 0
 
 
 def test_sql_typed_and_run_comes_back_from_its_link(watched: Watched) -> None:

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from altair.utils.schemapi import SchemaValidationError
 
+from selfrepair.app.charts.quick import KINDS, Kind, quick_chart
 from selfrepair.app.components import figure
 
 FRAME = pl.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0]})
@@ -49,3 +50,33 @@ def test_data_as_a_file_say_what_they_are_of() -> None:
     assert pl.read_csv(io.StringIO("\n".join(lines)), comment_prefix="#").equals(FRAME)
     of_file = pl.read_parquet_metadata(io.BytesIO(files["Parquet"]()))  # type: ignore[arg-type]
     assert {"model": "demo", "rows used": "top 2 % by direct effect"}.items() <= of_file.items()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_tooltip_names_a_value_as_vega_names_an_image(kind: Kind) -> None:
+    frame = pl.DataFrame(
+        {"image": ["http://a.example/b.png", "b"], "title": [1.5, 2.5], "__proto__": [1, 2], "x": [1, 2]}
+    )
+    specs = [
+        figure.spec_of(quick_chart(frame, kind, "image", "title", "x", {})),
+        figure.spec_of(layered(FRAME) | alt.Chart(FRAME).mark_point().encode(tooltip=["x:Q", alt.Tooltip("image:N")])),
+        figure.spec_of(
+            alt.Chart(FRAME).mark_point().encode(tooltip=alt.Tooltip("x:Q", title="image")).facet("title:N")
+        ),
+    ]
+    titles = [title for spec in specs for title in tooltip_titles(spec)]
+    assert titles.count("column image") == 3
+    assert not {"image", "title", "__proto__"} & set(titles)
+    assert specs[0]["encoding"]["x"]["title"] == "image"  # an axis is only text
+
+
+def tooltip_titles(spec: object) -> list[str]:
+    if isinstance(spec, list):
+        return [title for part in spec for title in tooltip_titles(part)]
+    if not isinstance(spec, dict):
+        return []
+    tooltips = spec.get("tooltip", [])
+    found = [
+        tip.get("title", tip.get("field")) for tip in (tooltips if isinstance(tooltips, list) else [tooltips]) if tip
+    ]
+    return found + tooltip_titles([part for name, part in spec.items() if name != "tooltip"])

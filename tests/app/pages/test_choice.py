@@ -55,7 +55,7 @@ IMPOSSIBLE: list[tuple[str, dict[str, str], dict[str, str]]] = [
 ]
 """Pages, parameters with values that these cannot show, and those that it takes for their widgets to be drawn."""
 
-UNLIMITED = {("tokens", "token"), ("sql", "sql")}
+UNLIMITED = {("tokens", "token"), ("sql", "sql"), ("sql", "draft")}
 """Texts of which each is possible."""
 
 

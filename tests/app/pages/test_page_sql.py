@@ -83,6 +83,19 @@ def test_typed_sql_is_answered_and_put_into_the_link_and_the_history(db: Path, m
     assert table(app).rows() == [(42,)]
 
 
+def test_a_draft_is_filled_in_and_not_answered_before_run_is_pressed(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened("sql", db, monkeypatch, draft="SELECT 41 + 1 AS n")
+    for page in (app, app.run()):
+        assert page.text_area[0].value == "SELECT 41 + 1 AS n"
+        assert "was not run" in said(page)
+        assert "columns, in" not in said(page)
+    press(app, "Run")
+    assert table(app).rows() == [(42,)]
+    app.run()
+    assert "draft" not in app.query_params
+    assert "was not run" not in said(app)
+
+
 def press(app: AppTest, label: str) -> None:
     (button,) = (button for button in app.button if button.label == label)
     button.click().run()
@@ -282,8 +295,3 @@ def test_bars_begin_at_zero_and_stand_side_by_side() -> None:
     assert encoding["y"]["stack"] is None
     assert encoding["x"]["sort"] is None  # as the query has them
     assert encoding["xOffset"]["field"] == encoding["color"]["field"]
-
-
-def test_text_of_others_is_no_markdown() -> None:
-    assert escape_markdown("![x](http://a.example/b.png)") == r"\!\[x\]\(http\:\/\/a\.example\/b\.png\)"
-    assert escape_markdown("one\ntwo") == "one  \ntwo"

@@ -1,6 +1,8 @@
 """`selfrepair app` as a process: what it refuses, and that nothing of it is left however it ends."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -9,13 +11,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.request import urlopen
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
 
 from selfrepair.app.cli.failures import EXTRAS, install_line
+from selfrepair.app.server.serve import _link, app
 from selfrepair.warehouse.database.connection import open_writer
+from selfrepair.warehouse.errors import SelfRepairError
 from support.browser import COMMAND, free_port
 
 
@@ -76,6 +82,57 @@ def test_it_says_where_it_serves_and_serves_there(db: Path) -> None:
         assert process.said == f"{db} at http://localhost:{port} (Ctrl-C to stop)\n"  # type: ignore[attr-defined]
         with urlopen(f"http://localhost:{port}/_stcore/health", timeout=30) as answer:
             assert answer.read() == b"ok"
+        with urlopen(f"http://localhost:{port}/_stcore/host-config", timeout=30) as answer:
+            allowed = json.load(answer)["allowedOrigins"]
+        assert allowed == ["https://nobody.invalid"]  # whose pages may steer the app by messages
+
+
+@pytest.mark.slow
+def test_the_printed_link_has_the_path_and_the_token_and_leads_to_the_app(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("STREAMLIT_SERVER_BASE_URL_PATH", "/lab/self-repair/")
+    with serving(db, "--port", str(port), "--token", "auto") as process:
+        found = re.search(r"at (http\S+) \(Ctrl-C to stop\)", process.said)  # type: ignore[attr-defined]
+        assert found is not None
+        link, _, token = found[1].partition("/?token=")
+        assert link == f"http://localhost:{port}/lab/self-repair"
+        assert len(token) == 32
+        assert token not in " ".join(word for child in children(process) for word in child.cmdline())
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(f"{link}/", timeout=30)
+        with urlopen(found[1], timeout=30) as answer:
+            assert answer.headers["refresh"] == "0; url=?"
+            cookie = answer.headers["set-cookie"]
+        assert "Path=/lab/self-repair;" in cookie
+        for path, content in (("", b"<title>Streamlit</title>"), ("/heads", b"<title>"), ("/_stcore/health", b"ok")):
+            asked = Request(f"{link}{path}", headers={"cookie": cookie.partition(";")[0]})
+            with urlopen(asked, timeout=30) as answer:
+                assert content in answer.read()
+
+
+def refusal(db: Path, **options: Any) -> str:
+    """The error of the command with these options."""
+    given = {"db": db, "port": free_port(), "host": "localhost", "token": None, "allowed": (), **options}
+    with pytest.raises(SelfRepairError) as error:
+        app.callback(**given)  # type: ignore[misc]
+    return str(error.value)
+
+
+def test_what_would_let_others_in_is_refused_with_the_command_to_give(db: Path) -> None:
+    assert "needs a token. Run: selfrepair app --host 0.0.0.0 --token auto" in refusal(db, host="0.0.0.0")
+    assert "needs a token. Run: selfrepair app --host :: --token auto" in refusal(db, host="::", token="")
+    assert "5 characters can be guessed; it needs 16. Try: --token auto" in refusal(db, token="short")
+    assert "Try: --allow-host lab.example.org" in refusal(db, allowed=("https://lab.example.org",))
+
+
+def test_links_have_the_path_at_which_a_proxy_has_the_app(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _link("::1", 8501, "", None) == "http://[::1]:8501"
+    assert _link("localhost", 8501, "lab/a", "a/b &c") == "http://localhost:8501/lab/a/?token=a%2Fb%20%26c"
+    for wrong in ("a b", "a?b", "../a", "a//b", "é"):
+        monkeypatch.setenv("STREAMLIT_SERVER_BASE_URL_PATH", wrong)
+        assert "Use letters, digits and slashes, or unset it" in refusal(db)
 
 
 def test_a_file_that_does_not_exist_is_refused_before_it_serves(tmp_path: Path) -> None:
@@ -177,8 +234,19 @@ def test_nobody_is_asked_for_the_address_of_this_machine() -> None:
 def test_every_address_is_served_with_0_0_0_0(db: Path) -> None:
     port = free_port()
     began = time.monotonic()
-    with serving(db, "--port", str(port), "--host", "0.0.0.0") as process:
-        assert f"http://localhost:{port} " in process.said  # type: ignore[attr-defined]
+    with serving(db, "--port", str(port), "--host", "0.0.0.0", "--token", "auto") as process:
+        link = process.said.split()[2]  # type: ignore[attr-defined]
+        assert link.startswith(f"http://localhost:{port}/?token=")
+        assert process.stdout is not None
+        from_elsewhere = process.stdout.readline()
+        assert from_elsewhere.startswith(f"From other machines: http://{socket.gethostname()}:{port}/?token=")
+        with urlopen(link, timeout=30) as answer:
+            cookie = answer.headers["set-cookie"].partition(";")[0]
+        asked = Request(
+            f"http://127.0.0.1:{port}/", headers={"cookie": cookie, "host": f"{socket.gethostname()}:{port}"}
+        )
+        with urlopen(asked, timeout=30) as answer:
+            assert b"<title>" in answer.read()
         assert time.monotonic() - began < 60
         (server,) = psutil.Process(process.pid).children()
         assert {at.laddr.ip for at in server.net_connections() if at.status == psutil.CONN_LISTEN} == {"0.0.0.0"}

@@ -1,6 +1,7 @@
 """Models that load, and the refusal of those that do not fit."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -75,6 +76,10 @@ def test_what_is_no_model_names_the_next_step(tmp_path):
     with pytest.raises(SelfRepairError, match=r"holds no config.json.*save_pretrained"):
         load(tmp_path)
     (tmp_path / "config.json").write_text("{not json")
+    os.mkfifo(tmp_path / "tokenizer.json")
+    with pytest.raises(SelfRepairError, match=r"tokenizer.json is a pipe.*Remove it"):
+        load(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(SelfRepairError, match=r"cannot be loaded"):
         load(tmp_path)
     with pytest.raises(SelfRepairError, match=r"folder '\./nope' does not exist"):

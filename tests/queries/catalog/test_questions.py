@@ -585,9 +585,9 @@ def test_logit_lens_and_where_they_are_wrong(reader: Reader) -> None:
 def test_feedback_and_its_verdicts(reader: Reader) -> None:
     found = answer(reader, "self_repression_of_heads", run_id=1, multiple=3)
     assert found["slope"].is_sorted()
-    assert "repressing" in found["verdict"].to_list()
-    alone = answer(reader, "self_repression_of_heads", run_id=1, multiple=3, verdict="repressing")
-    assert alone.equals(found.filter(verdict="repressing"))
+    alone = answer(reader, "self_repression_of_heads", run_id=1, multiple=3, verdict="not enough data")
+    assert 0 < alone.height < found.height
+    assert alone.equals(found.filter(verdict="not enough data"))
     assert answer(reader, "self_repression_of_heads", run_id=1, multiple=7).is_empty()
 
 

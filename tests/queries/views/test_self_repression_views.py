@@ -54,22 +54,6 @@ def near(value: float | None, tolerance: float = 1e-6) -> Any:
     return None if value is None else pytest.approx(value, rel=tolerance, abs=tolerance)
 
 
-def verdict(own: Fit, controls: list[Fit | None]) -> str | None:
-    if own["low"] is None or any(control is None for control in controls):
-        return None
-
-    def surely(sign: int) -> bool:
-        beyond_one = own["high"] < 1 if sign < 0 else own["low"] > 1
-        return bool(beyond_one) and all(
-            sign * (own["slope"] - control["slope"])
-            > np.hypot(own["high"] - own["slope"], control["high"] - control["slope"])
-            for control in controls
-            if control is not None
-        )
-
-    return "repressing" if surely(-1) else "reinforcing" if surely(1) else "neither"
-
-
 def test_slopes_errors_and_verdicts(filled: Con, made: tuple[list[dict[str, Any]], Mechanisms]) -> None:
     rows = measured_mechanisms(made[1].self_repression)
     found = {tuple(row[name] for name in KEY): row for row in filled.sql("FROM self_repression_slope").pl().to_dicts()}
@@ -88,7 +72,8 @@ def test_slopes_errors_and_verdicts(filled: Con, made: tuple[list[dict[str, Any]
             "mean_direct_effect_after": near(y.mean()),
             "correlation": near(np.corrcoef(x, y)[0, 1]),
             "label": f"L{key[1]}H{key[2]}",
-            "verdict": verdict(fits["own"] or {}, [fits["other"], fits["random"]]),
+            "n_tested": sum(other[0] == key[0] and other[-1] == key[-1] for other in heads),
+            "verdict": "not enough data" if all(one and one["low"] is not None for one in fits.values()) else None,
         }
         for prefix, one in (
             ("", fits["own"]),
@@ -104,7 +89,7 @@ def test_slopes_errors_and_verdicts(filled: Con, made: tuple[list[dict[str, Any]
         assert found[key]["intercept"] == near((fits["own"] or {})["intercept"])
         for name, value in wanted.items():
             assert found[key][name] == value, (key, name)
-    assert {row["verdict"] for row in found.values()} == {"repressing", "reinforcing", "neither", None}
+    assert {row["verdict"] for row in found.values()} == {"not enough data", None}
     assert {row["run_id"] for row in found.values()} == {1, 3}
 
 
@@ -139,11 +124,35 @@ def test_a_slope_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
     ask = "SELECT slope, intercept, slope_se, own_scale_slope, other_slope, random_slope, verdict FROM self_repression_slope"
     zero = pytest.approx(0, abs=1e-12)
     assert con.execute(ask).fetchall() == [(pytest.approx(0.5), zero, zero, None, pytest.approx(1), None, None)]
-    insert(con, "random", {0: [(-1, -0.5), (1, 1)], 1: [(-1, -1), (1, 1)]})
-    assert con.execute(ask).fetchall()[0][-1] == "neither"  # 0.875 and its error of 0.125 do not differ from 0.5
-    con.execute("DELETE FROM self_repression_sums WHERE added_vector = 'random'")
-    insert(con, "random", {0: [(-1, -0.9), (1, 1)], 1: [(-1, -1), (1, 1)]})
-    assert con.execute(ask).fetchall()[0][-1] == "repressing"
+
+
+@pytest.mark.parametrize(
+    ("n_prompts", "own", "control", "spread", "verdict"),
+    [
+        (12, 0.5, 1.0, 0.01, "repressing"),
+        (12, 1.5, 1.0, 0.01, "reinforcing"),
+        (12, 1.0, 1.0, 0.01, "neither"),
+        (12, 0.96, 1.0, 0.0, "neither"),  # told from 1 for sure, and within the margin
+        (12, 0.5, 0.48, 0.01, "neither"),  # as its controls
+        (12, 0.5, 0.6, 0.2, "not enough data"),
+        (12, 0.9, 1.0, 0.045, "not enough data"),  # alone it is told from 0.95, but not among 20 heads
+        (11, 0.5, 1.0, 0.01, "not enough data"),
+    ],
+)
+def test_a_verdict_has_a_margin_and_allows_for_how_many_heads_there_are(
+    con: Con, fill: Fill, one_row: OneRow, n_prompts: int, own: float, control: float, spread: float, verdict: str
+) -> None:
+    """Slopes of single prompts lie `spread` to either side of their mean in turn; 20 heads have the same."""
+    fill(con, [one_row(prompt_id=prompt) for prompt in range(n_prompts)])
+    for added_vector, slope in (("own", own), ("other", control), ("random", control)):
+        slopes = [slope + spread * (-1) ** prompt for prompt in range(n_prompts)]
+        insert(con, added_vector, {prompt: [(-1, -one), (1, one)] for prompt, one in enumerate(slopes)})
+    con.execute(
+        "INSERT INTO self_repression_sums SELECT sums.* REPLACE (head + n AS head) "
+        "FROM self_repression_sums AS sums CROSS JOIN range(1, 20) AS others(n)"
+    )
+    found = con.execute("SELECT DISTINCT n_tested, verdict FROM self_repression_slope").fetchall()
+    assert found == [(20, verdict)]
 
 
 def test_one_direct_effect_has_no_slope(con: Con, fill: Fill, one_row: OneRow) -> None:
