@@ -138,9 +138,19 @@ ANTI JOIN prompts USING (run_id, prompt_id);
 
 -- rule: cross-checks have a prompt
 -- over: crosschecks
-SELECT DISTINCT run_id, 'crosschecks of run ' || run_id || ', prompt ' || prompt_id || ': no such row in prompts' AS what
-FROM crosschecks
-ANTI JOIN prompts USING (run_id, prompt_id);
+WITH
+awaited AS (
+    SELECT run_id, n_prompts
+    FROM runs AS r
+    WHERE n_units > (SELECT count(*) FROM units AS u WHERE u.run_id = r.run_id)
+)
+SELECT DISTINCT
+    c.run_id,
+    'crosschecks of run ' || c.run_id || ', prompt ' || c.prompt_id || ': no such row in prompts' AS what
+FROM crosschecks AS c
+ANTI JOIN prompts AS p USING (run_id, prompt_id)
+LEFT JOIN awaited AS a USING (run_id)
+WHERE (c.prompt_id BETWEEN 0 AND a.n_prompts - 1) IS NOT TRUE;
 
 -- rule: measurements have a token
 -- over: measurements
