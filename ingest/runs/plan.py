@@ -15,6 +15,7 @@ from typing import Any
 from selfrepair.ingest.conventions import CONVENTIONS, N_CROSSCHECKS, head_label
 from selfrepair.ingest.mechanisms.self_repression import later_half
 from selfrepair.ingest.models.loading import LoadedModel
+from selfrepair.ingest.models.tokenizer import tokenizer_sha256
 from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.request.selection import check_seed
 from selfrepair.ingest.terms import option, without_self_repression
@@ -126,6 +127,7 @@ def plan_run(
         software={name: importlib.metadata.version(name) for name in _SOFTWARE} | {"python": platform.python_version()},
         started_at=datetime.now(UTC).replace(tzinfo=None),
         command=command,
+        tokenizer_sha256=tokenizer_sha256(model.tokenizer),
     )
     return RunPlan(model, prompts, settings, units, record, _key(decisive | of_0_1))
 
