@@ -1,6 +1,8 @@
 """Each rule sees its own kind of corruption, and nothing else does harm to a sound warehouse."""
 
 import contextlib
+import hashlib
+from dataclasses import replace
 
 import duckdb
 import pytest
@@ -30,6 +32,7 @@ CORRUPTIONS = {
     "tokens and targets match the prompt": "UPDATE tokens SET target_id = -1 WHERE prompt_id = 5 AND pos = 2",
     "each prompt has all its tokens": "DELETE FROM tokens WHERE prompt_id = 5 AND pos = 3",
     "resample partners are other prompts of the run": "UPDATE prompts SET partner_id = 6",
+    "whole runs have the prompts of their dataset": "UPDATE datasets SET fingerprint = sha256('of other prompts')",
     "effects are finite": """
         CREATE OR REPLACE TABLE measurements AS
         SELECT * REPLACE (if(prompt_id = 1 AND pos = 2 AND layer = 1, 'nan', ln_scale_ratio) AS ln_scale_ratio)
@@ -150,6 +153,27 @@ def test_heads_and_neurons_add_up_as_far_as_their_precision_goes(tolerance, adde
         """)
     rules_of_sums = ["edges add up to attention and MLP repair", "neurons add up to the change of their MLP"]
     assert [rule for rule in broken(db) if rule in rules_of_sums] == ([] if holds else rules_of_sums)
+
+
+def test_prompts_of_another_run_are_seen(fabricate, db, root):
+    """The fingerprint is as `PromptSet.fingerprint` makes it: real runs hold to it, as every test that verifies one shows."""
+
+    def sha256(text: str) -> str:
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    run = fabricate()
+    lines = [
+        f"{[int(token) for token in tokens]} {document}"
+        for unit in run.units
+        for tokens, document in zip(unit.prompts["token_ids"], unit.prompts["document_id"], strict=True)
+    ]
+    dataset = replace(run.record.dataset, fingerprint=sha256("".join(map(sha256, lines))))
+    replace(run, record=replace(run.record, dataset=dataset)).write(root)
+    load(db, root)
+    assert broken(db) == []
+    with duckdb.connect(str(db)) as con:
+        con.execute("UPDATE prompts SET document_id = document_id + 1 WHERE prompt_id >= 3")
+    assert broken(db) == ["whole runs have the prompts of their dataset"]
 
 
 def test_every_rule_is_put_to_the_test():
