@@ -17,6 +17,7 @@ from selfrepair.warehouse.cli.commands import load, remove
 from selfrepair.warehouse.load import loader
 from support.contents import Contents, contents, differences
 from support.loaded import load_rows, stored
+from support.version_0_1 import unpacked
 
 COMMANDS = {"load": load, "refresh": refresh, "remove": remove}
 STOP = """
@@ -59,11 +60,21 @@ POINTS = {
         MARTS + "refresh",
         MARTS + "_computed",
     ),
+    "upgrade": (
+        "warehouse.database.migrate._apply",
+        "warehouse.database.migrate.write_comments",
+        "warehouse.database.connection.migrate",
+    ),
 }
 
 
 def before(command: str, fabricate, db: Path, root: Path) -> list[str]:
     """A file as it is before a command, which is returned without its --db."""
+    if command == "upgrade":
+        folder = unpacked(db.parent)
+        shutil.move(folder / "warehouse.duckdb", db)
+        shutil.move(folder / "warehouse.duckdb.parts", root)
+        return ["load"]
     if command == "load":
         for key in ("run-a", "run-b"):
             fabricate(key, model=key, n_units=1).write(root)
