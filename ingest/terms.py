@@ -21,10 +21,12 @@ def on_device(name: str) -> str:
     return in_words(f"--device {name}", f'model.to("{name}")')
 
 
-def without(mechanism: str) -> str:
-    """To measure all but that mechanism: `leave --self-repression out`, or out of `mechanisms`."""
-    argument = mechanism.replace("-", "_")
-    return in_words(f"leave --{mechanism} out", f'leave "{argument}" out of mechanisms')
+def without_self_repression() -> str:
+    """To measure all other mechanisms: `leave --self-repression out`, or out of `mechanisms`."""
+    return in_words(
+        "leave --self-repression out (--mechanisms includes it: name --logprobs instead)",
+        'leave "self_repression" out of mechanisms',
+    )
 
 
 def row_of(source: Path | str, number: int, unit: str = "row") -> str:

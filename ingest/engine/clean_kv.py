@@ -15,7 +15,7 @@ from selfrepair.ingest.engine.attention_calls import AttentionCalls
 from selfrepair.ingest.engine.clean_kv_attention import CleanKVCache, KVRecorder
 from selfrepair.ingest.engine.forward import apply_mlp, attend, attention_z, embed
 from selfrepair.ingest.models.adapter import ModelAdapter, unsupported
-from selfrepair.ingest.terms import without
+from selfrepair.ingest.terms import without_self_repression
 
 CACHE_NAMES = ("past_key_values", "layer_past")
 """Names of the argument with the cache of keys and values, by family."""
@@ -93,7 +93,7 @@ def check_clean_kv(
     Raises SelfRepairError when it is not, as for attention with windows of its own or biases by distance.
     """
     reason = "its attention does not work with given keys and values, so that self-repression cannot be measured"
-    step = without("self-repression").capitalize()
+    step = without_self_repression().capitalize()
     try:
         forward = clean_kv_forward(adapter, calls, tokens)
         for layer, stream in enumerate(forward.resid_pre):

@@ -1,5 +1,7 @@
 """A model's tokenizer, and whether it fits that model."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,13 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> PreTrainedTokeni
     # transformers makes an empty tokenizer of some families where the files are missing.
     empty = len(tokenizer) <= len(tokenizer.all_special_tokens)
     return None if empty else tokenizer
+
+
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase | None) -> str | None:
+    """SHA-256 of the tokens with their ids; None without a tokenizer."""
+    if tokenizer is None:
+        return None
+    return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, name: str, d_vocab: int) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from typing import Any
 from selfrepair.ingest.conventions import CONVENTIONS, N_CROSSCHECKS, head_label
 from selfrepair.ingest.mechanisms.self_repression import later_half
 from selfrepair.ingest.models.loading import LoadedModel
+from selfrepair.ingest.models.tokenizer import tokenizer_sha256
 from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.request.selection import check_seed
-from selfrepair.ingest.terms import option, without
+from selfrepair.ingest.terms import option, without_self_repression
 from selfrepair.ingest.text.prompts import PromptSet
 from selfrepair.ingest.text.sources import Source
 from selfrepair.warehouse.errors import SelfRepairError
@@ -75,10 +77,7 @@ def plan_run(
     mechanisms, n_layers = settings.mechanisms, model.adapter.n_layers
     mechanisms.neuron_layers(model.adapter)
     if mechanisms.self_repression and not later_half(settings.heads, n_layers):
-        raise SelfRepairError(
-            "self-repression is measured of heads in the later half of the layers, and none of those is selected. Select some, "
-            f"such as {option('layers', f'{n_layers // 2 + n_layers % 2}-{n_layers - 1}')}, or {without('self-repression')}."
-        )
+        raise _no_later_half(n_layers)
     dataset = DatasetRecord(
         name=source.name,
         split=source.split,
@@ -128,8 +127,22 @@ def plan_run(
         software={name: importlib.metadata.version(name) for name in _SOFTWARE} | {"python": platform.python_version()},
         started_at=datetime.now(UTC).replace(tzinfo=None),
         command=command,
+        tokenizer_sha256=tokenizer_sha256(model.tokenizer),
     )
     return RunPlan(model, prompts, settings, units, record, _key(decisive | of_0_1))
+
+
+def _no_later_half(n_layers: int) -> SelfRepairError:
+    measured = "self-repression is measured of heads in the later half of the layers, "
+    if n_layers == 1:
+        return SelfRepairError(
+            f"{measured}and a model of one layer has none. {without_self_repression().capitalize()}."
+        )
+    first, last = math.ceil(n_layers / 2), n_layers - 1
+    layers = option("layers", f"{first}-{last}" if first < last else str(last))
+    return SelfRepairError(
+        f"{measured}and none of those is selected. Select some, such as {layers}, or {without_self_repression()}."
+    )
 
 
 def _key(decisive: Mapping[str, Any]) -> str:

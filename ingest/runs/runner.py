@@ -68,7 +68,7 @@ def measure_run(
     plan = under_its_key(plan, parts_root, db, progress.note)
     parts = PartsFolder(parts_root, plan.record.run_key)
     mine = [unit for unit in plan.units if shard.has(unit.number)]
-    ready = parts.finished_units() | loaded_units(db, plan.record.run_key)
+    ready = parts.finished_units() | loaded_units(db, plan.record.run_key, resumed_as=plan.record)
     missing = [unit for unit in mine if unit.number not in ready]
     chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(plan.unit_of(prompt).number)]
     checked = parts.crosscheck_path(shard.index - 1, shard.count).exists() or set(chosen) <= loaded_crosschecks(

@@ -10,7 +10,7 @@ from selfrepair.ingest.runs.plan import RunPlan
 from selfrepair.ingest.runs.runner import Progress, measure_run
 from selfrepair.warehouse.database.connection import open_reader, open_writer
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
-from selfrepair.warehouse.load.loader import load
+from selfrepair.warehouse.load.loader import call_entry_points, load
 from selfrepair.warehouse.load.registry import run_id_of
 
 LOAD_WAIT_S = 600.0
@@ -45,14 +45,18 @@ def store_run(
     except SelfRepairError:
         _load(plan, db, parts, progress, summaries)  # what was finished before the error is not lost
         raise
-    _load(plan, db, parts, progress, summaries)
+    if not _load(plan, db, parts, progress, summaries) and summaries:
+        call_entry_points(db, LOAD_WAIT_S, progress.note)  # an earlier call may have been stopped before them
     return _check_stored(plan, db, outcome.measured)
 
 
-def _load(plan: RunPlan, db: Path, parts: Path, progress: Progress, summaries: bool) -> None:
+def _load(plan: RunPlan, db: Path, parts: Path, progress: Progress, summaries: bool) -> bool:
+    """Load what there is of the run; False where there is nothing."""
     key = plan.record.run_key
-    if (parts / key).exists():
-        load(db, parts, run_key=key, wait_s=LOAD_WAIT_S, on_wait=progress.note, after_load=summaries)
+    if not (parts / key).exists():
+        return False
+    load(db, parts, run_key=key, wait_s=LOAD_WAIT_S, on_wait=progress.note, after_load=summaries)
+    return True
 
 
 def _check_stored(plan: RunPlan, db: Path, units_measured: int) -> StoredRun:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Model
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2Model
 
 from selfrepair import SelfRepairError, measure
 from selfrepair.ingest import terms
@@ -63,7 +63,7 @@ REFUSED: dict[str, tuple[object, dict[str, Any], str]] = {
     "early heads": (
         IDS,
         {"layers": 0, "mechanisms": "self_repression"},
-        r'layers="2-2", or leave "self_repression" out of mechanisms',
+        r'layers="2", or leave "self_repression" out of mechanisms',
     ),
     "unknown argument": (
         IDS,
@@ -148,14 +148,26 @@ def test_what_stopped_on_the_way_keeps_nothing_without_a_file(monkeypatch: pytes
         measure(families.build("gpt2"), IDS, ablations="zero", into=tmp_path / "w.duckdb")
 
 
+def test_a_model_of_one_layer_has_no_later_half() -> None:
+    model = AutoModelForCausalLM.from_config(
+        GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=32, n_positions=16, bos_token_id=0, eos_token_id=0)
+    )
+    with pytest.raises(
+        SelfRepairError, match=r'a model of one layer has none\. Leave "self_repression" out of mechanisms'
+    ):
+        measure(model, IDS, mechanisms="edges,self_repression")
+
+
 def test_an_error_is_in_the_terms_of_the_door() -> None:
     with errors_in("python"):
         assert terms.option("ablation", "mean") == 'ablations="mean"'
-        assert terms.without("self-repression") == 'leave "self_repression" out of mechanisms'
+        assert terms.without_self_repression() == 'leave "self_repression" out of mechanisms'
         assert terms.row_of("texts.jsonl", 2) == "prompts[2]"
         assert with_dtype("float32") == "model.to(torch.float32)"
     assert terms.option("ablation", "mean") == "--ablation mean"
-    assert terms.without("self-repression") == "leave --self-repression out"
+    assert terms.without_self_repression() == (
+        "leave --self-repression out (--mechanisms includes it: name --logprobs instead)"
+    )
     assert terms.row_of("texts.jsonl", 2) == "texts.jsonl, row 3"
     assert with_dtype("float32") == "--dtype float32"
 

@@ -64,7 +64,9 @@ def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool,
     """
     from selfrepair.warehouse.load.loader import load as load_parts
 
-    if parts_folder is not None:
+    if parts_folder is not None and (
+        parts_folder.exists() or parts_folder.absolute() != Path(f"{db}.parts").absolute()
+    ):
         _check_parts(parts_folder, db)
     parts, run_key = parts_folder or Path(f"{db}.parts"), None
     if (parts / "run.json").is_file():  # the folder of one run, in that of all
@@ -150,14 +152,20 @@ def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
     """Remove a run, with all its rows and part files.
 
     RUN_ID is the number that selfrepair runs shows. Asks for confirmation. A removed run can only be measured again; to keep
-    a copy first: selfrepair export. The file does not shrink, but later runs use the free space; the run's number is
-    never given to another one. Stop an ingest of the run first, or its next units restore the run.
+    a copy first: selfrepair export. If this is interrupted, the same command finishes it. The file does not shrink, but
+    later runs use the free space; the run's number is never given to another one. Stop an ingest of the run first, or its
+    next units restore the run.
     """
-    from selfrepair.warehouse.load.removal import remove_run, stored_run
+    from selfrepair.warehouse.load.loader import call_entry_points
+    from selfrepair.warehouse.load.removal import remove_run, stored_run, was_removed
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
+    if was_removed(db, run_id, on_wait=say):
+        call_entry_points(db, 60.0, say)  # it may have been stopped before them
+        click.echo(f"run {run_id} was removed before, and nothing of it is left\n{db} now holds {_holds(db)}")
+        return
     run = stored_run(db, run_id, on_wait=say)
     named = f"run {run_id} ({run.model} on {run.dataset}, {run.status}, {run.n_measurements:,} rows)"
     if not yes:

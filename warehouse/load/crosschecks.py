@@ -9,6 +9,7 @@ import duckdb
 
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import read_file
+from selfrepair.warehouse.parts.manifest import RunStamp, unsealed
 from selfrepair.warehouse.parts.records import CrosscheckCell
 
 _INSERT = """
@@ -18,12 +19,18 @@ ON CONFLICT DO NOTHING
 """
 
 
-def read_cells(path: Path) -> list[CrosscheckCell]:
-    """The cells of a cross-check file; SelfRepairError when it was altered."""
+def read_cells(path: Path, stamp: RunStamp | None) -> list[CrosscheckCell]:
+    """The cells of a cross-check file; SelfRepairError when it was altered, or is of another run than `stamp`."""
     try:
-        return [CrosscheckCell(**cell) for cell in json.loads(read_file(path))]
-    except (OSError, ValueError, TypeError) as error:
+        text = read_file(path).decode()
+        found = {"run": None, "cells": json.loads(text)} if text.startswith("[") else unsealed(text)
+        cells = [CrosscheckCell(**cell) for cell in found["cells"]]
+        own = RunStamp(**found["run"]) if found["run"] else None
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise SelfRepairError(f"it cannot be read as a list of cells ({error})") from error
+    if own and stamp and (difference := own.difference(stamp)):
+        raise SelfRepairError(f"it {difference}")
+    return cells
 
 
 def append_cells(con: duckdb.DuckDBPyConnection, run_id: int, cells: Sequence[CrosscheckCell]) -> int:

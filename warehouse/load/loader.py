@@ -15,9 +15,11 @@ from selfrepair.warehouse.database.connection import OnWait, open_reader, open_w
 from selfrepair.warehouse.database.transactions import transaction
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.crosschecks import append_cells, read_cells
-from selfrepair.warehouse.load.registry import refresh, register, run_id_of, units_in
+from selfrepair.warehouse.load.registry import check_resumed, refresh, register, run_id_of, units_in
 from selfrepair.warehouse.load.units import CheckedUnit, append_units, by_head, check_unit, refused
 from selfrepair.warehouse.parts.folder import PartsFolder, is_run_key
+from selfrepair.warehouse.parts.manifest import RunStamp
+from selfrepair.warehouse.parts.records import RunRecord
 
 AFTER_LOAD = "selfrepair.after_load"
 """Entry points of this group are called with the open connection after each load, such as to install views."""
@@ -117,14 +119,16 @@ def call_entry_points(db: Path, wait_s: float, on_wait: OnWait | None) -> None:
         ) from error
 
 
-def loaded_units(db: Path, run_key: str, wait_s: float = 60.0) -> set[int]:
+def loaded_units(db: Path, run_key: str, wait_s: float = 60.0, resumed_as: RunRecord | None = None) -> set[int]:
     """Numbers of the units of a run that are in `db`; empty when the file or the run does not exist.
 
-    Raises SelfRepairError as `open_reader` does.
+    Raises SelfRepairError as `open_reader` does, and where `db` would not take what is measured of the run `resumed_as`.
     """
     if not db.exists():
         return set()
     with open_reader(db, wait_s) as con:
+        if resumed_as is not None:
+            check_resumed(con, resumed_as)
         run_id = run_id_of(con, run_key)
         return set() if run_id is None else units_in(con, run_id)
 
@@ -146,6 +150,7 @@ class _RunLoad:
         self.damaged: list[str] = []
         self.loaded: list[Path] = []
         self.is_whole = False
+        self.stamp: RunStamp | None = None
 
     def run(self) -> None:
         """Load what is new; `damaged` then says what could not be loaded, `loaded` which files have served."""
@@ -173,13 +178,28 @@ class _RunLoad:
         this one's last files were being written.
         """
         known = None if self.parts.has_record() else run_id_of(self.con, self.parts.run_key)
-        return register(self.con, self.parts.run()) if known is None else known
+        if known is not None:
+            return known
+        run = self.parts.run()
+        if run.run_key != self.parts.run_key:
+            raise SelfRepairError(
+                f"{self.parts.path} has the record of run {run.run_key}: it was moved or renamed. Nothing of it was loaded. "
+                f"Give the folder that name, or put back the run.json of run {self.parts.run_key}."
+            )
+        self.stamp = run.stamp()
+        stamps = self.parts.stamps()
+        if stamps and self.stamp not in stamps:  # not even the row of the run is right
+            raise SelfRepairError(
+                f"{self.parts.path}: every unit in it {stamps[0].difference(self.stamp)}. Nothing of it was loaded. Put back "
+                f"the units and the run.json of run {run.run_key}, or delete the folder and measure the run again."
+            )
+        return register(self.con, run)
 
     def _batches(self, units: Sequence[int]) -> Iterator[list[CheckedUnit]]:
         batch: list[CheckedUnit] = []
         for unit in units:
             try:
-                batch.append(check_unit(self.parts.unit_path(unit), unit))
+                batch.append(check_unit(self.parts.unit_path(unit), unit, self.stamp))
             except SelfRepairError as error:
                 self.damaged.append(str(error))
             if sum(unit.n_measurements for unit in batch) >= _ROWS_PER_TRANSACTION:
@@ -213,7 +233,7 @@ class _RunLoad:
     def _load_crosscheck(self, path: Path) -> None:
         try:
             with transaction(self.con):
-                n_cells = append_cells(self.con, self.run_id, read_cells(path))
+                n_cells = append_cells(self.con, self.run_id, read_cells(path, self.stamp))
         except _REFUSED as error:
             if path.exists():  # or else another loader was faster, and removed it
                 self.damaged.append(

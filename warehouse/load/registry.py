@@ -6,9 +6,13 @@ from typing import Any
 import duckdb
 
 from selfrepair.warehouse.errors import SelfRepairError, in_words
+from selfrepair.warehouse.parts.folder import check_version
 from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord, RunRecord
 
 _MODEL_KEY = ("name", "revision", "checkpoint", "weights_sha256", "config_sha256")
+NO_COLUMNS = ("model", "dataset", "tokenizer_sha256")
+"""Fields of a run's record that are no columns of runs."""
+
 _MUST_AGREE = ("n_prompts", "n_units", "n_measurements")
 
 _REFRESH = """
@@ -98,7 +102,7 @@ def register(con: duckdb.DuckDBPyConnection, run: RunRecord) -> int:
         _check_same(con, run_id, run)
         con.execute("UPDATE runs SET command = ? WHERE run_id = ? AND command IS NULL", [run.command, run_id])
         return run_id
-    columns = {name: value for name, value in vars(run).items() if name not in ("model", "dataset")}
+    columns = {name: value for name, value in vars(run).items() if name not in NO_COLUMNS}
     try:
         model_id = _find(con, "models", "model_id", run.model, _MODEL_KEY)
         if model_id is None:
@@ -115,6 +119,13 @@ def register(con: duckdb.DuckDBPyConnection, run: RunRecord) -> int:
             f"run {run.run_key} breaks a rule of the tables: {error}. Its run.json was altered or another version "
             "wrote it; measure again."
         ) from error
+
+
+def check_resumed(con: duckdb.DuckDBPyConnection, run: RunRecord) -> None:
+    """Raise SelfRepairError where the file has a run of this key that the parts of `run` do not belong to. Changes nothing."""
+    run_id = run_id_of(con, run.run_key)
+    if run_id is not None:
+        _check_same(con, run_id, run)
 
 
 def refresh(con: duckdb.DuckDBPyConnection, run_id: int) -> bool:
@@ -169,7 +180,10 @@ def _insert(con: duckdb.DuckDBPyConnection, table: str, key: str, columns: Mappi
 
 
 def _check_same(con: duckdb.DuckDBPyConnection, run_id: int, run: RunRecord) -> None:
-    known = con.execute(f"SELECT {', '.join(_MUST_AGREE)} FROM runs WHERE run_id = ?", [run_id]).fetchall()[0]
+    software, *known = con.execute(
+        f"SELECT software, {', '.join(_MUST_AGREE)} FROM runs WHERE run_id = ?", [run_id]
+    ).fetchall()[0]
+    check_version(run.run_key, software, run.software)
     for name, value in zip(_MUST_AGREE, known, strict=True):
         if value != getattr(run, name):
             raise SelfRepairError(

@@ -43,6 +43,17 @@ def stored_run(db: Path, run_id: int, wait_s: float = 10.0, on_wait: OnWait | No
     return StoredRun(*found[0])
 
 
+def was_removed(db: Path, run_id: int, wait_s: float = 10.0, on_wait: OnWait | None = None) -> bool:
+    """Whether a run of that number was in the file and is no longer: a number is never given twice."""
+    with open_reader(db, wait_s, on_wait) as con:
+        found = con.execute(
+            "SELECT 1 FROM last_numbers WHERE table_name = 'runs' AND $run_id BETWEEN 1 AND last_number "
+            "AND $run_id NOT IN (SELECT run_id FROM runs)",
+            {"run_id": run_id},
+        ).fetchall()
+    return bool(found)
+
+
 def remove_run(db: Path, run: StoredRun, parts_root: Path, wait_s: float = 60.0, on_wait: OnWait | None = None) -> None:
     """Remove the run's rows from every table, its summaries, its part files, and its model and data set where no other run
     has them. Other runs that have no summaries yet get them now.

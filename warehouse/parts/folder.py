@@ -12,9 +12,9 @@
 A unit appears by one rename, so it is there whole or not at all, and any number of processes may write into one root.
 """
 
+import contextlib
 import hashlib
 import io
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 from selfrepair.warehouse.parts.arrow import Columns, parquet_bytes, part_table
-from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, PartFile
+from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, PartFile, RunStamp, sealed
 from selfrepair.warehouse.parts.records import CrosscheckCell, RunRecord
+from selfrepair.warehouse.parts.version_0_1 import is_of_0_1
 
 _T = TypeVar("_T")
 _RUN = "run.json"
@@ -54,6 +55,7 @@ class PartsFolder:
         self.root = root
         self.run_key = run_key
         self.path = root / run_key
+        self._stamp: RunStamp | None = None
 
     def start(self, run: RunRecord) -> RunRecord:
         """Write `run.json` and sweep what killed writers left; returns the record that now counts.
@@ -64,7 +66,9 @@ class PartsFolder:
         if run.run_key != self.run_key:
             raise SelfRepairError(f"run {run.run_key} cannot start in the folder of run {self.run_key}")
         with files.writing(f"run {self.run_key}", self.root, len(run.to_json())):
-            return _again_if_removed(lambda: self._start(run))
+            started = _again_if_removed(lambda: self._start(run))
+        self._stamp = started.stamp()
+        return started
 
     def run(self) -> RunRecord:
         """The record in `run.json`; SelfRepairError when it is missing or unreadable."""
@@ -93,6 +97,15 @@ class PartsFolder:
             return set()
         found = ((path, _UNIT.fullmatch(path.name)) for path in self.path.iterdir())
         return {int(match[1]) for path, match in found if match and (path / MANIFEST).is_file()}
+
+    def stamps(self) -> list[RunStamp]:
+        """The stamps of the finished units, each once; of a damaged unit, or one of an earlier version, none."""
+        found: dict[RunStamp, None] = {}
+        for unit in sorted(self.finished_units()):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                stamp = Manifest.from_json(files.read_file(self.unit_path(unit) / MANIFEST).decode()).run
+                found |= {} if stamp is None else {stamp: None}
+        return list(found)
 
     def finished_crosschecks(self) -> list[Path]:
         """The cross-check files that are here, by name."""
@@ -151,6 +164,7 @@ class PartsFolder:
             identity_error_max=_finite(identity_error_max, f"identity_error_max of unit {unit}"),
             measured_at=datetime.now(UTC).replace(tzinfo=None),
             files={f"{name}.parquet": _part_file(table, contents[f"{name}.parquet"]) for name, table in tables.items()},
+            run=self._stamp,
         )
         n_bytes = sum(len(data) for data in contents.values())
         with files.writing(f"unit {unit} of run {self.run_key}", self.path, n_bytes):
@@ -165,7 +179,8 @@ class PartsFolder:
         """
         for cell in cells:
             _finite(cell.error_max, f"cross-check of prompt {cell.prompt_id}, L{cell.layer}H{cell.head}")
-        data = json.dumps([asdict(cell) for cell in cells], indent=1).encode()
+        stamp = self._stamp and asdict(self._stamp)
+        data = sealed({"run": stamp, "cells": [asdict(cell) for cell in cells]}).encode()
         path = self.crosscheck_path(shard, n_shards)
 
         def place() -> None:
@@ -182,6 +197,7 @@ class PartsFolder:
         """
         buffer = io.BytesIO()
         np.save(buffer, values)
+        buffer.write(self._seal(buffer.getvalue()))
 
         def place() -> None:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -191,13 +207,20 @@ class PartsFolder:
             _again_if_removed(place)
 
     def array(self, name: str) -> NDArray[Any] | None:
-        """What `write_array` kept as `name`; None when it is missing or incomplete."""
+        """What `write_array` kept as `name`; None when it is missing, incomplete, altered or another run's."""
         try:
-            with files.open_regular(self.path / name) as file:
-                values: NDArray[Any] = np.load(file)
+            data = files.read_file(self.path / name)
+            file = io.BytesIO(data)
+            values: NDArray[Any] = np.load(file)
         except (OSError, ValueError, EOFError):
             return None
-        return values
+        length = file.tell()
+        of_0_1 = length == len(data)
+        return values if of_0_1 or data[length:] == self._seal(data[:length]) else None
+
+    def _seal(self, data: bytes) -> bytes:
+        """What follows an array in its file: it ties the array to the run."""
+        return hashlib.sha256(self.run_key.encode() + data).digest()
 
     def remove(self, loaded: Sequence[Path], *, is_whole: bool) -> None:
         """Remove units and cross-checks that have been loaded; when the run is whole, everything else of it too."""
@@ -242,13 +265,29 @@ class PartsFolder:
             files.remove(temporary)
 
     def _check_same(self, first: RunRecord, run: RunRecord) -> None:
-        for name in _FIXED:
+        of_0_1 = is_of_0_1(first.software.get("selfrepair", ""))
+        for name in _FIXED if of_0_1 else (*_FIXED, "tokenizer_sha256"):
             old, new = getattr(first, name), getattr(run, name)
             if old != new:
                 raise SelfRepairError(
                     f"run {self.run_key} was started in {self.path} with {name} = {_short(old)}, but now it is requested with "
                     f"{_short(new)}. Finish it with the first, or delete that folder and start again."
                 )
+        check_version(self.run_key, first.software, run.software)
+
+
+def check_version(run_key: str, first: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise SelfRepairError where a run that one version of the package began would go on with another.
+
+    A run of version 0.1 may: its numbers are today's.
+    """
+    before, version = first.get("selfrepair"), now.get("selfrepair")
+    if before is not None and before != version and not is_of_0_1(before):
+        raise SelfRepairError(
+            f"run {run_key} was begun by selfrepair {before}, and these parts are of selfrepair {version}: the rows of two "
+            f"versions are not mixed. Finish it with the first (pip install selfrepair=={before}), or remove the run "
+            "(selfrepair remove) and its folder of part files, and measure it again."
+        )
 
 
 def _again_if_removed(write: Callable[[], _T]) -> _T:

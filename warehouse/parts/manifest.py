@@ -1,8 +1,10 @@
 """What a finished unit holds: its tables, and the manifest that vouches for their files."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 PART_TABLES = ("prompts", "tokens", "measurements")
 """The tables that each unit brings rows for."""
@@ -33,8 +35,55 @@ class PartFile:
 
 
 @dataclass(frozen=True)
+class RunStamp:
+    """Which run a part is of and what measured it: `selfrepair` is the package's version, `tokenizer_sha256` None without a
+    tokenizer, `record_sha256` a digest of all that the run's record says whatever machine goes on with it.
+    """
+
+    run_key: str
+    selfrepair: str
+    weights_sha256: str
+    tokenizer_sha256: str | None
+    record_sha256: str
+
+    def difference(self, other: "RunStamp") -> str | None:
+        """What is not the same in a part that has this stamp and in a run whose stamp is `other`, in words; None: nothing."""
+        if self.run_key != other.run_key:
+            return f"is of run {self.run_key}, not of run {other.run_key}"
+        if self.selfrepair != other.selfrepair:
+            return f"was measured by selfrepair {self.selfrepair}, and the run's record is of selfrepair {other.selfrepair}"
+        if self.weights_sha256 != other.weights_sha256:
+            return "was measured with other weights than those of the run's record"
+        if self.tokenizer_sha256 != other.tokenizer_sha256:
+            return "was measured with another tokenizer than that of the run's record"
+        return None if self == other else "was measured for another run.json than the one beside it, which was altered"
+
+
+def sealed(content: dict[str, Any]) -> str:
+    """JSON text of `content` with a digest of it, which `unsealed` checks."""
+    return json.dumps({**content, "sha256": _digest(content)}, indent=1)
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """What `sealed` was given; ValueError when it was altered. A text of an earlier version has no digest."""
+    found: dict[str, Any] = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    digest = found.pop("sha256", None)
+    if digest not in (None, _digest(found)):
+        raise ValueError("it was altered after it was written")
+    return found
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """What a finished unit holds. `identity_error_max` is in logits, `measured_at` in UTC without a zone."""
+    """What a finished unit holds. `identity_error_max` is in logits, `measured_at` in UTC without a zone; `run` is None in
+    parts of earlier versions.
+    """
 
     unit: int
     first_prompt: int
@@ -42,19 +91,21 @@ class Manifest:
     identity_error_max: float
     measured_at: datetime
     files: dict[str, PartFile]
+    run: RunStamp | None = None
 
     def to_json(self) -> str:
         """The manifest as JSON text; `from_json` reads it back."""
-        return json.dumps({**asdict(self), "measured_at": self.measured_at.isoformat()}, indent=1)
+        return sealed({**asdict(self), "measured_at": self.measured_at.isoformat()})
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
         """The manifest that `to_json` wrote; ValueError, KeyError or TypeError when it is none."""
-        found = json.loads(text)
+        found = unsealed(text)
         return cls(
             **{
                 **found,
                 "measured_at": datetime.fromisoformat(found["measured_at"]),
                 "files": {name: PartFile(**entry) for name, entry in found["files"].items()},
+                "run": RunStamp(**found["run"]) if found.get("run") else None,
             }
         )

@@ -1,5 +1,6 @@
 """Rows that are exchanged as JSON: a run as it is known before measuring, with model and dataset, and cross-checked cells."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -7,7 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.parts.manifest import RunStamp
 from selfrepair.warehouse.parts.version_0_1 import current_mechanisms
+
+_OF_A_MACHINE = ("device", "software", "started_at", "command")
+"""What of a run's record may change when another machine goes on with it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class RunRecord:
     `n_prompts`, `n_units`, `n_measurements` (rows) and `n_crosschecks` (cells) are what the whole run will have, all
     shards together. Heads are written `L9H6`, mechanisms as `schema.MECHANISMS` names them. `crosscheck_tolerance` is in
     logits, `started_at` in UTC without a zone. `command` is the one that measures it, but for --db; None for `measure`.
+    `tokenizer_sha256` is None without a tokenizer, and in records of earlier versions.
     """
 
     run_key: str
@@ -73,6 +79,18 @@ class RunRecord:
     software: dict[str, str]
     started_at: datetime
     command: str | None = None
+    tokenizer_sha256: str | None = None
+
+    def stamp(self) -> RunStamp:
+        """What the run's parts are stamped with."""
+        lasting = {name: value for name, value in asdict(self).items() if name not in _OF_A_MACHINE}
+        return RunStamp(
+            run_key=self.run_key,
+            selfrepair=self.software.get("selfrepair", "unknown"),
+            weights_sha256=self.model.weights_sha256,
+            tokenizer_sha256=self.tokenizer_sha256,
+            record_sha256=hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest(),
+        )
 
     def to_json(self) -> str:
         """The record as indented JSON text; `from_json` reads it back."""

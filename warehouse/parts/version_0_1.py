@@ -40,6 +40,11 @@ ADDED = {
 _MECHANISMS_OF_0_1 = {today: earlier for earlier, today in MECHANISMS.items()}
 
 
+def is_of_0_1(version: str) -> bool:
+    """Whether that is a version of this package whose runs are resumed by today's."""
+    return version.startswith("0.1.")
+
+
 def current_mechanisms(names: Iterable[str]) -> tuple[str, ...]:
     """Mechanisms of a run record of either version, under today's names."""
     return tuple(MECHANISMS.get(name, name) for name in names)

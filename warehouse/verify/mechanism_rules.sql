@@ -136,7 +136,12 @@ SELECT
         || m.of_heads || '; MLPs ' || e.of_mlps || ', repair ' || m.of_mlps AS what
 FROM edged AS e
 JOIN measured AS m USING (run_id, ablation, layer, head)
-WHERE (greatest(abs(e.of_heads - m.of_heads), abs(e.of_mlps - m.of_mlps)) <= {EFFECT_STEP} * n_rows) IS NOT TRUE;
+LEFT JOIN runs AS r USING (run_id)
+WHERE
+    (
+        abs(e.of_heads - m.of_heads) <= {PROJECTION_ERROR} * n_rows
+        AND abs(e.of_mlps - m.of_mlps) <= {EFFECT_STEP} * n_rows
+    ) IS NOT TRUE;
 
 -- rule: neurons add up to the change of their MLP
 -- over: neuron_sums
@@ -164,7 +169,8 @@ SELECT
 FROM of_mlp AS m
 SEMI JOIN mlps USING (run_id, mlp_layer)
 LEFT JOIN of_neurons AS n USING (run_id, ablation, layer, head, mlp_layer)
-WHERE (n.n_rows = m.n_rows AND abs(n.change - m.change) <= {EFFECT_STEP} * n.n_rows) IS NOT TRUE;
+LEFT JOIN runs AS r USING (run_id)
+WHERE (n.n_rows = m.n_rows AND abs(n.change - m.change) <= {PROJECTION_ERROR} * n.n_rows) IS NOT TRUE;
 
 -- rule: kept neurons are ranked without gaps or repeats
 -- over: neuron_changes, by unit

@@ -35,12 +35,18 @@ def _times_the_limit(effects: tuple[str, ...]) -> str:
     return f"greatest({LARGE_EFFECT}, {', '.join(f'abs({name})' for name in effects)}) / {LARGE_EFFECT}"
 
 
+_PROJECTION_SHARE = 0.1
+"""Heads and neurons are added up in float32, the layer that adds them rounds in its own dtype: how far the two may be apart
+in a row, as a share of what the cross-check of that dtype may differ by. In float32 that is a step of the stored effects.
+"""
+
 _VALUES = {
     "EFFECT_STEP": EFFECT_STEP,
     "FINITE_EFFECTS": " AND ".join(f"isfinite({name})" for name in EFFECTS),
     "IDENTITY_ERROR_LIMIT": IDENTITY_ERROR_LIMIT,
     "IDENTITY_EXCESS": identity_excess(*EFFECTS[:6]),
     "OF_UNIT": "{OF_UNIT}",
+    "PROJECTION_ERROR": f"greatest({EFFECT_STEP}, coalesce(r.crosscheck_tolerance, 0) * {_PROJECTION_SHARE})",
     "TIMES_THE_LIMIT": _times_the_limit(EFFECTS[:6]),
 }
 _OF_UNIT = "run_id = $run_id AND prompt_id BETWEEN $first_prompt AND $last_prompt"

@@ -138,9 +138,19 @@ ANTI JOIN prompts USING (run_id, prompt_id);
 
 -- rule: cross-checks have a prompt
 -- over: crosschecks
-SELECT DISTINCT run_id, 'crosschecks of run ' || run_id || ', prompt ' || prompt_id || ': no such row in prompts' AS what
-FROM crosschecks
-ANTI JOIN prompts USING (run_id, prompt_id);
+WITH
+awaited AS (
+    SELECT run_id, n_prompts
+    FROM runs AS r
+    WHERE n_units > (SELECT count(*) FROM units AS u WHERE u.run_id = r.run_id)
+)
+SELECT DISTINCT
+    c.run_id,
+    'crosschecks of run ' || c.run_id || ', prompt ' || c.prompt_id || ': no such row in prompts' AS what
+FROM crosschecks AS c
+ANTI JOIN prompts AS p USING (run_id, prompt_id)
+LEFT JOIN awaited AS a USING (run_id)
+WHERE (c.prompt_id BETWEEN 0 AND a.n_prompts - 1) IS NOT TRUE;
 
 -- rule: measurements have a token
 -- over: measurements
@@ -223,6 +233,36 @@ WHERE
     (p.partner_id IS NOT NULL) <> list_contains(r.ablations, 'resample')
     OR p.partner_id = p.prompt_id
     OR p.partner_id NOT BETWEEN 0 AND r.n_prompts - 1;
+
+-- rule: whole runs have the prompts of their dataset
+-- over: prompts
+WITH
+lines AS (
+    SELECT
+        p.run_id,
+        p.prompt_id,
+        sha256(concat_ws(' ', p.token_ids::VARCHAR, p.document_id, nullif(r.logit_of, 'next_token'), f.foil_id)) AS line
+    FROM prompts AS p
+    JOIN runs AS r USING (run_id)
+    LEFT JOIN (
+        SELECT run_id, prompt_id, any_value(foil_id) AS foil_id
+        FROM tokens
+        WHERE foil_id IS NOT NULL
+        GROUP BY run_id, prompt_id
+    ) AS f USING (run_id, prompt_id)
+),
+found AS (
+    SELECT run_id, count(*) AS n_prompts, sha256(string_agg(line, '' ORDER BY prompt_id)) AS fingerprint
+    FROM lines
+    GROUP BY run_id
+)
+SELECT run_id, 'run ' || run_id || ': the fingerprint of its prompts is ' || f.fingerprint AS what
+FROM found AS f
+JOIN runs AS r USING (run_id, n_prompts)
+JOIN models USING (model_id)
+JOIN datasets AS d USING (dataset_id)
+-- Version 0.1, which recorded no configuration, made other fingerprints.
+WHERE config_sha256 IS NOT NULL AND len(d.fingerprint) = len(f.fingerprint) AND d.fingerprint <> f.fingerprint;
 
 -- rule: effects are finite
 -- over: measurements

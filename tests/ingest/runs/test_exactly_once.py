@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from support import tiny
+from support.contents import contents, differences
 from support.warm import Process
 
 pytestmark = pytest.mark.slow
@@ -100,6 +101,23 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_rows(start, model, 
     assert stored(db) == unbroken
     assert "nothing was left to measure" in finish(start(model, texts, db))
     assert stored(db) == unbroken
+
+
+@pytest.mark.parametrize(("signal_name", "returned"), [("SIGKILL", -9), ("SIGINT", 130)])
+def test_stopped_while_its_summaries_are_made_the_same_command_makes_them(
+    signal_name, returned, start, model, texts, unbroken_file, tmp_path
+):
+    db = tmp_path / "w.duckdb"
+    stop = (
+        "import os, signal, selfrepair.queries.marts.refresh as marts; "
+        f"marts._computed = lambda con, run_id: os.kill(os.getpid(), signal.{signal_name}); "
+    )
+    process = start(model, texts, db, program=CUT + stop + MAIN)
+    process.communicate()
+    assert process.returncode == returned
+    assert not contents(db)["selfrepair_marts.refreshed"]
+    assert "is complete: nothing was left to measure" in finish(start(model, texts, db, program=CUT + MAIN))
+    assert differences(contents(db), contents(unbroken_file)) == []
 
 
 def test_shards_joined_give_the_same_rows(server, start, model, texts, unbroken, tmp_path):

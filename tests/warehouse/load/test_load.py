@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import loaded_units
+from selfrepair.warehouse.load.registry import NO_COLUMNS
 from selfrepair.warehouse.load.units import CheckedUnit, by_head
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.records import CrosscheckCell
@@ -103,7 +104,7 @@ def test_the_run_its_model_and_dataset_arrive(run, root, db, ask):
     run.write(root)
     load(db, root)
     found = {name: values[0] for name, values in stored(ask, "runs", "run_id").items()}
-    expected = {name: value for name, value in vars(run.record).items() if name not in ("model", "dataset")}
+    expected = {name: value for name, value in vars(run.record).items() if name not in NO_COLUMNS}
     for name in ("ablations", "given_heads", "selected_heads", "mechanisms"):
         expected[name] = list(expected[name])
     measured_at = ask("SELECT max(measured_at) FROM units")[0][0]
@@ -227,11 +228,10 @@ def test_runs_share_models_and_datasets(fabricate, root, db, ask):
 
 def test_a_model_without_revision_or_checkpoint_is_still_one_model(fabricate, root, db, ask):
     for key in ("run-a", "run-b"):
-        parts = fabricate(key).write(root)
-        record = json.loads((parts.path / "run.json").read_text())
-        record["model"].update(revision=None, checkpoint=None)
-        record["dataset"].update(split=None, revision=None)
-        (parts.path / "run.json").write_text(json.dumps(record))
+        run = fabricate(key)
+        model = replace(run.record.model, revision=None, checkpoint=None)
+        dataset = replace(run.record.dataset, split=None, revision=None)
+        replace(run, record=replace(run.record, model=model, dataset=dataset)).write(root)
     load(db, root)
     assert ask("SELECT model_id, dataset_id FROM runs") == [(1, 1), (1, 1)]
 

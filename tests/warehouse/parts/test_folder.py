@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 from dataclasses import replace
 from datetime import datetime
@@ -10,6 +9,7 @@ from datetime import datetime
 import pytest
 
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load.crosschecks import read_cells
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.manifest import Manifest
 from selfrepair.warehouse.parts.records import CrosscheckCell
@@ -159,7 +159,7 @@ def test_crosschecks_of_shards_lie_side_by_side(run, root):
     for shard in (0, 1):
         parts.write_crosscheck(shard, 2, run.cells[shard : shard + 1])
     assert [path.name for path in parts.finished_crosschecks()] == ["crosscheck-0-of-2.json", "crosscheck-1-of-2.json"]
-    assert json.loads(parts.crosscheck_path(1, 2).read_text()) == [vars(run.cells[1])]
+    assert read_cells(parts.crosscheck_path(1, 2), run.record.stamp()) == run.cells[1:2]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

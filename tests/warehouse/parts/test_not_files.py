@@ -63,7 +63,7 @@ def test_part_files_that_are_none_are_named_and_not_waited_for(put: Callable[[Pa
             check_unit(put(unit / "manifest.json").parent, 0)
         assert parts.finished_units() == {1}
         with pytest.raises(SelfRepairError, match="cannot be read"):
-            read_cells(put(parts.crosscheck_path(0, 1)))
+            read_cells(put(parts.crosscheck_path(0, 1)), None)
         put(parts.path / "run.json")
         with pytest.raises(SelfRepairError, match=f"{parts.path / 'run.json'} cannot be read"):
             parts.run()

@@ -1,6 +1,8 @@
 """Each rule sees its own kind of corruption, and nothing else does harm to a sound warehouse."""
 
 import contextlib
+import hashlib
+from dataclasses import replace
 
 import duckdb
 import pytest
@@ -30,6 +32,7 @@ CORRUPTIONS = {
     "tokens and targets match the prompt": "UPDATE tokens SET target_id = -1 WHERE prompt_id = 5 AND pos = 2",
     "each prompt has all its tokens": "DELETE FROM tokens WHERE prompt_id = 5 AND pos = 3",
     "resample partners are other prompts of the run": "UPDATE prompts SET partner_id = 6",
+    "whole runs have the prompts of their dataset": "UPDATE datasets SET fingerprint = sha256('of other prompts')",
     "effects are finite": """
         CREATE OR REPLACE TABLE measurements AS
         SELECT * REPLACE (if(prompt_id = 1 AND pos = 2 AND layer = 1, 'nan', ln_scale_ratio) AS ln_scale_ratio)
@@ -107,6 +110,70 @@ def test_a_part_of_a_run_breaks_no_rule(fabricate, db, root):
     fabricate(parallel_blocks=True, ablations=("zero", "mean")).write(root, units=[0], crosscheck=False)
     load(db, root)
     assert broken(db) == []
+
+
+def test_a_unit_that_is_missing_breaks_no_rule_but_its_own(fabricate, db, root):
+    run = fabricate("run-a")
+    run.write(root, units=[0])  # as a load does that refuses the other one
+    assert {cell.prompt_id for cell in run.cells} >= {0, 5}
+    load(db, root)
+    assert broken(db) == []
+    run.write(root, units=[1])
+    load(db, root)
+    with duckdb.connect(str(db)) as con:
+        for table in ("prompts", "tokens", "measurements"):
+            con.execute(f"DELETE FROM {table} WHERE prompt_id >= 3")
+        con.execute("DELETE FROM units WHERE unit = 1")
+    assert broken(db) == ["run status and errors follow from what is loaded"]
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "added", "holds"), [(1e-3, 0.0002, False), (0.5, 0.04, True), (2.0, 0.19, True), (2.0, 0.21, False)]
+)
+def test_heads_and_neurons_add_up_as_far_as_their_precision_goes(tolerance, added, holds, fabricate, db, root):
+    """Heads are added up in float32; attention adds them in bfloat16, and rounds: 0.013 logits in the bundled model."""
+    fabricate(n_units=1, ablations=("mean",)).write(root)
+    load(db, root)
+    with duckdb.connect(str(db)) as con:
+        con.execute(f"UPDATE runs SET crosscheck_tolerance = {tolerance}, mechanisms = ['edges', 'neurons_last']")
+        con.execute(f"""
+            INSERT INTO edge_sums BY NAME
+            SELECT
+                1 AS run_id, 0 AS unit, 'mean' AS ablation, layer, head, 'all' AS population, kind AS target_kind,
+                2 AS target_layer, if(kind = 'head', 0, NULL) AS target_head, count(*) AS n_rows,
+                sum(if(kind = 'head', repair_attention + {added}, repair_mlp)) AS change, 1 AS squared_change
+            FROM measurements CROSS JOIN (VALUES ('head'), ('mlp')) AS kinds (kind)
+            GROUP BY ALL;
+            INSERT INTO edge_sums BY NAME
+            SELECT * REPLACE ('top2' AS population, 1.0 AS change) FROM edge_sums WHERE target_kind = 'mlp';
+            INSERT INTO neuron_sums BY NAME
+            SELECT run_id, unit, ablation, layer, head, 2 AS mlp_layer, n_rows, 0 AS direct_effect,
+                change + {added} * n_rows AS change, 1 AS absolute_change, 1 AS positive_change, 0 AS anti_erasure
+            FROM edge_sums WHERE population = 'top2'
+        """)
+    rules_of_sums = ["edges add up to attention and MLP repair", "neurons add up to the change of their MLP"]
+    assert [rule for rule in broken(db) if rule in rules_of_sums] == ([] if holds else rules_of_sums)
+
+
+def test_prompts_of_another_run_are_seen(fabricate, db, root):
+    """The fingerprint is as `PromptSet.fingerprint` makes it: real runs hold to it, as every test that verifies one shows."""
+
+    def sha256(text: str) -> str:
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    run = fabricate()
+    lines = [
+        f"{[int(token) for token in tokens]} {document}"
+        for unit in run.units
+        for tokens, document in zip(unit.prompts["token_ids"], unit.prompts["document_id"], strict=True)
+    ]
+    dataset = replace(run.record.dataset, fingerprint=sha256("".join(map(sha256, lines))))
+    replace(run, record=replace(run.record, dataset=dataset)).write(root)
+    load(db, root)
+    assert broken(db) == []
+    with duckdb.connect(str(db)) as con:
+        con.execute("UPDATE prompts SET document_id = document_id + 1 WHERE prompt_id >= 3")
+    assert broken(db) == ["whole runs have the prompts of their dataset"]
 
 
 def test_every_rule_is_put_to_the_test():

@@ -1,0 +1,176 @@
+"""Whatever stops a command, and wherever: the same command again makes the rows and summaries of one that nothing stopped."""
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from selfrepair.queries.cli.refresh import refresh
+from selfrepair.queries.marts import refresh as marts
+from selfrepair.warehouse.cli.commands import load, remove
+from selfrepair.warehouse.load import loader
+from support.contents import Contents, contents, differences
+from support.loaded import load_rows, stored
+from support.version_0_1 import unpacked
+
+COMMANDS = {"load": load, "refresh": refresh, "remove": remove}
+STOP = """
+import importlib, os, sys
+where, when, sign, *arguments = sys.argv[1:]
+module, name = where.rsplit(".", 1)
+module = importlib.import_module("selfrepair." + module)
+found = getattr(module, name)
+
+def stopped(*args, **kwargs):
+    if when == "before":
+        os.kill(os.getpid(), int(sign))
+    result = found(*args, **kwargs)
+    os.kill(os.getpid(), int(sign))
+    return result
+
+setattr(module, name, stopped)
+sys.argv = ["selfrepair", *arguments]
+from selfrepair.app.cli.main import main
+main()
+"""
+MARTS = "queries.marts.refresh."
+OF_LOAD = (
+    "warehouse.load.loader.append_units",
+    "warehouse.load.loader.refresh",
+    "warehouse.load.loader.call_entry_points",
+    "warehouse.files.remove",
+    "queries.marts.install.install_macros",
+    MARTS + "make_tables",
+    MARTS + "refresh",
+    MARTS + "_computed",
+)
+POINTS = {
+    "load": OF_LOAD,
+    "refresh": (MARTS + "make_tables", MARTS + "refresh", MARTS + "_computed"),
+    "remove": (
+        "warehouse.files.remove",
+        "warehouse.load.removal._remove_rows",
+        "warehouse.load.removal.call_entry_points",
+        MARTS + "refresh",
+        MARTS + "_computed",
+    ),
+    "upgrade": (
+        "warehouse.database.migrate._apply",
+        "warehouse.database.migrate.write_comments",
+        "warehouse.database.connection.migrate",
+    ),
+}
+
+
+def before(command: str, fabricate, db: Path, root: Path) -> list[str]:
+    """A file as it is before a command, which is returned without its --db."""
+    if command == "upgrade":
+        folder = unpacked(db.parent)
+        shutil.move(folder / "warehouse.duckdb", db)
+        shutil.move(folder / "warehouse.duckdb.parts", root)
+        return ["load"]
+    if command == "load":
+        for key in ("run-a", "run-b"):
+            fabricate(key, model=key, n_units=1).write(root)
+        return ["load"]
+    if command == "refresh":
+        fabricate(n_units=1).write(root)
+        load_rows(db, root)
+        return ["refresh"]
+    stored(db.parent, *(fabricate(key, model=key, n_units=1) for key in ("run-a", "run-b")))
+    with duckdb.connect(str(db)) as con:
+        con.execute("DELETE FROM selfrepair_marts.refreshed")
+    fabricate("run-a", model="run-a", n_units=1).write(root)
+    return ["remove", "1", "--yes"]
+
+
+def call(db: Path, command: list[str]) -> Any:
+    return CliRunner().invoke(COMMANDS[command[0]], [*command[1:], "--db", str(db)])
+
+
+def unbroken(db: Path, command: list[str], to: Path) -> Contents:
+    """What the command makes of a copy where nothing stops it."""
+    to.mkdir()
+    for path in db.parent.glob("w.duckdb*"):
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, to / path.name)
+    result = call(to / db.name, command)
+    assert result.exit_code == 0, result.output
+    return contents(to / db.name)
+
+
+@pytest.mark.parametrize("command", ["load", "remove"])
+def test_what_was_stopped_before_its_summaries_makes_them_when_repeated(command, fabricate, db, root, monkeypatch):
+    fabricate(n_units=1).write(root)
+    made = []
+
+    class AfterLoad:
+        def load(self) -> Callable[[duckdb.DuckDBPyConnection], None]:
+            if len(made) < 1:
+                made.append("stopped")
+                raise KeyboardInterrupt
+            return lambda con: made.append("made")
+
+    if command == "remove":
+        load_rows(db, root)
+    monkeypatch.setattr(loader, "entry_points", lambda group: [AfterLoad()])
+    line = ["load"] if command == "load" else ["remove", "1", "--yes"]
+    assert call(db, line).exit_code != 0
+    again = call(db, line)
+    assert again.exit_code == 0, again.output
+    assert made == ["stopped", "made"]
+    if command == "remove":
+        assert again.output == f"run 1 was removed before, and nothing of it is left\n{db} now holds 0 runs, 0 rows\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("command", "where"), [(command, where) for command in POINTS for where in POINTS[command]])
+def test_a_kill_anywhere_is_finished_by_the_same_command(command, where, when, fabricate, db, root, tmp_path, spawn):
+    line = before(command, fabricate, db, root)
+    expected = unbroken(db, line, tmp_path / "unbroken")
+    _stop(spawn, where, when, signal.SIGKILL, db, line)
+    again = call(db, line)
+    assert again.exit_code == 0, again.output
+    assert differences(contents(db), expected) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_any_signal_while_summaries_are_made(command, sign, fabricate, db, root, tmp_path, spawn):
+    line = before(command, fabricate, db, root)
+    expected = unbroken(db, line, tmp_path / "unbroken")
+    _stop(spawn, MARTS + "_computed", "before", sign, db, line)
+    again = call(db, line)
+    assert again.exit_code == 0, again.output
+    assert differences(contents(db), expected) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_room_while_summaries_are_made(command, fabricate, db, root, tmp_path, monkeypatch):
+    def full(con: duckdb.DuckDBPyConnection, run_id: int) -> None:
+        raise duckdb.IOException("Could not write all bytes to file: No space left on device")
+
+    line = before(command, fabricate, db, root)
+    expected = unbroken(db, line, tmp_path / "unbroken")
+    with monkeypatch.context() as patch:
+        patch.setattr(marts, "_computed", full)
+        assert call(db, line).exit_code == 1
+    again = call(db, line)
+    assert again.exit_code == 0, again.output
+    assert differences(contents(db), expected) == []
+
+
+def _stop(
+    spawn: Callable[..., "subprocess.Popen[str]"], where: str, when: str, sign: int, db: Path, line: list[str]
+) -> None:
+    process = spawn(STOP, where, when, int(sign), *line, "--db", db)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (-sign, 130), err
