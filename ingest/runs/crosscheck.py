@@ -66,11 +66,13 @@ def crosscheck(
         with torch.no_grad(), full_precision():
             return _crosscheck(plan, measurer, chosen, stored, on_checked)
     except hooks.FAILURES as error:
-        memory = f" Memory ran out: use {on_device('cpu')}." if is_out_of_memory(error) else ""
+        step, with_that = (
+            (f" Memory ran out: use {on_device('cpu')}.", " with that") if is_out_of_memory(error) else ("", "")
+        )
         raise ResumableError(
             f"the cross-check through TransformerBridge could not run ({hooks.message_of(error)}), so the run is not "
-            f"complete.{memory}",
-            f"The measured rows are kept: {again()}, and it only checks, and measures nothing again.",
+            f"complete.{step}",
+            f"The measured rows are kept: {again()}{with_that}, and it only checks, and measures nothing again.",
         ) from error
 
 
