@@ -34,6 +34,9 @@ OTHER_FILE_TYPES = (".csv", ".tsv", ".json", ".arrow", ".feather", ".gz", ".zst"
 """A name that ends so is meant as a file, and no hub dataset."""
 
 STDLIB, RANDOM = "stdlib", "random"
+TOKENS = "tokens"
+"""The column of a dataset whose rows are prompts in token ids."""
+
 ANSWER, FOIL = "answer", "foil"
 """Columns of prompts with an answer."""
 
@@ -142,13 +145,19 @@ def read_rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iter
     """Documents, rows of tokens and prompts with an answer from rows with columns; errors name their `origin`."""
     for number, row in enumerate(rows):
         found: Document | TokenRow
-        if isinstance(row, dict) and isinstance(row.get(text_column, 0), str | None):
-            found = Document(number, _SURROGATES.sub("?", row[text_column] or ""))
-        elif isinstance(row, dict) and text_column == TEXT and isinstance(row.get("tokens"), list):
-            tokens = row["tokens"]
+        tokens = row.get(TOKENS) if isinstance(row, dict) and text_column == TEXT else None
+        if isinstance(tokens, list) and not (isinstance(row.get(TEXT), str) and _are_words(tokens)):
+            if isinstance(row.get(TEXT), str):
+                raise SelfRepairError(
+                    f"{row_of(origin, number)} has both `{TEXT}` and `{TOKENS}`. Leave one of them out of the rows."
+                )
             if not all(_is_whole(token) for token in tokens):
-                raise SelfRepairError(f"{row_of(origin, number)}: `tokens` must be a list of whole numbers.")
+                raise _no_ids(origin, number, tokens)
             found = TokenRow(number, tuple(tokens))
+        elif tokens is not None and not isinstance(row.get(TEXT), str):
+            raise _no_ids(origin, number, tokens)
+        elif isinstance(row, dict) and isinstance(row.get(text_column, 0), str | None):
+            found = Document(number, _SURROGATES.sub("?", row[text_column] or ""))
         else:
             raise _no_text(origin, number, row, text_column)
         has_answer = text_column == TEXT and any(row.get(name) is not None for name in (ANSWER, FOIL))
@@ -170,6 +179,18 @@ def _with_answer(origin: Path | str, row: dict[str, Any], found: Document | Toke
 
     prompt = found.tokens if isinstance(found, TokenRow) else found.text
     return AnswerRow(found.number, prompt, value_of(ANSWER), None if row.get(FOIL) is None else value_of(FOIL))
+
+
+def _are_words(tokens: list[Any]) -> bool:
+    """Whether a column of that name holds the words of a text, as in data sets of tagged ones, and no ids."""
+    return all(isinstance(token, str) for token in tokens)
+
+
+def _no_ids(origin: Path | str, number: int, tokens: object) -> SelfRepairError:
+    return SelfRepairError(
+        f"{row_of(origin, number)}: `{TOKENS}` must be a list of whole numbers, such as [464, 3290], and not {tokens!r:.40}. "
+        f"Write the ids so, or give `{TEXT}`."
+    )
 
 
 def _is_whole(value: Any) -> bool:

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selfrepair.ingest.text.documents import Document
+from selfrepair.ingest.text.documents import Document, TokenRow
+from selfrepair.ingest.text.given_prompts import given_prompts
 from selfrepair.ingest.text.sources import open_source
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, errors_in
 from support.prompts import TOKENIZER, jsonl, prompts_of
 
 TEXT = "return first + second " * 8
@@ -132,3 +133,23 @@ def test_a_missing_file_is_not_taken_for_a_hub_dataset(name):
 def test_an_option_that_does_not_apply_is_refused(name, options, message):
     with pytest.raises(SelfRepairError, match=message):
         open_source(name, **options)
+
+
+def test_of_text_and_tokens_only_one_is_the_prompt(tmp_path):
+    ids = [4, 5, 6]
+    for beside in ({}, {"text": None}):
+        assert list(open_source(str(jsonl(tmp_path / "a.jsonl", {"tokens": ids, **beside}))).documents) == [
+            TokenRow(0, (4, 5, 6))
+        ]
+    for beside in ({}, {"tokens": None}, {"tokens": ["return", "first"]}, {"tokens": 2}):
+        assert list(open_source(str(jsonl(tmp_path / "a.jsonl", {"text": TEXT, **beside}))).documents) == [
+            Document(0, TEXT)
+        ]
+    with pytest.raises(SelfRepairError, match=r"row 1 has both `text` and `tokens`\. Leave one of them out"):
+        prompts_of(jsonl(tmp_path / "a.jsonl", {"text": TEXT, "tokens": ids}))
+    for wrong in ("4 5 6", [4, "5"], [4.0], {"ids": ids}, ["4"]):
+        with pytest.raises(SelfRepairError, match=r"row 1: `tokens` must be a list of whole numbers, such as .* not "):
+            prompts_of(jsonl(tmp_path / "a.jsonl", {"tokens": wrong}))
+    with pytest.raises(SelfRepairError, match=r"prompts\[0\] has both `text` and `tokens`"), errors_in("python"):
+        given_prompts([{"text": TEXT, "tokens": ids}], TOKENIZER)
+    assert given_prompts([{"text": None, "tokens": ids}], None) == [TokenRow(0, (4, 5, 6))]
