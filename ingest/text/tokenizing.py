@@ -142,17 +142,19 @@ def first_tokens(
 
 
 def token_texts(tokenizer: "PreTrainedTokenizerBase | None", tokens: Sequence[int]) -> list[str]:
-    """Each token as readable text, its leading space kept; `<17>` without a tokenizer."""
-    if tokenizer is None:
-        return [f"<{token}>" for token in tokens]
-    names = tokenizer.convert_ids_to_tokens(list(tokens))
-    return [
-        # SentencePiece marks a space with a character that decoding one token alone drops.
-        name.replace("\u2581", " ")
-        if isinstance(name, str) and name.startswith("\u2581")
-        else str(tokenizer.decode([token]))
-        for name, token in zip(names, tokens, strict=True)
-    ]
+    """Each token as readable text, its leading space kept; `<17>` without a tokenizer or a piece for the id."""
+    return [f"<{token}>" if tokenizer is None else _token_text(tokenizer, token) for token in tokens]
+
+
+def _token_text(tokenizer: "PreTrainedTokenizerBase", token: int) -> str:
+    try:
+        name = tokenizer.convert_ids_to_tokens(token)
+    except IndexError:  # of SentencePiece, where the model's vocabulary is padded
+        name = None
+    if not isinstance(name, str):
+        return f"<{token}>"
+    # SentencePiece marks a space with a character that decoding one token alone drops.
+    return name.replace("\u2581", " ") if name.startswith("\u2581") else str(tokenizer.decode([token]))
 
 
 def _cut(blocks: Iterable[str], max_characters: int) -> Iterator[str]:
