@@ -22,8 +22,8 @@ class IngestRequest:
 
     model: str = option("Hub id, local folder in Hugging Face format, or `demo`.")
     dataset: str | None = option(
-        "stdlib, random (tokens drawn by --seed), a .txt/.jsonl/.parquet file, or a hub dataset, OWNER/NAME or "
-        "OWNER/NAME:CONFIG  [default: stdlib]",
+        "stdlib, random (tokens drawn by --seed), a .txt/.jsonl/.parquet file (text also as .gz or .zst), or a hub dataset, "
+        "OWNER/NAME or OWNER/NAME:CONFIG  [default: stdlib]",
         None,
     )
     split: str | None = option("Split of the dataset  [default: train; heldout for stdlib]", None)

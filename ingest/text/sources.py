@@ -7,9 +7,11 @@ is a dataset of the Hugging Face hub, streamed.
 import itertools
 import platform
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +25,16 @@ from selfrepair.ingest.text.packing import NONE
 from selfrepair.ingest.text.refusals import check_length
 from selfrepair.ingest.text.tokenizing import in_chunks
 from selfrepair.warehouse.errors import SelfRepairError, in_words
+from selfrepair.warehouse.files import is_lfs_pointer
 
 if TYPE_CHECKING:
     from selfrepair.ingest.models.tokenizer import Vocabulary
 
 FILE_TYPES = (".txt", ".jsonl", ".parquet")
-"""File types that are read."""
+"""File types that are read; the first two also compressed."""
+
+COMPRESSED = (".gz", ".zst")
+"""What the name of a compressed text ends with, after its type."""
 
 OTHER_FILE_TYPES = (".csv", ".tsv", ".json", ".arrow", ".feather", ".gz", ".zst", ".bz2", ".xz", ".zip", ".xlsx", ".md")
 """A name that ends so is meant as a file, and no hub dataset."""
@@ -80,7 +86,7 @@ def open_source(
     is_hub = name not in (STDLIB, RANDOM) and not is_file
     _check_option("--dataset-revision", revision, name, means_something=is_hub)
     _check_option("--split", split, name, means_something=is_hub or name == STDLIB)
-    has_columns = is_hub or (is_file and path.suffix != ".txt")
+    has_columns = is_hub or (is_file and _type(path) != ".txt")
     _check_option("--text-column", None if text_column == TEXT else text_column, name, means_something=has_columns)
     if name == RANDOM:
         return Source(RANDOM, None, None, iter(()))
@@ -126,18 +132,30 @@ def _check_file(name: str) -> None:
     path, readable = Path(name), f"{', '.join(FILE_TYPES[:-1])} or {FILE_TYPES[-1]}"
     if not path.exists():
         raise SelfRepairError(f"dataset file {name} does not exist. Give a {readable} file, or `{STDLIB}`.")
-    if path.suffix not in FILE_TYPES or not path.is_file():
+    if _type(path) not in FILE_TYPES or not path.is_file():
         raise SelfRepairError(f"dataset {name} is not a {readable} file. Convert it, one row a document.")
+    if is_lfs_pointer(path):
+        raise SelfRepairError(
+            f"dataset file {name} was not fetched: it is a Git LFS pointer. Fetch what it points to: "
+            f"git -C {quote(str(path.parent))} lfs pull --include {quote(path.name)}"
+        )
+
+
+def _type(path: Path) -> str:
+    """The ending of a file's name, without the one that says how its text is compressed; `.parquet` compresses by itself."""
+    if path.suffix in COMPRESSED and Path(path.stem).suffix in (".txt", ".jsonl"):
+        return Path(path.stem).suffix
+    return path.suffix
 
 
 def _from_file(path: Path, text_column: str) -> Iterator[DatasetRow]:
     try:
-        if path.suffix == ".txt":
+        if _type(path) == ".txt":
             yield from in_chunks(Document(0, ""), text_blocks(path))
         else:
-            rows = json_lines(path) if path.suffix == ".jsonl" else parquet_rows(path)
+            rows = json_lines(path) if _type(path) == ".jsonl" else parquet_rows(path)
             yield from read_rows(path, rows, text_column)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise SelfRepairError(f"dataset file {path} cannot be read: {error}. Write it again.") from error
 
 

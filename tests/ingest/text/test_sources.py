@@ -1,5 +1,6 @@
 """Datasets by name or file: what opens, and what a bad one is told."""
 
+import gzip
 import json
 import platform
 import re
@@ -153,3 +154,32 @@ def test_of_text_and_tokens_only_one_is_the_prompt(tmp_path):
     with pytest.raises(SelfRepairError, match=r"prompts\[0\] has both `text` and `tokens`"), errors_in("python"):
         given_prompts([{"text": TEXT, "tokens": ids}], TOKENIZER)
     assert given_prompts([{"text": None, "tokens": ids}], None) == [TokenRow(0, (4, 5, 6))]
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.Codec("zstd").compress(content, asbytes=True)
+
+
+@pytest.mark.parametrize("compressed", [gzip.compress, zstd])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
+def test_compressed_text_is_read_whatever_it_is_called(tmp_path, compressed, name):
+    rows = "".join(json.dumps({"text": f"{TEXT} {n} \u00e9"}) + "\n" for n in range(3000)).encode()
+    (tmp_path / name).write_bytes(compressed(rows))
+    found = list(open_source(str(tmp_path / name)).documents)
+    assert (len(found), found[2999]) == (3000, Document(2999, f"{TEXT} 2999 \u00e9"))
+    plain = tmp_path / "a.txt.gz"
+    plain.write_bytes(compressed(TEXT.encode()))
+    assert list(open_source(str(plain)).documents) == [Document(0, TEXT)]
+    (tmp_path / name).write_bytes(compressed(rows)[:-200])
+    with pytest.raises(SelfRepairError, match=r"cannot be read: .*Write it again"):
+        list(open_source(str(tmp_path / name)).documents)
+    (tmp_path / name).write_bytes(compressed(b"\x1f\x8b\xff"))
+    with pytest.raises(SelfRepairError, match=r"is not UTF-8: byte 0x8b at offset 1, line 1\. .*Decompress it"):
+        list(open_source(str(tmp_path / name)).documents)
+
+
+def test_a_file_that_was_not_fetched_says_how(tmp_path):
+    for name in ("a.parquet", "a.jsonl"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 978\n")
+        with pytest.raises(SelfRepairError, match=rf"is a Git LFS pointer\. Fetch .* lfs pull --include {name}$"):
+            open_source(str(tmp_path / name))
