@@ -50,8 +50,9 @@ def load_model(
     revision: str | None = None,
     checkpoint: int | None = None,
     trust_remote_code: bool = False,
+    called: str | None = None,
 ) -> LoadedModel:
-    """Load `name` for measuring.
+    """Load `name` for measuring; its record is `called` so, or by its hub id, or its folder's name.
 
     Raises SelfRepairError for an unknown, gated, offline or incomplete model, for one with another's tokenizer or code of
     its own that is not trusted, and for a family that does not fit.
@@ -79,7 +80,7 @@ def load_model(
     adapter = adapter_of(model, name)
     if tokenizer is not None:
         check_vocabulary(tokenizer, name, adapter.d_vocab)
-    shown = Path(name).resolve().name if Path(name).exists() else name
+    shown = called or (Path(name).resolve().name if Path(name).exists() else name)
     record = model_record(adapter, shown, digest, config_digest, revision=revision, checkpoint=checkpoint)
     return LoadedModel(adapter, tokenizer, record)
 

@@ -51,6 +51,7 @@ class IngestRequest:
         "labels the run.",
         None,
     )
+    name: str | None = option("What the warehouse calls a local model  [default: its folder's name]", None)
     trust_remote_code: bool = option("Run custom code that comes with the model, if it needs any.", False)
     dtype: str = option(
         "What the layers compute in; the residual stream is kept in float32 or better.",
