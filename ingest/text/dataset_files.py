@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -62,7 +62,7 @@ def parquet_rows(path: Path) -> Iterator[Any]:
 def open_bytes(path: Path) -> IO[bytes]:
     """The bytes of a file, decompressed. Raises OSError, EOFError or zlib.error where it is damaged."""
     if _begins(path, GZIP):
-        return gzip.open(path)
+        return cast(IO[bytes], gzip.open(path))
     if _begins(path, ZSTD):
         import pyarrow as pa
 
