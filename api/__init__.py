@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from selfrepair._measurements import Measurements
     from selfrepair.queries.client.notices import FewRows, NotMeasured, OutOfDate, Truncated
     from selfrepair.queries.client.warehouse import Warehouse
-    from selfrepair.queries.sandbox.limits import Limits
+    from selfrepair.warehouse.database.limits import Limits
     from selfrepair.warehouse.errors import SelfRepairError
 
     __version__: str
@@ -33,7 +33,7 @@ __all__ = [
 
 _MODULES = {
     "FewRows": "queries.client.notices",
-    "Limits": "queries.sandbox.limits",
+    "Limits": "warehouse.database.limits",
     "Measurements": "_measurements",
     "NotMeasured": "queries.client.notices",
     "OutOfDate": "queries.client.notices",

@@ -31,6 +31,7 @@ from selfrepair.ingest.text.given_prompts import given_prompts
 from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import Source
 from selfrepair.queries.client.calls import SWITCH, TEXT, WHOLE, Takes, all_are, checked, is_path, is_text, is_whole
+from selfrepair.warehouse.database.address import warehouse_path
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, errors_in
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.schema import MECHANISMS
@@ -161,35 +162,35 @@ def measure(
 
     """
     with errors_in("python"):
+        db = None if into is None else warehouse_path(into)
         if tokenizer is None:
             tokenizer = getattr(model, "tokenizer", None)
         with _isolated_torch():
             shared = share_model(model, name, tokenizer)
             plan = _plan(shared, prompts, dataset_name, ablations, layers, heads, given, mechanisms, seed)
             try:
-                return _run(plan, into, batch_size, progress)
+                return _run(plan, db, batch_size, progress)
             finally:
                 del plan, shared
                 free_memory()  # the hooks and modules of the cross-check's copy refer to each other
 
 
-def _run(plan: RunPlan, into: str | Path | None, batch_size: int | None, progress: bool) -> Measurements | int:
+def _run(plan: RunPlan, db: Path | None, batch_size: int | None, progress: bool) -> Measurements | int:
     if batch_size is not None and batch_size < 1:
         raise SelfRepairError(f"batch_size={batch_size} measures nothing. Pass 1 or more, or None.")
     with contextlib.ExitStack() as stack:
         watcher: Progress = stack.enter_context(TerminalProgress()) if progress else _Silent()
-        if into is not None:
-            db = Path(into)
+        if db is not None:
             return store_run(plan, db, Path(f"{db}.parts"), batch_size=batch_size, progress=watcher).run_id
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="selfrepair-")))
-        db = folder / "run.duckdb"
+        own = folder / "run.duckdb"
         try:
-            store_run(plan, db, folder / "parts", batch_size=batch_size, progress=watcher, summaries=False)
+            store_run(plan, own, folder / "parts", batch_size=batch_size, progress=watcher, summaries=False)
         except ResumableError as error:  # what it says of rows that are kept is not true of a temporary folder
             raise SelfRepairError(
                 f"{error.problem} Nothing was kept: with into=FILE, the same call goes on from what was measured."
             ) from error
-        return read_measurements(db, MECHANISM_TABLES)
+        return read_measurements(own, MECHANISM_TABLES)
 
 
 def _plan(

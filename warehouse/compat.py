@@ -49,14 +49,14 @@ def holder_of_file(error: duckdb.Error) -> str | None:
     return "another program" if _LOCKED.search(text) else None  # one that cannot be seen from here, as from a container
 
 
-def is_no_database(error: duckdb.Error) -> bool:
-    """Whether the file is none of DuckDB's (duckdb)."""
-    return "not a valid DuckDB database" in str(error)
+def is_unreplayable(error: duckdb.Error) -> bool:
+    """Whether the log beside the file cannot be brought into it (duckdb)."""
+    return "replaying WAL" in str(error)
 
 
 def is_of_another_version(error: duckdb.Error) -> bool:
     """Whether the file is of a DuckDB with another format (duckdb)."""
-    return "database file with version number" in str(error)
+    return _says(error, "database file with version number", "database file with storage version number")
 
 
 def is_denied(error: Exception) -> bool:

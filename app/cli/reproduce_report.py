@@ -9,7 +9,7 @@ from selfrepair.app.cli.run_report import facts_of, stored_run
 from selfrepair.app.data.published import QUANTITIES
 from selfrepair.app.wording.columns import words
 from selfrepair.queries.catalog.quoting import literal
-from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.queries.sandbox.session import Session
 from selfrepair.warehouse.cli.terminal import plain_lines
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -21,15 +21,15 @@ def reproduce_report(db: Path, run_id: int, published: str) -> str:
 
     Raises SelfRepairError where the views do not recognise the run as one of that model.
     """
-    with Reader(db) as reader:
-        run = stored_run(reader, run_id)
-        agreements = reader.frame(f"""
+    with Session(db) as session:
+        run = stored_run(session, run_id)
+        agreements = session.frame(f"""
             FROM reproduction_agreement
             WHERE
                 run_id = {run_id} AND population = 'top2' AND published_run = 'default'
                 AND published_model = {literal(published)}
         """).to_dicts()
-        claims = reader.frame(f"FROM reproduction_claims WHERE run_id = {run_id} ORDER BY claim_number").to_dicts()
+        claims = session.frame(f"FROM reproduction_claims WHERE run_id = {run_id} ORDER BY claim_number").to_dicts()
     if not agreements:
         raise SelfRepairError(
             f"run {run_id} cannot be compared with {published}: it is a {run['status']} run of {run['model']} with "

@@ -9,7 +9,7 @@ import click
 
 from selfrepair.queries.catalog.quoting import literal
 from selfrepair.queries.catalog.which_run import few_rows
-from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.queries.sandbox.session import Session
 from selfrepair.warehouse.cli.terminal import plain_lines
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import human_bytes
@@ -61,11 +61,11 @@ def print_report(run_id: int | None, *, db: Path, **_options: Any) -> None:
 
 def run_report(db: Path, run_id: int) -> str:
     """The report on run `run_id` of the warehouse `db`, as plain text. Raises SelfRepairError for an unreadable file."""
-    with Reader(db) as reader:
-        run = stored_run(reader, run_id)
+    with Session(db) as session:
+        run = stored_run(session, run_id)
         ablation = "resample" if "resample" in run["ablations"] else run["ablations"][0]
         population = run["default_population"]
-        layers = reader.frame(f"""
+        layers = session.frame(f"""
             FROM layer_repair
             WHERE run_id = {run_id} AND ablation = {literal(ablation)} AND population = {literal(population)} ORDER BY layer
         """).to_dicts()
@@ -86,9 +86,9 @@ def run_report(db: Path, run_id: int) -> str:
     return "\n\n".join(parts)
 
 
-def stored_run(reader: Reader, run_id: int) -> Row:
+def stored_run(session: Session, run_id: int) -> Row:
     """The row of `runs` with the names of its model and dataset, the model's shape, and how many rows are stored."""
-    return reader.frame(f"""
+    return session.frame(f"""
         SELECT
             runs.*, default_population(run_id) AS default_population,
             models.name AS model, n_layers, models.n_heads AS heads_in_layer, len(selected_heads) AS n_heads,

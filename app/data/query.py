@@ -14,8 +14,8 @@ from cachetools import LRUCache
 
 from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.queries.client.warehouse import Warehouse
-from selfrepair.queries.sandbox.limits import Limits
-from selfrepair.queries.sandbox.reader import Answer
+from selfrepair.queries.sandbox.answer import Answer
+from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.errors import InUseError, SelfRepairError
 
 MAX_ROWS = 10_000
@@ -85,7 +85,7 @@ _busy_since: dict[str, float] = {}
 
 def warehouse_path() -> Path:
     """The file that the app shows: `$SELFREPAIR_DB`, else selfrepair.duckdb in the working directory."""
-    return Path(os.environ.get("SELFREPAIR_DB", "selfrepair.duckdb"))
+    return Path(os.environ.get("SELFREPAIR_DB") or "selfrepair.duckdb")
 
 
 def query_frame(query: str, limit: int = MAX_ROWS) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from selfrepair.queries.catalog.relations import relations
+from selfrepair.queries.catalog.relations import views
 from selfrepair.warehouse.errors import SelfRepairError
 
 CONTEXT = ("run_id", "model", "ablation", "population")
@@ -12,8 +12,7 @@ CONTEXT = ("run_id", "model", "ablation", "population")
 
 def headline(name: str, columns: Sequence[str]) -> list[str]:
     """The `columns` of the view `name` to show first, behind those that tell its rows apart; all, if it names none."""
-    relation = relations().get(name.lower())
-    first = relation.headline if relation else ()
+    first = next((view.headline for view in views() if view.name == name.lower()), ())
     if not first or not set(first) <= set(columns):  # a table of the user's own
         return list(columns)
     return [*(column for column in CONTEXT if column in columns), *first]

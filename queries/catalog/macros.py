@@ -140,8 +140,8 @@ MACROS = (
 def install_macros(con: duckdb.DuckDBPyConnection) -> None:
     """Create or replace the functions in the file. Raises SelfRepairError when the user has one of such a name."""
     found = con.execute(
-        "SELECT function_name, comment FROM duckdb_functions() "
-        "WHERE schema_name = 'main' AND database_name = current_database()"
+        "SELECT function_name, comment FROM system.main.duckdb_functions() "
+        "WHERE schema_name = 'main' AND database_name = system.main.current_database()"
     ).fetchall()
     for macro in MACROS:
         if not all((comment or "").endswith(macro.marker) for name, comment in found if name == macro.name):

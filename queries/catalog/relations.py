@@ -6,6 +6,8 @@ it is named after. All of it is checked against DuckDB, in an
 empty warehouse in memory.
 """
 
+from __future__ import annotations
+
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -13,17 +15,16 @@ from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Literal
-
-import duckdb
+from typing import TYPE_CHECKING, Literal
 
 from selfrepair.queries.catalog.header import Column, HeaderError, View, column_of, parse_view, split_unit
-from selfrepair.queries.catalog.macros import create_temp_macros
 from selfrepair.queries.catalog.next_step import see
 from selfrepair.queries.catalog.shared import CLUSTERED, COLUMNS, INTERVALS
-from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.verify.rules import is_read_whole, violations
+
+if TYPE_CHECKING:
+    import duckdb
 
 _FOLDER = Path(__file__).parents[1] / "views"
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+(?:main\.)?([a-z_][a-z0-9_]*)")
@@ -84,6 +85,11 @@ def _text(path: Path) -> str:
 
 def catalogue(of_views: Iterable[View]) -> dict[str, Relation]:
     """Describe all tables and the given views (in order). Raises HeaderError where a header and DuckDB disagree."""
+    import duckdb  # whoever only needs a view's SQL does without
+
+    from selfrepair.queries.catalog.macros import create_temp_macros
+    from selfrepair.warehouse.database.migrate import migrate
+
     with duckdb.connect() as con:
         migrate(con)
         create_temp_macros(con)
@@ -127,9 +133,11 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def _tables(con: duckdb.DuckDBPyConnection) -> dict[str, Relation]:
-    comments = con.execute("SELECT table_name, comment FROM duckdb_tables() ORDER BY table_oid").fetchall()
+    comments = con.execute("SELECT table_name, comment FROM system.main.duckdb_tables() ORDER BY table_oid").fetchall()
     columns: dict[str, list[Column]] = {name: [] for name, _ in comments}
-    of_tables = "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() ORDER BY column_index"
+    of_tables = (
+        "SELECT table_name, column_name, data_type, comment FROM system.main.duckdb_columns() ORDER BY column_index"
+    )
     for table, name, kind, comment in con.execute(of_tables).fetchall():
         if table in columns:
             description, unit = split_unit(comment)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +20,11 @@ if TYPE_CHECKING:
     import polars as pl
 
     from selfrepair.queries.export.files import Format
-    from selfrepair.queries.sandbox.reader import Answer, Batches, Params, Reader
+    from selfrepair.queries.sandbox.answer import Answer, Batches, Params
+    from selfrepair.queries.sandbox.session import Session
 
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
-_GRACE_S = 2.0
-_NOTE_TIMEOUT_S = 1.0  # for notes that are not part of the answer; less than _GRACE_S
+_NOTE_TIMEOUT_S = 1.0  # for notes that are not part of the answer
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,10 @@ class ResolvedQuery:
 
 @dataclass(frozen=True)
 class OpenAnswer:
-    """`rows` to be read once, while `reader` is open."""
+    """`rows` to be read once, before anything else is asked in the `session`."""
 
     rows: Batches
-    reader: Reader
+    session: Session
     asked: ResolvedQuery
 
     def why_empty(self) -> str:
@@ -61,15 +59,15 @@ class OpenAnswer:
         asked, given = self.asked, self.asked.given or {}
 
         def rows(sql: str) -> list[dict[str, Any]]:
-            return self.reader.ask(sql, timeout_s=_NOTE_TIMEOUT_S).frame.to_dicts()
+            return self.session.ask(sql, timeout_s=_NOTE_TIMEOUT_S).frame.to_dicts()
 
         try:
             missing = unmeasured(
-                rows, self.reader.db, asked.sql, asked.name, given if asked.values is None else asked.values
+                rows, self.session.db, asked.sql, asked.name, given if asked.values is None else asked.values
             )
             if missing or asked.values is not None or not given:
                 return missing
-            return values_instead(rows, asked.name, self.reader.columns(asked.name), given)
+            return values_instead(rows, asked.name, self.session.columns(asked.name), given)
         except SelfRepairError:  # it is optional
             return ""
 
@@ -86,7 +84,7 @@ class OpenAnswer:
             return ""  # whoever wrote the SQL sees all its rows
 
         def ask(sql: str) -> pl.DataFrame:
-            return self.reader.ask(sql, params=asked.params, timeout_s=_NOTE_TIMEOUT_S).frame
+            return self.session.ask(sql, params=asked.params, timeout_s=_NOTE_TIMEOUT_S).frame
 
         found = kinds.kinds_in(answer, asked.sql, ask, kinds.COLUMNS if asked.values is None else asked.values)
         if not found:
@@ -110,8 +108,6 @@ def open_answer(
     flat: bool = False,
 ) -> Iterator[OpenAnswer]:
     """The rows that answer `text`; whoever takes them has to be done after `timeout_s` seconds."""
-    from selfrepair.queries.sandbox.reader import Reader
-
     text = sys.stdin.read() if text == "-" else text
     name = _NAME.fullmatch(text)
     if name is None and (params or columns):
@@ -119,13 +115,17 @@ def open_answer(
         raise click.UsageError(
             f"{given} goes with the name of a question, table or view; in SQL, write it into the SELECT."
         )
-    with Reader(db, on_wait=to_stderr, on_note=to_stderr) as reader, _ended_after(timeout_s):
-        asked = _named(reader, name[1], params, columns) if name else ResolvedQuery(text)
-        rows = reader.batches(asked.sql, asked.params, limit=limit, flat=flat, timeout_s=timeout_s)
-        yield OpenAnswer(rows, reader, asked)
+    from selfrepair.queries.sandbox.process import start_early
+
+    start_early()  # while it starts, what puts the question together is imported here
+    from selfrepair.queries.sandbox.session import Session
+
+    with Session(db, on_wait=to_stderr, on_note=to_stderr, timeout_s=timeout_s) as session:
+        asked = _named(session, name[1], params, columns) if name else ResolvedQuery(text)
+        yield OpenAnswer(session.batches(asked.sql, asked.params, limit=limit, flat=flat), session, asked)
 
 
-def _named(reader: Reader, name: str, params: dict[str, str], columns: str | None) -> ResolvedQuery:
+def _named(session: Session, name: str, params: dict[str, str], columns: str | None) -> ResolvedQuery:
     """The SQL of a question, table or view. Raises SelfRepairError where there is none of that name."""
     from selfrepair.queries.catalog import questions as library
     from selfrepair.queries.catalog.headline import headline
@@ -138,40 +138,18 @@ def _named(reader: Reader, name: str, params: dict[str, str], columns: str | Non
     names = None if columns in (None, "all", "headline") else [column.strip() for column in (columns or "").split(",")]
     if name in library.questions():
         sql, values = library.bind(name, params)
-        values = library.with_run(values, reader.rows(RUNS))
+        values = library.with_run(values, session.rows(RUNS))
         if names:
             sql = f"SELECT {', '.join(map(identifier, names))} FROM (\n{sql}\n)"
         return ResolvedQuery(sql, values or None, name, params, values)
-    if name.lower() not in map(str.lower, reader.names()):
-        raise SelfRepairError(unknown_name(name, reader.names(), library.questions()))
-    every = reader.columns(name)
+    if name.lower() not in map(str.lower, session.names()):
+        raise SelfRepairError(unknown_name(name, session.names(), library.questions()))
+    every = session.columns(name)
     chosen = names or (headline(name, every) if columns == "headline" else every)
     filters = {"run_id" if key == "run" else key: value for key, value in params.items()}
     typed = {key: int(value) if key == "run_id" and value.isdecimal() else value for key, value in filters.items()}
-    sql, bound = ViewQuery(name, typed, chosen).to_sql(reader)
+    sql, bound = ViewQuery(name, typed, chosen).to_sql(session)
     return ResolvedQuery(sql, bound or None, name, params, n_columns=len(every))
-
-
-@contextmanager
-def _ended_after(timeout_s: float | None) -> Iterator[None]:
-    """End this process where a query runs on after its time: within one call of a function DuckDB cannot be interrupted."""
-    if timeout_s is None:
-        yield
-        return
-
-    def end() -> None:
-        from selfrepair.queries.sandbox.reader import out_of_time
-
-        to_stderr(f"Error: {out_of_time(timeout_s)}")
-        os._exit(1)
-
-    timer = threading.Timer(timeout_s + _GRACE_S, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def write_answer(

@@ -76,8 +76,8 @@ def export(
 
 def _export_all(db: Path, folder: Path) -> None:
     from selfrepair.queries.export.folder import export_all
-    from selfrepair.queries.sandbox.reader import Reader
+    from selfrepair.queries.sandbox.session import Session
 
-    with Reader(db, on_wait=to_stderr, on_note=to_stderr) as reader:
-        n_rows = export_all(reader, folder, lambda name, n: to_stderr(f"{name}: {counted(n)}"))
+    with Session(db, on_wait=to_stderr, on_note=to_stderr) as session:
+        n_rows = export_all(session, folder, lambda name, n: to_stderr(f"{name}: {counted(n)}"))
     click.echo(f"wrote {counted(n_rows)} to {folder}; what they are: {folder / 'README.md'}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from selfrepair.queries.export.files import Format
-    from selfrepair.queries.sandbox.reader import Answer, Batches
+    from selfrepair.queries.sandbox.answer import Answer, Batches
 
 MOST_ROWS_ON_SCREEN = 10_000
 """Rows of CSV or JSON that a terminal is sent when no --limit is given."""

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from selfrepair.queries.catalog.heads import place_of
-from selfrepair.queries.sandbox.limits import Limits
+from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.errors import SelfRepairError
 
 P = ParamSpec("P")

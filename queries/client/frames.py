@@ -12,8 +12,8 @@ from selfrepair.warehouse.errors import SelfRepairError
 
 _IN_THE_FILE = """
 SELECT column_name AS column, data_type AS type, coalesce(comment, '') AS comment
-FROM duckdb_columns()
-WHERE lower(table_name) = lower($name) AND schema_name = 'main' AND database_name = current_database()
+FROM system.main.duckdb_columns()
+WHERE lower(table_name) = lower($name) AND schema_name = 'main' AND database_name = system.main.current_database()
 ORDER BY column_index
 """
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from selfrepair.queries.sandbox.reader import Answer
+    from selfrepair.queries.sandbox.answer import Answer
 
 COLUMNS = ("run_id", "ablation", "population", "level", "part", "measure", "dimension")
 """Columns that distinguish kinds of rows: rows that differ in one of them count the same measurements again."""

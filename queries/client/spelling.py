@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from selfrepair.queries.catalog.quoting import identifier
-from selfrepair.queries.sandbox.reader import Answer
+from selfrepair.queries.sandbox.answer import Answer
 from selfrepair.warehouse.errors import SelfRepairError
 
 _FEW_WORDS = 50

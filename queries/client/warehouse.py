@@ -18,10 +18,11 @@ from selfrepair.queries.client.calls import WAREHOUSE, checked
 from selfrepair.queries.client.frames import described, listed_questions, listed_views
 from selfrepair.queries.client.notices import Truncated, warn, warn_few, warn_out_of_date, warn_unmeasured
 from selfrepair.queries.client.spelling import refuse_misspelt
-from selfrepair.queries.sandbox.limits import Limits
+from selfrepair.queries.sandbox.answer import Answer, OnNote, Params, polars_frame
+from selfrepair.queries.sandbox.process import Reply, Request, ask
 from selfrepair.queries.sandbox.query import HeadQuery, Query, QuestionQuery, SqlQuery, ViewQuery
-from selfrepair.queries.sandbox.reader import Answer, OnNote, Params, polars_frame
-from selfrepair.queries.sandbox.worker import Reply, Request, ask
+from selfrepair.warehouse.database.address import warehouse_path
+from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.errors import Language, SelfRepairError, check_there, errors_in
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ class Warehouse:
         on_note: OnNote | None = None,
         language: Language = "python",
     ) -> None:
-        self.path = Path(path if path is not None else os.environ.get("SELFREPAIR_DB", "selfrepair.duckdb"))
+        if path is None:
+            path = os.environ.get("SELFREPAIR_DB") or "selfrepair.duckdb"
+        with errors_in(language):
+            self.path = warehouse_path(path)
         self.limits = limits or Limits()
         self.wait_s = wait_s
         self.keep_open_s = keep_open_s
@@ -319,8 +323,9 @@ target; < 0: the ablation hurts, > 0: it helps'}]
     def engine(self) -> sa.Engine:
         """A SQLAlchemy engine that reads the file in this process, with this version's views; it cannot write.
 
-        Its connections are closed when they are released, so that loads can go on: keep none open. SQL is not fenced and
-        not limited there as in `sql`. While one is open, this process can open the file for reading only.
+        Its connections are closed when they are released, so that loads can go on: keep none open. SQL is not fenced there
+        as in `sql`, but other files and the network stay closed, and memory is limited. While one is open, this process can
+        open the file in the same way only.
 
         >>> import sqlalchemy as sa
         >>> with warehouse.engine().connect() as connection:
@@ -329,7 +334,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         """
         from selfrepair.queries.client.engine import read_only_engine
 
-        return read_only_engine(self.path, self.wait_s, self._on_note, self.language)
+        return read_only_engine(self.path, self.limits, self.wait_s, self._on_note, self.language)
 
     def _answer(
         self,
@@ -381,6 +386,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
             wait_s,
             flat,
             self.limits,
+            self.limits.answer_bytes,
             self.keep_open_s,
             self.language,
         )

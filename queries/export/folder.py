@@ -14,7 +14,7 @@ from selfrepair.queries.catalog.describe import markdown_columns, markdown_table
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.relations import Relation, relations
 from selfrepair.queries.export.files import appearing_whole, write_file
-from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.queries.sandbox.session import Session
 from selfrepair.warehouse.cli.terminal import cell_text
 from selfrepair.warehouse.errors import SelfRepairError, no_run
 
@@ -62,7 +62,7 @@ class _Written:
     n_rows: int
 
 
-def export_all(reader: Reader, folder: Path, on_written: OnWritten = lambda name, n_rows: None) -> int:
+def export_all(session: Session, folder: Path, on_written: OnWritten = lambda name, n_rows: None) -> int:
     """Write every table and every view but the building blocks into a new `folder`; returns the number of rows.
 
     The folder appears when it is whole. Raises SelfRepairError when there is something
@@ -72,37 +72,37 @@ def export_all(reader: Reader, folder: Path, on_written: OnWritten = lambda name
         raise SelfRepairError(
             f"{folder} is there already and would be mixed with this export. Name another folder, or remove that one."
         )
-    models = reader.frame(_MODELS).rows()
+    models = session.frame(_MODELS).rows()
     if not models:
-        raise SelfRepairError(no_run(reader.db))
+        raise SelfRepairError(no_run(session.db))
     written = []
     with appearing_whole(folder) as temporary:
         temporary.mkdir()
         for relation in public(relations().values()):
-            written.append(_write(reader, relation, models, temporary / relation.name))
+            written.append(_write(session, relation, models, temporary / relation.name))
             on_written(relation.name, written[-1].n_rows)
-        (temporary / "README.md").write_text(_card(reader, written), encoding="utf-8")
+        (temporary / "README.md").write_text(_card(session, written), encoding="utf-8")
     return sum(one.n_rows for one in written)
 
 
-def _write(reader: Reader, relation: Relation, models: Iterable[tuple[str, list[int]]], folder: Path) -> _Written:
+def _write(session: Session, relation: Relation, models: Iterable[tuple[str, list[int]]], folder: Path) -> _Written:
     names = {column.name for column in relation.columns}
     if "run_id" not in names:
-        return _Written(relation, False, _write_rows(reader, f"FROM {identifier(relation.name)}", folder))
+        return _Written(relation, False, _write_rows(session, f"FROM {identifier(relation.name)}", folder))
     columns = "* EXCLUDE (model)" if "model" in names else "*"
     n_rows = 0
     for model, run_ids in models:
         sql = f"SELECT {columns} FROM {identifier(relation.name)} WHERE run_id IN ({', '.join(map(str, run_ids))})"
-        n_rows += _write_rows(reader, sql, folder / f"model={quote(model, safe='')}")
+        n_rows += _write_rows(session, sql, folder / f"model={quote(model, safe='')}")
     return _Written(relation, True, n_rows)
 
 
-def _write_rows(reader: Reader, sql: str, folder: Path) -> int:
+def _write_rows(session: Session, sql: str, folder: Path) -> int:
     folder.mkdir(parents=True)
-    return write_file(reader.batches(sql).to_reader(), folder / "data.parquet", "parquet")
+    return write_file(session.batches(sql).to_reader(), folder / "data.parquet", "parquet")
 
 
-def _card(reader: Reader, written: Sequence[_Written]) -> str:
+def _card(session: Session, written: Sequence[_Written]) -> str:
     """The folder's README.md: what was measured and how, and what each column of each file means."""
     parts = [
         "# Self-repair, measured head by head",
@@ -115,7 +115,7 @@ def _card(reader: Reader, written: Sequence[_Written]) -> str:
         "repair_attention + repair_mlp; identity_error_max is the largest violation, before rounding [logits]. "
         "crosscheck_error_max is the largest difference of the rows that were measured a second time through hooks [logits]. "
         "A view leaves out runs whose status is failed.",
-        _runs(reader),
+        _runs(session),
         "## How to read the files",
         "Each table or view is a folder of Parquet files, partitioned by model; readers of Hive partitions see the column "
         "`model`. "
@@ -136,7 +136,7 @@ def _card(reader: Reader, written: Sequence[_Written]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _runs(reader: Reader) -> str:
-    runs = reader.ask(_RUNS).frame
+def _runs(session: Session) -> str:
+    runs = session.ask(_RUNS).frame
     rows = [[cell_text(value, name) for name, value in row.items()] for row in runs.to_dicts()]
     return markdown_table(runs.columns, rows)

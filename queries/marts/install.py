@@ -61,6 +61,12 @@ def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> Non
         con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{_sql(view, stored=stored)}")
 
 
+def prepare() -> None:
+    """Read and digest this version's views, which `prepare_reader` would do at its first call."""
+    _fingerprint()
+    marts.definition()
+
+
 def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
     """Make this connection read this version's views; returns notes on marts that are missing or out of date, in sentences.
 
@@ -93,8 +99,8 @@ def _sql(view: View, *, stored: bool) -> str:
 def _record(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """What was installed last, by the names of `selfrepair_marts.installed`; empty where nothing was."""
     made = con.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed' "
-        "AND database_name = current_database()"
+        "SELECT 1 FROM system.main.duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed' "
+        "AND database_name = system.main.current_database()"
     ).fetchall()
     if not made:
         return {}
@@ -114,10 +120,10 @@ def _state(con: duckdb.DuckDBPyConnection) -> str:
     """A digest of the file's views as DuckDB has them, with all comments."""
     ((state,),) = con.execute(
         "WITH texts AS ("
-        "SELECT view_name, '' AS column_name, sql || coalesce(comment, '') AS text FROM duckdb_views() "
-        "WHERE database_name = current_database() AND schema_name = 'main' UNION ALL "
-        "SELECT table_name, column_name, coalesce(comment, '') FROM duckdb_columns() "
-        "WHERE database_name = current_database() AND schema_name = 'main' AND NOT internal) "
+        "SELECT view_name, '' AS column_name, sql || coalesce(comment, '') AS text FROM system.main.duckdb_views() "
+        "WHERE database_name = system.main.current_database() AND schema_name = 'main' UNION ALL "
+        "SELECT table_name, column_name, coalesce(comment, '') FROM system.main.duckdb_columns() "
+        "WHERE database_name = system.main.current_database() AND schema_name = 'main' AND NOT internal) "
         "SELECT md5(string_agg(view_name || ' ' || column_name || ' ' || text, '\n' ORDER BY view_name, column_name)) "
         "FROM texts WHERE list_contains(?, view_name)",
         [[view.name for view in views()]],
@@ -143,21 +149,22 @@ def _fingerprint() -> str:
 def _installed(con: duckdb.DuckDBPyConnection) -> set[str]:
     """Names of the file's views that were installed; another one put in the place of one has lost its comment."""
     rows = con.execute(
-        "SELECT view_name, comment FROM duckdb_views() "
-        "WHERE database_name = current_database() AND schema_name = 'main' AND comment IS NOT NULL",
+        "SELECT view_name, comment FROM system.main.duckdb_views() "
+        "WHERE database_name = system.main.current_database() AND schema_name = 'main' AND comment IS NOT NULL",
     ).fetchall()
     return {name for name, comment in rows if comment.endswith(_MARKER.format(name=name))}
 
 
 def _refuse_foreign(con: duckdb.DuckDBPyConnection, installed: set[str]) -> None:
     rows = con.execute(
-        "SELECT table_name, table_type FROM information_schema.tables "
-        "WHERE table_catalog = current_database() AND table_schema = 'main' ORDER BY table_name"
+        "SELECT table_name, 'TABLE' FROM system.main.duckdb_tables() "
+        "WHERE database_name = system.main.current_database() AND schema_name = 'main' UNION ALL "
+        "SELECT view_name, 'VIEW' FROM system.main.duckdb_views() "
+        "WHERE database_name = system.main.current_database() AND schema_name = 'main' ORDER BY ALL"
     ).fetchall()
     ours = {view.name for view in views()}
-    for name, kind in rows:
+    for name, noun in rows:
         if name.lower() in ours and name not in installed:
-            noun = "VIEW" if kind == "VIEW" else "TABLE"
             raise SelfRepairError(
                 f"this file has a {noun.lower()} '{name}' of your own, and selfrepair installs a view of that name; "
                 "no view was changed. Rename yours, then install again: "

@@ -68,8 +68,8 @@ def make_tables(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(f"DELETE FROM selfrepair_marts.refreshed WHERE definition <> {literal(definition())}")
     found = dict(
         con.execute(
-            "SELECT table_name, list(column_name || ' ' || data_type ORDER BY column_index) FROM duckdb_columns() "
-            "WHERE schema_name = 'selfrepair_marts' AND database_name = current_database() GROUP BY table_name"
+            "SELECT table_name, list(column_name || ' ' || data_type ORDER BY column_index) FROM system.main.duckdb_columns() "
+            "WHERE schema_name = 'selfrepair_marts' AND database_name = system.main.current_database() GROUP BY table_name"
         ).fetchall()
     )
     wanted = {
@@ -127,7 +127,7 @@ def _computed(con: duckdb.DuckDBPyConnection, run_id: int) -> Iterator[None]:
     """While it lasts, every mart of the run as a TEMP table. Not to be entered in a transaction: what a transaction has
     written itself is read at half the speed.
     """
-    ((database,),) = con.execute("SELECT current_database()").fetchall()
+    ((database,),) = con.execute("SELECT system.main.current_database()").fetchall()
     with ExitStack() as made:
 
         def make(kind: str, name: str, sql: str) -> None:

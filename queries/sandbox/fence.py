@@ -114,7 +114,8 @@ class Names:
     def of(cls, con: duckdb.DuckDBPyConnection) -> "Names":
         """Those of this connection's file."""
         rows = con.execute(
-            "SELECT table_name, false FROM duckdb_tables() UNION ALL SELECT view_name, internal FROM duckdb_views()"
+            "SELECT table_name, false FROM system.main.duckdb_tables() "
+            "UNION ALL SELECT view_name, internal FROM system.main.duckdb_views()"
         ).fetchall()
         return cls(
             {name.lower(): name for name, internal in rows if not internal},
@@ -269,7 +270,9 @@ def _refuse_borrowed_names(named_here: set[str], names: Names) -> None:
 
 def _macros_of_file(con: duckdb.DuckDBPyConnection) -> set[str]:
     """Names of the macros that the file's owner put into it."""
-    rows = con.execute("SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE NOT internal").fetchall()
+    rows = con.execute(
+        "SELECT DISTINCT lower(function_name) FROM system.main.duckdb_functions() WHERE NOT internal"
+    ).fetchall()
     return {name for (name,) in rows}
 
 

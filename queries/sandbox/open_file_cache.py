@@ -1,11 +1,12 @@
 """A warehouse that may stay open between two questions: opening it takes longer than most of them."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.database.connection import OnWait
+from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.database.write_request import write_is_requested
 
 POLL_S = 0.05
@@ -18,31 +19,42 @@ _WRITER_TURN_S = 0.6
 class Opened:
     """The file of the last query, while it stays open. `notes` are its reader's notes, for every answer.
 
-    `on_wait` is called with a sentence about the process that opening waits for. While waiting for something else, call
-    `close_if_due` every `poll_s` seconds.
+    `on_wait` is called with a sentence about the process that opening waits for, `on_open` when the wait is over. While
+    waiting for something else, call `close_if_due` every `poll_s` seconds.
     """
 
-    def __init__(self, spill_folder: Path, on_wait: OnWait) -> None:
+    def __init__(self, spill_folder: Path, on_wait: OnWait, on_open: Callable[[], None]) -> None:
         self.notes: list[str] = []
         self._spill_folder = spill_folder
         self._on_wait = on_wait
+        self._on_open = on_open
         self._reader: Reader | None = None
         self._db = Path()
         self._file: tuple[object, ...] = ()
         self._until = 0.0
 
-    def reader(self, db: Path, limits: Limits, wait_s: float) -> Reader:
-        """The file `db`, open: opened anew where another one was, or another file is in its place now."""
+    def reader(self, db: Path, limits: Limits, wait_s: float, timeout_s: float | None) -> tuple[Reader, float]:
+        """The file `db`, open, and how long opening it took, 0 if it was: it is opened anew where another one was, or another
+        file is in its place now [s].
+        """
         file = (db, limits, *_identity(db))  # of before: what changes while it is opened is opened again next time
         if self._reader is None or self._file != file:
             self.close()
             self.notes = []
             _wait_for_writer(db)
             reader = Reader(
-                db, self._on_wait, self.notes.append, limits=limits, wait_s=wait_s, spill_folder=self._spill_folder
+                db,
+                self._on_wait,
+                self.notes.append,
+                limits=limits,
+                wait_s=wait_s,
+                timeout_s=timeout_s,
+                spill_folder=self._spill_folder,
+                on_open=self._on_open,
             )
             self._reader, self._db, self._file = reader.__enter__(), db, file
-        return self._reader
+            return self._reader, reader.opening_s
+        return self._reader, 0.0
 
     def keep(self, seconds: float) -> None:
         """Leave it open for some time from now on, if no writer waits for it."""

@@ -6,7 +6,7 @@ opening of the file instead of two, and opening takes as long as most answers.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from selfrepair.queries.catalog.filters import conditions_of, unknown_column
 from selfrepair.queries.catalog.headline import Chosen, columns_of
@@ -15,9 +15,13 @@ from selfrepair.queries.catalog.next_step import argument
 from selfrepair.queries.catalog.questions import with_run
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.which_run import RUNS, Run, which_run
-from selfrepair.queries.sandbox.reader import Params, Reader
+from selfrepair.queries.sandbox.answer import Params
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.schema import ABLATIONS
+
+if TYPE_CHECKING:
+    from selfrepair.queries.sandbox.reader import Reader
+    from selfrepair.queries.sandbox.session import Session
 
 _ROW_COLUMNS = (
     *("run_id", "model", "ablation", "prompt_id", "pos", "layer", "head", "label", "token", "target", "foil"),
@@ -29,7 +33,7 @@ _ROW_COLUMNS = (
 class Query(Protocol):
     """Something that becomes SQL where the file is open. It is sent to another process, and holds plain values."""
 
-    def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
+    def to_sql(self, reader: "Reader") -> tuple[str, Params | None]:
         """The query and its parameters. Raises SelfRepairError where a name in it is not there."""
 
 
@@ -40,9 +44,29 @@ class SqlQuery:
     query: str
     params: Params | None = None
 
-    def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
+    def to_sql(self, reader: "Reader") -> tuple[str, Params | None]:
         """The query itself; the file is not read."""
         return self.query, self.params
+
+
+@dataclass(frozen=True)
+class NamesQuery:
+    """What can be queried by name: a row for each table and view, its `name`."""
+
+    def to_sql(self, reader: "Reader") -> tuple[str, Params | None]:
+        """Names are those of the file."""
+        return "SELECT unnest($names) AS name", {"names": reader.names()}
+
+
+@dataclass(frozen=True)
+class ColumnsQuery:
+    """The columns of a table or view in their order: a row for each, its `name`."""
+
+    name: str
+
+    def to_sql(self, reader: "Reader") -> tuple[str, Params | None]:
+        """Raises where there is no such table or view."""
+        return "SELECT unnest($names) AS name", {"names": reader.columns(self.name)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +81,7 @@ class ViewQuery:
     filters: Mapping[str, Any]
     columns: Chosen = "all"
 
-    def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
+    def to_sql(self, reader: "Reader | Session") -> tuple[str, Params | None]:
         """A model is found by the number of its run. Raises where it has several, or the view no such column."""
         columns = reader.columns(self.name)
         has_heads = {"layer", "head"} <= set(columns)
@@ -82,7 +106,7 @@ class QuestionQuery:
     sql: str
     values: Mapping[str, Any]
 
-    def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
+    def to_sql(self, reader: "Reader") -> tuple[str, Params | None]:
         """A run that is named becomes its number, or is refused (`questions.with_run`)."""
         return self.sql, with_run(self.values, reader.rows(RUNS))
 
@@ -99,7 +123,7 @@ class HeadQuery:
     head: int
     ablation: str
 
-    def to_sql(self, reader: Reader) -> tuple[str, Params | None]:
+    def to_sql(self, reader: "Reader") -> tuple[str, Params | None]:
         """Raises where there is no such run, layer, head or ablation."""
         run = which_run(reader.rows(RUNS), self.model, self.run)
         _check_head(run, self.layer, self.head, self.ablation)

@@ -1,11 +1,12 @@
 """Read a warehouse in this process: one short, fenced, read-only connection with this version's views."""
 
-import itertools
+import hashlib
+import os
 import re
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -18,21 +19,18 @@ from selfrepair.queries.catalog.next_step import see_names
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.relations import unknown_name
 from selfrepair.queries.marts.install import prepare_reader
+from selfrepair.queries.sandbox.answer import Answer, Batches, OnNote, Params, out_of_memory, out_of_time
 from selfrepair.queries.sandbox.fence import Names, Statement, checked
 from selfrepair.queries.sandbox.interrupt import interrupted_after, interrupted_by_ctrl_c
-from selfrepair.queries.sandbox.limits import Limits, confine
 from selfrepair.warehouse import compat
-from selfrepair.warehouse.database.connection import OnWait, open_reader
-from selfrepair.warehouse.errors import SelfRepairError, in_words
+from selfrepair.warehouse.database.address import check_place
+from selfrepair.warehouse.database.connection import OnWait, connected
+from selfrepair.warehouse.database.limits import Limits
+from selfrepair.warehouse.database.migrate import check_readable
+from selfrepair.warehouse.errors import SelfRepairError, check_there, in_words
 
 if TYPE_CHECKING:
     import polars as pl
-
-OnNote = Callable[[str], None]
-"""Called with one sentence about the warehouse that matters for reading an answer."""
-
-Params = Mapping[str, Any] | Sequence[Any]
-"""Values of a query's parameters: by name for `$name`, in order for `?`."""
 
 ROWS_AT_ONCE = 100_000
 _IS_DUCKDB_1 = duckdb.__version__.startswith("1.")
@@ -49,60 +47,19 @@ _PLAIN_TYPES = {
 }
 _NESTED_TYPE = re.compile(r"(STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
 _LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
-_SPILL_NUMBERS = itertools.count()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The rows of a query; `truncated`: it has more than these, and the limit cut them."""
-
-    frame: "pl.DataFrame"
-    truncated: bool
-
-
-class Batches:
-    """An answer's rows as they come, in Arrow batches of at most 100,000. To be read while its reader is open, once.
-
-    `truncated` says, after the last batch, whether the limit cut rows off. Reading raises SelfRepairError when the query
-    fails on the way, runs out of time or memory, or its rows take more room than they may.
-    """
-
-    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], limit: int | None) -> None:
-        self.schema = schema
-        self.truncated = False
-        self._batches = batches
-        self._left = limit
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        for batch in self._batches:
-            if self._left is not None and batch.num_rows > self._left:
-                self.truncated = True
-                yield batch.slice(0, self._left)
-                self._left = 0
-            else:
-                if self._left is not None:
-                    self._left -= batch.num_rows
-                yield batch
-
-    def to_reader(self) -> pa.RecordBatchReader:
-        """The same rows as Arrow's own kind of stream."""
-        return pa.RecordBatchReader.from_batches(self.schema, iter(self))
-
-    def to_answer(self) -> Answer:
-        """All rows as one polars frame."""
-        return Answer(polars_frame(pa.Table.from_batches(list(self), self.schema)), self.truncated)
 
 
 class Reader:
     """A warehouse open for reading, for as long as the `with` block lasts; keep it short, loading waits for it.
 
     Views are the installed code's own, whatever the file holds, and only the file can be asked: see `fence`. `on_wait` is
-    told in a sentence when another process has to close the file first, `on_note` of runs whose summaries are not up to
-    date. While it is open, other connections of this process to the same file are held to the same limits; `Warehouse`
-    asks from a process of its own.
+    told in a sentence when another process has to close the file first, `on_open` that it is open now, `on_note` of runs
+    whose summaries are not up to date. While it is open, this process can open the file with the same limits only;
+    `Warehouse` asks from a process of its own.
 
-    Entering waits up to `wait_s` seconds for a load to end, and raises SelfRepairError when there is no such file, when
-    it stays locked, or is no warehouse that this version can read.
+    Entering waits up to `wait_s` seconds for a load to end, then takes up to `timeout_s` seconds, and raises SelfRepairError
+    when there is no such file, when it stays locked, or is no warehouse that this version can read. `opening_s` is the
+    time it took without the wait [s].
     """
 
     def __init__(
@@ -113,25 +70,40 @@ class Reader:
         *,
         limits: Limits | None = None,
         wait_s: float = 10.0,
+        timeout_s: float | None = None,
         spill_folder: Path | None = None,
+        on_open: Callable[[], None] = lambda: None,
     ) -> None:
         self.db = db
+        self.opening_s = 0.0
         self._on_wait = on_wait
         self._on_note = on_note
+        self._on_open = on_open
         self._limits = limits or Limits()
         self._wait_s = wait_s
+        self._timeout_s = timeout_s
         self._spill_folder = spill_folder
         self._open = ExitStack()
 
     def __enter__(self) -> "Reader":
-        self._con = self._open.enter_context(open_reader(self.db, self._wait_s, self._on_wait))
+        check_place(self.db)
+        check_there(self.db)
+        settings = self._limits.settings(self._spill_folder or _spill_folder_of(self.db))
         try:
+            self._con = self._open.enter_context(
+                connected(self.db, settings, read_only=True, wait_s=self._wait_s, on_wait=self._on_wait)
+            )
+            began = time.monotonic()
+            self._on_open()
             self._open.enter_context(interrupted_by_ctrl_c(self._con))
-            confine(self._con, self._limits, self._spill_folder or _new_spill_folder())
-            for note in prepare_reader(self._con):
-                if self._on_note:
-                    self._on_note(note)
-            self._names = Names.of(self._con)
+            # What a file holds may be anybody's: a view in the place of a table runs for ever, or takes all memory.
+            with self._explained(self._timeout_s), interrupted_after(self._con, self._timeout_s):
+                check_readable(self._con)
+                for note in prepare_reader(self._con):
+                    if self._on_note:
+                        self._on_note(note)
+                self._names = Names.of(self._con)
+            self.opening_s = time.monotonic() - began
         except BaseException:
             self._open.close()
             raise
@@ -152,19 +124,21 @@ class Reader:
         limit: int | None = None,
         flat: bool = False,
         timeout_s: float | None = None,
+        spent_s: float = 0.0,
         most_bytes: int | None = None,
     ) -> Batches:
         """Answer one SQL statement, or the name of a table or view, with at most `limit` rows of `most_bytes` together.
 
-        `flat` turns lists, maps and structs into JSON text, for tables and CSV. After `timeout_s` seconds the query is
-        interrupted. Raises SelfRepairError with DuckDB's message and the place in the SQL when it is wrong, with the
-        nearest names when there is no table or view of that name, and as the fence does (see `fence.checked`).
+        `flat` turns lists, maps and structs into JSON text, for tables and CSV. After `timeout_s` seconds, of which
+        `spent_s` are over, the query is interrupted. Raises SelfRepairError with DuckDB's message and the place in the SQL
+        when it is wrong, with the nearest names when there is no table or view of that name, and as the fence does (see
+        `fence.checked`).
         """
-        rows = self._rows(query, params, limit, flat=flat, timeout_s=timeout_s, most_bytes=most_bytes)
+        rows = self._rows(query, params, limit, flat=flat, timeout_s=timeout_s, spent_s=spent_s, most_bytes=most_bytes)
         self._open.callback(rows.close)
         schema = next(rows)
         assert isinstance(schema, pa.Schema)
-        return Batches(schema, rows, limit)
+        return Batches(schema, _limited(rows, limit))
 
     def ask(
         self,
@@ -180,7 +154,7 @@ class Reader:
 
     def rows(self, query: str, params: Params | None = None) -> list[dict[str, Any]]:
         """All rows that answer a `query` of this package's own, as plain values by column; it is not fenced."""
-        with _explained(self.db, self._limits, None):
+        with self._explained(None):
             found: list[dict[str, Any]] = _batches(self._con, query, params).read_all().to_pylist()
         return found
 
@@ -190,7 +164,7 @@ class Reader:
 
     def columns(self, name: str) -> list[str]:
         """The columns of the table or view `name`. Raises SelfRepairError with the nearest names when there is none."""
-        with _explained(self.db, self._limits, None):
+        with self._explained(None):
             return [column for column, *_ in self._con.execute(f"{self._all_of(name)} LIMIT 0").description or []]
 
     def frame(self, query: str, params: Params | None = None) -> "pl.DataFrame":
@@ -205,10 +179,12 @@ class Reader:
         *,
         flat: bool,
         timeout_s: float | None,
+        spent_s: float,
         most_bytes: int | None,
     ) -> Generator[Any, None, None]:
         """First the schema of the rows, then their batches, with one row more than `limit` where there is one."""
-        with _explained(self.db, self._limits, timeout_s), interrupted_after(self._con, timeout_s):
+        left_s = None if timeout_s is None else max(0.0, timeout_s - spent_s)
+        with self._explained(timeout_s), interrupted_after(self._con, left_s):
             statement = self._statement(query)
             sql = statement.text
             if statement.kind == "select":
@@ -228,6 +204,25 @@ class Reader:
                     )
                 yield batch
 
+    @contextmanager
+    def _explained(self, timeout_s: float | None) -> Iterator[None]:
+        """DuckDB's errors as what the user can do."""
+        try:
+            yield
+        except (
+            duckdb.Error,
+            pa.ArrowException,
+            OSError,
+            MemoryError,
+        ) as error:  # DuckDB's own, or as they come through Arrow
+            if compat.is_interrupted(error):
+                if timeout_s is None:
+                    raise
+                raise SelfRepairError(out_of_time(timeout_s)) from None
+            if compat.is_out_of_memory(error):
+                raise SelfRepairError(f"{out_of_memory(self._limits)} ({_first_line(error)})") from None
+            raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{see_names()}") from None
+
     def _statement(self, query: str) -> Statement:
         if name := _NAME.fullmatch(query):
             return Statement(self._all_of(name[1]), "select")
@@ -240,57 +235,23 @@ class Reader:
         return f"FROM {identifier(known[name.lower()])}"
 
 
+def _limited(rows: Generator[Any, None, None], limit: int | None) -> Generator[pa.RecordBatch, None, bool]:
+    """The batches with at most `limit` rows; returns whether there were more."""
+    with closing(rows):  # DuckDB 2 answers nothing else before
+        for batch in rows:
+            if limit is not None and batch.num_rows > limit:
+                yield batch.slice(0, limit)
+                return True
+            limit = None if limit is None else limit - batch.num_rows
+            yield batch
+    return False
+
+
 def _batches(con: duckdb.DuckDBPyConnection, sql: str, params: Params | None) -> pa.RecordBatchReader:
     """The rows as they are computed: DuckDB 1 first collects all rows of `con.sql` with parameters, DuckDB 2 of `execute`."""
     if _IS_DUCKDB_1:
         return con.execute(sql, params).to_arrow_reader(ROWS_AT_ONCE)
     return con.sql(sql, params=params).to_arrow_reader(ROWS_AT_ONCE)
-
-
-def polars_frame(table: pa.Table) -> "pl.DataFrame":
-    """The table's rows as a polars frame."""
-    import polars as pl
-
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-def out_of_time(timeout_s: float) -> str:
-    """The error of a query that was stopped after `timeout_s` seconds."""
-    return (
-        f"the query was stopped at its time limit of {timeout_s:g} s. Narrow it down (WHERE run_id = 1 AND layer = 9), "
-        f"read a view that is summarised already (head_repair, layer_repair), or allow more time: "
-        f"{in_words('--timeout SECONDS', 'timeout_s=...')}"
-    )
-
-
-def out_of_memory(limits: Limits) -> str:
-    """The error of a query that needs more memory than it may."""
-    return (
-        f"the query needs more than the {limits.memory_bytes / 1e6:,.0f} MB of memory it may have. "
-        "Narrow it down, or build no long strings and lists."
-    )
-
-
-@contextmanager
-def _explained(db: Path, limits: Limits, timeout_s: float | None) -> Iterator[None]:
-    """DuckDB's errors as what the user can do."""
-    try:
-        yield
-    except (
-        duckdb.Error,
-        pa.ArrowException,
-        OSError,
-        MemoryError,
-    ) as error:  # DuckDB's own, or as they come through Arrow
-        if compat.is_interrupted(error):
-            if timeout_s is None:
-                raise
-            raise SelfRepairError(out_of_time(timeout_s)) from None
-        if compat.is_out_of_memory(error):
-            raise SelfRepairError(f"{out_of_memory(limits)} ({_first_line(error)})") from None
-        raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{see_names()}") from None
 
 
 def _with_plain_types(con: duckdb.DuckDBPyConnection, rows: str, params: Params | None, *, flat: bool) -> str:
@@ -322,5 +283,6 @@ def _own_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="selfrepair-")
 
 
-def _new_spill_folder() -> Path:
-    return Path(_own_folder().name) / f"spill-{next(_SPILL_NUMBERS)}"  # two databases in one folder would clash
+def _spill_folder_of(db: Path) -> Path:
+    """Two databases in one folder would clash, and two connections to one must name the same folder."""
+    return Path(_own_folder().name) / f"spill-{hashlib.sha256(os.fsencode(os.path.realpath(db))).hexdigest()[:16]}"

@@ -10,10 +10,11 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def db_option(command: _F) -> _F:
-    """Add `--db FILE`, handed to the command as `db: Path`."""
+    """Add `--db FILE`, handed to the command as `db: Path`; what is not the path of a file is refused before it runs."""
     return click.option(
         "--db",
-        type=click.Path(path_type=Path),
+        type=click.UNPROCESSED,
+        callback=_path,
         envvar="SELFREPAIR_DB",
         default="selfrepair.duckdb",
         show_default=True,
@@ -21,3 +22,9 @@ def db_option(command: _F) -> _F:
         metavar="FILE",
         help="The warehouse, a DuckDB file.",
     )(command)
+
+
+def _path(ctx: click.Context, option: click.Parameter, value: str) -> Path:
+    from selfrepair.warehouse.database.address import warehouse_path
+
+    return warehouse_path(value)

@@ -3,11 +3,11 @@
 import duckdb
 
 _INSTALLED = """
-SELECT table_name, NULL AS column_name, comment FROM duckdb_tables()
-WHERE database_name = current_database() AND schema_name = current_schema() AND NOT temporary
+SELECT table_name, NULL AS column_name, comment FROM system.main.duckdb_tables()
+WHERE database_name = system.main.current_database() AND schema_name = 'main' AND NOT temporary
 UNION ALL
-SELECT table_name, column_name, comment FROM duckdb_columns()
-WHERE database_name = current_database() AND schema_name = current_schema() AND NOT internal
+SELECT table_name, column_name, comment FROM system.main.duckdb_columns()
+WHERE database_name = system.main.current_database() AND schema_name = 'main' AND NOT internal
 """
 
 

@@ -14,14 +14,17 @@ from pathlib import Path
 import duckdb
 
 from selfrepair.warehouse import compat, files
-from selfrepair.warehouse.database.migrate import another_file, check_readable, migrate
+from selfrepair.warehouse.database.address import another_file, check_place
+from selfrepair.warehouse.database.format import check_format, why_not_opened
+from selfrepair.warehouse.database.limits import CLOSED, Limits, Settings
+from selfrepair.warehouse.database.migrate import check_readable, migrate
 from selfrepair.warehouse.database.write_request import request_write, withdraw_write_request
 from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError, again, check_there, in_words
 
 OnWait = Callable[[str], None]
 """Called with one sentence, once for each process that has to be waited for."""
 
-_FILE_FORMAT: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.0.0"}
+_FILE_FORMAT: Settings = {"storage_compatibility_version": "v1.0.0"}
 """Format of new files: DuckDB 2 would write one that DuckDB 1.5 cannot open. A file keeps its format whoever writes it."""
 
 _FIRST_PAUSE_S = 0.02
@@ -41,7 +44,7 @@ def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None)
     check_folder(path)
     if not path.exists():
         _create(path)
-    with _connection(path, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained_writes(path):
+    with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained(path):
         migrate(con)
         yield con
 
@@ -53,43 +56,56 @@ def open_reader(path: Path, wait_s: float = 10.0, on_wait: OnWait | None = None)
     Waits up to `wait_s` seconds for a writer to finish. Raises InUseError when it does not, SelfRepairError when there is
     no such file, and when the file is no warehouse or has another schema than this version reads.
     """
+    check_place(path)
     check_there(path)
-    with _connection(path, read_only=True, wait_s=wait_s, on_wait=on_wait) as con:
+    with connected(path, Limits().settings(), read_only=True, wait_s=wait_s, on_wait=on_wait) as con, _explained(path):
         check_readable(con)
         yield con
 
 
 @contextlib.contextmanager
-def _connection(
-    path: Path, *, read_only: bool, wait_s: float, on_wait: OnWait | None
+def connected(
+    path: Path, settings: Settings, *, read_only: bool, wait_s: float, on_wait: OnWait | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    con = _connect(path, read_only=read_only, wait_s=wait_s, on_wait=on_wait)
+    """A connection of `connect`, closed at the end of the block."""
+    con = connect(path, settings, read_only=read_only, wait_s=wait_s, on_wait=on_wait)
     try:
         yield con
     finally:
         con.close()
 
 
-def _connect(path: Path, *, read_only: bool, wait_s: float, on_wait: OnWait | None) -> duckdb.DuckDBPyConnection:
+def connect(
+    path: Path, settings: Settings, *, read_only: bool, wait_s: float, on_wait: OnWait | None = None
+) -> duckdb.DuckDBPyConnection:
+    """The DuckDB file at `path`, open with `settings`, in which `CLOSED` must be; nobody has looked yet at what is in it.
+
+    Waits and raises as `open_writer` and `open_reader` do.
+    """
+    check_format(path)
     try:
-        return _connected_in(wait_s, path, read_only=read_only, on_wait=on_wait)
+        return _connected_in(wait_s, path, settings, read_only=read_only, on_wait=on_wait)
     finally:
         if not read_only:
             withdraw_write_request(path)
 
 
-def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait | None) -> duckdb.DuckDBPyConnection:
+def _connected_in(
+    wait_s: float, path: Path, settings: Settings, *, read_only: bool, on_wait: OnWait | None
+) -> duckdb.DuckDBPyConnection:
+    # By its one real name: DuckDB looks for a file's log beside the name it is given, and a link has none.
+    real = os.path.realpath(path)
     give_up_after_s = wait_s if read_only else max(wait_s, _READERS_CLOSE_S)
     began = time.monotonic()
     pause_s = _FIRST_PAUSE_S
     told = ""
     while True:
         try:
-            return duckdb.connect(str(path), read_only=read_only)
+            return duckdb.connect(real, read_only=read_only, config=settings)
         except duckdb.Error as error:
             holder = compat.holder_of_file(error)
             if holder is None:
-                raise SelfRepairError(_why_not_opened(path, error)) from error
+                raise SelfRepairError(why_not_opened(path, error)) from error
             if not read_only:
                 request_write(path)
             waited_s = time.monotonic() - began
@@ -107,7 +123,8 @@ def _connected_in(wait_s: float, path: Path, *, read_only: bool, on_wait: OnWait
 
 
 def check_folder(path: Path) -> None:
-    """Raise SelfRepairError where the folder of a warehouse file is missing."""
+    """Raise SelfRepairError where the folder of a warehouse file is missing, or no warehouse can be there."""
+    check_place(path)
     if not path.parent.is_dir():
         raise SelfRepairError(
             f"{path} cannot be created: there is no folder {path.parent}. Create it, or change {in_words('--db', 'into=')}."
@@ -116,20 +133,25 @@ def check_folder(path: Path) -> None:
 
 def _create(path: Path) -> None:
     # A process killed while DuckDB writes a new file leaves one that DuckDB then refuses for ever. So the file is made
-    # under another name and appears at `path` whole.
+    # under another name and appears at `path` whole, with no log that would have to be replayed.
+    path = Path(os.path.realpath(path))
     temporary = path.parent / files.temporary_name(path.name)
+    log = temporary.with_name(temporary.name + files.WAL)
     try:
         files.sweep(path.parent, f"{path.name}.")
         files.remove(temporary)
-        with contextlib.closing(duckdb.connect(str(temporary), config=_FILE_FORMAT)) as con:
+        with contextlib.closing(duckdb.connect(str(temporary), config={**CLOSED, **_FILE_FORMAT})) as con:
             migrate(con)
+            con.execute("CHECKPOINT")
+        assert not log.exists(), "closing a file that was checkpointed removes its log"
         with contextlib.suppress(FileExistsError):  # another process was faster
             _move_to_free_name(temporary, path)
+        files.sync_folder(path.parent)
     except (duckdb.Error, OSError) as error:
         raise _write_failure(path, error) from error
     finally:
         files.remove(temporary)
-        files.remove(temporary.with_name(temporary.name + ".wal"))
+        files.remove(log)
 
 
 def _move_to_free_name(source: Path, target: Path) -> None:
@@ -141,33 +163,15 @@ def _move_to_free_name(source: Path, target: Path) -> None:
         source.rename(target)  # a file system without hard links
 
 
-def _why_not_opened(path: Path, error: duckdb.Error) -> str:
-    if path.is_dir():
-        file = path / "selfrepair.duckdb"
-        return f"{path} is a folder, not a warehouse file. Name a file in it: {in_words(f'--db {file}', str(file))}"
-    if compat.is_no_database(error):
-        size = path.stat().st_size
-        found = f"holds {files.human_bytes(size)} of something else" if size else "is empty"
-        return f"{path} is not a DuckDB file: it {found}. Nothing in it was touched. {another_file()}"
-    if compat.is_of_another_version(error):
-        return (
-            f"{path} was written by a DuckDB whose files this one cannot read: pip install --upgrade duckdb ({error})"
-        )
-    if compat.is_denied(error):
-        return (
-            f"{path} is not writable: {compat.reason(error)}. Change the file's permissions, or copy it to a folder of "
-            f"your own and name the copy{in_words(' with --db', '')}."
-        )
-    return (
-        f"{path} cannot be opened: {compat.reason(error)}. If the file is damaged, restore a copy, or move it away and "
-        "measure again."
-    )
-
-
 @contextlib.contextmanager
-def _explained_writes(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     try:
         yield
+    except duckdb.PermissionException as error:  # nothing of ours does
+        raise SelfRepairError(
+            f"{path} is no warehouse of selfrepair's making: a view or function in it reaches beyond the file, which was "
+            f"refused ({compat.reason(error)}). {another_file()}"
+        ) from error
     except duckdb.Error as error:
         if not compat.is_failed_write(error):
             raise

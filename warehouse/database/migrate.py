@@ -6,6 +6,7 @@ own name: `0004_published.sql` fills the table `x` from `published/x.csv`.
 """
 
 import contextlib
+import glob
 import hashlib
 import re
 from collections.abc import Iterator
@@ -15,20 +16,29 @@ from pathlib import Path
 
 import duckdb
 
+from selfrepair.warehouse.database.address import another_file
 from selfrepair.warehouse.database.comments import write_comments
-from selfrepair.warehouse.database.transactions import transaction
+from selfrepair.warehouse.database.transactions import registered, transaction
 from selfrepair.warehouse.errors import SelfRepairError, again, in_words
 
 _FOLDER = Path(__file__).parents[1] / "migrations"
 _NAMES = """
-SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() AND NOT temporary
+SELECT table_name, false AS is_view_of_main FROM system.main.duckdb_tables()
+WHERE database_name = system.main.current_database() AND NOT temporary
 UNION ALL
-SELECT view_name FROM duckdb_views() WHERE database_name = current_database() AND NOT temporary AND NOT internal
+SELECT view_name, schema_name = 'main' FROM system.main.duckdb_views()
+WHERE database_name = system.main.current_database() AND NOT temporary AND NOT internal
 """
+"""Functions by their full names, here and wherever a file's contents are looked at: it may hold others of the short ones."""
+
+_PATH = "SELECT path FROM system.main.duckdb_databases() WHERE database_name = system.main.current_database()"
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
-_COPY = "COPY {table} FROM '{path}' (FORMAT csv, AUTO_DETECT false, HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"', NULLSTR '')"
-
+_TABLE = re.compile(r"CREATE TABLE (\w+)")
+_READ_CSV = """
+SELECT * FROM read_csv('{path}', all_varchar = true, header = true, delim = ',', quote = '"', escape = '"', nullstr = '')
+"""
+_ROWS = "selfrepair_rows_of_migration"
 
 TEXTS_OF_VERSION_0_1 = {
     "0001_tables.sql": "8fb777894259eeb4db6c674704a76c1f9dd6239e2ebcd80feca0d5976ba63650",
@@ -119,11 +129,6 @@ def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] 
         )
 
 
-def another_file() -> str:
-    """The next step where a file is somebody else's."""
-    return f"Name another file{in_words(' with --db', '')}."
-
-
 @contextlib.contextmanager
 def _commit_in_the_file(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """Have a commit write the file itself and no log beside it: after a kill, DuckDB cannot replay a log in which a table
@@ -139,15 +144,29 @@ def _commit_in_the_file(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def _apply(con: duckdb.DuckDBPyConnection, step: Migration) -> None:
     con.execute(step.sql)
     for path in step.rows:
-        con.execute(_COPY.format(table=path.stem, path=str(path).replace("'", "''")))
+        _insert_rows(con, path)
     con.execute(  # no parameters: for the first one DuckDB imports pandas, where that is installed
         "INSERT INTO schema_migration (version, name, sha256, applied_at) "
         f"VALUES ({step.version:d}, '{step.name}', '{step.sha256}', current_timestamp AT TIME ZONE 'UTC')"
     )
 
 
+def _insert_rows(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """The rows of a CSV file into the table of its name. Another database reads it: this one reads no files."""
+    sql = _READ_CSV.format(path=glob.escape(str(path)).replace("'", "''"))
+    with duckdb.connect() as reader, registered(con, _ROWS, reader.sql(sql).to_arrow_table()):
+        con.execute(f"INSERT INTO {path.stem} FROM {_ROWS}")
+
+
 def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
-    tables = {name for (name,) in con.execute(_NAMES).fetchall()}
+    found = con.execute(_NAMES).fetchall()
+    tables = {name for name, _ in found}
+    ours = {name for step in migrations() for name in _TABLE.findall(step.sql)}
+    if posing := sorted(name for name, is_view_of_main in found if is_view_of_main and name.lower() in ours):
+        raise SelfRepairError(
+            f"{_file(con)} is not a warehouse: {posing[0]} is a view in it, and a table in every warehouse. Nothing in it "
+            f"was run or touched. {another_file()}"
+        )
     if "schema_migration" not in tables:
         if tables:
             raise SelfRepairError(
@@ -155,7 +174,7 @@ def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
                 f"schema_migration. Nothing in it was touched. {another_file()}"
             )
         return {}
-    rows = con.execute("SELECT version, sha256 FROM schema_migration ORDER BY version").fetchall()
+    rows = con.execute("SELECT version, sha256 FROM main.schema_migration ORDER BY version").fetchall()
     return dict(rows)
 
 
@@ -169,7 +188,7 @@ def _refuse_newer(con: duckdb.DuckDBPyConnection, applied: dict[int, str], steps
 
 
 def _file(con: duckdb.DuckDBPyConnection) -> str:
-    rows = con.execute("SELECT path FROM duckdb_databases() WHERE database_name = current_database()").fetchall()
+    rows = con.execute(_PATH).fetchall()
     return str(rows[0][0] or "the database in memory")
 
 

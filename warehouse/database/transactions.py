@@ -1,9 +1,15 @@
-"""All or nothing."""
+"""All or nothing; and rows from elsewhere on their way into a table."""
+
+from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import duckdb
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @contextlib.contextmanager
@@ -17,3 +23,16 @@ def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         with contextlib.suppress(duckdb.Error):  # the first error is the one to tell
             con.rollback()
         raise
+
+
+@contextlib.contextmanager
+def registered(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.RecordBatchReader) -> Iterator[None]:
+    """Within the block, SQL can read the rows by this name."""
+    con.register(name, rows)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(
+            duckdb.TransactionException
+        ):  # DuckDB 2, where the transaction failed: it takes it back
+            con.unregister(name)

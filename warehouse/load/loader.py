@@ -85,13 +85,15 @@ def load(
         con.execute("RESET threads")
         con.execute("CHECKPOINT")
     report.loading_s = time.monotonic() - began
-    if not keep_parts:
-        for run_load in loads:
-            run_load.parts.remove(run_load.loaded, is_whole=run_load.is_whole)
-        if not keep_folder:
-            files.remove_empty(parts_root)
-    if after_load:
-        call_entry_points(db, wait_s, on_wait)
+    try:
+        if after_load:
+            call_entry_points(db, wait_s, on_wait)
+    finally:  # not before: a process that is ended while DuckDB writes its file may leave it damaged
+        if not keep_parts:
+            for run_load in loads:
+                run_load.parts.remove(run_load.loaded, is_whole=run_load.is_whole)
+            if not keep_folder:
+                files.remove_empty(parts_root)
     report.seconds = time.monotonic() - began
     damaged = [text for run_load in loads for text in run_load.damaged]
     if damaged:

@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from selfrepair.warehouse import files
+from selfrepair.warehouse.database.transactions import registered
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import version_0_1
 from selfrepair.warehouse.parts.manifest import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest
 from selfrepair.warehouse.schema.tables import metadata
 
 _MEASUREMENTS = "measurements.parquet"
-_ARROW = "selfrepair_measurements_of_units"
+_ARROW = "selfrepair_rows_of_units"
+_ROWS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -104,27 +106,18 @@ def append_units(
     Call it inside a transaction: all of it counts or nothing. Raises SelfRepairError when a table took another number
     of rows than the manifests say, and duckdb.Error when it refused them.
     """
-    for name in (*PART_TABLES, *MECHANISM_TABLES, *version_0_1.TABLES):
-        table = version_0_1.TABLES.get(name, name)
-        file = f"{name}.parquet"
-        bring = [unit for unit in units if file in unit.manifest.files]
-        wanted = sum(unit.manifest.files[file].rows for unit in bring)
-        if table == "measurements":
-            con.register(_ARROW, measurements)
-            try:
-                ((rows,),) = con.execute(_insert_sql(table, table, _ARROW), {"run_id": run_id}).fetchall()
-            finally:
-                con.unregister(_ARROW)
-        elif not bring:
-            continue
-        else:
-            # The folder's name is nobody's pattern, and a name such as pos=3 brings no column.
-            paths = [glob.escape(str(unit.path / file)) for unit in bring]
-            source = "read_parquet($paths, hive_partitioning = false, union_by_name = true)"
-            sql = _insert_sql(table, name, version_0_1.completed(name, source))
-            ((rows,),) = con.execute(sql, {"run_id": run_id, "paths": paths}).fetchall()
-        if rows != wanted:
-            raise SelfRepairError(f"{table} took {rows:,} rows, and the manifests say {wanted:,}")
+    with duckdb.connect(config={"threads": 1}) as parts:  # the warehouse is kept from all files but its own
+        for name in (*PART_TABLES, *MECHANISM_TABLES, *version_0_1.TABLES):
+            table = version_0_1.TABLES.get(name, name)
+            file = f"{name}.parquet"
+            bring = [unit for unit in units if file in unit.manifest.files]
+            if not bring:
+                continue
+            read = measurements if file == _MEASUREMENTS else _read(parts, name, [unit.path / file for unit in bring])
+            rows = _insert(con, run_id, table, read)
+            wanted = sum(unit.manifest.files[file].rows for unit in bring)
+            if rows != wanted:
+                raise SelfRepairError(f"{table} took {rows:,} rows, and the manifests say {wanted:,}")
     con.executemany(
         "INSERT INTO units (run_id, unit, first_prompt, n_prompts, n_measurements, identity_error_max, "
         "manifest_sha256, measured_at, loaded_at) "
@@ -150,11 +143,28 @@ def refused(path: Path, error: Exception) -> str:
     return str(_damaged(path, "", f"does not fit the tables: {error}"))
 
 
-def _insert_sql(table: str, file: str, source: str) -> str:
-    columns = [column.name for column in metadata.tables[table].columns if column.name != "run_id"]
-    earlier = version_0_1.COLUMNS if file in version_0_1.TABLES else {}
-    read = ", ".join(earlier.get(name, name) for name in columns)
-    return f"INSERT INTO {table} (run_id, {', '.join(columns)}) SELECT $run_id, {read} FROM {source}"
+def _read(parts: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) -> pa.RecordBatchReader:
+    """The rows of the part files called `name`, as they are read, with the columns of their table."""
+    # The folder's name is nobody's pattern, and a name such as pos=3 brings no column.
+    listed = ", ".join("'" + glob.escape(str(path)).replace("'", "''") + "'" for path in paths)
+    source = f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
+    earlier = version_0_1.COLUMNS if name in version_0_1.TABLES else {}
+    columns = [f"{earlier.get(column, column)} AS {column}" for column in _columns(version_0_1.TABLES.get(name, name))]
+    sql = f"SELECT {', '.join(columns)} FROM {version_0_1.completed(name, source)}"
+    return parts.sql(sql).to_arrow_reader(_ROWS_AT_ONCE)
+
+
+def _insert(con: duckdb.DuckDBPyConnection, run_id: int, table: str, rows: pa.Table | pa.RecordBatchReader) -> int:
+    """Append rows of the run to `table`; returns how many there were."""
+    columns = ", ".join(_columns(table))
+    with registered(con, _ARROW, rows):
+        sql = f"INSERT INTO {table} (run_id, {columns}) SELECT $run_id, {columns} FROM {_ARROW}"
+        ((n_rows,),) = con.execute(sql, {"run_id": run_id}).fetchall()
+    return int(n_rows)
+
+
+def _columns(table: str) -> list[str]:
+    return [column.name for column in metadata.tables[table].columns if column.name != "run_id"]
 
 
 def _files(tables: Sequence[str]) -> set[str]:

@@ -14,7 +14,7 @@ import pytest
 from cachetools import LRUCache
 
 from selfrepair.app.data import query
-from selfrepair.queries.sandbox.reader import Answer
+from selfrepair.queries.sandbox.answer import Answer
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from support.fabricate import fabricate

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from selfrepair import Limits, Warehouse
-from selfrepair.queries.sandbox import worker
+from selfrepair.queries.sandbox import process
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError
 from support.loaded import loaded
@@ -65,7 +65,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     place = Place(tmp_path_factory.mktemp("place"))
     yield place
     assert place.state() == place.before
-    worker.end_idle()
+    process.end_idle()
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_what_is_too_much_is_stopped_in_time(place: Place, query: str) -> None:
     own_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
     text = refusal(lambda query: warehouse.sql(query, timeout_s=TIME_LIMIT_S, limit=None), query)
-    assert time.monotonic() - began < TIME_LIMIT_S + worker.GRACE_S + 10
+    assert time.monotonic() - began < TIME_LIMIT_S + process.GRACE_S + 10
     assert re.search(GIVEN["STOPPED"], text), text
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - own_before < 200_000  # kB
 
@@ -118,7 +118,7 @@ def test_nothing_was_touched(place: Place) -> None:
 
 
 def test_no_query_took_much_more_memory_than_its_limit(place: Place) -> None:
-    worker.end_idle()
+    process.end_idle()
     # of all that ended: where a test before took more, nothing can be said of these
     assert most_memory_of_children() <= max(place.most_memory_before, MOST_MEMORY_KB)
 
@@ -155,7 +155,7 @@ def test_what_does_not_fit_in_memory_goes_to_a_folder_that_is_gone_afterwards(
     assert Warehouse(place.db, limits=limits).sql(query).height == 1
     spill = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert spill == []
-    worker.end_idle()
+    process.end_idle()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 
 from selfrepair.queries.marts import refresh as marts
-from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.errors import SelfRepairError
 from support.empty import installed
 from support.loaded import loaded

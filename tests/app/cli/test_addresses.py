@@ -1,0 +1,45 @@
+"""Every command that takes a warehouse refuses what is none, before it does anything."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from selfrepair.app.cli.main import SECTIONS, main
+
+ARGUMENTS = {
+    "ingest": ["--model", "no-such-model", "--dataset", "none.txt"],
+    "reproduce": ["gpt2-small"],
+    "remove": ["1", "--yes"],
+    "query": ["SELECT 1"],
+    "export": ["runs", "-o", "runs.csv"],
+}
+COMMANDS = [name for section in SECTIONS.values() for name in section]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("address", [":memory:", "md:mine"])
+def test_an_address_is_refused_by_every_command(
+    command: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = Path(f"{address}.parts")
+    parts.mkdir()
+    found = CliRunner().invoke(main, [command, *ARGUMENTS.get(command, []), "--db", address])
+    if "No such option" in found.output:
+        assert command in ("bench", "describe", "prompts", "questions", "views")
+        return
+    assert found.exit_code == 1, found.output
+    assert f"Error: {address} is not the path of a file" in found.output
+    assert (
+        f"A warehouse is a file on this machine: --db selfrepair.duckdb. A file that is called so: --db ./{address}"
+        in (found.output)
+    )
+    assert list(tmp_path.iterdir()) == [parts.absolute()]
+
+
+def test_so_is_one_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SELFREPAIR_DB", "s3://bucket/w.duckdb")
+    found = CliRunner().invoke(main, ["runs"])
+    assert found.exit_code == 1
+    assert "s3://bucket/w.duckdb is not the path of a file" in found.output

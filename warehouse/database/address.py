@@ -1,0 +1,88 @@
+"""Which file a user means by a warehouse: a path is a path.
+
+DuckDB takes some texts for more than a path: `:memory:` for a database that is gone when it is closed, `md:name` for a
+service, `sqlite:name` for an extension that it fetches, `name?option` for a name with options. None of these holds a
+warehouse, so each is refused by name before anything is measured, loaded or removed.
+"""
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+from selfrepair.warehouse.errors import SelfRepairError, in_words
+
+_PREFIX = re.compile(r":memory:|[A-Za-z][\w+.-]+:")  # two letters at least: C: is a drive
+_NAMES_OF_DUCKDB = frozenset({"information_schema", "selfrepair_marts"})
+"""A file's name up to its first dot is what SQL calls the database; these also name schemas within it."""
+
+
+def warehouse_path(given: str | os.PathLike[str]) -> Path:
+    """The path that was given. Raises SelfRepairError where it is none, or one at which there can be no warehouse.
+
+    A name that looks like an address of DuckDB's is refused; written as `./md:name` it is the path of a file.
+    """
+    text = os.fspath(given)
+    if not text.strip():
+        raise SelfRepairError(f"the warehouse's name is empty. Name a file: {_named('selfrepair.duckdb')}")
+    if "\0" in text:
+        raise SelfRepairError(f"{text!r} contains a NUL character, which no path can have. {another_file()}")
+    if found := _PREFIX.match(text):
+        raise SelfRepairError(
+            f"{text} is not the path of a file: DuckDB takes what begins with {found[0]} for "
+            f"{_meaning(found[0])}. A warehouse is a file on this machine: {_named('selfrepair.duckdb')}. A file that is "
+            f"called so: {_named(f'./{text}')}"
+        )
+    path = Path(text)
+    if text.endswith(("/", os.sep)) or path.name in ("", ".", ".."):
+        raise SelfRepairError(f"{text} is a folder, not a warehouse file. {_file_in(path)}")
+    if path.parts[0].startswith("~") and not Path(path.parts[0]).exists():
+        raise SelfRepairError(f"{text} begins with ~, which the shell did not replace. Give the path in full.")
+    if _PREFIX.match(str(path)):
+        path = path.absolute()
+    check_place(path)
+    return path
+
+
+def check_place(path: Path) -> None:
+    """Raise SelfRepairError where no warehouse can be at `path`, whether there is something or not. Opens nothing."""
+    if _PREFIX.match(str(path)):  # a Path that did not come through `warehouse_path`
+        warehouse_path(str(path))
+    if "?" in str(path.absolute()):
+        raise SelfRepairError(f"{path} contains a question mark, behind which DuckDB reads options. {another_file()}")
+    if path.name.partition(".")[0].lower() in _NAMES_OF_DUCKDB:
+        raise SelfRepairError(
+            f"{path} has the name of a schema within it, and SQL could not tell the two. {another_file()}"
+        )
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise SelfRepairError(f"{path} cannot be a file: {error.strerror}. {another_file()}") from None
+        return  # not there, or not to be seen: opening it says so
+    if stat.S_ISDIR(mode):
+        raise SelfRepairError(f"{path} is a folder, not a warehouse file. {_file_in(path)}")
+    if not stat.S_ISREG(mode):
+        raise SelfRepairError(
+            f"{path} is a device, pipe or socket, not a file. Nothing was read from it. {another_file()}"
+        )
+
+
+def _meaning(prefix: str) -> str:
+    if prefix == ":memory:":
+        return "a database in memory, which is gone when it is closed"
+    return "the name of an extension, or an address on a network"
+
+
+def another_file() -> str:
+    """The next step where a file is somebody else's."""
+    return f"Name another file{in_words(' with --db', '')}."
+
+
+def _file_in(folder: Path) -> str:
+    return f"Name a file in it: {_named(str(folder / 'selfrepair.duckdb'))}"
+
+
+def _named(file: str) -> str:
+    return in_words(f"--db {file}", file)
