@@ -16,6 +16,8 @@ from selfrepair.warehouse.errors import ResumableError, SelfRepairError, again
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """Of an OSError: the disk is full, or the user's share of it."""
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def human_bytes(n: int) -> str:
     """`n` bytes for a reader: `17 bytes`, `2.4 MB`; powers of 1000."""
@@ -36,6 +38,14 @@ def open_regular(path: Path) -> BufferedReader:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, not a file", str(path))
     return os.fdopen(descriptor, "rb")
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is the few lines that Git keeps in place of a large file, as a clone without Git LFS leaves them."""
+    if not path.is_file():
+        return False
+    with open_regular(path) as file:
+        return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
 def read_file(path: Path) -> bytes:

@@ -98,10 +98,12 @@ def _cut_down(config: PretrainedConfig) -> PretrainedConfig:
     text_config = small.get_text_config()
     text_config.num_hidden_layers = 1
     sizes = {size for size in text_config.to_dict().values() if isinstance(size, int)}
-    # of a square unembedding the bridge's compatibility mode cannot tell rows from columns
-    text_config.vocab_size = next(
-        n for n in range(LEAST_VOCABULARY, LEAST_VOCABULARY + len(sizes) + 1) if n not in sizes
-    )
+    # Of a square unembedding the bridge's compatibility mode may not tell rows from columns: the copy has one only where the
+    # model has.
+    if text_config.vocab_size != text_config.hidden_size:
+        text_config.vocab_size = next(
+            n for n in range(LEAST_VOCABULARY, LEAST_VOCABULARY + len(sizes) + 1) if n not in sizes
+        )
     if text_config.pad_token_id is not None:
         text_config.pad_token_id = 0
     return small

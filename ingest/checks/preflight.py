@@ -23,7 +23,8 @@ POSITIONS = 16
 
 @torch.inference_mode()
 def preflight(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: Precision, name: str) -> None:
-    """Check the adapter against the model itself on a few tokens.
+    """Check the adapter against the model itself: on a few positions of two prompts, and on the whole of one where that is
+    longer, since attention may have a window. `tokens` are the longest that will be measured.
 
     Raises SelfRepairError naming what does not add up: head outputs and bias to attention's output, layer outputs to the
     stream that enters the final norm, logit directions to the model's own logits, or an ablation that changes no logit; and
@@ -31,6 +32,8 @@ def preflight(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision
     """
     try:
         _prove(adapter, tokens[:2, : POSITIONS + 1].to(adapter.device), precision, name)
+        if tokens.shape[1] > POSITIONS + 1:
+            _prove(adapter, tokens[:1].to(adapter.device), precision, name)
     except (TypeError, AttributeError, ValueError, LookupError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
@@ -53,7 +56,7 @@ def check_self_repression(
 def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: Precision, name: str) -> None:
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     calls = record_calls(adapter, inputs.shape[1])
-    final_input, logits = _own_forward(adapter, inputs)
+    final_input, logits = _own_forward(adapter, inputs, n_logits := min(POSITIONS, inputs.shape[1]))
     if not bool(logits.isfinite().all()):
         raise SelfRepairError(
             f"model '{name}' has logits of NaN or infinity on the first prompts in {precision.name}. "
@@ -84,10 +87,11 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     )
 
     logit_directions = target_logit_directions(adapter, mean_unembedding(adapter), targets)
-    centred = (logits - logits.mean(dim=-1, keepdim=True)).gather(-1, targets[..., None])[..., 0]
-    constant = _constant(adapter, targets)
+    last = slice(-n_logits, None)
+    centred = (logits - logits.mean(dim=-1, keepdim=True)).gather(-1, targets[:, last, None])[..., 0]
+    found = project(stream, logit_directions) / final_scale(adapter, stream) + _constant(adapter, targets)
     compare(
-        project(stream, logit_directions) / final_scale(adapter, stream) + constant,
+        found[:, last],
         centred.to(stream.dtype),
         "final norm and unembedding do not give the model's logits",
     )
@@ -99,12 +103,12 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
         raise unsupported(name, "ablating a head of the last layer changes no logit")
 
 
-def _own_forward(adapter: ModelAdapter, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """The input of the final norm in the model's own forward, and its logits."""
+def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[Tensor, Tensor]:
+    """The input of the final norm in the model's own forward, and its logits at the last `n_logits` positions."""
     seen: list[Tensor] = []
     handle = adapter.final_norm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].clone()))
     try:
-        logits: Tensor = adapter.model(input_ids=inputs, use_cache=False).logits
+        logits: Tensor = adapter.model(input_ids=inputs, use_cache=False, logits_to_keep=n_logits).logits[:, -n_logits:]
     finally:
         handle.remove()
     return seen[0], logits

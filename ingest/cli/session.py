@@ -1,6 +1,7 @@
 """One `selfrepair ingest`: plan the run, measure it, load its parts, and print the outcome."""
 
 import contextlib
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from selfrepair.ingest.request.validation import open_dataset
 from selfrepair.ingest.runs.earlier import under_its_key
 from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import measure_run
-from selfrepair.ingest.runs.stored_run import StoredRun, store_run
+from selfrepair.ingest.runs.stored_run import StoredRun, has_namesake, store_run
 from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import RANDOM, random_rows
 from selfrepair.warehouse.database.connection import check_folder
@@ -65,6 +66,12 @@ def _ingest_one(
     request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None, *, is_last: bool
 ) -> int | None:
     plan = _print_notes(make_plan(request, None if parts == Path(f"{db}.parts") else parts))
+    if request.name is None and Path(request.model).exists() and has_namesake(db, plan.record.model):
+        click.echo(
+            f"{db} holds another model called {plan.record.model.name}, with other weights. To tell them apart by name, stop "
+            f"and add --name, such as --name {shlex.quote(_longer_name(request.model))}.",
+            err=True,
+        )
     try:
         with TerminalProgress() as progress:
             if request.shard is None:
@@ -87,6 +94,11 @@ def _ingest_one(
         f"is done, gather their parts in one folder and run: selfrepair load {parts} --db {db}"
     )
     return None
+
+
+def _longer_name(folder: str) -> str:
+    """The last two names of a folder's path."""
+    return "-".join(Path(folder).resolve().parts[-2:])
 
 
 def _print_notes(plan: RunPlan) -> RunPlan:
@@ -125,6 +137,7 @@ def make_plan(request: IngestRequest, parts: Path | None = None) -> RunPlan:
         revision=request.revision,
         checkpoint=parse_checkpoints(request.checkpoint)[0],
         trust_remote_code=request.trust_remote_code,
+        called=request.name,
     )
     n_layers, n_heads = model.adapter.n_layers, model.adapter.n_heads
     heads = parse_heads(request.layers, request.heads, n_layers, n_heads)

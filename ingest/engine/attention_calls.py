@@ -28,7 +28,8 @@ class AttentionCalls:
     def of(self, layer: int, normed: Float[Tensor, "batch pos d_model"]) -> dict[str, Any]:
         """The arguments of `layer` for a batch whose normed stream is `normed`."""
         known = {
-            name: _for_each(value, len(normed)) if name in self.per_prompt else value
+            # Of several kinds of layers, only those with a window may have a mask.
+            name: _for_each(value, len(normed)) if name in self.per_prompt and isinstance(value, Tensor) else value
             for name, value in self.keywords[layer].items()
         }
         # Some families' attention adds the stream itself: given zeros, it returns what it adds.

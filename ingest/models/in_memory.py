@@ -41,6 +41,7 @@ def share_model(
         )
     own = _language_model(model if bridge is None else bridge.original_model)
     _refuse_hooks(own)
+    _refuse_adapters(own)
     _check_weights(own)
     twin = _copy_sharing_weights(own) if bridge is None else _inside(bridge)
     twin.eval()
@@ -106,6 +107,16 @@ def _refuse_hooks(model: nn.Module) -> None:
         raise SelfRepairError(
             f"the model has forward hooks at {found[0] or 'its top'}{more}. What they change is not in the weights. Remove "
             "them (handle.remove(), or reset_hooks() of a TransformerBridge) and make lasting edits in the weights."
+        )
+
+
+def _refuse_adapters(model: nn.Module) -> None:
+    """The cross-check reads the layers' own weights, which an adapter that is not merged leaves as they were."""
+    found = next((path for path, module in model.named_modules() if type(module).__module__.startswith("peft.")), None)
+    if found is not None:
+        raise SelfRepairError(
+            f"the model has an adapter of peft at {found}, which is not part of its weights. Merge it: "
+            "peft.PeftModel.from_pretrained(BASE_MODEL, ADAPTER).merge_and_unload()"
         )
 
 

@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 from selfrepair.ingest import compat
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.models.adapter import ModelAdapter, adapt, unsupported
+from selfrepair.ingest.models.completeness import SAVE_AGAIN, NotWholeError, check_no_adapter
 from selfrepair.ingest.models.configuration import config_sha256
 from selfrepair.ingest.models.demo import DEMO, DEMO_FOLDER
 from selfrepair.ingest.models.hub.access import offline_reason
@@ -18,13 +19,7 @@ from selfrepair.ingest.models.hub.refusals import first_line, not_fetched, not_l
 from selfrepair.ingest.models.hub.revisions import revision_of
 from selfrepair.ingest.models.hub.snapshot import fetch_model
 from selfrepair.ingest.models.tokenizer import Vocabulary, check_vocabulary, load_tokenizer
-from selfrepair.ingest.models.weights import (
-    NotWholeError,
-    cast_parameters,
-    read_weights,
-    use_fused_gelu,
-    weights_sha256,
-)
+from selfrepair.ingest.models.weights import cast_parameters, read_weights, use_fused_gelu, weights_sha256
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.records import ModelRecord
 
@@ -55,8 +50,9 @@ def load_model(
     revision: str | None = None,
     checkpoint: int | None = None,
     trust_remote_code: bool = False,
+    called: str | None = None,
 ) -> LoadedModel:
-    """Load `name` for measuring.
+    """Load `name` for measuring; its record is `called` so, or by its hub id, or its folder's name.
 
     Raises SelfRepairError for an unknown, gated, offline or incomplete model, for one with another's tokenizer or code of
     its own that is not trusted, and for a family that does not fit.
@@ -84,7 +80,7 @@ def load_model(
     adapter = adapter_of(model, name)
     if tokenizer is not None:
         check_vocabulary(tokenizer, name, adapter.d_vocab)
-    shown = Path(name).resolve().name if Path(name).exists() else name
+    shown = called or (Path(name).resolve().name if Path(name).exists() else name)
     record = model_record(adapter, shown, digest, config_digest, revision=revision, checkpoint=checkpoint)
     return LoadedModel(adapter, tokenizer, record)
 
@@ -155,6 +151,11 @@ def _find(name: str, revision: str | None, *, weights: bool = True) -> Path:
                 f"folder '{name}' does not exist. Give a local folder in Hugging Face format, or a hub id."
             )
         folder = fetch_model(name, revision, weights=weights)
+    if weights:
+        try:
+            check_no_adapter(folder, name)
+        except NotWholeError as error:
+            raise _not_read(name, revision, error) from error
     if not (folder / "config.json").is_file():
         holder = f"folder '{name}'" if folder == Path(name) else f"hub model '{name}'"
         raise SelfRepairError(
@@ -190,9 +191,11 @@ def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairEr
         )
     if compat.is_no_language_model(error):
         return unsupported(name, "it is not a causal language model of this release of transformers")
+    if isinstance(error, NotWholeError) and error.step:
+        return not_loaded(name, revision, str(error), error.step)
     reason = str(error) if isinstance(error, NotWholeError) else first_line(error)
     if name == DEMO or Path(name).exists():
-        step = "The folder is not a complete model in Hugging Face format: save it again with model.save_pretrained."
+        step = SAVE_AGAIN
     elif offline_reason():
         return not_fetched(name, revision, error)
     else:

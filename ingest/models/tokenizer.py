@@ -8,8 +8,8 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from selfrepair.ingest import compat
+from selfrepair.ingest.models.completeness import NotWholeError, check_fetched
 from selfrepair.ingest.models.hub.refusals import first_line
-from selfrepair.ingest.models.weights import NotWholeError
 from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
@@ -38,6 +38,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> PreTrainedTokeni
     except Exception as error:  # of many types, one for each way in which files can be missing
         if compat.wants_to_run_code(error):
             raise
+        check_fetched(folder, VOCABULARIES)
         if any((folder / name).is_file() for name in VOCABULARIES):
             raise NotWholeError(f"its tokenizer cannot be read: {first_line(error)}") from error
         return None

@@ -13,26 +13,18 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreT
 from transformers.activations import NewGELUActivation
 
 from selfrepair.ingest import compat
-from selfrepair.ingest.models.hub.snapshot import WEIGHTS, indexed_files
-
-
-class NotWholeError(Exception):
-    """A folder lacks a part of a model, or holds an unreadable one; the message says which."""
+from selfrepair.ingest.models.completeness import check_files, check_names
 
 
 def read_weights(folder: Path, config: PreTrainedConfig, *, trust_remote_code: bool) -> PreTrainedModel:
     """The model of a folder on the CPU, in the type of its files.
 
-    Raises NotWholeError where files or parameters are missing, which transformers would fill with random numbers, and what
-    transformers raises for whatever else is wrong.
+    Raises NotWholeError where the model and its files are not the same, and what transformers raises for whatever else is
+    wrong.
     """
-    missing = missing_files(folder)
-    if missing:
-        raise NotWholeError(f"{len(missing)} of its weight files {_are(missing)} not there: {_some(missing)}")
+    check_files(folder, config)
     model, found = _from_pretrained(folder, attention_kind(config), trust_remote_code)
-    absent = sorted(found["missing_keys"])
-    if absent:
-        raise NotWholeError(f"{len(absent)} of its parameters {_are(absent)} in none of its files: {_some(absent)}")
+    check_names(model, found["missing_keys"], found["unexpected_keys"])
     return model
 
 
@@ -41,17 +33,6 @@ def attention_kind(config: PreTrainedConfig) -> str:
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     fixed = isinstance(model_class, type) and not compat.can_switch_attention(model_class)
     return "eager" if fixed else "sdpa"
-
-
-def missing_files(folder: Path) -> list[str]:
-    """The files that the index of weights lists and that the folder lacks."""
-    for weights in WEIGHTS:
-        if (folder / weights).is_file():
-            return []
-        files = indexed_files(folder, weights)
-        if files:
-            return [file for file in files if not (folder / file).is_file()]
-    return []
 
 
 def weights_sha256(model: PreTrainedModel) -> str:
@@ -91,11 +72,3 @@ def _from_pretrained(
     )
     model, found = loaded
     return model, found
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _are(names: list[str]) -> str:
-    return "is" if len(names) == 1 else "are"

@@ -22,8 +22,8 @@ class IngestRequest:
 
     model: str = option("Hub id, local folder in Hugging Face format, or `demo`.")
     dataset: str | None = option(
-        "stdlib, random (tokens drawn by --seed), a .txt/.jsonl/.parquet file, or a hub dataset, OWNER/NAME or "
-        "OWNER/NAME:CONFIG  [default: stdlib]",
+        "stdlib, random (tokens drawn by --seed), a .txt/.jsonl/.parquet file (text also as .gz or .zst), or a hub dataset, "
+        "OWNER/NAME or OWNER/NAME:CONFIG  [default: stdlib]",
         None,
     )
     split: str | None = option("Split of the dataset  [default: train; heldout for stdlib]", None)
@@ -51,6 +51,7 @@ class IngestRequest:
         "labels the run.",
         None,
     )
+    name: str | None = option("What the warehouse calls a local model  [default: its folder's name]", None)
     trust_remote_code: bool = option("Run custom code that comes with the model, if it needs any.", False)
     dtype: str = option(
         "What the layers compute in; the residual stream is kept in float32 or better.",

@@ -1,5 +1,6 @@
 """After measuring: effects of random prompts and heads, measured again through TransformerBridge and hooks."""
 
+import glob
 import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -16,6 +17,7 @@ from selfrepair.ingest.checks import hooks
 from selfrepair.ingest.checks.hooks import HookedRun
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.engine.ablation import HeadAblation
+from selfrepair.ingest.engine.memory import is_out_of_memory
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.models.in_memory import own_weights
 from selfrepair.ingest.models.weights import cast_parameters
@@ -64,10 +66,13 @@ def crosscheck(
         with torch.no_grad(), full_precision():
             return _crosscheck(plan, measurer, chosen, stored, on_checked)
     except hooks.FAILURES as error:
+        step, with_that = (
+            (f" Memory ran out: use {on_device('cpu')}.", " with that") if is_out_of_memory(error) else ("", "")
+        )
         raise ResumableError(
             f"the cross-check through TransformerBridge could not run ({hooks.message_of(error)}), so the run is not "
-            f"complete. If memory ran out, use {on_device('cpu')}.",
-            f"The measured rows are kept: {again()} with that, and it only checks, and measures nothing again.",
+            f"complete.{step}",
+            f"The measured rows are kept: {again()}{with_that}, and it only checks, and measures nothing again.",
         ) from error
 
 
@@ -132,14 +137,15 @@ def stored_rows(
     warehouse once they are loaded.
     """
     file = parts.unit_path(unit_of(prompt).number) / "measurements.parquet"
+    # The folder's name is nobody's pattern, and a name such as layer=5 brings no column.
     values = {"prompt": prompt, "layer": ablated.layer, "head": ablated.head, "ablation": ablated.ablation}
     chosen = f"""
         SELECT {", ".join(EFFECTS)} FROM {{table}}
         WHERE prompt_id = $prompt AND layer = $layer AND head = $head AND ablation = $ablation {{run}} ORDER BY pos
     """
     try:
-        query = chosen.format(table="read_parquet($file)", run="")
-        columns = con.execute(query, {**values, "file": str(file)}).fetchnumpy()
+        query = chosen.format(table="read_parquet($file, hive_partitioning = false)", run="")
+        columns = con.execute(query, {**values, "file": glob.escape(str(file))}).fetchnumpy()
     except duckdb.IOException:
         if file.exists():
             raise

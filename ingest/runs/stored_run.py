@@ -1,5 +1,6 @@
 """A planned run into a warehouse, whole: measured where units are missing, loaded, and judged by its cross-check."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from selfrepair.warehouse.database.connection import open_reader, open_writer
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 from selfrepair.warehouse.load.loader import call_entry_points, load
 from selfrepair.warehouse.load.registry import run_id_of
+from selfrepair.warehouse.parts.records import ModelRecord
 
 LOAD_WAIT_S = 600.0
 """How long the load waits for another process that has the warehouse open."""
@@ -85,3 +87,24 @@ def _check_stored(plan: RunPlan, db: Path, units_measured: int) -> StoredRun:
             f"rows are kept out of the summaries. Try {with_dtype('float64')}; if that fails too, please report the model."
         )
     return run
+
+
+def has_namesake(db: Path, model: ModelRecord) -> bool:
+    """Whether `db` holds a model of the same name, revision and checkpoint, and with other weights; where it cannot be read
+    now, it is not waited for.
+    """
+    if not db.exists():
+        return False
+    with contextlib.suppress(SelfRepairError), open_reader(db, wait_s=0) as con:
+        found = con.execute(
+            "SELECT 1 FROM models WHERE name = $name AND revision IS NOT DISTINCT FROM $revision "
+            "AND checkpoint IS NOT DISTINCT FROM $checkpoint AND weights_sha256 <> $weights LIMIT 1",
+            {
+                "name": model.name,
+                "revision": model.revision,
+                "checkpoint": model.checkpoint,
+                "weights": model.weights_sha256,
+            },
+        ).fetchone()
+        return found is not None
+    return False

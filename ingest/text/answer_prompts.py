@@ -5,20 +5,23 @@ from collections.abc import Iterable, Iterator
 from transformers import PreTrainedTokenizerBase
 
 from selfrepair.ingest.terms import row_of
-from selfrepair.ingest.text.documents import AnswerRow
+from selfrepair.ingest.text.documents import AnswerRow, DocumentCounts
 from selfrepair.ingest.text.packing import begin_token
-from selfrepair.ingest.text.tokenizing import token_texts
+from selfrepair.ingest.text.tokenizing import SpecialTokens, token_texts
 from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 
 def answer_prompts(
-    rows: Iterable[AnswerRow], tokenizer: PreTrainedTokenizerBase | None, source: str
+    rows: Iterable[AnswerRow], tokenizer: PreTrainedTokenizerBase | None, source: str, counts: DocumentCounts
 ) -> Iterator[tuple[tuple[int, ...], int, int | None]]:
     """Token ids of each row (BOS and its text, or its tokens unchanged; then the answer), its number, and its foil's id.
+
+    Texts that spell special tokens are counted.
 
     Raises SelfRepairError for an answer or foil of several tokens, for equal ones, and where only some rows have a foil.
     """
     has_foils: bool | None = None
+    special = None if tokenizer is None else SpecialTokens(tokenizer)
     for row in rows:
         place = row_of(f"dataset '{source}'", row.number)
         if has_foils is None:
@@ -34,6 +37,8 @@ def answer_prompts(
         foil = None if row.foil is None else _one_token(row, "foil", row.foil, tokenizer, place)
         if foil == answer:
             raise SelfRepairError(f"{place}: answer and foil are the same token, {answer}. Give two different ones.")
+        if special is not None and isinstance(row.prompt, str):
+            special.count(row.number, list(before[1:]), counts)
         yield (*before, answer), row.number, foil
 
 

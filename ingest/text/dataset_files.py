@@ -1,14 +1,22 @@
-"""Read dataset files, a block or a line at a time; errors say at which line and byte a file is not text."""
+"""Read dataset files, a block or a line at a time; errors say at which line and byte a file is not text.
 
+Text that gzip or zstd compressed is known by its first bytes, whatever the file is called.
+"""
+
+import gzip
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from selfrepair.warehouse.errors import SelfRepairError
 
 BLOCK_CHARACTERS = 2**18
 ROWS_AT_ONCE = 256
+
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+"""How files of these kinds begin."""
 
 _ENCODING = "utf-8-sig"  # UTF-8, without the byte order mark that some editors begin a file with
 
@@ -16,7 +24,7 @@ _ENCODING = "utf-8-sig"  # UTF-8, without the byte order mark that some editors 
 def text_blocks(path: Path) -> Iterator[str]:
     """The text of a file. Raises SelfRepairError where it is not UTF-8."""
     try:
-        with path.open(encoding=_ENCODING) as file:
+        with _open_text(path) as file:
             while block := file.read(BLOCK_CHARACTERS):
                 if "\0" in block:
                     raise _not_text(path)
@@ -28,7 +36,7 @@ def text_blocks(path: Path) -> Iterator[str]:
 def json_lines(path: Path) -> Iterator[Any]:
     """The value of each line that is not empty. Raises SelfRepairError where a line is not JSON, or not UTF-8."""
     try:
-        with path.open(encoding=_ENCODING) as lines:
+        with _open_text(path) as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     try:
@@ -51,11 +59,33 @@ def parquet_rows(path: Path) -> Iterator[Any]:
             yield from batch.to_pylist()
 
 
+def open_bytes(path: Path) -> IO[bytes]:
+    """The bytes of a file, decompressed. Raises OSError, EOFError or zlib.error where it is damaged."""
+    if _begins(path, GZIP):
+        return cast(IO[bytes], gzip.open(path))
+    if _begins(path, ZSTD):
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    return path.open("rb")
+
+
+def _open_text(path: Path) -> IO[str]:
+    return io.TextIOWrapper(open_bytes(path), encoding=_ENCODING)
+
+
+def _begins(path: Path, *with_bytes: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(max(map(len, with_bytes))).startswith(with_bytes)
+
+
 def _not_text(path: Path) -> SelfRepairError:
     line, offset, byte = _first_wrong_byte(path)
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         begins = file.read(2)
-    if begins in (b"\xff\xfe", b"\xfe\xff"):
+    if _begins(path, GZIP, ZSTD):
+        step = "That is of what is compressed in it. Decompress it and look there: text must be UTF-8."
+    elif begins in (b"\xff\xfe", b"\xfe\xff"):
         step = f"It is UTF-16. Convert it: iconv -f UTF-16 -t UTF-8 {path.name} > new{path.suffix}"
     elif byte == 0:
         step = "Text files have no such bytes: give a file whose content matches its name."
@@ -69,7 +99,7 @@ def _not_text(path: Path) -> SelfRepairError:
 def _first_wrong_byte(path: Path) -> tuple[int, int, int]:
     """Its line from 1, its offset from 0, and the byte. In UTF-8, a line's end is never a part of anything else."""
     offset = 0
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
             place = line.find(b"\0")
             try:

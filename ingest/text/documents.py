@@ -1,6 +1,6 @@
-"""What a dataset yields: documents of text, rows of token ids, or prompts with an answer; and counts of skipped ones."""
+"""What a dataset yields: documents of text, rows of token ids, or prompts with an answer; and counts of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 
@@ -44,11 +44,16 @@ DatasetRow: TypeAlias = Document | TokenRow | AnswerRow
 
 
 @dataclass
-class SkippedDocuments:
-    """Counts of documents that were read but gave no prompt: `empty` ones, and those whose length no other has."""
+class DocumentCounts:
+    """Counts of documents that were read but gave no prompt (`empty` ones, and those whose length no other has), and of those
+    whose text spells special tokens; `begun` with the one that begins every prompt.
+    """
 
     empty: int = 0
     without_partner: int = 0
+    with_special_tokens: int = 0
+    begun: int = 0
+    special_tokens: set[str] = field(default_factory=set)
 
     def sentences(self) -> tuple[str, ...]:
         """What the user is told about them."""
@@ -58,6 +63,13 @@ class SkippedDocuments:
         if self.without_partner:
             notes.append(
                 f"{_documents(self.without_partner)} skipped: resample ablation needs another one of the same length."
+            )
+        if self.special_tokens:
+            names, one = ", ".join(sorted(self.special_tokens)), self.with_special_tokens == 1
+            begun = f" {self.begun:,} of them begin with the token that begins every prompt, which is then there twice."
+            notes.append(
+                f"{_documents(self.with_special_tokens)} spell{'s' * one} special tokens ({names}), read as such."
+                f"{begun if self.begun else ''} Take them out of the text unless they are meant."
             )
         return tuple(notes)
 

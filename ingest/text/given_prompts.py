@@ -8,13 +8,11 @@ from transformers import PreTrainedTokenizerBase
 
 from selfrepair.ingest.text.documents import DatasetRow
 from selfrepair.ingest.text.packing import begin_token
-from selfrepair.ingest.text.sources import ANSWER, TEXT, read_rows
+from selfrepair.ingest.text.sources import ANSWER, TEXT, TOKENS, read_rows
 from selfrepair.warehouse.errors import SelfRepairError
 
 PROMPTS = "prompts"
 """What errors call the rows."""
-
-TOKENS = "tokens"
 
 
 def given_prompts(prompts: object, tokenizer: PreTrainedTokenizerBase | None) -> list[DatasetRow]:
@@ -43,8 +41,10 @@ def _row(number: int, prompt: Any, tokenizer: PreTrainedTokenizerBase | None) ->
         prompt = {TEXT: prompt}
     if not isinstance(prompt, Mapping):
         return {TOKENS: _ids(number, prompt)}
-    if TEXT not in prompt:
-        return {**prompt, TOKENS: _ids(number, prompt[TOKENS])} if TOKENS in prompt else dict(prompt)
+    if prompt.get(TOKENS) is not None:  # with a text beside them, `read_rows` refuses it
+        return {**prompt, TOKENS: _ids(number, prompt[TOKENS])}
+    if prompt.get(TEXT) is None:
+        return dict(prompt)
     if tokenizer is None:
         raise SelfRepairError(f"prompts[{number}] is text. Pass the model's tokenizer=, or token ids.")
     if prompt.get(ANSWER) is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
-from selfrepair.ingest.text.documents import Document, SkippedDocuments
+from selfrepair.ingest.text.documents import Document, DocumentCounts
 from selfrepair.ingest.text.tokenizing import first_tokens, tokenize
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -31,13 +31,13 @@ def begin_token(tokenizer: "PreTrainedTokenizerBase") -> int:
 
 
 def pack(
-    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, skipped: SkippedDocuments
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, counts: DocumentCounts
 ) -> Iterator[Row]:
     """Rows of BOS and seq_len - 1 tokens of the documents, joined by the end-of-text token; the rest at the end is dropped."""
     begin, end = begin_token(tokenizer), tokenizer.eos_token_id
     tokens: list[int] = []
     numbers: list[int] = []
-    for found in tokenize(documents, tokenizer, skipped):
+    for found in tokenize(documents, tokenizer, counts):
         ids = [*found.ids, end] if found.ends and end is not None else found.ids
         tokens.extend(ids)
         numbers.extend([found.number] * len(ids))
@@ -49,15 +49,15 @@ def pack(
 
 
 def one_per_document(
-    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, skipped: SkippedDocuments
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, counts: DocumentCounts
 ) -> Iterator[Row]:
     """Rows of BOS and a document's first tokens, seq_len in all; a shorter document gives a shorter row."""
     begin = begin_token(tokenizer)
-    for found in first_tokens(documents, tokenizer, seq_len - 1, skipped):
+    for found in first_tokens(documents, tokenizer, seq_len - 1, counts):
         yield (begin, *found.ids), found.number
 
 
-def with_partners(rows: Iterable[Row], n_rows: int, skipped: SkippedDocuments) -> Iterator[Row]:
+def with_partners(rows: Iterable[Row], n_rows: int, counts: DocumentCounts) -> Iterator[Row]:
     """The first `n_rows` rows of which each has another one of its length; fewer where the documents end first.
 
     Rows of a length that occurs once are skipped. The last place goes to a length that is there already, since a new one
@@ -78,9 +78,9 @@ def with_partners(rows: Iterable[Row], n_rows: int, skipped: SkippedDocuments) -
             chosen += gain
             read.append(row)
         else:
-            skipped.without_partner += 1
+            counts.without_partner += 1
         if chosen == n_rows:
             break
     found = [row for row in read if of_length[len(row[0])] > 1]
-    skipped.without_partner += len(read) - len(found)
+    counts.without_partner += len(read) - len(found)
     yield from found

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from selfrepair.ingest.models.tokenizer import Vocabulary
 from selfrepair.ingest.terms import option, row_of
 from selfrepair.ingest.text.answer_prompts import answer_prompts
-from selfrepair.ingest.text.documents import AnswerRow, DatasetRow, Document, SkippedDocuments, TokenRow
+from selfrepair.ingest.text.documents import AnswerRow, DatasetRow, Document, DocumentCounts, TokenRow
 from selfrepair.ingest.text.packing import DOCUMENT, NONE, PACKED, one_per_document, pack, with_partners
 from selfrepair.ingest.text.pairing import NoPartnerError, pair, unchanged_by_partner
 from selfrepair.ingest.text.refusals import check_length, check_takes_rows, too_few
@@ -148,13 +148,13 @@ def build_prompts(source: Source, vocabulary: Vocabulary, options: PromptOptions
     """
     n_prompts, packing = options.n_prompts, options.packing
     tokenizer, context = vocabulary.tokenizer, vocabulary.context
-    skipped = SkippedDocuments()
+    counts = DocumentCounts()
     logit_of = NEXT_TOKEN
     first, documents = _peek(source)
     if isinstance(first, AnswerRow):
         check_takes_rows(source.name, packing, AnswerRow.holds)
         packing, logit_of = NONE, ANSWER if first.foil is None else ANSWER_MINUS_FOIL
-        answer_rows = answer_prompts(_only(AnswerRow, source, documents), tokenizer, source.name)
+        answer_rows = answer_prompts(_only(AnswerRow, source, documents), tokenizer, source.name, counts)
         found = [Prompt(*row) for row in itertools.islice(answer_rows, n_prompts)]
     elif isinstance(first, TokenRow):
         check_takes_rows(source.name, packing, TokenRow.holds)
@@ -167,15 +167,15 @@ def build_prompts(source: Source, vocabulary: Vocabulary, options: PromptOptions
                 f"the model has no tokenizer. Give a dataset whose rows hold `tokens`, or `{RANDOM}`."
             )
         check_length(options.seq_len, context, packing)
-        rows = PACKINGS[packing](_only(Document, source, documents), tokenizer, options.seq_len, skipped)
+        rows = PACKINGS[packing](_only(Document, source, documents), tokenizer, options.seq_len, counts)
         if packing == DOCUMENT and options.resample:
-            rows = with_partners(rows, n_prompts, skipped)
+            rows = with_partners(rows, n_prompts, counts)
         found = [Prompt(*row) for row in itertools.islice(rows, n_prompts)]
     if len(found) < n_prompts:
-        raise too_few(source.name, len(found), n_prompts, packing, options.seq_len, skipped, first.holds)
+        raise too_few(source.name, len(found), n_prompts, packing, options.seq_len, counts, first.holds)
     found.sort(key=lambda prompt: len(prompt.tokens))
     _check_tokens(found, source.name, vocabulary)
-    notes = skipped.sentences()
+    notes = counts.sentences()
     partners = None
     if options.resample:
         partners = next_batch(n_prompts) if packing == RUSHING2024 else _partners(found, options.seed)

@@ -1,6 +1,6 @@
 """Errors of datasets and lengths that give no prompts."""
 
-from selfrepair.ingest.text.documents import SkippedDocuments
+from selfrepair.ingest.text.documents import DocumentCounts
 from selfrepair.ingest.text.packing import DOCUMENT, NONE, PACKED
 from selfrepair.ingest.text.rushing2024 import RUSHING2024
 from selfrepair.warehouse.errors import SelfRepairError
@@ -32,7 +32,7 @@ def check_length(seq_len: int, context: int | None, packing: str) -> None:
 
 
 def too_few(
-    name: str, n_found: int, n_prompts: int, packing: str, seq_len: int, skipped: SkippedDocuments, holds: str
+    name: str, n_found: int, n_prompts: int, packing: str, seq_len: int, counts: DocumentCounts, holds: str
 ) -> SelfRepairError:
     """The error of a dataset that gives fewer prompts than --prompts."""
     unit = {NONE: f"rows of {holds}", DOCUMENT: "documents to measure"}.get(packing, f"rows of {seq_len} tokens")
@@ -42,7 +42,7 @@ def too_few(
     elif not n_found:
         step = "Use a shorter --seq-len or a larger dataset."
     found = f"dataset '{name}' gives {n_found} {unit}, fewer than --prompts {n_prompts}."
-    return SelfRepairError(" ".join((found, *skipped.sentences(), step)))
+    return SelfRepairError(" ".join((found, *counts.sentences(), step)))
 
 
 def _option(packing: str) -> str:

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from selfrepair.ingest.text.documents import Document, SkippedDocuments
+from selfrepair.ingest.text.documents import Document, DocumentCounts
 from selfrepair.ingest.text.packing import Row, begin_token
-from selfrepair.ingest.text.tokenizing import joined, tokenize
+from selfrepair.ingest.text.tokenizing import SpecialTokens, joined, tokenize
 from selfrepair.warehouse.errors import SelfRepairError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ BATCH = 30
 
 
 def chunked(
-    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, skipped: SkippedDocuments
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", seq_len: int, counts: DocumentCounts
 ) -> Iterator[Row]:
     """Rows of BOS and seq_len - 1 tokens; what is left of each thousand documents is dropped."""
     begin = begin_token(tokenizer)
@@ -37,9 +37,11 @@ def chunked(
         raise SelfRepairError(
             f"the tokenizer has no end-of-text token, which --protocol {RUSHING2024} joins documents with. Leave it out."
         )
-    whole = joined(documents)
+    whole, special = joined(documents), SpecialTokens(tokenizer)
     while batch := list(itertools.islice(whole, BATCH_DOCUMENTS)):
-        skipped.empty += sum(not document.text for document in batch)
+        counts.empty += sum(not document.text for document in batch)
+        for document in batch:
+            special.count_spelled(document, counts)
         stream = _stream(batch, tokenizer)
         while len(row := list(itertools.islice(stream, seq_len - 1))) == seq_len - 1:
             yield (begin, *(token for token, _ in row)), row[0][1]
@@ -71,7 +73,7 @@ def _stream(documents: list[Document], tokenizer: "PreTrainedTokenizerBase") -> 
     lengths = (len(document.text) + len(separator) for document in documents)
     ends = [total - len(separator) for total in itertools.accumulate(lengths)]
     numbers: list[int] = []
-    for found in tokenize(chunks, tokenizer, SkippedDocuments()):
+    for found in tokenize(chunks, tokenizer, DocumentCounts()):
         if not numbers:
             starts = _parts(text, separator, size * found.number, size * (found.number + 1))
             owners = [min(bisect.bisect_right(ends, start), len(documents) - 1) for start in starts]

@@ -7,9 +7,11 @@ is a dataset of the Hugging Face hub, streamed.
 import itertools
 import platform
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,17 +25,24 @@ from selfrepair.ingest.text.packing import NONE
 from selfrepair.ingest.text.refusals import check_length
 from selfrepair.ingest.text.tokenizing import in_chunks
 from selfrepair.warehouse.errors import SelfRepairError, in_words
+from selfrepair.warehouse.files import is_lfs_pointer
 
 if TYPE_CHECKING:
     from selfrepair.ingest.models.tokenizer import Vocabulary
 
 FILE_TYPES = (".txt", ".jsonl", ".parquet")
-"""File types that are read."""
+"""File types that are read; the first two also compressed."""
+
+COMPRESSED = (".gz", ".zst")
+"""What the name of a compressed text ends with, after its type."""
 
 OTHER_FILE_TYPES = (".csv", ".tsv", ".json", ".arrow", ".feather", ".gz", ".zst", ".bz2", ".xz", ".zip", ".xlsx", ".md")
 """A name that ends so is meant as a file, and no hub dataset."""
 
 STDLIB, RANDOM = "stdlib", "random"
+TOKENS = "tokens"
+"""The column of a dataset whose rows are prompts in token ids."""
+
 ANSWER, FOIL = "answer", "foil"
 """Columns of prompts with an answer."""
 
@@ -77,7 +86,7 @@ def open_source(
     is_hub = name not in (STDLIB, RANDOM) and not is_file
     _check_option("--dataset-revision", revision, name, means_something=is_hub)
     _check_option("--split", split, name, means_something=is_hub or name == STDLIB)
-    has_columns = is_hub or (is_file and path.suffix != ".txt")
+    has_columns = is_hub or (is_file and _type(path) != ".txt")
     _check_option("--text-column", None if text_column == TEXT else text_column, name, means_something=has_columns)
     if name == RANDOM:
         return Source(RANDOM, None, None, iter(()))
@@ -123,18 +132,30 @@ def _check_file(name: str) -> None:
     path, readable = Path(name), f"{', '.join(FILE_TYPES[:-1])} or {FILE_TYPES[-1]}"
     if not path.exists():
         raise SelfRepairError(f"dataset file {name} does not exist. Give a {readable} file, or `{STDLIB}`.")
-    if path.suffix not in FILE_TYPES or not path.is_file():
+    if _type(path) not in FILE_TYPES or not path.is_file():
         raise SelfRepairError(f"dataset {name} is not a {readable} file. Convert it, one row a document.")
+    if is_lfs_pointer(path):
+        raise SelfRepairError(
+            f"dataset file {name} was not fetched: it is a Git LFS pointer. Fetch what it points to: "
+            f"git -C {quote(str(path.parent))} lfs pull --include {quote(path.name)}"
+        )
+
+
+def _type(path: Path) -> str:
+    """The ending of a file's name, without the one that says how its text is compressed; `.parquet` compresses by itself."""
+    if path.suffix in COMPRESSED and Path(path.stem).suffix in (".txt", ".jsonl"):
+        return Path(path.stem).suffix
+    return path.suffix
 
 
 def _from_file(path: Path, text_column: str) -> Iterator[DatasetRow]:
     try:
-        if path.suffix == ".txt":
+        if _type(path) == ".txt":
             yield from in_chunks(Document(0, ""), text_blocks(path))
         else:
-            rows = json_lines(path) if path.suffix == ".jsonl" else parquet_rows(path)
+            rows = json_lines(path) if _type(path) == ".jsonl" else parquet_rows(path)
             yield from read_rows(path, rows, text_column)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise SelfRepairError(f"dataset file {path} cannot be read: {error}. Write it again.") from error
 
 
@@ -142,13 +163,19 @@ def read_rows(origin: Path | str, rows: Iterable[Any], text_column: str) -> Iter
     """Documents, rows of tokens and prompts with an answer from rows with columns; errors name their `origin`."""
     for number, row in enumerate(rows):
         found: Document | TokenRow
-        if isinstance(row, dict) and isinstance(row.get(text_column, 0), str | None):
-            found = Document(number, _SURROGATES.sub("?", row[text_column] or ""))
-        elif isinstance(row, dict) and text_column == TEXT and isinstance(row.get("tokens"), list):
-            tokens = row["tokens"]
+        tokens = row.get(TOKENS) if isinstance(row, dict) and text_column == TEXT else None
+        if isinstance(tokens, list) and not (isinstance(row.get(TEXT), str) and _are_words(tokens)):
+            if isinstance(row.get(TEXT), str):
+                raise SelfRepairError(
+                    f"{row_of(origin, number)} has both `{TEXT}` and `{TOKENS}`. Leave one of them out of the rows."
+                )
             if not all(_is_whole(token) for token in tokens):
-                raise SelfRepairError(f"{row_of(origin, number)}: `tokens` must be a list of whole numbers.")
+                raise _no_ids(origin, number, tokens)
             found = TokenRow(number, tuple(tokens))
+        elif tokens is not None and not isinstance(row.get(TEXT), str):
+            raise _no_ids(origin, number, tokens)
+        elif isinstance(row, dict) and isinstance(row.get(text_column, 0), str | None):
+            found = Document(number, _SURROGATES.sub("?", row[text_column] or ""))
         else:
             raise _no_text(origin, number, row, text_column)
         has_answer = text_column == TEXT and any(row.get(name) is not None for name in (ANSWER, FOIL))
@@ -170,6 +197,18 @@ def _with_answer(origin: Path | str, row: dict[str, Any], found: Document | Toke
 
     prompt = found.tokens if isinstance(found, TokenRow) else found.text
     return AnswerRow(found.number, prompt, value_of(ANSWER), None if row.get(FOIL) is None else value_of(FOIL))
+
+
+def _are_words(tokens: list[Any]) -> bool:
+    """Whether a column of that name holds the words of a text, as in data sets of tagged ones, and no ids."""
+    return all(isinstance(token, str) for token in tokens)
+
+
+def _no_ids(origin: Path | str, number: int, tokens: object) -> SelfRepairError:
+    return SelfRepairError(
+        f"{row_of(origin, number)}: `{TOKENS}` must be a list of whole numbers, such as [464, 3290], and not {tokens!r:.40}. "
+        f"Write the ids so, or give `{TEXT}`."
+    )
 
 
 def _is_whole(value: Any) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from selfrepair.ingest.text.documents import Document, SkippedDocuments
+from selfrepair.ingest.text.documents import Document, DocumentCounts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,6 +42,40 @@ class Tokens:
     ends: bool
 
 
+class SpecialTokens:
+    """Counts the documents whose text spells special tokens: tokenizers read `</s>` in ordinary text as the end of it.
+
+    The token for unknown characters is no such token.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+        added = tokenizer.added_tokens_decoder.items()
+        names = {token: str(one) for token, one in added if one.special}
+        names |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+        if tokenizer.unk_token_id not in (begin, end):
+            names.pop(tokenizer.unk_token_id, None)
+        self._names = names
+        self._begin = end if begin is None else begin
+        self._counted: int | None = None
+
+    def count(self, document: int, ids: Sequence[int], counts: DocumentCounts, *, is_start: bool = True) -> None:
+        """Count the document of this number once, whose ids come in one or more calls, the first of which is its start."""
+        if is_start and ids[:1] == [self._begin]:
+            counts.begun += 1
+        if self._names.keys().isdisjoint(ids):
+            return
+        counts.special_tokens.update(self._names[token] for token in self._names.keys() & set(ids))
+        if document != self._counted:
+            counts.with_special_tokens += 1
+            self._counted = document
+
+    def count_spelled(self, document: Document, counts: DocumentCounts) -> None:
+        """Count a whole document by its text, where its tokens are not known alone."""
+        ids = sorted((document.text.find(name), token) for token, name in self._names.items() if name in document.text)
+        self.count(document.number, [token for _, token in ids], counts, is_start=bool(ids) and ids[0][0] == 0)
+
+
 def in_chunks(
     document: Document, blocks: Iterable[str] | None = None, *, max_characters: int | None = None
 ) -> Iterator[Document]:
@@ -67,11 +101,11 @@ def joined(documents: Iterable[Document]) -> Iterator[Document]:
 
 
 def tokenize(
-    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", skipped: SkippedDocuments
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", counts: DocumentCounts
 ) -> Iterator[Tokens]:
-    """The documents' tokens in order. Documents without tokens are counted in `skipped`."""
+    """The documents' tokens in order. Documents without tokens are counted in `counts`."""
     chunks = (chunk for document in documents for chunk in in_chunks(document))
-    adds_a_space = _adds_a_space(tokenizer)
+    adds_a_space, special = _adds_a_space(tokenizer), SpecialTokens(tokenizer)
     continues = has_tokens = False
     for batch in _batches(chunks):
         texts = []
@@ -79,43 +113,48 @@ def tokenize(
             texts.append(chunk.text.removeprefix(" ") if continues and adds_a_space else chunk.text)
             continues = chunk.more
         for chunk, ids in zip(batch, _ids(texts, tokenizer), strict=True):
+            special.count(chunk.number, ids, counts, is_start=not has_tokens)
             has_tokens = has_tokens or bool(ids)
             if has_tokens:
                 yield Tokens(chunk.number, ids, ends=not chunk.more)
             elif not chunk.more:
-                skipped.empty += 1
+                counts.empty += 1
             has_tokens = has_tokens and chunk.more
 
 
 def first_tokens(
-    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", n_tokens: int, skipped: SkippedDocuments
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", n_tokens: int, counts: DocumentCounts
 ) -> Iterator[Tokens]:
     """The first `n_tokens` of each document at most; of a long document, little more is tokenized."""
+    special = SpecialTokens(tokenizer)
     for batch in _batches(joined(documents)):
         starts = [next(in_chunks(document, max_characters=CHARACTERS_A_TOKEN * n_tokens)) for document in batch]
         for document, start, ids in zip(batch, starts, _ids([start.text for start in starts], tokenizer), strict=True):
             found = ids
             if start.more and len(ids) < n_tokens:
-                whole = tokenize([document], tokenizer, SkippedDocuments())
+                whole = tokenize([document], tokenizer, DocumentCounts())
                 found = list(itertools.islice((token for chunk in whole for token in chunk.ids), n_tokens))
             if found:
+                special.count(document.number, found[:n_tokens], counts)
                 yield Tokens(document.number, found[:n_tokens], ends=True)
             else:
-                skipped.empty += 1
+                counts.empty += 1
 
 
 def token_texts(tokenizer: "PreTrainedTokenizerBase | None", tokens: Sequence[int]) -> list[str]:
-    """Each token as readable text, its leading space kept; `<17>` without a tokenizer."""
-    if tokenizer is None:
-        return [f"<{token}>" for token in tokens]
-    names = tokenizer.convert_ids_to_tokens(list(tokens))
-    return [
-        # SentencePiece marks a space with a character that decoding one token alone drops.
-        name.replace("\u2581", " ")
-        if isinstance(name, str) and name.startswith("\u2581")
-        else str(tokenizer.decode([token]))
-        for name, token in zip(names, tokens, strict=True)
-    ]
+    """Each token as readable text, its leading space kept; `<17>` without a tokenizer or a piece for the id."""
+    return [f"<{token}>" if tokenizer is None else _token_text(tokenizer, token) for token in tokens]
+
+
+def _token_text(tokenizer: "PreTrainedTokenizerBase", token: int) -> str:
+    try:
+        name = tokenizer.convert_ids_to_tokens(token)
+    except IndexError:  # of SentencePiece, where the model's vocabulary is padded
+        name = None
+    if not isinstance(name, str):
+        return f"<{token}>"
+    # SentencePiece marks a space with a character that decoding one token alone drops.
+    return name.replace("\u2581", " ") if name.startswith("\u2581") else str(tokenizer.decode([token]))
 
 
 def _cut(blocks: Iterable[str], max_characters: int) -> Iterator[str]:

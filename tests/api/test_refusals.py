@@ -101,6 +101,12 @@ def quantized(model: Any) -> Any:
     return model
 
 
+def adapted(model: Any) -> Any:
+    kind = type("Linear", (type(model.transformer.h[1].attn.c_attn),), {"__module__": "peft.tuners.lora.layer"})
+    model.transformer.h[1].attn.c_attn.__class__ = kind
+    return model
+
+
 def broken(model: Any) -> Any:
     with torch.no_grad():
         model.transformer.h[1].mlp.c_fc.weight[0, 0] = float("nan")
@@ -122,6 +128,7 @@ MODELS = {
     "quantized": (quantized, r"type uint8.*without quantization"),
     "no weights": (lambda model: model.to("meta"), r"on meta, and must be on one device"),
     "hooks": (hooked, r"forward hooks at transformer\.h\.2\..*handle\.remove\(\)"),
+    "adapter": (adapted, r"adapter of peft at transformer\.h\.1\.attn\.c_attn.*merge_and_unload"),
     "NaN": (broken, r"NaN or infinity.*Try model\.to\(torch\.float32\)"),
 }
 

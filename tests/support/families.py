@@ -73,6 +73,7 @@ MORE_CONFIGS: dict[str, PretrainedConfig] = {
     ),
     "llama-biases": LlamaConfig(**_llama(), attention_bias=True),
     "mistral": MistralConfig(**_llama(sliding_window=4)),
+    "qwen2-windows": Qwen2Config(**_llama(sliding_window=4, max_window_layers=1), use_sliding_window=True),
     "qwen3": Qwen3Config(**_llama(head_dim=8)),
     "phi": PhiConfig(**_gpt(max_position_embeddings=32) | {"num_hidden_layers": 2}, partial_rotary_factor=0.5),
     "phi-3": Phi3Config(**_llama(hidden_size=32, original_max_position_embeddings=32)),

@@ -149,6 +149,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "revision": None if checkpoint is not None else revision,
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "trust_remote_code": False,
+        "name": None,
         "dtype": "float32",
         "device": "cuda",
         "batch_size": "auto",

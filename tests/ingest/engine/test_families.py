@@ -13,6 +13,7 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     GraniteConfig,
+    LlamaConfig,
     MambaConfig,
     Olmo2Config,
     OPTConfig,
@@ -68,7 +69,7 @@ def prompts() -> torch.Tensor:
     return torch.randint(2, families.VOCABULARY, (3, SEQ), generator=torch.Generator().manual_seed(3))
 
 
-@pytest.fixture(scope="module", params=only(("gpt-j", "mistral", "falcon"), families.MORE_CONFIGS))
+@pytest.fixture(scope="module", params=only(("gpt-j", "mistral", "falcon", "qwen2-windows"), families.MORE_CONFIGS))
 def family(request):
     return request.param
 
@@ -169,3 +170,19 @@ def test_self_repression_is_refused_where_prompts_are_longer_than_a_window(name,
     check_self_repression(
         adapt(families.build("gpt2", torch.float32), "gpt2"), prompts(), PRECISIONS["float32"], "gpt2"
     )
+
+
+def test_preflight_reads_the_whole_of_the_longest_prompt():
+    tokens = torch.randint(2, families.VOCABULARY, (2, 40), generator=torch.Generator().manual_seed(3))
+    model = adapt(families.build("gpt2", torch.float32), "gpt2")
+    preflight(model, tokens[:, :33], PRECISIONS["float32"], "gpt2")
+    with pytest.raises(SelfRepairError, match="cannot be measured"):
+        preflight(model, tokens, PRECISIONS["float32"], "gpt2")  # past its 32 positions
+
+
+def test_a_square_unembedding_is_tried_before_it_is_measured():
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**LLAMA | {"vocab_size": LLAMA["hidden_size"]})).eval()
+    model.config.architectures = ["LlamaForCausalLM"]
+    with pytest.raises(SelfRepairError, match=r"TransformerBridge, which .* gives other numbers"):
+        preflight(adapt(model, "square"), prompts() % LLAMA["hidden_size"], PRECISIONS["float32"], "square")

@@ -12,13 +12,13 @@ from tokenizers import normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from selfrepair.ingest.text import tokenizing
-from selfrepair.ingest.text.documents import Document, SkippedDocuments
+from selfrepair.ingest.text.documents import Document, DocumentCounts
 from selfrepair.ingest.text.packing import one_per_document, pack, with_partners
 from selfrepair.ingest.text.sources import Source, open_source
 from selfrepair.ingest.text.tokenizing import first_tokens, in_chunks, joined, tokenize
 from selfrepair.warehouse.errors import SelfRepairError
 from support import tiny
-from support.prompts import TOKENIZER, prompts_of
+from support.prompts import TOKENIZER, jsonl, prompts_of
 
 END = TOKENIZER.eos_token_id
 
@@ -56,8 +56,8 @@ TOKENIZERS = {
     seq_len=st.integers(2, 9),
 )
 def test_packing_keeps_every_token_in_order_and_starts_each_row_with_bos(texts, seq_len):
-    skipped = SkippedDocuments()
-    rows = list(pack([Document(n, text) for n, text in enumerate(texts)], TOKENIZER, seq_len, skipped))
+    counts = DocumentCounts()
+    rows = list(pack([Document(n, text) for n, text in enumerate(texts)], TOKENIZER, seq_len, counts))
     joined, owners = [], []
     for number, text in enumerate(texts):
         ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
@@ -69,7 +69,7 @@ def test_packing_keeps_every_token_in_order_and_starts_each_row_with_bos(texts, 
         start = index * (seq_len - 1)
         assert tokens == (TOKENIZER.bos_token_id, *joined[start : start + seq_len - 1])
         assert document == owners[start]
-    assert skipped.empty == len(texts) - len(set(owners))
+    assert counts.empty == len(texts) - len(set(owners))
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -83,7 +83,7 @@ def test_packing_keeps_every_token_in_order_and_starts_each_row_with_bos(texts, 
 def test_chunks_cut_at_spaces_give_the_tokens_of_the_whole(name, words):
     tokenizer, text = TOKENIZERS[name], " ".join(words)
     with patch.object(tokenizing, "CHUNK_CHARACTERS", 20), patch.object(tokenizing, "BATCH_CHARACTERS", 50):
-        found = list(tokenize([Document(7, text)], tokenizer, SkippedDocuments()))
+        found = list(tokenize([Document(7, text)], tokenizer, DocumentCounts()))
     assert [token for chunk in found for token in chunk.ids] == tokenizer(text, add_special_tokens=False)["input_ids"]
     assert [chunk.ends for chunk in found] == [False] * (len(found) - 1) + [True]
     assert len(text) <= 20 or len(found) > 1
@@ -126,7 +126,7 @@ def documents(*texts):
 
 def test_one_prompt_a_document_cut_and_never_padded():
     texts = ["return", "", "return first + second " * 3, "first", "second first"]
-    rows = list(one_per_document([Document(n, text) for n, text in enumerate(texts)], TOKENIZER, 6, SkippedDocuments()))
+    rows = list(one_per_document([Document(n, text) for n, text in enumerate(texts)], TOKENIZER, 6, DocumentCounts()))
     assert [document for _, document in rows] == [0, 2, 3, 4]
     for tokens, document in rows:
         whole = TOKENIZER(texts[document], add_special_tokens=False)["input_ids"]
@@ -140,9 +140,7 @@ def test_one_prompt_a_document_cut_and_never_padded():
 def test_the_beginning_of_a_long_document_is_that_of_the_whole():
     texts = ["return first " * 900, "return" + " " * 4000 + "first " * 30, "\n" * 500]
     for tokenizer in TOKENIZERS.values():
-        found = list(
-            first_tokens([Document(n, text) for n, text in enumerate(texts)], tokenizer, 20, SkippedDocuments())
-        )
+        found = list(first_tokens([Document(n, text) for n, text in enumerate(texts)], tokenizer, 20, DocumentCounts()))
         whole = [ids[:20] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
         assert [(tokens.number, tokens.ids) for tokens in found] == [(n, ids) for n, ids in enumerate(whole) if ids]
 
@@ -172,13 +170,13 @@ def test_too_few_documents_with_a_partner_say_how_many_there_are():
 @given(lengths=st.lists(st.integers(2, 7), max_size=30), n_rows=st.integers(2, 12))
 def test_every_row_that_is_chosen_has_another_of_its_length(lengths, n_rows):
     rows = [((0,) * length, number) for number, length in enumerate(lengths)]
-    unread, skipped = iter(rows), SkippedDocuments()
-    found = list(with_partners(unread, n_rows, skipped))
+    unread, counts = iter(rows), DocumentCounts()
+    found = list(with_partners(unread, n_rows, counts))
     assert min(Counter(len(tokens) for tokens, _ in found).values(), default=2) > 1
     assert found == sorted(found, key=lambda row: row[1])
     assert len(found) <= n_rows
     read = len(rows) - len(list(unread))
-    assert len(found) + skipped.without_partner == read
+    assert len(found) + counts.without_partner == read
     if len(found) < n_rows:
         assert read == len(rows)
         # Of what was left out, nothing else fits but a pair where one place is free.
@@ -190,3 +188,18 @@ def test_every_row_that_is_chosen_has_another_of_its_length(lengths, n_rows):
 def test_documents_of_the_standard_library_give_one_prompt_each():
     found = prompts_of(open_source("stdlib", whole=True), n_prompts=20, packing="document")
     assert len({prompt.document for prompt in found.prompts}) == 20
+
+
+def test_special_tokens_in_a_text_are_told(tmp_path):
+    texts = ["<|end|>return first", "def add(first)<pad>: return<|end|>", "for name in names: print", "a tuple \u00e9"]
+    rows = jsonl(tmp_path / "a.jsonl", *({"text": text} for text in texts))
+    options = {"n_prompts": 4, "packing": "document", "seq_len": 30, "resample": False}
+    assert prompts_of(rows, **options).notes == (
+        "2 documents spell special tokens (<pad>, <|end|>), read as such. 1 of them begin with the token that begins every "
+        "prompt, which is then there twice. Take them out of the text unless they are meant.",
+    )
+    assert "1 document spells special tokens (<|end|>)" in prompts_of(rows, resample=False, n_prompts=1).notes[0]
+    plain = jsonl(tmp_path / "b.jsonl", *({"text": text} for text in texts[2:]))
+    assert prompts_of(plain, **options | {"n_prompts": 2}).notes == ()
+    answers = jsonl(tmp_path / "c.jsonl", *({"text": text, "answer": " "} for text in (texts[0], "a")))
+    assert "1 document spells special tokens (<|end|>)" in prompts_of(answers, resample=False).notes[0]

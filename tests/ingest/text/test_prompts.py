@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import GPTSw3Tokenizer
 
 from selfrepair.ingest.models.tokenizer import Vocabulary
 from selfrepair.ingest.text.documents import Document
@@ -16,6 +17,7 @@ from selfrepair.ingest.text.sources import Source, open_source, random_rows
 from selfrepair.ingest.text.tokenizing import token_texts
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.schema import ANSWER, LONGEST_PROMPT, NEXT_TOKEN
+from support import tiny
 from support.prompts import OPTIONS, TOKENIZER, jsonl, prompts_of
 
 
@@ -183,3 +185,17 @@ def test_a_prompt_whose_rows_are_an_earlier_ones_counts_with_it(logit_of, cluste
     rows = [(1, 2, 3, 4, 5), (1, 2, 3, 4, 9), (1, 2, 3, 9, 9), (8, 2, 3, 4, 5), (1, 2, 3, 4, 5)]
     prompts = [Prompt(tokens, document) for document, tokens in enumerate(rows, start=4)]
     assert PromptSet(prompts, "packing", None, logit_of=logit_of).clusters(range(5)) == clusters
+
+
+def test_ids_beyond_a_tokenizers_pieces_have_a_text(tmp_path):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(tiny.TEXTS * 3),
+        model_prefix=str(tmp_path / "spiece"),
+        vocab_size=40,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    slow = GPTSw3Tokenizer(str(tmp_path / "spiece.model"))
+    assert token_texts(slow, [5, 447]) == [slow.convert_ids_to_tokens(5).replace("\u2581", " "), "<447>"]
+    assert token_texts(tiny.tokenizer(), [61]) == token_texts(None, [61]) == ["<61>"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from selfrepair.app.cli.main import main
 from selfrepair.ingest.request.protocols import Settings, resolve_settings
 from selfrepair.ingest.text import rushing2024
-from selfrepair.ingest.text.documents import Document, SkippedDocuments
+from selfrepair.ingest.text.documents import Document, DocumentCounts
 from selfrepair.ingest.text.packing import Row
 from selfrepair.ingest.text.rushing2024 import chunked, next_batch
 from selfrepair.warehouse.errors import SelfRepairError
@@ -51,9 +51,9 @@ def naive(texts: list[str], seq_len: int, batch_size: int) -> list[Row]:
     return rows
 
 
-def rows_of(texts: list[str], seq_len: int, skipped: SkippedDocuments | None = None) -> list[Row]:
+def rows_of(texts: list[str], seq_len: int, counts: DocumentCounts | None = None) -> list[Row]:
     documents = [Document(number, text) for number, text in enumerate(texts)]
-    return list(chunked(documents, TOKENIZER, seq_len, skipped or SkippedDocuments()))
+    return list(chunked(documents, TOKENIZER, seq_len, counts or DocumentCounts()))
 
 
 @given(
@@ -73,11 +73,11 @@ def test_chunks_are_those_of_the_naive_version(texts, seq_len, batch_size):
 def test_a_thousand_documents_are_a_batch():
     draw = random.Random(3)
     texts = [" ".join(draw.choices(["return", "first", "second", "+"], k=draw.randrange(7))) for _ in range(2300)]
-    skipped = SkippedDocuments()
-    found, expected = rows_of(texts, 7, skipped), naive(texts, 7, 1000)
+    counts = DocumentCounts()
+    found, expected = rows_of(texts, 7, counts), naive(texts, 7, 1000)
     assert [tokens for tokens, _ in found] == [tokens for tokens, _ in expected]
     assert found[-1][1] == expected[-1][1] > 2200
-    assert skipped.empty == texts.count("") > 0
+    assert counts.empty == texts.count("") > 0
     assert TOKENIZER.eos_token_id not in {token for tokens, _ in found for token in tokens[1:]}
 
 
@@ -138,3 +138,9 @@ def test_the_command_line_says_so_too():
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 1
     assert "--protocol rushing2024 fixes --seq-len 128, but --seq-len 64 is given." in done.output
+
+
+def test_special_tokens_in_a_text_are_counted():
+    counts = DocumentCounts()
+    rows_of(["return first", f"a{END}b", "second"], 7, counts)
+    assert (counts.with_special_tokens, counts.begun) == (1, 0)

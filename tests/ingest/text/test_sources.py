@@ -1,5 +1,6 @@
 """Datasets by name or file: what opens, and what a bad one is told."""
 
+import gzip
 import json
 import platform
 import re
@@ -8,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selfrepair.ingest.text.documents import Document
+from selfrepair.ingest.text.documents import Document, TokenRow
+from selfrepair.ingest.text.given_prompts import given_prompts
 from selfrepair.ingest.text.sources import open_source
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, errors_in
 from support.prompts import TOKENIZER, jsonl, prompts_of
 
 TEXT = "return first + second " * 8
@@ -132,3 +134,52 @@ def test_a_missing_file_is_not_taken_for_a_hub_dataset(name):
 def test_an_option_that_does_not_apply_is_refused(name, options, message):
     with pytest.raises(SelfRepairError, match=message):
         open_source(name, **options)
+
+
+def test_of_text_and_tokens_only_one_is_the_prompt(tmp_path):
+    ids = [4, 5, 6]
+    for beside in ({}, {"text": None}):
+        assert list(open_source(str(jsonl(tmp_path / "a.jsonl", {"tokens": ids, **beside}))).documents) == [
+            TokenRow(0, (4, 5, 6))
+        ]
+    for beside in ({}, {"tokens": None}, {"tokens": ["return", "first"]}, {"tokens": 2}):
+        assert list(open_source(str(jsonl(tmp_path / "a.jsonl", {"text": TEXT, **beside}))).documents) == [
+            Document(0, TEXT)
+        ]
+    with pytest.raises(SelfRepairError, match=r"row 1 has both `text` and `tokens`\. Leave one of them out"):
+        prompts_of(jsonl(tmp_path / "a.jsonl", {"text": TEXT, "tokens": ids}))
+    for wrong in ("4 5 6", [4, "5"], [4.0], {"ids": ids}, ["4"]):
+        with pytest.raises(SelfRepairError, match=r"row 1: `tokens` must be a list of whole numbers, such as .* not "):
+            prompts_of(jsonl(tmp_path / "a.jsonl", {"tokens": wrong}))
+    with pytest.raises(SelfRepairError, match=r"prompts\[0\] has both `text` and `tokens`"), errors_in("python"):
+        given_prompts([{"text": TEXT, "tokens": ids}], TOKENIZER)
+    assert given_prompts([{"text": None, "tokens": ids}], None) == [TokenRow(0, (4, 5, 6))]
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.Codec("zstd").compress(content, asbytes=True)
+
+
+@pytest.mark.parametrize("compressed", [gzip.compress, zstd])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
+def test_compressed_text_is_read_whatever_it_is_called(tmp_path, compressed, name):
+    rows = "".join(json.dumps({"text": f"{TEXT} {n} \u00e9"}) + "\n" for n in range(3000)).encode()
+    (tmp_path / name).write_bytes(compressed(rows))
+    found = list(open_source(str(tmp_path / name)).documents)
+    assert (len(found), found[2999]) == (3000, Document(2999, f"{TEXT} 2999 \u00e9"))
+    plain = tmp_path / "a.txt.gz"
+    plain.write_bytes(compressed(TEXT.encode()))
+    assert list(open_source(str(plain)).documents) == [Document(0, TEXT)]
+    (tmp_path / name).write_bytes(compressed(rows)[:-200])
+    with pytest.raises(SelfRepairError, match=r"cannot be read: .*Write it again"):
+        list(open_source(str(tmp_path / name)).documents)
+    (tmp_path / name).write_bytes(compressed(b"\x1f\x8b\xff"))
+    with pytest.raises(SelfRepairError, match=r"is not UTF-8: byte 0x8b at offset 1, line 1\. .*Decompress it"):
+        list(open_source(str(tmp_path / name)).documents)
+
+
+def test_a_file_that_was_not_fetched_says_how(tmp_path):
+    for name in ("a.parquet", "a.jsonl"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 978\n")
+        with pytest.raises(SelfRepairError, match=rf"is a Git LFS pointer\. Fetch .* lfs pull --include {name}$"):
+            open_source(str(tmp_path / name))
