@@ -21,7 +21,8 @@ SELECT
     mean_repair_attention,
     mean_repair_mlp,
     total_fraction_of_effect,
-    total_fraction_of_removed
+    total_fraction_of_removed,
+    n_rows
 FROM head_repair
 WHERE
     ($model IS NULL OR model = $model)

@@ -28,7 +28,8 @@ SELECT
     clipped_total_fraction,
     clipped_layernorm_fraction,
     clipped_attention_fraction,
-    clipped_mlp_fraction
+    clipped_mlp_fraction,
+    n_rows
 FROM layer_repair
 WHERE
     ($model IS NULL OR model = $model)
@@ -52,7 +53,8 @@ SELECT
     clipped_total_fraction,
     clipped_layernorm_fraction,
     clipped_attention_fraction,
-    clipped_mlp_fraction
+    clipped_mlp_fraction,
+    n_rows
 FROM head_repair
 WHERE
     ($model IS NULL OR model = $model)

@@ -33,6 +33,7 @@ SELECT
         WHEN mean_self_repair * mean_removed_effect < 0 THEN 'breakage'
         ELSE 'undecided'
     END AS verdict,
+    n_rows,
     layer,
     head,
     depth

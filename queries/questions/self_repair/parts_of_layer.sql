@@ -54,6 +54,7 @@ WITH parts AS (
             }
         ], recursive := true),
         mean_direct_effect,
+        n_rows,
         layer,
         head
     FROM head_repair
@@ -75,6 +76,7 @@ SELECT
     fraction_low,
     fraction_high,
     mean_direct_effect,
+    n_rows,
     layer,
     head
 FROM parts

@@ -1,8 +1,8 @@
 -- Self-repair of every layer's ablated heads together: means over their rows, and three kinds of fraction, with intervals.
 --
 -- Grain: run_id, ablation, population, layer
--- Headline: layer, mean_direct_effect, mean_logit_change, mean_self_repair, mean_repair_layernorm,
---   mean_repair_attention, mean_repair_mlp, total_fraction_of_effect, clipped_layernorm_fraction
+-- Headline: layer, mean_direct_effect, mean_logit_change, mean_self_repair, n_rows,
+--   mean_repair_layernorm, mean_repair_attention, mean_repair_mlp, total_fraction_of_effect, clipped_layernorm_fraction
 -- Paper: section 3 (Figure 1, the lines)
 --
 -- Means are over rows: those of the layer's heads, pooled; for top2, each head's own top 2 %. The heads of a run have
