@@ -97,6 +97,15 @@ MACROS = (
         4.302652729749462,
     ),
     Macro(
+        "jackknife",
+        "(x, is_whole) AS CASE WHEN count(x) = count(*) THEN t_975(count(*) - 2) * sqrt((count(*) - 2) * var_pop(x) "
+        "FILTER (NOT is_whole)) END",
+        "Half the width of the 95 % interval of a number, x where is_whole, from the x without each of several clusters in "
+        "turn; NULL: one cluster, or no number without one of them.",
+        "(2, true)",
+        None,
+    ),
+    Macro(
         "normal_tail",  # Abramowitz and Stegun 26.2.23: exact to 4.5e-4
         "(p) AS sqrt(-2 * ln(p)) - (2.515517e0 + 0.802853e0 * sqrt(-2 * ln(p)) + 0.010328e0 * -2 * ln(p)) / (1 + 1.432788e0 "
         "* sqrt(-2 * ln(p)) + 0.189269e0 * -2 * ln(p) + 0.001308e0 * sqrt(-2 * ln(p)) ** 3)",
