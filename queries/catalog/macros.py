@@ -39,6 +39,13 @@ MACROS = (
         "L9H6",
     ),
     Macro(
+        "in_steps",
+        "(x) AS round(x * 10000) / 10000",
+        "x in whole steps of 1e-4, in which effects are stored: a difference of such numbers without its float noise.",
+        "(0.12344)",
+        0.1234,
+    ),
+    Macro(
         "clipped",
         "(x) AS CASE WHEN x < 0 THEN 0 WHEN x > 1 THEN 1 ELSE x END",
         "x clipped to [0, 1]; NULL stays NULL.",
@@ -69,6 +76,14 @@ MACROS = (
         "Standard error of the ratio whose ratio_sums over n clusters these are, linearised; NULL: one cluster.",
         "({'n': 4, 'd': 2, 'nn': 10, 'nd': 4, 'dd': 2}, 2)",
         1.0,
+    ),
+    Macro(
+        "hill_error",
+        "(logs, rows, n) AS ratio_se({'n': sum(logs), 'd': sum(rows), 'nn': sum(logs * logs), 'nd': sum(logs * rows), "
+        "'dd': sum(rows * rows)}, n) * sum(rows) / nullif(sum(logs), 0)",
+        "Relative standard error of the mean of logs over rows, sums by cluster of n clusters: that of a Hill index.",
+        "(2, 3, 1)",
+        None,
     ),
     Macro(
         "wilson",
