@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from selfrepair._demo_model import demo_model
     from selfrepair._measure import measure
     from selfrepair._measurements import Measurements
-    from selfrepair.queries.client.notices import NotMeasured, OutOfDate, Truncated
+    from selfrepair.queries.client.notices import FewRows, NotMeasured, OutOfDate, Truncated
     from selfrepair.queries.client.warehouse import Warehouse
     from selfrepair.queries.sandbox.limits import Limits
     from selfrepair.warehouse.errors import SelfRepairError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "FewRows",
     "Limits",
     "Measurements",
     "NotMeasured",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "FewRows": "queries.client.notices",
     "Limits": "queries.sandbox.limits",
     "Measurements": "_measurements",
     "NotMeasured": "queries.client.notices",

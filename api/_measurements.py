@@ -10,8 +10,8 @@ import polars as pl
 from selfrepair.queries.catalog.macros import create_temp_macros
 from selfrepair.queries.catalog.relations import views
 
-_VIEWS = ("repair_rows", "self_repair")
-"""The view that is read, and the one it is made of."""
+_VIEWS = ("repair_rows", "repeated_rows", "self_repair")
+"""The view that is read, and those it is made of."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,6 +7,7 @@ the server.
 
 import socket
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 TESTED_VERSIONS = {"altair": "6.3.0", "streamlit": "1.67.0"}
@@ -31,6 +32,13 @@ def warm_up_streamlit() -> None:
     from streamlit import env_util
 
     env_util.is_repl()
+
+
+def import_pandas() -> None:
+    """Import what Streamlit imports once it shows a table, before there are threads: Altair takes it from `sys.modules`, and
+    fails with one that another thread has imported half.
+    """
+    import_module("pandas")
 
 
 def skip_external_ip() -> None:

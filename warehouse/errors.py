@@ -66,9 +66,8 @@ def with_dtype(name: str) -> str:
 def check_there(db: Path) -> None:
     """Raise SelfRepairError where there is no file `db`. It is neither opened nor made."""
     if not db.exists():
-        raise SelfRepairError(
-            f"there is no warehouse at {db}. Make one (selfrepair demo --db {quote(str(db))}), or name another file."
-        )
+        make = in_words(f"selfrepair demo --db {quote(str(db))}", f'selfrepair.measure(model, prompts, into="{db}")')
+        raise SelfRepairError(f"there is no warehouse at {db}. Make one ({make}), or name another file.")
 
 
 def no_run(db: Path | None = None) -> str:

@@ -81,8 +81,6 @@ def reproduce(
         "--model": model,
         "--dataset": dataset,
         "--prompts": str(n_prompts(tokens)),
-        "--seq-len": str(SEQ_LEN),
-        "--ablation": "resample",
         "--protocol": PROTOCOL,
         "--dtype": dtype,
         "--device": device,

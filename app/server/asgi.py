@@ -11,7 +11,7 @@ from importlib import import_module
 import streamlit as st
 from starlette.middleware import Middleware
 
-from selfrepair.app.compat import warm_up_streamlit
+from selfrepair.app.compat import import_pandas, warm_up_streamlit
 from selfrepair.app.data.query import prefetch
 from selfrepair.app.server.frontend import FrontendInMemory
 from selfrepair.app.server.serve import HOME
@@ -46,4 +46,5 @@ async def _warmed_up(_app: st.App) -> AsyncIterator[None]:
 
 
 prefetch([RUNS])  # starts the query worker, in parallel with all else
+import_pandas()
 app = st.App(HOME, middleware=[Middleware(FrontendInMemory)], lifespan=_warmed_up)

@@ -18,6 +18,10 @@ def bench(**options: Any) -> None:
     the memory of an ingest with one ablation type.
     """
     request = BenchRequest(**options)
+    if request.json_file is not None and not request.json_file.parent.is_dir():
+        from selfrepair.warehouse.errors import SelfRepairError
+
+        raise SelfRepairError(f"there is no folder {request.json_file.parent}. Make it, or change --json.")
     if request.mechanisms:
         from selfrepair.ingest.bench.mechanisms import run
     else:

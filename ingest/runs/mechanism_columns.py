@@ -13,7 +13,7 @@ from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, SelfRepressi
 from selfrepair.ingest.runs.measured import Measured
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.runs.unit_columns import Columns, head_keys, measured_rows, positions
-from selfrepair.warehouse.schema import ADDED_VECTORS, CHANGE_SHARES, EDGE_POPULATIONS, EFFECT_STEP, NEXT_TOKEN
+from selfrepair.warehouse.schema import ADDED_VECTORS, CHANGE_SHARES, EDGE_POPULATIONS, EFFECT_STEP
 
 SELF_REPRESSION_ROWS = 500
 """About the number of single rows that are stored of each head, added vector and multiple."""
@@ -62,7 +62,7 @@ def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation],
     sees = (target_layer > layer) | (~is_head & (target_layer == layer) & (not adapter.parallel_blocks))
     chosen = sees[:, None] & (edges.n_rows.numpy() > 0)[..., None]
     ablated, population, at = np.nonzero(chosen)
-    n_clusters, squared_rows, moments = edges.cluster_moments(_clusters(plan, unit))
+    n_clusters, squared_rows, moments = edges.cluster_moments(plan.prompts.clusters(unit.prompt_ids))
     assert EDGE_POPULATIONS == ("all", "top2"), "EdgeObserver sums in this order"
     return _keys_of(head_ablations, ablated) | {
         "unit": np.full(len(ablated), unit.number, dtype=np.int32),
@@ -78,17 +78,6 @@ def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation],
         "rows_by_change": moments[0].numpy()[ablated, population, at],
         "squared_cluster_change": moments[1].numpy()[ablated, population, at],
     }
-
-
-def _clusters(plan: RunPlan, unit: Unit) -> list[int]:
-    """The document of each prompt, or of the unit's first prompt of which it repeats more than half of the rows."""
-    prompts = [plan.prompts.prompts[prompt_id] for prompt_id in unit.prompt_ids]
-    answers = plan.prompts.logit_of != NEXT_TOKEN  # their only row is the last
-    first: dict[tuple[int | None, ...], int] = {}
-    return [
-        first.setdefault((prompt.foil, *prompt.tokens[: None if answers else len(prompt.tokens) // 2 + 1]), prompt.document)
-        for prompt in prompts
-    ]
 
 
 def _change_columns(unit: Unit, measured: Measured, layers: NDArray[np.int16]) -> Columns:

@@ -72,6 +72,17 @@ class PromptSet:
         """Measured positions of one prompt: all but its last, or one where an answer is the only target."""
         return len(self.prompts[index].tokens) - 1 if self.logit_of == NEXT_TOKEN else 1
 
+    def clusters(self, indices: Iterable[int]) -> list[int]:
+        """The document with which each prompt counts in errors: its own, or, where more than half of a prompt's rows are those
+        of an earlier one among `indices`, that one's.
+        """
+        first: dict[tuple[int | None, ...], int] = {}
+        clusters = []
+        for prompt in (self.prompts[index] for index in indices):
+            n_decisive = (len(prompt.tokens) - 1) // 2 + 2 if self.logit_of == NEXT_TOKEN else len(prompt.tokens)
+            clusters.append(first.setdefault((prompt.foil, *prompt.tokens[:n_decisive]), prompt.document))
+        return clusters
+
     def fingerprint(self) -> str:
         """SHA-256 of every token id and document number and, of prompts with an answer, every foil; in SQL the same, where
         warehouses of version 0.1 are upgraded.

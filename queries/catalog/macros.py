@@ -11,7 +11,7 @@ import duckdb
 
 from selfrepair.queries.catalog.quoting import literal
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.schema import EFFECT_STEP, IDENTITY_ERROR_LIMIT, LARGE_EFFECT
+from selfrepair.warehouse.verify.rules import identity_excess
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,8 @@ MACROS = (
     ),
     Macro(
         "identity_excess",
-        "(direct, ablated, change, layernorm, attention, mlp) AS abs(change - ablated + direct - layernorm - attention - mlp) "
-        f"/ ({6 * EFFECT_STEP / 2} + {IDENTITY_ERROR_LIMIT / LARGE_EFFECT} * greatest({LARGE_EFFECT}, abs(direct), "
-        "abs(ablated), abs(change), abs(layernorm), abs(attention), abs(mlp)))",
+        "(direct, ablated, change, layernorm, attention, mlp) AS "
+        + identity_excess("direct", "ablated", "change", "layernorm", "attention", "mlp"),
         "How far the parts of a stored row miss its self-repair, as a share of what rounding explains; > 1: damaged.",
         "(1, 1, 2, 1, 1, 0)",
         0.0,

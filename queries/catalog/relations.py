@@ -23,9 +23,10 @@ from selfrepair.queries.catalog.next_step import see
 from selfrepair.queries.catalog.shared import CLUSTERED, COLUMNS, INTERVALS
 from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.verify.rules import is_read_whole, violations
 
 _FOLDER = Path(__file__).parents[1] / "views"
-_READ = re.compile(r"\b(?:FROM|JOIN)\s+([a-z_][a-z0-9_]*)")
+_READ = re.compile(r"\b(?:FROM|JOIN)\s+(?:main\.)?([a-z_][a-z0-9_]*)")
 _BLOCK = "Building block:"
 _SHARED = {name: column_of(f"{name} {text}") for name, text in COLUMNS.items()}
 _SQL_COMMENT = re.compile(r"--.*")
@@ -72,9 +73,13 @@ def in_order(views: Iterable[View]) -> tuple[View, ...]:
 @cache
 def views() -> tuple[View, ...]:
     """Every view of this version of selfrepair, in an order in which they can be created."""
-    return in_order(
-        parse_view(path.stem, path.read_text(encoding="utf-8"), path.parent.name) for path in _FOLDER.glob("*/*.sql")
-    )
+    return in_order(parse_view(path.stem, _text(path), path.parent.name) for path in _FOLDER.glob("*/*.sql"))
+
+
+def _text(path: Path) -> str:
+    """A view's file; where a name in braces stands, with what the rules of a sound warehouse say there."""
+    text = path.read_text(encoding="utf-8")
+    return text.replace("{VIOLATIONS}", violations()).replace("{IS_READ_WHOLE}", is_read_whole())
 
 
 def catalogue(of_views: Iterable[View]) -> dict[str, Relation]:
@@ -123,19 +128,13 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 def _tables(con: duckdb.DuckDBPyConnection) -> dict[str, Relation]:
     comments = con.execute("SELECT table_name, comment FROM duckdb_tables() ORDER BY table_oid").fetchall()
-    return {name: Relation(name, "table", comment, _table_columns(con, name)) for name, comment in comments}
-
-
-def _table_columns(con: duckdb.DuckDBPyConnection, table: str) -> tuple[Column, ...]:
-    rows = con.execute(
-        "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index",
-        [table],
-    ).fetchall()
-    columns = []
-    for name, kind, comment in rows:
-        description, unit = split_unit(comment)
-        columns.append(Column(name, kind, unit, description))
-    return tuple(columns)
+    columns: dict[str, list[Column]] = {name: [] for name, _ in comments}
+    of_tables = "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() ORDER BY column_index"
+    for table, name, kind, comment in con.execute(of_tables).fetchall():
+        if table in columns:
+            description, unit = split_unit(comment)
+            columns[table].append(Column(name, kind, unit, description))
+    return {name: Relation(name, "table", comment, tuple(columns[name])) for name, comment in comments}
 
 
 def _types(con: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:

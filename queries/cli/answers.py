@@ -75,12 +75,9 @@ class OpenAnswer:
 
     def notes(self, answer: Answer) -> str:
         """What to know of an answer with rows: kinds of rows that it mixes, and means of few rows."""
-        from selfrepair.queries.catalog.which_run import few_rows
+        from selfrepair.queries.client.notices import few_rows_in
 
-        frame, few = answer.frame, ""
-        if "n_rows" in frame.columns and any(name.startswith("mean_") for name in frame.columns):
-            few = few_rows(frame["n_rows"].min())
-        return "\n".join(filter(None, [few, self.kinds(answer)]))
+        return "\n".join(filter(None, [few_rows_in(answer.frame), self.kinds(answer)]))
 
     def kinds(self, answer: Answer) -> str:
         """Which kinds of rows an answer has and how to select one, in a sentence; empty where there is one kind."""

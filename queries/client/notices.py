@@ -1,4 +1,4 @@
-"""What a frame warns of: rows that are missing in it, and why."""
+"""What a frame warns of: rows that are missing in it, and why; means of few rows."""
 
 import sys
 import warnings
@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from selfrepair.queries.catalog.which_run import few_rows
 from selfrepair.queries.client.unmeasured import unmeasured
 from selfrepair.warehouse.errors import SelfRepairError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _HERE = Path(__file__).parents[1]
 _COURTESY_S = 3.0
@@ -28,6 +32,10 @@ class NotMeasured(UserWarning):
     """A frame has no rows because nothing in the file measured what it is about; the text names the command that does."""
 
 
+class FewRows(UserWarning):
+    """A frame has means of so few rows that they say little."""
+
+
 def warn(text: str, category: type[Warning]) -> None:
     """Warn at the line outside of this package that asked."""
     frame, level = sys._getframe(), 1
@@ -39,6 +47,19 @@ def warn(text: str, category: type[Warning]) -> None:
 def warn_out_of_date(text: str) -> None:
     """Warn, `OutOfDate`."""
     warn(text, OutOfDate)
+
+
+def few_rows_in(frame: "pl.DataFrame") -> str:
+    """A sentence where means in the frame are of few rows, as its column `n_rows` says; else empty."""
+    if "n_rows" not in frame.columns or not any(name.startswith("mean_") for name in frame.columns):
+        return ""
+    return few_rows(frame["n_rows"].min())
+
+
+def warn_few_rows(frame: "pl.DataFrame") -> None:
+    """Warn, `FewRows`, where `few_rows_in` finds some."""
+    if text := few_rows_in(frame):
+        warn(text, FewRows)
 
 
 def warn_unmeasured(

@@ -47,6 +47,9 @@ _SAME_NEED = {"ablations_that_disagree": "ablation_agreement"}
 _HOLD_FAILED = {"self_repair", "repair_rows"}
 """Views that have rows of a run whose cross-check failed."""
 
+_ASKS_WHAT_IS_THERE = {"broken_rules", "run_health"}
+"""Views that read every table, and have rows whichever of them have."""
+
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -110,5 +113,5 @@ def _read(query: str) -> set[str]:
     while left:
         new = set(_WORD.findall(left.pop().lower())) - found
         found |= new
-        left += [by_name[word] for word in new & by_name.keys()]
+        left += [by_name[word] for word in (new & by_name.keys()) - _ASKS_WHAT_IS_THERE]
     return found

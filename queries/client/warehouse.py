@@ -16,7 +16,7 @@ from selfrepair.queries.catalog.heads import split_label
 from selfrepair.queries.catalog.which_run import RUNS, Run
 from selfrepair.queries.client.calls import WAREHOUSE, checked
 from selfrepair.queries.client.frames import described, listed_questions, listed_views
-from selfrepair.queries.client.notices import Truncated, warn, warn_out_of_date, warn_unmeasured
+from selfrepair.queries.client.notices import Truncated, warn, warn_few_rows, warn_out_of_date, warn_unmeasured
 from selfrepair.queries.client.spelling import refuse_misspelt
 from selfrepair.queries.sandbox.limits import Limits
 from selfrepair.queries.sandbox.query import HeadQuery, Query, QuestionQuery, SqlQuery, ViewQuery
@@ -50,7 +50,7 @@ class Warehouse:
     Raises SelfRepairError where there is no file; none is made. So do methods, whose text says what was found and what to do:
     a wrong argument, no such table, column or model, wrong SQL (with the place), no warehouse or one of another version, a
     file that stays in use, out of time or memory. `view`, `question` and `sql` warn, `NotMeasured`, where an answer has no
-    rows because no run measured what it is about.
+    rows because no run measured what it is about; `question` warns, `FewRows`, where its means are of fewer than 30 rows.
 
     >>> from selfrepair import Warehouse
     >>> warehouse = Warehouse("selfrepair.duckdb")
@@ -74,7 +74,8 @@ class Warehouse:
         self.wait_s = wait_s
         self.keep_open_s = keep_open_s
         self.language = language
-        check_there(self.path)
+        with errors_in(language):
+            check_there(self.path)
         self._on_note = on_note or warn_out_of_date
 
     def __repr__(self) -> str:
@@ -204,8 +205,8 @@ class Warehouse:
         `params` are the question's own, `run` is another name of its `run_id`, and `head="L9H6"` names a head with its layer.
         Where `model` names a model with several runs, this raises with a list of them.
 
-        >>> warehouse.question("most_repaired_heads", model="tiny-model", population="all", at_most=3).height
-        3
+        >>> warehouse.question("run_checks", model="tiny-model").select("run_id", "health").rows()
+        [(1, 'ok')]
         """
         from selfrepair.queries.catalog.questions import bind
 
@@ -214,6 +215,7 @@ class Warehouse:
         frame = self._frame(self._answer(query, MOST_ROWS, TIME_LIMIT_S), MOST_ROWS)
         if frame.is_empty():
             warn_unmeasured(self._quietly, self.path, query.sql, name, query.values)
+        warn_few_rows(frame)
         return frame
 
     @checked(WAREHOUSE)
@@ -326,7 +328,7 @@ target; < 0: the ablation hurts, > 0: it helps'}]
         """
         from selfrepair.queries.client.engine import read_only_engine
 
-        return read_only_engine(self.path, self.wait_s, self._on_note)
+        return read_only_engine(self.path, self.wait_s, self._on_note, self.language)
 
     def _answer(
         self,

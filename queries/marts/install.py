@@ -1,6 +1,7 @@
 """Put the views into a warehouse: for good, with their comments, or for one connection only."""
 
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 
 import duckdb
@@ -42,7 +43,7 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
             con.execute(f"DROP VIEW {identifier(name)}")
         for view in views():
             con.execute(f"CREATE OR REPLACE VIEW {view.name} AS\n{_sql(view, stored=True)}")
-            _comment(con, view.name)
+        con.execute(";\n".join(comment for view in views() for comment in _comments(view.name)))
         con.execute(
             "CREATE OR REPLACE TABLE selfrepair_marts.installed AS SELECT ? AS views, ? AS marts, ? AS comments, ? AS state",
             [_fingerprint(), marts.definition(), _comments_sha256(), _state(con)],
@@ -164,9 +165,10 @@ def _refuse_foreign(con: duckdb.DuckDBPyConnection, installed: set[str]) -> None
             )
 
 
-def _comment(con: duckdb.DuckDBPyConnection, name: str) -> None:
+def _comments(name: str) -> Iterator[str]:
+    """The statements that give a view and its columns their comments."""
     relation = relations()[name]
     about = f"{relation.summary} Grain: {', '.join(relation.grain)}. Paper: {relation.paper}."
-    con.execute(f"COMMENT ON VIEW {name} IS {literal(f'{about} {_MARKER.format(name=name)}')}")
+    yield f"COMMENT ON VIEW {name} IS {literal(f'{about} {_MARKER.format(name=name)}')}"
     for column in relation.columns:
-        con.execute(f"COMMENT ON COLUMN {name}.{identifier(column.name)} IS {literal(column.comment)}")
+        yield f"COMMENT ON COLUMN {name}.{identifier(column.name)} IS {literal(column.comment)}"

@@ -65,7 +65,7 @@ def make_tables(con: duckdb.DuckDBPyConnection) -> None:
     """Make the marts' tables; those of another version go, and with them what they hold."""
     con.execute("CREATE SCHEMA IF NOT EXISTS selfrepair_marts")
     con.execute(_LEDGER)
-    con.execute("DELETE FROM selfrepair_marts.refreshed WHERE definition <> ?", [definition()])
+    con.execute(f"DELETE FROM selfrepair_marts.refreshed WHERE definition <> {literal(definition())}")
     found = dict(
         con.execute(
             "SELECT table_name, list(column_name || ' ' || data_type ORDER BY column_index) FROM duckdb_columns() "
@@ -88,9 +88,8 @@ def unsummarised(con: duckdb.DuckDBPyConnection) -> list[int]:
     """Runs whose loaded rows the marts of this version do not hold, or hold as they were before the last load."""
     rows = con.execute(
         f"SELECT run_id FROM ({_LOADED}) AS loaded "
-        "ANTI JOIN (SELECT * FROM selfrepair_marts.refreshed WHERE definition = ?) AS refreshed "
-        "USING (run_id, n_units, last_loaded_at) ORDER BY run_id",
-        [definition()],
+        f"ANTI JOIN (SELECT * FROM selfrepair_marts.refreshed WHERE definition = {literal(definition())}) AS refreshed "
+        "USING (run_id, n_units, last_loaded_at) ORDER BY run_id"
     ).fetchall()
     return [run_id for (run_id,) in rows]
 
@@ -113,12 +112,11 @@ def refresh(
         began = time.monotonic()
         with _computed(con, run_id), transaction(con):
             for view in marts:
-                con.execute(f"DELETE FROM selfrepair_marts.{identifier(view.name)} WHERE run_id = ?", [run_id])
+                con.execute(f"DELETE FROM selfrepair_marts.{identifier(view.name)} WHERE run_id = {run_id:d}")
                 con.execute(f"INSERT INTO selfrepair_marts.{identifier(view.name)} FROM temp.{identifier(view.name)}")
             con.execute(
-                f"INSERT OR REPLACE INTO selfrepair_marts.refreshed SELECT run_id, ?, n_units, last_loaded_at, "
-                f"current_timestamp AT TIME ZONE 'UTC' FROM ({_LOADED}) WHERE run_id = ?",
-                [definition(), run_id],
+                f"INSERT OR REPLACE INTO selfrepair_marts.refreshed SELECT run_id, {literal(definition())}, n_units, "
+                f"last_loaded_at, current_timestamp AT TIME ZONE 'UTC' FROM ({_LOADED}) WHERE run_id = {run_id:d}"
             )
         on_run(run_id, time.monotonic() - began)
     return chosen

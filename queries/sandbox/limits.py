@@ -3,7 +3,8 @@
 import contextlib
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from numbers import Integral
 from pathlib import Path
 
 import duckdb
@@ -14,6 +15,9 @@ GB = 10**9
 _LEAST_MEMORY_A_THREAD = 500_000_000
 _LEAST_MEMORY = 200_000_000
 _MEMORY_OF_THREADS = 200_000_000
+
+
+_EXAMPLES = {"memory_bytes": 2 * GB, "spill_bytes": 20 * GB, "answer_bytes": GB // 2, "n_threads": 4}
 
 
 def _half_of_memory() -> int:
@@ -33,6 +37,8 @@ class Limits:
     what does not fit there goes to a temporary folder, up to `spill_bytes`; the rows that come back may have
     `answer_bytes`, a quarter of the memory if not given. `n_threads` is 0 for as many as there are processors and
     memory for.
+
+    Raises TypeError for what is no whole number, and ValueError for one below 0 or for less memory than DuckDB needs.
     """
 
     memory_bytes: int = field(default_factory=lambda: min(4 * GB, _half_of_memory()))
@@ -41,8 +47,17 @@ class Limits:
     n_threads: int = 0
 
     def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                example = f"{limit.name}={_EXAMPLES[limit.name]:_}"
+                raise TypeError(f"{limit.name} takes a whole number, such as {example}, not {value!r}")
+            if value < 0:
+                raise ValueError(f"{limit.name} takes a whole number from 0, not {value}")
         if self.memory_bytes < _LEAST_MEMORY:
-            raise ValueError(f"memory_bytes is {self.memory_bytes:,}; DuckDB needs {_LEAST_MEMORY:,} at least")
+            raise ValueError(
+                f"memory_bytes takes {_LEAST_MEMORY:_} or more, which DuckDB needs, not {self.memory_bytes}"
+            )
         if not self.answer_bytes:
             object.__setattr__(self, "answer_bytes", self.memory_bytes // 4)
         if not self.n_threads:

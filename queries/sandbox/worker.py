@@ -39,6 +39,7 @@ from selfrepair.queries.sandbox.limits import Limits, confine_process, memory_in
 from selfrepair.queries.sandbox.open_file_cache import Opened
 from selfrepair.queries.sandbox.query import Query
 from selfrepair.queries.sandbox.reader import OnNote, Reader, out_of_memory, out_of_time
+from selfrepair.warehouse.compat import without_pandas
 from selfrepair.warehouse.errors import InUseError, Language, SelfRepairError, errors_in
 
 GRACE_S = 0.5
@@ -311,7 +312,7 @@ def main(folder: str) -> None:
         if at_first is None:
             confine_process(request.limits)
             at_first = memory_in_use()
-        with errors_in(request.language):
+        with errors_in(request.language), without_pandas():
             last = _answer(request, out, opened)
         most = at_first + spare_bytes(request.limits)
         if memory_in_use() > most:

@@ -64,6 +64,8 @@ def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool,
     """
     from selfrepair.warehouse.load.loader import load as load_parts
 
+    if parts_folder is not None:
+        _check_parts(parts_folder, db)
     parts, run_key = parts_folder or Path(f"{db}.parts"), None
     if (parts / "run.json").is_file():  # the folder of one run, in that of all
         parts, run_key = parts.absolute().parent, parts.absolute().name
@@ -138,7 +140,11 @@ def runs(db: Path) -> None:
 @click.command(short_help="Remove a run from a warehouse, with all its rows.")
 @click.argument("run_id", type=int)
 @db_option
-@click.option("--parts", type=click.Path(path_type=Path), help="Folder of its part files  [default: <db>.parts]")
+@click.option(
+    "--parts",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of its part files  [default: <db>.parts]",
+)
 @click.option("--yes", is_flag=True, help="Remove without asking for confirmation.")
 def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
     """Remove a run, with all its rows and part files.
@@ -158,6 +164,24 @@ def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
         click.confirm(f"Remove {named} from {db}?", abort=True)
     remove_run(db, run, parts or Path(f"{db}.parts"), on_wait=say)
     click.echo(f"removed {named}\n{db} now holds {_holds(db)}")
+
+
+def _check_parts(folder: Path, db: Path) -> None:
+    """Raise SelfRepairError where the folder was named and is not one of part files, now or before they were loaded."""
+    from selfrepair.warehouse.errors import SelfRepairError
+    from selfrepair.warehouse.load.loader import loaded_units
+    from selfrepair.warehouse.parts.folder import is_run_key
+
+    if folder.is_dir():
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        if not names or any((folder / name / "run.json").is_file() for name in names) or "run.json" in names:
+            return
+        found = f"{folder} has no part files: it holds {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+    elif is_run_key(folder.name) and loaded_units(db, folder.name):
+        return  # the folder of a run, which is removed once all of it is loaded
+    else:
+        found = f"there is no folder {folder}"
+    raise SelfRepairError(f"{found}. Nothing was loaded. Name the folder that ingest wrote, such as {db}.parts")
 
 
 def print_rows(db: Path, query: str, shown_as: Mapping[str, Callable[[Any], str]] | None = None) -> None:

@@ -140,10 +140,9 @@ def _apply(con: duckdb.DuckDBPyConnection, step: Migration) -> None:
     con.execute(step.sql)
     for path in step.rows:
         con.execute(_COPY.format(table=path.stem, path=str(path).replace("'", "''")))
-    con.execute(
+    con.execute(  # no parameters: for the first one DuckDB imports pandas, where that is installed
         "INSERT INTO schema_migration (version, name, sha256, applied_at) "
-        "VALUES (?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
-        [step.version, step.name, step.sha256],
+        f"VALUES ({step.version:d}, '{step.name}', '{step.sha256}', current_timestamp AT TIME ZONE 'UTC')"
     )
 
 

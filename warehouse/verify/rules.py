@@ -1,19 +1,49 @@
-"""The rules of a sound warehouse: the queries of `rules.sql`, each of which finds what breaks one."""
+"""The rules of a sound warehouse: the queries of `rules.sql` and `mechanism_rules.sql`, each of which finds what breaks one."""
 
 import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.schema import EFFECT_STEP, EFFECTS, IDENTITY_ERROR_LIMIT, LARGE_EFFECT
+
+MOST_READ = 2_000_000
+"""Rows of the large tables together up to which `violations` reads them: half a second on one core [rows]."""
+
+_LARGE_TABLES = ("measurements", *MECHANISM_TABLES)
+"""Tables that grow with the heads of a model: the rules that read them take minutes over 10^8 rows."""
+
+
+def identity_excess(direct: str, ablated: str, change: str, layernorm: str, attention: str, mlp: str) -> str:
+    """SQL for how far the parts of a stored row miss its self-repair, as a share of what rounding explains; > 1: damaged.
+
+    Six numbers, each rounded by up to half a step, are added; of effects above `LARGE_EFFECT`, the same share counts as
+    rounding. An error that is explained without that is no share of it: the largest of six numbers takes most of the time.
+    """
+    effects = (direct, ablated, change, layernorm, attention, mlp)
+    error = f"abs({change}::DOUBLE - {ablated} + {direct} - {layernorm} - {attention} - {mlp})"
+    rounding = len(effects) * EFFECT_STEP / 2
+    least = rounding + IDENTITY_ERROR_LIMIT
+    return (
+        f"CASE WHEN {error} <= {least} THEN {error} / {least} "
+        f"ELSE {error} / ({rounding} + {IDENTITY_ERROR_LIMIT} * {_times_the_limit(effects)}) END"
+    )
+
+
+def _times_the_limit(effects: tuple[str, ...]) -> str:
+    return f"greatest({LARGE_EFFECT}, {', '.join(f'abs({name})' for name in effects)}) / {LARGE_EFFECT}"
+
 
 _VALUES = {
     "EFFECT_STEP": EFFECT_STEP,
     "FINITE_EFFECTS": " AND ".join(f"isfinite({name})" for name in EFFECTS),
     "IDENTITY_ERROR_LIMIT": IDENTITY_ERROR_LIMIT,
-    "TIMES_THE_LIMIT": f"greatest({LARGE_EFFECT}, {', '.join(f'abs({name})' for name in EFFECTS[:6])}) / {LARGE_EFFECT}",
-    "ROUNDING": 6 * EFFECT_STEP / 2,  # the identity adds six numbers, each rounded by up to half a step [logits]
+    "IDENTITY_EXCESS": identity_excess(*EFFECTS[:6]),
+    "OF_UNIT": "{OF_UNIT}",
+    "TIMES_THE_LIMIT": _times_the_limit(EFFECTS[:6]),
 }
+_OF_UNIT = "run_id = $run_id AND prompt_id BETWEEN $first_prompt AND $last_prompt"
 _RULE = re.compile(
     r"^-- rule: (?P<name>[^\n]+)\n-- over: (?P<over>\w+)(?P<by_unit>, by unit)?\n(?P<sql>.+?);$",
     re.MULTILINE | re.DOTALL,
@@ -24,20 +54,58 @@ _RULE = re.compile(
 class Rule:
     """`name` says what holds, `over` names the table that is checked.
 
-    `sql` returns one row per violation, in one column `what` that describes it. With `by_unit` it is run once for each
-    unit, with the parameters $run_id, $first_prompt and $last_prompt.
+    `sql` returns one row per violation: `run_id`, NULL where it is in no run's rows, and `what`, which describes it. With
+    `by_unit`, `sql_of_unit` finds those of one unit, with the parameters $run_id, $first_prompt and $last_prompt.
     """
 
     name: str
     over: str
     sql: str
+    sql_of_unit: str
     by_unit: bool
+
+    @property
+    def is_large(self) -> bool:
+        """True where it reads a table that grows with the heads of a model."""
+        return any(re.search(rf"\b(FROM|JOIN) {table}\b", self.sql) for table in _LARGE_TABLES)
 
 
 @cache
 def rules() -> tuple[Rule, ...]:
     """Every rule, in the order of the report."""
-    text = Path(__file__).with_name("rules.sql").read_text(encoding="utf-8").format(**_VALUES)
+    files = (Path(__file__).with_name(name) for name in ("rules.sql", "mechanism_rules.sql"))
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files).format(**_VALUES)
     return tuple(
-        Rule(match["name"], match["over"], match["sql"], match["by_unit"] is not None) for match in _RULE.finditer(text)
+        Rule(
+            match["name"],
+            match["over"],
+            match["sql"].format(OF_UNIT="true"),
+            match["sql"].format(OF_UNIT=_OF_UNIT),
+            match["by_unit"] is not None,
+        )
+        for match in _RULE.finditer(text)
     )
+
+
+def is_read_whole() -> str:
+    """SQL that is true where the large tables are small enough that `violations` reads them."""
+    n_rows = " + ".join(f"(SELECT count(*) FROM main.{table})" for table in _LARGE_TABLES)
+    return f"{n_rows} <= {MOST_READ}"
+
+
+@cache
+def violations() -> str:
+    """Common table expressions of which the last is `violations`: one row (rule_number, rule, run_id, what) for each.
+
+    Rules that read large tables find nothing where these are not read whole.
+    """
+    tables = [f"read_whole AS (SELECT true AS is_read WHERE {is_read_whole()})"]
+    tables += [
+        f"{table} AS NOT MATERIALIZED (FROM main.{table} SEMI JOIN read_whole ON is_read)" for table in _LARGE_TABLES
+    ]
+    found = "\nUNION ALL\n".join(
+        f"SELECT {number} AS rule_number, '{rule.name}' AS rule, run_id, what FROM (\n{rule.sql}\n)"
+        f"{' SEMI JOIN read_whole ON is_read' if rule.is_large else ''}"
+        for number, rule in enumerate(rules(), start=1)
+    )
+    return ",\n".join([*tables, f"violations AS (\n{found}\n)"])

@@ -24,18 +24,24 @@ def verify(db: Path) -> list[Check]:
     Raises SelfRepairError as `open_reader` does; a violated rule does not raise.
     """
     with open_reader(db) as con:
-        units = con.execute(
-            "SELECT run_id, first_prompt, first_prompt + n_prompts - 1 FROM units ORDER BY run_id, first_prompt"
-        ).fetchall()
-        return [_check(con, rule, units) for rule in rules()]
+        return checks(con)
+
+
+def checks(con: duckdb.DuckDBPyConnection) -> list[Check]:
+    """The same for a warehouse that is open."""
+    units = con.execute(
+        "SELECT run_id, first_prompt, first_prompt + n_prompts - 1 FROM units ORDER BY run_id, first_prompt"
+    ).fetchall()
+    return [_check(con, rule, units) for rule in rules()]
 
 
 def _check(con: duckdb.DuckDBPyConnection, rule: Rule, units: list[tuple[int, int, int]]) -> Check:
     n_violations = 0
     example = ""
+    sql = rule.sql_of_unit if rule.by_unit else rule.sql
     for parameters in _parameters(rule, units):
         # Only a count and one example: a list of violations could be as long as the table.
-        ((n, first),) = con.execute(f"SELECT count(*), min(what) FROM ({rule.sql})", parameters).fetchall()
+        ((n, first),) = con.execute(f"SELECT count(*), min(what) FROM ({sql})", parameters).fetchall()
         n_violations += n
         example = example or first or ""
     if n_violations:

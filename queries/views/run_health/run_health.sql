@@ -8,7 +8,8 @@
 -- revision, checkpoint or state of the weights shows as a difference; failed ones are left out.
 --
 -- Columns:
---   health VARCHAR: 'ok', or what is wrong, the worst first found, with the next step
+--   health VARCHAR: 'ok': every rule of selfrepair verify holds; else what is wrong, the worst first, with the next step.
+--     'rows not verified': there are too many rows to read each time, and nothing else is wrong
 --   rows_expected BIGINT: Rows of measurements the whole run has [rows]
 --   rows_loaded BIGINT: Rows of measurements of the units that are loaded, by their ledger [rows]
 --   rows_stored BIGINT: Rows of measurements that are in the file; assumed to be rows_loaded while the total over all
@@ -89,6 +90,15 @@ summaries AS (
     FROM identity_errors
     GROUP BY run_id
 ),
+broken AS (
+    SELECT
+        runs.run_id,
+        count(*) AS n_rules,
+        min_by({'rule': broken_rules.rule, 'example': broken_rules.example}, rule_number) AS first_broken
+    FROM runs
+    INNER JOIN broken_rules ON broken_rules.run_id = runs.run_id OR broken_rules.run_id IS NULL
+    GROUP BY runs.run_id
+),
 facts AS (
     SELECT
         run_id,
@@ -107,7 +117,10 @@ facts AS (
         summaries.share_undefined_ratios,
         summaries.run_id IS NOT NULL AS has_summaries,
         coalesce(differences.n_other_runs, 0) AS n_other_runs,
-        differences.settings_differ
+        differences.settings_differ,
+        broken.n_rules AS n_broken_rules,
+        broken.first_broken,
+        {IS_READ_WHOLE} AS is_read_whole
     FROM runs
     INNER JOIN settings USING (run_id)
     CROSS JOIN totals
@@ -115,6 +128,7 @@ facts AS (
     LEFT JOIN stored USING (run_id)
     LEFT JOIN summaries USING (run_id)
     LEFT JOIN differences USING (run_id)
+    LEFT JOIN broken USING (run_id)
 )
 SELECT
     run_id,
@@ -125,6 +139,18 @@ SELECT
             'failed: the cross-check disagrees'
             || coalesce(format(' by {:.2g} logits, {:.2g} are allowed', crosscheck_error_max, crosscheck_tolerance), '')
             || '; summaries leave this run out; see the table crosschecks'
+        WHEN rows_stored <> rows_loaded THEN format(
+            'damaged: {:,} rows are stored, {:,} were loaded, {:,} are expected; see selfrepair verify',
+            rows_stored,
+            rows_loaded,
+            rows_expected
+        )
+        WHEN n_broken_rules > 0 THEN format(
+            'damaged: not so: {} ({}){}; see selfrepair verify',
+            first_broken.rule,
+            first_broken.example,
+            CASE n_broken_rules WHEN 1 THEN '' ELSE format(', and {} more', n_broken_rules - 1) END
+        )
         WHEN rows_loaded = 0 THEN 'empty: nothing is loaded; selfrepair runs says why and how to continue'
         WHEN rows_loaded < rows_expected THEN format(
             'incomplete: {:,} of {:,} rows are loaded; selfrepair runs says why and how to continue',
@@ -133,12 +159,6 @@ SELECT
         )
         WHEN crosscheck_error_max IS NULL OR status <> 'complete'
             THEN 'unchecked: the cross-check is not all loaded; selfrepair runs says why and how to continue'
-        WHEN rows_loaded > rows_expected OR rows_stored <> rows_loaded THEN format(
-            'damaged: {:,} rows are stored, {:,} were loaded, {:,} are expected; see selfrepair verify',
-            rows_stored,
-            rows_loaded,
-            rows_expected
-        )
         WHEN NOT has_summaries THEN 'not summarised: the views have no numbers of this run; run selfrepair refresh'
         WHEN rows_summarised <> rows_stored THEN format(
             'out of date: the summaries are of {:,} rows, {:,} are stored; run selfrepair refresh --run {}',
@@ -146,11 +166,16 @@ SELECT
             rows_stored,
             run_id
         )
+        WHEN stored_identity_excess > 1 AND is_read_whole THEN format(
+            'out of date: the summaries are of rows that were damaged and no longer are; run selfrepair refresh --run {}',
+            run_id
+        )
         WHEN stored_identity_excess > 1 THEN format(
             'damaged: the parts of a stored row miss its self-repair by {:.2g} times what rounding explains; '
             || 'see selfrepair verify',
             stored_identity_excess
         )
+        WHEN NOT is_read_whole THEN 'rows not verified: nothing else is wrong; selfrepair verify reads every row'
         ELSE 'ok'
     END AS health,
     rows_expected,

@@ -1,6 +1,7 @@
 """`selfrepair reproduce`: what it asks to be measured, and its report on a run whose numbers are known."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from selfrepair import Warehouse
 from selfrepair.app.cli import reproduce as module
 from selfrepair.app.cli.main import main
-from selfrepair.app.cli.reproduce import TokenCount, n_prompts
+from selfrepair.app.cli.reproduce import PROTOCOL, TokenCount, n_prompts
 from selfrepair.app.cli.reproduce_report import reproduce_report
 from selfrepair.app.data.published import HUB_IDS, QUANTITIES, SHAPES
 from selfrepair.app.wording.columns import words
@@ -93,20 +94,18 @@ def test_what_is_typed_reaches_the_ingest(tmp_path: Path, monkeypatch: pytest.Mo
     done = CliRunner().invoke(main, ["reproduce", "gpt2-small", *typed, "--db", str(tmp_path / "w.duckdb")])
     assert (done.exit_code, done.output) == (0, "")
     ((name, *args),) = typed_to_ingest
-    given = dict(zip(args[:18:2], args[1:18:2], strict=True))
+    given = dict(zip(args[:14:2], args[1:14:2], strict=True))
     assert name == "ingest"
     assert given == {
         "--model": "gpt2",
         "--dataset": "t.jsonl",
         "--prompts": "79",
-        "--seq-len": "128",
-        "--ablation": "resample",
         "--protocol": "rushing2024",
         "--dtype": "tf32",
         "--device": "cpu",
         "--db": str(tmp_path / "w.duckdb"),
     }
-    assert args[18:] == ["--neurons", "none", "--no-edges", "--no-logit-lens", "--dry-run"]
+    assert args[14:] == ["--neurons", "none", "--no-edges", "--no-logit-lens", "--dry-run"]
 
 
 def test_the_report_has_every_quantity_as_the_view_has_it(db: Path, report: str) -> None:
@@ -158,18 +157,22 @@ def test_a_run_of_another_model_is_said_to_be_one(db: Path, run_id: int) -> None
 def test_the_whole_way_on_a_model_of_the_same_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model of 12 layers of 12 heads in a folder named gpt2: measured and compared."""
     pytest.importorskip("torch", reason="measuring needs the ingest extra")
+    from selfrepair.ingest.request.protocols import PROTOCOLS
     from selfrepair.ingest.runs import plan
     from support import tiny
 
     monkeypatch.setattr(plan, "N_CROSSCHECKS", 2)  # of 64, which take most of the time at twelve layers
+    short = replace(PROTOCOLS[PROTOCOL], seq_len=32)  # of 128
+    monkeypatch.setitem(PROTOCOLS, PROTOCOL, short)
+    monkeypatch.setattr(module, "SEQ_LEN", short.seq_len)
     model = tiny.save_shaped(tmp_path / "gpt2", n_layers=12, n_heads=12)
     typed = ["--model", str(model), "--dataset", str(tiny.write_texts(tmp_path / "texts.jsonl", 60)), "--device", "cpu"]
-    typed += ["--tokens", "127", "--db", str(tmp_path / "w.duckdb")]
+    typed += ["--tokens", "31", "--db", str(tmp_path / "w.duckdb")]
     done = CliRunner().invoke(main, ["reproduce", "gpt2-small", *typed])
     assert done.exit_code == 0, done.output
     assert done.stdout.endswith(reproduce_report(tmp_path / "w.duckdb", 1, "gpt2-small") + "\n")
     with duckdb.connect(str(tmp_path / "w.duckdb"), read_only=True) as con:
-        assert con.execute("SELECT count(*) FROM measurements").fetchall() == [(144 * 31 * 127,)]
+        assert con.execute("SELECT count(*) FROM measurements").fetchall() == [(144 * 31 * 31,)]
         n_heads = con.execute("SELECT DISTINCT n_heads FROM reproduction_agreement").fetchall()
         verdicts = con.execute("SELECT count(*) FROM reproduction_claims WHERE verdict IS NULL").fetchall()
     assert (n_heads, verdicts) == ([(144,)], [(0,)])

@@ -9,9 +9,12 @@ from click.testing import CliRunner
 
 from selfrepair.app.cli.main import main
 from selfrepair.app.cli.run_report import print_report, run_report
+from selfrepair.queries.marts import refresh as marts
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.files import human_bytes
 from selfrepair.warehouse.schema import ABLATIONS
+from support.empty import installed
+from support.templates import copied
 
 RUN = """
 INSERT INTO models VALUES
@@ -25,6 +28,7 @@ SELECT
     'complete' AS status, TIMESTAMP '2026-01-01' AS started_at, 2.14e-5 AS identity_error_max,
     1e-3 AS crosscheck_tolerance, 1.26e-5 AS crosscheck_error_max, 127 AS crosscheck_rows;
 """
+UNIT = "INSERT INTO units VALUES (7, 0, 0, 1, 60, 0, 'hash', TIMESTAMP '2026-01-01', TIMESTAMP '2026-01-01')"
 PROMPT = "INSERT INTO prompts VALUES (7, 0, 0, NULL, [0], '')"
 """One top row for each head and ablation: the first position, where direct_effect is highest."""
 
@@ -40,13 +44,16 @@ FROM range(10) AS positions (pos), (VALUES (0, [4, 1, -2, 1.25, -0.5, 0.25]), (1
 
 @pytest.fixture
 def db(tmp_path: Path) -> Path:
-    path = tmp_path / "my runs.duckdb"
-    with open_writer(path) as con:
-        con.execute(RUN)
-        con.execute(PROMPT)
-        for scale, ablation in enumerate(ABLATIONS, start=1):
-            con.execute(ROWS.format(ablation=ablation, scale=scale))
-    return path
+    def make(folder: Path) -> None:
+        with open_writer(installed(folder)) as con:
+            con.execute(RUN)
+            con.execute(PROMPT)
+            con.execute(UNIT)
+            for scale, ablation in enumerate(ABLATIONS, start=1):
+                con.execute(ROWS.format(ablation=ablation, scale=scale))
+            marts.refresh(con)
+
+    return copied(tmp_path, "two-layers", make).rename(tmp_path / "my runs.duckdb")
 
 
 def test_the_report_is_the_runs_numbers(db: Path) -> None:
@@ -102,6 +109,7 @@ def test_a_run_without_resample_ablation_reports_the_one_it_has(db: Path) -> Non
     with open_writer(db) as con:
         con.execute("UPDATE runs SET ablations = ['zero']")
         con.execute("DELETE FROM measurements WHERE ablation <> 'zero'")
+        marts.refresh(con, [7])
     report = run_report(db, 7)
     assert "zero ablation: a head's output is replaced by zero\n" in report
     assert "selfrepair query most_repaired_heads --param run_id=7 --param ablation=zero --db" in report
@@ -129,6 +137,7 @@ def test_without_a_run_or_a_readable_file_there_is_no_report(
 def test_a_run_that_breaks_is_not_called_repaired(db: Path) -> None:
     with open_writer(db) as con:
         con.execute("UPDATE measurements SET logit_change = logit_change - 2")
+        marts.refresh(con, [7])
     assert "The difference, 1.000, is added damage: no layer shows self-repair here." in run_report(db, 7)
 
 

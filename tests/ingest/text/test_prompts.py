@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from selfrepair.ingest.models.tokenizer import Vocabulary
 from selfrepair.ingest.text.documents import Document
 from selfrepair.ingest.text.pairing import NoPartnerError, pair
-from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
+from selfrepair.ingest.text.prompts import Prompt, PromptOptions, PromptSet, build_prompts
 from selfrepair.ingest.text.sources import Source, open_source, random_rows
 from selfrepair.ingest.text.tokenizing import token_texts
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.schema import LONGEST_PROMPT
+from selfrepair.warehouse.schema import ANSWER, LONGEST_PROMPT, NEXT_TOKEN
 from support.prompts import OPTIONS, TOKENIZER, jsonl, prompts_of
 
 
@@ -175,3 +175,11 @@ def test_a_prompt_whose_positions_no_file_can_keep_is_refused_at_once(tmp_path):
         else:
             with pytest.raises(SelfRepairError, match=r"document 1 holds 32770 tokens; a warehouse takes 32769"):
                 build_prompts(source, vocabulary, options)
+
+
+@pytest.mark.parametrize(("logit_of", "clusters"), [(NEXT_TOKEN, [4, 4, 6, 7, 4]), (ANSWER, [4, 5, 6, 7, 4])])
+def test_a_prompt_whose_rows_are_an_earlier_ones_counts_with_it(logit_of, clusters):
+    """Of four rows, three are the same from the first four tokens on; of an answer, only the whole prompt is."""
+    rows = [(1, 2, 3, 4, 5), (1, 2, 3, 4, 9), (1, 2, 3, 9, 9), (8, 2, 3, 4, 5), (1, 2, 3, 4, 5)]
+    prompts = [Prompt(tokens, document) for document, tokens in enumerate(rows, start=4)]
+    assert PromptSet(prompts, "packing", None, logit_of=logit_of).clusters(range(5)) == clusters

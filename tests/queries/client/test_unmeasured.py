@@ -40,6 +40,10 @@ def test_every_table_of_a_mechanism_has_an_option() -> None:
     assert set(ADDED_BY) == set(MECHANISM_TABLES)
 
 
+def test_what_is_asked_of_every_table_needs_none(db: Path) -> None:
+    assert "selfrepair ingest" not in told(db, "FROM run_health WHERE status = 'failed'")
+
+
 @pytest.mark.parametrize(
     ("asked", "option"),
     [

@@ -21,7 +21,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from selfrepair import Limits, OutOfDate, Truncated, Warehouse
+from selfrepair import FewRows, Limits, OutOfDate, Truncated, Warehouse
 from selfrepair.queries.catalog import relations as catalog
 from selfrepair.queries.catalog.which_run import which_run
 from selfrepair.queries.client import warehouse
@@ -308,7 +308,7 @@ def test_runs_of_one_model_are_named_and_never_mixed(two_runs: Warehouse) -> Non
         lambda **run: two_runs.rows("tiny-model", 0, 1, **run),
         lambda **run: two_runs.view("head_repair", model="tiny-model", population="all", ablation="resample", **run),
         lambda **run: two_runs.view("head_repair", model=["org/other-model", "tiny-model"], **run),
-        lambda **run: two_runs.question("most_repaired_heads", model="tiny-model", **run),
+        lambda **run: two_runs.question("run_checks", model="tiny-model", **run),
     ]
     for ask in asked:
         text = refusal(ask)
@@ -400,7 +400,8 @@ def test_files_that_cannot_be_read_say_what_to_do(tmp_path: Path) -> None:
     empty.touch()
     soup.write_text("a recipe\n" * 2000)
     assert refusal(lambda: Warehouse(missing)) == (
-        f"there is no warehouse at {missing}. Make one (selfrepair demo --db {missing}), or name another file."
+        f'there is no warehouse at {missing}. Make one (selfrepair.measure(model, prompts, into="{missing}")), or name '
+        "another file."
     )
     assert not missing.exists()
     assert "is not a DuckDB file: it is empty" in text(empty)
@@ -591,9 +592,21 @@ def test_an_engine_reads_beside_everything_else_and_cannot_write(tmp_path: Path)
         con.execute("UPDATE selfrepair_marts.installed SET views = 'of another version'")
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM head_repair")).scalar_one() > 1
-    db.unlink()
-    with pytest.raises(SelfRepairError, match="there is no warehouse"):
-        engine.connect()
+    db.write_text("a recipe\n" * 2000)
+    for found in ("is not a DuckDB file", "there is no warehouse"):
+        with pytest.raises(SelfRepairError, match=found) as raised:
+            engine.connect()
+        assert "--db" not in str(raised.value)
+        db.unlink(missing_ok=True)
+
+
+def test_a_ranking_of_few_rows_is_a_warning(ours: Warehouse) -> None:
+    """Each head's top 2 % of 24 positions is a single row."""
+    with pytest.warns(FewRows, match="numbers here of a single row: fewer than 30 say little") as caught:
+        ours.question("most_repaired_heads", population="top2", at_most=3)
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(FewRows, match="of only 24 rows"):
+        ours.question("most_repaired_heads", population="all", at_most=3)
 
 
 def test_a_warehouse_can_be_sent_to_another_process(path: Path) -> None:

@@ -14,6 +14,7 @@ from selfrepair.queries.marts import refresh as marts
 from selfrepair.queries.marts.install import install, install_temp, prepare_reader
 from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.schema.tables import metadata
+from support.empty import installed
 from support.fabricate import FabricatedRun, fabricate
 from support.loaded import stored
 
@@ -34,6 +35,8 @@ def first() -> FabricatedRun:
 def load_run(db: Path, run: FabricatedRun, units: list[int] | None = None) -> None:
     parts = db.parent / "parts"
     run.write(parts, units)
+    if not db.exists():
+        installed(parts).rename(db)
     load(db, parts)
 
 

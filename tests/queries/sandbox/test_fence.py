@@ -119,7 +119,8 @@ def test_nothing_was_touched(place: Place) -> None:
 
 def test_no_query_took_much_more_memory_than_its_limit(place: Place) -> None:
     worker.end_idle()
-    assert most_memory_of_children() < max(place.most_memory_before, MOST_MEMORY_KB)
+    # of all that ended: where a test before took more, nothing can be said of these
+    assert most_memory_of_children() <= max(place.most_memory_before, MOST_MEMORY_KB)
 
 
 @pytest.mark.parametrize("query", GIVEN["HARMLESS"], ids=lambda text: repr(text)[:60])

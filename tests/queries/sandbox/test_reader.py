@@ -1,6 +1,7 @@
 """Questions to a warehouse file: names and SQL, plain polars types, and errors that say what to do."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -22,16 +23,26 @@ Fill = Callable[..., None]
 HELP = "Tables and views: selfrepair views. Their columns: selfrepair describe NAME"
 
 
-@pytest.fixture
-def reader(tmp_path: Path, fill: Fill, one_row: Callable[..., Any], summarise: Callable[..., None]) -> Iterator[Reader]:
-    """A warehouse of three measured rows, with a table and a view of the user's own."""
-    path = installed(tmp_path)
+@pytest.fixture(scope="module")
+def db(
+    tmp_path_factory: pytest.TempPathFactory,
+    fill: Fill,
+    one_row: Callable[..., Any],
+    summarise: Callable[..., None],
+) -> Path:
+    """A warehouse of three measured rows, with a table and a view of the user's own; nobody writes it."""
+    path = installed(tmp_path_factory.mktemp("three-rows"))
     with duckdb.connect(path) as con:
         fill(con, [one_row(pos=pos) for pos in range(3)])
         summarise(con)
         con.execute('CREATE TABLE "Notes" AS SELECT 1 AS n')
         con.execute("CREATE VIEW mine AS SELECT 2 AS n")
-    with Reader(path) as reader:
+    return path
+
+
+@pytest.fixture
+def reader(db: Path) -> Iterator[Reader]:
+    with Reader(db) as reader:
         yield reader
 
 
@@ -161,9 +172,13 @@ def test_a_query_is_interrupted_at_its_time_limit(reader: Reader, query: str) ->
 def test_leaving_in_the_middle_of_an_answer_closes_the_file(tmp_path: Path) -> None:
     path = loaded(tmp_path)
     with Reader(path) as reader:
-        next(iter(reader.batches("FROM range(10000000)", timeout_s=60)))
-    with duckdb.connect(path) as con:
-        con.execute("CREATE TABLE mine AS SELECT 1 AS x")
+        rows = iter(reader.batches("FROM range(10000000)", timeout_s=60))  # held on to, as a caller may
+        assert next(rows).num_rows > 0
+        assert "time limit" in {thread.name for thread in threading.enumerate()}
+    assert list(rows) == []
+    assert "time limit" not in {thread.name for thread in threading.enumerate()}
+    with duckdb.connect(path) as con:  # for writing, which a connection that is left open would not allow
+        assert con.execute("CREATE TABLE mine AS SELECT 1 AS x").fetchall() == [(1,)]
 
 
 def test_readers_of_one_process_share_the_file(tmp_path: Path) -> None:
@@ -193,8 +208,30 @@ def test_default_limits_are_those_of_this_machine() -> None:
     assert limits.memory_bytes == min(4_000_000_000, half)
     assert limits.answer_bytes == limits.memory_bytes // 4
     assert 1 <= limits.n_threads <= len(os.sched_getaffinity(0))
-    with pytest.raises(ValueError, match="needs 200,000,000 at least"):
-        Limits(memory_bytes=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"memory_bytes": 1}, "memory_bytes takes 200_000_000 or more, which DuckDB needs, not 1"),
+        ({"memory_bytes": 0}, "memory_bytes takes 200_000_000 or more"),
+        ({"memory_bytes": -1}, "memory_bytes takes a whole number from 0, not -1"),
+        ({"spill_bytes": -1}, "spill_bytes takes a whole number from 0, not -1"),
+        ({"answer_bytes": -5}, "answer_bytes takes a whole number from 0, not -5"),
+        ({"n_threads": -1}, "n_threads takes a whole number from 0, not -1"),
+        ({"memory_bytes": "1GB"}, "memory_bytes takes a whole number, such as memory_bytes=2_000_000_000, not '1GB'"),
+        (
+            {"spill_bytes": 1e9},
+            "spill_bytes takes a whole number, such as spill_bytes=20_000_000_000, not 1000000000.0",
+        ),
+        ({"n_threads": None}, "n_threads takes a whole number, such as n_threads=4, not None"),
+        ({"n_threads": True}, "n_threads takes a whole number, such as n_threads=4, not True"),
+    ],
+)
+def test_limits_say_what_they_take(wrong: dict[str, Any], message: str) -> None:
+    kind = TypeError if "such as" in message else ValueError
+    with pytest.raises(kind, match=message):
+        Limits(**wrong)
 
 
 def test_runs_whose_summaries_are_missing_are_named(tmp_path: Path) -> None:

@@ -73,22 +73,40 @@ def test_a_folder_that_was_named_can_be_loaded_again(fabricate, call, db, tmp_pa
     assert list(parts.root.iterdir()) == []
 
 
-def test_load_of_a_folder_that_is_not_there(call, db, loaded, tmp_path):
-    """Such as one that was loaded and removed: the help says that loading twice does no harm."""
-    result = call(commands.load, tmp_path / "nowhere")
-    assert result.exit_code == 0
-    assert result.output.startswith(
-        f"nothing to load: there is no folder {tmp_path / 'nowhere'}; part files are removed"
-    )
-    db.unlink()
+def test_load_of_a_folder_that_is_not_there(call, db, loaded, root, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    for _ in ("the warehouse is there", "it is not"):
+        with pytest.raises(
+            SelfRepairError,
+            match=re.escape(f"there is no folder {nowhere}. Nothing was loaded. Name the folder that ingest wrote"),
+        ):
+            call(commands.load, nowhere)
+        db.unlink(missing_ok=True)
+    assert not db.exists()
     with pytest.raises(SelfRepairError, match=r"there is no folder of parts at .*, and no warehouse at"):
-        call(commands.load, tmp_path / "nowhere")
+        call(commands.load)
+
+
+def test_load_of_a_folder_of_something_else(call, loaded, tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").touch()
+    with pytest.raises(SelfRepairError, match=r"texts has no part files: it holds a.txt. Nothing was loaded"):
+        call(commands.load, tmp_path / "texts")
+
+
+def test_remove_with_a_folder_that_is_not_there(call, loaded, tmp_path):
+    result = call(commands.remove, 1, "--yes", "--parts", tmp_path / "nowhere")
+    assert result.exit_code == 2
+    assert "does not exist" in result.output
+    assert "1 run, 864 rows" in call(commands.verify).output
 
 
 def test_load_takes_the_folder_of_a_single_run(fabricate, call, root):
     fabricate("run-a").write(root)
     kept = fabricate("run-b", seed=2).write(root)
     assert call(commands.load, root / "run-a").output.startswith("loaded 2 units")
+    again = call(commands.load, root / "run-a")  # which is gone now: loading twice does no harm
+    assert (again.exit_code, again.output.partition(":")[0]) == (0, "nothing to load")
     assert kept.finished_units() == {0, 1}
 
 

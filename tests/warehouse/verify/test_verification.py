@@ -55,6 +55,9 @@ CORRUPTIONS = {
     "the cross-check agrees": "UPDATE crosschecks SET error_max = 0.0021 WHERE layer = 0",
     "mechanism tables hold only what the run measured": "INSERT INTO logit_lens VALUES (1, 0, 0, 0, 1.5, -2.5, 7)",
     "mechanisms cover every unit": "UPDATE runs SET mechanisms = ['edges']",
+    "numbers of mechanisms are finite": """
+        INSERT INTO logprob_changes VALUES (1, 'mean', 0, 0, 0, 0, 'nan', 0.5)
+    """,
     "edges add up to attention and MLP repair": """
         INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'all', 'head', 1, 0, 24, 5, 9, NULL, NULL, NULL, NULL)
     """,

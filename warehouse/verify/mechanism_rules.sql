@@ -1,0 +1,190 @@
+-- What holds in the tables of mechanisms of a sound warehouse, written as in rules.sql.
+
+-- rule: mechanism tables hold only what the run measured
+-- over: runs
+WITH
+found AS (
+    SELECT DISTINCT 'edge_sums' AS name, run_id, ['edges'] AS brought_by FROM edge_sums
+    UNION ALL
+    SELECT DISTINCT 'neuron_changes', run_id, ['neurons_last', 'neurons_all'] FROM neuron_changes
+    UNION ALL
+    SELECT DISTINCT 'neuron_curves', run_id, ['neurons_last', 'neurons_all'] FROM neuron_curves
+    UNION ALL
+    SELECT DISTINCT 'neuron_sums', run_id, ['neurons_last', 'neurons_all'] FROM neuron_sums
+    UNION ALL
+    SELECT DISTINCT 'logit_lens', run_id, ['logit_lens'] FROM logit_lens
+    UNION ALL
+    SELECT DISTINCT 'logprob_changes', run_id, ['logprobs'] FROM logprob_changes
+    UNION ALL
+    SELECT DISTINCT 'self_repression', run_id, ['self_repression'] FROM self_repression
+    UNION ALL
+    SELECT DISTINCT 'self_repression_sums', run_id, ['self_repression'] FROM self_repression_sums
+)
+SELECT
+    f.run_id,
+    f.name || ' of run ' || f.run_id || ', which measured ' || coalesce(array_to_string(r.mechanisms, ', '), 'none') AS what
+FROM found AS f
+LEFT JOIN runs AS r USING (run_id)
+WHERE NOT coalesce(list_has_any(r.mechanisms, f.brought_by), false);
+
+-- rule: mechanisms cover every unit
+-- over: runs
+WITH
+counted AS (
+    SELECT
+        run_id,
+        'logit_lens' AS mechanism,
+        (SELECT count(*) FROM logit_lens AS t WHERE t.run_id = r.run_id) AS n_found,
+        (SELECT count(*) FROM tokens AS t WHERE t.run_id = r.run_id) * n_layers AS n_expected,
+        'rows' AS of_what
+    FROM runs AS r
+    JOIN models USING (model_id)
+    UNION ALL
+    SELECT
+        run_id,
+        'logprobs',
+        (SELECT count(*) FROM logprob_changes AS t WHERE t.run_id = r.run_id),
+        (SELECT count(*) FROM measurements AS t WHERE t.run_id = r.run_id),
+        'rows'
+    FROM runs AS r
+    UNION ALL
+    SELECT
+        run_id,
+        'edges',
+        (SELECT count(DISTINCT unit) FROM edge_sums AS t WHERE t.run_id = r.run_id),
+        (SELECT count(*) FROM units AS t WHERE t.run_id = r.run_id),
+        'units'
+    FROM runs AS r
+    UNION ALL
+    SELECT
+        run_id,
+        'self_repression',
+        coalesce(min(n_found), 0),
+        (SELECT count(*) FROM prompts AS t WHERE t.run_id = r.run_id),
+        'prompts'
+    FROM runs AS r
+    LEFT JOIN (
+        SELECT run_id, count(*) AS n_found
+        FROM self_repression_sums
+        GROUP BY run_id, layer, head, added_vector, multiple
+    ) USING (run_id)
+    GROUP BY run_id
+)
+SELECT run_id, 'run ' || run_id || ': ' || mechanism || ' of ' || n_found || ' of ' || n_expected || ' ' || of_what AS what
+FROM counted
+JOIN runs USING (run_id)
+WHERE list_contains(mechanisms, mechanism) AND n_found <> n_expected;
+
+-- rule: numbers of mechanisms are finite
+-- over: runs
+SELECT run_id, 'edge_sums of run ' || run_id || ', unit ' || unit AS what
+FROM edge_sums
+WHERE (isfinite(change) AND isfinite(squared_change)) IS NOT TRUE
+UNION ALL
+SELECT run_id, 'neuron_changes of run ' || run_id || ', prompt ' || prompt_id
+FROM neuron_changes
+WHERE (isfinite(clean_effect) AND isfinite(ablated_effect)) IS NOT TRUE
+UNION ALL
+SELECT run_id, 'neuron_sums of run ' || run_id || ', unit ' || unit
+FROM neuron_sums
+WHERE (isfinite(direct_effect) AND isfinite(change) AND isfinite(absolute_change)) IS NOT TRUE
+UNION ALL
+SELECT run_id, 'neuron_curves of run ' || run_id || ', unit ' || unit
+FROM neuron_curves
+WHERE isfinite(largest_changes) IS NOT TRUE
+UNION ALL
+SELECT run_id, 'logit_lens of run ' || run_id || ', prompt ' || prompt_id
+FROM logit_lens
+WHERE (isfinite(logit) AND isfinite(logprob)) IS NOT TRUE
+UNION ALL
+SELECT run_id, 'logprob_changes of run ' || run_id || ', prompt ' || prompt_id
+FROM logprob_changes
+WHERE (isfinite(logprob_change) AND isfinite(kl)) IS NOT TRUE
+UNION ALL
+SELECT run_id, 'self_repression of run ' || run_id || ', prompt ' || prompt_id
+FROM self_repression
+WHERE (isfinite(direct_effect) AND isfinite(direct_effect_after)) IS NOT TRUE
+UNION ALL
+SELECT run_id, 'self_repression_sums of run ' || run_id || ', prompt ' || prompt_id
+FROM self_repression_sums
+WHERE (isfinite(sum_x) AND isfinite(sum_xx) AND isfinite(sum_y) AND isfinite(sum_xy) AND isfinite(sum_yy)) IS NOT TRUE;
+
+-- rule: edges add up to attention and MLP repair
+-- over: edge_sums
+WITH
+measured AS (
+    SELECT
+        run_id, ablation, layer, head,
+        count(*) AS n_rows,
+        sum(repair_attention::DOUBLE) AS of_heads,
+        sum(repair_mlp::DOUBLE) AS of_mlps
+    FROM measurements
+    GROUP BY run_id, ablation, layer, head
+),
+edged AS (
+    SELECT
+        run_id, ablation, layer, head,
+        coalesce(sum(change) FILTER (target_kind = 'head'), 0) AS of_heads,
+        coalesce(sum(change) FILTER (target_kind = 'mlp'), 0) AS of_mlps
+    FROM edge_sums
+    WHERE population = 'all'
+    GROUP BY run_id, ablation, layer, head
+)
+SELECT
+    run_id,
+    'run ' || run_id || ', ' || ablation || ' of L' || layer || 'H' || head || ': heads ' || e.of_heads || ', repair '
+        || m.of_heads || '; MLPs ' || e.of_mlps || ', repair ' || m.of_mlps AS what
+FROM edged AS e
+JOIN measured AS m USING (run_id, ablation, layer, head)
+WHERE (greatest(abs(e.of_heads - m.of_heads), abs(e.of_mlps - m.of_mlps)) <= {EFFECT_STEP} * n_rows) IS NOT TRUE;
+
+-- rule: neurons add up to the change of their MLP
+-- over: neuron_sums
+WITH
+of_neurons AS (
+    SELECT run_id, ablation, layer, head, mlp_layer, sum(change) AS change, sum(n_rows) AS n_rows
+    FROM neuron_sums
+    GROUP BY run_id, ablation, layer, head, mlp_layer
+),
+of_mlp AS (
+    SELECT run_id, ablation, layer, head, target_layer AS mlp_layer, sum(change) AS change, sum(n_rows) AS n_rows
+    FROM edge_sums
+    WHERE population = 'top2' AND target_kind = 'mlp'
+    GROUP BY run_id, ablation, layer, head, target_layer
+),
+mlps AS (
+    SELECT DISTINCT run_id, mlp_layer
+    FROM neuron_sums
+)
+SELECT
+    run_id,
+    'run ' || run_id || ', ' || ablation || ' of L' || layer || 'H' || head || ', MLP ' || mlp_layer || ': '
+        || coalesce(n.change, 0) || ' in ' || coalesce(n.n_rows, 0) || ' rows; its own ' || m.change || ' in '
+        || m.n_rows AS what
+FROM of_mlp AS m
+SEMI JOIN mlps USING (run_id, mlp_layer)
+LEFT JOIN of_neurons AS n USING (run_id, ablation, layer, head, mlp_layer)
+WHERE (n.n_rows = m.n_rows AND abs(n.change - m.change) <= {EFFECT_STEP} * n.n_rows) IS NOT TRUE;
+
+-- rule: kept neurons are ranked without gaps or repeats
+-- over: neuron_changes, by unit
+SELECT
+    run_id,
+    'run ' || run_id || ', prompt ' || prompt_id || ', position ' || pos || ', ' || ablation || ' of L' || layer
+        || 'H' || head || ', MLP ' || mlp_layer AS what
+FROM neuron_changes
+WHERE {OF_UNIT}
+GROUP BY run_id, ablation, prompt_id, pos, layer, head, mlp_layer
+HAVING count(*) <> max(rank) OR count(DISTINCT rank) <> count(*) OR count(DISTINCT neuron) <> count(*);
+
+-- rule: the logit lens of the last layer is the clean prediction
+-- over: logit_lens
+SELECT
+    run_id,
+    'run ' || run_id || ', prompt ' || prompt_id || ', position ' || pos || ': ' || g.logprob || ' and '
+        || t.clean_logprob AS what
+FROM logit_lens AS g
+JOIN tokens AS t USING (run_id, prompt_id, pos)
+JOIN runs AS r USING (run_id)
+JOIN models AS m USING (model_id)
+WHERE g.layer = m.n_layers - 1 AND (abs(g.logprob - t.clean_logprob) <= {EFFECT_STEP} AND g.rank = t.clean_rank) IS NOT TRUE;
