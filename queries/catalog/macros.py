@@ -39,6 +39,13 @@ MACROS = (
         "L9H6",
     ),
     Macro(
+        "in_steps",
+        "(x) AS round(x * 10000) / 10000",
+        "x in whole steps of 1e-4, in which effects are stored: a difference of such numbers without its float noise.",
+        "(0.12344)",
+        0.1234,
+    ),
+    Macro(
         "clipped",
         "(x) AS CASE WHEN x < 0 THEN 0 WHEN x > 1 THEN 1 ELSE x END",
         "x clipped to [0, 1]; NULL stays NULL.",
@@ -70,6 +77,14 @@ MACROS = (
         1.0,
     ),
     Macro(
+        "hill_error",
+        "(logs, rows, n) AS ratio_se({'n': sum(logs), 'd': sum(rows), 'nn': sum(logs * logs), 'nd': sum(logs * rows), "
+        "'dd': sum(rows * rows)}, n) * sum(rows) / nullif(sum(logs), 0)",
+        "Relative standard error of the mean of logs over rows, sums by cluster of n clusters: that of a Hill index.",
+        "(2, 3, 1)",
+        None,
+    ),
+    Macro(
         "wilson",
         "(hits, n, side) AS greatest(0, least(1, (hits + 1.920729410347062e0 + side * 1.959963984540054e0 "
         "* sqrt(hits * (n - hits) / n + 0.960364705173531e0)) / (n + 3.841458820694124e0)))",
@@ -94,6 +109,15 @@ MACROS = (
         "The 97.5 % point of Student's t with that many degrees of freedom; NULL: none.",
         "(2)",
         4.302652729749462,
+    ),
+    Macro(
+        "jackknife",
+        "(x, is_whole) AS CASE WHEN count(x) = count(*) THEN t_975(count(*) - 2) * sqrt((count(*) - 2) * var_pop(x) "
+        "FILTER (NOT is_whole)) END",
+        "Half the width of the 95 % interval of a number, x where is_whole, from the x without each of several clusters in "
+        "turn; NULL: one cluster, or no number without one of them.",
+        "(2, true)",
+        None,
     ),
     Macro(
         "normal_tail",  # Abramowitz and Stegun 26.2.23: exact to 4.5e-4

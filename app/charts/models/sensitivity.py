@@ -42,7 +42,10 @@ def sensitivity_grid(fractions: pl.DataFrame) -> alt.LayerChart:
             alt.Tooltip("clipped:N", title=title(VIEW, "clipped")),
             alt.Tooltip("with_first:N", title=title(VIEW, "with_first")),
             alt.Tooltip("top_percent:Q", title=title(VIEW, "top_percent")),
-            alt.Tooltip("fraction:Q", title=title(VIEW, "fraction"), format=".4f"),
+            *(
+                alt.Tooltip(f"{name}:Q", title=title(VIEW, name), format=".4f")
+                for name in ("fraction", "fraction_low", "fraction_high")
+            ),
             alt.Tooltip("n_rows:Q", title=title(VIEW, "n_rows"), format=",d"),
             alt.Tooltip("undefined_ratios:Q", title=title(VIEW, "undefined_ratios"), format=",d"),
         ],

@@ -23,6 +23,7 @@ SELECT
     max(mean_self_repair) FILTER (ablation = 'resample') AS under_resample,
     max(mean_self_repair) FILTER (ablation = 'mean') AS under_mean,
     max(mean_self_repair) FILTER (ablation = 'zero') AS under_zero,
+    max(n_rows) AS n_rows,
     layer,
     head
 FROM head_repair

@@ -22,6 +22,7 @@ SELECT
     mean_self_repair,
     missed_in_top10,
     missed_in_top20,
+    n_rows,
     layer,
     head
 FROM importance_rank

@@ -2,7 +2,7 @@
 --
 -- Grain: run_id, ablation, population, layer, head
 -- Headline: label, direct_effect_rank, logit_change_rank, rank_difference, mean_direct_effect, mean_logit_change,
---   mean_self_repair
+--   mean_self_repair, n_rows
 -- Paper: section 3 (does ablation still find important heads?)
 --
 -- A head that self-repair hides ranks high by direct effect and low by logit change. Ranks are 1 to the number of

@@ -14,9 +14,22 @@
 --   cut_value DOUBLE: The highest value below the top, which the index measures the top's values against [logits]
 --   hill DOUBLE: Hill index, n_top / sum over the top of ln(value / cut_value): the exponent alpha of a tail that falls as
 --     x^-alpha; lower: heavier tail [exponent]
---   hill_se DOUBLE: Standard error of hill for independent rows, hill / sqrt(n_top); rows of one document are correlated,
---     and so it is up to 4.5 times too small (head_tail) [exponent]
+--   hill_se DOUBLE: Standard error of hill: that of independent rows, hill / sqrt(n_top), times what clustering by document
+--     makes of it at the nearest of the top 10, 2 and 0.5 % (hill_errors); NULL: no index there, or one document [exponent]
 
+WITH factors AS (
+    SELECT
+        run_id,
+        ablation,
+        measure,
+        layer,
+        head,
+        hill_10_se / hill_10 * sqrt(greatest(1, n_rows // 10)) AS factor_10,
+        hill_2_se / hill_2 * sqrt(greatest(1, n_rows // 50)) AS factor_2,
+        hill_0_5_se / hill_0_5 * sqrt(greatest(1, n_rows // 200)) AS factor_0_5
+    FROM tail_numbers
+    INNER JOIN hill_errors USING (run_id, ablation, measure, layer, head)
+)
 SELECT
     run_id,
     models.name AS model,
@@ -29,8 +42,13 @@ SELECT
     n_reached / n_rows AS top_share,
     next_value AS cut_value,
     hill,
-    hill / sqrt(n_reached) AS hill_se
+    hill / sqrt(n_reached) * CASE
+        WHEN top_share > 0.045 THEN coalesce(factor_10, factor_2, factor_0_5)
+        WHEN top_share > 0.01 THEN coalesce(factor_2, factor_0_5)
+        ELSE factor_0_5
+    END AS hill_se
 FROM tail_points
+LEFT JOIN factors USING (run_id, ablation, measure, layer, head)
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed' AND hill IS NOT NULL

@@ -32,11 +32,11 @@
 --   excess_kurtosis DOUBLE: Fourth central moment / variance^2 - 3; 0: as a normal distribution, > 0: heavier tails;
 --     NULL: all rows are equal [ratio]
 --   hill_10 DOUBLE: Hill index of the top 10 % of rows; lower: heavier tail [exponent]
---   hill_10_se DOUBLE: Standard error of hill_10 [exponent]
+--   cut_10 DOUBLE: The highest value below the top 10 %; NULL: none above 0, and no index [logits]
 --   hill_2 DOUBLE: Hill index of the top 2 % of rows [exponent]
---   hill_2_se DOUBLE: Standard error of hill_2 [exponent]
+--   cut_2 DOUBLE: The highest value below the top 2 %; NULL: none above 0, and no index [logits]
 --   hill_0_5 DOUBLE: Hill index of the top 0.5 % of rows [exponent]
---   hill_0_5_se DOUBLE: Standard error of hill_0_5 [exponent]
+--   cut_0_5 DOUBLE: The highest value below the top 0.5 %; NULL: none above 0, and no index [logits]
 
 WITH places AS (
     SELECT
@@ -119,10 +119,10 @@ SELECT
     differences / n_rows / nullif(absolute_sum, 0) AS gini,
     CASE WHEN spread > 0 THEN fourth_moment / variance ** 2 - 3 END AS excess_kurtosis,
     hill_10,
-    hill_10 / sqrt(n_hill_10) AS hill_10_se,
+    CASE WHEN hill_10 IS NOT NULL THEN cut_10 END AS cut_10,
     hill_2,
-    hill_2 / sqrt(n_hill_2) AS hill_2_se,
+    CASE WHEN hill_2 IS NOT NULL THEN cut_2 END AS cut_2,
     hill_0_5,
-    hill_0_5 / sqrt(n_hill_0_5) AS hill_0_5_se
+    CASE WHEN hill_0_5 IS NOT NULL THEN cut_0_5 END AS cut_0_5
 FROM tail_distributions
 INNER JOIN tail_indices USING (distribution)

@@ -24,8 +24,7 @@
 WITH changes AS (
     SELECT
         *,
-        -- stored effects are whole steps of 1e-4, and so is their difference
-        round((ablated_effect - clean_effect) * 10000) / 10000 AS change
+        in_steps(ablated_effect - clean_effect) AS change
     FROM neuron_changes
 )
 SELECT

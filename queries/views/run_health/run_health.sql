@@ -87,8 +87,7 @@ summaries AS (
         sum(undefined_ratios) / sum(n_rows) AS share_undefined_ratios,
         max(stored_identity_error) AS stored_identity_error,
         max(stored_identity_excess) AS stored_identity_excess
-    FROM top_sums
-    WHERE with_first AND top_percent = 100
+    FROM identity_errors
     GROUP BY run_id
 ),
 broken AS (

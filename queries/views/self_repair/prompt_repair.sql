@@ -1,8 +1,8 @@
 -- Self-repair of every ablated head prompt by prompt: means over all measured positions of the prompt.
 --
 -- Grain: run_id, ablation, layer, head, prompt_id
--- Headline: label, prompt_id, mean_direct_effect, mean_self_repair, mean_logit_change, mean_repair_layernorm,
---   mean_repair_attention, mean_repair_mlp
+-- Headline: label, prompt_id, mean_direct_effect, mean_self_repair, n_rows, mean_logit_change,
+--   mean_repair_layernorm, mean_repair_attention, mean_repair_mlp
 -- Paper: section 3 (how noisy self-repair is)
 --
 -- Computed from all rows: filter by run and head, or by prompt, for a quick answer. Failed runs are left out.

@@ -15,7 +15,8 @@
 --
 -- Columns:
 --   level VARCHAR: What a row describes: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
---   estimate VARCHAR: Name of the column in repair_means
+--   estimate VARCHAR: Name of the column in repair_means; 'mean_layernorm_ratio' and so on are means of ratios that are not
+--     clipped
 --   n_heads BIGINT: Measured heads whose rows are pooled [heads]
 --   n_prompts BIGINT: Prompts measured, whether they have such rows or not [prompts]
 --   n_clusters BIGINT: Documents or prompts that intervals are clustered by [clusters]
@@ -33,18 +34,26 @@ WITH cluster_totals AS (
         ablation,
         population,
         cluster_id,
-        CASE grouping(layer, head) WHEN 0 THEN 'head' WHEN 1 THEN 'layer' ELSE 'model' END AS level,
+        'head' AS level,
         layer,
         head,
+        1 AS n_heads,
+        n_prompts,
+        COLUMNS('_(rows|ratios|effect|change|ratio)$|^(repair|clipped)_')
+    FROM cluster_sums
+    UNION ALL BY NAME
+    SELECT
+        run_id,
+        ablation,
+        population,
+        cluster_id,
+        CASE grouping(layer) WHEN 0 THEN 'layer' ELSE 'model' END AS level,
+        layer,
         count(*) AS n_heads,
         max(n_prompts) AS n_prompts,
         sum(COLUMNS('_(rows|ratios|effect|change|ratio)$|^(repair|clipped)_')) AS '\0'
     FROM cluster_sums
-    GROUP BY GROUPING SETS (
-        (run_id, ablation, population, cluster_id, layer, head),
-        (run_id, ablation, population, cluster_id, layer),
-        (run_id, ablation, population, cluster_id)
-    )
+    GROUP BY GROUPING SETS ((run_id, ablation, population, cluster_id, layer), (run_id, ablation, population, cluster_id))
 ),
 cluster_effects AS (
     SELECT
@@ -86,6 +95,10 @@ sums AS (
                 ratio_sums('clipped_attention_fraction', false, clipped_attention, n_ratios),
                 ratio_sums('clipped_mlp_fraction', false, clipped_mlp, n_ratios),
                 ratio_sums('clipped_total_fraction', false, clipped_total, n_ratios),
+                ratio_sums('mean_layernorm_ratio', false, layernorm_ratio, n_ratios),
+                ratio_sums('mean_attention_ratio', false, attention_ratio, n_ratios),
+                ratio_sums('mean_mlp_ratio', false, mlp_ratio, n_ratios),
+                ratio_sums('mean_total_ratio', false, total_ratio, n_ratios),
                 ratio_sums('layernorm_fraction_of_effect', true, repair_layernorm, direct_effect),
                 ratio_sums('attention_fraction_of_effect', true, repair_attention, direct_effect),
                 ratio_sums('mlp_fraction_of_effect', true, repair_mlp, direct_effect),

@@ -144,4 +144,5 @@ SELECT
     max(low) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed_low,
     max(high) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed_high
 FROM repair_estimates
+WHERE population IN ('all', 'top2', 'top2_nobos')
 GROUP BY run_id, ablation, population, level, layer, head

@@ -1,7 +1,7 @@
 -- Self-repair over a model's training: the same numbers at every measured checkpoint, of runs that can be compared.
 --
 -- Grain: series_id, ablation, population, level, layer, head, checkpoint
--- Headline: checkpoint, mean_direct_effect, mean_self_repair, total_fraction_of_effect, level, layer, label,
+-- Headline: checkpoint, mean_direct_effect, mean_self_repair, total_fraction_of_effect, level, layer, label, n_rows,
 --   clipped_layernorm_fraction
 -- Paper: none
 --

@@ -1,7 +1,7 @@
 -- Self-repression and reinforcement: the slope of a head's direct effect after its own output is added to its input.
 --
 -- Grain: run_id, layer, head, multiple
--- Headline: label, multiple, slope, verdict, own_scale_slope, other_slope, random_slope, mean_direct_effect
+-- Headline: label, multiple, slope, verdict, own_scale_slope, other_slope, random_slope, n_rows
 -- Paper: section 6 (iterative inference: self-repression)
 --
 -- A multiple of the head's own clean output is added to the input of its own layer at the same position, and its

@@ -461,25 +461,30 @@ def test_the_papers_own_choice_comes_first(reader: Reader) -> None:
 
 
 def test_fractions_by_choice_have_the_intervals_of_their_views(reader: Reader) -> None:
-    """Of one head, where all rows or the top 2 % are used, and ratios are of means or clipped."""
+    """Of one head: where all rows or the top 2 % are used those of head_repair, and everywhere one that holds the fraction."""
     found = answer(reader, "fraction_by_choice", run_id=1, part="mlp", **HEAD)
     label = f"L{HEAD['layer']}H{HEAD['head']}"
     of_head = reader.frame(f"FROM head_repair WHERE run_id = 1 AND ablation = 'resample' AND label = '{label}'")
     views = {
         (row["population"] != "top2_nobos", {"all": 100}.get(row["population"], 2)): row for row in of_head.to_dicts()
     }
-    n_with = 0
+    n_equal = n_without = 0
     for row in found.to_dicts():
+        low, high = row["fraction_low"], row["fraction_high"]
         view = views.get((row["with_first"], row["top_percent"]))
-        name = "mlp_fraction_of_effect" if row["average"] == "ratio of means" else "clipped_mlp_fraction"
-        ends = (None, None) if view is None else (view[f"{name}_low"], view[f"{name}_high"])
-        if row["average"] == "mean of ratios" and not row["clipped"]:
-            ends = (None, None)
-        elif row["average"] == "ratio of means" and row["clipped"] and ends != (None, None):
-            ends = (min(1, max(0, ends[0])), min(1, max(0, ends[1])))
-        assert (row["fraction_low"], row["fraction_high"]) == ends, row
-        n_with += ends != (None, None)
-    assert n_with >= 3
+        of_means = row["average"] == "ratio of means"
+        if view and of_means != row["clipped"]:
+            name = "mlp_fraction_of_effect" if of_means else "clipped_mlp_fraction"
+            assert (low, high) == (view[f"{name}_low"], view[f"{name}_high"]), row
+            n_equal += 1
+        assert row["n_clusters"] == of_head["n_clusters"][0]
+        if low is None:
+            assert high is None
+            n_without += 1
+        else:
+            assert low <= row["fraction"] <= high, row
+    assert n_equal == 2 * len(views)
+    assert 0 < n_without < found.height / 2
 
 
 @pytest.mark.parametrize("other_run_id", [3, 1])

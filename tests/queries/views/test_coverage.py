@@ -74,23 +74,42 @@ def estimates(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     return con.sql("FROM repair_estimates WHERE level = 'head'").pl()
 
 
-@pytest.fixture(scope="module")
-def held(estimates: pl.DataFrame) -> pl.DataFrame:
-    """For every estimate and population of heads, the share of the draws' intervals that hold the truth."""
-    of = ["population", "layer", "head", "estimate"]
-    truth = estimates.filter(run_id=TRUTH).select(*of, truth="value")
-    drawn = estimates.filter(pl.col("run_id") != TRUTH, ~pl.col("is_unbounded")).join(truth, on=of)
-    is_held = pl.col("truth").is_between(pl.col("low"), pl.col("high"))
-    return drawn.group_by("population", "estimate").agg(is_held.mean().alias("share"), pl.len().alias("n"))
+def held(intervals: pl.DataFrame, *kinds: str) -> pl.DataFrame:
+    """By `kinds` of estimate, the share of the draws' intervals that hold the truth, over all heads: rows of `run_id`,
+    `layer`, `head`, `kinds`, `value`, `low` and `high`.
+    """
+    of = ["layer", "head", *kinds]
+    truth = intervals.filter(run_id=TRUTH).select(*of, truth="value")
+    drawn = intervals.filter(pl.col("run_id") != TRUTH, pl.col("low").is_not_null()).join(truth, on=of)
+    is_held = pl.col("truth").is_between("low", "high")
+    return drawn.group_by(*kinds).agg(is_held.mean().alias("share"), pl.len().alias("n")).sort(*kinds)
 
 
 @pytest.mark.parametrize("population", HELD)
-def test_intervals_hold_the_truth_nearly_as_often_as_they_say(held: pl.DataFrame, population: str) -> None:
+def test_intervals_hold_the_truth_nearly_as_often_as_they_say(estimates: pl.DataFrame, population: str) -> None:
     lowest, highest = HELD[population]
-    of = held.filter(population=population)
-    assert of.height == 25
+    of = held(
+        estimates.filter(pl.col("population") == population, ~pl.col("estimate").str.ends_with("_ratio")), "estimate"
+    )
+    assert of.height == 24
     assert of["n"].min() > DRAWS
     outside = of.filter(~pl.col("share").is_between(lowest, highest))
+    assert outside.is_empty(), outside
+
+
+def test_so_do_intervals_of_fractions_by_every_definition(con: duckdb.DuckDBPyConnection) -> None:
+    """Short in the smallest tops; too long where the cut correction of a mean of unclipped ratios reaches down to 0."""
+    found = con.sql(
+        "SELECT * RENAME (fraction AS value, fraction_low AS low, fraction_high AS high) FROM fraction_choices "
+        "WHERE level = 'head'"
+    ).pl()
+    shares = held(found, "top_percent", "average", "clipped", "with_first", "part")
+    assert shares.height == (8 * 3 - 2) * 2 * 4  # without means of unclipped ratios over half of the rows and all
+    assert shares["n"].min() > DRAWS
+    outside = shares.filter(~pl.col("share").is_between(0.86, 0.999))
+    assert outside.is_empty(), outside
+    means = shares.group_by("top_percent", "average", "clipped").agg(pl.col("share").mean())
+    outside = means.filter(~pl.col("share").is_between(0.9, 0.99))
     assert outside.is_empty(), outside
 
 

@@ -449,7 +449,7 @@ def test_rows_of_a_prompt_that_stands_twice_are_one_observation(
         "SELECT * EXCLUDE (run_id, n_rows, n_prompts) FROM repair_estimates WHERE population = 'all' AND level = 'head' "
         "ORDER BY estimate, run_id",
     )
-    assert len(both) == 50
+    assert len(both) == 58
     for first, second in zip(both[::2], both[1::2], strict=True):
         assert second == pytest.approx(first), first["estimate"]
     marked = con.execute(

@@ -85,7 +85,7 @@ def test_every_way_of_computing_it(filled: Con, rows: list[dict[str, Any]]) -> N
     }
     assert found.keys() == expected.keys()
     for key, (fraction, n_rows, undefined) in expected.items():
-        wanted = None if fraction is None else pytest.approx(fraction, rel=1e-9, abs=1e-10)
+        wanted = None if fraction is None else pytest.approx(fraction, rel=1e-9, abs=1e-9)
         assert found[key] == (wanted, n_rows, undefined), key
     assert {key[0] for key in found} == {1, 2, 3, 4}
     assert any(fraction is None for fraction, _, _ in found.values())
@@ -142,8 +142,8 @@ def test_the_identity_of_the_stored_rows(filled: Con, rows: list[dict[str, Any]]
     errors = frame.with_columns(error=(frame["self_repair"] - parts).abs())
     worst = errors.group_by("run_id", "ablation", "layer", "head").agg(pl.col("error").max())
     found = filled.execute(
-        "SELECT run_id, ablation, layer, head, round(stored_identity_error * ?) FROM top_sums "
-        "WHERE with_first AND top_percent = 100 AND run_id <> ? ORDER BY ALL",
+        "SELECT run_id, ablation, layer, head, round(stored_identity_error * ?) FROM identity_errors "
+        "WHERE run_id <> ? ORDER BY ALL",
         [STEPS, FAILED],
     ).fetchall()
     expected = {(run_id, ablation, layer, head): error for run_id, ablation, layer, head, error in worst.rows()}
@@ -175,6 +175,23 @@ def test_ties_go_to_the_earlier_rows(con: Con, fill: Fill, one_row: OneRow) -> N
     assert found == [pytest.approx(row) for row in expected]
 
 
+def test_a_mean_of_unclipped_ratios_has_no_interval_where_their_divisors_near_zero(
+    con: Con, fill: Fill, one_row: OneRow
+) -> None:
+    """Direct effects from 10 down to 0.1, each twice: only all rows reach down to 5 % of that at the 0.5 % cut."""
+    rows = [
+        one_row(prompt_id=prompt_id, pos=pos, direct_effect=10.0 - 0.1 * pos, repair_mlp=1.0 + prompt_id + pos % 3)
+        for prompt_id in (0, 1)
+        for pos in range(100)
+    ]
+    fill(con, rows)
+    found = con.execute(
+        "SELECT top_percent, average, clipped FROM repair_sensitivity WHERE with_first AND level = 'head' AND part = 'mlp' "
+        "AND fraction_low IS NULL ORDER BY ALL"
+    ).fetchall()
+    assert found == [(100, "mean of ratios", False)]
+
+
 def test_no_rows_no_answer(con: Con) -> None:
-    for view in ("top_sums", "repair_sensitivity"):
+    for view in ("identity_errors", "fraction_choices", "repair_sensitivity"):
         assert con.execute(f"FROM {view}").fetchall() == []
