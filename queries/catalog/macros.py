@@ -62,10 +62,10 @@ MACROS = (
     ),
     Macro(
         "ratio_sums",
-        "(estimate, is_fraction, n, d) AS {'estimate': estimate, 'is_fraction': is_fraction, "
-        "'n': sum(n), 'd': sum(d), 'nn': sum(n * n), 'nd': sum(n * d), 'dd': sum(d * d)}",
-        "Sums over clusters from which the ratio sum(n) / sum(d) has its value and interval.",
-        "('a', true, 2, 3)",
+        "(estimate, is_fraction, n, d, weight := 1) AS {'estimate': estimate, 'is_fraction': is_fraction, 'n': sum(n), "
+        "'d': sum(d), 'nn': sum(weight * n * n), 'nd': sum(weight * n * d), 'dd': sum(weight * d * d)}",
+        "Sums over clusters, each standing for weight of them, from which sum(n) / sum(d) has its value and interval.",
+        "('a', true, 2, 3, 1)",
         {"estimate": "a", "is_fraction": True, "n": 2, "d": 3, "nn": 4, "nd": 6, "dd": 9},
     ),
     Macro(
@@ -78,10 +78,14 @@ MACROS = (
     ),
     Macro(
         "hill_error",
-        "(logs, rows, n) AS ratio_se({'n': sum(logs), 'd': sum(rows), 'nn': sum(logs * logs), 'nd': sum(logs * rows), "
-        "'dd': sum(rows * rows)}, n) * sum(rows) / nullif(sum(logs), 0)",
-        "Relative standard error of the mean of logs over rows, sums by cluster of n clusters: that of a Hill index.",
-        "(2, 3, 1)",
+        "(logs, top_rows, all_rows, steepness) AS sqrt(greatest(0, sum(logs * logs) - 2 * steepness * sum(logs * top_rows) "
+        "+ steepness ** 2 * sum(top_rows * top_rows) "
+        "+ 2 * sum(top_rows) / sum(all_rows) * (steepness - sum(logs) / sum(top_rows)) "
+        "* (coalesce(sum(logs * all_rows), 0) - steepness * sum(top_rows * all_rows)) "
+        "+ (sum(top_rows) / sum(all_rows) * (steepness - sum(logs) / sum(top_rows))) ** 2 * sum(all_rows * all_rows)) "
+        "* count(*) / nullif(count(*) - 1, 0)) / nullif(sum(logs), 0)",
+        "Relative standard error of a Hill index, from sums by cluster (hill_errors).",
+        "(2, 3, 4, 1)",
         None,
     ),
     Macro(

@@ -33,10 +33,16 @@
 --     NULL: all rows are equal [ratio]
 --   hill_10 DOUBLE: Hill index of the top 10 % of rows; lower: heavier tail [exponent]
 --   cut_10 DOUBLE: The highest value below the top 10 %; NULL: none above 0, and no index [logits]
+--   cut_steepness_10 DOUBLE: How fast ln(value) falls with the number of rows around that cut, from 0.7 to 1.3 times as many,
+--     times their number; 1 / alpha in a power law; NULL: no value above 0 there [ratio]
 --   hill_2 DOUBLE: Hill index of the top 2 % of rows [exponent]
 --   cut_2 DOUBLE: The highest value below the top 2 %; NULL: none above 0, and no index [logits]
+--   cut_steepness_2 DOUBLE: How fast ln(value) falls with the number of rows around that cut, from 0.7 to 1.3 times as many,
+--     times their number; 1 / alpha in a power law; NULL: no value above 0 there [ratio]
 --   hill_0_5 DOUBLE: Hill index of the top 0.5 % of rows [exponent]
 --   cut_0_5 DOUBLE: The highest value below the top 0.5 %; NULL: none above 0, and no index [logits]
+--   cut_steepness_0_5 DOUBLE: How fast ln(value) falls with the number of rows around that cut, from 0.7 to 1.3 times as many,
+--     times their number; 1 / alpha in a power law; NULL: no value above 0 there [ratio]
 
 WITH places AS (
     SELECT
@@ -79,10 +85,16 @@ sums AS (
         sum(value * least(n_tied, n_top_10 - n_above)) FILTER (n_above < n_top_10) AS sum_top_10,
         sum(logarithm * least(n_tied, n_top_10 - n_above)) FILTER (n_above < n_top_10) AS logs_10,
         max(value) FILTER (n_reached > n_top_10) AS cut_10,
+        max(value) FILTER (n_reached > 7 * n_top_10 // 10) AS before_10,
+        max(value) FILTER (n_reached > (13 * n_top_10 + 9) // 10) AS after_10,
         sum(logarithm * least(n_tied, n_top_2 - n_above)) FILTER (n_above < n_top_2) AS logs_2,
         max(value) FILTER (n_reached > n_top_2) AS cut_2,
+        max(value) FILTER (n_reached > 7 * n_top_2 // 10) AS before_2,
+        max(value) FILTER (n_reached > (13 * n_top_2 + 9) // 10) AS after_2,
         sum(logarithm * least(n_tied, n_top_0_5 - n_above)) FILTER (n_above < n_top_0_5) AS logs_0_5,
-        max(value) FILTER (n_reached > n_top_0_5) AS cut_0_5
+        max(value) FILTER (n_reached > n_top_0_5) AS cut_0_5,
+        max(value) FILTER (n_reached > 7 * n_top_0_5 // 10) AS before_0_5,
+        max(value) FILTER (n_reached > (13 * n_top_0_5 + 9) // 10) AS after_0_5
     FROM places
     GROUP BY distribution
 ),
@@ -120,9 +132,21 @@ SELECT
     CASE WHEN spread > 0 THEN fourth_moment / variance ** 2 - 3 END AS excess_kurtosis,
     hill_10,
     CASE WHEN hill_10 IS NOT NULL THEN cut_10 END AS cut_10,
+    CASE
+        WHEN hill_10 IS NOT NULL AND after_10 > 0
+            THEN n_hill_10 * ln(before_10 / after_10) / ((13 * n_hill_10 + 9) // 10 - 7 * n_hill_10 // 10)
+    END AS cut_steepness_10,
     hill_2,
     CASE WHEN hill_2 IS NOT NULL THEN cut_2 END AS cut_2,
+    CASE
+        WHEN hill_2 IS NOT NULL AND after_2 > 0
+            THEN n_hill_2 * ln(before_2 / after_2) / ((13 * n_hill_2 + 9) // 10 - 7 * n_hill_2 // 10)
+    END AS cut_steepness_2,
     hill_0_5,
-    CASE WHEN hill_0_5 IS NOT NULL THEN cut_0_5 END AS cut_0_5
+    CASE WHEN hill_0_5 IS NOT NULL THEN cut_0_5 END AS cut_0_5,
+    CASE
+        WHEN hill_0_5 IS NOT NULL AND after_0_5 > 0
+            THEN n_hill_0_5 * ln(before_0_5 / after_0_5) / ((13 * n_hill_0_5 + 9) // 10 - 7 * n_hill_0_5 // 10)
+    END AS cut_steepness_0_5
 FROM tail_distributions
 INNER JOIN tail_indices USING (distribution)

@@ -27,7 +27,6 @@ WITH sums AS (
         logit_change,
         logit_change + direct_effect - ablated_direct_effect AS self_repair
     FROM cluster_sums
-    WHERE population IN ('all', 'top2', 'top2_nobos')
 )
 SELECT
     run_id,

@@ -14,11 +14,13 @@
 -- interval, which is not symmetric, and unbounded where the effect itself may be 0.
 --
 -- Columns:
+--   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
+--     same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one; for fractions of effect
+--     also the other populations of choice_sums
 --   level VARCHAR: What a row describes: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
---   estimate VARCHAR: Name of the column in repair_means; 'mean_layernorm_ratio' and so on are means of ratios that are not
---     clipped
+--   estimate VARCHAR: Name of the column in repair_means; or 'mean_total_ratio' and so on (choice_sums)
 --   n_heads BIGINT: Measured heads whose rows are pooled [heads]
---   n_prompts BIGINT: Prompts measured, whether they have such rows or not [prompts]
+--   n_prompts BIGINT: Prompts measured, whether they have such rows or not; NULL: of choice_sums [prompts]
 --   n_clusters BIGINT: Documents or prompts that intervals are clustered by [clusters]
 --   n_rows BIGINT: Rows that the numbers cover [rows]
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no clipped fraction and are not in its mean [rows]
@@ -34,26 +36,18 @@ WITH cluster_totals AS (
         ablation,
         population,
         cluster_id,
-        'head' AS level,
+        CASE grouping(layer, head) WHEN 0 THEN 'head' WHEN 1 THEN 'layer' ELSE 'model' END AS level,
         layer,
         head,
-        1 AS n_heads,
-        n_prompts,
-        COLUMNS('_(rows|ratios|effect|change|ratio)$|^(repair|clipped)_')
-    FROM cluster_sums
-    UNION ALL BY NAME
-    SELECT
-        run_id,
-        ablation,
-        population,
-        cluster_id,
-        CASE grouping(layer) WHEN 0 THEN 'layer' ELSE 'model' END AS level,
-        layer,
         count(*) AS n_heads,
         max(n_prompts) AS n_prompts,
         sum(COLUMNS('_(rows|ratios|effect|change|ratio)$|^(repair|clipped)_')) AS '\0'
     FROM cluster_sums
-    GROUP BY GROUPING SETS ((run_id, ablation, population, cluster_id, layer), (run_id, ablation, population, cluster_id))
+    GROUP BY GROUPING SETS (
+        (run_id, ablation, population, cluster_id, layer, head),
+        (run_id, ablation, population, cluster_id, layer),
+        (run_id, ablation, population, cluster_id)
+    )
 ),
 cluster_effects AS (
     SELECT
@@ -95,10 +89,6 @@ sums AS (
                 ratio_sums('clipped_attention_fraction', false, clipped_attention, n_ratios),
                 ratio_sums('clipped_mlp_fraction', false, clipped_mlp, n_ratios),
                 ratio_sums('clipped_total_fraction', false, clipped_total, n_ratios),
-                ratio_sums('mean_layernorm_ratio', false, layernorm_ratio, n_ratios),
-                ratio_sums('mean_attention_ratio', false, attention_ratio, n_ratios),
-                ratio_sums('mean_mlp_ratio', false, mlp_ratio, n_ratios),
-                ratio_sums('mean_total_ratio', false, total_ratio, n_ratios),
                 ratio_sums('layernorm_fraction_of_effect', true, repair_layernorm, direct_effect),
                 ratio_sums('attention_fraction_of_effect', true, repair_attention, direct_effect),
                 ratio_sums('mlp_fraction_of_effect', true, repair_mlp, direct_effect),
@@ -113,6 +103,13 @@ sums AS (
     FROM cluster_effects
     GROUP BY run_id, ablation, population, level, layer, head
 ),
+all_sums AS (
+    SELECT *
+    FROM sums
+    UNION ALL BY NAME
+    SELECT *
+    FROM choice_sums
+),
 totals AS (
     SELECT
         *,
@@ -120,7 +117,7 @@ totals AS (
         t_975(n_clusters - 1) AS t,
         nullif(round(d, 4), 0) AS divisor,
         round(n, 9) / divisor AS value
-    FROM sums
+    FROM all_sums
 ),
 errors AS (
     SELECT

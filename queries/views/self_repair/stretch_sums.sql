@@ -39,8 +39,7 @@
 --     [ratio]
 --   sum_clipped_total DOUBLE: Sum of the rows' self_repair / direct_effect, each clipped to [0, 1]; NULL: no row has
 --     one [ratio]
---   stored_identity_excess DOUBLE: The largest such error as a share of what rounding explains, 0 below 0.001; > 1: damaged
---     [ratio]
+--   stored_identity_excess DOUBLE: The largest such error as a share of what rounding explains; > 1: damaged [ratio]
 --   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| [logits]
 
 WITH placed_cuts AS (
@@ -167,13 +166,9 @@ SELECT
     sum(clipped(total_ratio)) AS sum_clipped_total,
     CAST(max(abs(self_repair - repair_layernorm - repair_attention - repair_mlp)) AS DOUBLE) AS stored_identity_error,
     max(
-        -- what rounding alone explains is told by one comparison, which spares most rows the rest
-        CASE
-            WHEN abs(self_repair - repair_layernorm - repair_attention - repair_mlp) < CAST(0.001 AS FLOAT) THEN 0
-            ELSE identity_excess(
-                direct_effect, ablated_direct_effect, logit_change, repair_layernorm, repair_attention, repair_mlp
-            )
-        END
+        identity_excess(
+            direct_effect, ablated_direct_effect, logit_change, repair_layernorm, repair_attention, repair_mlp
+        )
     ) AS stored_identity_excess
 FROM row_ratios
 GROUP BY run_id, ablation, layer, head, prompt_id, repeated_cluster_id, is_first, n_cuts_above

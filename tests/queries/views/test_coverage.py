@@ -7,6 +7,7 @@ import duckdb
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from scipy.stats import t as student_t
 
 from selfrepair.app.cli.main import main
 from support.empty import with_views
@@ -110,6 +111,45 @@ def test_so_do_intervals_of_fractions_by_every_definition(con: duckdb.DuckDBPyCo
     assert outside.is_empty(), outside
     means = shares.group_by("top_percent", "average", "clipped").agg(pl.col("share").mean())
     outside = means.filter(~pl.col("share").is_between(0.9, 0.99))
+    assert outside.is_empty(), outside
+
+
+NOISE = (
+    *("self_repair_sd_within", "self_repair_sd_between", "logit_change_sd_within", "logit_change_sd_between"),
+    *("slope", "intercept", "correlation", "overrepaired_share"),
+)
+
+
+HILLS = ("hill_10", "hill_2", "hill_0_5")
+
+
+def test_so_do_intervals_of_noise_and_of_tails(con: duckdb.DuckDBPyConnection) -> None:
+    """Those of views that show finished runs: the draws become such."""
+    con.execute("INSERT INTO models FROM real.models")
+    con.execute(
+        "INSERT INTO runs SELECT of_demo.* REPLACE (draw AS run_id, 'draw ' || draw AS run_key) FROM real.runs AS of_demo, "
+        f"range({DRAWS} + 1) AS draws(draw)"
+    )
+    noise, tails = con.sql("FROM head_noise").pl(), con.sql("FROM head_tail").pl()
+    half_widths = {
+        name: float(student_t.ppf(0.975, noise["n_clusters"][0] - 1)) * pl.col(f"{name}_se") for name in HILLS
+    }
+    of = ["run_id", "layer", "head"]
+    spreads = [noise.select(*of, number=pl.lit(n), value=n, low=f"{n}_low", high=f"{n}_high") for n in NOISE]
+    indices = [
+        tails.select(
+            *of,
+            number=pl.lit(f"{name} of ") + pl.col("measure"),
+            value=name,
+            low=pl.col(name) - half,
+            high=pl.col(name) + half,
+        )
+        for name, half in half_widths.items()
+    ]
+    shares = held(pl.concat([*spreads, *indices]), "number")
+    assert shares.height == len(NOISE) + 6 * len(HILLS)
+    assert shares["n"].min() > DRAWS
+    outside = shares.filter(~pl.col("share").is_between(0.87, 0.985))
     assert outside.is_empty(), outside
 
 

@@ -91,11 +91,11 @@ def test_a_healthy_run(healthy: Con) -> None:
         ),
         ("DELETE FROM selfrepair_marts.refreshed", "not summarised: the views have no numbers of this run; "),
         (
-            "DELETE FROM selfrepair_marts.top_sums WHERE layer = 2",
+            "DELETE FROM selfrepair_marts.identity_errors WHERE layer = 2",
             "out of date: the summaries are of 576 rows, 864 are stored; run selfrepair refresh --run 1",
         ),
         (
-            "UPDATE selfrepair_marts.top_sums SET stored_identity_excess = 1.5 WHERE layer = 2",
+            "UPDATE selfrepair_marts.identity_errors SET stored_identity_excess = 1.5 WHERE layer = 2",
             "out of date: the summaries are of rows that were damaged and no longer are; run selfrepair refresh --run 1",
         ),
     ],

@@ -146,6 +146,62 @@ def test_a_perfect_line_has_no_correlation_beyond_one(
         assert row["correlation"] == pytest.approx((-1) ** row["layer"], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("n_documents", "n_positions", "n_sampled"), [(127, 200, 127), (128, 195, 128), (320, 80, 160)]
+)
+def test_errors_are_estimated_from_enough_documents(
+    con: duckdb.DuckDBPyConnection, n_documents: int, n_positions: int, n_sampled: int
+) -> None:
+    """Every n-th, such that 64 documents and 12,500 positions are left."""
+    con.execute(f"INSERT INTO prompts SELECT 1, i, i, NULL, [i], '' FROM range({n_documents}) AS prompts(i)")
+    con.execute(
+        "INSERT INTO tokens BY NAME SELECT 1 AS run_id, prompt_id, pos, prompt_id AS token_id, '' AS token, "
+        "prompt_id AS target_id, '' AS target, 0 AS clean_logit, 0 AS clean_logprob, 1 AS clean_rank, 0 AS clean_entropy, 1 AS clean_ln_scale "
+        f"FROM prompts, range({n_positions}) AS positions(pos)"
+    )
+    found = con.execute("SELECT count(*), any_value(n_sampled), any_value(n_clusters) FROM sampled_clusters").fetchall()
+    assert found == [(n_sampled, n_sampled, n_documents)]
+
+
+@pytest.mark.slow
+def test_of_many_documents_every_nth_stands_for_all(
+    con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow
+) -> None:
+    """128 documents of 200 positions: intervals of half of them are as wide as those of all, around the same numbers."""
+    fill(con, [one_row(prompt_id=prompt_id, pos=0) for prompt_id in range(128)])
+    con.execute("SELECT setseed(0.3)")
+    con.execute(
+        """
+        INSERT INTO measurements BY NAME
+        WITH effects AS (
+            SELECT prompt_id, pos, luck, round(luck + exp(2 * random()), 4) AS effect, random() AS noise
+            FROM (SELECT prompt_id, random() AS luck FROM range(128) AS prompts(prompt_id)), range(1, 200) AS positions(pos)
+        )
+        SELECT measurements.* REPLACE (
+            effects.prompt_id AS prompt_id, effects.pos AS pos, effect AS direct_effect,
+            round(luck * noise, 4) AS repair_mlp, round(luck - effect * noise, 4) AS logit_change
+        )
+        FROM measurements, effects WHERE measurements.prompt_id = 0
+        """
+    )
+    con.execute(
+        "INSERT INTO tokens BY NAME SELECT tokens.* REPLACE (place AS pos) FROM tokens, range(1, 200) AS places(place)"
+    )
+    names = ["slope", "intercept", "correlation", "self_repair_sd_within", "self_repair_sd_between"]
+    queries = [
+        f"SELECT {', '.join(f'{name}, {name}_high - {name}_low' for name in names)} FROM head_noise",
+        "SELECT hill_10, hill_10_se FROM head_tail WHERE measure = 'direct_effect'",
+        "SELECT fraction, fraction_high - fraction_low FROM repair_sensitivity WHERE level = 'model' AND part = 'mlp' "
+        "AND top_percent = 10 AND with_first AND clipped ORDER BY average",
+    ]
+    of_half = [number for query in queries for row in con.execute(query).fetchall() for number in row]
+    con.execute("DELETE FROM tokens")  # which say how many positions there are
+    of_all = [number for query in queries for row in con.execute(query).fetchall() for number in row]
+    assert of_half[::2] == pytest.approx(of_all[::2], rel=1e-9)
+    assert of_half[1::2] == pytest.approx(of_all[1::2], rel=0.35)
+    assert not set(of_half[1::2]) & set(of_all[1::2])
+
+
 def test_failed_runs_are_left_out(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow) -> None:
     fill(con, [one_row(run_id=run_id) for run_id in (1, 2, 3)], status={1: "complete", 2: "failed", 3: "incomplete"})
     models = con.execute("SELECT run_id, model FROM head_noise ORDER BY 1").fetchall()

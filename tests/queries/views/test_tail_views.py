@@ -52,6 +52,29 @@ def hill(values: list[int], k: int) -> float | None:
     return k / math.fsum(math.log(value / values[k]) for value in values[:k])
 
 
+def hill_error(rows: list[Row], value_of: Callable[[Row], int], k: int) -> float | None:
+    """The standard error of the Hill index of the k highest values, clustered by prompt, with the correction for the cut."""
+    values = sorted(map(value_of, rows), reverse=True)
+    index = hill(values, k)
+    prompts = {row["prompt_id"] for row in rows}
+    if index is None or len(prompts) == 1:
+        return None
+    before, after = 7 * k // 10, -(-13 * k // 10)
+    steepness = 1 / index
+    if after < len(values) and values[after] > 0:
+        steepness = k * math.log(values[before] / values[after]) / (after - before)
+    of = {prompt: [value_of(row) for row in rows if row["prompt_id"] == prompt] for prompt in prompts}
+    logs = {p: [math.log(value / values[k]) for value in of[p] if value >= values[k]] for p in prompts}
+    total, n_top = math.fsum(map(math.fsum, logs.values())), sum(map(len, logs.values()))
+    share = n_top / len(values)
+    residuals = [
+        math.fsum(logs[p]) - total / n_top * share * len(of[p]) - steepness * (len(logs[p]) - share * len(of[p]))
+        for p in prompts
+    ]
+    squares = math.fsum(residual**2 for residual in residuals)
+    return index * math.sqrt(squares * len(prompts) / (len(prompts) - 1)) / total
+
+
 def gini(values: list[int]) -> float | None:
     array = np.array(values, dtype=float)
     if not array.any():
@@ -63,8 +86,12 @@ def near(value: float | None) -> Any:
     return None if value is None else pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
+def drawn_rows(case: str) -> list[Row]:
+    return [row for seed, drawn in enumerate(DRAWN[case]) for row in drawn.rows(seed)]
+
+
 def filled(con: duckdb.DuckDBPyConnection, fill: Fill, case: str) -> dict[Group, list[int]]:
-    rows = [row for seed, drawn in enumerate(DRAWN[case]) for row in drawn.rows(seed)]
+    rows = drawn_rows(case)
     fill(con, stored(rows))
     return distributions(rows)
 
@@ -87,6 +114,7 @@ def one_head(con: duckdb.DuckDBPyConnection, fill: Fill, one_row: OneRow, values
     con.register("effects", effects)
     con.execute("CREATE TEMP TABLE one AS FROM measurements")
     con.execute("DELETE FROM measurements")
+    con.execute("INSERT INTO prompts SELECT 1, prompt_id, prompt_id, NULL, [0], '' FROM effects WHERE prompt_id > 0")
     con.execute(
         "INSERT INTO measurements BY NAME SELECT one.* REPLACE (effects.direct_effect AS direct_effect, "
         "effects.prompt_id AS prompt_id) FROM one, effects"
@@ -116,10 +144,27 @@ def test_numbers_equal_brute_force(con: duckdb.DuckDBPyConnection, fill: Fill, c
             k = max(1, n // part)
             index = hill(values, k)
             assert row[f"hill_{name}"] == near(index), (group, name)
-            assert row[f"hill_{name}_se"] == near(None if index is None else index / math.sqrt(k)), (group, name)
         assert row["gini"] == near(gini(values)), group
         uneven = values[0] > values[-1]
         assert row["excess_kurtosis"] == near(float(kurtosis(values)) if uneven else None), group
+
+
+@pytest.mark.parametrize("case", ["ties", "many values"])
+def test_hill_errors_are_clustered(con: duckdb.DuckDBPyConnection, fill: Fill, case: str) -> None:
+    filled(con, fill, case)
+    found, n = by_grain(con, "FROM head_tail"), 0
+    for (run_id, ablation, layer, head), members in grouped(
+        drawn_rows(case), "run_id", "ablation", "layer", "head"
+    ).items():
+        for measure, value_of in SIGNED.items():
+            for prefix, of in (("", value_of), ("abs_", lambda row, of=value_of: abs(of(row)))):
+                for name, part in HILLS.items():
+                    error = hill_error(members, of, max(1, len(members) // part))
+                    key = run_id, ablation, prefix + measure, layer, head
+                    wanted = None if error is None else pytest.approx(error, rel=1e-6, abs=1e-6)
+                    assert found[key][f"hill_{name}_se"] == wanted, (key, name)
+                    n += error is not None
+    assert n > 20
 
 
 @pytest.mark.parametrize("case", DRAWN)
@@ -197,7 +242,6 @@ def test_the_hill_curve_equals_brute_force(con: duckdb.DuckDBPyConnection, fill:
             assert point["cut_value"] == values[k] / STEPS
             assert point["top_share"] == k / len(values)
             assert point["hill"] == pytest.approx(hill(values, k), rel=1e-9)
-            assert point["hill_se"] == pytest.approx(point["hill"] / math.sqrt(k), rel=1e-12)
 
 
 @pytest.mark.parametrize("case", DRAWN)
@@ -288,9 +332,12 @@ def test_the_hill_index_of_a_sample_is_within_its_standard_error(
     one_head(con, fill, one_row, np.round(1 + np.random.default_rng(seed).pareto(alpha, 20_000), 4))
     row = numbers_of(con, "direct_effect")
     for name, part in HILLS.items():
-        assert row[f"hill_{name}_se"] == pytest.approx(row[f"hill_{name}"] / math.sqrt(20_000 // part))
+        assert row[f"hill_{name}_se"] == pytest.approx(row[f"hill_{name}"] / math.sqrt(20_000 // part), rel=0.3)
         assert abs(row[f"hill_{name}"] - alpha) < 3 * row[f"hill_{name}_se"]
     assert row["gini"] == pytest.approx(1 / (2 * alpha - 1), abs=0.02)
+    curve = con.sql("FROM hill_curve WHERE measure = 'direct_effect' AND n_top > 5").pl()
+    independent = curve["hill"] / curve["n_top"].sqrt()
+    assert (curve["hill_se"] / independent).to_list() == pytest.approx([1] * curve.height, rel=0.3)
 
 
 def test_the_area_under_the_lorenz_curve_is_the_gini(
