@@ -1,7 +1,7 @@
 -- How self-repair / direct effect depends on its definition: which rows, clipped or not, which average.
 --
 -- Grain: run_id, ablation, level, layer, head, part, with_first, top_percent, average, clipped
--- Headline: label, part, fraction, fraction_low, fraction_high, top_percent, with_first, average, clipped, n_rows
+-- Headline: label, part, fraction, fraction_low, fraction_high, top_percent, with_first, average, clipped, n_clusters
 -- Paper: section 3 (Figure 1 is top_percent 2, with_first, mean of ratios, clipped)
 --
 -- A mean of ratios averages the part / direct_effect of each row; rows with direct_effect = 0 have no ratio and are

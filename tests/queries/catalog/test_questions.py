@@ -100,12 +100,11 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rows(db: Path) -> Frame:
+def rows(reader: Reader) -> Frame:
     """Every measured row, with what the warehouse does not store."""
-    with duckdb.connect(db, read_only=True) as con:
-        frame = con.sql(
-            "SELECT *, 'L' || layer || 'H' || head AS label FROM measurements JOIN tokens USING (run_id, prompt_id, pos)"
-        ).pl()
+    frame = reader.frame(
+        "SELECT *, 'L' || layer || 'H' || head AS label FROM measurements JOIN tokens USING (run_id, prompt_id, pos)"
+    )
     removed = (pl.col("direct_effect") - pl.col("ablated_direct_effect")).cast(pl.Float64).round(4)
     return frame.with_columns(removed.alias("removed_effect")).with_columns(
         (pl.col("logit_change").cast(pl.Float64) + pl.col("removed_effect")).round(4).alias("self_repair")
