@@ -3,7 +3,7 @@
 --
 -- Grain: run_id, ablation, layer, head
 -- Headline: label, self_repair_sd_within, self_repair_sd_between, correlation, correlation_low, correlation_high, slope,
---   slope_low, slope_high, n_rows
+--   slope_low, slope_high, n_clusters
 -- Paper: section 3 (how noisy self-repair is)
 --
 -- Over all rows. Within prompts: the standard deviation of rows around their own prompt's mean, pooled over prompts:
