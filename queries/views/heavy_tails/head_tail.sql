@@ -1,7 +1,7 @@
 -- Heavy tails of a head: quantiles, share of the top rows, Gini coefficient, kurtosis and Hill index of six measures.
 --
 -- Grain: run_id, ablation, measure, layer, head
--- Headline: label, measure, share_top_2, gini, excess_kurtosis, hill_2, hill_2_se, n_clusters, n_rows
+-- Headline: label, measure, share_top_2, gini, excess_kurtosis, hill_2, hill_2_se, n_rows
 -- Paper: none (how much of a head's effect is in the top 2 % of tokens of section 3)
 --
 -- A quantile is an observed value: the lowest one that at least its share of the rows does not exceed. The top p % are
