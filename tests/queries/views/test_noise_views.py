@@ -156,7 +156,8 @@ def test_errors_are_estimated_from_enough_documents(
     con.execute(f"INSERT INTO prompts SELECT 1, i, i, NULL, [i], '' FROM range({n_documents}) AS prompts(i)")
     con.execute(
         "INSERT INTO tokens BY NAME SELECT 1 AS run_id, prompt_id, pos, prompt_id AS token_id, '' AS token, "
-        "prompt_id AS target_id, '' AS target, 0 AS clean_logit, 0 AS clean_logprob, 1 AS clean_rank, 0 AS clean_entropy, 1 AS clean_ln_scale "
+        "prompt_id AS target_id, '' AS target, 0 AS clean_logit, 0 AS clean_logprob, 1 AS clean_rank, 0 AS clean_entropy, "
+        "1 AS clean_ln_scale "
         f"FROM prompts, range({n_positions}) AS positions(pos)"
     )
     found = con.execute("SELECT count(*), any_value(n_sampled), any_value(n_clusters) FROM sampled_clusters").fetchall()
