@@ -39,7 +39,7 @@ cuts AS (
         max(coalesce(cut_steepness_10, 1 / hill_10)) FILTER (NOT starts_with(measure, 'abs_')) AS value_steepness_10,
         max(coalesce(cut_steepness_2, 1 / hill_2)) FILTER (NOT starts_with(measure, 'abs_')) AS value_steepness_2,
         max(coalesce(cut_steepness_0_5, 1 / hill_0_5)) FILTER (NOT starts_with(measure, 'abs_')) AS value_steepness_0_5,
-        coalesce(size_10, size_2, size_0_5) - 0.00005 AS below_sizes, -- halfway to the next stored value
+        coalesce(size_10, size_2, size_0_5) - 0.00005 AS below_sizes,
         coalesce(value_10, value_2, value_0_5) - 0.00005 AS below_values
     FROM tail_numbers
     INNER JOIN first_ablations USING (run_id)
@@ -47,31 +47,43 @@ cuts AS (
     GROUP BY run_id, ablation, number, layer, head
 ),
 effects AS (
-    SELECT run_id, ablation, layer, head, cluster_id, 1::TINYINT AS number, direct_effect AS value
-    FROM sampled_rows
-    INNER JOIN first_ablations USING (run_id)
-    WHERE ablation = first_ablation
-    UNION ALL
-    SELECT run_id, ablation, layer, head, cluster_id, 2::TINYINT AS number, logit_change AS value
-    FROM sampled_rows
-    UNION ALL
-    SELECT run_id, ablation, layer, head, cluster_id, 3::TINYINT AS number, self_repair AS value
-    FROM sampled_rows
-),
-tops AS MATERIALIZED (
     SELECT
-        effects.*,
-        size_10,
-        size_2,
-        size_0_5,
-        value_10,
-        value_2,
-        value_0_5,
-        round(abs(value) * 10000) / 10000e0 AS size,
-        ln(size) AS logarithm
+        run_id,
+        ablation,
+        layer,
+        head,
+        cluster_id,
+        cuts.* EXCLUDE (run_id, ablation, layer, head),
+        CASE number WHEN 1 THEN direct_effect WHEN 2 THEN logit_change ELSE self_repair END AS value
+    FROM sampled_rows
+    INNER JOIN cuts USING (run_id, ablation, layer, head)
+),
+tops AS (
+    SELECT
+        run_id,
+        ablation,
+        number,
+        layer,
+        head,
+        cluster_id,
+        -- in the top 0.5 %: 3, 2 %: 2, 10 %: 1; half a step below a cut lies no stored value
+        CASE
+            WHEN abs(value) > size_0_5 - 0.00005 THEN 3
+            WHEN abs(value) > size_2 - 0.00005 THEN 2
+            WHEN abs(value) > size_10 - 0.00005 THEN 1
+            ELSE 0
+        END AS size_level,
+        CASE
+            WHEN value > value_0_5 - 0.00005 THEN 3
+            WHEN value > value_2 - 0.00005 THEN 2
+            WHEN value > value_10 - 0.00005 THEN 1
+            ELSE 0
+        END AS value_level,
+        count(*) AS n_rows,
+        sum(ln(round(abs(value) * 10000) / 10000e0)) AS logarithms
     FROM effects
-    INNER JOIN cuts USING (run_id, ablation, number, layer, head)
     WHERE value > below_values OR abs(value) > below_sizes
+    GROUP BY ALL
 ),
 clusters AS (
     SELECT
@@ -81,25 +93,20 @@ clusters AS (
         layer,
         head,
         cluster_id,
-        count(*) FILTER (size >= size_10) AS size_rows_10,
-        coalesce(sum(logarithm) FILTER (size >= size_10), 0) - size_rows_10 * ln(any_value(size_10))
-            AS size_logs_10,
-        count(*) FILTER (size >= size_2) AS size_rows_2,
-        coalesce(sum(logarithm) FILTER (size >= size_2), 0) - size_rows_2 * ln(any_value(size_2))
-            AS size_logs_2,
-        count(*) FILTER (size >= size_0_5) AS size_rows_0_5,
-        coalesce(sum(logarithm) FILTER (size >= size_0_5), 0) - size_rows_0_5 * ln(any_value(size_0_5))
-            AS size_logs_0_5,
-        count(*) FILTER (value > 0 AND size >= value_10) AS value_rows_10,
-        coalesce(sum(logarithm) FILTER (value > 0 AND size >= value_10), 0) - value_rows_10 * ln(any_value(value_10))
-            AS value_logs_10,
-        count(*) FILTER (value > 0 AND size >= value_2) AS value_rows_2,
-        coalesce(sum(logarithm) FILTER (value > 0 AND size >= value_2), 0) - value_rows_2 * ln(any_value(value_2))
-            AS value_logs_2,
-        count(*) FILTER (value > 0 AND size >= value_0_5) AS value_rows_0_5,
-        coalesce(sum(logarithm) FILTER (value > 0 AND size >= value_0_5), 0) - value_rows_0_5 * ln(any_value(value_0_5))
-            AS value_logs_0_5
+        coalesce(sum(n_rows) FILTER (size_level >= 1), 0) AS size_rows_10,
+        coalesce(sum(logarithms) FILTER (size_level >= 1), 0) - size_rows_10 * ln(any_value(size_10)) AS size_logs_10,
+        coalesce(sum(n_rows) FILTER (size_level >= 2), 0) AS size_rows_2,
+        coalesce(sum(logarithms) FILTER (size_level >= 2), 0) - size_rows_2 * ln(any_value(size_2)) AS size_logs_2,
+        coalesce(sum(n_rows) FILTER (size_level >= 3), 0) AS size_rows_0_5,
+        coalesce(sum(logarithms) FILTER (size_level >= 3), 0) - size_rows_0_5 * ln(any_value(size_0_5)) AS size_logs_0_5,
+        coalesce(sum(n_rows) FILTER (value_level >= 1), 0) AS value_rows_10,
+        coalesce(sum(logarithms) FILTER (value_level >= 1), 0) - value_rows_10 * ln(any_value(value_10)) AS value_logs_10,
+        coalesce(sum(n_rows) FILTER (value_level >= 2), 0) AS value_rows_2,
+        coalesce(sum(logarithms) FILTER (value_level >= 2), 0) - value_rows_2 * ln(any_value(value_2)) AS value_logs_2,
+        coalesce(sum(n_rows) FILTER (value_level >= 3), 0) AS value_rows_0_5,
+        coalesce(sum(logarithms) FILTER (value_level >= 3), 0) - value_rows_0_5 * ln(any_value(value_0_5)) AS value_logs_0_5
     FROM tops
+    INNER JOIN cuts USING (run_id, ablation, number, layer, head)
     GROUP BY run_id, ablation, number, layer, head, cluster_id
 ),
 cluster_rows AS (
