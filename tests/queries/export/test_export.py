@@ -183,7 +183,7 @@ def folder(db: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def con(db: Path, folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """The exported warehouse, opened by another program."""
     with duckdb.connect(db, read_only=True) as con:
