@@ -27,7 +27,7 @@ from support.templates import made_once
 from support.version_0_1 import RENAMED, checksums, recorded, today, todays_run, todays_value, unpacked
 
 MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
-GONE = {"prompt_sums", "top_cuts", "stretch_sums"}
+GONE = {"top_sums", "repair_estimates", "prompt_sums", "top_cuts", "stretch_sums"}
 """Building blocks of 0.1 that are not here, or have more rows."""
 
 MOVED = re.compile("^(n_prompts|verdict)$|_(se|low|high)$")

@@ -52,7 +52,7 @@ def named(warehouse: Warehouse) -> dict[str, list]:
         verdicts = warehouse.view("self_repression_slope", run=1, multiple=multiple)
         assert set(verdicts["layer"]) == {2, 3}
         assert verdicts["verdict"].null_count() == 0
-        labelled = verdicts.filter(pl.col("verdict") != "neither")
+        labelled = verdicts.filter(pl.col("verdict").is_in(["repressing", "reinforcing"]))
         found[f"self_repression_slope {multiple}"] = labelled.select("label", "verdict").rows()
     return found
 
