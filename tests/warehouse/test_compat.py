@@ -13,7 +13,7 @@ import pytest
 from selfrepair.warehouse import compat
 
 ROOT = Path(__file__).parents[2]
-MATCHED = re.compile(r"\bin (str\((error|exc|e)\)|message\b)|str\(error\)\.(lower|startswith)|search\(str\(")
+MATCHED = re.compile(r"\bin (str\((error|exc|e)\)|message\b(?!\[))|str\(error\)\.(lower|startswith)|search\(str\(")
 
 
 @pytest.mark.parametrize(("package", "versions"), compat.TESTED_VERSIONS.items())
