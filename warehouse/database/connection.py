@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
 
 import duckdb
 
@@ -123,11 +124,20 @@ def _connected_in(
 
 
 def check_folder(path: Path) -> None:
-    """Raise SelfRepairError where the folder of a warehouse file is missing, or no warehouse can be there."""
+    """Raise SelfRepairError where the folder of a warehouse file is missing, or no warehouse can be there.
+
+    DuckDB would replay the log of a file that is gone into a new one: the rows of both would be in it.
+    """
     check_place(path)
     if not path.parent.is_dir():
         raise SelfRepairError(
             f"{path} cannot be created: there is no folder {path.parent}. Create it, or change {in_words('--db', 'into=')}."
+        )
+    log = f"{os.path.realpath(path)}{files.WAL}"
+    if os.path.lexists(log) and not path.exists():  # in this order: another process makes the file before its log
+        raise SelfRepairError(
+            f"there is a log of a file that is gone, {log}: its rows would get into a new one. Put the file back at {path}, "
+            f"or move the log away (mv {quote(log)} {quote(log + '.bad')}), then {again()}."
         )
 
 

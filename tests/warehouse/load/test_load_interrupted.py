@@ -162,3 +162,24 @@ def test_a_log_that_cannot_be_replayed_is_moved_away_and_nothing_is_lost(what, f
     load(path, folder / root.name, after_load=False)
     with open_reader(path) as con:
         assert con.execute("SELECT count(*) FROM measurements").fetchall() == [(432,)]
+
+
+@pytest.mark.parametrize("name", ["w.duckdb", "link.duckdb"])
+def test_a_log_of_a_file_that_is_gone_is_not_replayed_into_a_new_one(name, fabricate, moments, db, root):
+    fabricate(n_units=1).write(root)
+    folder = moments(lambda: load(db, root, after_load=False), "commit")[-1]
+    (folder / db.name).rename(folder / "away.duckdb")
+    log = (folder / db.name).with_suffix(f".duckdb{files.WAL}")
+    assert log.exists()
+    if name != db.name:
+        (folder / name).symlink_to(db.name)
+    shutil.rmtree(folder / root.name)
+    fabricate("run-b", n_units=1).write(folder / root.name)
+    with pytest.raises(
+        SelfRepairError, match=rf"a log of a file that is gone, {log}: .*\(mv '{log}' '{log}\.bad'\), then"
+    ):
+        load(folder / name, folder / root.name, after_load=False)
+    log.rename(f"{log}.bad")
+    load(folder / name, folder / root.name, after_load=False)
+    with open_reader(folder / db.name) as con:
+        assert con.execute("SELECT run_key FROM runs").fetchall() == [("run-b",)]
