@@ -6,6 +6,7 @@ and whoever comes second waits; who waits to write says so to those that keep th
 
 import contextlib
 import errno
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,9 @@ OnWait = Callable[[str], None]
 
 _FILE_FORMAT: Settings = {"storage_compatibility_version": "v1.0.0"}
 """Format of new files: DuckDB 2 would write one that DuckDB 1.5 cannot open. A file keeps its format whoever writes it."""
+
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+"""How a file system says that it has none: Linux EPERM, macOS ENOTSUP."""
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
@@ -149,7 +153,6 @@ def _create(path: Path) -> None:
     log = temporary.with_name(temporary.name + files.WAL)
     try:
         files.sweep(path.parent, f"{path.name}.")
-        files.remove(temporary)
         with contextlib.closing(duckdb.connect(str(temporary), config={**CLOSED, **_FILE_FORMAT})) as con:
             migrate(con)
             con.execute("CHECKPOINT")
@@ -165,12 +168,28 @@ def _create(path: Path) -> None:
 
 
 def _move_to_free_name(source: Path, target: Path) -> None:
+    """Raises FileExistsError where there is something at `target`."""
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+        if error.errno not in _NO_HARD_LINKS:
             raise
-        source.rename(target)  # a file system without hard links
+        with _one_at_a_time(target.parent):
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+            source.rename(target)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Nobody else is in such a block for the same folder, where its file system has locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

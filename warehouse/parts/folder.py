@@ -246,7 +246,6 @@ class PartsFolder:
     def _place(self, unit: int, contents: Mapping[str, memoryview]) -> None:
         final = self.unit_path(unit)
         temporary = self.path / files.temporary_name(final.name)
-        files.remove(temporary)
         try:
             temporary.mkdir(parents=True)
             for name, data in contents.items():

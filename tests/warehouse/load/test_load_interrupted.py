@@ -62,7 +62,7 @@ def moments(monkeypatch: pytest.MonkeyPatch, db: Path, root: Path, tmp_path: Pat
                 if path.is_dir():
                     shutil.copytree(path, left[-1] / path.name)
                 else:
-                    shutil.copy(path, left[-1])
+                    shutil.copy(path, left[-1] / path.name.replace(files._PROCESS, "000000"))  # a process that is gone
 
         connect = duckdb.connect
 
