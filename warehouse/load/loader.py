@@ -199,7 +199,7 @@ class _RunLoad:
         batch: list[CheckedUnit] = []
         for unit in units:
             try:
-                batch.append(check_unit(self.parts.unit_path(unit), unit, self.stamp))
+                batch.append(check_unit(self.parts.unit_path(unit), unit, self.parts.run_key, self.stamp))
             except SelfRepairError as error:
                 self.damaged.append(str(error))
             if sum(unit.n_measurements for unit in batch) >= _ROWS_PER_TRANSACTION:
@@ -233,7 +233,7 @@ class _RunLoad:
     def _load_crosscheck(self, path: Path) -> None:
         try:
             with transaction(self.con):
-                n_cells = append_cells(self.con, self.run_id, read_cells(path, self.stamp))
+                n_cells = append_cells(self.con, self.run_id, read_cells(path, self.parts.run_key, self.stamp))
         except _REFUSED as error:
             if path.exists():  # or else another loader was faster, and removed it
                 self.damaged.append(

@@ -58,12 +58,12 @@ def test_part_files_that_are_none_are_named_and_not_waited_for(put: Callable[[Pa
         assert activity(parts.path).status == STOPPED
         assert parts.array("pairs.npy") is None
         with pytest.raises(SelfRepairError, match=f"{file} "):
-            check_unit(unit, 0)
+            check_unit(unit, 0, parts.run_key)
         with pytest.raises(SelfRepairError, match=f"{unit / 'manifest.json'} cannot be read"):
-            check_unit(put(unit / "manifest.json").parent, 0)
+            check_unit(put(unit / "manifest.json").parent, 0, parts.run_key)
         assert parts.finished_units() == {1}
         with pytest.raises(SelfRepairError, match="cannot be read"):
-            read_cells(put(parts.crosscheck_path(0, 1)), None)
+            read_cells(put(parts.crosscheck_path(0, 1)), parts.run_key)
         put(parts.path / "run.json")
         with pytest.raises(SelfRepairError, match=f"{parts.path / 'run.json'} cannot be read"):
             parts.run()
