@@ -61,9 +61,9 @@ def load(
 ) -> LoadReport:
     """Load every finished unit and cross-check below `parts_root` (of one run, if `run_key` is given) into `db`.
 
-    What is loaded already is skipped. Loaded part files are removed unless `keep_parts`, and an empty `parts_root` unless
-    `keep_folder`. Makes `db` and brings its schema up to date. Waits up to `wait_s` seconds for other processes to close
-    `db`.
+    What is loaded already is skipped. When `db` is written whole, loaded part files are removed unless `keep_parts`, and an
+    empty `parts_root` unless `keep_folder`; after an error the next load removes them. Makes `db` and brings its schema up
+    to date. Waits up to `wait_s` seconds for other processes to close `db`.
 
     When all is loaded, the entry points of `AFTER_LOAD` are called unless `after_load` is False.
 
@@ -87,15 +87,13 @@ def load(
         con.execute("RESET threads")
         con.execute("CHECKPOINT")
     report.loading_s = time.monotonic() - began
-    try:
-        if after_load:
-            call_entry_points(db, wait_s, on_wait)
-    finally:  # not before: a process that is ended while DuckDB writes its file may leave it damaged
-        if not keep_parts:
-            for run_load in loads:
-                run_load.parts.remove(run_load.loaded, is_whole=run_load.is_whole)
-            if not keep_folder:
-                files.remove_empty(parts_root)
+    if after_load:
+        call_entry_points(db, wait_s, on_wait)
+    if not keep_parts:  # not before the last write, nor after one that failed: the file may be damaged
+        for run_load in loads:
+            run_load.parts.remove(run_load.loaded, is_whole=run_load.is_whole)
+        if not keep_folder:
+            files.remove_empty(parts_root)
     report.seconds = time.monotonic() - began
     damaged = [text for run_load in loads for text in run_load.damaged]
     if damaged:
