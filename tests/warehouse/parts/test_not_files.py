@@ -12,7 +12,7 @@ from selfrepair.app.data.part_files import unloaded_runs
 from selfrepair.warehouse.errors import SelfRepairError, check_there
 from selfrepair.warehouse.load.crosschecks import read_cells
 from selfrepair.warehouse.load.units import check_unit
-from selfrepair.warehouse.parts.activity import STOPPED, activity, measuring
+from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, STOPPED, activity, measuring
 from selfrepair.warehouse.parts.folder import PartsFolder
 from support.fabricate import fabricate
 
@@ -71,13 +71,14 @@ def test_part_files_that_are_none_are_named_and_not_waited_for(put: Callable[[Pa
         assert (found, len(errors)) == ({}, 1)
 
 
-def test_a_lock_that_is_none_keeps_nobody_from_measuring(tmp_path: Path) -> None:
-    parts = fabricate().write(tmp_path)
-    os.mkfifo(parts.path / "measuring.lock")
-    with at_once(), measuring(parts.path):
-        pass
-    assert not (parts.path / "measuring.lock").exists()
-    assert "has measured its share" in (parts.path / "stopped.txt").read_text(encoding="utf-8")
+def test_a_lock_that_is_none_gives_way_to_one(put: Callable[[Path], Path], tmp_path: Path) -> None:
+    lock = put(tmp_path / "measuring.lock")
+    with at_once():
+        assert activity(tmp_path).status == INCOMPLETE
+        with measuring(tmp_path):
+            assert activity(tmp_path).status == RUNNING
+    assert lock.is_file()
+    assert "has measured its share" in (tmp_path / "stopped.txt").read_text(encoding="utf-8")
 
 
 def test_a_warehouse_that_is_none_is_not_opened(put: Callable[[Path], Path], tmp_path: Path) -> None:
