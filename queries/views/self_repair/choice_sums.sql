@@ -25,23 +25,12 @@
 --   nd DOUBLE: Sum over clusters of numerator * divisor
 --   dd DOUBLE: Sum over clusters of the square of the divisor
 
-WITH cuts AS (
-    SELECT
-        *,
-        lag(cut_number, 1, 0) OVER tops AS number_before,
-        lead(cut_number, 1, 127) OVER tops AS number_after,
-        coalesce(lag(n_top) OVER tops = coalesce(lead(n_top) OVER tops, n_top), false) AS is_one_row,
-        n_top / max(n_top) OVER (PARTITION BY run_id, layer, head, with_first) AS top_share
-    FROM top_cuts
-    WINDOW tops AS (PARTITION BY run_id, layer, head, with_first ORDER BY top_percent)
-),
-populations AS (
+WITH populations AS (
     SELECT
         *,
         CASE top_percent WHEN 100 THEN 'all' ELSE 'top' || replace(CAST(top_percent AS VARCHAR), '.0', '') END
             || CASE WHEN with_first THEN '' ELSE '_nobos' END AS population
-    FROM cuts
-    WHERE top_percent NOT IN (1.4, 2.6)
+    FROM cut_neighbours
 ),
 stretches AS (
     SELECT
