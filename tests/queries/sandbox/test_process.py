@@ -1,0 +1,79 @@
+"""What is said of a process that cannot be started, ends by itself or cannot be understood, and whose errors are whose."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from selfrepair import Warehouse
+from selfrepair.queries.sandbox import process
+from selfrepair.queries.sandbox.session import Session
+from selfrepair.warehouse.errors import SelfRepairError
+from support.loaded import loaded
+
+
+@pytest.fixture(autouse=True)
+def none_idle() -> Iterator[None]:
+    process.end_idle()
+    yield
+    process.end_idle()
+
+
+def ask(db: Path) -> object:
+    return Warehouse(db).sql("SELECT 1")
+
+
+def test_an_error_of_the_callers_own_function_stays_that(tmp_path: Path) -> None:
+    db = loaded(tmp_path)
+
+    def on_closed_stderr(text: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe", text)
+
+    with duckdb.connect(db), Session(db, on_wait=on_closed_stderr) as session:
+        with pytest.raises(BrokenPipeError, match="Broken pipe"):
+            session.rows("SELECT 1")
+        assert session._worker.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (
+            "raise ModuleNotFoundError('No module named duckdb')",
+            r"before it could begin \(exit code 1\): ModuleNotFoundError: No module named duckdb\. .*ask again",
+        ),
+        ("raise SystemExit(3)", r"before it could begin \(exit code 3\): it did not say why\. .*ask again"),
+        ("import os; os.kill(os.getpid(), 9)", "of memory it may have"),
+        ("import os; os.kill(os.getpid(), 11)", r"\(exit code -11\): DuckDB crashed on it"),
+        ("import time; print('no JSON', flush=True); time.sleep(9)", r"cannot be read \(Expecting value.*Ask again"),
+    ],
+)
+def test_why_a_process_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, said: str
+) -> None:
+    monkeypatch.setattr(process, "_COMMAND", [sys.executable, "-S", "-c", program])
+    monkeypatch.setattr(process, "GRACE_S", 0.2)
+    with pytest.raises(SelfRepairError, match=said):
+        ask(loaded(tmp_path))
+
+
+def test_without_a_temporary_folder_it_is_said_how_to_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(SelfRepairError, match=r"no temporary file can be made \(.*nowhere.*Set TMPDIR to a folder"):
+        ask(db)
+
+
+def test_a_process_that_the_system_does_not_start_leaves_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = loaded(tmp_path)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(process, "_COMMAND", [str(tmp_path / "no-python")])
+    with pytest.raises(SelfRepairError, match=r"cannot be started \(.*no-python.*and ask again"):
+        ask(db)
+    assert list((tmp_path / "temporary").iterdir()) == []
