@@ -1,5 +1,6 @@
 """What is said of a process that cannot be started, ends by itself or cannot be understood, and whose errors are whose."""
 
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,12 @@ from selfrepair.warehouse.errors import SelfRepairError
 from support.loaded import loaded
 
 
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A loaded warehouse that no test changes."""
+    return Path(loaded(tmp_path_factory.mktemp("process")))
+
+
 @pytest.fixture(autouse=True)
 def none_idle() -> Iterator[None]:
     process.end_idle()
@@ -26,9 +33,7 @@ def ask(db: Path) -> object:
     return Warehouse(db).sql("SELECT 1")
 
 
-def test_an_error_of_the_callers_own_function_stays_that(tmp_path: Path) -> None:
-    db = loaded(tmp_path)
-
+def test_an_error_of_the_callers_own_function_stays_that(db: Path) -> None:
     def on_closed_stderr(text: str) -> None:
         raise BrokenPipeError(32, "Broken pipe", text)
 
@@ -51,29 +56,48 @@ def test_an_error_of_the_callers_own_function_stays_that(tmp_path: Path) -> None
         ("import time; print('no JSON', flush=True); time.sleep(9)", r"cannot be read \(Expecting value.*Ask again"),
     ],
 )
-def test_why_a_process_does_not_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, said: str
-) -> None:
+def test_why_a_process_does_not_answer(db: Path, monkeypatch: pytest.MonkeyPatch, program: str, said: str) -> None:
     monkeypatch.setattr(process, "_COMMAND", [sys.executable, "-S", "-c", program])
     monkeypatch.setattr(process, "GRACE_S", 0.2)
     with pytest.raises(SelfRepairError, match=said):
-        ask(loaded(tmp_path))
+        ask(db)
 
 
-def test_without_a_temporary_folder_it_is_said_how_to_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    db = loaded(tmp_path)
+def test_without_a_temporary_folder_it_is_said_how_to_name_one(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(SelfRepairError, match=r"no temporary file can be made \(.*nowhere.*Set TMPDIR to a folder"):
         ask(db)
 
 
 def test_a_process_that_the_system_does_not_start_leaves_no_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    db = loaded(tmp_path)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setattr(process, "_COMMAND", [str(tmp_path / "no-python")])
     with pytest.raises(SelfRepairError, match=r"cannot be started \(.*no-python.*and ask again"):
         ask(db)
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_parameter_is_read_without_pandas_whose_absence_hides_no_error() -> None:
+    code = (
+        "import sys, duckdb\n"
+        "from selfrepair.queries.sandbox.worker import without_pandas\n"
+        "with without_pandas():\n"
+        "    found = duckdb.execute('SELECT ?', ['x']).fetchall()\n"
+        "print(found, 'pandas' in sys.modules)\n"
+        "try:\n"
+        "    with without_pandas():\n"
+        "        del sys.modules['pandas']\n"
+        "        raise ValueError('the real one')\n"
+        "except ValueError as error:\n"
+        "    print(error, 'pandas' in sys.modules)\n"
+        "with without_pandas():\n"
+        "    sys.modules['pandas'] = sys\n"
+        "print('pandas' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[('x',)] False\nthe real one False\nTrue\n"
