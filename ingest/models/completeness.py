@@ -10,27 +10,14 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig
 
-from selfrepair.ingest.models.hub.snapshot import WEIGHTS, indexed_files
+from selfrepair.ingest.models.weight_files import WEIGHTS, NotWholeError, indexed_files
 from selfrepair.warehouse.files import is_lfs_pointer
 
 ADAPTER = "adapter_config.json"
 """The file by which peft, and transformers where peft is installed, know an adapter."""
 
-SAVE_AGAIN = "The folder is not a complete model in Hugging Face format: save it again with model.save_pretrained."
-
 _COMPUTED = re.compile(r"(^|\.)(attn|attention|crossattention)\.(masked_)?bias$|(^|\.)(inv_freq|position_ids)$")
 """Causal masks, rotary frequencies and counts of positions, which earlier releases of transformers saved with the weights."""
-
-
-class NotWholeError(Exception):
-    """A folder lacks a part of a model, or holds one that cannot be read or would be left out; the message says which.
-
-    `step` is what to do, where saving the model again is not it.
-    """
-
-    def __init__(self, reason: str, step: str | None = None) -> None:
-        super().__init__(reason)
-        self.step = step
 
 
 def check_no_adapter(folder: Path, name: str) -> None:
@@ -40,7 +27,7 @@ def check_no_adapter(folder: Path, name: str) -> None:
         return
     try:
         base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         base = None
     alone = not any((folder / weights).exists() for name in WEIGHTS for weights in (name, f"{name}.index.json"))
     of_base = f" of {base}" if base else ""
