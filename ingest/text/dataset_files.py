@@ -16,7 +16,9 @@ from selfrepair.warehouse.errors import SelfRepairError
 
 BLOCK_CHARACTERS = BLOCK_BYTES = 2**18
 LONGEST_LINE = 2**26
-"""In characters: a longer line is no document, and compressed, some kilobytes can become one that fills the memory."""
+"""In characters, with its end: a longer one is no document, and some compressed kilobytes can become one that fills the
+memory.
+"""
 
 ROWS_AT_ONCE = 256
 
@@ -54,7 +56,7 @@ def json_lines(path: Path) -> Iterator[Any]:
                 if line.strip():
                     try:
                         yield json.loads(line)
-                    except (json.JSONDecodeError, RecursionError) as error:
+                    except (ValueError, RecursionError) as error:  # or of a number that is too long
                         raise SelfRepairError(
                             f"{path}, line {number} is not JSON ({error}). "
                             'Write one object a line, such as {"text": "..."}.'
