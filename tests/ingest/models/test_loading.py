@@ -109,9 +109,12 @@ INDEXES = {
 }
 
 
-@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin", "other.safetensors"])
 def test_an_index_names_files_of_its_folder_alone(tmp_path, weights):
     families.CONFIGS["gpt2"].save_pretrained(tmp_path)
+    if weights == "other.safetensors":
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(config | {"transformers_weights": f"{weights}.index.json"}))
     for content, said in INDEXES.items():
         (tmp_path / f"{weights}.index.json").write_text(content)
         with pytest.raises(
