@@ -115,6 +115,8 @@ def _check_shape(published: str, folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
         return  # not a folder, or not a model: ingest reports it
     layers, heads = (
         next((config[name] for name in names if name in config), None)
