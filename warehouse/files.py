@@ -46,9 +46,11 @@ def needing_temporary_files() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SelfRepairError(
-            f"no temporary file can be made ({error}). Set TMPDIR to a folder that can be written to and has room."
-        ) from error
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            step = "Close files that are not needed, or allow more of them (ulimit -n)."
+        else:
+            step = "Set TMPDIR to a folder that can be written to and has room."
+        raise SelfRepairError(f"no temporary file can be made ({error}). {step}") from error
 
 
 def is_lfs_pointer(path: Path) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import pickle
@@ -129,10 +130,13 @@ class Worker:
             )
         except OSError as error:
             self._remove_files()
-            raise SelfRepairError(
-                f"the process that runs queries cannot be started ({error}). "
-                "End programs that are not needed, or allow more processes (ulimit -u), and ask again."
-            ) from error
+            if error.errno in (errno.EAGAIN, errno.ENOMEM):
+                step = "End programs that are not needed, or allow more processes (ulimit -u), and ask again."
+            elif error.errno in (errno.EMFILE, errno.ENFILE):
+                step = "Close files that are not needed, or allow more of them (ulimit -n), and ask again."
+            else:
+                step = f"It needs a Python to run: mend or install the one in sys.executable, {sys.executable!r}."
+            raise SelfRepairError(f"the process that runs queries cannot be started ({error}). {step}") from error
 
     def is_alive(self) -> bool:
         """Whether the process has not ended."""
@@ -156,7 +160,8 @@ class Worker:
             text = pickle.dumps(request)
         except Exception as error:
             raise SelfRepairError(
-                f"the parameters cannot be sent to the process that runs the query: {error}"
+                f"the parameters cannot be sent to the process that runs the query: {error}. "
+                "Give numbers, text, dates, or lists of them."
             ) from None
         assert self._process.stdin is not None
         self.is_ready = False

@@ -1,5 +1,6 @@
 """What is said of a process that cannot be started, ends by itself or cannot be understood, and whose errors are whose."""
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import pytest
 from selfrepair import Warehouse
 from selfrepair.queries.sandbox import process
 from selfrepair.queries.sandbox.session import Session
+from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.errors import SelfRepairError
 from support.loaded import loaded
 
@@ -71,13 +73,32 @@ def test_without_a_temporary_folder_it_is_said_how_to_name_one(
         ask(db)
 
 
+def test_where_no_more_files_can_be_open_that_is_said() -> None:
+    tempfile.gettempdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(SelfRepairError, match=r"Too many open files.*Close files that are not needed"):
+            process.Worker(Limits())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_parameters_that_are_nested_too_deeply_are_not_sent(db: Path) -> None:
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(SelfRepairError, match=r"parameters cannot be sent .*recursion.*Give numbers, text"):
+        Warehouse(db).sql("SELECT $1", [nested])
+
+
 def test_a_process_that_the_system_does_not_start_leaves_no_files(
     db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setattr(process, "_COMMAND", [str(tmp_path / "no-python")])
-    with pytest.raises(SelfRepairError, match=r"cannot be started \(.*no-python.*and ask again"):
+    with pytest.raises(SelfRepairError, match=r"cannot be started \(.*no-python.*install the one in sys\.executable"):
         ask(db)
     assert list((tmp_path / "temporary").iterdir()) == []
 
