@@ -92,7 +92,7 @@ def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, .
     token = _checked_token(token, host, addresses)
     settings = {**_SETTINGS, "server.address": host, "server.port": str(port), "server.baseUrlPath": path}
     options = [f"--{name}={value}" for name, value in settings.items()]
-    names = [*allowed, *_own_names(host)]
+    names = [*allowed, *_own_names(host, port)]
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "selfrepair.app.server.process", "run", str(_ASGI), *options],
         env={
@@ -147,11 +147,14 @@ def _checked_token(token: str | None, host: str, addresses: list[str]) -> str | 
     return token
 
 
-def _own_names(host: str) -> list[str]:
-    """Names by which other machines know this one, as `--allow-host` would have them."""
-    if host in _ALL_ADDRESSES:
-        return [name for name in [socket.gethostname()] if authority(name)]
-    return [] if is_loopback(host) or authority(host) is None else [host]
+def _own_names(host: str, port: int) -> list[str]:
+    """Names by which other machines know this one, as `--allow-host` would have them.
+
+    With the port: without it they would have the usual ones, too, and what is served there is another server's.
+    """
+    name = socket.gethostname() if host in _ALL_ADDRESSES else host
+    own = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    return [] if is_loopback(name) or authority(own) is None else [own]
 
 
 def _check_address(host: str, port: int) -> list[str]:
