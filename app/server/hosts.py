@@ -48,6 +48,12 @@ def authority(text: str) -> Authority | None:
     return Authority(host, port)
 
 
+def host_header(address: Address) -> str:
+    """The Host of a request at this address: `127.0.0.1:8501`, `[::1]:8501`."""
+    host, port = _canonical(address[0]), address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host of an `Authority`, or an address of a socket, is one that only this machine can reach."""
     address = _ip(host)

@@ -302,7 +302,9 @@ def test_another_server_of_the_machine_at_a_usual_port_is_another_site() -> None
 
 def test_a_refusal_names_the_option_that_lets_the_name_in() -> None:
     text = asked(Door(warehouse), "/", ("host", "lab.example.org:8443"))[2]
-    assert text.endswith("--allow-host lab.example.org:8443\n")
+    assert text.endswith("Open it at http://127.0.0.1:80, or start it with --allow-host lab.example.org:8443\n")
+    elsewhere = asked(Door(warehouse, path="lab/a"), "/", ("host", "x"), scheme="https", server=("fd00:0::5", 8501))[2]
+    assert "Open it at https://[fd00::5]:8501/lab/a, or" in elsewhere
     parse_allowed([text.split()[-1]])
     for wrong in ("https://lab.example.org", "*", "*.example.org", "a b", "", "lab:0", "127.1"):
         with pytest.raises(SelfRepairError, match="Try: --allow-host"):
