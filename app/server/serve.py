@@ -107,8 +107,9 @@ def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, .
         start_new_session=True,  # Ctrl-C reaches this process alone
     ) as process:
         try:
-            if _wait_until_up(process, host, port):
-                click.echo(f"{db} at {_link(_reachable_host(host), port, path, token)} (Ctrl-C to stop)")
+            here = _address_here(host, addresses)
+            if _wait_until_up(process, here, port):
+                click.echo(f"{db} at {_link(here if token else host, port, path, token)} (Ctrl-C to stop)")
                 if host in _ALL_ADDRESSES:
                     click.echo(f"From other machines: {_link(socket.gethostname(), port, path, token)}")
             process.wait()
@@ -193,10 +194,10 @@ def _next_port(port: int) -> int:
     return port + 1 if port < 65535 else port - 1
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
+def _wait_until_up(process: subprocess.Popen[bytes], address: str, port: int) -> bool:
     """Wait until the server answers, which it does once warmed up; False when it ends before that."""
     while process.poll() is None:
-        with contextlib.closing(HTTPConnection(_reachable_host(host), port, timeout=_ANSWER_TIMEOUT_S)) as connection:
+        with contextlib.closing(HTTPConnection(address, port, timeout=_ANSWER_TIMEOUT_S)) as connection:
             try:
                 connection.request("GET", "/_stcore/health")
                 connection.getresponse()
@@ -216,8 +217,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     click.echo("\nStopped.", err=True)
 
 
-def _reachable_host(host: str) -> str:
-    return "localhost" if host in _ALL_ADDRESSES else host
+def _address_here(host: str, addresses: list[str]) -> str:
+    """Where this machine reaches the server: by number where by loopback, since a name is looked for at ::1, too, where the
+    server does not listen, and whoever does would get the token.
+    """
+    if host in _ALL_ADDRESSES:
+        return "127.0.0.1"
+    if not all(map(is_loopback, addresses)):
+        return host
+    return next(
+        (address for address in addresses if ":" not in address), addresses[0]
+    )  # of a name, Streamlit takes IPv4
 
 
 def _link(host: str, port: int, path: str, token: str | None) -> str:
