@@ -225,9 +225,8 @@ def _address_here(host: str, addresses: list[str]) -> str:
         return "127.0.0.1"
     if not all(map(is_loopback, addresses)):
         return host
-    return next(
-        (address for address in addresses if ":" not in address), addresses[0]
-    )  # of a name, Streamlit takes IPv4
+    of_ipv4 = (address for address in addresses if ":" not in address)
+    return next(of_ipv4, addresses[0])  # of a name, Streamlit takes IPv4
 
 
 def _link(host: str, port: int, path: str, token: str | None) -> str:
