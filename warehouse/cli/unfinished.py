@@ -10,7 +10,7 @@ from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, activity_of
 from selfrepair.warehouse.parts.command import command_to_resume, warning_of_code
 
 _NOT_COMPLETE = """
-SELECT run_id, run_key, status, command, crosscheck_error_max, crosscheck_tolerance
+SELECT CAST(run_id AS INTEGER), run_key, status, command, crosscheck_error_max, crosscheck_tolerance
 FROM runs
 WHERE status <> 'complete'
 ORDER BY run_id
@@ -36,7 +36,7 @@ def sentences(db: Path, parts_root: Path) -> Iterator[str]:
                 yield f"{why}{warning.rstrip()} To continue it: {again or 'the ingest command or call that began it'}"
         else:
             yield (
-                f"run {run_id} is {status}: its cross-check differs by {error:.2g} logits ({allowed:.2g} are allowed), and "
+                f"run {run_id} is {cell_text(status)}: its cross-check differs by {error:.2g} logits ({allowed:.2g} are allowed), and "
                 "summaries leave it out. Measure it with --dtype float64, and remove this one: "
                 f"selfrepair remove {run_id} --db {quote(str(db))}"
             )
