@@ -106,6 +106,7 @@ def _with_default(name: str, default: str | None) -> str:
     kind, _, text = PARAMETERS[name].partition(": ")
     if default is not None:
         kind = f"{kind.partition(' = ')[0]} = {default}"
+        text = text.partition("; NULL: ")[0]  # what is said of a default that is not there
     return f"{name} {kind}: {text}"
 
 

@@ -52,9 +52,15 @@ counted AS (
         run_id,
         'edges',
         (SELECT count(DISTINCT unit) FROM edge_sums AS t WHERE t.run_id = r.run_id),
-        (SELECT count(*) FROM units AS t WHERE t.run_id = r.run_id),
+        -- with attention and MLP side by side, nothing comes after a head of the last layer
+        CASE
+            WHEN parallel_blocks AND len(list_filter(selected_heads, lambda h: NOT starts_with(h, 'L' || (n_layers - 1) || 'H'))) = 0
+                THEN 0
+            ELSE (SELECT count(*) FROM units AS t WHERE t.run_id = r.run_id)
+        END,
         'units'
     FROM runs AS r
+    JOIN models USING (model_id)
     UNION ALL
     SELECT
         run_id,
@@ -77,37 +83,7 @@ WHERE list_contains(mechanisms, mechanism) AND n_found <> n_expected;
 
 -- rule: numbers of mechanisms are finite
 -- over: runs
-SELECT run_id, 'edge_sums of run ' || run_id || ', unit ' || unit AS what
-FROM edge_sums
-WHERE (isfinite(change) AND isfinite(squared_change)) IS NOT TRUE
-UNION ALL
-SELECT run_id, 'neuron_changes of run ' || run_id || ', prompt ' || prompt_id
-FROM neuron_changes
-WHERE (isfinite(clean_effect) AND isfinite(ablated_effect)) IS NOT TRUE
-UNION ALL
-SELECT run_id, 'neuron_sums of run ' || run_id || ', unit ' || unit
-FROM neuron_sums
-WHERE (isfinite(direct_effect) AND isfinite(change) AND isfinite(absolute_change)) IS NOT TRUE
-UNION ALL
-SELECT run_id, 'neuron_curves of run ' || run_id || ', unit ' || unit
-FROM neuron_curves
-WHERE isfinite(largest_changes) IS NOT TRUE
-UNION ALL
-SELECT run_id, 'logit_lens of run ' || run_id || ', prompt ' || prompt_id
-FROM logit_lens
-WHERE (isfinite(logit) AND isfinite(logprob)) IS NOT TRUE
-UNION ALL
-SELECT run_id, 'logprob_changes of run ' || run_id || ', prompt ' || prompt_id
-FROM logprob_changes
-WHERE (isfinite(logprob_change) AND isfinite(kl)) IS NOT TRUE
-UNION ALL
-SELECT run_id, 'self_repression of run ' || run_id || ', prompt ' || prompt_id
-FROM self_repression
-WHERE (isfinite(direct_effect) AND isfinite(direct_effect_after)) IS NOT TRUE
-UNION ALL
-SELECT run_id, 'self_repression_sums of run ' || run_id || ', prompt ' || prompt_id
-FROM self_repression_sums
-WHERE (isfinite(sum_x) AND isfinite(sum_xx) AND isfinite(sum_y) AND isfinite(sum_xy) AND isfinite(sum_yy)) IS NOT TRUE;
+{NOT_FINITE};
 
 -- rule: edges add up to attention and MLP repair
 -- over: edge_sums

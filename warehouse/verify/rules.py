@@ -1,6 +1,7 @@
 """The rules of a sound warehouse: the queries of `rules.sql` and `mechanism_rules.sql`, each of which finds what breaks one."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -8,8 +9,8 @@ from pathlib import Path
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.schema import EFFECT_STEP, EFFECTS, IDENTITY_ERROR_LIMIT, LARGE_EFFECT
 
-MOST_READ = 2_000_000
-"""Rows of the large tables together up to which `violations` reads them: half a second on one core [rows]."""
+MOST_READ = 5_000_000
+"""Rows of the large tables together up to which `violations` reads them: a second on two cores, enough for the demo [rows]."""
 
 _LARGE_TABLES = ("measurements", *MECHANISM_TABLES)
 """Tables that grow with the heads of a model: the rules that read them take minutes over 10^8 rows."""
@@ -40,11 +41,40 @@ _PROJECTION_SHARE = 0.1
 in a row, as a share of what the cross-check of that dtype may differ by. In float32 that is a step of the stored effects.
 """
 
+MECHANISM_NUMBERS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "neuron_changes": ("prompt_id", ("clean_effect", "ablated_effect"), ()),
+    "neuron_curves": ("unit", ("largest_changes",), ("largest_repairs", "change_shares", "repair_shares")),
+    "neuron_sums": ("unit", ("direct_effect", "change", "absolute_change", "positive_change", "anti_erasure"), ()),
+    "edge_sums": ("unit", ("change", "squared_change"), ("squared_rows", "rows_by_change", "squared_cluster_change")),
+    "logit_lens": ("prompt_id", ("logit", "logprob"), ()),
+    "logprob_changes": ("prompt_id", ("logprob_change", "kl"), ()),
+    "self_repression": ("prompt_id", ("direct_effect", "direct_effect_after"), ("direct_effect_after_own_scale",)),
+    "self_repression_sums": (
+        "prompt_id",
+        ("sum_x", "sum_xx", "sum_y", "sum_xy", "sum_yy"),
+        ("sum_z", "sum_xz", "sum_zz"),
+    ),
+}
+"""By table: where in a run a row is, the numbers that it has, and those that may be NULL; here, since a reader that checks the
+rules does not import the schema.
+"""
+
+
+def _not_finite(table: str) -> str:
+    place, numbers, optional = MECHANISM_NUMBERS[table]
+    all_finite = " AND ".join(
+        [*map("isfinite({})".format, numbers), *map("coalesce(isfinite({}), true)".format, optional)]
+    )
+    where = f"'{table} of run ' || run_id || ', {place.removesuffix('_id')} ' || {place}"
+    return f"SELECT run_id, {where} AS what FROM {table} WHERE ({all_finite}) IS NOT TRUE"
+
+
 _VALUES = {
     "EFFECT_STEP": EFFECT_STEP,
     "FINITE_EFFECTS": " AND ".join(f"isfinite({name})" for name in EFFECTS),
     "IDENTITY_ERROR_LIMIT": IDENTITY_ERROR_LIMIT,
     "IDENTITY_EXCESS": identity_excess(*EFFECTS[:6]),
+    "NOT_FINITE": "\nUNION ALL\n".join(map(_not_finite, MECHANISM_NUMBERS)),
     "OF_UNIT": "{OF_UNIT}",
     "PROJECTION_ERROR": f"greatest({EFFECT_STEP}, coalesce(r.crosscheck_tolerance, 0) * {_PROJECTION_SHARE})",
     "TIMES_THE_LIMIT": _times_the_limit(EFFECTS[:6]),

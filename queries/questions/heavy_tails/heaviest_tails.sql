@@ -23,6 +23,7 @@ SELECT
     quantile_98,
     quantile_99_9,
     n_rows,
+    n_clusters,
     layer,
     head
 FROM head_tail

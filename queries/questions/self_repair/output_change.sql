@@ -7,23 +7,23 @@
 -- part of that change, the head is self-repaired; where it adds to it, that is breakage. For a head that pushes the
 -- correct token down (mean_removed_effect < 0), self-repair is negative.
 --
--- A verdict has a margin: a head is self-repaired where the whole interval of its mean self-repair lies beyond a tenth of
--- |mean_removed_effect| on its side of 0, there is breakage where it lies beyond on the other side, and neither where it lies
--- between; provided that mean_removed_effect is told from 0. Intervals hold at 95 % for all heads of a run together
--- (Bonferroni). With fewer than 12 clusters there is not enough data.
+-- A verdict has a margin: a head is self-repaired where the whole interval of its self-repair / removed effect lies above 0.1,
+-- there is breakage where it lies below -0.1, and neither where it lies between. Intervals hold at 95 % for all heads of a run
+-- together (Bonferroni). With fewer than 12 clusters, an interval wider than the margin, or a mean_removed_effect that is not
+-- told from 0, there is not enough data.
 --
 -- Parameters:
 --   model, run_id, ablation, population = all
 --
 -- Columns:
---   verdict VARCHAR: 'self-repaired', 'breakage' or 'neither', by the intervals and a tenth of |mean_removed_effect|; 'unclear'
---     or 'not enough data'
+--   verdict VARCHAR: 'self-repaired', 'breakage' or 'neither', by the interval of self-repair / removed effect; 'unclear':
+--     the interval contains 0.1 or -0.1; 'not enough data'
 
 WITH tested AS (
     SELECT
         *,
         t_of_many(n_clusters - 1, count(*) OVER (PARTITION BY run_id)) AS t,
-        abs(mean_removed_effect) / 10 AS margin
+        t * total_fraction_of_removed_se AS half_width
     FROM head_repair
     WHERE
         ($model IS NULL OR model = $model)
@@ -41,12 +41,12 @@ SELECT
     mean_self_repair,
     mean_self_repair_se,
     CASE
-        WHEN n_clusters < 12 THEN 'not enough data'
-        WHEN abs(mean_removed_effect) <= t * mean_removed_effect_se THEN 'unclear'
-        WHEN sign(mean_removed_effect) * mean_self_repair - t * mean_self_repair_se > margin THEN 'self-repaired'
-        WHEN sign(mean_removed_effect) * mean_self_repair + t * mean_self_repair_se < -margin THEN 'breakage'
-        WHEN abs(mean_self_repair) + t * mean_self_repair_se <= margin THEN 'neither'
-        ELSE 'unclear'
+        WHEN n_clusters < 12 OR abs(mean_removed_effect) <= t * mean_removed_effect_se THEN 'not enough data'
+        WHEN total_fraction_of_removed - half_width > 0.1 THEN 'self-repaired'
+        WHEN total_fraction_of_removed + half_width < -0.1 THEN 'breakage'
+        WHEN abs(total_fraction_of_removed) + half_width <= 0.1 THEN 'neither'
+        WHEN half_width <= 0.1 THEN 'unclear'
+        ELSE 'not enough data'
     END AS verdict,
     n_rows,
     n_clusters,

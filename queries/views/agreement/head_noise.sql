@@ -14,10 +14,13 @@
 -- does not exceed. Failed runs are left out.
 --
 -- Intervals (_low, _high) are at 95 % and clustered by document: each number is computed without one document after the other
--- (noise_errors), and a share's is that of head_repair. A standard deviation of 0 and a correlation of 1 or -1 have none, and
+-- (noise_errors), from 128 documents and 25,000 positions on without each of a sample (sampled_clusters), and a share's is that of
+-- head_repair. A standard deviation of 0 and a correlation of 1 or -1 have none, and
 -- neither have quantiles. Of fewer than 12 clusters they are a rough guide.
 --
 -- Columns:
+--   n_clusters BIGINT: Documents or prompts of the run that intervals are clustered by: where prompts repeat each other, of
+--     rows or of prompts, the fewer [clusters]
 --   self_repair_sd_within DOUBLE: Standard deviation of self_repair around its prompt's mean, pooled over prompts;
 --     NULL: one row per prompt [logits]
 --   logit_change_sd_within DOUBLE: Standard deviation of logit_change around its prompt's mean, pooled over prompts;
@@ -101,7 +104,7 @@ SELECT
     head,
     label,
     n_prompts,
-    n_clusters,
+    least(n_clusters, n_resampled) AS n_clusters,
     n_rows,
     self_repair_sd_within,
     self_repair_sd_within * exp(-self_repair_sd_within_half) AS self_repair_sd_within_low,

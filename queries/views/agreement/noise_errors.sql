@@ -11,6 +11,7 @@
 -- number without one of them.
 --
 -- Columns:
+--   n_resampled BIGINT: Clusters of the run (prompt_clusters), which the sampled ones stand for [clusters]
 --   self_repair_sd_within_half DOUBLE: Half the interval of ln(self_repair_sd_within)
 --   self_repair_sd_between_half DOUBLE: Half the interval of ln(self_repair_sd_between)
 --   logit_change_sd_within_half DOUBLE: Half the interval of ln(logit_change_sd_within)
@@ -63,6 +64,7 @@ clusters AS (
         layer,
         head,
         cluster_id,
+        any_value(n_clusters) AS n_resampled,
         sqrt(any_value(n_sampled) / any_value(n_clusters)) AS all_share,
         CAST(count(*) AS DOUBLE) AS of_prompts,
         CAST(sum(n_rows) AS DOUBLE) AS of_rows,
@@ -82,7 +84,15 @@ clusters AS (
     GROUP BY run_id, ablation, layer, head, cluster_id
 ),
 samples AS (
-    SELECT run_id, ablation, layer, head, any_value(all_share) AS all_share, true AS is_whole, sum(COLUMNS('^of_')) AS '\0'
+    SELECT
+        run_id,
+        ablation,
+        layer,
+        head,
+        any_value(n_resampled) AS n_resampled,
+        any_value(all_share) AS all_share,
+        true AS is_whole,
+        sum(COLUMNS('^of_')) AS '\0'
     FROM clusters
     GROUP BY run_id, ablation, layer, head
     UNION ALL
@@ -91,6 +101,7 @@ samples AS (
         ablation,
         layer,
         head,
+        n_resampled,
         all_share,
         false AS is_whole,
         sum(COLUMNS('^of_')) OVER cell - COLUMNS('^of_') AS '\0'
@@ -117,6 +128,7 @@ numbers AS (
         layer,
         head,
         is_whole,
+        n_resampled,
         all_share,
         sqrt(of_repair_within / freedom_within) / 10000 AS repair_within,
         sqrt(of_change_within / freedom_within) / 10000 AS change_within,
@@ -144,6 +156,7 @@ SELECT
     ablation,
     layer,
     head,
+    any_value(n_resampled) AS n_resampled,
     any_value(all_share) * jackknife(log_repair_within, is_whole) AS self_repair_sd_within_half,
     any_value(all_share) * jackknife(log_repair_between, is_whole) AS self_repair_sd_between_half,
     any_value(all_share) * jackknife(log_change_within, is_whole) AS logit_change_sd_within_half,

@@ -1,7 +1,7 @@
 -- Heavy tails of a head: quantiles, share of the top rows, Gini coefficient, kurtosis and Hill index of six measures.
 --
 -- Grain: run_id, ablation, measure, layer, head
--- Headline: label, measure, share_top_2, gini, excess_kurtosis, hill_2, hill_2_se, n_rows
+-- Headline: label, measure, share_top_2, gini, excess_kurtosis, hill_2, hill_2_se, n_rows, n_clusters
 -- Paper: none (how much of a head's effect is in the top 2 % of tokens of section 3)
 --
 -- A quantile is an observed value: the lowest one that at least its share of the rows does not exceed. The top p % are
@@ -12,10 +12,13 @@
 -- ln(value / cut), where cut is the value of row k + 1. Lower is heavier: up to 2, the variance keeps growing with the
 -- number of rows; up to 1, so does the mean. It is NULL where row k + 1 is missing or not above 0, or all of the top
 -- tie with it. Tails that follow no power law also have an index: trust it where the three cut-offs agree, and see
--- hill_curve. Its standard error is clustered by document (hill_errors): rows of one document are correlated, and errors of
--- independent rows, alpha / sqrt(k), were up to 4.5 times too small.
+-- hill_curve. Its standard error is clustered by document (hill_errors), since rows of one document are correlated; from 128
+-- documents and 25,000 positions on, it is estimated from a sample of them (sampled_clusters).
 --
 -- Failed runs are left out; running ones cover what is loaded.
+--
+-- Columns:
+--   n_clusters BIGINT: Documents or prompts of the run that errors are clustered by [clusters]
 
 SELECT
     run_id,
@@ -26,6 +29,7 @@ SELECT
     head,
     head_label(layer, head) AS label,
     n_rows,
+    n_clusters,
     quantile_50,
     quantile_90,
     quantile_98,

@@ -9,6 +9,7 @@
 -- takes as long as reading them: ORDER BY n_top to draw one.
 --
 -- Columns:
+--   n_clusters BIGINT: Documents or prompts of the run that errors are clustered by [clusters]
 --   n_top BIGINT: Rows in the top: those above cut_value [rows]
 --   top_share DOUBLE: Rows in the top, those above cut_value, as a share of the head's rows [ratio]
 --   cut_value DOUBLE: The highest value below the top, which the index measures the top's values against [logits]
@@ -24,6 +25,7 @@ WITH factors AS (
         measure,
         layer,
         head,
+        n_clusters,
         hill_10_se / hill_10 * sqrt(greatest(1, n_rows // 10)) AS factor_10,
         hill_2_se / hill_2 * sqrt(greatest(1, n_rows // 50)) AS factor_2,
         hill_0_5_se / hill_0_5 * sqrt(greatest(1, n_rows // 200)) AS factor_0_5
@@ -46,7 +48,8 @@ SELECT
         WHEN top_share > 0.045 THEN coalesce(factor_10, factor_2, factor_0_5)
         WHEN top_share > 0.01 THEN coalesce(factor_2, factor_0_5)
         ELSE factor_0_5
-    END AS hill_se
+    END AS hill_se,
+    n_clusters
 FROM tail_points
 LEFT JOIN factors USING (run_id, ablation, measure, layer, head)
 INNER JOIN runs USING (run_id)

@@ -11,6 +11,7 @@
 --
 -- Columns:
 --   measure VARCHAR: Which number of a row: tail_distributions.measure
+--   n_clusters BIGINT: Clusters of the run (prompt_clusters), which the sampled ones stand for [clusters]
 --   hill_10_se DOUBLE: Standard error of hill_10; NULL: no index, or one cluster [exponent]
 --   hill_2_se DOUBLE: Standard error of hill_2; NULL: no index, or one cluster [exponent]
 --   hill_0_5_se DOUBLE: Standard error of hill_0_5; NULL: no index, or one cluster [exponent]
@@ -131,6 +132,7 @@ relative_errors AS (
         layer,
         head,
         number,
+        any_value(n_clusters) AS n_clusters,
         any_value(of_all) AS of_all,
         unnest([
             {
@@ -155,6 +157,7 @@ SELECT
     tail_numbers.measure,
     tail_numbers.layer,
     tail_numbers.head,
+    n_clusters,
     hill_10 * error_10 * of_all AS hill_10_se,
     hill_2 * error_2 * of_all AS hill_2_se,
     hill_0_5 * error_0_5 * of_all AS hill_0_5_se

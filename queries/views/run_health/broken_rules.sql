@@ -3,7 +3,7 @@
 -- Grain: run_id, rule_number
 -- Paper: none
 --
--- In a file whose tables of rows for every head hold more than 2,000,000 rows together, rules that read these are not
+-- In a file whose tables of rows for every head hold more than 5,000,000 rows together, rules that read these are not
 -- checked here, since that takes long: selfrepair verify checks them all.
 --
 -- Columns:

@@ -16,7 +16,7 @@
 --     and the same of 'layernorm', 'attention' and 'mlp'
 --   is_fraction BOOLEAN: True: of an effect, and so with Fieller's interval
 --   n_heads BIGINT: Measured heads whose rows are pooled [heads]
---   n_clusters BIGINT: Clusters that the sampled ones stand for [clusters]
+--   n_clusters BIGINT: Clusters of the run (prompt_clusters), which the sampled ones stand for [clusters]
 --   n_rows BIGINT: Rows that n and d cover [rows]
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no ratio [rows]
 --   n DOUBLE: Sum of the numerator [logits or ratio]
@@ -25,23 +25,12 @@
 --   nd DOUBLE: Sum over clusters of numerator * divisor
 --   dd DOUBLE: Sum over clusters of the square of the divisor
 
-WITH cuts AS (
-    SELECT
-        *,
-        lag(cut_number, 1, 0) OVER tops AS number_before,
-        lead(cut_number, 1, 127) OVER tops AS number_after,
-        coalesce(lag(n_top) OVER tops = coalesce(lead(n_top) OVER tops, n_top), false) AS is_one_row,
-        n_top / max(n_top) OVER (PARTITION BY run_id, layer, head, with_first) AS top_share
-    FROM top_cuts
-    WINDOW tops AS (PARTITION BY run_id, layer, head, with_first ORDER BY top_percent)
-),
-populations AS (
+WITH populations AS (
     SELECT
         *,
         CASE top_percent WHEN 100 THEN 'all' ELSE 'top' || replace(CAST(top_percent AS VARCHAR), '.0', '') END
             || CASE WHEN with_first THEN '' ELSE '_nobos' END AS population
-    FROM cuts
-    WHERE top_percent NOT IN (1.4, 2.6)
+    FROM cut_neighbours
 ),
 stretches AS (
     SELECT
@@ -49,14 +38,14 @@ stretches AS (
         ablation,
         layer,
         head,
-        coalesce(repeated_cluster_id, document_id) AS cluster_id,
+        cluster_id,
         is_first,
         n_cuts_above,
         CAST(n_rows AS DOUBLE) AS sum_n_rows,
         CAST(undefined_ratios AS DOUBLE) AS sum_undefined_ratios,
         COLUMNS('^sum_(direct_effect|(repair|clipped)_.*|self_repair|(layernorm|attention|mlp|total)_ratio)$')
     FROM stretch_sums
-    INNER JOIN prompts USING (run_id, prompt_id)
+    INNER JOIN prompt_clusters USING (run_id, prompt_id)
 ),
 head_stretches AS (
     SELECT run_id, ablation, layer, head, is_first, n_cuts_above, coalesce(sum(COLUMNS('^sum_')), 0) AS '\0'

@@ -39,20 +39,9 @@
 --   clipped_total DOUBLE: Sum of the rows' clipped fraction of self_repair, less the correction [ratio]
 
 WITH populations AS (
-    SELECT
-        run_id,
-        layer,
-        head,
-        with_first,
-        CASE WHEN with_first THEN 'top2' ELSE 'top2_nobos' END AS population,
-        max(n_top) FILTER (top_percent = 2) / max(n_top) FILTER (top_percent = 100) AS top_share,
-        max(cut_effect) FILTER (top_percent = 2) AS cut_effect,
-        max(cut_number) FILTER (top_percent = 2) AS cut_number,
-        max(cut_number) FILTER (top_percent = 1.4) AS number_before,
-        max(cut_number) FILTER (top_percent = 2.6) AS number_after,
-        max(n_top) FILTER (top_percent = 1.4) = max(n_top) FILTER (top_percent = 2.6) AS is_one_row
-    FROM top_cuts
-    GROUP BY run_id, layer, head, with_first
+    SELECT *, CASE WHEN with_first THEN 'top2' ELSE 'top2_nobos' END AS population
+    FROM cut_neighbours
+    WHERE top_percent = 2
 ),
 stretches AS (
     SELECT

@@ -15,8 +15,8 @@
 --
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
---     same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one; for fractions of effect
---     also the other populations of choice_sums
+--     same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one; for fractions of direct
+--     effect also the other populations of choice_sums
 --   level VARCHAR: What a row describes: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
 --   estimate VARCHAR: Name of the column in repair_means; or 'mean_total_ratio' and so on (choice_sums)
 --   n_heads BIGINT: Measured heads whose rows are pooled [heads]

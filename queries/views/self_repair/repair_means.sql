@@ -16,6 +16,9 @@
 -- where the effect that a fraction divides by may itself be 0.
 --
 -- Columns:
+--   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
+--     same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one
+--   n_prompts BIGINT: Prompts measured, whether they have such rows or not [prompts]
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
 --   mean_direct_effect DOUBLE: Mean of direct_effect; > 0: pushes the correct token up [logits]
 --   mean_logit_change DOUBLE: Mean of logit_change; < 0: the ablation hurts [logits]

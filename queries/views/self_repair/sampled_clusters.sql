@@ -5,8 +5,8 @@
 -- Kept: stage
 --
 -- An error that is estimated from 64 clusters is itself known to 9 %, and more take as much longer. So of a run with 128
--- clusters and 25,000 positions or more, every n-th stands for all, with 64 and 12,500 left at least; the numbers themselves are
--- of all rows. Clusters are those of prompt_clusters.
+-- clusters and 25,000 positions or more, every n-th stands for all, with at least 64 and about 12,500 positions left; the numbers
+-- themselves are of all rows. Clusters are those of prompt_clusters.
 --
 -- Columns:
 --   cluster_id INTEGER: A cluster that errors are estimated from: prompt_clusters.cluster_id

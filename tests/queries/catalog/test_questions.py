@@ -20,7 +20,7 @@ from selfrepair.queries.catalog import relations as catalog
 from selfrepair.queries.catalog.header import HeaderError
 from selfrepair.queries.catalog.parameters import Parameter
 from selfrepair.queries.catalog.questions import bind, parse_question, question, with_run
-from selfrepair.queries.catalog.shared import CLUSTERED
+from selfrepair.queries.catalog.shared import CLUSTERED, INTERVALS
 from selfrepair.queries.catalog.which_run import RUNS
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError, errors_in
@@ -175,8 +175,10 @@ def test_every_column_is_described_as_it_comes(
 
 def test_intervals_come_with_the_number_of_their_clusters(described: Mapping[str, catalog.Relation]) -> None:
     for name, relation in described.items():
-        clustered = {column.name for column in relation.columns if CLUSTERED in column.description}
-        assert not clustered or "n_clusters" in {column.name for column in relation.columns}, (name, clustered)
+        names = {column.name for column in relation.columns}
+        of_intervals = {name + suffix for name in names for suffix in INTERVALS} & names
+        clustered = of_intervals | {column.name for column in relation.columns if CLUSTERED in column.description}
+        assert not clustered or "n_clusters" in names, (name, clustered)
         assert clustered.isdisjoint(relation.headline) or "n_clusters" in relation.headline, name
 
 
@@ -232,7 +234,7 @@ def test_a_head_is_repaired_or_broken_by_a_margin_among_all_heads(fill: Any, one
         "self-repaired": 0.2 + 0 * spread,
         "breakage": -0.2 + 0 * spread,
         "neither": 0.05 + 0 * spread,
-        "unclear": 0.1 + 2.5 * error * spread / 2.5,
+        "not enough data": 0.1 + error * spread,
     }
     repairs = [*wanted.values(), 0.1 + 0.02 * spread + 2.5 * 0.02 * error]  # alone, its interval would lie above 0.1
     rows = [

@@ -147,7 +147,7 @@ def test_a_perfect_line_has_no_correlation_beyond_one(
 
 
 @pytest.mark.parametrize(
-    ("n_documents", "n_positions", "n_sampled"), [(127, 200, 127), (128, 195, 128), (320, 80, 160)]
+    ("n_documents", "n_positions", "n_sampled"), [(127, 200, 127), (128, 195, 128), (320, 80, 160), (130, 400, 65)]
 )
 def test_errors_are_estimated_from_enough_documents(
     con: duckdb.DuckDBPyConnection, n_documents: int, n_positions: int, n_sampled: int
@@ -199,7 +199,7 @@ def test_of_many_documents_every_nth_stands_for_all(
     con.execute("DELETE FROM tokens")  # which say how many positions there are
     of_all = [number for query in queries for row in con.execute(query).fetchall() for number in row]
     assert of_half[::2] == pytest.approx(of_all[::2], rel=1e-9)
-    assert of_half[1::2] == pytest.approx(of_all[1::2], rel=0.35)
+    assert of_half[1::2] == pytest.approx(of_all[1::2], rel=0.25)
     assert not set(of_half[1::2]) & set(of_all[1::2])
 
 

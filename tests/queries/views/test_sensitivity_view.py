@@ -1,4 +1,4 @@
-"""How the fraction given back depends on how it is computed, against numpy."""
+"""How the fraction of the direct effect that is repaired depends on how it is computed, against numpy."""
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
@@ -8,6 +8,7 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import t as student_t
 
 from support.empty import with_views
 from support.random_runs import FAILED, STEPS, in_logits, random_runs, with_repair
@@ -195,3 +196,25 @@ def test_a_mean_of_unclipped_ratios_has_no_interval_where_their_divisors_near_ze
 def test_no_rows_no_answer(con: Con) -> None:
     for view in ("identity_errors", "fraction_choices", "repair_sensitivity"):
         assert con.execute(f"FROM {view}").fetchall() == []
+
+
+def test_errors_are_of_all_rows_where_prompts_repeat_each_other(con: Con, fill: Fill, one_row: OneRow) -> None:
+    """Of ten positions, prompts 3 to 11 have six of an earlier one's, and count with it: three clusters."""
+    rng = np.random.default_rng(5)
+    rows = [
+        one_row(prompt_id=prompt_id, pos=pos, direct_effect=5.0, repair_mlp=round(float(rng.normal()), 4))
+        for prompt_id in range(12)
+        for pos in range(10)
+    ]
+    fill(con, rows, shared={prompt_id: (prompt_id % 3, 6) for prompt_id in range(3, 12)})
+    ((low, high, n_clusters),) = con.execute(
+        "SELECT fraction_low, fraction_high, n_clusters FROM repair_sensitivity WHERE level = 'head' AND part = 'mlp' "
+        "AND with_first AND top_percent = 100 AND average = 'mean of ratios' AND NOT clipped"
+    ).fetchall()
+    by_cluster = np.array(
+        [[row["repair_mlp"] / 5 for row in rows if row["prompt_id"] % 3 == cluster] for cluster in range(3)]
+    )
+    residuals = (by_cluster - by_cluster.mean()).sum(axis=1) / by_cluster.size
+    error = np.sqrt(3 / 2 * (residuals**2).sum())
+    assert n_clusters == 3
+    assert (high - low) / 2 == pytest.approx(student_t.ppf(0.975, 2) * error, rel=1e-3)

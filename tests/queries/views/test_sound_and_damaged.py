@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from selfrepair import Warehouse
@@ -15,7 +16,8 @@ from selfrepair.app.cli.main import main
 from selfrepair.queries.catalog.relations import views
 from selfrepair.warehouse.load.removal import remove_run, stored_run
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
-from selfrepair.warehouse.verify.rules import MOST_READ
+from selfrepair.warehouse.schema.tables import metadata
+from selfrepair.warehouse.verify.rules import MECHANISM_NUMBERS, MOST_READ, rules
 from selfrepair.warehouse.verify.verification import checks
 from support.empty import installed
 from support.fabricate import FabricatedRun, fabricate
@@ -158,6 +160,31 @@ def test_damage_is_seen_by_both(con: Con, damage: str) -> None:
     con.execute(DAMAGED[damage])
     assert not is_sound(con)
     assert not any(health == "ok" for (health,) in con.execute("SELECT health FROM run_health").fetchall())
+
+
+@pytest.mark.parametrize("table", MECHANISM_NUMBERS)
+def test_no_number_of_a_mechanism_may_be_nan(con: Con, table: str) -> None:
+    _, numbers, optional = MECHANISM_NUMBERS[table]
+    columns = metadata.tables[table].columns
+    of_schema = {c.name: bool(c.nullable) for c in columns if isinstance(c.type, (sa.REAL, sa.Double))}
+    assert dict.fromkeys(numbers, False) | dict.fromkeys(optional, True) == of_schema
+    (rule,) = (rule for rule in rules() if rule.name == "numbers of mechanisms are finite")
+    assert con.execute(rule.sql).fetchall() == []
+    con.execute(f"CREATE TEMP TABLE one_row AS FROM {table} LIMIT 1")
+    for name in of_schema:
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT * REPLACE ('nan'::DOUBLE AS {name}) FROM one_row")
+        assert len(con.execute(rule.sql).fetchall()) == 1, name
+
+
+def test_heads_of_the_last_layer_have_no_edges_in_parallel_blocks(con: Con) -> None:
+    (rule,) = (rule for rule in rules() if rule.name == "mechanisms cover every unit")
+    con.execute("UPDATE runs SET mechanisms = ['edges'], selected_heads = ['L2H0', 'L2H3']")
+    con.execute("DELETE FROM edge_sums")
+    assert len(con.execute(rule.sql).fetchall()) == 1  # with the MLP after it, there is an edge to that
+    con.execute("UPDATE models SET parallel_blocks = true")
+    assert con.execute(rule.sql).fetchall() == []
+    con.execute("UPDATE runs SET selected_heads = ['L1H0', 'L2H3']")
+    assert len(con.execute(rule.sql).fetchall()) == 1
 
 
 @pytest.mark.parametrize("change", first_of_each(3, SOUND))
