@@ -54,13 +54,14 @@ def without_browser() -> Iterator[None]:
     from streamlit.runtime.scriptrunner import StopException
 
     this_thread, loggers = threading.get_ident(), [logging.getLogger(name) for name in _WARN_OF_NO_BROWSER]
-    stop: Callable[[], object] = st.stop
+    stop = st.stop
+    stop_for_visitor: Callable[[], object] = stop
 
     def is_shown(record: logging.LogRecord) -> bool:
         return record.thread != this_thread or record.levelno > logging.WARNING
 
     def stop_everywhere() -> NoReturn:
-        stop()  # ends a visitor's script, which may run meanwhile
+        stop_for_visitor()  # whose script may run meanwhile; without a browser it returns
         raise StopException
 
     for logger in loggers:

@@ -36,7 +36,7 @@ def sentences(db: Path, parts_root: Path) -> Iterator[str]:
                 yield f"{why}{warning.rstrip()} To continue it: {again or 'the ingest command or call that began it'}"
         else:
             yield (
-                f"run {run_id} is {cell_text(status)}: its cross-check differs by {error:.2g} logits ({allowed:.2g} are allowed), and "
-                "summaries leave it out. Measure it with --dtype float64, and remove this one: "
+                f"run {run_id} is {cell_text(status)}: its cross-check differs by {error:.2g} logits ({allowed:.2g} are "
+                "allowed), and summaries leave it out. Measure it with --dtype float64, and remove this one: "
                 f"selfrepair remove {run_id} --db {quote(str(db))}"
             )
