@@ -40,6 +40,19 @@ def open_regular(path: Path) -> BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
+@contextlib.contextmanager
+def needing_temporary_files() -> Iterator[None]:
+    """Making a temporary file or folder: raises SelfRepairError, which says how to name a folder for it, for OSError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            step = "Close files that are not needed, or allow more of them (ulimit -n)."
+        else:
+            step = "Set TMPDIR to a folder that can be written to and has room."
+        raise SelfRepairError(f"no temporary file can be made ({error}). {step}") from error
+
+
 def is_lfs_pointer(path: Path) -> bool:
     """Whether a file is the few lines that Git keeps in place of a large file, as a clone without Git LFS leaves them."""
     if not path.is_file():

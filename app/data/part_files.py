@@ -69,7 +69,7 @@ def _units(parts: PartsFolder) -> dict[int, UnloadedUnit]:
         try:
             manifest = Manifest.from_json(read_file(parts.unit_path(number) / MANIFEST).decode())
             rows = manifest.files["measurements.parquet"].rows
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # loaded and removed since it was listed, or corrupt, which the load will report
         units[number] = UnloadedUnit(rows, manifest.measured_at)
     return units

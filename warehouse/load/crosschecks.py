@@ -26,7 +26,7 @@ def read_cells(path: Path, stamp: RunStamp | None) -> list[CrosscheckCell]:
         found = {"run": None, "cells": json.loads(text)} if text.startswith("[") else unsealed(text)
         cells = [CrosscheckCell(**cell) for cell in found["cells"]]
         own = RunStamp(**found["run"]) if found["run"] else None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise SelfRepairError(f"it cannot be read as a list of cells ({error})") from error
     if own and stamp and (difference := own.difference(stamp)):
         raise SelfRepairError(f"it {difference}")

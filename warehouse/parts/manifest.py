@@ -66,7 +66,10 @@ def sealed(content: dict[str, Any]) -> str:
 
 def unsealed(text: str) -> dict[str, Any]:
     """What `sealed` was given; ValueError when it was altered. A text of an earlier version has no digest."""
-    found: dict[str, Any] = json.loads(text)
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
     digest = found.pop("sha256", None)

@@ -113,7 +113,7 @@ class RunRecord:
         """
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SelfRepairError(f"the record of a run is not JSON: {error}") from error
         found = _fields(cls, found)
         return cls(
