@@ -17,9 +17,9 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.crosschecks import append_cells, read_cells
 from selfrepair.warehouse.load.registry import check_resumed, refresh, register, run_id_of, units_in
 from selfrepair.warehouse.load.units import CheckedUnit, append_units, by_head, check_unit, refused
-from selfrepair.warehouse.parts.folder import PartsFolder, is_run_key
+from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.manifest import RunStamp
-from selfrepair.warehouse.parts.records import RunRecord
+from selfrepair.warehouse.parts.records import RunRecord, is_run_key
 
 AFTER_LOAD = "selfrepair.after_load"
 """Entry points of this group are called with the open connection after each load, such as to install views."""

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import ResumableError
+from selfrepair.warehouse.parts.records import is_run_key
 
 INCOMPLETE, RUNNING, STOPPED = "incomplete", "running", "stopped"
 
@@ -51,6 +52,13 @@ def measuring(folder: Path) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):  # a full disk; or the folder is gone, loaded by another process
                 files.replace_file(folder / _REASON, reason.encode())
+
+
+def activity_of_run(root: Path, run_key: str) -> Activity:
+    """The `activity` in a run's folder below `root`; a key that names none, as one from a file may, is not followed."""
+    if not is_run_key(run_key):
+        return Activity(INCOMPLETE, f"its key {run_key!r} names no folder of part files")
+    return activity(root / run_key)
 
 
 def activity(folder: Path) -> Activity:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError
-from selfrepair.warehouse.parts.activity import Activity, activity, measuring
+from selfrepair.warehouse.parts.activity import Activity, activity, activity_of_run, measuring
 
 MEASURES = """
 import pathlib, sys
@@ -42,6 +42,16 @@ def test_the_error_that_ended_it_is_kept_until_it_goes_on(tmp_path, error, reaso
             pass
         assert activity(tmp_path) == Activity("running")
     assert activity(tmp_path).reason.startswith("its process has measured its share")
+
+
+@pytest.mark.parametrize("key", ["{root}/elsewhere", "../elsewhere", "..", ".", "", "a\x1b]0;b"])
+def test_a_key_that_leads_elsewhere_is_not_followed(tmp_path, key):
+    (tmp_path / "parts" / "run").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for folder in (tmp_path, tmp_path / "parts", tmp_path / "elsewhere"):
+        (folder / "measuring.lock").touch()
+    known = activity_of_run(tmp_path / "parts", key.format(root=tmp_path))
+    assert (known.status, "names no folder" in known.reason, known.reason.isprintable()) == ("incomplete", True, True)
 
 
 def test_a_killed_process_is_not_measuring_any_more(tmp_path, spawn):
