@@ -18,24 +18,19 @@ def refresh(db: Path, run_ids: tuple[int, ...]) -> None:
 
     Loading does it by itself. It is needed after an upgrade of selfrepair, and after changing rows by hand (--run).
     """
-    from selfrepair.queries.marts import refresh as marts
-    from selfrepair.queries.marts.install import install
+    from selfrepair.queries.marts.install import bring_up_to_date
     from selfrepair.warehouse.database.connection import open_writer
     from selfrepair.warehouse.errors import SelfRepairError, check_there
 
     check_there(db)
-    with open_writer(db, on_wait=to_stderr) as con:
+    with open_writer(db, on_wait=to_stderr) as con:  # upgrades the file
         known = [run_id for (run_id,) in con.execute("SELECT DISTINCT run_id FROM units ORDER BY run_id").fetchall()]
-        for run_id in run_ids:
-            if run_id not in known:
-                loaded = ", ".join(map(str, known)) or "none"
-                raise SelfRepairError(
-                    f"run {run_id} has no rows in {db}; runs that have: {loaded}. See: selfrepair runs"
-                )
-        install(con)
-        done = marts.refresh(
-            con, run_ids or None, lambda run_id, s: click.echo(f"run {run_id}: summarised in {s:.1f} s")
-        )
-        con.execute("CHECKPOINT")
+    for run_id in run_ids:
+        if run_id not in known:
+            loaded = ", ".join(map(str, known)) or "none"
+            raise SelfRepairError(f"run {run_id} has no rows in {db}; runs that have: {loaded}. See: selfrepair runs")
+    done = bring_up_to_date(
+        db, 60.0, to_stderr, run_ids, lambda run_id, s: click.echo(f"run {run_id}: summarised in {s:.1f} s")
+    )
     if not done:
         click.echo(f"{db}: the summaries of all runs are up to date")

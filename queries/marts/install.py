@@ -1,8 +1,10 @@
 """Put the views into a warehouse: for good, with their comments, or for one connection only."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 
 import duckdb
 
@@ -11,6 +13,8 @@ from selfrepair.queries.catalog.macros import MACROS, create_temp_macros, has_ma
 from selfrepair.queries.catalog.quoting import identifier, literal
 from selfrepair.queries.catalog.relations import relations, views
 from selfrepair.queries.marts import refresh as marts
+from selfrepair.warehouse.database.connection import OnWait, connected, open_writer
+from selfrepair.warehouse.database.limits import CLOSED
 from selfrepair.warehouse.database.transactions import transaction
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -18,10 +22,48 @@ _MARKER = "(selfrepair view {name})"
 """Ends the comment of an installed view. A view without it, or with another name in it, is the user's own."""
 
 
-def after_load(con: duckdb.DuckDBPyConnection) -> None:
-    """Bring views and marts up to date with the rows: what `selfrepair load` and `ingest` do at their end."""
-    install(con)
-    marts.refresh(con)
+def after_load(db: Path, wait_s: float, on_wait: OnWait | None) -> None:
+    """Bring views and marts up to date with the rows: what `selfrepair load`, `ingest` and `remove` do at their end."""
+    bring_up_to_date(db, wait_s, on_wait)
+
+
+def bring_up_to_date(
+    db: Path,
+    wait_s: float,
+    on_wait: OnWait | None,
+    run_ids: Sequence[int] = (),
+    on_run: marts.OnRun = lambda run_id, seconds: None,
+) -> list[int]:
+    """Install the views in the file `db` and compute the marts of the given runs, or of all that need it; returns their ids.
+
+    While marts are computed, which takes most of the time, others can read the file: it is open for writing only to store
+    them. Raises as `open_writer` does, and duckdb.Error.
+    """
+    with _open_to_compute(db, wait_s, on_wait) as con:
+        chosen = list(run_ids) or marts.unsummarised(con)
+        is_done = not chosen and _is_installed(con) and marts.tables_are_made(con)
+    if not chosen and not is_done:
+        with open_writer(db, wait_s, on_wait) as con:
+            install(con)
+            con.execute("CHECKPOINT")
+    for run_id in chosen:
+        with _open_to_compute(db, wait_s, on_wait) as con:
+            create_temp_macros(con)
+            computed = marts.compute(con, run_id)
+        with open_writer(db, wait_s, on_wait) as con:
+            install(con)
+            stored = marts.store(con, computed)
+            con.execute("CHECKPOINT")
+        if stored:  # or else another process has changed the run, and computes it in its turn
+            on_run(run_id, computed.seconds)
+    return chosen
+
+
+def _open_to_compute(
+    db: Path, wait_s: float, on_wait: OnWait | None
+) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    """For reading, with all the memory of a writer."""
+    return connected(db, CLOSED, read_only=True, wait_s=wait_s, on_wait=on_wait)
 
 
 def install(con: duckdb.DuckDBPyConnection) -> None:
@@ -117,10 +159,13 @@ def _is_installed(con: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _state(con: duckdb.DuckDBPyConnection) -> str:
-    """A digest of the file's views as DuckDB has them, with all comments."""
+    """A digest of the file's views by name and column, with all comments: a view that is replaced loses its own.
+
+    Not of their SQL, which DuckDB writes in another way once it has read it from the file.
+    """
     ((state,),) = con.execute(
         "WITH texts AS ("
-        "SELECT view_name, '' AS column_name, sql || coalesce(comment, '') AS text FROM system.main.duckdb_views() "
+        "SELECT view_name, '' AS column_name, coalesce(comment, '') AS text FROM system.main.duckdb_views() "
         "WHERE database_name = system.main.current_database() AND schema_name = 'main' UNION ALL "
         "SELECT table_name, column_name, coalesce(comment, '') FROM system.main.duckdb_columns() "
         "WHERE database_name = system.main.current_database() AND schema_name = 'main' AND NOT internal) "

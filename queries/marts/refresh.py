@@ -8,16 +8,19 @@ that a mart is complete or absent and never out of date.
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from selfrepair.queries.catalog.header import View
 from selfrepair.queries.catalog.quoting import identifier, literal
 from selfrepair.queries.catalog.relations import reads, relations, views
-from selfrepair.warehouse.database.transactions import transaction
+from selfrepair.warehouse.database.transactions import registered, transaction
 
 OnRun = Callable[[int, float], None]
 """Called with a run's id and the seconds its marts took."""
@@ -39,6 +42,21 @@ _NARROWED = (
     *("self_repression", "self_repression_sums"),
 )
 """Tables that a run's marts may read: what a later load or cross-check writes elsewhere leaves them as they are."""
+
+_ARROW = "selfrepair_rows_of_a_mart"
+_ROWS_AT_ONCE = 100_000
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The rows of every mart of a run, by the mart's name, as they are for the rows that were `loaded` by then: the row of the
+    units' ledger.
+    """
+
+    run_id: int
+    loaded: tuple[Any, ...]
+    rows: Mapping[str, pa.Table]
+    seconds: float
 
 
 @cache
@@ -66,29 +84,38 @@ def make_tables(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("CREATE SCHEMA IF NOT EXISTS selfrepair_marts")
     con.execute(_LEDGER)
     con.execute(f"DELETE FROM selfrepair_marts.refreshed WHERE definition <> {literal(definition())}")
-    found = dict(
-        con.execute(
-            "SELECT table_name, list(column_name || ' ' || data_type ORDER BY column_index) FROM system.main.duckdb_columns() "
-            "WHERE schema_name = 'selfrepair_marts' AND database_name = system.main.current_database() GROUP BY table_name"
-        ).fetchall()
-    )
-    wanted = {
-        view.name: [f"{column.name} {column.type}" for column in relations()[view.name].columns]
-        for view in views()
-        if view.kept == "mart"
-    }
+    found = _tables(con)
     for name in found.keys() - {"refreshed", "installed"}:
-        if found[name] != wanted.get(name):
+        if found[name] != _wanted().get(name):
             con.execute(f"DROP TABLE selfrepair_marts.{identifier(name)}")
-    for name, columns in wanted.items():
+    for name, columns in _wanted().items():
         con.execute(f"CREATE TABLE IF NOT EXISTS selfrepair_marts.{identifier(name)} ({', '.join(columns)})")
+    _delete_of_removed(con)
+
+
+def tables_are_made(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether `make_tables` would change nothing."""
+    found = _tables(con)
+    if not {"refreshed", *_wanted()} <= found.keys() or any(found[name] != kind for name, kind in _wanted().items()):
+        return False
+    outdated = (
+        f"SELECT 1 FROM selfrepair_marts.refreshed WHERE definition <> {literal(definition())} "
+        "OR run_id NOT IN (SELECT run_id FROM main.units) LIMIT 1"
+    )
+    return not con.execute(outdated).fetchall()
 
 
 def unsummarised(con: duckdb.DuckDBPyConnection) -> list[int]:
-    """Runs whose loaded rows the marts of this version do not hold, or hold as they were before the last load."""
+    """Runs whose loaded rows the marts of this version do not hold, or hold as they were before the last load; all of them
+    where no marts were made.
+    """
+    refreshed = (
+        f"(SELECT * FROM selfrepair_marts.refreshed WHERE definition = {literal(definition())})"
+        if "refreshed" in _tables(con)
+        else f"(FROM ({_LOADED}) LIMIT 0)"
+    )
     rows = con.execute(
-        f"SELECT run_id FROM ({_LOADED}) AS loaded "
-        f"ANTI JOIN (SELECT * FROM selfrepair_marts.refreshed WHERE definition = {literal(definition())}) AS refreshed "
+        f"SELECT run_id FROM ({_LOADED}) AS loaded ANTI JOIN {refreshed} AS refreshed "
         "USING (run_id, n_units, last_loaded_at) ORDER BY run_id"
     ).fetchall()
     return [run_id for (run_id,) in rows]
@@ -102,24 +129,43 @@ def refresh(
     The tables of the marts must be there (`make_tables`). What is stored of removed runs is deleted.
     """
     chosen = unsummarised(con) if run_ids is None else list(run_ids)
-    marts = [view for view in views() if view.kept == "mart"]
     with transaction(con):
-        for name in ("refreshed", *(view.name for view in marts)):
-            con.execute(
-                f"DELETE FROM selfrepair_marts.{identifier(name)} WHERE run_id NOT IN (SELECT run_id FROM main.units)"
-            )
+        _delete_of_removed(con)
     for run_id in chosen:
-        began = time.monotonic()
-        with _computed(con, run_id), transaction(con):
-            for view in marts:
-                con.execute(f"DELETE FROM selfrepair_marts.{identifier(view.name)} WHERE run_id = {run_id:d}")
-                con.execute(f"INSERT INTO selfrepair_marts.{identifier(view.name)} FROM temp.{identifier(view.name)}")
-            con.execute(
-                f"INSERT OR REPLACE INTO selfrepair_marts.refreshed SELECT run_id, {literal(definition())}, n_units, "
-                f"last_loaded_at, current_timestamp AT TIME ZONE 'UTC' FROM ({_LOADED}) WHERE run_id = {run_id:d}"
-            )
-        on_run(run_id, time.monotonic() - began)
+        store(con, computed := compute(con, run_id))
+        on_run(run_id, computed.seconds)
     return chosen
+
+
+def compute(con: duckdb.DuckDBPyConnection, run_id: int) -> Computed:
+    """The marts of a run, of which nothing is stored yet: the file need not be open for writing."""
+    began = time.monotonic()
+    loaded = _loaded(con, run_id)
+    with _computed(con, run_id):
+        rows = {
+            name: con.execute(f"FROM temp.{identifier(name)}").to_arrow_reader(_ROWS_AT_ONCE).read_all()
+            for name in _wanted()
+        }
+    return Computed(run_id, loaded, rows, time.monotonic() - began)
+
+
+def store(con: duckdb.DuckDBPyConnection, computed: Computed) -> bool:
+    """Store the marts of a run, in one transaction; False where other rows of it have been loaded meanwhile, or it is gone:
+    then nothing is stored.
+    """
+    run_id = computed.run_id
+    with transaction(con):
+        if _loaded(con, run_id) != computed.loaded:
+            return False
+        for name, rows in computed.rows.items():
+            con.execute(f"DELETE FROM selfrepair_marts.{identifier(name)} WHERE run_id = {run_id:d}")
+            with registered(con, _ARROW, rows):
+                con.execute(f"INSERT INTO selfrepair_marts.{identifier(name)} BY NAME FROM {_ARROW}")
+        con.execute(
+            f"INSERT OR REPLACE INTO selfrepair_marts.refreshed SELECT run_id, {literal(definition())}, n_units, "
+            f"last_loaded_at, current_timestamp AT TIME ZONE 'UTC' FROM ({_LOADED}) WHERE run_id = {run_id:d}"
+        )
+    return True
 
 
 @contextmanager
@@ -149,3 +195,35 @@ def _needed() -> tuple[View, ...]:
         if view.kept == "mart" or view.name in names:
             names |= {view.name, *reads(view.sql, {other.name for other in views()})}
     return tuple(view for view in views() if view.name in names)
+
+
+def _loaded(con: duckdb.DuckDBPyConnection, run_id: int) -> tuple[Any, ...]:
+    found = con.execute(f"FROM ({_LOADED}) WHERE run_id = {run_id:d}").fetchall()
+    return tuple(found[0]) if found else ()
+
+
+def _delete_of_removed(con: duckdb.DuckDBPyConnection) -> None:
+    for name in ("refreshed", *_wanted()):
+        con.execute(
+            f"DELETE FROM selfrepair_marts.{identifier(name)} WHERE run_id NOT IN (SELECT run_id FROM main.units)"
+        )
+
+
+def _tables(con: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+    """The columns with their types of each table in the marts' schema."""
+    return dict(
+        con.execute(
+            "SELECT table_name, list(column_name || ' ' || data_type ORDER BY column_index) FROM system.main.duckdb_columns() "
+            "WHERE schema_name = 'selfrepair_marts' AND database_name = system.main.current_database() GROUP BY table_name"
+        ).fetchall()
+    )
+
+
+@cache
+def _wanted() -> dict[str, list[str]]:
+    """As `_tables` has them, what the marts' tables should be."""
+    return {
+        view.name: [f"{column.name} {column.type}" for column in relations()[view.name].columns]
+        for view in views()
+        if view.kept == "mart"
+    }

@@ -1,7 +1,7 @@
 """Open a warehouse file, for a moment, and say in words what stands in the way.
 
 DuckDB lets one process write and then nobody else read. So nothing here keeps a file open longer than its `with` block,
-and whoever comes second waits; who waits to write says so to those that keep the file open (`wanted`).
+and whoever comes second waits, and says so to the others (`write_request`).
 """
 
 import contextlib
@@ -20,7 +20,13 @@ from selfrepair.warehouse.database.address import another_file, check_place
 from selfrepair.warehouse.database.format import check_format, why_not_opened
 from selfrepair.warehouse.database.limits import CLOSED, Limits, Settings
 from selfrepair.warehouse.database.migrate import check_readable, migrate
-from selfrepair.warehouse.database.write_request import request_write, withdraw_write_request
+from selfrepair.warehouse.database.write_request import (
+    let_readers_go_first,
+    request_read,
+    request_write,
+    withdraw_read_request,
+    withdraw_write_request,
+)
 from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError, again, check_there, in_words
 
 OnWait = Callable[[str], None]
@@ -34,6 +40,7 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
+_LONGEST_PAUSE_OF_READERS_S = 0.2
 _READERS_CLOSE_S = 0.2
 """Processes that only keep the file open close it for a writer within this time; it prints no notice before that."""
 
@@ -89,10 +96,11 @@ def connect(
     """
     check_format(path)
     try:
+        if not read_only:
+            let_readers_go_first(path)
         return _connected_in(wait_s, path, settings, read_only=read_only, on_wait=on_wait)
     finally:
-        if not read_only:
-            withdraw_write_request(path)
+        (withdraw_read_request if read_only else withdraw_write_request)(path)
 
 
 def _connected_in(
@@ -111,8 +119,7 @@ def _connected_in(
             holder = compat.holder_of_file(error)
             if holder is None:
                 raise SelfRepairError(why_not_opened(path, error)) from error
-            if not read_only:
-                request_write(path)
+            (request_read if read_only else request_write)(path)
             waited_s = time.monotonic() - began
             left_s = give_up_after_s - waited_s
             if left_s <= 0:
@@ -124,7 +131,7 @@ def _connected_in(
             on_wait(f"waiting for {holder}, which has {path} open")
             told = holder
         time.sleep(min(pause_s, left_s))
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_OF_READERS_S if read_only else _LONGEST_PAUSE_S)
 
 
 def check_folder(path: Path) -> None:

@@ -1,16 +1,26 @@
-"""How a process that wants to write a warehouse asks those that only keep it open to close it: by a file next to it.
+"""How processes that wait for a warehouse tell the others: by files next to it.
 
-DuckDB refuses a writer at once while anyone has the file open, and does not notify them.
+DuckDB refuses a writer at once while anyone has the file open, and readers while a writer has, and does not notify them. Who
+waits to write asks those that only keep the file open to close it; who waits to read, the next writer to come after them:
+loads that follow each other leave the file closed for milliseconds, which somebody who tries again and again seldom meets.
 """
 
 import contextlib
+import glob
 import os
+import secrets
 import tempfile
 import time
 from pathlib import Path
 
 _REQUEST_VALID_S = 5.0
 """A request that is not renewed for this long comes from a process that was killed."""
+
+_READERS_TURN_S = 1.0
+"""The longest that a writer lets readers go first: a few times as long as they pause between two tries [s]."""
+
+_POLL_S = 0.02
+_PROCESS = f"{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def request_write(db: Path) -> None:
@@ -38,6 +48,36 @@ def withdraw_write_request(db: Path) -> None:
         _request_file(db).unlink(missing_ok=True)
 
 
+def request_read(db: Path) -> None:
+    """Request the file `db` for reading, or renew the request. Does nothing where the folder is not writable."""
+    with contextlib.suppress(OSError):
+        _read_request_file(db).touch()
+
+
+def withdraw_read_request(db: Path) -> None:
+    """Withdraw this process' request."""
+    with contextlib.suppress(OSError):
+        _read_request_file(db).unlink(missing_ok=True)
+
+
+def let_readers_go_first(db: Path) -> None:
+    """Wait, but not for long, until all that requested the file `db` for reading have it open. Removes expired requests."""
+    give_up_at = time.monotonic() + _READERS_TURN_S
+    while _read_is_requested(db) and time.monotonic() < give_up_at:
+        time.sleep(_POLL_S)
+
+
+def _read_is_requested(db: Path) -> bool:
+    file, requested = _read_request_file(db), False
+    for other in file.parent.glob(f"{glob.escape(file.stem)}.*"):
+        with contextlib.suppress(OSError):
+            if abs(_now(file.parent) - other.stat().st_mtime) < _REQUEST_VALID_S:
+                requested = True
+            else:
+                other.unlink()
+    return requested
+
+
 def _now(folder: Path) -> float:
     """The time by the clock that dates files in `folder`, which on a network is another machine's and may differ from ours."""
     try:
@@ -45,6 +85,10 @@ def _now(folder: Path) -> float:
             return os.fstat(probe.fileno()).st_mtime
     except OSError:  # not writable
         return time.time()
+
+
+def _read_request_file(db: Path) -> Path:
+    return _request_file(db).with_suffix(f".asked.{_PROCESS}")
 
 
 def _request_file(db: Path) -> Path:

@@ -22,7 +22,9 @@ from selfrepair.warehouse.parts.manifest import RunStamp
 from selfrepair.warehouse.parts.records import RunRecord, is_run_key
 
 AFTER_LOAD = "selfrepair.after_load"
-"""Entry points of this group are called with the open connection after each load, such as to install views."""
+"""Entry points of this group are called after each load, such as to install views: with the warehouse's path, how long to wait
+for others that have it open [s], and an `OnWait`.
+"""
 
 _ROWS_PER_TRANSACTION = 4_000_000
 """Units share a transaction: one each would leave half-filled row groups, and takes up to three times as long. As many are
@@ -104,12 +106,10 @@ def load(
 
 
 def call_entry_points(db: Path, wait_s: float, on_wait: OnWait | None) -> None:
-    """Call those of `AFTER_LOAD` in an opening of its own: what was done to the rows is safe, whatever becomes of it."""
+    """Call those of `AFTER_LOAD` with the closed file: what was done to the rows is safe, whatever becomes of it."""
     try:
-        with open_writer(db, wait_s, on_wait) as con:
-            for entry_point in entry_points(group=AFTER_LOAD):
-                entry_point.load()(con)
-            con.execute("CHECKPOINT")
+        for entry_point in entry_points(group=AFTER_LOAD):
+            entry_point.load()(db, wait_s, on_wait)
     except duckdb.Error as error:
         raise SelfRepairError(
             f"the rows are in place, but their summaries could not be made: {error}\n"
