@@ -33,7 +33,7 @@ from selfrepair.ingest.text.sources import Source
 from selfrepair.queries.client.calls import SWITCH, TEXT, WHOLE, Takes, all_are, checked, is_path, is_text, is_whole
 from selfrepair.warehouse.database.address import warehouse_path
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, errors_in
-from selfrepair.warehouse.files import needing_temporary_files
+from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.schema import MECHANISMS
 
@@ -184,7 +184,7 @@ def _run(plan: RunPlan, db: Path | None, batch_size: int | None, progress: bool)
         if db is not None:
             return store_run(plan, db, Path(f"{db}.parts"), batch_size=batch_size, progress=watcher).run_id
         with needing_temporary_files():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="selfrepair-")))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(**temporary_affixes())))
         own = folder / "run.duckdb"
         try:
             store_run(plan, own, folder / "parts", batch_size=batch_size, progress=watcher, summaries=False)

@@ -151,6 +151,11 @@ def wants_to_run_code(error: Exception) -> bool:
     return isinstance(error, ValueError) and "trust_remote_code" in str(error)
 
 
+def is_pickle_with_code(error: BaseException) -> bool:
+    """Whether weights were not loaded because their pickle holds more than tensors (torch)."""
+    return "weights_only" in str(error) or "Weights only load failed" in str(error)
+
+
 def is_no_language_model(error: Exception) -> bool:
     """Whether a configuration is none of a causal language model (transformers)."""
     return isinstance(error, ValueError) and "Unrecognized configuration class" in str(error)

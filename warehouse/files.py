@@ -9,7 +9,9 @@ import secrets
 import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from io import BufferedReader
 from pathlib import Path
 
@@ -105,11 +107,23 @@ _PROCESS = secrets.token_hex(3)
 """Tells this process from another one of its number, as containers have it, and a killed one."""
 
 _numbers = itertools.count(1)
+_MORE_DIGITS = 10  # that a process' number, and that of its files, may come to have
 
 
 def temporary_name(name: str) -> str:
     """A hidden name beside `name`, a new one each time, that tells which machine and process is writing; for `sweep`."""
     return f".{name}.{_host()}.{os.getpid()}-{_PROCESS}-{next(_numbers)}.tmp"
+
+
+def bytes_too_many(path: Path) -> int:
+    """By how many bytes the longest name beside `path`, that of a new file's log, is longer than its folder takes; below 0
+    where it is not.
+    """
+    try:
+        most = os.pathconf(path.parent, "PC_NAME_MAX")
+    except (AttributeError, ValueError, OSError):  # Windows
+        most = 255
+    return len(os.fsencode(temporary_name(path.name) + WAL)) + _MORE_DIGITS - most
 
 
 def sweep(folder: Path, name: str = "") -> None:
@@ -123,7 +137,23 @@ def sweep(folder: Path, name: str = "") -> None:
         *_, host, writer, _ = path.name.removesuffix(WAL).split(".")
         pid, _, of_process = writer.partition("-")  # version 0.1 had the number alone
         if host == _host() and pid.isdecimal() and not _is_living(int(pid), of_process.partition("-")[0]):
-            remove(path)
+            with contextlib.suppress(OSError):  # another user's, or on a disk that is read-only by now
+                remove(path)
+
+
+def temporary_affixes() -> dict[str, str]:
+    """How the name of a temporary folder begins and ends, for `tempfile`: it tells whose it is.
+
+    At a process' first call, what killed processes of this user left in the system's folder for such files is removed.
+    """
+    with contextlib.suppress(OSError):  # no such folder: who makes a file in it is told
+        _sweep_once(Path(tempfile.gettempdir()))
+    return {"prefix": f".selfrepair.{_host()}.{os.getpid()}-{_PROCESS}-", "suffix": ".tmp"}
+
+
+@cache
+def _sweep_once(folder: Path) -> None:
+    sweep(folder, "selfrepair.")
 
 
 def remove(path: Path) -> None:

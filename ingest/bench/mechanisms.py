@@ -29,7 +29,7 @@ from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import find_top_rows, measure_unit
 from selfrepair.ingest.text.prompts import Prompt, PromptSet
 from selfrepair.ingest.text.sources import Source
-from selfrepair.warehouse.files import needing_temporary_files
+from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES, Manifest
 
@@ -83,7 +83,7 @@ def compare(adapter: ModelAdapter, precision: Precision, request: BenchRequest) 
     n_bytes: dict[str, tuple[int, int]] = {}
     memory: dict[str, float] = {}
     with needing_temporary_files():
-        temporary = tempfile.TemporaryDirectory(prefix="selfrepair-")
+        temporary = tempfile.TemporaryDirectory(**temporary_affixes())
     with temporary as folder:
         for number in range(request.repeats):
             for variant, mechanisms in VARIANTS.items():

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig
 
-from selfrepair.ingest.models.weight_files import WEIGHTS, NotWholeError, indexed_files
+from selfrepair.ingest.models.weight_files import WEIGHTS, NotWholeError, indexed_files, is_file_name
 from selfrepair.warehouse.files import is_lfs_pointer
 
 ADAPTER = "adapter_config.json"
@@ -49,7 +49,7 @@ def check_files(folder: Path, config: PreTrainedConfig) -> None:
             "Give the model that it was made from. Where there is none, load it with the package that quantized it, then "
             'model.dequantize().save_pretrained("plain"), and give that folder with its tokenizer.',
         )
-    weights = _weight_files(folder, getattr(config, "transformers_weights", None))
+    weights = weight_files(folder, getattr(config, "transformers_weights", None))
     missing = [file for file in weights if not (folder / file).is_file()]
     if missing:
         raise NotWholeError(f"{len(missing)} of its weight files {_are(missing)} not there: {_some(missing)}")
@@ -84,12 +84,14 @@ def check_names(model: nn.Module, missing: Collection[str], unexpected: Collecti
         )
 
 
-def _weight_files(folder: Path, named: str | None) -> list[str]:
+def weight_files(folder: Path, named: str | None) -> list[str]:
     """The files that transformers reads weights from, there or not; none where there is not even an index.
 
     `named` is what the configuration names in place of the usual ones: a file or an index.
     """
     if named is not None:
+        if not is_file_name(named):
+            raise NotWholeError(f"config.json names the weights {named!r:.80}, which is no file of its folder")
         return indexed_files(folder, named.removesuffix(".index.json")) if named.endswith(".index.json") else [named]
     for weights in WEIGHTS:
         listed = [weights] if (folder / weights).is_file() else indexed_files(folder, weights)

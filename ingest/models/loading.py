@@ -18,6 +18,7 @@ from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.ingest.models.hub.refusals import first_line, not_fetched, not_loaded
 from selfrepair.ingest.models.hub.revisions import revision_of
 from selfrepair.ingest.models.hub.snapshot import fetch_model
+from selfrepair.ingest.models.sizes import check_sizes
 from selfrepair.ingest.models.tokenizer import Vocabulary, check_vocabulary, load_tokenizer
 from selfrepair.ingest.models.weight_files import SAVE_AGAIN, TRY_ANOTHER_REVISION, NotWholeError
 from selfrepair.ingest.models.weights import cast_parameters, read_weights, use_fused_gelu, weights_sha256
@@ -66,6 +67,7 @@ def load_model(
         revision = revision_of(checkpoint)
     folder = _find(name, revision)
     try:
+        check_sizes(folder)
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         if config.is_encoder_decoder:
             raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
@@ -192,6 +194,13 @@ def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairEr
         )
     if compat.is_no_language_model(error):
         return unsupported(name, "it is not a causal language model of this release of transformers")
+    if compat.is_pickle_with_code(error):  # PyTorch advises to load it all the same, which runs the code
+        return not_loaded(
+            name,
+            revision,
+            "its weights are a pickle that holds more than tensors, and code in it would run as it is read",
+            "Give a model with .safetensors files; whoever made this one can write them with model.save_pretrained.",
+        )
     if isinstance(error, NotWholeError) and error.step:
         return not_loaded(name, revision, str(error), error.step)
     reason = str(error) if isinstance(error, NotWholeError) else first_line(error)

@@ -34,7 +34,7 @@ def indexed_files(folder: Path, weights: str) -> list[str]:
         return []
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        elsewhere = sorted(repr(name) for name in names if not _is_file_name(name))
+        elsewhere = sorted(repr(name) for name in names if not is_file_name(name))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise NotWholeError(f"{index.name} is damaged: it holds no weight_map of file names") from error
     if elsewhere:
@@ -42,6 +42,6 @@ def indexed_files(folder: Path, weights: str) -> list[str]:
     return sorted(names)
 
 
-def _is_file_name(name: object) -> bool:
+def is_file_name(name: object) -> bool:
     """Whether it can only be a file beside the index, on whatever system: no path, drive or parent folder."""
     return isinstance(name, str) and name not in ("", "..") and PureWindowsPath(name).name == name

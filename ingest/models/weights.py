@@ -14,6 +14,7 @@ from transformers.activations import NewGELUActivation
 
 from selfrepair.ingest import compat
 from selfrepair.ingest.models.completeness import check_files, check_names
+from selfrepair.ingest.models.sizes import check_parameters
 
 
 def read_weights(folder: Path, config: PreTrainedConfig, *, trust_remote_code: bool) -> PreTrainedModel:
@@ -23,6 +24,7 @@ def read_weights(folder: Path, config: PreTrainedConfig, *, trust_remote_code: b
     wrong.
     """
     check_files(folder, config)
+    check_parameters(folder, config, trust_remote_code=trust_remote_code)
     model, found = _from_pretrained(folder, attention_kind(config), trust_remote_code)
     check_names(model, found["missing_keys"], found["unexpected_keys"])
     return model

@@ -29,6 +29,11 @@ class IngestRequest:
     split: str | None = option("Split of the dataset  [default: train; heldout for stdlib]", None)
     dataset_revision: str | None = option("Revision of the dataset on the hub.", None)
     text_column: str = option("Column of the dataset that holds its text.", "text")
+    row_group_gb: float = option(
+        "The most that one group of rows of a .parquet file may take in memory, in GB; a file that needs more is refused.",
+        2.0,
+        type=click.FloatRange(min=0, min_open=True),
+    )
     n_prompts: int = option("Number of prompts.", 200, flag="--prompts", type=click.IntRange(1))
     seq_len: int | None = option("Tokens in a prompt, BOS included  [default: 128]", None)
     packing: str | None = option(

@@ -39,4 +39,5 @@ def open_dataset(request: IngestRequest) -> Source:
         revision=request.dataset_revision,
         text_column=request.text_column,
         whole=settings.packing != PACKED,
+        row_group_gb=request.row_group_gb,
     )

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 from selfrepair.ingest.terms import row_of
 from selfrepair.ingest.text.documents import AnswerRow, DocumentCounts
 from selfrepair.ingest.text.packing import begin_token
-from selfrepair.ingest.text.tokenizing import SpecialTokens, token_texts
+from selfrepair.ingest.text.tokenizing import SpecialTokens, encode, token_texts
 from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 
@@ -74,5 +74,5 @@ def _one_token(
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    (ids,) = encode([text], tokenizer)
     return ids

@@ -8,11 +8,12 @@ import gzip
 import io
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.files import human_bytes
 
 BLOCK_CHARACTERS = BLOCK_BYTES = 2**18
 LONGEST_LINE = 2**26
@@ -21,6 +22,8 @@ memory.
 """
 
 ROWS_AT_ONCE = 256
+_VALUE_BYTES = 8
+"""What a number takes in memory, and so does every row or value of a list, at least."""
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 """How files of these kinds begin."""
@@ -65,13 +68,79 @@ def json_lines(path: Path) -> Iterator[Any]:
         raise _not_text(path) from error
 
 
-def parquet_rows(path: Path) -> Iterator[Any]:
-    """Every row as a dictionary. Raises ValueError or OSError where it is no Parquet file."""
+def parquet_rows(path: Path, most_bytes: int) -> Iterator[Any]:
+    """Every row as a dictionary, one at a time.
+
+    Raises ValueError or OSError where it is no Parquet file, and SelfRepairError where its footer says that a group of rows,
+    decompressed, takes more than `most_bytes`, or a text is longer than `LONGEST_LINE`.
+    """
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
-            yield from batch.to_pylist()
+        _check_row_groups(path, file.metadata, most_bytes)
+        columns = [file.schema.column(place) for place in range(len(file.schema))]
+    texts = [
+        column.path
+        for column in columns
+        if column.physical_type == "BYTE_ARRAY" and column.logical_type.type != "DECIMAL"
+    ]
+    # A text that many rows share is in memory once: some compressed kilobytes can hold a long one that thousands have.
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        for number, row in enumerate(_rows(path, file.iter_batches(batch_size=ROWS_AT_ONCE), most_bytes)):
+            for name, value in row.items():
+                if isinstance(value, str) and len(value) > LONGEST_LINE:
+                    raise SelfRepairError(
+                        f"{path}, row {number}: `{name}` is longer than {LONGEST_LINE:,} characters. "
+                        "Write a longer document as several."
+                    )
+            yield row
+
+
+def _rows(path: Path, batches: Iterable[Any], most_bytes: int) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        n_bytes = sum(_n_bytes_of_shared(column) for column in columns.values() if column.type.num_fields)
+        if n_bytes > most_bytes:
+            raise _too_large(path, n_bytes, most_bytes)
+        for place in range(batch.num_rows):
+            yield {name: column[place].as_py() for name, column in columns.items()}
+
+
+def _n_bytes_of_shared(array: Any) -> int:
+    """What the texts within lists and the like take once each place has its own."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(array.type):
+        return pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0
+    if pa.types.is_struct(array.type):
+        return sum(map(_n_bytes_of_shared, array.flatten()))
+    if pa.types.is_map(array.type):
+        return _n_bytes_of_shared(array.keys) + _n_bytes_of_shared(array.items)
+    return _n_bytes_of_shared(array.flatten()) if pa.types.is_nested(array.type) else 0
+
+
+def _check_row_groups(path: Path, footer: Any, most_bytes: int) -> None:
+    """A file of some kilobytes can say in a few bytes that billions of rows, or of values of one list, are the same."""
+    n_bytes = footer.num_rows * _VALUE_BYTES
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        columns = [group.column(place) for place in range(group.num_columns)]
+        n_bytes = max(
+            n_bytes,
+            sum(max(column.total_uncompressed_size, _VALUE_BYTES * column.num_values) for column in columns),
+            group.num_rows * _VALUE_BYTES,
+        )
+    if n_bytes > most_bytes:
+        raise _too_large(path, n_bytes, most_bytes)
+
+
+def _too_large(path: Path, n_bytes: int, most_bytes: int) -> SelfRepairError:
+    return SelfRepairError(
+        f"dataset file {path} ({human_bytes(path.stat().st_size)}) takes up to {human_bytes(n_bytes)} when it is "
+        f"decompressed, and {human_bytes(most_bytes)} are allowed. Write it in smaller groups of rows "
+        f"(pyarrow: row_group_size=10_000), or, if you trust it, allow more: --row-group-gb {n_bytes // 10**9 + 1}"
+    )
 
 
 def open_bytes(path: Path) -> IO[bytes]:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from selfrepair.ingest.text.documents import DatasetRow
 from selfrepair.ingest.text.packing import begin_token
 from selfrepair.ingest.text.sources import ANSWER, TEXT, TOKENS, read_rows
+from selfrepair.ingest.text.tokenizing import encode
 from selfrepair.warehouse.errors import SelfRepairError
 
 PROMPTS = "prompts"
@@ -49,7 +50,7 @@ def _row(number: int, prompt: Any, tokenizer: PreTrainedTokenizerBase | None) ->
         raise SelfRepairError(f"prompts[{number}] is text. Pass the model's tokenizer=, or token ids.")
     if prompt.get(ANSWER) is not None:
         return dict(prompt)
-    ids = tokenizer(prompt[TEXT], add_special_tokens=False, verbose=False)["input_ids"]
+    (ids,) = encode([prompt[TEXT]], tokenizer)
     return {TOKENS: [begin_token(tokenizer), *ids]}
 
 

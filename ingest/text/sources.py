@@ -49,6 +49,9 @@ ANSWER, FOIL = "answer", "foil"
 TEXT = "text"
 """The column of a dataset that holds its text unless another is named."""
 
+ROW_GROUP_GB = 2.0
+"""The most that a group of rows of a Parquet file may take in memory, unless more is allowed [GB]."""
+
 _SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which JSON can hold and no text has
 
 
@@ -73,10 +76,12 @@ def open_source(
     revision: str | None = None,
     text_column: str = TEXT,
     whole: bool = False,
+    row_group_gb: float = ROW_GROUP_GB,
 ) -> Source:
     """The dataset `name`; `random` has no rows yet, as they are drawn for a model (`random_rows`).
 
-    With `whole`, documents of stdlib come one after the other, otherwise interleaved, chunk by chunk.
+    With `whole`, documents of stdlib come one after the other, otherwise interleaved, chunk by chunk. `row_group_gb` is
+    the most that a group of rows of a Parquet file may take in memory [GB].
 
     Raises SelfRepairError when there is no such file or hub dataset, when it has no such split, when a row holds neither
     `text_column` nor `tokens`, and for options that mean nothing to such a dataset.
@@ -96,7 +101,7 @@ def open_source(
         return Source(STDLIB, split, f"Python {platform.python_version()}", documents)
     if is_file:
         _check_file(name)
-        return Source(path.name, None, None, _from_file(path, text_column))
+        return Source(path.name, None, None, _from_file(path, text_column, int(row_group_gb * 10**9)))
     split = split or "train"
     return Source(name, split, revision, read_rows(name, hub_rows(name, split, revision), text_column))
 
@@ -148,12 +153,12 @@ def _type(path: Path) -> str:
     return path.suffix
 
 
-def _from_file(path: Path, text_column: str) -> Iterator[DatasetRow]:
+def _from_file(path: Path, text_column: str, most_bytes: int) -> Iterator[DatasetRow]:
     try:
         if _type(path) == ".txt":
             yield from in_chunks(Document(0, ""), text_blocks(path))
         else:
-            rows = json_lines(path) if _type(path) == ".jsonl" else parquet_rows(path)
+            rows = json_lines(path) if _type(path) == ".jsonl" else parquet_rows(path, most_bytes)
             yield from read_rows(path, rows, text_column)
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise SelfRepairError(f"dataset file {path} cannot be read: {error}. Write it again.") from error

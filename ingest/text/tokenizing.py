@@ -5,11 +5,13 @@ Chunks end where a tokenizer also splits, so that neither memory nor time grows 
 
 import itertools
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from selfrepair.ingest.text.documents import Document, DocumentCounts
+from selfrepair.warehouse.errors import SelfRepairError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,6 +25,10 @@ BATCH_DOCUMENTS = 1000
 
 CHARACTERS_A_TOKEN = 8
 """More than most texts have on average: for a document's first tokens, this much of it is read."""
+
+LONGEST_S = 60.0
+CHARACTERS_A_SECOND = 1000
+"""How long a tokenizer may take; the slowest ones, written in Python, take a hundredth of that."""
 
 _BORDERS = (
     # A space belongs to the word after it, in byte-level and SentencePiece vocabularies alike: no token reaches across.
@@ -40,6 +46,45 @@ class Tokens:
     number: int
     ids: list[int]
     ends: bool
+
+
+def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+    """The token ids of each text, without special tokens.
+
+    What a tokenizer's file says is anybody's: a regular expression in it can take years over a line of text, and the library
+    is deaf to Ctrl-C meanwhile. So it runs in a thread that is left to itself after `LONGEST_S`, and a second more for every
+    `CHARACTERS_A_SECOND`; that ends with the process. Raises SelfRepairError then, and where the tokenizer fails.
+    """
+    found: list[list[list[int]]] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(
+                tokenizer(
+                    texts,
+                    add_special_tokens=False,
+                    return_attention_mask=False,
+                    return_token_type_ids=False,
+                    verbose=False,  # or it warns of texts that are longer than the model's context
+                )["input_ids"]
+            )
+        except BaseException as error:
+            errors.append(error)
+
+    limit_s = LONGEST_S + sum(map(len, texts)) / CHARACTERS_A_SECOND
+    thread = threading.Thread(target=run, name="tokenizer", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if found:
+        return found[0]
+    text = next((text for text in texts if text), "")
+    why = f"took more than {limit_s:.0f} s" if not errors else f"failed ({type(errors[0]).__name__}: {errors[0]})"
+    raise SelfRepairError(
+        f"the model's tokenizer {why} on {len(texts):,} texts, the first of which begins with {text[:40]!r}. Try another "
+        "data set; if it is the same with all of them, the tokenizer's own file is damaged: take that of the model it was made "
+        "for."
+    ) from (errors[0] if errors else None)
 
 
 class SpecialTokens:
@@ -112,7 +157,7 @@ def tokenize(
         for chunk in batch:
             texts.append(chunk.text.removeprefix(" ") if continues and adds_a_space else chunk.text)
             continues = chunk.more
-        for chunk, ids in zip(batch, _ids(texts, tokenizer), strict=True):
+        for chunk, ids in zip(batch, encode(texts, tokenizer), strict=True):
             special.count(chunk.number, ids, counts, is_start=not has_tokens)
             has_tokens = has_tokens or bool(ids)
             if has_tokens:
@@ -129,7 +174,9 @@ def first_tokens(
     special = SpecialTokens(tokenizer)
     for batch in _batches(joined(documents)):
         starts = [next(in_chunks(document, max_characters=CHARACTERS_A_TOKEN * n_tokens)) for document in batch]
-        for document, start, ids in zip(batch, starts, _ids([start.text for start in starts], tokenizer), strict=True):
+        for document, start, ids in zip(
+            batch, starts, encode([start.text for start in starts], tokenizer), strict=True
+        ):
             found = ids
             if start.more and len(ids) < n_tokens:
                 whole = tokenize([document], tokenizer, DocumentCounts())
@@ -190,18 +237,7 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _ids(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    ids: list[list[int]] = tokenizer(
-        texts,
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # or it warns of texts that are longer than the model's context
-    )["input_ids"]
-    return ids
-
-
 def _adds_a_space(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether the tokenizer puts a space before every text, as SentencePiece does: a chunk's own would be one too many."""
-    whole, word, spaced = _ids(["a a", "a", " a"], tokenizer)
+    whole, word, spaced = encode(["a a", "a", " a"], tokenizer)
     return whole == word + word != word + spaced

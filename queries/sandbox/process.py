@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from selfrepair.queries.sandbox.answer import Batches, OnNote, out_of_memory, out_of_time
 from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.errors import InUseError, Language, SelfRepairError
-from selfrepair.warehouse.files import needing_temporary_files
+from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -118,7 +118,7 @@ class Worker:
         self._has_begun = False
         with needing_temporary_files():
             self._errors = tempfile.TemporaryFile(prefix="selfrepair-")  # noqa: SIM115 (open as long as the process)
-            self._folder = tempfile.mkdtemp(prefix="selfrepair-")
+            self._folder = tempfile.mkdtemp(**temporary_affixes())
         try:
             self._process = subprocess.Popen(
                 [*_COMMAND, self._folder],

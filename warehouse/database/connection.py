@@ -144,7 +144,13 @@ def check_folder(path: Path) -> None:
         raise SelfRepairError(
             f"{path} cannot be created: there is no folder {path.parent}. Create it, or change {in_words('--db', 'into=')}."
         )
-    log = f"{os.path.realpath(path)}{files.WAL}"
+    real = Path(os.path.realpath(path))
+    if (too_long := files.bytes_too_many(real)) > 0:
+        raise SelfRepairError(
+            f"the name {real.name[:40]}... is {too_long} bytes too long: files beside the warehouse have longer ones, such as "
+            f"its log and its part files. Nothing was measured or written. {another_file()}"
+        )
+    log = f"{real}{files.WAL}"
     if os.path.lexists(log) and not path.exists():  # in this order: another process makes the file before its log
         raise SelfRepairError(
             f"there is a log of a file that is gone, {log}: its rows would get into a new one. Put the file back at {path}, "

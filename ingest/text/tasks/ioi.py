@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from selfrepair.ingest.text.tokenizing import encode
 from selfrepair.warehouse.errors import SelfRepairError
 
 TEMPLATES = (
@@ -63,6 +64,5 @@ def ioi_rows(tokenizer: PreTrainedTokenizerBase, model: str, *, n: int, seed: in
 
 def _single(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[str]:
     """The words that are one token after another word."""
-    ids = [tokenizer(f"so {word}", add_special_tokens=False)["input_ids"] for word in words]
-    alone = tokenizer("so", add_special_tokens=False)["input_ids"]
+    alone, *ids = encode(["so", *(f"so {word}" for word in words)], tokenizer)
     return [word for word, found in zip(words, ids, strict=True) if found[:-1] == alone]

@@ -5,6 +5,7 @@ import json
 import platform
 import re
 import tempfile
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfrepair.ingest.text import dataset_files
+from selfrepair.ingest.text import dataset_files, tokenizing
 from selfrepair.ingest.text.dataset_files import BLOCK_BYTES, json_lines, text_blocks
 from selfrepair.ingest.text.documents import Document, TokenRow
 from selfrepair.ingest.text.given_prompts import given_prompts
@@ -248,3 +249,68 @@ def test_a_line_that_only_compression_makes_small_is_not_read_whole(tmp_path, mo
     path.write_bytes(compressed(b"a" * 2**20) * 3 * 2**10)
     with pytest.raises(SelfRepairError, match=r"line 1 is longer than 4,194,304 characters"):
         list(json_lines(path))
+
+
+BOMBS = {
+    "rows": lambda: pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 3_000_000, pa.int8()), ["a"])}),
+    "values": lambda: pa.table({"tokens": pa.array([[7] * 3_000_000])}),
+    "text": lambda: pa.table({"text": ["a" * 20_000_000]}),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_parquet_file_that_compression_makes_small_is_refused_by_its_footer(tmp_path, kind):
+    path = tmp_path / "a.parquet"
+    pq.write_table(BOMBS[kind](), path, compression="zstd", row_group_size=10**8)
+    assert path.stat().st_size < 20_000
+    with pytest.raises(SelfRepairError, match=r"a\.parquet \(.* takes up to 2[04]\.0 MB when it .*--row-group-gb 1$"):
+        list(open_source(str(path), row_group_gb=0.01).documents)
+    assert next(open_source(str(path)).documents).number == 0
+
+
+def test_a_long_text_that_many_rows_of_a_parquet_file_share_is_in_memory_once(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * 256, pa.int8()), ["a" * 2_000_000])
+    pq.write_table(pa.table({"text": shared}), path, compression="zstd", store_schema=False)
+    before = pa.total_allocated_bytes()
+    documents = open_source(str(path), row_group_gb=0.01).documents
+    assert len(next(documents).text) == 2_000_000
+    assert pa.total_allocated_bytes() - before < 20_000_000  # 512 MB otherwise
+    monkeypatch.setattr(dataset_files, "LONGEST_LINE", 1_999_999)
+    with pytest.raises(SelfRepairError, match=r"a\.parquet, row 0: `text` is longer than 1,999,999 characters"):
+        next(open_source(str(path)).documents)
+
+
+def test_a_long_text_that_lists_in_a_parquet_file_repeat_is_refused(tmp_path):
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int8()), ["a" * 200_000])
+    lists = pa.ListArray.from_arrays(pa.array([0, 100]), shared)
+    table = pa.table({"text": ["a"], "more": pa.StructArray.from_arrays([lists], ["of"])})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    with pytest.raises(SelfRepairError, match=r"takes up to 20\.0 MB"):
+        next(open_source(str(tmp_path / "a.parquet"), row_group_gb=0.01).documents)
+    assert next(open_source(str(tmp_path / "a.parquet")).documents) == Document(0, "a")
+
+
+def splitting_by(regex):
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Split(Regex(regex), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?")
+
+
+def test_a_regular_expression_that_never_ends_is_given_up(monkeypatch, capfd):
+    tokenizer = splitting_by("(a+)+$")
+    assert tokenizing.encode(["a"], tokenizer) == [[0]]
+    with pytest.raises(
+        SelfRepairError, match=r"tokenizer failed \(PanicException: .*begins with 'aaa.*Try another data set"
+    ):
+        tokenizing.encode(["a" * 40 + "b"], tokenizer)
+    monkeypatch.setattr(tokenizing, "LONGEST_S", 0.1)
+    with pytest.raises(SelfRepairError, match=r"tokenizer took more than 0 s on 1 texts"):
+        tokenizing.encode(["a" * 25 + "b"], tokenizer)
+    for thread in threading.enumerate():
+        if thread.name == "tokenizer":
+            thread.join()
+    capfd.readouterr()  # the library says on standard error that it panicked

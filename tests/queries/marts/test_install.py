@@ -6,8 +6,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from selfrepair import Warehouse
 from selfrepair.queries.catalog.relations import relations, views
-from selfrepair.queries.marts.install import install, install_temp, prepare_reader
+from selfrepair.queries.marts import refresh as marts
+from selfrepair.queries.marts.install import _is_installed, bring_up_to_date, install, install_temp, prepare_reader
 from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import SelfRepairError
 from support.loaded import loaded
@@ -47,6 +49,30 @@ def test_any_client_sees_views_and_comments(path: Path) -> None:
         (about,) = con.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'head_repair'").fetchall()[0]
     assert about.startswith(relations()["head_repair"].summary)
     assert "Grain: run_id, ablation, population, layer, head." in about
+
+
+def test_what_is_installed_is_known_when_the_file_is_opened_again(path: Path) -> None:
+    in_file(path, install)
+    with duckdb.connect(path, read_only=True) as con:
+        assert _is_installed(con)
+    in_file(path, lambda con: con.execute("COMMENT ON COLUMN head_repair.layer IS 'Mine.'"))
+    with duckdb.connect(path, read_only=True) as con:
+        assert not _is_installed(con)
+
+
+def test_while_marts_are_computed_others_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = loaded(tmp_path)
+    asked = []
+
+    def compute(con: duckdb.DuckDBPyConnection, run_id: int) -> marts.Computed:
+        asked.append(Warehouse(db, wait_s=0).sql("SELECT count(*) AS n FROM measurements").item())
+        return marts.Computed(run_id, (), {}, 0.0)
+
+    monkeypatch.setattr(marts, "compute", compute)
+    told: list[int] = []
+    assert bring_up_to_date(db, 10, None, [1], lambda run_id, s: told.append(run_id)) == [1]
+    assert asked == [864]
+    assert told == []  # computed of other rows than are there now: not stored
 
 
 @pytest.mark.slow

@@ -122,3 +122,20 @@ def test_a_parameter_is_read_without_pandas_whose_absence_hides_no_error() -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[('x',)] False\nthe real one False\nTrue\n"
+
+
+def test_what_a_killed_process_left_for_temporary_files_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed = (
+        "import os, tempfile; from selfrepair.warehouse.files import temporary_affixes; "
+        f"os.mkdir(tempfile.mkdtemp(dir={str(tmp_path)!r}, **temporary_affixes()) + '/spill'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    worker = process.Worker(Limits())
+    (own,) = tmp_path.iterdir()
+    assert own != left
+    worker.end()
+    assert list(tmp_path.iterdir()) == []

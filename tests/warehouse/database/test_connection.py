@@ -12,7 +12,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from selfrepair.warehouse.database import connection
+from selfrepair.warehouse import files
+from selfrepair.warehouse.database import connection, write_request
 from selfrepair.warehouse.database.connection import open_reader, open_writer
 from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError
 
@@ -263,3 +264,37 @@ def test_threads_that_make_the_same_file_do_not_meet(db):
     with open_reader(db) as con:
         assert con.execute("SELECT count(*) FROM runs").fetchall() == [(0,)]
     assert [path.name for path in db.parent.iterdir()] == [db.name]
+
+
+def test_a_name_with_no_room_for_those_of_the_files_beside_it(tmp_path):
+    with pytest.raises(SelfRepairError, match=r"the name w{40}\.\.\. is \d+ bytes too long: .*Nothing was measured"):
+        connection.check_folder(tmp_path / ("w" * 253))
+    with pytest.raises(SelfRepairError, match="bytes too long"):
+        connection.check_folder(tmp_path / ("漢" * 80))
+    longest = tmp_path / ("w" * (253 - files.bytes_too_many(tmp_path / ("w" * 253))))
+    with open_writer(longest):
+        pass
+    assert longest.exists()
+
+
+def test_a_writer_lets_those_who_wait_to_read_go_first(made, spawn):
+    """Loads that follow each other leave the file closed for moments, which no reader meets by chance."""
+    with open_writer(made):
+        waiting = spawn(HOLD, made, "reader")
+        give_up_at = time.monotonic() + 30
+        while not write_request._read_is_requested(made):
+            assert time.monotonic() < give_up_at
+            time.sleep(0.01)
+    told = []
+    with pytest.raises(InUseError), open_writer(made, wait_s=0.1, on_wait=told.append):
+        pass
+    assert waiting.stdout.readline() == "open\n"
+    assert not write_request._read_is_requested(made)
+
+
+def test_a_reader_that_was_killed_is_not_waited_for(made):
+    write_request.request_read(made)
+    (request,) = made.parent.glob(".*.asked.*")
+    os.utime(request, (0, 0))
+    assert not write_request._read_is_requested(made)
+    assert not request.exists()

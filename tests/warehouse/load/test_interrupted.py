@@ -110,11 +110,11 @@ def test_what_was_stopped_before_its_summaries_makes_them_when_repeated(command,
     made = []
 
     class AfterLoad:
-        def load(self) -> Callable[[duckdb.DuckDBPyConnection], None]:
+        def load(self) -> Callable[..., None]:
             if len(made) < 1:
                 made.append("stopped")
                 raise KeyboardInterrupt
-            return lambda con: made.append("made")
+            return lambda *_: made.append("made")
 
     if command == "remove":
         load_rows(db, root)
@@ -131,7 +131,7 @@ def test_what_was_stopped_before_its_summaries_makes_them_when_repeated(command,
 @pytest.mark.parametrize("error", [duckdb.IOException("Could not write file: I/O error"), KeyboardInterrupt()])
 def test_parts_stay_until_the_last_write_is_done(error, fabricate, db, root, monkeypatch):
     class AfterLoad:
-        def load(self) -> Callable[[duckdb.DuckDBPyConnection], None]:
+        def load(self) -> Callable[..., None]:
             raise error
 
     parts = fabricate(n_units=1).write(root)

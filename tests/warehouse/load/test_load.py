@@ -288,13 +288,14 @@ def test_parts_of_another_cut_of_the_same_run_are_refused(fabricate, root, tmp_p
         load(db, tmp_path / "more")
 
 
-def test_entry_points_are_called_with_the_open_warehouse(run, root, db, ask, tmp_path, monkeypatch):
+def test_entry_points_are_called_with_the_closed_warehouse(run, root, db, ask, tmp_path, monkeypatch):
     plugin = tmp_path / "plugin"
     (plugin / "plugin-1.0.dist-info").mkdir(parents=True)
     (plugin / "plugin-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
     (plugin / "plugin-1.0.dist-info" / "entry_points.txt").write_text("[selfrepair.after_load]\nnote = plugin:note\n")
     (plugin / "plugin.py").write_text(
-        "def note(con):\n    con.execute('CREATE TABLE noted AS SELECT count(*) AS n FROM measurements')\n"
+        "import duckdb\n\ndef note(db, wait_s, on_wait):\n    with duckdb.connect(db) as con:\n"
+        "        con.execute('CREATE TABLE noted AS SELECT count(*) AS n FROM measurements')\n"
     )
     monkeypatch.syspath_prepend(plugin)
     run.write(root)
