@@ -53,6 +53,8 @@ def test_sizes_that_the_weights_cannot_have(folder):
             assert re.search(said, found), (name, value, found)
             assert "Put the config.json there that was saved with these weights." in found, found
     assert "its weight files are" in refusal(folder, {**config, "text_config": {"hidden_size": [8, 10**9]}})
+    elsewhere = refusal(folder, {**config, "transformers_weights": "../model.safetensors"})
+    assert "names the weights '../model.safetensors', which is no file of its folder" in elsewhere
     (folder / "config.json").write_text(json.dumps(config))
 
 
