@@ -10,8 +10,10 @@ import statistics
 import subprocess
 import sys
 import time
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from queue import Empty
+from typing import TypeAlias
 
 import click
 
@@ -20,6 +22,9 @@ from selfrepair import Warehouse
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.load.removal import remove_run, stored_run
+
+Times: TypeAlias = "multiprocessing.Queue[tuple[str, float, str]]"
+"""What kind of reader it was, how long its answer took [s], and its error, empty without one."""
 
 VIEW, MODEL = "head_repair", "made-up-kept"
 FILTERS = {"model": MODEL, "ablation": "resample", "population": "top2"}
@@ -41,22 +46,22 @@ def main(folder: Path, rows: int, seconds: float, n_readers: int, pause_s: float
             write_run(folder / "parts" / key, key, f"made-up-{key}", shape_of(rows), seed)
     load(db, folder / "parts" / "kept", keep_parts=True)
     context = multiprocessing.get_context("spawn")
-    times: multiprocessing.Queue[tuple[str, float, str]] = context.Queue()
-    until = time.time() + seconds + 5.0
+    times: Times = context.Queue()
+    done, ready = context.Event(), context.Barrier(n_readers + cli + 1)
     kinds = [("from Python", 0.0), ("kept open", 5.0)]
-    readers = [
-        context.Process(target=_ask, args=(db, *kinds[number % 2], pause_s, until, times))
-        for number in range(n_readers)
-    ]
-    readers += [context.Process(target=_ask_in_shell, args=(db, pause_s, until, times))] if cli else []
+    shared = pause_s, ready, done, times
+    readers = [context.Process(target=_ask, args=(db, *kinds[number % 2], *shared)) for number in range(n_readers)]
+    readers += [context.Process(target=_ask_in_shell, args=(db, *shared))] if cli else []
     for process in readers:
         process.start()
-    time.sleep(5.0)  # until all have begun
-    loads = _load_until(db, folder / "parts" / "loaded", until)
+    ready.wait()
+    loads, removals = _load_for(seconds, db, folder / "parts" / "loaded")
+    done.set()
+    _print_load()
     for process in readers:
         process.join()
-    _print_load()
-    _print("loads and removals", loads)
+    _print("loads", loads)
+    _print("removals", removals)
     found: dict[str, list[float]] = {}
     errors: list[str] = []
     while True:
@@ -71,38 +76,27 @@ def main(folder: Path, rows: int, seconds: float, n_readers: int, pause_s: float
     click.echo(f"errors: {len(errors)} {errors[:1] if errors else ''}")
 
 
-def _load_until(db: Path, parts: Path, until: float) -> list[float]:
+def _load_for(seconds: float, db: Path, parts: Path) -> tuple[list[float], list[float]]:
     """How long each load and each removal took [s]."""
-    took = []
-    run_id = 0
-    while time.time() < until:
+    loads: list[float] = []
+    removals: list[float] = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
         began = time.perf_counter()
         load(db, parts, keep_parts=True)
-        took.append(time.perf_counter() - began)
+        loads.append(time.perf_counter() - began)
+        newest = Warehouse(db, wait_s=60).sql("SELECT max(run_id) FROM runs").item()
         began = time.perf_counter()
-        run_id = run_id or 2
-        while True:
-            try:
-                run = stored_run(db, run_id, wait_s=60)
-                break
-            except SelfRepairError:
-                run_id += 1
-        remove_run(db, run, parts.parent / "none")
-        took.append(time.perf_counter() - began)
-    return took
+        remove_run(db, stored_run(db, newest, wait_s=60), parts.parent / "none")
+        removals.append(time.perf_counter() - began)
+    return loads, removals
 
 
-def _ask(
-    db: Path,
-    kind: str,
-    keep_open_s: float,
-    pause_s: float,
-    until: float,
-    times: "multiprocessing.Queue[tuple[str, float, str]]",
-) -> None:
+def _ask(db: Path, kind: str, keep_open_s: float, pause_s: float, ready: Barrier, done: Event, times: "Times") -> None:
     warehouse = Warehouse(db, keep_open_s=keep_open_s)
     warehouse.view(VIEW, **FILTERS)
-    while time.time() < until:
+    ready.wait()
+    while not done.is_set():
         began, error = time.perf_counter(), ""
         try:
             assert warehouse.view(VIEW, **FILTERS).height == 144
@@ -112,15 +106,14 @@ def _ask(
         time.sleep(pause_s)
 
 
-def _ask_in_shell(
-    db: Path, pause_s: float, until: float, times: "multiprocessing.Queue[tuple[str, float, str]]"
-) -> None:
+def _ask_in_shell(db: Path, pause_s: float, ready: Barrier, done: Event, times: "Times") -> None:
     params = [word for name, value in FILTERS.items() for word in ("--param", f"{name}={value}")]
     command = [sys.executable, "-m", "selfrepair", "query", VIEW, "--db", str(db), *params, "--csv"]
-    while time.time() < until:
+    ready.wait()
+    while not done.is_set():
         began = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True)
-        times.put(("in a shell", time.perf_counter() - began, done.stderr if done.returncode else ""))
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        times.put(("in a shell", time.perf_counter() - began, answer.stderr if answer.returncode else ""))
         time.sleep(pause_s)
 
 
