@@ -166,8 +166,10 @@ def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize)
 
     def stack_seconds(layer: int, size: int) -> float:
         stack = [HeadAblation(layer, head % adapter.n_heads, "zero") for head in range(size)]
-        top = torch.zeros(size, *clean.scale.shape, dtype=torch.bool, device=adapter.device)
+        populations = plan.settings.top_populations
+        top = torch.zeros(len(populations), size, *clean.scale.shape, dtype=torch.bool, device=adapter.device)
         top[..., ::ROWS_TO_ONE] = True
+        top[1:, ..., 0], top[1:, ..., 1:2] = False, True
 
         def work() -> None:
             observers = Observers(adapter, clean, targets, mechanisms)
