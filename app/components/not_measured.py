@@ -47,8 +47,8 @@ def explain_earlier_neurons(choice: Choice) -> None:
     """Say that the run has no neurons of the rows after position 0, and show the commands that measure it anew."""
     run = _record(choice)
     st.info(
-        f"Neurons of the rows after position 0 are not in this run, which an earlier version measured. {POPULATIONS['top2'].capitalize()} "
-        "is shown instead. These commands measure the run again, with both:",
+        "Neurons of the rows after position 0 are not in this run, which an earlier version measured. "
+        f"{POPULATIONS['top2'].capitalize()} is shown instead. These commands measure the run again, with both:",
         icon=":material/science:",
     )
     remove = shlex.join(["selfrepair", "remove", str(run["run_id"]), "--db", str(warehouse_path())])

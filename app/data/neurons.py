@@ -44,7 +44,9 @@ def curve(of_mlp: str) -> str:
 
 
 def effects(of_mlp: str) -> str:
-    """Stored changes of neurons (condition `of_mlp` on `neuron_top_rows`), where there are many a uniform random sample, the same one each time."""
+    """Stored changes of neurons (condition `of_mlp` on `neuron_top_rows`): where there are many, a uniform random sample, the
+    same one each time.
+    """
     return (
         f"WITH stored AS (\n    FROM neuron_top_rows\n    WHERE {of_mlp}\n),\n"
         f"drawn AS (\n    FROM stored\n    USING SAMPLE reservoir({MAX_DOTS} ROWS) REPEATABLE (1)\n)\n"

@@ -40,7 +40,10 @@ class Observers:
         self._logprobs: list[Tensor] = []
 
     def of_stack(
-        self, stack: Sequence[HeadAblation], top: Bool[Tensor, "population ablated batch pos"] | None, value_bias: Tensor
+        self,
+        stack: Sequence[HeadAblation],
+        top: Bool[Tensor, "population ablated batch pos"] | None,
+        value_bias: Tensor,
     ) -> Sequence[Observer]:
         """The observers of a stack; `top` marks the rows in its heads' tops, where those are known: the top 2 % first."""
         self._of_stack = []

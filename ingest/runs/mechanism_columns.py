@@ -117,7 +117,9 @@ def _change_columns(unit: Unit, measured: Measured, layers: NDArray[np.int16]) -
 def _members(neurons: NeuronChanges) -> dict[str, NDArray[np.bool_]]:
     """Which rows are in each population; none in one that was not read."""
     none = np.zeros(len(neurons.rows), dtype=np.bool_)
-    return dict.fromkeys(NEURON_POPULATIONS, none) | dict(zip(NEURON_POPULATIONS, neurons.members.numpy().T, strict=False))
+    return dict.fromkeys(NEURON_POPULATIONS, none) | dict(
+        zip(NEURON_POPULATIONS, neurons.members.numpy().T, strict=False)
+    )
 
 
 def _has_rows(neurons: NeuronChanges) -> Any:

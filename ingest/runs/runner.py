@@ -159,7 +159,7 @@ def _inputs(plan: RunPlan, unit: Unit) -> tuple[PredictionTargets, torch.Tensor 
 
 
 def _top_rows(plan: RunPlan, measurer: Measurer, parts: PartsFolder, progress: Progress) -> TopRows:
-    """Each head's top 2 % of the run's rows, kept in a file, so that a resumed run has the same, and in the same populations."""
+    """Each head's top 2 % of the run's rows, kept in a file, so that a resumed run has the same populations."""
     kept = parts.array(TOP_ROWS_FILE)
     if kept is not None:
         first, *others = _top_searched(plan)

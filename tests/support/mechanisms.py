@@ -219,14 +219,18 @@ def _neuron_curves(neurons: pl.DataFrame) -> pl.DataFrame:
 
 def _neuron_sums(neurons: pl.DataFrame) -> pl.DataFrame:
     change, is_first = pl.col("change"), pl.col("rank") == 1
-    return by_population(neurons).group_by(*_CELL, "unit", "population", "mlp_layer", maintain_order=True).agg(
-        is_first.sum().cast(pl.Int32).alias("n_rows"),
-        pl.col("direct_effect").filter(is_first).sum(),
-        change.sum().round(9),  # 0 where they cancel
-        change.abs().sum().alias("absolute_change"),
-        change.filter(change > 0).sum().alias("positive_change"),
-        change.filter((change > 0) & (pl.col("clean_effect") < 0)).sum().alias("anti_erasure"),
-        (is_first & (change != 0)).sum().cast(pl.Int32).alias("n_changed"),
+    return (
+        by_population(neurons)
+        .group_by(*_CELL, "unit", "population", "mlp_layer", maintain_order=True)
+        .agg(
+            is_first.sum().cast(pl.Int32).alias("n_rows"),
+            pl.col("direct_effect").filter(is_first).sum(),
+            change.sum().round(9),  # 0 where they cancel
+            change.abs().sum().alias("absolute_change"),
+            change.filter(change > 0).sum().alias("positive_change"),
+            change.filter((change > 0) & (pl.col("clean_effect") < 0)).sum().alias("anti_erasure"),
+            (is_first & (change != 0)).sum().cast(pl.Int32).alias("n_changed"),
+        )
     )
 
 

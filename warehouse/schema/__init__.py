@@ -40,9 +40,9 @@ __all__ = [
     "LARGE_EFFECT",
     "LONGEST_PROMPT",
     "MECHANISMS",
-    "NEURON_POPULATIONS",
     "NEURONS_KEPT",
     "NEURONS_RANKED",
+    "NEURON_POPULATIONS",
     "NEXT_TOKEN",
     "ROUNDED",
 ]

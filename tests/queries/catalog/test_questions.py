@@ -546,19 +546,26 @@ def test_backups_and_hidden_ones(reader: Reader) -> None:
 def test_neurons_of_one_head(reader: Reader) -> None:
     changes = reader.frame(
         "SELECT mlp_layer, neuron, sum(ablated_effect::DOUBLE - clean_effect) AS change FROM neuron_changes "
-        "WHERE run_id = 1 AND ablation = 'mean' AND layer = 1 AND head = 2 GROUP BY ALL"
+        "WHERE run_id = 1 AND ablation = 'mean' AND layer = 1 AND head = 2 AND in_top2_nobos GROUP BY ALL"
     )
-    found = answer(reader, "neurons_of_head", run_id=1, ablation="mean", at_most=1000)
+    later = {"run_id": 1, "ablation": "mean", "population": "top2_nobos"}
+    found = answer(reader, "neurons_of_head", **later, at_most=1000)
+    with_first = answer(reader, "neurons_of_head", **later | {"population": "top2"}, at_most=1000)
+    assert with_first.rows() != found.rows()
+    with pytest.raises(SelfRepairError, match="top2, top2_nobos"):
+        answer(reader, "neurons_of_head", **later | {"population": "all"})
     both = found.join(changes, on=["mlp_layer", "neuron"])
     assert both.height == found.height == changes.height
     assert (both["mean_change_of_row"] * both["n_rows"]).to_list() == pytest.approx(both["change"].to_list(), abs=1e-6)
     assert found["mean_change_of_row"].abs().round(9).is_sorted(descending=True)
-    alone = answer(reader, "neurons_of_head", run_id=1, ablation="mean", mlp_layer=2, at_most=1000)
+    alone = answer(reader, "neurons_of_head", **later, mlp_layer=2, at_most=1000)
     assert alone.equals(found.filter(mlp_layer=2))
 
 
 def test_neurons_that_erase_less_for_many_heads(reader: Reader) -> None:
-    uses = reader.frame("FROM anti_erasure WHERE run_id = 1 AND ablation = 'resample' AND n_anti_erasure > 0")
+    uses = reader.frame(
+        "FROM anti_erasure WHERE run_id = 1 AND ablation = 'resample' AND population = 'top2' AND n_anti_erasure > 0"
+    )
     wanted = (
         uses.filter(pl.col("n_anti_erasure") >= 0.5 * pl.col("n_rows"))
         .group_by("mlp_layer", "neuron")
