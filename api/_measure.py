@@ -33,6 +33,7 @@ from selfrepair.ingest.text.sources import Source
 from selfrepair.queries.client.calls import SWITCH, TEXT, WHOLE, Takes, all_are, checked, is_path, is_text, is_whole
 from selfrepair.warehouse.database.address import warehouse_path
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, errors_in
+from selfrepair.warehouse.files import needing_temporary_files
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.schema import MECHANISMS
 
@@ -182,7 +183,8 @@ def _run(plan: RunPlan, db: Path | None, batch_size: int | None, progress: bool)
         watcher: Progress = stack.enter_context(TerminalProgress()) if progress else _Silent()
         if db is not None:
             return store_run(plan, db, Path(f"{db}.parts"), batch_size=batch_size, progress=watcher).run_id
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="selfrepair-")))
+        with needing_temporary_files():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="selfrepair-")))
         own = folder / "run.duckdb"
         try:
             store_run(plan, own, folder / "parts", batch_size=batch_size, progress=watcher, summaries=False)

@@ -4,12 +4,9 @@
 an upgrade leads here. Texts that come from the operating system are those of its C library.
 """
 
-import contextlib
 import errno
 import os
 import re
-import sys
-from collections.abc import Iterator
 
 import duckdb
 import pyarrow as pa
@@ -20,21 +17,6 @@ TESTED_VERSIONS = {"duckdb": ("1.5.6", "2.0.1"), "pyarrow": ("26.0.1",)}
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 _LOCKED = re.compile(r"Conflicting lock is held|being used by another process")  # Linux and macOS; Windows
-
-
-@contextlib.contextmanager
-def without_pandas() -> Iterator[None]:
-    """DuckDB does not find pandas, unless it is imported already: for the first parameter of a process it would import it
-    to see whether that is one of its values, which takes half of the time to start (duckdb). For one thread at a time.
-    """
-    if "pandas" in sys.modules:
-        yield
-        return
-    sys.modules["pandas"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules["pandas"]
 
 
 def holder_of_file(error: duckdb.Error) -> str | None:

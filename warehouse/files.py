@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import glob
+import itertools
 import os
+import secrets
 import shutil
 import socket
 import stat
@@ -40,6 +42,19 @@ def open_regular(path: Path) -> BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
+@contextlib.contextmanager
+def needing_temporary_files() -> Iterator[None]:
+    """Making a temporary file or folder: raises SelfRepairError, which says how to name a folder for it, for OSError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            step = "Close files that are not needed, or allow more of them (ulimit -n)."
+        else:
+            step = "Set TMPDIR to a folder that can be written to and has room."
+        raise SelfRepairError(f"no temporary file can be made ({error}). {step}") from error
+
+
 def is_lfs_pointer(path: Path) -> bool:
     """Whether a file is the few lines that Git keeps in place of a large file, as a clone without Git LFS leaves them."""
     if not path.is_file():
@@ -74,7 +89,6 @@ def sync_folder(folder: Path) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Write `data` under a temporary name, then rename it to `path`: a reader sees the old file or the new one."""
     temporary = path.parent / temporary_name(path.name)
-    temporary.unlink(missing_ok=True)
     try:
         write_file(temporary, data)
         temporary.replace(path)
@@ -87,20 +101,28 @@ WAL = ".wal"
 """What DuckDB adds to a database's name for the log of what is not yet in it."""
 
 
+_PROCESS = secrets.token_hex(3)
+"""Tells this process from another one of its number, as containers have it, and a killed one."""
+
+_numbers = itertools.count(1)
+
+
 def temporary_name(name: str) -> str:
-    """A hidden name beside `name` that tells which machine and process is writing; `sweep` understands it."""
-    return f".{name}.{_host()}.{os.getpid()}.tmp"
+    """A hidden name beside `name`, a new one each time, that tells which machine and process is writing; for `sweep`."""
+    return f".{name}.{_host()}.{os.getpid()}-{_PROCESS}-{next(_numbers)}.tmp"
 
 
 def sweep(folder: Path, name: str = "") -> None:
     """Remove what killed writers of this machine left in `folder` under temporary names that begin with `name`.
 
-    Another living process' files stay, and so do another machine's: nobody here can tell whether it still writes.
+    A living process' files stay, its own included, which another thread may be writing; and so do another machine's:
+    nobody here can tell whether it still writes.
     """
     begins = f".{glob.escape(name)}*.tmp"
     for path in (*folder.glob(begins), *folder.glob(f"{begins}{WAL}")):
-        *_, host, pid, _ = path.name.removesuffix(WAL).split(".")
-        if host == _host() and pid.isdecimal() and not _is_other_process(int(pid)):
+        *_, host, writer, _ = path.name.removesuffix(WAL).split(".")
+        pid, _, of_process = writer.partition("-")  # version 0.1 had the number alone
+        if host == _host() and pid.isdecimal() and not _is_living(int(pid), of_process.partition("-")[0]):
             remove(path)
 
 
@@ -147,9 +169,9 @@ def _host() -> str:
     return socket.gethostname().replace(".", "-") or "localhost"
 
 
-def _is_other_process(pid: int) -> bool:
+def _is_living(pid: int, process: str) -> bool:
     if pid == os.getpid():
-        return False  # a killed namesake: containers hand out the same few numbers again
+        return process == _PROCESS  # or else a killed namesake: containers hand out the same few numbers again
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -114,7 +114,9 @@ def _check_shape(published: str, folder: Path) -> None:
     """Raise SelfRepairError where a local folder holds a model of another shape; a config without one passes."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
         return  # not a folder, or not a model: ingest reports it
     layers, heads = (
         next((config[name] for name in names if name in config), None)

@@ -9,9 +9,9 @@ from statistics import median
 
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import read_file
-from selfrepair.warehouse.parts.folder import PartsFolder, is_run_key
+from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest
-from selfrepair.warehouse.parts.records import RunRecord
+from selfrepair.warehouse.parts.records import RunRecord, is_run_key
 
 _PACE_UNITS = 20
 
@@ -69,7 +69,7 @@ def _units(parts: PartsFolder) -> dict[int, UnloadedUnit]:
         try:
             manifest = Manifest.from_json(read_file(parts.unit_path(number) / MANIFEST).decode())
             rows = manifest.files["measurements.parquet"].rows
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # loaded and removed since it was listed, or corrupt, which the load will report
         units[number] = UnloadedUnit(rows, manifest.measured_at)
     return units

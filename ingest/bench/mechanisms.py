@@ -29,6 +29,7 @@ from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import find_top_rows, measure_unit
 from selfrepair.ingest.text.prompts import Prompt, PromptSet
 from selfrepair.ingest.text.sources import Source
+from selfrepair.warehouse.files import needing_temporary_files
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES, Manifest
 
@@ -81,7 +82,9 @@ def compare(adapter: ModelAdapter, precision: Precision, request: BenchRequest) 
     taken: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     n_bytes: dict[str, tuple[int, int]] = {}
     memory: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with needing_temporary_files():
+        temporary = tempfile.TemporaryDirectory(prefix="selfrepair-")
+    with temporary as folder:
         for number in range(request.repeats):
             for variant, mechanisms in VARIANTS.items():
                 settings = RunSettings(["resample"], heads, mechanisms=mechanisms, precision=precision)

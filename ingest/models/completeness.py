@@ -10,27 +10,14 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig
 
-from selfrepair.ingest.models.hub.snapshot import WEIGHTS, indexed_files
+from selfrepair.ingest.models.weight_files import WEIGHTS, NotWholeError, indexed_files
 from selfrepair.warehouse.files import is_lfs_pointer
 
 ADAPTER = "adapter_config.json"
 """The file by which peft, and transformers where peft is installed, know an adapter."""
 
-SAVE_AGAIN = "The folder is not a complete model in Hugging Face format: save it again with model.save_pretrained."
-
 _COMPUTED = re.compile(r"(^|\.)(attn|attention|crossattention)\.(masked_)?bias$|(^|\.)(inv_freq|position_ids)$")
 """Causal masks, rotary frequencies and counts of positions, which earlier releases of transformers saved with the weights."""
-
-
-class NotWholeError(Exception):
-    """A folder lacks a part of a model, or holds one that cannot be read or would be left out; the message says which.
-
-    `step` is what to do, where saving the model again is not it.
-    """
-
-    def __init__(self, reason: str, step: str | None = None) -> None:
-        super().__init__(reason)
-        self.step = step
 
 
 def check_no_adapter(folder: Path, name: str) -> None:
@@ -40,7 +27,7 @@ def check_no_adapter(folder: Path, name: str) -> None:
         return
     try:
         base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         base = None
     alone = not any((folder / weights).exists() for name in WEIGHTS for weights in (name, f"{name}.index.json"))
     of_base = f" of {base}" if base else ""
@@ -62,7 +49,7 @@ def check_files(folder: Path, config: PreTrainedConfig) -> None:
             "Give the model that it was made from. Where there is none, load it with the package that quantized it, then "
             'model.dequantize().save_pretrained("plain"), and give that folder with its tokenizer.',
         )
-    weights = _weight_files(folder)
+    weights = _weight_files(folder, getattr(config, "transformers_weights", None))
     missing = [file for file in weights if not (folder / file).is_file()]
     if missing:
         raise NotWholeError(f"{len(missing)} of its weight files {_are(missing)} not there: {_some(missing)}")
@@ -97,8 +84,13 @@ def check_names(model: nn.Module, missing: Collection[str], unexpected: Collecti
         )
 
 
-def _weight_files(folder: Path) -> list[str]:
-    """The files that transformers reads weights from, there or not; none where there is not even an index."""
+def _weight_files(folder: Path, named: str | None) -> list[str]:
+    """The files that transformers reads weights from, there or not; none where there is not even an index.
+
+    `named` is what the configuration names in place of the usual ones: a file or an index.
+    """
+    if named is not None:
+        return indexed_files(folder, named.removesuffix(".index.json")) if named.endswith(".index.json") else [named]
     for weights in WEIGHTS:
         listed = [weights] if (folder / weights).is_file() else indexed_files(folder, weights)
         if listed:

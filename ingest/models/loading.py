@@ -11,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 from selfrepair.ingest import compat
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.models.adapter import ModelAdapter, adapt, unsupported
-from selfrepair.ingest.models.completeness import SAVE_AGAIN, NotWholeError, check_no_adapter
+from selfrepair.ingest.models.completeness import check_no_adapter
 from selfrepair.ingest.models.configuration import config_sha256
 from selfrepair.ingest.models.demo import DEMO, DEMO_FOLDER
 from selfrepair.ingest.models.hub.access import offline_reason
@@ -19,6 +19,7 @@ from selfrepair.ingest.models.hub.refusals import first_line, not_fetched, not_l
 from selfrepair.ingest.models.hub.revisions import revision_of
 from selfrepair.ingest.models.hub.snapshot import fetch_model
 from selfrepair.ingest.models.tokenizer import Vocabulary, check_vocabulary, load_tokenizer
+from selfrepair.ingest.models.weight_files import SAVE_AGAIN, TRY_ANOTHER_REVISION, NotWholeError
 from selfrepair.ingest.models.weights import cast_parameters, read_weights, use_fused_gelu, weights_sha256
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.records import ModelRecord
@@ -199,5 +200,5 @@ def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairEr
     elif offline_reason():
         return not_fetched(name, revision, error)
     else:
-        step = "The hub has no complete model that this release of transformers can read: try another --revision."
+        step = TRY_ANOTHER_REVISION
     return not_loaded(name, revision, reason, step)

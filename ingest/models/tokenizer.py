@@ -8,8 +8,9 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from selfrepair.ingest import compat
-from selfrepair.ingest.models.completeness import NotWholeError, check_fetched
+from selfrepair.ingest.models.completeness import check_fetched
 from selfrepair.ingest.models.hub.refusals import first_line
+from selfrepair.ingest.models.weight_files import NotWholeError
 from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")

@@ -3,8 +3,10 @@
 Text that gzip or zstd compressed is known by its first bytes, whatever the file is called.
 """
 
+import codecs
 import gzip
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,12 @@ from typing import IO, Any, cast
 
 from selfrepair.warehouse.errors import SelfRepairError
 
-BLOCK_CHARACTERS = 2**18
+BLOCK_CHARACTERS = BLOCK_BYTES = 2**18
+LONGEST_LINE = 2**26
+"""In characters, with its end: a longer one is no document, and some compressed kilobytes can become one that fills the
+memory.
+"""
+
 ROWS_AT_ONCE = 256
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -34,14 +41,22 @@ def text_blocks(path: Path) -> Iterator[str]:
 
 
 def json_lines(path: Path) -> Iterator[Any]:
-    """The value of each line that is not empty. Raises SelfRepairError where a line is not JSON, or not UTF-8."""
+    """The value of each line that is not empty. Raises SelfRepairError where a line is not JSON, too long, or not UTF-8."""
     try:
         with _open_text(path) as lines:
-            for number, line in enumerate(lines, start=1):
+            for number in itertools.count(1):
+                line = lines.readline(LONGEST_LINE + 1)
+                if not line:
+                    return
+                if len(line) > LONGEST_LINE:
+                    raise SelfRepairError(
+                        f"{path}, line {number} is longer than {LONGEST_LINE:,} characters. "
+                        "Write one object a line, and a longer document as several."
+                    )
                 if line.strip():
                     try:
                         yield json.loads(line)
-                    except json.JSONDecodeError as error:
+                    except (ValueError, RecursionError) as error:  # or of a number that is too long
                         raise SelfRepairError(
                             f"{path}, line {number} is not JSON ({error}). "
                             'Write one object a line, such as {"text": "..."}.'
@@ -98,15 +113,20 @@ def _not_text(path: Path) -> SelfRepairError:
 
 def _first_wrong_byte(path: Path) -> tuple[int, int, int]:
     """Its line from 1, its offset from 0, and the byte. In UTF-8, a line's end is never a part of anything else."""
-    offset = 0
+    rest, offset, number = b"", 0, 1  # the part of a character with which a block ended, and where that begins
     with open_bytes(path) as file:
-        for number, line in enumerate(file, start=1):
-            place = line.find(b"\0")
+        while block := file.read(BLOCK_BYTES):
+            data = rest + block
+            place = data.find(b"\0")
             try:
-                line.decode()
+                _, n_read = codecs.utf_8_decode(data)
             except UnicodeDecodeError as error:
-                place = error.start if place < 0 else min(place, error.start)
+                n_read = error.start
+                place = n_read if place < 0 else min(place, n_read)
             if place >= 0:
-                return number, offset + place, line[place]
-            offset += len(line)
+                return number + data.count(b"\n", 0, place), offset + place, data[place]
+            number += data.count(b"\n")
+            rest, offset = data[n_read:], offset + n_read
+    if rest:
+        return number, offset, rest[0]
     raise AssertionError("a file that cannot be read as text has such a byte")

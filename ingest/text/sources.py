@@ -155,7 +155,7 @@ def _from_file(path: Path, text_column: str) -> Iterator[DatasetRow]:
         else:
             rows = json_lines(path) if _type(path) == ".jsonl" else parquet_rows(path)
             yield from read_rows(path, rows, text_column)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise SelfRepairError(f"dataset file {path} cannot be read: {error}. Write it again.") from error
 
 

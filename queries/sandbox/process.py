@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import pickle
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from selfrepair.queries.sandbox.answer import Batches, OnNote, out_of_memory, out_of_time
 from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.errors import InUseError, Language, SelfRepairError
+from selfrepair.warehouse.files import needing_temporary_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -113,15 +115,28 @@ class Worker:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.is_ready = True
-        self._folder = tempfile.mkdtemp(prefix="selfrepair-")
-        self._process = subprocess.Popen(
-            [*_COMMAND, str(self._folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the parent, which ends it
-            env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"},  # its own reserves a gigabyte at once
-        )
+        self._has_begun = False
+        with needing_temporary_files():
+            self._errors = tempfile.TemporaryFile(prefix="selfrepair-")  # noqa: SIM115 (open as long as the process)
+            self._folder = tempfile.mkdtemp(prefix="selfrepair-")
+        try:
+            self._process = subprocess.Popen(
+                [*_COMMAND, self._folder],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                start_new_session=True,  # Ctrl-C is for the parent, which ends it
+                env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"},  # its own reserves a gigabyte at once
+            )
+        except OSError as error:
+            self._remove_files()
+            if error.errno in (errno.EAGAIN, errno.ENOMEM):
+                step = "End programs that are not needed, or allow more processes (ulimit -u), and ask again."
+            elif error.errno in (errno.EMFILE, errno.ENFILE):
+                step = "Close files that are not needed, or allow more of them (ulimit -n), and ask again."
+            else:
+                step = f"It needs a Python to run: mend or install the one in sys.executable, {sys.executable!r}."
+            raise SelfRepairError(f"the process that runs queries cannot be started ({error}). {step}") from error
 
     def is_alive(self) -> bool:
         """Whether the process has not ended."""
@@ -135,7 +150,7 @@ class Worker:
             assert pipe is not None
             with contextlib.suppress(OSError):
                 pipe.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove_files()
 
     def answers(
         self, request: Request, on_note: OnNote | None, on_wait: OnNote | None
@@ -145,33 +160,35 @@ class Worker:
             text = pickle.dumps(request)
         except Exception as error:
             raise SelfRepairError(
-                f"the parameters cannot be sent to the process that runs the query: {error}"
+                f"the parameters cannot be sent to the process that runs the query: {error}. "
+                "Give numbers, text, dates, or lists of them."
             ) from None
         assert self._process.stdin is not None
         self.is_ready = False
         limit = _Deadline(self._process, request.timeout_s)
         n_left = len(request.queries)
         try:
+            limit.start(_START_S + request.wait_s)
             with self._explained(request, limit):
-                limit.start(_START_S + request.wait_s)
                 self._process.stdin.write(text)
                 self._process.stdin.flush()
-                while n_left:
+            while n_left:
+                with self._explained(request, limit):
                     message = self._message()
-                    match message["kind"]:
-                        case "wait" if on_wait:
-                            on_wait(message["text"])
-                        case "note" if on_note:
-                            on_note(message["text"])
-                        case "opened" | "asked":
-                            limit.start()
-                        case "closed":
-                            limit.start(_START_S + request.wait_s)
-                        case "rows":
-                            n_left -= 1
-                            yield self._batches(request, limit)
-                        case "error":
-                            raise self._error(message)
+                match message["kind"]:  # an error of the caller's own functions is the caller's
+                    case "wait" if on_wait:
+                        on_wait(message["text"])
+                    case "note" if on_note:
+                        on_note(message["text"])
+                    case "opened" | "asked":
+                        limit.start()
+                    case "closed":
+                        limit.start(_START_S + request.wait_s)
+                    case "rows":
+                        n_left -= 1
+                        yield self._batches(request, limit)
+                    case "error":
+                        raise self._error(message)
         finally:
             limit.cancel()
 
@@ -179,31 +196,69 @@ class Worker:
         import pyarrow as pa
 
         assert self._process.stdout is not None
-        stream = pa.ipc.open_stream(self._process.stdout)
+        with self._explained(request, limit):
+            stream = pa.ipc.open_stream(self._process.stdout)
+
+        def next_batch() -> pa.RecordBatch | None:
+            with self._explained(request, limit):
+                return next(stream, None)
 
         def rows() -> Generator[pa.RecordBatch, None, bool]:
+            while (batch := next_batch()) is not None:
+                yield batch
             with self._explained(request, limit):
-                yield from stream
                 message = self._message()
-                limit.cancel()
-                if message["kind"] == "error":
-                    raise self._error(message)
-                self.is_ready = message.get("again", False)
-                return bool(message["truncated"])
+            limit.cancel()
+            if message["kind"] == "error":
+                raise self._error(message)
+            self.is_ready = message.get("again", False)
+            return bool(message["truncated"])
 
         return Batches(stream.schema, rows())
 
     @contextlib.contextmanager
     def _explained(self, request: Request, limit: _Deadline) -> Iterator[None]:
-        """An answer that breaks off, as what became of the process."""
+        """Writing to the process or reading from it, where that breaks off: as what became of the process."""
         try:
             yield
         except (OSError, EOFError, ValueError) as error:  # Arrow's own are among them
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE_S)  # one that ends closes its pipes a moment before
+            return_code = self._process.poll()
             self._process.kill()
             self._process.wait()
             if limit.is_over and request.timeout_s is not None:
                 raise SelfRepairError(out_of_time(request.timeout_s)) from error
-            raise SelfRepairError(_why_ended(self._process.returncode, request.limits)) from error
+            raise SelfRepairError(self._why_ended(return_code, error)) from error
+
+    def _why_ended(self, return_code: int | None, error: Exception) -> str:
+        """Why it answers no more; `return_code` is what it ended with by itself, None where it did not."""
+        unharmed = "Nothing in the warehouse was changed."
+        if return_code is None:
+            return f"the answer of the process that ran the query cannot be read ({error}). {unharmed} Ask again."
+        if return_code in (-signal.SIGABRT, _KILLED):  # by itself or by the system, for want of memory
+            return out_of_memory(self.limits)
+        last_words = self._last_words()
+        if not self._has_begun and (last_words or return_code > 0):
+            return (
+                f"the process that runs queries ended before it could begin (exit code {return_code}): "
+                f"{last_words or 'it did not say why'}. {unharmed} Mend that, or install selfrepair anew "
+                "(pip install --force-reinstall selfrepair), and ask again."
+            )
+        return (
+            f"the process that ran the query ended before it answered (exit code {return_code}): DuckDB crashed on it. "
+            f"{unharmed} Write the query differently."
+        )
+
+    def _last_words(self, most: int = 500) -> str:
+        """The last line that the process wrote about its end; empty without one. To be read when it has ended."""
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - most))
+        lines = self._errors.read().decode(errors="replace").split("\n")
+        return next((line.strip().rstrip(".") for line in reversed(lines) if line.strip()), "")
+
+    def _remove_files(self) -> None:
+        self._errors.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _error(self, message: dict[str, Any]) -> Exception:
         self.is_ready = message["again"]
@@ -215,6 +270,7 @@ class Worker:
         if not line.endswith(b"\n"):
             raise EOFError
         message: dict[str, Any] = json.loads(line)
+        self._has_begun = True
         return message
 
 
@@ -290,15 +346,6 @@ def end_idle() -> None:
         _idle.clear()
     for worker in idle:
         worker.end()
-
-
-def _why_ended(return_code: int, limits: Limits) -> str:
-    if return_code in (-signal.SIGABRT, _KILLED):  # by itself or by the system, for want of memory
-        return out_of_memory(limits)
-    return (
-        f"the process that ran the query ended before it answered (exit code {return_code}): DuckDB crashed on it. "
-        "Nothing in the warehouse was changed. Write the query differently."
-    )
 
 
 if hasattr(os, "register_at_fork"):

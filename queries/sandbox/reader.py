@@ -28,6 +28,7 @@ from selfrepair.warehouse.database.connection import OnWait, connected
 from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.database.migrate import check_readable
 from selfrepair.warehouse.errors import SelfRepairError, check_there, in_words
+from selfrepair.warehouse.files import needing_temporary_files
 
 if TYPE_CHECKING:
     import polars as pl
@@ -280,7 +281,8 @@ def _first_line(error: BaseException) -> str:
 @cache
 def _own_folder() -> tempfile.TemporaryDirectory[str]:
     """A folder of this process alone, removed when it ends."""
-    return tempfile.TemporaryDirectory(prefix="selfrepair-")
+    with needing_temporary_files():
+        return tempfile.TemporaryDirectory(prefix="selfrepair-")
 
 
 def _spill_folder_of(db: Path) -> Path:

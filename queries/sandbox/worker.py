@@ -7,6 +7,7 @@ and `next`, after the last one `end` instead; `closed` and `opened` after `next`
 DuckDB has had is not always returned. It waits for that until its standard input ends.
 """
 
+import contextlib
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ import shutil
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,7 +29,6 @@ from selfrepair.queries.sandbox.open_file_cache import Opened
 from selfrepair.queries.sandbox.process import Request
 from selfrepair.queries.sandbox.query import Query
 from selfrepair.queries.sandbox.reader import Reader
-from selfrepair.warehouse.compat import without_pandas
 from selfrepair.warehouse.errors import InUseError, SelfRepairError, errors_in
 
 _LONGEST_MESSAGE = 20_000  # SELECT error(...) can be of any length
@@ -80,6 +81,26 @@ def main(folder: str) -> None:
         if memory_in_use() > most:
             opened.close()
         _send(out, **last, again=memory_in_use() <= most)
+
+
+@contextlib.contextmanager
+def without_pandas() -> Iterator[None]:
+    """DuckDB does not find pandas, unless it is imported already: for the first parameter of a process it would import it
+    to see whether that is one of its values, which takes half of the time to start.
+
+    For one thread at a time, and for a process that has no use for pandas later on. DuckDB looks again after the block;
+    pyarrow does not, where it looked for pandas within: what asked it to (`pa.array` of a list) fails with an
+    AttributeError, and from then on NaN in a Series is no null, and times in nanoseconds have no value in Python.
+    """
+    if "pandas" in sys.modules:
+        yield
+        return
+    sys.modules["pandas"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:  # whatever was imported within, and without an error over one from there
+        if sys.modules.get("pandas", 0) is None:
+            sys.modules.pop("pandas", None)
 
 
 def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:

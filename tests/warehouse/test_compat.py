@@ -2,8 +2,6 @@
 
 import importlib.metadata
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -39,15 +37,3 @@ def test_the_system_says_by_number_what_duckdb_says_in_words() -> None:
     assert compat.is_denied(refused)
     assert not compat.is_out_of_room(refused)
     assert compat.is_out_of_room(OSError(28, "No space left on device"))
-
-
-def test_a_parameter_is_read_without_pandas() -> None:
-    code = (
-        "import sys, duckdb\n"
-        "from selfrepair.warehouse.compat import without_pandas\n"
-        "with without_pandas():\n"
-        "    found = duckdb.execute('SELECT ?', ['x']).fetchall()\n"
-        "print(found, 'pandas' in sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[('x',)] False\n"

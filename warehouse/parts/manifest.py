@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -59,6 +59,14 @@ class RunStamp:
         return None if self == other else "was measured for another run.json than the one beside it, which was altered"
 
 
+def difference(part: RunStamp | None, run_key: str, run: RunStamp | None) -> str | None:
+    """What is not the same in a part that has the stamp `part` and in the run `run_key`, in words; None: nothing.
+
+    Only the key is compared where `run`, the run's own stamp, is not known. A part of an earlier version has no stamp.
+    """
+    return part.difference(run or replace(part, run_key=run_key)) if part else None
+
+
 def sealed(content: dict[str, Any]) -> str:
     """JSON text of `content` with a digest of it, which `unsealed` checks."""
     return json.dumps({**content, "sha256": _digest(content)}, indent=1)
@@ -66,7 +74,10 @@ def sealed(content: dict[str, Any]) -> str:
 
 def unsealed(text: str) -> dict[str, Any]:
     """What `sealed` was given; ValueError when it was altered. A text of an earlier version has no digest."""
-    found: dict[str, Any] = json.loads(text)
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
     digest = found.pop("sha256", None)

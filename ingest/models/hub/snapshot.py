@@ -3,7 +3,6 @@
 Everything is fetched, from one commit, before anything is loaded, so that download errors are told from loading errors.
 """
 
-import json
 import sys
 import time
 import warnings
@@ -16,13 +15,11 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from selfrepair.ingest.compat import HUB_NO_ROOM
 from selfrepair.ingest.models.hub.access import offline_reason
-from selfrepair.ingest.models.hub.refusals import causes, first_line, not_fetched
+from selfrepair.ingest.models.hub.refusals import causes, first_line, not_fetched, not_loaded
+from selfrepair.ingest.models.weight_files import TRY_ANOTHER_REVISION, WEIGHTS, NotWholeError, indexed_files
 
 DESCRIPTIONS = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py"]
 """Files beside the weights: configuration, tokenizer, code of its own."""
-
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""In the order in which transformers looks for them; `<name>.index.json` lists several files in place of one."""
 
 ATTEMPTS = 3
 PAUSE_S = 2
@@ -35,7 +32,7 @@ def fetch_model(name: str, revision: str | None, *, weights: bool = True) -> Pat
     with its `weights` or without.
 
     Files in the cache are not fetched again. Raises SelfRepairError with the hub's answer or, where the hub cannot be
-    reached, for an incomplete cache.
+    reached, for an incomplete cache; and for an index of weights that is damaged.
     """
     offline_reason()  # tested once, so that an unreachable hub is not retried again and again
     if not sys.stderr.isatty() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
@@ -47,17 +44,11 @@ def fetch_model(name: str, revision: str | None, *, weights: bool = True) -> Pat
             _download(name, folder.name, files)
             if any((folder / file).exists() for file in files):
                 break
+    except NotWholeError as error:
+        raise not_loaded(name, revision, str(error), TRY_ANOTHER_REVISION) from error
     except Exception as error:  # the hub's client raises a dozen unrelated types
         raise not_fetched(name, revision, error) from error
     return folder
-
-
-def indexed_files(folder: Path, weights: str) -> list[str]:
-    """The files that the index of `weights` lists; none where there is no index."""
-    index = folder / f"{weights}.index.json"
-    if not index.is_file():
-        return []
-    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
 
 
 def _download(name: str, revision: str, patterns: list[str]) -> Path:

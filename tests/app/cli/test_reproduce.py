@@ -83,6 +83,12 @@ def test_a_model_of_another_shape_is_refused_before_measuring(names: tuple[str, 
     assert not db.exists()
 
 
+def test_a_config_that_is_none_is_left_to_the_ingest(tmp_path: Path) -> None:
+    for content in ("[" * 100_000, "3", '"n_layer"', "null"):
+        (tmp_path / "config.json").write_text(content)
+        module._check_shape("gpt2-small", tmp_path)
+
+
 def test_what_is_typed_reaches_the_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typed_to_ingest: list[list[str]] = []
 

@@ -57,15 +57,21 @@ def test_ingest_ends_before_it_measures(tmp_path):
     assert not list(tmp_path.glob("*.parts/*/unit-*"))
 
 
+def booted_by(monkeypatch):
+    """The copies that are booted from now on."""
+    booted = []
+    boot = hooks.boot
+    monkeypatch.setattr(hooks, "boot", lambda adapter: booted.append(adapter) or boot(adapter))
+    return booted
+
+
 @pytest.mark.parametrize("family", families.CONFIGS)
 def test_the_model_stays_as_it_was_and_only_a_small_copy_is_run(family, monkeypatch):
     model = families.build(family)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modules = [type(module) for module in model.modules()]
     configuration = model.config.to_dict()
-    booted = []
-    boot = hooks.boot
-    monkeypatch.setattr(hooks, "boot", lambda adapter: booted.append(adapter) or boot(adapter))
+    booted = booted_by(monkeypatch)
     bridge_trial.try_bridge(adapt(model, family), family)
     assert [type(module) for module in model.modules()] == modules
     assert model.config.to_dict() == configuration
@@ -84,14 +90,18 @@ def test_nothing_is_refused_where_no_copy_can_be_made(monkeypatch):
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama-grouped", "pythia"])
-def test_no_width_of_a_model_is_taken_for_its_vocabulary(family):
+def test_no_width_of_a_model_is_taken_for_its_vocabulary(family, monkeypatch):
     """The bridge's compatibility mode cannot tell rows from columns of a square unembedding."""
     config = copy.deepcopy(families.build(family).config)
     name = "n_embd" if hasattr(config, "n_embd") else "hidden_size"
     for width in (bridge_trial.LEAST_VOCABULARY, 2 * bridge_trial.LEAST_VOCABULARY):
         setattr(config, name, width)
         model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+        booted = booted_by(monkeypatch)
         bridge_trial.try_bridge(adapt(model, family), family)
+        (small,) = booted
+        assert small.d_model == width
+        assert small.d_vocab != width
 
 
 def test_nothing_is_left_of_a_model_that_is_refused(tmp_path):

@@ -271,6 +271,15 @@ def test_a_full_disk_is_named(full_cache, server):
     assert not list(full_cache.rglob("model.safetensors"))
 
 
+def test_an_index_that_names_files_elsewhere_is_refused(server, folders, tmp_path):
+    copy = shutil.copytree(folders["sharded"], tmp_path / "copy")
+    (copy / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../etc/passwd"}}')
+    server.add("models", "lab/elsewhere", copy)
+    with refusal(r"'lab/elsewhere' cannot be loaded \(.* names '\.\./\.\./etc/passwd'.*try another --revision"):
+        load("lab/elsewhere")
+    assert not server.asked("passwd")
+
+
 def test_a_model_in_parts_that_the_hub_lacks(server, folders, tmp_path):
     copy = shutil.copytree(folders["sharded"], tmp_path / "copy")
     lost = sorted(copy.glob("model-*.safetensors"))[1]

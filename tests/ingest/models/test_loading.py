@@ -96,6 +96,33 @@ def test_a_folder_without_weights_says_so(tmp_path):
         load(tmp_path)
 
 
+INDEXES = {
+    '{"weight_map": {"a": "model-1.safetensors", "b": "../../etc/passwd"}}': r"it names '\.\./\.\./etc/passwd', which is",
+    '{"weight_map": {"a": ".."}}': r"it names '\.\.', which",
+    '{"weight_map": {"a": "C:model.safetensors"}}': "it names 'C:model.safetensors', which",
+    r'{"weight_map": {"a": "..\\model.safetensors"}}': "it names '.*model.safetensors', which",
+    '{"weight_map": {"a": 3}}': "it names 3, which",
+    '{"weight_map": {"a": ["b"]}}': "it holds no weight_map",
+    '{"weight_map": []}': "it holds no weight_map",
+    "[" * 100_000: "it holds no weight_map",
+    "{}": "it holds no weight_map",
+}
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin", "other.safetensors"])
+def test_an_index_names_files_of_its_folder_alone(tmp_path, weights):
+    families.CONFIGS["gpt2"].save_pretrained(tmp_path)
+    if weights == "other.safetensors":
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(config | {"transformers_weights": f"{weights}.index.json"}))
+    for content, said in INDEXES.items():
+        (tmp_path / f"{weights}.index.json").write_text(content)
+        with pytest.raises(
+            SelfRepairError, match=rf"\({re.escape(weights)}\.index\.json is damaged: {said}.*save it again"
+        ):
+            load(tmp_path)
+
+
 def test_missing_shards_are_named(tmp_path):
     families.build("opt", torch.float32).save_pretrained(tmp_path, max_shard_size="8KB")
     assert load(tmp_path).record.architecture == "OPTForCausalLM"

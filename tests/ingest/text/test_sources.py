@@ -4,11 +4,17 @@ import gzip
 import json
 import platform
 import re
+import tempfile
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from selfrepair.ingest.text import dataset_files
+from selfrepair.ingest.text.dataset_files import BLOCK_BYTES, json_lines, text_blocks
 from selfrepair.ingest.text.documents import Document, TokenRow
 from selfrepair.ingest.text.given_prompts import given_prompts
 from selfrepair.ingest.text.sources import open_source
@@ -100,9 +106,22 @@ LATIN = "caf\xe9\n".encode("latin-1")
         ("a.txt", "a word".encode("utf-16"), r"byte 0xff at offset 0, line 1\. It is UTF-16\. .* iconv -f UTF-16"),
         ("a.txt", b"PK\x03\x04\x00\x00\xff", r"byte 0x00 at offset 4, line 1\. Text files have no such bytes"),
         ("a.txt", b"ends with\n\xc3", r"byte 0xc3 at offset 10, line 2"),
+        (
+            "a.txt",
+            b"a" * (BLOCK_BYTES - 1) + "\u00e9\r\n".encode() + LATIN,  # a character across the border of two blocks
+            r"byte 0xe9 at offset 262,150, line 2\.",
+        ),
+        ("a.txt", b"a" * (BLOCK_BYTES - 1) + b"\xe2\x82", r"byte 0xe2 at offset 262,143, line 1\."),
+        (
+            "a.jsonl",
+            b'{"text": "a"}\n{"text": ' + b"[" * 100_000,
+            r"line 2 is not JSON \(.*recursion.* Write one object",
+        ),
+        ("a.jsonl", b'{"tokens": [' + b"1" * 5_000 + b"]}", r"line 1 is not JSON \(.*digits.* Write one object a line"),
         ("a.parquet", b"PAR1 and no more", r"a\.parquet cannot be read: .*Write it again"),
         ("a.csv", b"text\n", r"a\.csv is not a \.txt, \.jsonl or \.parquet file\. Convert it"),
     ],
+    ids=lambda value: "content" if isinstance(value, bytes) else None,
 )
 def test_unreadable_files_say_what_is_wrong(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
@@ -183,3 +202,49 @@ def test_a_file_that_was_not_fetched_says_how(tmp_path):
         (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 978\n")
         with pytest.raises(SelfRepairError, match=rf"is a Git LFS pointer\. Fetch .* lfs pull --include {name}$"):
             open_source(str(tmp_path / name))
+
+
+PIECES = [*map(str.encode, ["a", "\u00e9", "\u20ac", "\U0001f600", "\n", "\r\n", "\0"]), b"\xe2\x82", b"\x80", b"\xff"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.integers(1, 6))
+def test_the_first_wrong_byte_is_that_of_the_whole_however_it_is_read(pieces, block):
+    content = b"".join(pieces)
+    place = content.find(b"\0")
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        place = error.start if place < 0 else min(place, error.start)
+    with tempfile.NamedTemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset_files, "BLOCK_BYTES", block)
+        file.write(content)
+        file.flush()
+        if place < 0:
+            assert "".join(text_blocks(Path(file.name))) == content.decode().replace("\r\n", "\n")
+            return
+        line = content.count(b"\n", 0, place) + 1
+        at = f"byte 0x{content[place]:02x} at offset {place}, line {line}\\."
+        with pytest.raises(SelfRepairError, match=at):
+            list(text_blocks(Path(file.name)))
+
+
+def test_a_line_has_a_longest(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    path.write_text('["a"]\n["of 15 char"]\n')
+    monkeypatch.setattr(dataset_files, "LONGEST_LINE", 15)
+    assert list(json_lines(path)) == [["a"], ["of 15 char"]]
+    monkeypatch.setattr(dataset_files, "LONGEST_LINE", 14)
+    with pytest.raises(
+        SelfRepairError, match=r"a\.jsonl, line 2 is longer than 14 characters\. Write one object a line"
+    ):
+        list(json_lines(path))
+
+
+@pytest.mark.parametrize("compressed", [gzip.compress, zstd])
+def test_a_line_that_only_compression_makes_small_is_not_read_whole(tmp_path, monkeypatch, compressed):
+    """Three gigabytes in some megabytes at most."""
+    monkeypatch.setattr(dataset_files, "LONGEST_LINE", dataset_files.LONGEST_LINE // 16)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(compressed(b"a" * 2**20) * 3 * 2**10)
+    with pytest.raises(SelfRepairError, match=r"line 1 is longer than 4,194,304 characters"):
+        list(json_lines(path))

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load.crosschecks import read_cells
+from selfrepair.warehouse.parts.manifest import Manifest
 from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord, RunRecord
 from selfrepair.warehouse.schema import MECHANISMS
 from selfrepair.warehouse.schema.tables import metadata
@@ -62,5 +64,15 @@ def test_another_versions_record_is_refused(fabricate, change, message):
 
 
 def test_text_that_is_no_json_is_refused():
-    with pytest.raises(SelfRepairError, match="is not JSON"):
-        RunRecord.from_json("{")
+    for text in ("{", "[" * 100_000):
+        with pytest.raises(SelfRepairError, match="is not JSON"):
+            RunRecord.from_json(text)
+
+
+def test_files_that_are_nested_too_deeply_are_none_of_ours(tmp_path):
+    deep = tmp_path / "crosscheck.json"
+    deep.write_text("[" * 100_000)
+    with pytest.raises(SelfRepairError, match="cannot be read as a list of cells"):
+        read_cells(deep, None)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        Manifest.from_json('{"unit": ' + "[" * 100_000)
