@@ -52,7 +52,8 @@ def explain_earlier_neurons(choice: Choice) -> None:
         icon=":material/science:",
     )
     remove = shlex.join(["selfrepair", "remove", str(run["run_id"]), "--db", str(warehouse_path())])
-    st.code(f"{remove}\n{resume_command(run, warehouse_path())}", language="bash", wrap_lines=True)
+    commands = [remove, resume_command(run, warehouse_path())]
+    st.code("\n".join(command for command in commands if command is not None), language="bash", wrap_lines=True)
     if missing := missing_options(run):
         st.caption(missing)
 

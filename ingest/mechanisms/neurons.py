@@ -170,5 +170,6 @@ class NeuronObserver(Observer):
             (self._sums, torch.stack(sums, dim=-1)),
         )
         for population, is_member in enumerate(self._members[:, rows]):
+            (mine,) = is_member.nonzero(as_tuple=True)
             for total, values in by_row:
-                total[:, population, number].index_add_(0, ablated[is_member], values[is_member])
+                total[:, population, number].index_add_(0, ablated[mine], values[mine])

@@ -565,7 +565,7 @@ def test_neurons_of_one_head(reader: Reader) -> None:
         assert alone.equals(found.filter(mlp_layer=2))
         answers.append(found)
     assert answers[0].rows() != answers[1].rows()
-    with pytest.raises(SelfRepairError, match="takes top2 or top2_nobos, not .all."):
+    with pytest.raises(SelfRepairError, match=r"takes top2 or top2_nobos, not 'all'\."):
         answer(reader, "neurons_of_head", run_id=1, population="all")
 
 
