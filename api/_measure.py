@@ -184,7 +184,7 @@ def _run(plan: RunPlan, db: Path | None, batch_size: int | None, progress: bool)
         if db is not None:
             return store_run(plan, db, Path(f"{db}.parts"), batch_size=batch_size, progress=watcher).run_id
         with needing_temporary_files():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(**temporary_affixes())))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(*temporary_affixes())))
         own = folder / "run.duckdb"
         try:
             store_run(plan, own, folder / "parts", batch_size=batch_size, progress=watcher, summaries=False)

@@ -141,14 +141,14 @@ def sweep(folder: Path, name: str = "") -> None:
                 remove(path)
 
 
-def temporary_affixes() -> dict[str, str]:
-    """How the name of a temporary folder begins and ends, for `tempfile`: it tells whose it is.
+def temporary_affixes() -> tuple[str, str]:
+    """How the name of a temporary folder ends and begins, in the order of `tempfile`: it tells whose it is.
 
     At a process' first call, what killed processes of this user left in the system's folder for such files is removed.
     """
     with contextlib.suppress(OSError):  # no such folder: who makes a file in it is told
         _sweep_once(Path(tempfile.gettempdir()))
-    return {"prefix": f".selfrepair.{_host()}.{os.getpid()}-{_PROCESS}-", "suffix": ".tmp"}
+    return ".tmp", f".selfrepair.{_host()}.{os.getpid()}-{_PROCESS}-"
 
 
 @cache

@@ -83,7 +83,7 @@ def compare(adapter: ModelAdapter, precision: Precision, request: BenchRequest) 
     n_bytes: dict[str, tuple[int, int]] = {}
     memory: dict[str, float] = {}
     with needing_temporary_files():
-        temporary = tempfile.TemporaryDirectory(**temporary_affixes())
+        temporary = tempfile.TemporaryDirectory(*temporary_affixes())
     with temporary as folder:
         for number in range(request.repeats):
             for variant, mechanisms in VARIANTS.items():

@@ -118,7 +118,7 @@ class Worker:
         self._has_begun = False
         with needing_temporary_files():
             self._errors = tempfile.TemporaryFile(prefix="selfrepair-")  # noqa: SIM115 (open as long as the process)
-            self._folder = tempfile.mkdtemp(**temporary_affixes())
+            self._folder = tempfile.mkdtemp(*temporary_affixes())
         try:
             self._process = subprocess.Popen(
                 [*_COMMAND, self._folder],

@@ -282,7 +282,7 @@ def _first_line(error: BaseException) -> str:
 def _own_folder() -> tempfile.TemporaryDirectory[str]:
     """A folder of this process alone, removed when it ends."""
     with needing_temporary_files():
-        return tempfile.TemporaryDirectory(**temporary_affixes())
+        return tempfile.TemporaryDirectory(*temporary_affixes())
 
 
 def _spill_folder_of(db: Path) -> Path:

@@ -130,7 +130,7 @@ def test_what_a_killed_process_left_for_temporary_files_is_removed(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     killed = (
         "import os, tempfile; from selfrepair.warehouse.files import temporary_affixes; "
-        f"os.mkdir(tempfile.mkdtemp(dir={str(tmp_path)!r}, **temporary_affixes()) + '/spill'); os.kill(os.getpid(), 9)"
+        f"os.mkdir(tempfile.mkdtemp(*temporary_affixes(), {str(tmp_path)!r}) + '/spill'); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -9
     (left,) = tmp_path.iterdir()
