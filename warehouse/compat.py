@@ -16,6 +16,7 @@ from selfrepair.warehouse.files import NO_ROOM
 TESTED_VERSIONS = {"duckdb": ("1.5.6", "2.0.1"), "pyarrow": ("26.0.1",)}
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+_TRACE = re.compile(r"\n\n(?:Stack Trace:|This error signals an assertion failure within DuckDB)")
 _LOCKED = re.compile(r"Conflicting lock is held|being used by another process")  # Linux and macOS; Windows
 
 
@@ -74,9 +75,16 @@ def is_out_of_memory(error: Exception) -> bool:
     return _is_arrows(error) and _says(error, "Out of Memory Error")
 
 
+def without_trace(error: Exception) -> str:
+    """The text without what DuckDB adds to an internal error: where in its library it arose, with the paths of this
+    installation, and that its authors want to hear of it (duckdb).
+    """
+    return _TRACE.split(str(error), maxsplit=1)[0].rstrip()
+
+
 def reason(error: Exception) -> str:
-    """The text without the class that DuckDB begins it with, and without a full stop (duckdb)."""
-    return re.sub(r"^[A-Za-z]+ Error: ", "", str(error)).strip().rstrip(".")
+    """The text without the class that DuckDB begins it with, without a trace and without a full stop (duckdb)."""
+    return re.sub(r"^[A-Za-z]+ Error: ", "", without_trace(error)).strip().rstrip(".")
 
 
 def _is_arrows(error: Exception) -> bool:
