@@ -82,7 +82,7 @@ def needing_plain_types() -> Iterator[None]:
         yield
     except (PanicException, PolarsError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise SelfRepairError(
-            f"the answer has values that cannot be given out like this ({str(error).partition(chr(10))[0]}). Have them as text: "
+            f"the answer has values that cannot be given out ({str(error).partition(chr(10))[0]}). Have them as text: "
             "CAST(... AS VARCHAR)"
         ) from error
 

@@ -49,6 +49,13 @@ def check_place(path: Path) -> None:
     """Raise SelfRepairError where no warehouse can be at `path`, whether there is something or not. Opens nothing."""
     if _PREFIX.match(str(path)):  # a Path that did not come through `warehouse_path`
         warehouse_path(str(path))
+    try:
+        os.path.realpath(path).encode()
+    except UnicodeEncodeError:  # bytes that are no text, which Python keeps in surrogates
+        raise SelfRepairError(
+            f"{os.fsencode(path)!r} is no text in UTF-8, which DuckDB needs of a name. Rename the file or its folder; if the "
+            "terminal shows the name as it is meant, set a locale of UTF-8 (export LC_ALL=C.UTF-8)."
+        ) from None
     if "?" in str(path.absolute()):
         raise SelfRepairError(f"{path} contains a question mark, behind which DuckDB reads options. {another_file()}")
     if path.name.partition(".")[0].lower() in _NAMES_OF_DUCKDB:
