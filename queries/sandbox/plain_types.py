@@ -16,6 +16,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.sandbox.answer import Params
+from selfrepair.warehouse import compat
 from selfrepair.warehouse.errors import SelfRepairError
 
 _KEPT = frozenset(
@@ -36,11 +37,7 @@ _CAST_TO: Mapping[str, str] = {
 """What the others become that do not become text."""
 
 _NESTED = frozenset({"list", "array", "struct", "map", "union"})
-LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
-"""The place in the SQL that DuckDB's errors name."""
-
 _IS_WIDE = re.compile(r"\bU?HUGEINT\b")
-_TOO_WIDE = re.compile(r"Type U?INT128 with value (-?\d+) can't be cast .* destination type INT64")
 
 _DAY_S = 86_400
 _FIRST_S, _LAST_S = -719_162 * _DAY_S, 2_932_897 * _DAY_S - 1  # 0001-01-01 and the end of 9999-12-31
@@ -61,13 +58,13 @@ class PlainSelect:
         try:
             yield
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            found = _TOO_WIDE.search(str(error))
-            if found is None or not self.wide or not _is_of_first_line(str(error)):
+            number = compat.number_too_wide(error)
+            if number is None or not self.wide:
                 raise
             columns = f"column {self.wide[0]}" if len(self.wide) == 1 else f"one of the columns {', '.join(self.wide)}"
             column = identifier(self.wide[0])
             raise SelfRepairError(
-                f"{columns} has the whole number {found[1]}, which takes more than 64 bits. Round it, "
+                f"{columns} has the whole number {number}, which takes more than 64 bits. Round it, "
                 f"CAST({column} AS DOUBLE), or have it as text: CAST({column} AS VARCHAR)"
             ) from None
 
@@ -108,19 +105,24 @@ def _plain(kind: DuckDBPyType, *, text_keys: bool) -> str:
     """The plain type that `kind` becomes."""
     match kind.id:
         case "list" | "array":
-            (_, item), *size = kind.children
-            return f"{_plain(item, text_keys=text_keys)}[{size[0][1] if size else ''}]"
+            ((_, item),) = _parts(kind)
+            return f"{_plain(item, text_keys=text_keys)}[{kind.children[1][1] if kind.id == 'array' else ''}]"
         case "struct" if all(name for name, _ in kind.children):
-            fields = [f"{identifier(name)} {_plain(field, text_keys=text_keys)}" for name, field in kind.children]
+            fields = [f"{identifier(name)} {_plain(field, text_keys=text_keys)}" for name, field in _parts(kind)]
             return f"STRUCT({', '.join(fields)})"
         case "map":
-            (_, key), (_, value) = kind.children
+            (_, key), (_, value) = _parts(kind)
             plain_key = "VARCHAR" if text_keys or key.id in _NESTED else _plain(key, text_keys=False)
             return f"MAP({plain_key}, {_plain(value, text_keys=text_keys)})"
         case name if name in _KEPT:
             return str(kind)
         case name:
             return _CAST_TO.get(name, "VARCHAR")
+
+
+def _parts(kind: DuckDBPyType) -> list[tuple[str, DuckDBPyType]]:
+    """The types within another, by name."""
+    return [(name, part) for name, part in kind.children if isinstance(part, DuckDBPyType)]
 
 
 def refuse_out_of_range(batch: pa.RecordBatch) -> None:
@@ -156,9 +158,3 @@ def _is_out_of_range(column: pa.Array) -> bool:
 def _has_beyond(numbers: pa.Array, first: int, last: int) -> bool:
     """Whether one is outside these bounds. `pyarrow.compute` would do it, and takes as long to import as an answer."""
     return any(number is not None and not first <= number <= last for number in numbers.to_pylist())
-
-
-def _is_of_first_line(message: str) -> bool:
-    """Whether DuckDB's message is about the line that the casts are in, the first; the query stands below it."""
-    line = LINE.search(message)
-    return line is None or line[1] == "1"

@@ -22,7 +22,7 @@ from selfrepair.queries.marts.install import prepare_reader
 from selfrepair.queries.sandbox.answer import Answer, Batches, OnNote, Params, out_of_memory, out_of_time
 from selfrepair.queries.sandbox.fence import Names, Statement, checked
 from selfrepair.queries.sandbox.interrupt import interrupted_after, interrupted_by_ctrl_c
-from selfrepair.queries.sandbox.plain_types import LINE, PlainSelect, plain_select, refuse_out_of_range
+from selfrepair.queries.sandbox.plain_types import PlainSelect, plain_select, refuse_out_of_range
 from selfrepair.warehouse import compat
 from selfrepair.warehouse.database.address import check_place
 from selfrepair.warehouse.database.connection import OnWait, connected
@@ -262,7 +262,7 @@ def _batches(con: duckdb.DuckDBPyConnection, sql: str, params: Params | None) ->
 
 def _in_the_users_lines(text: str) -> str:
     """DuckDB's message with line numbers of the query as it was given: it stands one line below another's."""
-    return LINE.sub(lambda line: f"LINE {max(1, int(line[1]) - 1)}:", text)
+    return compat.LINE.sub(lambda line: f"LINE {max(1, int(line[1]) - 1)}:", text)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Every type of DuckDB's through every door: a frame, a table, Parquet, CSV and JSON have its value, or an error says the cast."""
+"""Every type of DuckDB's through every door: a frame, a table and files have its value, or an error names the cast."""
 
 import csv
 import io
