@@ -5,12 +5,22 @@ an upgrade leads here. Packages are imported where they are used: the server pro
 the server.
 """
 
+import contextlib
+import logging
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 TESTED_VERSIONS = {"altair": "6.3.0", "streamlit": "1.67.0"}
+
+_WARN_OF_NO_BROWSER = (
+    "streamlit",
+    "streamlit.runtime.scriptrunner_utils.script_run_context",
+    "streamlit.runtime.state.session_state_proxy",
+)
 
 
 def skip_schema_checks() -> None:
@@ -32,6 +42,38 @@ def warm_up_streamlit() -> None:
     from streamlit import env_util
 
     env_util.is_repl()
+
+
+@contextlib.contextmanager
+def without_browser() -> Iterator[None]:
+    """Run a page's script in this thread with no browser that asks for it, to its end or to its `st.stop`.
+
+    Without one, Streamlit's `st.stop` returns, and what follows fails; and it warns at every element that there is none.
+    """
+    import streamlit as st
+    from streamlit.runtime.scriptrunner import StopException
+
+    this_thread, loggers = threading.get_ident(), [logging.getLogger(name) for name in _WARN_OF_NO_BROWSER]
+    stop = st.stop
+    stop_for_visitor: Callable[[], object] = stop
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return record.thread != this_thread or record.levelno > logging.WARNING
+
+    def stop_everywhere() -> NoReturn:
+        stop_for_visitor()  # whose script may run meanwhile; without a browser it returns
+        raise StopException
+
+    for logger in loggers:
+        logger.addFilter(is_shown)
+    st.stop = stop_everywhere
+    try:
+        with contextlib.suppress(StopException):
+            yield
+    finally:
+        st.stop = stop
+        for logger in loggers:
+            logger.removeFilter(is_shown)
 
 
 def import_pandas() -> None:

@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import glob
+import itertools
 import os
+import secrets
 import shutil
 import socket
 import stat
@@ -87,7 +89,6 @@ def sync_folder(folder: Path) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Write `data` under a temporary name, then rename it to `path`: a reader sees the old file or the new one."""
     temporary = path.parent / temporary_name(path.name)
-    temporary.unlink(missing_ok=True)
     try:
         write_file(temporary, data)
         temporary.replace(path)
@@ -100,20 +101,28 @@ WAL = ".wal"
 """What DuckDB adds to a database's name for the log of what is not yet in it."""
 
 
+_PROCESS = secrets.token_hex(3)
+"""Tells this process from another one of its number, as containers have it, and a killed one."""
+
+_numbers = itertools.count(1)
+
+
 def temporary_name(name: str) -> str:
-    """A hidden name beside `name` that tells which machine and process is writing; `sweep` understands it."""
-    return f".{name}.{_host()}.{os.getpid()}.tmp"
+    """A hidden name beside `name`, a new one each time, that tells which machine and process is writing; for `sweep`."""
+    return f".{name}.{_host()}.{os.getpid()}-{_PROCESS}-{next(_numbers)}.tmp"
 
 
 def sweep(folder: Path, name: str = "") -> None:
     """Remove what killed writers of this machine left in `folder` under temporary names that begin with `name`.
 
-    Another living process' files stay, and so do another machine's: nobody here can tell whether it still writes.
+    A living process' files stay, its own included, which another thread may be writing; and so do another machine's:
+    nobody here can tell whether it still writes.
     """
     begins = f".{glob.escape(name)}*.tmp"
     for path in (*folder.glob(begins), *folder.glob(f"{begins}{WAL}")):
-        *_, host, pid, _ = path.name.removesuffix(WAL).split(".")
-        if host == _host() and pid.isdecimal() and not _is_other_process(int(pid)):
+        *_, host, writer, _ = path.name.removesuffix(WAL).split(".")
+        pid, _, of_process = writer.partition("-")  # version 0.1 had the number alone
+        if host == _host() and pid.isdecimal() and not _is_living(int(pid), of_process.partition("-")[0]):
             remove(path)
 
 
@@ -164,9 +173,9 @@ def _host() -> str:
     return socket.gethostname().replace(".", "-") or "localhost"
 
 
-def _is_other_process(pid: int) -> bool:
+def _is_living(pid: int, process: str) -> bool:
     if pid == os.getpid():
-        return False  # a killed namesake: containers hand out the same few numbers again
+        return process == _PROCESS  # or else a killed namesake: containers hand out the same few numbers again
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -18,7 +18,7 @@ from selfrepair.app.data.resume_command import RUN_RECORDS, missing_options, res
 from selfrepair.app.wording.columns import meaning, words
 from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, activity
+from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, activity_of_run
 
 REFRESH_S = 5
 QUIET = timedelta(minutes=2)
@@ -96,7 +96,7 @@ def unfinished(
         if not_loaded:
             st.markdown(f"{len(not_loaded):,} of these units are in part files and not loaded yet. Load them:")
             st.code(shlex.join(["selfrepair", "load", "--db", str(db)]), language="bash", wrap_lines=True)
-        state = activity(Path(f"{db}.parts") / run["run_key"])
+        state = activity_of_run(Path(f"{db}.parts"), run["run_key"])
         if state.status == RUNNING:
             st.markdown("A process is measuring it. If it is stopped, this continues it:")
         elif len(units) < n_units:
@@ -104,7 +104,8 @@ def unfinished(
             st.markdown(f"{why} Continue it; finished units are not measured again:")
         else:
             st.markdown("Every unit is measured. The same command finishes the cross-check:")
-        st.code(resume_command(run, db), language="bash", wrap_lines=True)
+        if (command := resume_command(run, db)) is not None:
+            st.code(command, language="bash", wrap_lines=True)
         st.caption(f"{missing_options(run)} Only part files next to the warehouse are counted.".strip())
 
 
@@ -153,7 +154,7 @@ def page() -> bool:
         config["units_loaded"] = st.column_config.Column(words("units_loaded"), help="Units in the warehouse")
         config["dataset"] = st.column_config.Column("Dataset", help=meaning("datasets", "name"))
         states = {
-            run["run_id"]: activity(Path(f"{db}.parts") / key).status
+            run["run_id"]: activity_of_run(Path(f"{db}.parts"), key).status
             for key, run in in_file.items()
             if key in not_whole
         }

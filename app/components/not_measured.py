@@ -90,10 +90,14 @@ def _record(choice: Choice) -> dict[str, Any]:
 
 def _show_command(run: dict[str, Any]) -> None:
     changed = run | {"command": None, "config_sha256": None}  # what was typed then measures that run, not this one
-    st.code(resume_command(changed, warehouse_path()), language="bash", wrap_lines=True)
+    command = resume_command(changed, warehouse_path())
+    if command is None:
+        st.caption("The record of this run does not tell one that can be shown.")
+        return
+    st.code(command, language="bash", wrap_lines=True)
     st.caption(
         "For a local model or dataset, replace its name by the full path; add --text-column if the text is not in `text`. "
-        f"Rows already stored are kept.{missing_options(changed)}"
+        f"Rows already stored are kept. {missing_options(changed)}"
     )
 
 

@@ -1,5 +1,6 @@
 """Model, run, ablation and rows used: drawn in the sidebar of every page about a run."""
 
+import shlex
 from typing import Any
 
 import streamlit as st
@@ -20,7 +21,7 @@ def choose_run() -> Choice:
     if not runs:
         st.info(
             f"**{warehouse_path().name}** has no runs yet. Measure the bundled model:\n\n"
-            f"    selfrepair demo --db {warehouse_path()}\n\nor your own: `selfrepair ingest --help`.",
+            f"    selfrepair demo --db {shlex.quote(str(warehouse_path()))}\n\nor your own: `selfrepair ingest --help`.",
             icon=":material/database:",
         )
         st.page_link("app_pages/ingests.py", label="Running ingests", icon=":material/move_to_inbox:")

@@ -9,9 +9,9 @@ from statistics import median
 
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import read_file
-from selfrepair.warehouse.parts.folder import PartsFolder, is_run_key
+from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest
-from selfrepair.warehouse.parts.records import RunRecord
+from selfrepair.warehouse.parts.records import RunRecord, is_run_key
 
 _PACE_UNITS = 20
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from selfrepair.warehouse.parts.command import command_to_resume, warning_of_code
 from selfrepair.warehouse.parts.records import RunRecord
 
 _LABEL = re.compile(r"L(\d+)H(\d+)")
@@ -66,14 +67,15 @@ def run_row(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def resume_command(run: Mapping[str, Any], db: Path) -> str:
-    """The command that measures this run, and resumes it; of a run that was measured from Python, the call.
+def resume_command(run: Mapping[str, Any], db: Path) -> str | None:
+    """The command that measures this run, and resumes it; of a run that was measured from Python, the call. None where what is
+    recorded cannot be told safely: the record may be anybody's.
 
     Of a run of version 0.1, which recorded none, it is put together from what the record holds: only the last part of the
     path of a local model or dataset, and not what `missing_options` names.
     """
     if run["command"] is not None:
-        return f"{run['command']} {shlex.join(['--db', str(db)])}"
+        return command_to_resume(run["command"], db)
     if run["config_sha256"] is not None:
         return _call(run, db)
     options = {
@@ -94,19 +96,22 @@ def resume_command(run: Mapping[str, Any], db: Path) -> str:
         "--seed": run["seed"],
         "--given": ",".join(run["given_heads"]) or None,
         "--neurons": _neurons(run["mechanisms"] or ()),
-        "--db": db,
     }
     words = [word for option, value in options.items() if value is not None for word in (option, str(value))]
-    return shlex.join(["selfrepair", "ingest", *words, *_switches(run["mechanisms"] or ())])
+    return command_to_resume(shlex.join(["selfrepair", "ingest", *words, *_switches(run["mechanisms"] or ())]), db)
 
 
 def missing_options(run: Mapping[str, Any]) -> str:
     """What has to be known or added to use the `resume_command`, in sentences; empty where it is exact as it is."""
+    command = resume_command(run, Path())
+    if command is None:
+        return "Its record does not tell a command that can be shown. Repeat the command or call that began it."
     if run["command"] is not None:
-        words = shlex.split(run["command"])
+        words = shlex.split(command)
         values = [value for option, value in pairwise(words) if option in ("--model", "--dataset", "--parts")]
         is_relative = any(value.startswith(".") for value in values)
-        return "Run it in the folder where it was first typed: it names local files." if is_relative else ""
+        where = "Run it in the folder where it was first typed: it names local files. " if is_relative else ""
+        return f"{where}{warning_of_code(command)}".strip()
     if run["config_sha256"] is not None:
         return "This run was measured from Python: repeat the call, with the same model, prompts and tokenizer."
     return (

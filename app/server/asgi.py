@@ -1,7 +1,6 @@
 """The pages as one ASGI application, warmed up when it first answers."""
 
 import contextlib
-import logging
 import os
 import pkgutil
 import runpy
@@ -12,7 +11,7 @@ from importlib import import_module
 import streamlit as st
 from starlette.middleware import Middleware
 
-from selfrepair.app.compat import import_pandas, warm_up_streamlit
+from selfrepair.app.compat import import_pandas, warm_up_streamlit, without_browser
 from selfrepair.app.data.query import prefetch
 from selfrepair.app.server.door import Door
 from selfrepair.app.server.frontend import FrontendInMemory
@@ -25,19 +24,19 @@ WARM_UP_LIMIT_S = 5.0
 
 
 def warm_up() -> None:
-    """Run the first page's script without a browser and import what the other pages need, so that no visitor waits for it."""
-    logging.disable(logging.WARNING)  # Streamlit's, that there is no browser
+    """Run the first page's script without a browser and import what the other pages need, so that no visitor waits for it.
+
+    What fails here fails for the visitor, too: it ends this thread with a traceback, and the app is served all the same.
+    """
     try:
-        with contextlib.suppress(Exception):  # the page will show it
+        with without_browser():
             home = runpy.run_path(str(HOME))  # does not draw the page itself
             runpy.run_path(str(HOME.parent / "app_pages" / f"{home['FIRST']}.py"))
     finally:
-        logging.disable(logging.NOTSET)
-    with contextlib.suppress(Exception):
         for package in ("charts", "components", "controls", "data", "wording"):
             for found in pkgutil.walk_packages([str(HOME.parent / package)], f"selfrepair.app.{package}."):
                 import_module(found.name)
-    warm_up_streamlit()
+        warm_up_streamlit()
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,15 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from selfrepair.app.server.hosts import Address, Authority, admits_host, admits_origin, authority, is_loopback
+from selfrepair.app.server.hosts import (
+    Address,
+    Authority,
+    admits_host,
+    admits_origin,
+    authority,
+    host_header,
+    is_loopback,
+)
 from selfrepair.app.server.policy import content_policy, inline_script_hashes
 
 TOKEN, SQL, DRAFT = "token", "sql", "draft"
@@ -85,9 +93,10 @@ class Door:
         if asked is None:
             raise RefusedError("the request must name one host, such as localhost.")
         if not admits_host(asked, self._allowed, scope["scheme"], arrived_at):
+            is_encrypted = scope["scheme"] in ("https", "wss")
+            here = f"{'https' if is_encrypted else 'http'}://{host_header(arrived_at)}{self._path.rstrip('/')}"
             raise RefusedError(
-                f"this app does not answer to {hosts[0]}. Open it at http://localhost:{arrived_at[1]}, or start it with "
-                f"--allow-host {hosts[0]}"
+                f"this app does not answer to {hosts[0]}. Open it at {here}, or start it with --allow-host {hosts[0]}"
             )
         origins = _values(scope, b"origin")
         if scope["type"] == "websocket" and not origins:

@@ -48,6 +48,12 @@ def authority(text: str) -> Authority | None:
     return Authority(host, port)
 
 
+def host_header(address: Address) -> str:
+    """The Host of a request at this address: `127.0.0.1:8501`, `[::1]:8501`."""
+    host, port = _canonical(address[0]), address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host of an `Authority`, or an address of a socket, is one that only this machine can reach."""
     address = _ip(host)
@@ -72,7 +78,7 @@ def admits_host(asked: Authority, allowed: Iterable[Authority], scheme: str, arr
     """Whether the app answers to this Host. `arrived_at`: the socket's own address and port."""
     host, port = arrived_at
     own = asked.port_of(scheme) == port and (is_loopback(asked.host) or asked.host == _canonical(host))
-    return own or _is_among(asked, allowed, port)
+    return own or _is_among(asked, allowed, scheme, port)
 
 
 def admits_origin(origin: str, asked: Authority, allowed: Iterable[Authority], scheme: str, port: int) -> bool:
@@ -83,13 +89,14 @@ def admits_origin(origin: str, asked: Authority, allowed: Iterable[Authority], s
     same_scheme = found[1] == {"ws": "http", "wss": "https"}.get(scheme, scheme)
     if same_scheme and its.host == asked.host and its.port_of(scheme) == asked.port_of(scheme):
         return True
-    return _is_among(its, allowed, port)
+    return _is_among(its, allowed, found[1], port)
 
 
-def _is_among(asked: Authority, allowed: Iterable[Authority], port: int) -> bool:
+def _is_among(asked: Authority, allowed: Iterable[Authority], scheme: str, port: int) -> bool:
     """A name allowed without a port has the usual ports, which are not written, or the app's own."""
     return any(
-        asked.host == one.host and (asked.port in (None, port) if one.port is None else asked.port == one.port)
+        asked.host == one.host
+        and (asked.port in (None, port) if one.port is None else asked.port_of(scheme) == one.port)
         for one in allowed
     )
 

@@ -92,7 +92,7 @@ def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, .
     token = _checked_token(token, host, addresses)
     settings = {**_SETTINGS, "server.address": host, "server.port": str(port), "server.baseUrlPath": path}
     options = [f"--{name}={value}" for name, value in settings.items()]
-    names = [*allowed, *_own_names(host)]
+    names = [*allowed, *_own_names(host, port)]
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "selfrepair.app.server.process", "run", str(_ASGI), *options],
         env={
@@ -107,8 +107,9 @@ def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, .
         start_new_session=True,  # Ctrl-C reaches this process alone
     ) as process:
         try:
-            if _wait_until_up(process, host, port):
-                click.echo(f"{db} at {_link(_reachable_host(host), port, path, token)} (Ctrl-C to stop)")
+            here = _address_here(host, addresses)
+            if _wait_until_up(process, here, port):
+                click.echo(f"{db} at {_link(here if token else host, port, path, token)} (Ctrl-C to stop)")
                 if host in _ALL_ADDRESSES:
                     click.echo(f"From other machines: {_link(socket.gethostname(), port, path, token)}")
             process.wait()
@@ -147,11 +148,14 @@ def _checked_token(token: str | None, host: str, addresses: list[str]) -> str | 
     return token
 
 
-def _own_names(host: str) -> list[str]:
-    """Names by which other machines know this one, as `--allow-host` would have them."""
-    if host in _ALL_ADDRESSES:
-        return [name for name in [socket.gethostname()] if authority(name)]
-    return [] if is_loopback(host) or authority(host) is None else [host]
+def _own_names(host: str, port: int) -> list[str]:
+    """Names by which other machines know this one, as `--allow-host` would have them.
+
+    With the port: without it they would have the usual ones, too, and what is served there is another server's.
+    """
+    name = socket.gethostname() if host in _ALL_ADDRESSES else host
+    own = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    return [] if is_loopback(name) or authority(own) is None else [own]
 
 
 def _check_address(host: str, port: int) -> list[str]:
@@ -190,10 +194,10 @@ def _next_port(port: int) -> int:
     return port + 1 if port < 65535 else port - 1
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
+def _wait_until_up(process: subprocess.Popen[bytes], address: str, port: int) -> bool:
     """Wait until the server answers, which it does once warmed up; False when it ends before that."""
     while process.poll() is None:
-        with contextlib.closing(HTTPConnection(_reachable_host(host), port, timeout=_ANSWER_TIMEOUT_S)) as connection:
+        with contextlib.closing(HTTPConnection(address, port, timeout=_ANSWER_TIMEOUT_S)) as connection:
             try:
                 connection.request("GET", "/_stcore/health")
                 connection.getresponse()
@@ -213,8 +217,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     click.echo("\nStopped.", err=True)
 
 
-def _reachable_host(host: str) -> str:
-    return "localhost" if host in _ALL_ADDRESSES else host
+def _address_here(host: str, addresses: list[str]) -> str:
+    """Where this machine reaches the server: by number where by loopback, since a name is looked for at ::1, too, where the
+    server does not listen, and whoever does would get the token.
+    """
+    if host in _ALL_ADDRESSES:
+        return "127.0.0.1"
+    if not all(map(is_loopback, addresses)):
+        return host
+    of_ipv4 = (address for address in addresses if ":" not in address)
+    return next(of_ipv4, addresses[0])  # of a name, Streamlit takes IPv4
 
 
 def _link(host: str, port: int, path: str, token: str | None) -> str:

@@ -91,7 +91,8 @@ def _ingest_one(
         return None
     click.echo(
         f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} measured before. When every shard "
-        f"is done, gather their parts in one folder and run: selfrepair load {parts} --db {db}"
+        "is done, gather their parts in one folder and run: "
+        f"selfrepair load {shlex.quote(str(parts))} --db {shlex.quote(str(db))}"
     )
     return None
 

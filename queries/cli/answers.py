@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,8 +92,10 @@ class OpenAnswer:
             return ""
         if not asked.name:
             return kinds.note(found, f"WHERE {kinds.condition(found)}")
-        options = [f"--param {key}={value}" for key, value in (asked.given or {}).items() if key not in found]
-        options += [f"--param {key}={values[0]}" for key, values in found.items()]
+        options = [
+            f"--param {shlex.quote(f'{key}={value}')}" for key, value in (asked.given or {}).items() if key not in found
+        ]
+        options += [f"--param {shlex.quote(f'{key}={values[0]}')}" for key, values in found.items()]
         return kinds.note(found, " ".join(["selfrepair query", asked.name, *options]))
 
 

@@ -86,7 +86,6 @@ def appearing_whole(path: Path) -> Iterator[Path]:
     temporary = path.parent / temporary_name(path.name)
     try:
         sweep(path.parent, f"{path.name}.")
-        remove(temporary)
         yield temporary
         temporary.replace(path)
         sync_folder(path.parent)

@@ -15,7 +15,7 @@ Contents = dict[str, list[tuple[Any, ...]]]
 
 
 def contents(db: Path) -> Contents:
-    """All rows of the file's own tables and of its summaries, but for times and what hashes them."""
+    """All rows of the file's own tables and of its summaries, but for times and what hashes them; and its views."""
     with duckdb.connect(str(db), read_only=True) as con:
         tables = con.sql("SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
         found = {}
@@ -23,7 +23,8 @@ def contents(db: Path) -> Contents:
             rows = con.sql(f"FROM {table}")
             lasting = [name for name in rows.columns if name not in _LEFT_OUT]
             found[table] = sorted(rows.select(*lasting).fetchall(), key=_names)
-        return found
+        views = "SELECT view_name, sql, comment FROM duckdb_views() WHERE NOT internal ORDER BY ALL"
+        return found | {"views": con.sql(views).fetchall()}
 
 
 def differences(found: Contents, expected: Contents) -> list[str]:

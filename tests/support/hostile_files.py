@@ -126,6 +126,13 @@ def _link_to_itself(path: Path) -> None:
     path.symlink_to(path)
 
 
+def _link_to(name: str) -> Make:
+    def link(path: Path) -> None:
+        path.symlink_to(path.parent / name)
+
+    return link
+
+
 def _cut(path: Path) -> None:
     duckdb.connect(str(path)).close()
     path.write_bytes(path.read_bytes()[:4096])
@@ -166,6 +173,14 @@ FILES: Mapping[str, tuple[Make, str]] = {
     "a folder": (Path.mkdir, "is a folder"),
     "a pipe": (os.mkfifo, "device, pipe or socket"),
     "a socket": (_socket, "device, pipe or socket"),
+    "a link to a name with options": (
+        _link_to("a?b.duckdb"),
+        r"leads to .*a\?b\.duckdb, which contains a question mark",
+    ),
+    "a link to the name of a schema": (
+        _link_to("information_schema.duckdb"),
+        r"leads to .*information_schema\.duckdb, which has the name of a schema",
+    ),
     "a link to itself": (_link_to_itself, "cannot be a file"),
     "a pipe for a log": (_log(os.mkfifo), "is no file. Move it away"),
     "a folder for a log": (_log(Path.mkdir), "is no file. Move it away"),

@@ -178,7 +178,7 @@ def _check_parts(folder: Path, db: Path) -> None:
     """Raise SelfRepairError where the folder was named and is not one of part files, now or before they were loaded."""
     from selfrepair.warehouse.errors import SelfRepairError
     from selfrepair.warehouse.load.loader import loaded_units
-    from selfrepair.warehouse.parts.folder import is_run_key
+    from selfrepair.warehouse.parts.records import is_run_key
 
     if folder.is_dir():
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))

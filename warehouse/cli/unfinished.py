@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 
+from selfrepair.warehouse.cli.terminal import cell_text
 from selfrepair.warehouse.database.connection import open_reader
-from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, activity
+from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, activity_of_run
+from selfrepair.warehouse.parts.command import command_to_resume, warning_of_code
 
 _NOT_COMPLETE = """
-SELECT run_id, run_key, status, command, crosscheck_error_max, crosscheck_tolerance
+SELECT CAST(run_id AS INTEGER), run_key, status, command, crosscheck_error_max, crosscheck_tolerance
 FROM runs
 WHERE status <> 'complete'
 ORDER BY run_id
@@ -17,7 +19,7 @@ ORDER BY run_id
 
 def status_now(parts_root: Path, status: str, run_key: str) -> str:
     """The status of a run in a warehouse; of an incomplete one, `running` or `stopped` where that can be known."""
-    return activity(parts_root / run_key).status if status == INCOMPLETE else status
+    return activity_of_run(parts_root, run_key).status if status == INCOMPLETE else status
 
 
 def sentences(db: Path, parts_root: Path) -> Iterator[str]:
@@ -26,13 +28,15 @@ def sentences(db: Path, parts_root: Path) -> Iterator[str]:
         found = con.execute(_NOT_COMPLETE).fetchall()
     for run_id, run_key, status, command, error, allowed in found:
         if status == INCOMPLETE:
-            now = activity(parts_root / run_key)
+            now = activity_of_run(parts_root, run_key)
             if now.status != RUNNING:
-                again = f"{command} --db {quote(str(db))}" if command else "the ingest command or call that began it"
-                yield f"run {run_id} is {now.status}: {now.reason}. To continue it: {again}"
+                again = command_to_resume(command, db)
+                why = f"run {run_id} is {now.status}: {cell_text(now.reason)}."
+                warning = f" {warning_of_code(again)}" if again else ""
+                yield f"{why}{warning.rstrip()} To continue it: {again or 'the ingest command or call that began it'}"
         else:
             yield (
-                f"run {run_id} is {status}: its cross-check differs by {error:.2g} logits ({allowed:.2g} are allowed), and "
-                "summaries leave it out. Measure it with --dtype float64, and remove this one: "
+                f"run {run_id} is {cell_text(status)}: its cross-check differs by {error:.2g} logits ({allowed:.2g} are "
+                "allowed), and summaries leave it out. Measure it with --dtype float64, and remove this one: "
                 f"selfrepair remove {run_id} --db {quote(str(db))}"
             )

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from pathlib import Path
+from shlex import quote
 
 from selfrepair.warehouse.errors import SelfRepairError, in_words
 
@@ -50,30 +51,43 @@ def check_place(path: Path) -> None:
     if _PREFIX.match(str(path)):  # a Path that did not come through `warehouse_path`
         warehouse_path(str(path))
     try:
-        os.path.realpath(path).encode()
-    except UnicodeEncodeError:  # bytes that are no text, which Python keeps in surrogates
-        raise SelfRepairError(
-            f"{os.fsencode(path)!r} is no text in UTF-8, which DuckDB needs of a name. Rename the file or its folder; if the "
-            "terminal shows the name as it is meant, set a locale of UTF-8 (export LC_ALL=C.UTF-8)."
-        ) from None
-    if "?" in str(path.absolute()):
-        raise SelfRepairError(f"{path} contains a question mark, behind which DuckDB reads options. {another_file()}")
-    if path.name.partition(".")[0].lower() in _NAMES_OF_DUCKDB:
-        raise SelfRepairError(
-            f"{path} has the name of a schema within it, and SQL could not tell the two. {another_file()}"
-        )
-    try:
         mode = path.stat().st_mode
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             raise SelfRepairError(f"{path} cannot be a file: {error.strerror}. {another_file()}") from None
-        return  # not there, or not to be seen: opening it says so
+        mode = None  # not there, or not to be seen: opening it says so
+    for name in dict.fromkeys((path.absolute(), Path(os.path.realpath(path)))):  # DuckDB is given the real one
+        said = str(path) if name == path.absolute() else f"{path} leads to {name}, which"
+        if not _is_text(str(name)):
+            raise SelfRepairError(
+                f"{os.fsencode(name)!r} is no text in UTF-8, which DuckDB needs of a name. Rename the file or its folder; if "
+                "the terminal shows the name as it is meant, set a locale of UTF-8 (export LC_ALL=C.UTF-8)."
+            )
+        if "?" in str(name):
+            raise SelfRepairError(
+                f"{said} contains a question mark, behind which DuckDB reads options. {another_file()}"
+            )
+        if name.name.partition(".")[0].lower() in _NAMES_OF_DUCKDB:
+            raise SelfRepairError(
+                f"{said} has the name of a schema within it, and SQL could not tell the two. {another_file()}"
+            )
+    if mode is None:
+        return
     if stat.S_ISDIR(mode):
         raise SelfRepairError(f"{path} is a folder, not a warehouse file. {_file_in(path)}")
     if not stat.S_ISREG(mode):
         raise SelfRepairError(
             f"{path} is a device, pipe or socket, not a file. Nothing was read from it. {another_file()}"
         )
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is text, and has no bytes that Python keeps in surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _meaning(prefix: str) -> str:
@@ -92,4 +106,4 @@ def _file_in(folder: Path) -> str:
 
 
 def _named(file: str) -> str:
-    return in_words(f"--db {file}", file)
+    return in_words(f"--db {quote(file)}", file)

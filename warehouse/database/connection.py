@@ -6,10 +6,12 @@ and whoever comes second waits; who waits to write says so to those that keep th
 
 import contextlib
 import errno
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
 
 import duckdb
 
@@ -26,6 +28,9 @@ OnWait = Callable[[str], None]
 
 _FILE_FORMAT: Settings = {"storage_compatibility_version": "v1.0.0"}
 """Format of new files: DuckDB 2 would write one that DuckDB 1.5 cannot open. A file keeps its format whoever writes it."""
+
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+"""How a file system says that it has none: Linux EPERM, macOS ENOTSUP."""
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
@@ -123,11 +128,20 @@ def _connected_in(
 
 
 def check_folder(path: Path) -> None:
-    """Raise SelfRepairError where the folder of a warehouse file is missing, or no warehouse can be there."""
+    """Raise SelfRepairError where the folder of a warehouse file is missing, or no warehouse can be there.
+
+    DuckDB would replay the log of a file that is gone into a new one: the rows of both would be in it.
+    """
     check_place(path)
     if not path.parent.is_dir():
         raise SelfRepairError(
             f"{path} cannot be created: there is no folder {path.parent}. Create it, or change {in_words('--db', 'into=')}."
+        )
+    log = f"{os.path.realpath(path)}{files.WAL}"
+    if os.path.lexists(log) and not path.exists():  # in this order: another process makes the file before its log
+        raise SelfRepairError(
+            f"there is a log of a file that is gone, {log}: its rows would get into a new one. Put the file back at {path}, "
+            f"or move the log away (mv {quote(log)} {quote(log + '.bad')}), then {again()}."
         )
 
 
@@ -139,7 +153,6 @@ def _create(path: Path) -> None:
     log = temporary.with_name(temporary.name + files.WAL)
     try:
         files.sweep(path.parent, f"{path.name}.")
-        files.remove(temporary)
         with contextlib.closing(duckdb.connect(str(temporary), config={**CLOSED, **_FILE_FORMAT})) as con:
             migrate(con)
             con.execute("CHECKPOINT")
@@ -155,12 +168,28 @@ def _create(path: Path) -> None:
 
 
 def _move_to_free_name(source: Path, target: Path) -> None:
+    """Raises FileExistsError where there is something at `target`."""
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+        if error.errno not in _NO_HARD_LINKS:
             raise
-        source.rename(target)  # a file system without hard links
+        with _one_at_a_time(target.parent):
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+            source.rename(target)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Nobody else is in such a block for the same folder, where its file system has locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -59,8 +59,8 @@ def why_not_opened(path: Path, error: duckdb.Error) -> str:
             f"{quote(log + '.bad')}), then {again()}: rows that were only in the log are loaded or measured again."
         )
     return (
-        f"{path} cannot be opened: {compat.reason(error)}. If the file is damaged, restore a copy, or move it away and "
-        "measure again."
+        f"{path} cannot be opened: {compat.reason(error)}. If the file is damaged, move it away together with its log "
+        f"{path.resolve().name}{files.WAL} where there is one; then restore a copy, with the log it had, or measure again."
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from shlex import quote
 
 import duckdb
 
@@ -23,14 +24,15 @@ from selfrepair.warehouse.errors import SelfRepairError, again, in_words
 
 _FOLDER = Path(__file__).parents[1] / "migrations"
 _NAMES = """
-SELECT table_name, false AS is_view_of_main FROM system.main.duckdb_tables()
+SELECT table_name, schema_name = 'main' AS is_in_main, false AS is_view FROM system.main.duckdb_tables()
 WHERE database_name = system.main.current_database() AND NOT temporary
 UNION ALL
-SELECT view_name, schema_name = 'main' FROM system.main.duckdb_views()
+SELECT view_name, schema_name = 'main', true FROM system.main.duckdb_views()
 WHERE database_name = system.main.current_database() AND NOT temporary AND NOT internal
 """
 """Functions by their full names, here and wherever a file's contents are looked at: it may hold others of the short ones."""
 
+_APPLIED = "SELECT version::INTEGER AS version, sha256 FROM main.schema_migration WHERE version > 0 ORDER BY version"
 _PATH = "SELECT path FROM system.main.duckdb_databases() WHERE database_name = system.main.current_database()"
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
@@ -95,7 +97,7 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
     applied = _applied(con)
     _refuse_newer(con, applied, steps)
     for step in steps[: len(applied)]:
-        if applied[step.version] not in (step.sha256, TEXTS_OF_VERSION_0_1.get(step.name)):
+        if applied.get(step.version) not in (step.sha256, TEXTS_OF_VERSION_0_1.get(step.name)):
             raise SelfRepairError(
                 f"{_file(con)} was made by another build of selfrepair: its migration {step.name} had a different text. "
                 f"Load into a new file ({in_words('--db', 'into=')}), or use the build that made this one."
@@ -125,7 +127,7 @@ def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] 
         found = f"schema {len(applied)}" if applied else "no tables"
         raise SelfRepairError(
             f"{_file(con)} has {found} and this selfrepair reads schema {len(steps)}. "
-            f"Bring it up to date, nothing is lost: selfrepair load --db {_file(con)}"
+            f"Bring it up to date, nothing is lost: selfrepair load --db {quote(_file(con))}"
         )
 
 
@@ -160,21 +162,28 @@ def _insert_rows(con: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
     found = con.execute(_NAMES).fetchall()
-    tables = {name for name, _ in found}
+    names = {name for name, _, _ in found}
+    in_main = {name.lower(): is_view for name, is_in_main, is_view in found if is_in_main}
     ours = {name for step in migrations() for name in _TABLE.findall(step.sql)}
-    if posing := sorted(name for name, is_view_of_main in found if is_view_of_main and name.lower() in ours):
+    if posing := sorted(name for name, is_view in in_main.items() if is_view and name in ours):
         raise SelfRepairError(
             f"{_file(con)} is not a warehouse: {posing[0]} is a view in it, and a table in every warehouse. Nothing in it "
             f"was run or touched. {another_file()}"
         )
-    if "schema_migration" not in tables:
-        if tables:
+    if "schema_migration" not in in_main:
+        if names:
             raise SelfRepairError(
-                f"{_file(con)} is a DuckDB file, but not a warehouse: it holds {_some(tables)} and no "
-                f"schema_migration. Nothing in it was touched. {another_file()}"
+                f"{_file(con)} is a DuckDB file, but not a warehouse: it holds {_some(names)} and no table "
+                f"main.schema_migration. Nothing in it was touched. {another_file()}"
             )
         return {}
-    rows = con.execute("SELECT version, sha256 FROM main.schema_migration ORDER BY version").fetchall()
+    try:
+        rows = con.execute(_APPLIED).fetchall()
+    except (duckdb.BinderException, duckdb.ConversionException) as error:
+        raise SelfRepairError(
+            f"{_file(con)} is a DuckDB file, but not a warehouse: its table schema_migration is of another kind. Nothing in it "
+            f"was touched. {another_file()}"
+        ) from error
     return dict(rows)
 
 

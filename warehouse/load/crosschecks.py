@@ -9,7 +9,7 @@ import duckdb
 
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import read_file
-from selfrepair.warehouse.parts.manifest import RunStamp, unsealed
+from selfrepair.warehouse.parts.manifest import RunStamp, difference, unsealed
 from selfrepair.warehouse.parts.records import CrosscheckCell
 
 _INSERT = """
@@ -19,8 +19,10 @@ ON CONFLICT DO NOTHING
 """
 
 
-def read_cells(path: Path, stamp: RunStamp | None) -> list[CrosscheckCell]:
-    """The cells of a cross-check file; SelfRepairError when it was altered, or is of another run than `stamp`."""
+def read_cells(path: Path, run_key: str, stamp: RunStamp | None = None) -> list[CrosscheckCell]:
+    """The cells of a cross-check file; SelfRepairError when it was altered, or is of another run than that of the key and
+    stamp.
+    """
     try:
         text = read_file(path).decode()
         found = {"run": None, "cells": json.loads(text)} if text.startswith("[") else unsealed(text)
@@ -28,8 +30,8 @@ def read_cells(path: Path, stamp: RunStamp | None) -> list[CrosscheckCell]:
         own = RunStamp(**found["run"]) if found["run"] else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise SelfRepairError(f"it cannot be read as a list of cells ({error})") from error
-    if own and stamp and (difference := own.difference(stamp)):
-        raise SelfRepairError(f"it {difference}")
+    if different := difference(own, run_key, stamp):
+        raise SelfRepairError(f"it {different}")
     return cells
 
 

@@ -17,9 +17,9 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.crosschecks import append_cells, read_cells
 from selfrepair.warehouse.load.registry import check_resumed, refresh, register, run_id_of, units_in
 from selfrepair.warehouse.load.units import CheckedUnit, append_units, by_head, check_unit, refused
-from selfrepair.warehouse.parts.folder import PartsFolder, is_run_key
+from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.manifest import RunStamp
-from selfrepair.warehouse.parts.records import RunRecord
+from selfrepair.warehouse.parts.records import RunRecord, is_run_key
 
 AFTER_LOAD = "selfrepair.after_load"
 """Entry points of this group are called with the open connection after each load, such as to install views."""
@@ -61,9 +61,9 @@ def load(
 ) -> LoadReport:
     """Load every finished unit and cross-check below `parts_root` (of one run, if `run_key` is given) into `db`.
 
-    What is loaded already is skipped. Loaded part files are removed unless `keep_parts`, and an empty `parts_root` unless
-    `keep_folder`. Makes `db` and brings its schema up to date. Waits up to `wait_s` seconds for other processes to close
-    `db`.
+    What is loaded already is skipped. When `db` is written whole, loaded part files are removed unless `keep_parts`, and an
+    empty `parts_root` unless `keep_folder`; after an error the next load removes them. Makes `db` and brings its schema up
+    to date. Waits up to `wait_s` seconds for other processes to close `db`.
 
     When all is loaded, the entry points of `AFTER_LOAD` are called unless `after_load` is False.
 
@@ -87,15 +87,13 @@ def load(
         con.execute("RESET threads")
         con.execute("CHECKPOINT")
     report.loading_s = time.monotonic() - began
-    try:
-        if after_load:
-            call_entry_points(db, wait_s, on_wait)
-    finally:  # not before: a process that is ended while DuckDB writes its file may leave it damaged
-        if not keep_parts:
-            for run_load in loads:
-                run_load.parts.remove(run_load.loaded, is_whole=run_load.is_whole)
-            if not keep_folder:
-                files.remove_empty(parts_root)
+    if after_load:
+        call_entry_points(db, wait_s, on_wait)
+    if not keep_parts:  # not before the last write, nor after one that failed: the file may be damaged
+        for run_load in loads:
+            run_load.parts.remove(run_load.loaded, is_whole=run_load.is_whole)
+        if not keep_folder:
+            files.remove_empty(parts_root)
     report.seconds = time.monotonic() - began
     damaged = [text for run_load in loads for text in run_load.damaged]
     if damaged:
@@ -199,7 +197,7 @@ class _RunLoad:
         batch: list[CheckedUnit] = []
         for unit in units:
             try:
-                batch.append(check_unit(self.parts.unit_path(unit), unit, self.stamp))
+                batch.append(check_unit(self.parts.unit_path(unit), unit, self.parts.run_key, self.stamp))
             except SelfRepairError as error:
                 self.damaged.append(str(error))
             if sum(unit.n_measurements for unit in batch) >= _ROWS_PER_TRANSACTION:
@@ -233,7 +231,7 @@ class _RunLoad:
     def _load_crosscheck(self, path: Path) -> None:
         try:
             with transaction(self.con):
-                n_cells = append_cells(self.con, self.run_id, read_cells(path, self.stamp))
+                n_cells = append_cells(self.con, self.run_id, read_cells(path, self.parts.run_key, self.stamp))
         except _REFUSED as error:
             if path.exists():  # or else another loader was faster, and removed it
                 self.damaged.append(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import duckdb
 
@@ -39,7 +40,7 @@ def stored_run(db: Path, run_id: int, wait_s: float = 10.0, on_wait: OnWait | No
             [run_id],
         ).fetchall()
     if not found:
-        raise SelfRepairError(f"{db} has no run {run_id}. Those it has: selfrepair runs --db {db}")
+        raise SelfRepairError(f"{db} has no run {run_id}. Those it has: selfrepair runs --db {quote(str(db))}")
     return StoredRun(*found[0])
 
 
@@ -65,7 +66,7 @@ def remove_run(db: Path, run: StoredRun, parts_root: Path, wait_s: float = 60.0,
     with open_writer(db, wait_s, on_wait) as con:
         if con.execute("SELECT run_key FROM runs WHERE run_id = ?", [run.run_id]).fetchall() != [(run.run_key,)]:
             raise SelfRepairError(
-                f"run {run.run_id} of {db} has changed in the meantime. Check again: selfrepair runs --db {db}"
+                f"run {run.run_id} of {db} has changed in the meantime. Check again: selfrepair runs --db {quote(str(db))}"
             )
         parts = PartsFolder(parts_root, run.run_key)
         parts.remove([], is_whole=True)

@@ -16,7 +16,7 @@ from selfrepair.warehouse import files
 from selfrepair.warehouse.database.transactions import registered
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import version_0_1
-from selfrepair.warehouse.parts.manifest import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest, RunStamp
+from selfrepair.warehouse.parts.manifest import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest, RunStamp, difference
 from selfrepair.warehouse.schema.tables import metadata
 
 _MEASUREMENTS = "measurements.parquet"
@@ -43,8 +43,8 @@ class CheckedUnit:
         return sum(file.bytes for file in self.manifest.files.values())
 
 
-def check_unit(path: Path, unit: int, stamp: RunStamp | None = None) -> CheckedUnit:
-    """Compare the files of `unit`, in the folder `path`, with their manifest, and this with the stamp of the run.
+def check_unit(path: Path, unit: int, run_key: str, stamp: RunStamp | None = None) -> CheckedUnit:
+    """Compare the files of `unit`, in the folder `path`, with their manifest, and this with the run's key and stamp.
 
     Raises SelfRepairError that names the first file that is missing, shortened or altered, or says what is another run's.
     """
@@ -57,10 +57,10 @@ def check_unit(path: Path, unit: int, stamp: RunStamp | None = None) -> CheckedU
         raise _damaged(path, MANIFEST, f"lists the files {', '.join(sorted(manifest.files)) or 'none'}")
     if manifest.unit != unit:
         raise _damaged(path, MANIFEST, f"is of unit {manifest.unit}")
-    if manifest.run and stamp and (difference := manifest.run.difference(stamp)):
+    if found := difference(manifest.run, run_key, stamp):
         raise SelfRepairError(
-            f"{path} {difference}. Nothing of this unit was loaded. Put back the folder or run.json that belongs here, or "
-            f"delete {path} and run the ingest command of run {stamp.run_key} again: it measures what is missing."
+            f"{path} {found}. Nothing of this unit was loaded. Put back the folder or run.json that belongs here, or "
+            f"delete {path} and run the ingest command of run {run_key} again: it measures what is missing."
         )
     for name, file in manifest.files.items():
         try:

@@ -4,19 +4,25 @@ A lock is given back by the system however a process ends, and needs no clock th
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import ResumableError
+from selfrepair.warehouse.parts.records import is_run_key
 
 INCOMPLETE, RUNNING, STOPPED = "incomplete", "running", "stopped"
 
 _LOCK = "measuring.lock"
 _REASON = "stopped.txt"
+_SECOND_LOOK_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,8 @@ def measuring(folder: Path) -> Iterator[None]:
     Several processes may do so at once. Why it ended is kept, unless it was killed.
     """
     with contextlib.ExitStack() as locked:
-        try:
-            flags = os.O_APPEND | os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK  # a pipe must not be waited for
-            file = locked.enter_context(os.fdopen(os.open(folder / _LOCK, flags, 0o666), "ab"))
-            fcntl.flock(file, fcntl.LOCK_SH)
-        except OSError:  # a file system without locks: nobody can know
-            files.remove(folder / _LOCK)
+        with contextlib.suppress(OSError):  # a file system without locks: nobody can know
+            _lock_shared(folder / _LOCK, locked)
         files.remove(folder / _REASON)
         reason = "its process has measured its share; what is missing is a load, or another shard"
         try:
@@ -52,14 +54,18 @@ def measuring(folder: Path) -> Iterator[None]:
                 files.replace_file(folder / _REASON, reason.encode())
 
 
+def activity_of_run(root: Path, run_key: str) -> Activity:
+    """The `activity` in a run's folder below `root`; a key that names none, as one from a file may, is not followed."""
+    if not is_run_key(run_key):
+        return Activity(INCOMPLETE, f"its key {run_key!r} names no folder of part files")
+    return activity(root / run_key)
+
+
 def activity(folder: Path) -> Activity:
     """What is known of a run that is not whole, from its folder of part files. Changes nothing."""
     try:
-        with (folder / _LOCK).open("r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return Activity(RUNNING)
+        if _is_locked(folder / _LOCK):
+            return Activity(RUNNING)
     except OSError:
         there = f"nothing in {folder} tells" if folder.is_dir() else f"there is no {folder}"
         return Activity(INCOMPLETE, f"{there}, so that it is unknown whether a process still measures it")
@@ -67,6 +73,43 @@ def activity(folder: Path) -> Activity:
         return Activity(STOPPED, files.read_file(folder / _REASON).decode(errors="replace"))
     except OSError:
         return Activity(STOPPED, "its process was killed, or the machine went down")
+
+
+def _lock_shared(path: Path, locked: contextlib.ExitStack) -> None:
+    """Hold the lock until `locked` ends. Only what is no file is removed: others may hold the lock."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            files.remove(path)
+    # NFS gives a shared lock of a file that is open for reading, as that of another user may be; a pipe must not be waited for
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    locked.callback(os.close, descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock. Another one that looks holds it for a moment, too: a second look decides.
+
+    Raises OSError where that cannot be told.
+    """
+    with _opened(path) as file:
+        for pause_s in (_SECOND_LOOK_S, 0.0):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(pause_s)
+            else:
+                return False
+    return True
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open for writing, without which NFS gives no exclusive lock; only for reading where one may not write."""
+    try:
+        return path.open("r+b")
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return files.open_regular(path)
 
 
 def _reason(error: BaseException) -> str:

@@ -30,20 +30,14 @@ from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 from selfrepair.warehouse.parts.arrow import Columns, parquet_bytes, part_table
 from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, PartFile, RunStamp, sealed
-from selfrepair.warehouse.parts.records import CrosscheckCell, RunRecord
+from selfrepair.warehouse.parts.records import CrosscheckCell, RunRecord, is_run_key
 from selfrepair.warehouse.parts.version_0_1 import is_of_0_1
 
 _T = TypeVar("_T")
 _RUN = "run.json"
 _UNIT = re.compile(r"unit-(\d{5,})")
 _CROSSCHECK = re.compile(r"crosscheck-(\d+)-of-(\d+)\.json")
-_RUN_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _FIXED = ("n_prompts", "n_units", "n_measurements", "ablations", "given_heads", "selected_heads", "mechanisms")
-
-
-def is_run_key(name: str) -> bool:
-    """True for a name that a run's folder can have."""
-    return _RUN_KEY.fullmatch(name) is not None
 
 
 class PartsFolder:
@@ -246,7 +240,6 @@ class PartsFolder:
     def _place(self, unit: int, contents: Mapping[str, memoryview]) -> None:
         final = self.unit_path(unit)
         temporary = self.path / files.temporary_name(final.name)
-        files.remove(temporary)
         try:
             temporary.mkdir(parents=True)
             for name, data in contents.items():

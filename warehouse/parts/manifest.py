@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -57,6 +57,14 @@ class RunStamp:
         if self.tokenizer_sha256 != other.tokenizer_sha256:
             return "was measured with another tokenizer than that of the run's record"
         return None if self == other else "was measured for another run.json than the one beside it, which was altered"
+
+
+def difference(part: RunStamp | None, run_key: str, run: RunStamp | None) -> str | None:
+    """What is not the same in a part that has the stamp `part` and in the run `run_key`, in words; None: nothing.
+
+    Only the key is compared where `run`, the run's own stamp, is not known. A part of an earlier version has no stamp.
+    """
+    return part.difference(run or replace(part, run_key=run_key)) if part else None
 
 
 def sealed(content: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime
@@ -13,6 +14,13 @@ from selfrepair.warehouse.parts.version_0_1 import current_mechanisms
 
 _OF_A_MACHINE = ("device", "software", "started_at", "command")
 """What of a run's record may change when another machine goes on with it."""
+
+_RUN_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+def is_run_key(name: str) -> bool:
+    """True for a name that a run's folder can have."""
+    return _RUN_KEY.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)

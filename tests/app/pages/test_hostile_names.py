@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from support.browser import PAGES
 from support.hostile import ADDRESS, HOSTILE, hostile, pieces, replaced
-from support.pages import opened
+from support.pages import opened, said
 from support.tiers import first_of_each
 
 LITERAL = (
@@ -72,6 +72,12 @@ def test_no_name_becomes_a_link(name: str, db: Path, monkeypatch: pytest.MonkeyP
     for text in seen:
         assert not any(replaced(piece) for piece in pieces(text)), text
         assert not re.search(r"(?<!\\)!?\[x|(?<!\\)<img", text)
+
+
+def test_no_command_of_a_file_is_offered(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened("ingests", db, monkeypatch)
+    assert [code.value for code in app.code if "evil" in code.value] == []
+    assert "Repeat the command or call that began it" in said(app)
 
 
 def test_an_error_and_a_wrong_link_become_no_link(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:

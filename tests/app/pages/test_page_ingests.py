@@ -2,9 +2,11 @@
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -37,6 +39,12 @@ def half(tmp_path: Path) -> Path:
 
 def progress(text: str) -> list[str]:
     return [line for line in text.splitlines() if "units measured" in line]
+
+
+def told(run: Mapping[str, Any], db: str = "w.duckdb") -> str:
+    command = resume_command(run, Path(db))
+    assert command is not None
+    return command
 
 
 def bars(app: object) -> list[tuple[int, str]]:
@@ -132,7 +140,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
     run |= {"model": "it's a model", "ablations": ["mean"], "mechanisms": mechanisms} | OF_VERSION_0_1
     requests: list[IngestRequest] = []
     monkeypatch.setattr(session, "ingest", lambda request, **rest: requests.append(request))
-    program, *words = shlex.split(resume_command(run, Path("a b.duckdb")))
+    program, *words = shlex.split(told(run, "a b.duckdb"))
     assert program == "selfrepair"
     assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
     (request,) = requests
@@ -176,27 +184,35 @@ def test_the_command_asks_for_the_run_that_is_written_down(
     ],
 )
 def test_the_command_makes_the_same_prompts(packing: str, dataset: str, words: list[str]) -> None:
-    told = shlex.split(
-        resume_command(
-            run_row(HALF.record) | {"packing": packing, "dataset": dataset} | OF_VERSION_0_1, Path("w.duckdb")
-        )
-    )
-    at = told.index("--split") + 2
-    assert told[at : told.index("--prompts")] == words
-    assert ("--seq-len" in told) == (packing != "document")  # whose longest prompt may be shorter than what was asked
+    run = run_row(HALF.record) | {"packing": packing, "dataset": dataset} | OF_VERSION_0_1
+    found = shlex.split(told(run))
+    at = found.index("--split") + 2
+    assert found[at : found.index("--prompts")] == words
+    assert ("--seq-len" in found) == (packing != "document")  # whose longest prompt may be shorter than what was asked
 
 
 def test_the_recorded_command_is_taken_as_it_is() -> None:
     command = "selfrepair ingest --model ./my-model --dataset ./texts.jsonl --text-column body --trust-remote-code"
     run = run_row(replace(HALF.record, command=command))
     assert resume_command(run, Path("a b.duckdb")) == f"{command} --db 'a b.duckdb'"
-    assert missing_options(run) == "Run it in the folder where it was first typed: it names local files."
+    assert missing_options(run).startswith(
+        "Run it in the folder where it was first typed: it names local files. It runs code"
+    )
     assert missing_options(run_row(replace(HALF.record, command="selfrepair ingest --model demo"))) == ""
+
+
+def test_a_record_of_any_age_puts_nothing_into_a_terminal() -> None:
+    run = run_row(HALF.record) | {"model": "a\x1b[201~\x7f"}
+    assert told(run | {"command": None}).isprintable()
+    for changed in ({"command": "x"}, OF_VERSION_0_1):
+        run |= changed
+        assert resume_command(run, Path("w.duckdb")) is None
+        assert missing_options(run).endswith("Repeat the command or call that began it.")
 
 
 def test_what_version_0_1_did_not_write_down_is_to_be_added() -> None:
     run = run_row(HALF.record) | OF_VERSION_0_1 | {"packing": "document"}
-    assert "--seq-len" not in resume_command(run, Path("w.duckdb"))
+    assert "--seq-len" not in told(run)
     assert re.search("full path.*--text-column or --trust-remote-code.*Also --seq-len", missing_options(run))
 
 

@@ -57,8 +57,8 @@ def test_a_run_without_says_what_measures_both(db: Path, monkeypatch: pytest.Mon
     app = page(db, monkeypatch, model=WITHOUT)
     logit_lens, logprobs = (code.value for code in app.code)
     assert logit_lens.startswith(f"selfrepair ingest --model {WITHOUT} ")
-    assert logit_lens.endswith(" --logit-lens")
-    assert logprobs.endswith(" --logit-lens --logprobs")
+    assert logit_lens.endswith(f" --logit-lens --db {db}")
+    assert logprobs.endswith(f" --logit-lens --logprobs --db {db}")
     assert not app.dataframe
 
 

@@ -60,7 +60,7 @@ def test_a_run_without_self_repression_says_what_measures_it(db: Path, monkeypat
     app = page(db, monkeypatch, model=WITHOUT)
     (command,) = (code.value for code in app.code)
     assert command.startswith(f"selfrepair ingest --model {WITHOUT} ")
-    assert command.endswith(" --self-repression")
+    assert command.endswith(f" --self-repression --db {db}")
     assert not app.dataframe
 
 

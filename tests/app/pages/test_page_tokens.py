@@ -264,12 +264,13 @@ def test_no_file_and_an_empty_one(page: Any, tmp_path: Path) -> None:
     app = page(tmp_path / "none.duckdb")
     assert app.error or app.info
     assert not app.get("bidi_component")
-    path = loaded(tmp_path)
+    path = loaded(tmp_path).rename(tmp_path / "w 1.duckdb")
     with duckdb.connect(str(path)) as con:
         for table in ("measurements", "tokens", "prompts", "units", "crosschecks", "runs", "models", "datasets"):
             con.execute(f"DELETE FROM {table}")
     app = page(path)
-    assert any("has no runs yet" in info.value for info in app.info)
+    (said,) = (info.value for info in app.info if "has no runs yet" in info.value)
+    assert f"selfrepair demo --db '{path}'\n" in said
 
 
 def test_a_row_of_nothing_but_neutral_values_has_no_colour() -> None:

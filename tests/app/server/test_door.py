@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from selfrepair.app.server.door import Door
 from selfrepair.app.server.hosts import parse_allowed
+from selfrepair.app.server.serve import _own_names
 from selfrepair.warehouse.errors import SelfRepairError
 
 TOKEN = "a token of tests"
@@ -278,9 +279,32 @@ def test_a_proxy_s_name_is_allowed_with_its_port(host: str, origin: str | None, 
     assert asked(PROXY, "/", *headers)[0] == (200 if gets_in else 403)
 
 
+def reaches(own_port: int, host: str, origin: str) -> bool:
+    """Whether a page of `origin` opens a socket of an app that runs with --host labbox at this port."""
+    door = Door(warehouse, allowed=parse_allowed(_own_names("labbox", own_port)), token=TOKEN)
+    at = {"server": ("192.168.1.5", own_port)}
+    cookie = asked(door, f"/?token={TOKEN.replace(' ', '+')}", ("host", host), **at)[1]["set-cookie"].partition(";")[0]
+    upgrade = {"type": "websocket", "scheme": "ws", "extensions": {"websocket.http.response": {}}}
+    headers = (("host", host), ("origin", origin), ("cookie", cookie))
+    return asked(door, "/_stcore/stream", *headers, **upgrade, **at)[0] == 0
+
+
+def test_another_server_of_the_machine_at_a_usual_port_is_another_site() -> None:
+    assert reaches(8501, "labbox:8501", "http://labbox:8501")
+    for elsewhere in ("http://labbox", "https://labbox", "https://labbox:443", "http://labbox:8502"):
+        assert not reaches(8501, "labbox:8501", elsewhere)
+    assert reaches(80, "labbox", "http://labbox")
+    assert reaches(80, "labbox:80", "http://labbox")
+    assert not reaches(80, "labbox", "https://labbox")
+    assert _own_names("fd00::1", 8501) == ["[fd00::1]:8501"]
+    assert _own_names("localhost", 8501) == _own_names("no such host", 8501) == []
+
+
 def test_a_refusal_names_the_option_that_lets_the_name_in() -> None:
     text = asked(Door(warehouse), "/", ("host", "lab.example.org:8443"))[2]
-    assert text.endswith("--allow-host lab.example.org:8443\n")
+    assert text.endswith("Open it at http://127.0.0.1:80, or start it with --allow-host lab.example.org:8443\n")
+    elsewhere = asked(Door(warehouse, path="lab/a"), "/", ("host", "x"), scheme="https", server=("fd00:0::5", 8501))[2]
+    assert "Open it at https://[fd00::5]:8501/lab/a, or" in elsewhere
     parse_allowed([text.split()[-1]])
     for wrong in ("https://lab.example.org", "*", "*.example.org", "a b", "", "lab:0", "127.1"):
         with pytest.raises(SelfRepairError, match="Try: --allow-host"):

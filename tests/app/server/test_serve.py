@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from selfrepair.app.cli.failures import EXTRAS, install_line
-from selfrepair.app.server.serve import _link, app
+from selfrepair.app.server.serve import _address_here, _link, app
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from support.browser import COMMAND, free_port
@@ -97,7 +97,7 @@ def test_the_printed_link_has_the_path_and_the_token_and_leads_to_the_app(
         found = re.search(r"at (http\S+) \(Ctrl-C to stop\)", process.said)  # type: ignore[attr-defined]
         assert found is not None
         link, _, token = found[1].partition("/?token=")
-        assert link == f"http://localhost:{port}/lab/self-repair"
+        assert link == f"http://127.0.0.1:{port}/lab/self-repair"
         assert len(token) == 32
         assert token not in " ".join(word for child in children(process) for word in child.cmdline())
         with pytest.raises(HTTPError, match="403"):
@@ -133,6 +133,14 @@ def test_links_have_the_path_at_which_a_proxy_has_the_app(db: Path, monkeypatch:
     for wrong in ("a b", "a?b", "../a", "a//b", "é"):
         monkeypatch.setenv("STREAMLIT_SERVER_BASE_URL_PATH", wrong)
         assert "Use letters, digits and slashes, or unset it" in refusal(db)
+
+
+def test_the_token_goes_to_a_number_that_only_the_server_listens_at() -> None:
+    assert _address_here("localhost", ["::1", "127.0.0.1"]) == "127.0.0.1"
+    assert _address_here("box-of-etc-hosts", ["127.0.1.1"]) == "127.0.1.1"
+    assert _address_here("0.0.0.0", ["0.0.0.0"]) == _address_here("::", ["::"]) == "127.0.0.1"  # :: is both
+    assert _address_here("::1", ["::1"]) == "::1"
+    assert _address_here("labbox", ["192.168.1.5"]) == "labbox"
 
 
 def test_a_file_that_does_not_exist_is_refused_before_it_serves(tmp_path: Path) -> None:
@@ -236,7 +244,7 @@ def test_every_address_is_served_with_0_0_0_0(db: Path) -> None:
     began = time.monotonic()
     with serving(db, "--port", str(port), "--host", "0.0.0.0", "--token", "auto") as process:
         link = process.said.split()[2]  # type: ignore[attr-defined]
-        assert link.startswith(f"http://localhost:{port}/?token=")
+        assert link.startswith(f"http://127.0.0.1:{port}/?token=")
         assert process.stdout is not None
         from_elsewhere = process.stdout.readline()
         assert from_elsewhere.startswith(f"From other machines: http://{socket.gethostname()}:{port}/?token=")

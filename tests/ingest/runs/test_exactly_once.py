@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -121,11 +122,14 @@ def test_stopped_while_its_summaries_are_made_the_same_command_makes_them(
 
 
 def test_shards_joined_give_the_same_rows(server, start, model, texts, unbroken, tmp_path):
-    db, parts = tmp_path / "w.duckdb", tmp_path / "parts"
+    db, parts = tmp_path / "a folder" / "w.duckdb", tmp_path / "all parts"
+    db.parent.mkdir()
     both = [start(model, texts, db, "--shard", f"{i}/2", "--parts", str(parts)) for i in (1, 2)]
-    assert all("gather their parts" in finish(process) for process in both)
+    told = {finish(process).partition("gather their parts in one folder and run: ")[2] for process in both}
+    ((program, *load),) = map(shlex.split, told)
+    assert program == "selfrepair"
     assert not db.exists()
-    finish(server.start(MAIN, ["load", str(parts), "--db", str(db)]))
+    finish(server.start(MAIN, load))
     assert stored(db) == unbroken
     with duckdb.connect(str(db), read_only=True) as connection:
         assert connection.execute("SELECT status, crosscheck_rows FROM runs").fetchall() == [("complete", 8 * 11)]

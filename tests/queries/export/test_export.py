@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from selfrepair.queries.export import files as export
 from selfrepair.queries.export.files import FORMATS, Format, format_of, write_file
 from selfrepair.queries.export.folder import export_all
 from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError
 from support.empty import installed
 from support.fabricate import fabricate
@@ -142,11 +144,13 @@ def test_what_the_system_refuses_is_said(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
-    from selfrepair.warehouse.files import temporary_name
-
-    (tmp_path / temporary_name("a.csv")).write_text("half")
+    own = files.temporary_name("a.csv")  # another thread may be writing it
+    ours = f"{os.getpid()}-{files._PROCESS}"
+    killed = [own.replace(ours, namesake) for namesake in (f"{os.getpid()}-000000", str(os.getpid()))]
+    for name in (own, *killed):
+        (tmp_path / name).write_text("half")
     write_file(stream(FRAME), tmp_path / "a.csv", "csv")
-    assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [own, "a.csv"]
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:

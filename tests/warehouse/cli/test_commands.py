@@ -15,6 +15,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.registry import refresh
 from selfrepair.warehouse.parts.activity import measuring
 from selfrepair.warehouse.verify.rules import rules
+from support.hostile import COMMANDS
 from support.loaded import load_rows as load
 
 HOLD = """
@@ -189,6 +190,24 @@ def test_a_run_that_is_not_whole_says_why_and_how_to_continue(fabricate, call, l
     said = call(commands.runs).output
     assert "\nrun 1 is failed: its cross-check differs by 0.25 logits (0.002 are allowed)" in said
     assert f"selfrepair remove 1 --db {loaded}\n" in said
+
+
+def test_what_a_file_says_of_a_run_does_nothing_to_the_terminal(fabricate, call, loaded, root):
+    run = fabricate("run-b", seed=2)
+    parts = run.write(root, units=[1], crosscheck=False)
+    load(loaded, root)
+    (parts.path / "measuring.lock").touch()
+    (parts.path / "stopped.txt").write_text("a\x1b]0;b\x07")
+    for command in COMMANDS:
+        with open_writer(loaded) as con:
+            con.execute("UPDATE runs SET command = ? WHERE run_id = 2", [command])
+        said = call(commands.runs).output
+        assert said.endswith("is stopped: a\\x1b]0;b\\x07. To continue it: the ingest command or call that began it\n")
+    with open_writer(loaded) as con:
+        con.execute("UPDATE runs SET run_key = '../w\x1b' WHERE run_id = 2")
+    said = call(commands.runs).output
+    assert "run 2 is incomplete: its key '../w\\x1b' names no folder of part files" in said
+    assert said.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize("width", [80, 100])

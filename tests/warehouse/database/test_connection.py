@@ -1,15 +1,18 @@
 """Opening a warehouse file: every way it can go wrong ends with the next step."""
 
+import errno
 import os
 import shutil
 import stat
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from selfrepair.warehouse.database import connection
 from selfrepair.warehouse.database.connection import open_reader, open_writer
 from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError
 
@@ -217,3 +220,46 @@ def test_a_disk_that_takes_no_more_loses_nothing(db, spawn):
 def test_a_full_disk_asks_for_room(made):
     with pytest.raises(ResumableError, match="Free some space on that disk"), open_writer(made):
         raise duckdb.IOException('IO Error: Could not write file "w.duckdb": No space left on device')
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP], ids=["Linux", "macOS"])
+def test_without_hard_links_nobody_s_file_is_overwritten(db, monkeypatch, number):
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refused)
+    (db.parent / "mine").write_bytes(b"mine")
+    connection._move_to_free_name(db.parent / "mine", db)
+    (db.parent / "other").write_bytes(b"other")
+    with pytest.raises(FileExistsError):
+        connection._move_to_free_name(db.parent / "other", db)
+    assert db.read_bytes() == b"mine"
+    assert (db.parent / "other").exists()
+
+
+def test_without_hard_links_one_waits_for_the_other(db, monkeypatch):
+    """What the other one puts there while it is waited for is seen."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr(os, "link", refused)
+    (db.parent / "mine").write_bytes(b"mine")
+    with ThreadPoolExecutor(1) as threads:
+        with connection._one_at_a_time(db.parent):
+            moved = threads.submit(connection._move_to_free_name, db.parent / "mine", db)
+            time.sleep(0.05)
+            assert not moved.done()
+            db.write_bytes(b"other")
+        assert isinstance(moved.exception(10), FileExistsError)
+    assert db.read_bytes() == b"other"
+
+
+def test_threads_that_make_the_same_file_do_not_meet(db):
+    """Each finds its own temporary file, which none of the others sweeps away."""
+    with ThreadPoolExecutor(4) as threads:
+        for made in [threads.submit(connection._create, db) for _ in range(4)]:
+            made.result()
+    with open_reader(db) as con:
+        assert con.execute("SELECT count(*) FROM runs").fetchall() == [(0,)]
+    assert [path.name for path in db.parent.iterdir()] == [db.name]

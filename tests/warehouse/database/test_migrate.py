@@ -119,11 +119,25 @@ def test_reading_an_empty_file_says_so(con):
         check_readable(con)
 
 
-@pytest.mark.parametrize("theirs", ["CREATE TABLE customers (x INTEGER)", "CREATE VIEW customers AS SELECT 1 AS x"])
-def test_somebody_elses_file_is_refused_and_left_alone(con, theirs):
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        ("CREATE TABLE customers (x INTEGER)", "it holds customers and"),
+        ("CREATE VIEW customers AS SELECT 1 AS x", "it holds customers and"),
+        ("CREATE SCHEMA other; CREATE TABLE other.customers (x INTEGER)", "it holds customers and"),
+        (
+            "CREATE SCHEMA other; CREATE TABLE other.schema_migration (version INTEGER)",
+            r"no table main\.schema_migration",
+        ),
+        ("CREATE TABLE schema_migration (name VARCHAR)", "its table schema_migration is of another kind"),
+        ("CREATE TABLE schema_migration AS SELECT 'v1' AS version, 'x' AS sha256", "is of another kind"),
+        ("CREATE TABLE Schema_Migration AS SELECT '2 A' AS version, 'x' AS sha256", "is of another kind"),
+    ],
+)
+def test_somebody_elses_file_is_refused_and_left_alone(con, theirs, said):
     con.execute(theirs)
     for open_it in (migrate, check_readable):
-        with pytest.raises(SelfRepairError, match="not a warehouse: it holds customers"):
+        with pytest.raises(SelfRepairError, match=f"not a warehouse: .*{said}"):
             open_it(con)
     assert con.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'models'").fetchall() == [(0,)]
 
@@ -131,6 +145,13 @@ def test_somebody_elses_file_is_refused_and_left_alone(con, theirs):
 def test_a_file_of_another_build_is_refused(con):
     migrate(con)
     con.execute("UPDATE schema_migration SET sha256 = 'other' WHERE version = 1")
+    with pytest.raises(SelfRepairError, match=r"another build of selfrepair: its migration 0001_tables\.sql"):
+        migrate(con)
+
+
+def test_a_file_that_went_through_no_first_migration_is_of_another_build(con):
+    migrate(con)
+    con.execute("DELETE FROM schema_migration WHERE version = 1")
     with pytest.raises(SelfRepairError, match=r"another build of selfrepair: its migration 0001_tables\.sql"):
         migrate(con)
 

@@ -128,6 +128,22 @@ def test_what_was_stopped_before_its_summaries_makes_them_when_repeated(command,
         assert again.output == f"run 1 was removed before, and nothing of it is left\n{db} now holds 0 runs, 0 rows\n"
 
 
+@pytest.mark.parametrize("error", [duckdb.IOException("Could not write file: I/O error"), KeyboardInterrupt()])
+def test_parts_stay_until_the_last_write_is_done(error, fabricate, db, root, monkeypatch):
+    class AfterLoad:
+        def load(self) -> Callable[[duckdb.DuckDBPyConnection], None]:
+            raise error
+
+    parts = fabricate(n_units=1).write(root)
+    before = sorted(parts.path.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "entry_points", lambda group: [AfterLoad()])
+        assert call(db, ["load"]).exit_code != 0
+    assert sorted(parts.path.rglob("*")) == before
+    load_rows(db, root)
+    assert not root.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("command", "where"), [(command, where) for command in POINTS for where in POINTS[command]])

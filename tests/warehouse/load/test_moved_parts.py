@@ -26,6 +26,15 @@ def move_unit(one: Path, other: Path) -> None:
     shutil.copytree(one / "unit-00001", other / "unit-00001")
 
 
+def move_without_record(one: Path, other: Path) -> None:
+    """A unit and a cross-check, once the run is known and its record gone."""
+    shutil.rmtree(other / "unit-00001")
+    load(Path(str(other.parent).removesuffix(".parts")), other.parent, run_key=other.name, keep_parts=True)
+    (other / "run.json").unlink()
+    shutil.copytree(one / "unit-00001", other / "unit-00001")
+    move("crosscheck-0-of-1.json")(one, other)
+
+
 def move(name: str) -> Callable[[Path, Path], None]:
     return lambda one, other: shutil.copy(one / name, other / name) and None
 
@@ -42,6 +51,11 @@ MOVED: dict[str, tuple[Callable[[Path, Path], None], str, dict[str, int]]] = {
         move("crosscheck-0-of-1.json"),
         r"crosscheck-0-of-1\.json .* is of run run-a, not of",
         BOTH,
+    ),
+    "parts of another run beside no record": (
+        move_without_record,
+        r"(?s)unit-00001 is of run run-a, not of run run-b\. .*crosscheck-0-of-1\.json .* is of run run-a, not of run run-b",
+        ONE,
     ),
     "an edited record": (
         lambda one, other: edit(other / "run.json", seed=5),

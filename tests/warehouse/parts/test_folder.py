@@ -159,7 +159,7 @@ def test_crosschecks_of_shards_lie_side_by_side(run, root):
     for shard in (0, 1):
         parts.write_crosscheck(shard, 2, run.cells[shard : shard + 1])
     assert [path.name for path in parts.finished_crosschecks()] == ["crosscheck-0-of-2.json", "crosscheck-1-of-2.json"]
-    assert read_cells(parts.crosscheck_path(1, 2), run.record.stamp()) == run.cells[1:2]
+    assert read_cells(parts.crosscheck_path(1, 2), parts.run_key, run.record.stamp()) == run.cells[1:2]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

@@ -12,7 +12,7 @@ from selfrepair.app.data.part_files import unloaded_runs
 from selfrepair.warehouse.errors import SelfRepairError, check_there
 from selfrepair.warehouse.load.crosschecks import read_cells
 from selfrepair.warehouse.load.units import check_unit
-from selfrepair.warehouse.parts.activity import STOPPED, activity, measuring
+from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, STOPPED, activity, measuring
 from selfrepair.warehouse.parts.folder import PartsFolder
 from support.fabricate import fabricate
 
@@ -58,12 +58,12 @@ def test_part_files_that_are_none_are_named_and_not_waited_for(put: Callable[[Pa
         assert activity(parts.path).status == STOPPED
         assert parts.array("pairs.npy") is None
         with pytest.raises(SelfRepairError, match=f"{file} "):
-            check_unit(unit, 0)
+            check_unit(unit, 0, parts.run_key)
         with pytest.raises(SelfRepairError, match=f"{unit / 'manifest.json'} cannot be read"):
-            check_unit(put(unit / "manifest.json").parent, 0)
+            check_unit(put(unit / "manifest.json").parent, 0, parts.run_key)
         assert parts.finished_units() == {1}
         with pytest.raises(SelfRepairError, match="cannot be read"):
-            read_cells(put(parts.crosscheck_path(0, 1)), None)
+            read_cells(put(parts.crosscheck_path(0, 1)), parts.run_key)
         put(parts.path / "run.json")
         with pytest.raises(SelfRepairError, match=f"{parts.path / 'run.json'} cannot be read"):
             parts.run()
@@ -71,13 +71,14 @@ def test_part_files_that_are_none_are_named_and_not_waited_for(put: Callable[[Pa
         assert (found, len(errors)) == ({}, 1)
 
 
-def test_a_lock_that_is_none_keeps_nobody_from_measuring(tmp_path: Path) -> None:
-    parts = fabricate().write(tmp_path)
-    os.mkfifo(parts.path / "measuring.lock")
-    with at_once(), measuring(parts.path):
-        pass
-    assert not (parts.path / "measuring.lock").exists()
-    assert "has measured its share" in (parts.path / "stopped.txt").read_text(encoding="utf-8")
+def test_a_lock_that_is_none_gives_way_to_one(put: Callable[[Path], Path], tmp_path: Path) -> None:
+    lock = put(tmp_path / "measuring.lock")
+    with at_once():
+        assert activity(tmp_path).status == INCOMPLETE
+        with measuring(tmp_path):
+            assert activity(tmp_path).status == RUNNING
+    assert lock.is_file()
+    assert "has measured its share" in (tmp_path / "stopped.txt").read_text(encoding="utf-8")
 
 
 def test_a_warehouse_that_is_none_is_not_opened(put: Callable[[Path], Path], tmp_path: Path) -> None:
