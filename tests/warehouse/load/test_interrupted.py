@@ -47,18 +47,18 @@ OF_LOAD = (
     "warehouse.files.remove",
     "queries.marts.install.install_macros",
     MARTS + "make_tables",
-    MARTS + "refresh",
-    MARTS + "_computed",
+    MARTS + "compute",
+    MARTS + "store",
 )
 POINTS = {
     "load": OF_LOAD,
-    "refresh": (MARTS + "make_tables", MARTS + "refresh", MARTS + "_computed"),
+    "refresh": (MARTS + "make_tables", MARTS + "compute", MARTS + "store"),
     "remove": (
         "warehouse.files.remove",
         "warehouse.load.removal._remove_rows",
         "warehouse.load.removal.call_entry_points",
-        MARTS + "refresh",
-        MARTS + "_computed",
+        MARTS + "compute",
+        MARTS + "store",
     ),
     "upgrade": (
         "warehouse.database.migrate._apply",
