@@ -49,7 +49,7 @@ def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None)
     check_folder(path)
     if not path.exists():
         _create(path)
-    with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained(path):
+    with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained(path, con):
         migrate(con)
         yield con
 
@@ -63,7 +63,7 @@ def open_reader(path: Path, wait_s: float = 10.0, on_wait: OnWait | None = None)
     """
     check_place(path)
     check_there(path)
-    with connected(path, Limits().settings(), read_only=True, wait_s=wait_s, on_wait=on_wait) as con, _explained(path):
+    with connected(path, Limits().settings(), read_only=True, wait_s=wait_s, on_wait=on_wait) as con, _explained(path, con):
         check_readable(con)
         yield con
 
@@ -193,7 +193,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     try:
         yield
     except duckdb.PermissionException as error:  # nothing of ours does
@@ -202,9 +202,25 @@ def _explained(path: Path) -> Iterator[None]:
             f"refused ({compat.reason(error)}). {another_file()}"
         ) from error
     except duckdb.Error as error:
-        if not compat.is_failed_write(error):
-            raise
-        raise _write_failure(path, error) from error
+        if compat.is_failed_write(error):
+            raise _write_failure(path, error) from error
+        if macros := _macros_in_place_of_functions(con):
+            raise SelfRepairError(
+                f"{path} has macros in the place of DuckDB's functions, {', '.join(macros)}, and this fails with them "
+                f"({compat.reason(error)}). Remove them in DuckDB (DROP MACRO \"{macros[0]}\"), or name another file"
+                f"{in_words(' with --db', '')}."
+            ) from error
+        raise
+
+
+def _macros_in_place_of_functions(con: duckdb.DuckDBPyConnection) -> list[str]:
+    with contextlib.suppress(duckdb.Error):
+        con.rollback()  # nothing is answered in a transaction that has failed
+    functions = "SELECT DISTINCT function_name AS name, internal FROM system.main.duckdb_functions()"
+    rows = con.execute(
+        f"SELECT name FROM ({functions}) WHERE NOT internal INTERSECT SELECT name FROM ({functions}) WHERE internal"
+    ).fetchall()
+    return sorted(identifier for (identifier,) in rows)
 
 
 def _write_failure(path: Path, error: Exception) -> SelfRepairError:
