@@ -150,15 +150,15 @@ def _stop(
             _resize(folder, used + draw.randrange(4096, 2 * case.n_bytes))
         process = _start(server, case.line, folder)
         if not is_full:
-            by = time.monotonic() + draw.uniform(0, 1.1 * case.seconds)
+            by = time.monotonic() + draw.uniform(0, case.seconds)
             while process.poll() is None and time.monotonic() < by:
                 time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
         _, err = process.communicate()
         if process.returncode == 0:
             stopped["over before"] += 1
-        else:
-            stopped["disk full" if is_full else "killed"] += 1
+            break
+        stopped["disk full" if is_full else "killed"] += 1
         if (is_full and process.returncode not in (0, 1)) or "Traceback" in err:
             told.append(f"ended with {process.returncode}: {err[-2000:]}")
     if is_full:
