@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 
 from selfrepair.queries.catalog.macros import install_macros
-from selfrepair.queries.catalog.relations import views
+from selfrepair.queries.catalog.relations import reads, views
 from selfrepair.queries.marts.install import install
 from selfrepair.warehouse.database.migrate import migrate
 from support.templates import copied, made_once
@@ -20,6 +20,18 @@ def with_views() -> duckdb.DuckDBPyConnection:
 def with_marts() -> duckdb.DuckDBPyConnection:
     """An empty warehouse in memory with the views and marts that a load installs."""
     return _in_memory("installed-views", install)
+
+
+def compute(con: duckdb.DuckDBPyConnection, *names: str) -> None:
+    """Work out once what these views read and a refresh keeps, of all runs; from then on the connection reads that."""
+    needed = set(names)
+    every = {view.name for view in views()}
+    for view in reversed(views()):
+        if view.name in needed:
+            needed.update(reads(view.sql, every))
+    for view in views():
+        if view.name in needed:
+            con.execute(f"CREATE TEMP {'TABLE' if view.kept else 'VIEW'} {view.name} AS\n{view.sql}")
 
 
 def installed(folder: Path) -> Path:
@@ -45,7 +57,6 @@ def _maker(add_views: Callable[[duckdb.DuckDBPyConnection], None]) -> Callable[[
 
 
 def _create_views(con: duckdb.DuckDBPyConnection) -> None:
-    install_macros(con)
     install_macros(con)
     for view in views():
         con.execute(f"CREATE VIEW {view.name} AS\n{view.sql}")

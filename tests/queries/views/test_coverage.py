@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from scipy.stats import t as student_t
 
 from selfrepair.app.cli.main import main
-from support.empty import with_views
+from support.empty import compute, with_views
 from support.templates import made_once
 
 pytest.importorskip("torch", reason="measuring needs the ingest extra")
@@ -67,6 +67,12 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
             "rows.* EXCLUDE (run_id, prompt_id) FROM draws INNER JOIN real.prompts USING (document_id) "
             "INNER JOIN real.measurements AS rows USING (prompt_id) WHERE pos = 0 OR pos % 4 = 1"
         )
+        con.execute("INSERT INTO models FROM real.models")
+        con.execute(  # as finished runs, which views show
+            "INSERT INTO runs SELECT of_demo.* REPLACE (draw AS run_id, 'draw ' || draw AS run_key) FROM real.runs AS of_demo, "
+            f"range({DRAWS} + 1) AS draws(draw)"
+        )
+        compute(con, "repair_estimates", "fraction_choices", "head_noise", "head_tail")
         yield con
 
 
@@ -124,12 +130,6 @@ HILLS = ("hill_10", "hill_2", "hill_0_5")
 
 
 def test_so_do_intervals_of_noise_and_of_tails(con: duckdb.DuckDBPyConnection) -> None:
-    """Those of views that show finished runs: the draws become such."""
-    con.execute("INSERT INTO models FROM real.models")
-    con.execute(
-        "INSERT INTO runs SELECT of_demo.* REPLACE (draw AS run_id, 'draw ' || draw AS run_key) FROM real.runs AS of_demo, "
-        f"range({DRAWS} + 1) AS draws(draw)"
-    )
     noise, tails = con.sql("FROM head_noise").pl(), con.sql("FROM head_tail").pl()
     half_widths = {
         name: float(student_t.ppf(0.975, noise["n_clusters"][0] - 1)) * pl.col(f"{name}_se") for name in HILLS

@@ -17,7 +17,7 @@ from scipy.stats import t as student_t
 
 from selfrepair.queries.catalog.relations import relations, views
 from selfrepair.warehouse.schema import ABLATIONS, EFFECT_STEP, EFFECTS
-from support.empty import with_views
+from support.empty import compute, with_views
 from support.tiers import examples
 
 Row = Mapping[str, Any]
@@ -277,6 +277,7 @@ def _rounding(numbers: Mapping[str, Any], name: str) -> float:
 def test_a_view_has_one_row_per_grain(rows: list[Row], fill: Fill) -> None:
     with with_views() as con:
         fill(con, map(stored, rows))
+        compute(con, *(view.name for view in views()))
         for view in views():
             grain = ", ".join(view.grain)
             repeated = con.execute(f"SELECT {grain} FROM {view.name} GROUP BY {grain} HAVING count(*) > 1").fetchall()
