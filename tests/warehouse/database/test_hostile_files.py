@@ -133,8 +133,7 @@ def test_what_fails_on_a_file_that_was_changed_says_what_was(
         pytest.raises(SelfRepairError, match=f"w.duckdb was changed by something else .*{said}"),
         open_writer(path) as con,
     ):
-        con.begin()
-        con.execute(query)
+        con.execute(f"BEGIN; {query}")
     with pytest.raises(duckdb.CatalogException), open_reader(template) as con:  # a mistake of ours stays one
         con.execute("FROM nothing")
 
