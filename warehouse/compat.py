@@ -17,6 +17,11 @@ TESTED_VERSIONS = {"duckdb": ("1.5.6", "2.0.1"), "pyarrow": ("26.0.1",)}
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 _EXTENSION = re.compile(r"Please try installing and loading the (\w+) extension")
+LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
+"""The place in the SQL that DuckDB's errors name."""
+
+_TOO_WIDE = re.compile(r"Type U?INT128 with value (-?\d+) can't be cast .* destination type INT64")
+_TRACE = re.compile(r"\n\n(?:Stack Trace:|This error signals an assertion failure within DuckDB)")
 _LOCKED = re.compile(r"Conflicting lock is held|being used by another process")  # Linux and macOS; Windows
 
 
@@ -86,9 +91,23 @@ def is_out_of_memory(error: Exception) -> bool:
     return _is_arrows(error) and _says(error, "Out of Memory Error")
 
 
+def number_too_wide(error: Exception) -> str | None:
+    """The whole number that a cast to 64 bits in the first line of the SQL could not take; None for other errors (both)."""
+    found = _TOO_WIDE.search(str(error))
+    line = LINE.search(str(error))
+    return found[1] if found and (line is None or line[1] == "1") else None
+
+
+def without_trace(error: Exception) -> str:
+    """The text without what DuckDB adds to an internal error: where in its library it arose, with the paths of this
+    installation, and that its authors want to hear of it (duckdb).
+    """
+    return _TRACE.split(str(error), maxsplit=1)[0].rstrip()
+
+
 def reason(error: Exception) -> str:
-    """The text without the class that DuckDB begins it with, and without a full stop (duckdb)."""
-    return re.sub(r"^[A-Za-z]+ Error: ", "", str(error)).strip().rstrip(".")
+    """The text without the class that DuckDB begins it with, without a trace and without a full stop (duckdb)."""
+    return re.sub(r"^[A-Za-z]+ Error: ", "", without_trace(error)).strip().rstrip(".")
 
 
 def _is_arrows(error: Exception) -> bool:

@@ -130,8 +130,12 @@ def remove(path: Path) -> None:
     """Remove a file or a folder with all that is in it; no error when there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        return
+    try:
+        path.unlink()
+    except OSError:
+        if os.path.lexists(path):  # a file system that is read-only refuses before it looks
+            raise
 
 
 def remove_empty(folder: Path) -> None:

@@ -9,19 +9,21 @@ from selfrepair.app.charts.mechanisms.neuron_curves import cumulative_curve, exc
 from selfrepair.app.charts.mechanisms.neuron_effects import clean_against_ablated
 from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover, show_figure
-from selfrepair.app.components.not_measured import has_measured
+from selfrepair.app.components.not_measured import explain_earlier_neurons, has_measured
 from selfrepair.app.components.tables import column_headers, fact_table
 from selfrepair.app.components.token_links import token_links
 from selfrepair.app.controls.head import choose_head, heads_or_stop
 from selfrepair.app.controls.linked import linked_selectbox
 from selfrepair.app.controls.sidebar import choose_run
 from selfrepair.app.data import neurons as queries
+from selfrepair.app.data.choice import POPULATIONS
 from selfrepair.app.data.chosen import choose
 from selfrepair.app.data.heads import where_head
 from selfrepair.app.data.query import prefetch, query_frame
 from selfrepair.app.wording.columns import column, meaning, title
 from selfrepair.app.wording.whitespace import LEGEND, whitespace_column
-from selfrepair.warehouse.schema import NEURONS_KEPT, NEURONS_RANKED
+from selfrepair.queries.catalog.quoting import literal
+from selfrepair.warehouse.schema import NEURON_POPULATIONS, NEURONS_KEPT, NEURONS_RANKED
 
 METRICS = ("mean_change", "share_of_effect", "positive_share", "anti_erasure_share", "neurons_for_half")
 FACTS = ("top_neuron_share", "change_share_10", "half_overlap")
@@ -46,12 +48,17 @@ st.title("Neurons")
 heads = heads_or_stop(choice)
 if not has_measured(choice, "neurons_last"):
     st.stop()
+population = choice.population if choice.population in NEURON_POPULATIONS else "top2"
+if query_frame(queries.populations(choice.where_rows))["population"].to_list() == ["top2"] and population != "top2":
+    explain_earlier_neurons(choice)
+    population = "top2"
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads)
     (chosen,) = heads.filter(pl.col("label") == label).to_dicts()
     where = where_head(choice, chosen["layer"], chosen["head"])
-    layers = [str(layer) for layer in query_frame(queries.mlps(where))["mlp_layer"]]
+    of_population = f"{where} AND population = {literal(population)}"
+    layers = [str(layer) for layer in query_frame(queries.mlps(of_population))["mlp_layer"]]
     if not layers:
         st.info(f"No MLP whose neurons were measured comes after {label}.", icon=":material/info:")
         st.stop()
@@ -65,17 +72,18 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         help=meaning("neuron_summary", "mlp_layer"),
         width=140,
     )
-    about = About(head=label, population="top2")
-    of_mlp = f"{where} AND mlp_layer = {mlp}"
+    about = About(head=label, population=population)
+    of_mlp = f"{of_population} AND mlp_layer = {mlp}"
+    rows_of_mlp = f"{where} AND mlp_layer = {mlp} AND in_{population}"
     neurons_sql = queries.neurons(of_mlp)
     summary_sql, consistency_sql = queries.summary(of_mlp), queries.consistency(of_mlp)
-    curve_sql, effects_sql = queries.curve(of_mlp), queries.effects(of_mlp)
+    curve_sql, effects_sql = queries.curve(of_mlp), queries.effects(rows_of_mlp)
     prefetch([neurons_sql, summary_sql, consistency_sql, curve_sql, effects_sql])
     neurons = query_frame(neurons_sql)
     if neurons.is_empty():
         st.info(
-            f"No neuron of MLP {mlp} changes in the head's top 2 % of rows: under resample ablation, nothing does at the first "
-            "position. Choose another head, MLP or ablation.",
+            f"No neuron of MLP {mlp} changes in the head's rows: under resample ablation, nothing does at the first position. "
+            "Choose other rows, another head, MLP or ablation.",
             icon=":material/info:",
         )
         st.stop()
@@ -91,9 +99,10 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     )
 
 (summary,) = query_frame(summary_sql).to_dicts()
+instead = "" if population == choice.population else ", regardless of the rows selected in the sidebar"
 st.caption(
-    f"{label} ablated ({choice.ablation}), MLP {mlp}. Rows used: the head's top 2 % by direct effect "
-    f"({summary['n_rows']:,} rows), regardless of the rows selected in the sidebar."
+    f"{label} ablated ({choice.ablation}), MLP {mlp}. Rows used: the head's {POPULATIONS[population]} "
+    f"({summary['n_rows']:,} rows){instead}."
 )
 with st.container(horizontal=True):
     for name in METRICS:
@@ -144,9 +153,9 @@ with right:
     data_popover(neurons, neurons_sql, name="anti_erasure", about=about)
 
 st.subheader(f"Largest changes of neuron {neuron} in MLP {mlp}", divider="gray")
-rows_sql = queries.rows_of_neuron(of_mlp, neuron)
+rows_sql = queries.rows_of_neuron(rows_of_mlp, neuron)
 rows = query_frame(rows_sql)
-st.caption(f"The {rows.height:,} rows with its largest |change|, of the head's top 2 % by direct effect. {LEGEND}")
+st.caption(f"The {rows.height:,} rows with its largest |change|, of the head's {POPULATIONS[population]}. {LEGEND}")
 st.dataframe(
     rows.with_columns(
         whitespace_column("context"), whitespace_column("target"), pl.Series("see", token_links(rows, label), pl.String)

@@ -1,12 +1,14 @@
 """A click group that knows its commands by name and one line of help, and imports one only when it is called."""
 
 import copy
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import click
 
+from selfrepair.app.cli import streams
 from selfrepair.app.cli.failures import readable_failures
 
 
@@ -60,6 +62,18 @@ class LazyGroup(click.Group):
         for heading, section in self._sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(name.ljust(width), command.help) for name, command in section.items()])
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; output that cannot be written is an error, too, of every command and its help."""
+        streams.prepare()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if (text := streams.write_failure(error)) is None:
+                raise
+            streams.discard()
+            streams.say_error(text)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an expected failure becomes one message and an exit code, without a traceback."""

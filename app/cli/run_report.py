@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from selfrepair.app.cli import streams
 from selfrepair.queries.catalog.quoting import literal
 from selfrepair.queries.catalog.which_run import few_rows
 from selfrepair.queries.sandbox.session import Session
@@ -57,6 +58,11 @@ def print_report(run_id: int | None, *, db: Path, **_options: Any) -> None:
         click.echo(f"\n{run_report(db, run_id)}")
     except SelfRepairError as error:
         click.echo(f"The run is stored; its summary cannot be shown: {error}", err=True)
+    except OSError as error:
+        if (text := streams.write_failure(error)) is None:
+            raise
+        streams.discard()
+        click.echo(f"The run is stored; its summary cannot be shown: {text}", err=True)
 
 
 def run_report(db: Path, run_id: int) -> str:

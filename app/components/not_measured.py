@@ -1,12 +1,13 @@
 """What a run did not measure, with the command that measures it."""
 
 import re
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
 import streamlit as st
 
-from selfrepair.app.data.choice import Choice
+from selfrepair.app.data.choice import POPULATIONS, Choice
 from selfrepair.app.data.query import query_frame, warehouse_path
 from selfrepair.app.data.resume_command import RUN_RECORDS, missing_options, resume_command
 from selfrepair.app.wording.escape import escape_markdown
@@ -40,6 +41,21 @@ def has_measured(choice: Choice, mechanism: str) -> bool:
     )
     _show_command(run | {"mechanisms": _combined(own, mechanism)})
     return False
+
+
+def explain_earlier_neurons(choice: Choice) -> None:
+    """Say that the run has no neurons of the rows after position 0, and show the commands that measure it anew."""
+    run = _record(choice)
+    st.info(
+        "Neurons of the rows after position 0 are not in this run, which an earlier version measured. "
+        f"{POPULATIONS['top2'].capitalize()} is shown instead. These commands measure the run again, with both:",
+        icon=":material/science:",
+    )
+    remove = shlex.join(["selfrepair", "remove", str(run["run_id"]), "--db", str(warehouse_path())])
+    commands = [remove, resume_command(run, warehouse_path())]
+    st.code("\n".join(command for command in commands if command is not None), language="bash", wrap_lines=True)
+    if missing := missing_options(run):
+        st.caption(missing)
 
 
 def explain_missing_baseline(choice: Choice) -> None:

@@ -14,6 +14,11 @@ MAX_NEURONS = 500
 MAX_ROWS_OF_NEURON = 50
 
 
+def populations(run: str) -> str:
+    """The populations in which the neurons of a run (condition `run`) were read."""
+    return f"SELECT DISTINCT population\nFROM neuron_summary\nWHERE {run}\nORDER BY population"
+
+
 def mlps(head: str) -> str:
     """Layers of the MLPs whose neurons were measured for a head (condition `head`)."""
     return f"SELECT mlp_layer\nFROM neuron_summary\nWHERE {head}\nORDER BY mlp_layer"
@@ -39,7 +44,9 @@ def curve(of_mlp: str) -> str:
 
 
 def effects(of_mlp: str) -> str:
-    """Stored changes of neurons, where there are many a uniform random sample, the same one each time."""
+    """Stored changes of neurons (condition `of_mlp` on `neuron_top_rows`): where there are many, a uniform random sample, the
+    same one each time.
+    """
     return (
         f"WITH stored AS (\n    FROM neuron_top_rows\n    WHERE {of_mlp}\n),\n"
         f"drawn AS (\n    FROM stored\n    USING SAMPLE reservoir({MAX_DOTS} ROWS) REPEATABLE (1)\n)\n"

@@ -81,9 +81,9 @@ def run(request: BenchRequest) -> None:
     figures = measure(request)
     _print(figures)
     text = json.dumps(asdict(figures), indent=2)
+    click.echo(text)
     if request.json_file is not None:
         request.json_file.write_text(text + "\n")
-    click.echo(text)
 
 
 def measure(request: BenchRequest) -> Figures:

@@ -66,9 +66,9 @@ def run(request: BenchRequest) -> None:
     figures = compare(model_of_shape(request.shape, precision, device), precision, request)
     _print(request, device, figures)
     text = json.dumps([asdict(variant) for variant in figures], indent=2)
+    click.echo(text)
     if request.json_file is not None:
         request.json_file.write_text(text + "\n")
-    click.echo(text)
 
 
 @torch.inference_mode()

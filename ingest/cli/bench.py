@@ -1,5 +1,7 @@
 """`selfrepair bench`. Its help works without torch: what needs it is imported when the command runs."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,13 +20,21 @@ def bench(**options: Any) -> None:
     the memory of an ingest with one ablation type.
     """
     request = BenchRequest(**options)
-    if request.json_file is not None and not request.json_file.parent.is_dir():
-        from selfrepair.warehouse.errors import SelfRepairError
-
-        raise SelfRepairError(f"there is no folder {request.json_file.parent}. Make it, or change --json.")
+    if request.json_file is not None:
+        _check_writable(request.json_file)
     if request.mechanisms:
         from selfrepair.ingest.bench.mechanisms import run
     else:
         from selfrepair.ingest.bench.engine import run
 
     run(request)
+
+
+def _check_writable(path: Path) -> None:
+    """Raise SelfRepairError where the figures could not be written once they are measured."""
+    from selfrepair.warehouse.errors import SelfRepairError
+
+    if not path.parent.is_dir():
+        raise SelfRepairError(f"there is no folder {path.parent}. Make it, or change --json.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise SelfRepairError(f"{path} may not be written. Change the permissions, or name another file with --json.")

@@ -1,4 +1,6 @@
-"""Which neurons repair: the direct effect of each neuron of an MLP, clean and ablated, in a head's top 2 % rows."""
+"""Which neurons repair: the direct effect of each neuron of an MLP, clean and ablated, in a head's top 2 % rows, of all
+rows and of those after position 0. A row in both tops is read once.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,13 +30,15 @@ LARGEST = ("largest_changes", "largest_repairs", "change_shares", "repair_shares
 class NeuronChanges:
     """The rows' largest changes, and sums over all neurons; on the CPU. One of the last axes runs over the measured MLPs.
 
-    `rows` are (head ablation, prompt, pos), prompts counted within the batch; `effects` the clean and the ablated effect of
-    the row's `neurons` of the largest |change|, in that order [logits]; `measured` says which MLPs lie above the ablated
-    head. `exceed` counts rows whose nth largest |change|, and then whose nth highest change, is above each of
-    `schema.CHANGE_SHARES` of the head's |direct effect|, `largest` sums `LARGEST`, `sums` has `SUMS` (float64).
+    `rows` are (head ablation, prompt, pos), prompts counted within the batch; `members` [row, population] says in which
+    tops they are; `effects` the clean and the ablated effect of the row's `neurons` of the largest |change|, in that order
+    [logits]; `measured` says which MLPs lie above the ablated head. Sums are by (head ablation, population, MLP): `exceed`
+    counts rows whose nth largest |change|, and then whose nth highest change, is above each of `schema.CHANGE_SHARES` of
+    the head's |direct effect|, `largest` sums `LARGEST`, `sums` has `SUMS` (float64).
     """
 
     rows: Tensor
+    members: Tensor
     neurons: Tensor
     effects: Tensor
     measured: Tensor
@@ -64,13 +68,13 @@ def _joined(parts: Sequence[NeuronChanges], join_sums: Callable[[list[Tensor]], 
         return [getattr(part, name) for part in parts]
 
     return NeuronChanges(
-        *(torch.cat(each(name)) for name in ("rows", "neurons", "effects", "measured")),
+        *(torch.cat(each(name)) for name in ("rows", "members", "neurons", "effects", "measured")),
         *(join_sums(each(name)) for name in ("exceed", "largest", "sums")),
     )
 
 
 class NeuronObserver(Observer):
-    """Reads the neurons of one stack in the MLPs of `layers`; `top` marks the rows in the ablated heads' top 2 %."""
+    """Reads the neurons of one stack in the MLPs of `layers`; `top` marks the rows in the ablated heads' tops."""
 
     def __init__(
         self,
@@ -78,13 +82,14 @@ class NeuronObserver(Observer):
         clean: CleanBatch,
         layers: Sequence[int],
         stack: Sequence[HeadAblation],
-        top: Bool[Tensor, "ablated batch pos"],
+        top: Bool[Tensor, "population ablated batch pos"],
         value_bias: Float[Tensor, "layer head d_head"],
     ) -> None:
         self._adapter = adapter
         self._clean = clean
         self._layers = list(layers)
-        self._ablated, self._prompt, self._pos = top.nonzero(as_tuple=True)
+        self._ablated, self._prompt, self._pos = top.any(dim=0).nonzero(as_tuple=True)
+        self._members = top[:, self._ablated, self._prompt, self._pos]
         self._direct = self._direct_effects(stack, value_bias)
         n_rows, device, dtype = len(self._ablated), top.device, clean.scale.dtype
         widths = [adapter.neuron_output_weight(layer).shape[0] for layer in layers]
@@ -93,7 +98,7 @@ class NeuronObserver(Observer):
         self._neurons = torch.zeros(*by_row, self._kept, dtype=torch.int32, device=device)
         self._effects = torch.zeros(*by_row, self._kept, 2, dtype=dtype, device=device)
         self._measured = torch.zeros(by_row, dtype=torch.bool, device=device)
-        by_head = len(top), len(layers)
+        by_head = top.shape[1], len(top), len(layers)
         self._exceed = torch.zeros(*by_head, self._ranked, 2 * len(CHANGE_SHARES), dtype=dtype, device=device)
         self._largest = torch.zeros(*by_head, self._ranked, len(LARGEST), dtype=dtype, device=device)
         self._sums = torch.zeros(*by_head, len(SUMS), dtype=dtype, device=device)
@@ -110,6 +115,7 @@ class NeuronObserver(Observer):
         """The rows and sums of this stack, whose head ablations are numbered from `first`."""
         return NeuronChanges(
             rows=torch.stack([self._ablated + first, self._prompt, self._pos], dim=-1).cpu(),
+            members=self._members.T.cpu(),
             neurons=self._neurons.cpu(),
             effects=self._effects.cpu(),
             measured=self._measured.cpu(),
@@ -158,6 +164,12 @@ class NeuronObserver(Observer):
         ]
         sums = [torch.ones_like(direct), direct, change.sum(-1), size.sum(-1), up.sum(-1), (up * (before < 0)).sum(-1)]
         sums.append((largest[:, 0] >= EFFECT_STEP / 2).to(dtype))
-        self._exceed[:, number].index_add_(0, ablated, exceed.to(dtype))
-        self._largest[:, number].index_add_(0, ablated, torch.stack([largest, highest, *parts], dim=-1))
-        self._sums[:, number].index_add_(0, ablated, torch.stack(sums, dim=-1))
+        by_row = (
+            (self._exceed, exceed.to(dtype)),
+            (self._largest, torch.stack([largest, highest, *parts], dim=-1)),
+            (self._sums, torch.stack(sums, dim=-1)),
+        )
+        for population, is_member in enumerate(self._members[:, rows]):
+            (mine,) = is_member.nonzero(as_tuple=True)
+            for total, values in by_row:
+                total[:, population, number].index_add_(0, ablated[mine], values[mine])

@@ -40,12 +40,15 @@ class Observers:
         self._logprobs: list[Tensor] = []
 
     def of_stack(
-        self, stack: Sequence[HeadAblation], top: Bool[Tensor, "ablated batch pos"] | None, value_bias: Tensor
+        self,
+        stack: Sequence[HeadAblation],
+        top: Bool[Tensor, "population ablated batch pos"] | None,
+        value_bias: Tensor,
     ) -> Sequence[Observer]:
-        """The observers of a stack; `top` marks the rows in its heads' top 2 %, where those are known."""
+        """The observers of a stack; `top` marks the rows in its heads' tops, where those are known: the top 2 % first."""
         self._of_stack = []
         if top is not None and self._mechanisms.edges:
-            self._of_stack.append(EdgeObserver(self._adapter, self._clean, top))
+            self._of_stack.append(EdgeObserver(self._adapter, self._clean, top[0]))
         if top is not None and self._neuron_layers:
             layers = self._neuron_layers
             self._of_stack.append(NeuronObserver(self._adapter, self._clean, layers, stack, top, value_bias))

@@ -8,13 +8,15 @@ from selfrepair.ingest.runs.plan import RunPlan
 from selfrepair.warehouse.database.connection import open_reader
 from selfrepair.warehouse.load.registry import run_id_of
 from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.version_0_1 import NEURON_POPULATIONS
 
 
 def under_its_key(
     plan: RunPlan, parts_root: Path, db: Path, note: Callable[[str], None], wait_s: float = 60.0
 ) -> RunPlan:
     """The plan under the key of version 0.1 where the part files or `db` have that run and none of today's key; `note` is
-    then told that the model's configuration was not recorded. Any other plan is returned as it is, `key_of_0_1` settled.
+    then told that the model's configuration was not recorded, and neurons are read in the rows that 0.1 read them in. Any other
+    plan is returned as it is, `key_of_0_1` settled.
 
     Raises SelfRepairError as `open_reader` does.
     """
@@ -32,4 +34,5 @@ def under_its_key(
         "to be the same."
     )
     record = replace(plan.record, run_key=earlier, model=replace(plan.record.model, config_sha256=None))
-    return replace(plan, record=record, key_of_0_1=None)
+    settings = replace(plan.settings, neuron_populations=NEURON_POPULATIONS)
+    return replace(plan, record=record, settings=settings, key_of_0_1=None)

@@ -43,7 +43,7 @@ BYTES_PER_ROW = 15.3
 BYTES_PER_POSITION = 37
 """About what a measured position adds to `tokens` and `prompts`, whatever the number of ablated heads."""
 
-MECHANISM_SHARES = {"edges": 0.02, "neurons_last": 0.17, "neurons_all": 0.7, "logprobs": 0.36}
+MECHANISM_SHARES = {"edges": 0.02, "neurons_last": 0.18, "neurons_all": 0.74, "logprobs": 0.36}
 """About the size of a mechanism with rows for every ablation, as a share of `measurements`."""
 
 BYTES_PER_LOGIT_LENS_ROW = 11
@@ -166,8 +166,10 @@ def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize)
 
     def stack_seconds(layer: int, size: int) -> float:
         stack = [HeadAblation(layer, head % adapter.n_heads, "zero") for head in range(size)]
-        top = torch.zeros(size, *clean.scale.shape, dtype=torch.bool, device=adapter.device)
+        populations = plan.settings.top_populations
+        top = torch.zeros(len(populations), size, *clean.scale.shape, dtype=torch.bool, device=adapter.device)
         top[..., ::ROWS_TO_ONE] = True
+        top[1:, ..., 0], top[1:, ..., 1:2] = False, True
 
         def work() -> None:
             observers = Observers(adapter, clean, targets, mechanisms)

@@ -54,7 +54,7 @@ class Measurer:
 
     `batch_size` is how many sequences go through a layer at once; it is halved for good when memory runs out, and never
     changes a result. Set `means` (z of every head averaged over the reference prompts) before mean ablation, `top_rows`
-    (each head's top 2 %) before edges and neurons.
+    (each head's top 2 %, of the settings' `top_populations`) before edges and neurons.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Measurer:
                     partners = None if partner_inputs is None else partner_inputs[here]
                     ablated.enter_context(co_ablated(adapter, self._given, self._replacements(calls, partners)))
                 effects = direct_effects(adapter, calls, self._mean_unembedding, self.value_biases(), batch)
-            search.add(prompt_ids[here], effects[layers, numbers])
+            search.add(prompt_ids[here], effects[layers, numbers], batch.first_position)
 
         self._batch_size.for_each_batch(len(targets), _clean_prompts_at_once, search_batch)
 
@@ -255,11 +255,11 @@ class Measurer:
         return join_self_repression(batches)
 
     def _top(self, stack: Sequence[HeadAblation], prompt_ids: Sequence[int], n_positions: int) -> Tensor | None:
-        """Which rows of a stack are in the top 2 % of its ablated heads."""
+        """Which rows of a stack are in the tops of its ablated heads, [population, ablated, prompt, pos]."""
         if self.top_rows is None:
             return None
         masks = [self.top_rows.mask((ablated.layer, ablated.head), prompt_ids, n_positions) for ablated in stack]
-        return torch.stack(masks).to(self.adapter.device)
+        return torch.stack(masks, dim=1).to(self.adapter.device)
 
     def _prompts_at_once(self, batch_size: int) -> int:
         in_a_layer = max(sum(1 for _ in group) for _, group in _by_layer(self.head_ablations))

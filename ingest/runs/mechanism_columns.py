@@ -13,7 +13,13 @@ from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, SelfRepressi
 from selfrepair.ingest.runs.measured import Measured
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.runs.unit_columns import Columns, head_keys, measured_rows, positions
-from selfrepair.warehouse.schema import ADDED_VECTORS, CHANGE_SHARES, EDGE_POPULATIONS, EFFECT_STEP
+from selfrepair.warehouse.schema import (
+    ADDED_VECTORS,
+    CHANGE_SHARES,
+    EDGE_POPULATIONS,
+    EFFECT_STEP,
+    NEURON_POPULATIONS,
+)
 
 SELF_REPRESSION_ROWS = 500
 """About the number of single rows that are stored of each head, added vector and multiple."""
@@ -104,7 +110,16 @@ def _change_columns(unit: Unit, measured: Measured, layers: NDArray[np.int16]) -
         "clean_effect": effects[..., 0],
         "ablated_effect": effects[..., 1],
         "rank": np.nonzero(changes)[1].astype(np.int16) + np.int16(1),
+        **{f"in_{name}": each(members[row]) for name, members in _members(neurons).items()},
     }
+
+
+def _members(neurons: NeuronChanges) -> dict[str, NDArray[np.bool_]]:
+    """Which rows are in each population; none in one that was not read."""
+    none = np.zeros(len(neurons.rows), dtype=np.bool_)
+    return dict.fromkeys(NEURON_POPULATIONS, none) | dict(
+        zip(NEURON_POPULATIONS, neurons.members.numpy().T, strict=False)
+    )
 
 
 def _has_rows(neurons: NeuronChanges) -> Any:
@@ -114,11 +129,12 @@ def _has_rows(neurons: NeuronChanges) -> Any:
 def _of_mlps(
     unit: Unit, head_ablations: list[HeadAblation], layers: NDArray[np.int16], neurons: NeuronChanges
 ) -> Columns:
-    """The keys of every head ablation and MLP that has rows."""
-    ablated, mlp = np.nonzero(_has_rows(neurons).numpy())
+    """The keys of every head ablation, population and MLP that has rows."""
+    ablated, population, mlp = np.nonzero(_has_rows(neurons).numpy())
     return _keys_of(head_ablations, ablated) | {
         "unit": np.full(len(ablated), unit.number, dtype=np.int32),
         "mlp_layer": layers[mlp],
+        "population": population.astype(np.int8),
     }
 
 

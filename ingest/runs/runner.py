@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 import duckdb
+import numpy as np
 import torch
 
 from selfrepair.ingest.checks.preflight import check_self_repression, preflight
 from selfrepair.ingest.engine.batch_size import auto_batch_size
-from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
+from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch, n_top
 from selfrepair.ingest.request.selection import Shard
 from selfrepair.ingest.runs.crosscheck import choose_crosschecks, crosscheck, loaded_crosschecks, stored_rows
 from selfrepair.ingest.runs.earlier import under_its_key
@@ -158,13 +159,15 @@ def _inputs(plan: RunPlan, unit: Unit) -> tuple[PredictionTargets, torch.Tensor 
 
 
 def _top_rows(plan: RunPlan, measurer: Measurer, parts: PartsFolder, progress: Progress) -> TopRows:
-    """Each head's top 2 % of the run's rows, kept in a file, so that a resumed run has the same."""
+    """Each head's top 2 % of the run's rows, kept in a file, so that a resumed run has the same populations."""
     kept = parts.array(TOP_ROWS_FILE)
     if kept is not None:
-        return TopRows(plan.settings.heads, kept)
+        first, *others = _top_searched(plan)
+        of_all, of_others = np.split(kept, [n_top(first)], axis=1)
+        return TopRows(plan.settings.heads, [of_all, of_others] if others and of_others.size else [of_all])
     progress.stage("top rows", total=len(plan.prompts))
     found = find_top_rows(plan, measurer, progress.advance)
-    parts.write_array(TOP_ROWS_FILE, found.codes)
+    parts.write_array(TOP_ROWS_FILE, np.concatenate(found.codes, axis=1))
     return found
 
 
@@ -172,11 +175,18 @@ def find_top_rows(
     plan: RunPlan, measurer: Measurer, on_prompts: Callable[[int], None] = lambda prompts: None
 ) -> TopRows:
     """Each head's top 2 % of the run's rows; `on_prompts` gets numbers of searched prompts."""
-    search = TopRowsSearch(plan.settings.heads, plan.prompts.n_positions)
+    search = TopRowsSearch(plan.settings.heads, *_top_searched(plan))
     for unit in plan.units:
         measurer.find_top_rows(search, *_inputs(plan, unit), unit.prompt_ids)
         on_prompts(unit.count)
     return search.found()
+
+
+def _top_searched(plan: RunPlan) -> list[int]:
+    """Rows of a head in each population that has a top: all, and those after position 0."""
+    prompts = plan.prompts
+    n_first = sum(len(prompt.tokens) - 1 == prompts.positions_of(index) for index, prompt in enumerate(prompts.prompts))
+    return [prompts.n_positions, prompts.n_positions - n_first][: len(plan.settings.top_populations)]
 
 
 def _reference_means(plan: RunPlan, measurer: Measurer, parts: PartsFolder, progress: Progress) -> torch.Tensor:

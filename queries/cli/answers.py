@@ -107,10 +107,11 @@ def open_answer(
     columns: str | None,
     limit: int | None,
     timeout_s: float | None,
-    *,
-    flat: bool = False,
+    kind: Format | None = None,
 ) -> Iterator[OpenAnswer]:
-    """The rows that answer `text`; whoever takes them has to be done after `timeout_s` seconds."""
+    """The rows that answer `text`, with the types that `kind` can hold, None: a table on the terminal. Whoever takes them
+    has to be done after `timeout_s` seconds.
+    """
     text = sys.stdin.read() if text == "-" else text
     name = _NAME.fullmatch(text)
     if name is None and (params or columns):
@@ -125,7 +126,10 @@ def open_answer(
 
     with Session(db, on_wait=to_stderr, on_note=to_stderr, timeout_s=timeout_s) as session:
         asked = _named(session, name[1], params, columns) if name else ResolvedQuery(text)
-        yield OpenAnswer(session.batches(asked.sql, asked.params, limit=limit, flat=flat), session, asked)
+        rows = session.batches(
+            asked.sql, asked.params, limit=limit, flat=kind in (None, "csv"), text_keys=kind in ("json", "jsonl")
+        )
+        yield OpenAnswer(rows, session, asked)
 
 
 def _named(session: Session, name: str, params: dict[str, str], columns: str | None) -> ResolvedQuery:
@@ -168,7 +172,7 @@ def write_answer(
     """Write the rows that answer `text` to the file `path`."""
     from selfrepair.queries.export.files import write_file
 
-    with open_answer(text, db, params, columns, limit, timeout_s, flat=kind == "csv") as answer:
+    with open_answer(text, db, params, columns, limit, timeout_s, kind) as answer:
         n_rows = write_file(answer.rows.to_reader(), path, kind)
         to_stderr(f"wrote {counted(n_rows)} to {path}{CUT if answer.rows.truncated else ''}")
         tell_why_empty(answer, n_rows)

@@ -30,6 +30,7 @@ def print_rows(rows: Batches, kind: Format) -> int:
     from selfrepair.queries.export.files import write_rows
 
     n_rows = write_rows(rows.to_reader(), sys.stdout.buffer, kind)
+    sys.stdout.flush()  # while what goes wrong with it can still be said
     if rows.truncated:
         to_stderr(f"wrote {counted(n_rows)}{CUT}")
     return n_rows

@@ -82,11 +82,11 @@ def query(
             limit, show = MOST_ROWS_ON_SCREEN, print_on_screen
         else:
             show = print_rows
-        with open_answer(text, db, params, columns, limit, timeout_s, flat=csv) as answer:
+        with open_answer(text, db, params, columns, limit, timeout_s, kind) as answer:
             tell_why_empty(answer, show(answer.rows, kind))
         return
     limit = ROWS_ON_SCREEN if limit is None else limit
-    with open_answer(text, db, params, columns or _headline(text), limit, timeout_s, flat=True) as answer:
+    with open_answer(text, db, params, columns or _headline(text), limit, timeout_s) as answer:
         rows = answer.rows.to_answer()
         note = answer.why_empty() if rows.frame.is_empty() else answer.notes(rows)
         print_table(rows, answer.asked.values or {}, note, answer.asked.n_columns)

@@ -41,6 +41,14 @@ NEEDS = {
 }
 """Views that have rows of some runs only: what such a run has, and what measures one."""
 
+EARLIER_NEURONS = (
+    "version 0.1 read neurons in the top 2 % of all rows alone. To have both, remove the run with selfrepair remove and "
+    "measure it again with the command that measured it."
+)
+"""Why a run has no neurons of top2_nobos, and what to do."""
+
+_NEURONS = {"neuron_changes", "neuron_curves", "neuron_sums"}
+
 _SAME_NEED = {"ablations_that_disagree": "ablation_agreement"}
 """Questions that need what a view needs which they do not read."""
 
@@ -74,6 +82,9 @@ def unmeasured(rows: Rows, db: Path, query: str, name: str = "", filters: Mappin
             f"{subject} has measured it: selfrepair ingest {' '.join(sorted(options))} does, and so does selfrepair demo "
             "--mechanisms."
         )
+    later = f"SELECT 1 FROM neuron_sums WHERE {condition} AND population = 'top2_nobos' LIMIT 1"
+    if (filters or {}).get("population") in ("top2_nobos", ["top2_nobos"]) and read & _NEURONS and not rows(later):
+        return f"{subject} has neurons of the rows after position 0: {EARLIER_NEURONS}"
     if not rows(
         f"SELECT 1 FROM head_repair WHERE {condition} LIMIT 1"
     ):  # failed, or nothing of it is loaded or summarised

@@ -4,12 +4,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal, Protocol, cast, get_args
+from typing import IO, Literal, Protocol, get_args
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from selfrepair.queries.sandbox.answer import needing_plain_types, polars_frame
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import remove, sweep, sync_folder, temporary_name
 
@@ -47,17 +47,18 @@ def format_of(path: Path, otherwise: str) -> Format:
 
 def write_rows(rows: pa.RecordBatchReader, to: IO[bytes], kind: Format) -> int:
     """Write all `rows` and return how many there are. Raises SelfRepairError when the format cannot hold so many."""
-    writer = _WRITERS[kind](to, rows.schema)
-    n_rows = 0
-    for batch in rows:
-        n_rows += batch.num_rows
-        if n_rows > MOST_ROWS.get(kind, n_rows):
-            raise SelfRepairError(
-                f"the answer has more than {MOST_ROWS[kind]:,} rows, too many for one JSON array. "
-                "Write .jsonl or .parquet, or select fewer rows."
-            )
-        writer.write(batch)
-    writer.close()
+    with needing_plain_types():
+        writer = _WRITERS[kind](to, rows.schema)
+        n_rows = 0
+        for batch in rows:
+            n_rows += batch.num_rows
+            if n_rows > MOST_ROWS.get(kind, n_rows):
+                raise SelfRepairError(
+                    f"the answer has more than {MOST_ROWS[kind]:,} rows, too many for one JSON array. "
+                    "Write .jsonl or .parquet, or select fewer rows."
+                )
+            writer.write(batch)
+        writer.close()
     return n_rows
 
 
@@ -119,11 +120,10 @@ class _Parquet:
 class _Csv:
     def __init__(self, to: IO[bytes], schema: pa.Schema) -> None:
         self._to = to
-        empty = cast(pl.DataFrame, pl.from_arrow(schema.empty_table()))
-        to.write(empty.write_csv().encode())
+        to.write(polars_frame(schema.empty_table()).write_csv().encode())
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._to.write(_frame(batch).write_csv(include_header=False).encode())
+        self._to.write(polars_frame(batch).write_csv(include_header=False).encode())
 
     def close(self) -> None:
         pass
@@ -134,7 +134,7 @@ class _JsonLines:
         self._to = to
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._to.write(_frame(batch).write_ndjson().encode())
+        self._to.write(polars_frame(batch).write_ndjson().encode())
 
     def close(self) -> None:
         pass
@@ -147,7 +147,7 @@ class _JsonArray:
 
     def write(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows:
-            lines = _frame(batch).write_ndjson().rstrip("\n")  # within a line, JSON writes \n for a line's end
+            lines = polars_frame(batch).write_ndjson().rstrip("\n")  # within a line, JSON writes \n for a line's end
             self._to.write((self._before + lines.replace("\n", ",\n")).encode())
             self._before = ",\n"
 
@@ -161,7 +161,3 @@ _WRITERS: Mapping[Format, type[_Writer]] = {
     "json": _JsonArray,
     "jsonl": _JsonLines,
 }
-
-
-def _frame(batch: pa.RecordBatch) -> pl.DataFrame:
-    return cast(pl.DataFrame, pl.from_arrow(batch))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from selfrepair.warehouse.errors import in_words
+from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,13 +62,29 @@ class Batches:
         return Answer(polars_frame(self.to_table()), self.truncated)
 
 
-def polars_frame(table: pa.Table) -> pl.DataFrame:
-    """The table's rows as a polars frame."""
+def polars_frame(rows: pa.Table | pa.RecordBatch) -> pl.DataFrame:
+    """The rows as a polars frame. Raises SelfRepairError where polars cannot hold them."""
     import polars as pl
 
-    frame = pl.from_arrow(table)
+    with needing_plain_types():
+        frame = pl.from_arrow(rows)
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+@contextmanager
+def needing_plain_types() -> Iterator[None]:
+    """What a library makes of an answer's values: raises SelfRepairError for its errors and its panics alike."""
+    import pyarrow as pa
+    from polars.exceptions import PanicException, PolarsError
+
+    try:
+        yield
+    except (PanicException, PolarsError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise SelfRepairError(
+            f"the answer has values that cannot be given out ({str(error).partition(chr(10))[0]}). Have them as text: "
+            "CAST(... AS VARCHAR)"
+        ) from error
 
 
 def out_of_time(timeout_s: float) -> str:

@@ -68,9 +68,7 @@ REFUSED_FUNCTIONS = frozenset(
 )
 """Functions that tell or change more than the rows they are given, or only wait."""
 
-_REFUSED_KINDS = re.compile(
-    r"(__|read_|write_|copy_|file_|http_|load_|pragma_|python_|get_?env|arrow_|pandas_).*"
-)
+_REFUSED_KINDS = re.compile(r"(__|read_|write_|copy_|file_|http_|load_|pragma_|python_|get_?env|arrow_|pandas_).*")
 """Names of functions that no version of DuckDB has or will have for rows alone."""
 
 _SHOWN = frozenset({"databases", "tables", "__show_tables_expanded"})

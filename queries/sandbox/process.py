@@ -74,6 +74,7 @@ class Request:
     answer_bytes: int | None
     keep_open_s: float = 0.0
     language: Language = "python"
+    text_keys: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from selfrepair.queries.marts.install import prepare_reader
 from selfrepair.queries.sandbox.answer import Answer, Batches, OnNote, Params, out_of_memory, out_of_time
 from selfrepair.queries.sandbox.fence import Names, Statement, checked, refuse_vain_advice
 from selfrepair.queries.sandbox.interrupt import interrupted_after, interrupted_by_ctrl_c
+from selfrepair.queries.sandbox.plain_types import PlainSelect, plain_select, refuse_out_of_range
 from selfrepair.warehouse import compat
 from selfrepair.warehouse.database.address import check_place
 from selfrepair.warehouse.database.connection import OnWait, connected
@@ -37,17 +38,6 @@ ROWS_AT_ONCE = 100_000
 _IS_DUCKDB_1 = duckdb.__version__.startswith("1.")
 
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
-_PLAIN_TYPES = {
-    "DECIMAL": "DOUBLE",  # a literal such as 0.5
-    "HUGEINT": "BIGINT",  # every sum of integers
-    "UHUGEINT": "BIGINT",
-    "INTERVAL": "VARCHAR",
-    "BLOB": "VARCHAR",
-    "BIT": "VARCHAR",
-    '"NULL"': "INTEGER",  # a bare NULL in DuckDB 2; an INTEGER in DuckDB 1
-}
-_NESTED_TYPE = re.compile(r"(STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
-_LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
 
 
 class Reader:
@@ -124,18 +114,29 @@ class Reader:
         *,
         limit: int | None = None,
         flat: bool = False,
+        text_keys: bool = False,
         timeout_s: float | None = None,
         spent_s: float = 0.0,
         most_bytes: int | None = None,
     ) -> Batches:
         """Answer one SQL statement, or the name of a table or view, with at most `limit` rows of `most_bytes` together.
 
-        `flat` turns lists, maps and structs into JSON text, for tables and CSV. After `timeout_s` seconds, of which
-        `spent_s` are over, the query is interrupted. Raises SelfRepairError with DuckDB's message and the place in the SQL
-        when it is wrong, with the nearest names when there is no table or view of that name, and as the fence does (see
+        `flat` turns lists, maps and structs into JSON text, for tables and CSV, `text_keys` the keys of maps into text, for
+        JSON. After `timeout_s` seconds, of which `spent_s` are over, the query is interrupted. Raises SelfRepairError with
+        DuckDB's message and the place in the SQL when it is wrong, with the nearest names when there is no table or view of
+        that name, for values that no door has (see `plain_types`), and as the fence does (see
         `fence.checked`).
         """
-        rows = self._rows(query, params, limit, flat=flat, timeout_s=timeout_s, spent_s=spent_s, most_bytes=most_bytes)
+        rows = self._rows(
+            query,
+            params,
+            limit,
+            flat=flat,
+            text_keys=text_keys,
+            timeout_s=timeout_s,
+            spent_s=spent_s,
+            most_bytes=most_bytes,
+        )
         self._open.callback(rows.close)
         schema = next(rows)
         assert isinstance(schema, pa.Schema)
@@ -179,6 +180,7 @@ class Reader:
         limit: int | None,
         *,
         flat: bool,
+        text_keys: bool,
         timeout_s: float | None,
         spent_s: float,
         most_bytes: int | None,
@@ -187,23 +189,26 @@ class Reader:
         left_s = None if timeout_s is None else max(0.0, timeout_s - spent_s)
         with self._explained(timeout_s), interrupted_after(self._con, left_s):
             statement = self._statement(query)
-            sql = statement.text
+            select = PlainSelect(statement.text)
+            limited = ""
             if statement.kind == "select":
-                sql = _with_plain_types(self._con, f"FROM (\n{statement.text}\n)", params, flat=flat)
-                if limit is not None:
-                    sql += f"\nLIMIT {limit + 1:d}"
-            reader = _batches(self._con, sql, params)
-            yield reader.schema
-            n_bytes = 0
-            for batch in reader:
-                n_bytes += batch.nbytes
-                if most_bytes is not None and n_bytes > most_bytes:
-                    raise SelfRepairError(
-                        f"the answer takes more than the {most_bytes / 1e6:,.0f} MB it may have. Select fewer rows or "
-                        "columns, write it to a file (selfrepair query SQL -o FILE)"
-                        f"{in_words('', ', or allow more: Warehouse(limits=Limits(answer_bytes=...))')}"
-                    )
-                yield batch
+                rows = f"FROM (\n{statement.text}\n)"
+                select = plain_select(self._con, rows, params, flat=flat, text_keys=text_keys)
+                limited = "" if limit is None else f"\nLIMIT {limit + 1:d}"
+            with select.explained():
+                reader = _batches(self._con, select.sql + limited, params)
+                yield reader.schema
+                n_bytes = 0
+                for batch in reader:
+                    n_bytes += batch.nbytes
+                    if most_bytes is not None and n_bytes > most_bytes:
+                        raise SelfRepairError(
+                            f"the answer takes more than the {most_bytes / 1e6:,.0f} MB it may have. Select fewer rows or "
+                            "columns, write it to a file (selfrepair query SQL -o FILE)"
+                            f"{in_words('', ', or allow more: Warehouse(limits=Limits(answer_bytes=...))')}"
+                        )
+                    refuse_out_of_range(batch)
+                    yield batch
 
     @contextmanager
     def _explained(self, timeout_s: float | None) -> Iterator[None]:
@@ -223,7 +228,7 @@ class Reader:
                 raise SelfRepairError(out_of_time(timeout_s)) from None
             if compat.is_out_of_memory(error):
                 raise SelfRepairError(f"{out_of_memory(self._limits)} ({_first_line(error)})") from None
-            raise SelfRepairError(f"{_in_the_users_lines(str(error))}\n{see_names()}") from None
+            raise SelfRepairError(f"{_in_the_users_lines(compat.without_trace(error))}\n{see_names()}") from None
 
     def _statement(self, query: str) -> Statement:
         if name := _NAME.fullmatch(query):
@@ -256,23 +261,9 @@ def _batches(con: duckdb.DuckDBPyConnection, sql: str, params: Params | None) ->
     return con.sql(sql, params=params).to_arrow_reader(ROWS_AT_ONCE)
 
 
-def _with_plain_types(con: duckdb.DuckDBPyConnection, rows: str, params: Params | None, *, flat: bool) -> str:
-    """The SELECT of `rows` with types that polars and JSON can use."""
-    casts = []
-    for name, kind, *_ in con.execute(f"DESCRIBE {rows}", params).fetchall():
-        column = identifier(name)
-        plain = _PLAIN_TYPES.get(kind.partition("(")[0])
-        if _NESTED_TYPE.fullmatch(kind):
-            if flat:
-                casts.append(f"CAST(to_json({column}) AS VARCHAR) AS {column}")
-        elif plain:
-            casts.append(f"CAST({column} AS {plain}) AS {column}")
-    return f"SELECT * REPLACE ({', '.join(casts)}) {rows}" if casts else rows
-
-
 def _in_the_users_lines(text: str) -> str:
     """DuckDB's message with line numbers of the query as it was given: it stands one line below another's."""
-    return _LINE.sub(lambda line: f"LINE {max(1, int(line[1]) - 1)}:", text)
+    return compat.LINE.sub(lambda line: f"LINE {max(1, int(line[1]) - 1)}:", text)
 
 
 def _first_line(error: BaseException) -> str:

@@ -68,6 +68,7 @@ class Session:
         *,
         limit: int | None = None,
         flat: bool = False,
+        text_keys: bool = False,
         timeout_s: float | None = None,
         answer_bytes: int | None = None,
     ) -> Batches:
@@ -88,6 +89,7 @@ class Session:
             answer_bytes,
             _KEEP_OPEN_S,
             "shell",
+            text_keys,
         )
         answers = self._worker.answers(request, self._on_note, self._on_wait)
         batches = next(answers)

@@ -145,6 +145,7 @@ def _answer_one(query: Query, request: Request, opening_s: float, reader: Reader
         params,
         limit=request.limit,
         flat=request.flat,
+        text_keys=request.text_keys,
         timeout_s=request.timeout_s,
         spent_s=opening_s,
         most_bytes=request.answer_bytes,

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from selfrepair.warehouse.schema import ABLATIONS, CHANGE_SHARES, NEURONS_KEPT, NEURONS_RANKED
+from selfrepair.warehouse.schema import ABLATIONS, CHANGE_SHARES, NEURON_POPULATIONS, NEURONS_KEPT, NEURONS_RANKED
 from support.random_runs import FAILED, STEPS, random_runs
 
 MECHANISMS = ("edges", "neurons_all", "logit_lens", "logprobs", "self_repression")
@@ -26,7 +26,8 @@ _ROW = [*_CELL, "prompt_id", "pos"]
 class Mechanisms:
     """`tables` by name, as the warehouse has them; the others hold what they sum up, a row for each single change.
 
-    `edges`: population, target and change; `neurons`: all neurons of the rows that count; `self_repression`: x, y and z.
+    `edges`: population, target and change; `neurons`: all neurons of the rows that count, with `in_top2` and `in_top2_nobos`
+    as `neuron_changes` has them; `self_repression`: x, y and z.
     """
 
     tables: dict[str, pl.DataFrame]
@@ -56,14 +57,14 @@ def random_mechanisms(
     """Mechanisms of the measured rows: heavy tails, ties, zeros and both signs, in whole steps of 1e-4 logits.
 
     What later heads (MLPs) change adds up to the row's repair_attention (repair_mlp), if there are any; both are whole
-    multiples of `step` * 1e-4. Neurons are those of each head's top `neuron_percent` % of rows. A head's own layer's MLP
-    comes after it.
+    multiples of `step` * 1e-4. Neurons are those of each head's top `neuron_percent` % of rows, of all and of those after
+    position 0, and add up to what their MLP changes. A head's own layer's MLP comes after it.
     """
     rng = np.random.default_rng(seed)
     unit = (pl.col("prompt_id") // prompts_per_unit).cast(pl.Int32).alias("unit")
     rows = measurements.with_columns(unit).sort(*_CELL, -pl.col("direct_effect"), "prompt_id", "pos")
     edges = _edges(rng, rows, n_layers, n_heads, step / STEPS)
-    neurons = _neurons(rng, _top(rows, neuron_percent), n_layers)
+    neurons = _neurons(rng, _tops(rows, neuron_percent), n_layers, edges)
     self_repression = _self_repression(rng, rows, n_layers, n_heads)
     places = rows.select("run_id", "prompt_id", "pos").unique().sort(pl.all())
     tables = {
@@ -88,6 +89,26 @@ def _top(rows: pl.DataFrame, percent: int) -> pl.DataFrame:
     """The first rows of every cell, which come by direct effect."""
     place = pl.int_range(1, pl.len() + 1).over(_CELL)
     return rows.filter(place <= pl.max_horizontal(1, pl.len().over(_CELL) * percent // 100))
+
+
+def _tops(rows: pl.DataFrame, percent: int) -> pl.DataFrame:
+    """The rows of both tops, those of both once."""
+    with_first, later = (_top(of, percent).select(_ROW) for of in (rows, rows.filter(pl.col("pos") > 0)))
+    flags = pl.lit(True)
+    return (
+        rows.join(with_first.with_columns(in_top2=flags), on=_ROW, how="left", maintain_order="left")
+        .join(later.with_columns(in_top2_nobos=flags), on=_ROW, how="left", maintain_order="left")
+        .with_columns(pl.col("in_top2", "in_top2_nobos").fill_null(False))
+        .filter(pl.col("in_top2") | pl.col("in_top2_nobos"))
+    )
+
+
+def by_population(neurons: pl.DataFrame) -> pl.DataFrame:
+    """The rows once for each population that they are in."""
+    return pl.concat(
+        neurons.filter(f"in_{name}").with_columns(population=pl.lit(name)).drop("in_top2", "in_top2_nobos")
+        for name in NEURON_POPULATIONS
+    )
 
 
 def _cells(rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -140,15 +161,21 @@ def _edge_sums(edges: pl.DataFrame, prompts_in_document: int) -> pl.DataFrame:
     )
 
 
-def _neurons(rng: np.random.Generator, top: pl.DataFrame, n_layers: int) -> pl.DataFrame:
+def _neurons(rng: np.random.Generator, top: pl.DataFrame, n_layers: int, edges: pl.DataFrame) -> pl.DataFrame:
+    to_mlps = edges.filter(pl.col("population") == "all", pl.col("target_kind") == "mlp")
+    of_mlps = top.join(
+        to_mlps.select(*_ROW, "change", mlp_layer="target_layer"), on=_ROW, how="left", maintain_order="left"
+    ).partition_by(*_CELL, "mlp_layer", as_dict=True, maintain_order=True)
     frames = []
     for number, cell in _cells(top):
         for mlp_layer in range(cell["layer"][0], n_layers):
             clean = _heavy(rng, (cell.height, D_MLP), (2, 90)[number % 2])
             # the same few neurons change more than the others
             changes = _heavy(rng, (cell.height, D_MLP), 1) * np.where(np.arange(D_MLP) % 7 == mlp_layer, 40, 3)
+            of_mlp = of_mlps[*cell.select(_CELL).row(0), mlp_layer]["change"].to_numpy() * STEPS
+            changes[:, -1] += np.rint(of_mlp).astype(np.int64) - changes.sum(1)
             frames.append(
-                cell.select(*_ROW, "unit", "direct_effect")
+                cell.select(*_ROW, "unit", "direct_effect", "in_top2", "in_top2_nobos")
                 .with_columns(
                     mlp_layer=pl.lit(mlp_layer, pl.Int16),
                     neuron=pl.Series(np.tile(np.arange(D_MLP), (cell.height, 1))),
@@ -169,9 +196,10 @@ def _neuron_changes(neurons: pl.DataFrame) -> pl.DataFrame:
 
 
 def _neuron_curves(neurons: pl.DataFrame) -> pl.DataFrame:
-    change, row = pl.col("change"), [*_ROW, "mlp_layer"]
+    neurons = by_population(neurons)
+    change, row = pl.col("change"), [*_ROW, "population", "mlp_layer"]
     size = change.abs()
-    nth, key = pl.col("nth"), [*_CELL, "unit", "mlp_layer", "nth"]
+    nth, key = pl.col("nth"), [*_CELL, "unit", "population", "mlp_layer", "nth"]
 
     def curve(value: pl.Expr, prefix: str, total: str, share: str) -> pl.DataFrame:
         """Sums over rows of the nth highest of `value`."""
@@ -191,14 +219,18 @@ def _neuron_curves(neurons: pl.DataFrame) -> pl.DataFrame:
 
 def _neuron_sums(neurons: pl.DataFrame) -> pl.DataFrame:
     change, is_first = pl.col("change"), pl.col("rank") == 1
-    return neurons.group_by(*_CELL, "unit", "mlp_layer", maintain_order=True).agg(
-        is_first.sum().cast(pl.Int32).alias("n_rows"),
-        pl.col("direct_effect").filter(is_first).sum(),
-        change.sum(),
-        change.abs().sum().alias("absolute_change"),
-        change.filter(change > 0).sum().alias("positive_change"),
-        change.filter((change > 0) & (pl.col("clean_effect") < 0)).sum().alias("anti_erasure"),
-        (is_first & (change != 0)).sum().cast(pl.Int32).alias("n_changed"),
+    return (
+        by_population(neurons)
+        .group_by(*_CELL, "unit", "population", "mlp_layer", maintain_order=True)
+        .agg(
+            is_first.sum().cast(pl.Int32).alias("n_rows"),
+            pl.col("direct_effect").filter(is_first).sum(),
+            change.sum().round(9),  # 0 where they cancel
+            change.abs().sum().alias("absolute_change"),
+            change.filter(change > 0).sum().alias("positive_change"),
+            change.filter((change > 0) & (pl.col("clean_effect") < 0)).sum().alias("anti_erasure"),
+            (is_first & (change != 0)).sum().cast(pl.Int32).alias("n_changed"),
+        )
     )
 
 

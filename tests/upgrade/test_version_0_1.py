@@ -200,6 +200,12 @@ def test_every_rule_holds_and_run_health_says_so(upgraded, con, tmp_path):
     assert all(said.startswith("incomplete: ") for is_complete, said in health if not is_complete)
 
 
+def test_its_neurons_are_of_the_top_of_all_rows(con):
+    for table in ("neuron_sums", "neuron_curves"):
+        assert con.execute(f"SELECT DISTINCT population FROM {table}").fetchall() == [("top2",)]
+    assert con.execute("SELECT DISTINCT in_top2, in_top2_nobos FROM neuron_changes").fetchall() == [(True, False)]
+
+
 def test_no_view_or_summary_of_an_earlier_name_stays(con):
     kept = {view.name for view in views() if view.kept == "mart"}
     in_marts = {
@@ -277,6 +283,11 @@ def test_the_same_commands_measure_what_is_missing_and_nothing_else(packed, load
             "SELECT count(*), sum(direct_effect), sum(logit_change), sum(repair_mlp) FROM measurements WHERE run_id = ?",
             [keys[unfinished]],
         ).fetchall()[0]
+        resumed = f"FROM neuron_sums WHERE run_id = {keys[unfinished]}"
+        assert con.execute(f"SELECT DISTINCT population {resumed}").fetchall() == [("top2",)]
+        assert con.execute(f"SELECT count(DISTINCT unit) {resumed}").fetchall() == [
+            (3,)
+        ]  # the fourth has no row of a top
     summed = then["after_resume"]["checksums"]["measurements"][str(then["runs"]["unfinished"]["run_id"])]
     assert effects[0] == summed["rows"]
     for now, name in zip(effects[1:], ("direct_effect", "logit_change", "repair_mlp"), strict=True):

@@ -37,3 +37,10 @@ def test_the_system_says_by_number_what_duckdb_says_in_words() -> None:
     assert compat.is_denied(refused)
     assert not compat.is_out_of_room(refused)
     assert compat.is_out_of_room(OSError(28, "No space left on device"))
+
+
+def test_an_internal_error_is_told_without_the_paths_of_this_installation() -> None:
+    at = "\n\nStack Trace:\n\n/usr/lib/python3.11/site-packages/_duckdb.so(+0x1a2b) [0x7f]\n"
+    error = duckdb.InternalException(f"INTERNAL Error: Attempted to access index 1 within vector of size 0{at}")
+    assert compat.without_trace(error) == "INTERNAL Error: Attempted to access index 1 within vector of size 0"
+    assert compat.reason(error) == "Attempted to access index 1 within vector of size 0"

@@ -58,6 +58,11 @@ def check_place(path: Path) -> None:
         mode = None  # not there, or not to be seen: opening it says so
     for name in dict.fromkeys((path.absolute(), Path(os.path.realpath(path)))):  # DuckDB is given the real one
         said = str(path) if name == path.absolute() else f"{path} leads to {name}, which"
+        if not _is_text(str(name)):
+            raise SelfRepairError(
+                f"{os.fsencode(name)!r} is no text in UTF-8, which DuckDB needs of a name. Rename the file or its folder; if "
+                "the terminal shows the name as it is meant, set a locale of UTF-8 (export LC_ALL=C.UTF-8)."
+            )
         if "?" in str(name):
             raise SelfRepairError(
                 f"{said} contains a question mark, behind which DuckDB reads options. {another_file()}"
@@ -74,6 +79,15 @@ def check_place(path: Path) -> None:
         raise SelfRepairError(
             f"{path} is a device, pipe or socket, not a file. Nothing was read from it. {another_file()}"
         )
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is text, and has no bytes that Python keeps in surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _meaning(prefix: str) -> str:

@@ -25,6 +25,7 @@ _ARROW_TYPES: dict[type[Any], pa.DataType] = {
     sa.Integer: pa.int32(),
     sa.SmallInteger: pa.int16(),
     sa.String: pa.string(),
+    sa.Boolean: pa.bool_(),
     sa.ARRAY: pa.list_(pa.int32()),
     sa.Double: pa.float64(),
     sa.Enum: pa.dictionary(pa.int8(), pa.string()),

@@ -32,10 +32,18 @@ ADDED = {
     "neuron_curves": {
         **dict.fromkeys((f"signed_{name}" for name in CHANGE_SHARES), "INTEGER"),
         **dict.fromkeys(("largest_repairs", "change_shares", "repair_shares"), "DOUBLE"),
+        "population": "VARCHAR",
     },
-    "neuron_sums": {"n_changed": "INTEGER"},
+    "neuron_sums": {"n_changed": "INTEGER", "population": "VARCHAR"},
+    "neuron_changes": {"in_top2": "BOOLEAN", "in_top2_nobos": "BOOLEAN"},
 }
-"""Columns, with their types, that the part files of 0.1 do not have: NULL in their rows."""
+"""Columns, with their types, that the part files of 0.1 do not have: NULL in their rows, or what `KNOWN` says."""
+
+KNOWN = {"population": "'top2'", "in_top2": "true", "in_top2_nobos": "false"}
+"""What holds in the rows of 0.1: neurons were read in each head's top 2 % of all rows alone."""
+
+NEURON_POPULATIONS = ("top2",)
+"""Populations in which a run of 0.1 goes on to read neurons, so that all its units have the same."""
 
 _MECHANISMS_OF_0_1 = {today: earlier for earlier, today in MECHANISMS.items()}
 
@@ -60,4 +68,6 @@ def completed(table: str, source: str) -> str:
     if table not in ADDED:
         return source
     nulls = ", ".join(f"NULL::{kind} AS {name}" for name, kind in ADDED[table].items())
-    return f"(SELECT {nulls} WHERE false UNION ALL BY NAME FROM {source})"
+    known = ", ".join(f"coalesce({name}, {KNOWN[name]}) AS {name}" for name in ADDED[table] if name in KNOWN)
+    values = f"* REPLACE ({known})" if known else "*"
+    return f"(SELECT {values} FROM (SELECT {nulls} WHERE false UNION ALL BY NAME FROM {source}))"

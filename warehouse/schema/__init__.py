@@ -20,6 +20,7 @@ from selfrepair.warehouse.schema.names import (
     LARGE_EFFECT,
     LONGEST_PROMPT,
     MECHANISMS,
+    NEURON_POPULATIONS,
     NEURONS_KEPT,
     NEURONS_RANKED,
     NEXT_TOKEN,
@@ -41,6 +42,7 @@ __all__ = [
     "MECHANISMS",
     "NEURONS_KEPT",
     "NEURONS_RANKED",
+    "NEURON_POPULATIONS",
     "NEXT_TOKEN",
     "ROUNDED",
 ]

@@ -9,6 +9,7 @@ from selfrepair.warehouse.schema.names import (
     ABLATIONS,
     ADDED_VECTORS,
     EDGE_POPULATIONS,
+    NEURON_POPULATIONS,
     STATUSES,
     TARGET_KINDS,
 )
@@ -20,6 +21,7 @@ ablation_kind = sa.Enum(*ABLATIONS, name="ablation_kind", metadata=metadata)
 run_status = sa.Enum(*STATUSES, name="run_status", metadata=metadata)
 target_kind = sa.Enum(*TARGET_KINDS, name="target_kind", metadata=metadata)
 edge_population = sa.Enum(*EDGE_POPULATIONS, name="edge_population", metadata=metadata)
+neuron_population = sa.Enum(*NEURON_POPULATIONS, name="neuron_population", metadata=metadata)
 added_vector_kind = sa.Enum(*ADDED_VECTORS, name="added_vector_kind", metadata=metadata)
 text = sa.String()
 texts = sa.ARRAY(sa.String())
@@ -56,3 +58,9 @@ LAYER = ("layer", small, "Layer of the ablated head, from 0")
 HEAD = ("head", small, "Index of the ablated query head in its layer, from 0")
 UNIT = ("unit", integer, "The unit whose prompts are summed over: units.unit")
 MLP_LAYER = ("mlp_layer", small, "Layer of the MLP, from 0")
+NEURON_POPULATION = (
+    "population",
+    neuron_population,
+    "Rows used: top2 (the head's top 2 % by direct effect), or top2_nobos (the top 2 % of those after position 0; units "
+    "measured by a version that did not read them have none)",
+)

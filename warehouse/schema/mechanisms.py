@@ -7,10 +7,12 @@ from selfrepair.warehouse.schema.base import (
     HEAD,
     LAYER,
     MLP_LAYER,
+    NEURON_POPULATION,
     POS,
     PROMPT,
     RUN,
     UNIT,
+    boolean,
     column,
     double,
     edge_population,
@@ -44,11 +46,19 @@ neuron_changes = sa.Table(
         "The same with the head ablated, at the clean scale; above clean_effect where that is < 0: anti-erasure [logits]",
     ),
     column("rank", small, "Rank of the neuron in its MLP by |ablated_effect - clean_effect|; 1: the largest change"),
+    column("in_top2", boolean, "True: the row is in the head's top 2 % by direct effect"),
+    column(
+        "in_top2_nobos",
+        boolean,
+        "True: the row is in the top 2 % of those after position 0; False, too, where the version that measured it did not "
+        "read these",
+    ),
     sa.CheckConstraint("pos >= 0"),
     sa.CheckConstraint("rank >= 1"),
     comment=(
         f"The {NEURONS_KEPT} neurons that change most, per ablation, ablated head, row of the head's top 2 % by direct "
-        "effect, and MLP; those that change by less than half of 1e-4 are left out. Effects are rounded to 1e-4."
+        "effect, of all rows or of those after position 0, and MLP; those that change by less than half of 1e-4 are left "
+        "out. A row in both tops is stored once. Effects are rounded to 1e-4."
     ),
 )
 
@@ -94,10 +104,11 @@ neuron_curves = sa.Table(
         "Sum over rows of the nth highest change, where above 0, / the row's sum of changes above 0 [ratio]",
         null=True,
     ),
+    column(*NEURON_POPULATION),
     sa.CheckConstraint("nth >= 1"),
     comment=(
-        "Over all neurons: on how many neurons the change is concentrated in a head's top 2 % rows by direct effect, "
-        "summed over a unit. Not rounded."
+        "Over all neurons: on how many neurons the change is concentrated in a head's top 2 % rows by direct effect, of "
+        "all rows or of those after position 0, summed over a unit. Not rounded."
     ),
 )
 
@@ -110,7 +121,7 @@ neuron_sums = sa.Table(
     column(*LAYER),
     column(*HEAD),
     column(*MLP_LAYER),
-    column("n_rows", integer, "Rows of the head's top 2 % in the unit [rows]"),
+    column("n_rows", integer, "Rows of the population in the unit [rows]"),
     column("direct_effect", double, "Sum over rows of the head's direct effect [logits]"),
     column("change", double, "Sum over rows and neurons of the change in direct effect [logits]"),
     column("absolute_change", double, "Sum over rows and neurons of |change| [logits]"),
@@ -126,9 +137,10 @@ neuron_sums = sa.Table(
         "Rows in which a neuron changes by half of 1e-4 or more; NULL: not kept by the version that measured it [rows]",
         null=True,
     ),
+    column(*NEURON_POPULATION),
     comment=(
-        "Over all neurons: how an MLP's direct effect changes in a head's top 2 % rows by direct effect, summed over a "
-        "unit. Not rounded."
+        "Over all neurons: how an MLP's direct effect changes in a head's top 2 % rows by direct effect, of all rows or "
+        "of those after position 0, summed over a unit. Not rounded."
     ),
 )
 

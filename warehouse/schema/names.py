@@ -5,6 +5,7 @@ STATUSES = ("incomplete", "complete", "failed")
 NORMS = ("layernorm", "rmsnorm")
 TARGET_KINDS = ("head", "mlp")
 EDGE_POPULATIONS = ("all", "top2")
+NEURON_POPULATIONS = ("top2", "top2_nobos")
 LOGITS_OF = ("next_token", "answer", "answer_minus_foil")
 NEXT_TOKEN, ANSWER, ANSWER_MINUS_FOIL = LOGITS_OF
 ADDED_VECTORS = ("own", "other", "random")

@@ -125,6 +125,7 @@ WITH
 of_neurons AS (
     SELECT run_id, ablation, layer, head, mlp_layer, sum(change) AS change, sum(n_rows) AS n_rows
     FROM neuron_sums
+    WHERE population = 'top2'
     GROUP BY run_id, ablation, layer, head, mlp_layer
 ),
 of_mlp AS (
@@ -147,6 +148,63 @@ SEMI JOIN mlps USING (run_id, mlp_layer)
 LEFT JOIN of_neurons AS n USING (run_id, ablation, layer, head, mlp_layer)
 LEFT JOIN runs AS r USING (run_id)
 WHERE (n.n_rows = m.n_rows AND abs(n.change - m.change) <= {PROJECTION_ERROR} * n.n_rows) IS NOT TRUE;
+
+-- rule: neurons of all MLPs add up to MLP repair
+-- over: neuron_sums
+WITH
+of_neurons AS (
+    SELECT
+        run_id, ablation, layer, head, population::VARCHAR AS population,
+        sum(change) AS change,
+        sum(n_rows) / count(DISTINCT mlp_layer) AS n_rows,
+        count(DISTINCT mlp_layer) AS n_mlps
+    FROM neuron_sums
+    GROUP BY run_id, ablation, layer, head, population
+),
+kept AS (
+    SELECT DISTINCT run_id, ablation, layer, head, prompt_id, pos, in_top2, in_top2_nobos
+    FROM neuron_changes
+    WHERE rank = 1
+),
+members AS (
+    SELECT 'top2' AS population, kept.* FROM kept WHERE in_top2
+    UNION ALL
+    SELECT 'top2_nobos', kept.* FROM kept WHERE in_top2_nobos
+),
+measured AS (
+    SELECT run_id, ablation, layer, head, population, sum(repair_mlp::DOUBLE) AS repair_mlp, count(*) AS n_rows
+    FROM members
+    JOIN measurements USING (run_id, ablation, layer, head, prompt_id, pos)
+    GROUP BY run_id, ablation, layer, head, population
+)
+SELECT
+    run_id,
+    'run ' || run_id || ', ' || population || ', ' || ablation || ' of L' || layer || 'H' || head || ': ' || n.change || ' in '
+        || n.n_rows || ' rows; repair ' || coalesce(m.repair_mlp, 0) || ' in the ' || coalesce(m.n_rows, 0)
+        || ' in which a neuron changes' AS what
+FROM of_neurons AS n
+JOIN runs AS r USING (run_id)
+JOIN models AS d USING (model_id)
+LEFT JOIN measured AS m USING (run_id, ablation, layer, head, population)
+WHERE
+    n_mlps = d.n_layers - layer - d.parallel_blocks::INTEGER
+    AND (
+        coalesce(m.n_rows, 0) <= n.n_rows
+        -- of rows that are not kept, each neuron changes by less than half a step
+        AND abs(n.change - coalesce(m.repair_mlp, 0))
+            <= ({PROJECTION_ERROR} * n_mlps + {EFFECT_STEP}) * n.n_rows
+            + {EFFECT_STEP} / 2 * n_mlps * d.d_mlp * (n.n_rows - coalesce(m.n_rows, 0))
+    ) IS NOT TRUE;
+
+-- rule: kept neurons are of the tops that they say
+-- over: neuron_changes, by unit
+SELECT
+    run_id,
+    'run ' || run_id || ', prompt ' || prompt_id || ', position ' || pos || ', ' || ablation || ' of L' || layer
+        || 'H' || head || ', MLP ' || mlp_layer AS what
+FROM neuron_changes
+WHERE {OF_UNIT} AND ((in_top2 OR in_top2_nobos) IS NOT TRUE OR (in_top2_nobos AND pos = 0))
+GROUP BY run_id, ablation, prompt_id, pos, layer, head, mlp_layer;
 
 -- rule: kept neurons are ranked without gaps or repeats
 -- over: neuron_changes, by unit

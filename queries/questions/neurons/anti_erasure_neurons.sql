@@ -8,6 +8,8 @@
 --
 -- Parameters:
 --   model, run_id, ablation
+--   population top2|top2_nobos = top2: Rows used: top2, each head's top 2 % by direct effect; top2_nobos, the same without
+--     first positions
 --   often DOUBLE = 0.1: In what share of a head's top rows it has to erase less [ratio]
 --   at_most
 --
@@ -15,7 +17,7 @@
 --   n_heads BIGINT: Ablated heads for which it erases less in that share of their rows [heads]
 --   heads VARCHAR: These heads, the one for which it does so most often first; at most five
 --   n_anti_erasure BIGINT: Rows of these heads in which it erases less [rows]
---   n_rows BIGINT: Rows of the top 2 % of these heads [rows]
+--   n_rows BIGINT: Rows of the population of these heads [rows]
 --   mean_clean_effect DOUBLE: Mean over the rows of these heads in which it is among the 16 of what it writes towards the
 --     target with nothing ablated; < 0: it erases [logits]
 --   mean_change DOUBLE: Mean over the same rows of its change in direct effect; > 0: it repairs [logits]
@@ -36,6 +38,7 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
+    AND population = $population
     AND n_anti_erasure > 0
     AND n_anti_erasure >= $often * n_rows
 GROUP BY run_id, model, mlp_layer, neuron

@@ -8,7 +8,10 @@
 -- rows.
 --
 -- Parameters:
---   model, run_id, ablation, layer, head
+--   model, run_id, ablation
+--   population top2|top2_nobos = top2: Rows used: top2, each head's top 2 % by direct effect; top2_nobos, the same without
+--     first positions
+--   layer, head
 --   mlp_layer INTEGER = NULL: Layer of the MLP, from 0; NULL: all that were measured
 --   at_most
 --
@@ -36,6 +39,7 @@ WHERE
     ($model IS NULL OR model = $model)
     AND ($run_id IS NULL OR run_id = $run_id)
     AND ablation = $ablation
+    AND population = $population
     AND layer = $layer
     AND head = $head
     AND ($mlp_layer IS NULL OR mlp_layer = $mlp_layer)

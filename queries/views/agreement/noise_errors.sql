@@ -2,7 +2,7 @@
 --
 -- Grain: run_id, ablation, layer, head
 -- Paper: section 3 (how noisy self-repair is)
--- Kept: mart
+-- Kept: stage
 --
 -- `head_noise` has the numbers. A jackknife: each is computed without one of the sampled clusters (sampled_clusters) in turn, and
 -- G - 1 times the variance of these G numbers is the square of its standard error; where the clusters are a sample, less by

@@ -2,7 +2,7 @@
 --
 -- Grain: run_id, ablation, layer, head
 -- Paper: section 3 (how noisy self-repair is)
--- Kept: mart
+-- Kept: stage
 --
 -- Columns:
 --   self_repair_sd_between DOUBLE: Standard deviation of the prompts' mean self_repair, each prompt counting once, divided

@@ -3,7 +3,7 @@
 --
 -- Grain: run_id, ablation, layer, head
 -- Paper: section 3 (how noisy self-repair is)
--- Kept: mart
+-- Kept: stage
 --
 -- Columns:
 --   covariance DOUBLE: Covariance of logit_change with direct_effect over the rows (divided by n) [logits^2]

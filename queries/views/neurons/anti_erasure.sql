@@ -1,17 +1,18 @@
 -- Which neurons repair a head: how often each is among the 16 that change most, how often by anti-erasure, and by how
 -- much.
 --
--- Grain: run_id, ablation, layer, head, mlp_layer, neuron
+-- Grain: run_id, ablation, population, layer, head, mlp_layer, neuron
 -- Headline: label, mlp_layer, neuron, n_anti_erasure, mean_change, n_rows, share_of_mlp
 -- Paper: section 5 (anti-erasure)
 --
--- Over the rows of the ablated head's top 2 % by clean direct effect. A neuron counts in the rows in which it is among the
--- 16 of its MLP that change most; a neuron that never is has no row here. Anti-erasure: it writes against the correct token
--- when nothing is ablated (clean_effect < 0) and less so with the head ablated (change > 0). Failed runs are left out.
+-- Over the rows of the ablated head's top 2 % by clean direct effect, with position 0 or without. A neuron counts in the
+-- rows in which it is among the 16 of its MLP that change most; a neuron that never is has no row here. Anti-erasure: it
+-- writes against the correct token when nothing is ablated (clean_effect < 0) and less so with the head ablated (change >
+-- 0). Failed runs are left out.
 --
 -- Columns:
 --   label VARCHAR: Name of the ablated head, such as L9H6
---   n_rows BIGINT: Rows of the head's top 2 % [rows]
+--   n_rows BIGINT: Rows of the population [rows]
 --   n_stored BIGINT: Of these, rows in which the neuron is among the 16: its means are over these [rows]
 --   n_first BIGINT: Of these, rows in which it is the one that changes most [rows]
 --   n_anti_erasure BIGINT: Of the n_stored, rows in which it erases less (anti-erasure) [rows]
@@ -28,6 +29,7 @@ SELECT
     run_id,
     models.name AS model,
     ablation,
+    population,
     layer,
     head,
     head_label(layer, head) AS label,
@@ -42,7 +44,7 @@ SELECT
     neuron_uses.sum_change / n_stored AS mean_change,
     neuron_uses.sum_change / nullif(neuron_totals.sum_change, 0) AS share_of_mlp
 FROM neuron_uses
-INNER JOIN neuron_totals USING (run_id, ablation, layer, head, mlp_layer)
+INNER JOIN neuron_totals USING (run_id, ablation, population, layer, head, mlp_layer)
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'

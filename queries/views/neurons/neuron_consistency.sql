@@ -1,12 +1,13 @@
 -- Whether the same few neurons repair a head in every row, or different ones from row to row.
 --
--- Grain: run_id, ablation, layer, head, mlp_layer
+-- Grain: run_id, ablation, population, layer, head, mlp_layer
 -- Paper: section 5 (sparse neurons)
 --
--- Over the rows of the ablated head's top 2 % by clean direct effect in which a neuron changes (under resample ablation none does
--- at the first position), and of each row the 16 neurons of the MLP that change most. The most frequent neurons are those that are among the 16 in most rows; ties by the larger sum of
--- |change|, then by number. half_overlap compares two halves of the prompts: neurons drawn by chance from n would
--- overlap by about 10 / n. Failed runs are left out.
+-- Over the rows of the ablated head's top 2 % by clean direct effect, with position 0 or without, in which a neuron changes
+-- (under resample ablation none does at the first position), and of each row the 16 neurons of the MLP that change most. The
+-- most frequent neurons are those that are among the 16 in most rows; ties by the larger sum of |change|, then by number.
+-- half_overlap compares two halves of the prompts: neurons drawn by chance from n would overlap by about 10 / n. Failed
+-- runs are left out.
 --
 -- Columns:
 --   label VARCHAR: Name of the ablated head, such as L9H6
@@ -15,6 +16,7 @@ SELECT
     run_id,
     models.name AS model,
     ablation,
+    population,
     layer,
     head,
     head_label(layer, head) AS label,
@@ -31,4 +33,4 @@ FROM neuron_repeats
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'
-ORDER BY run_id, ablation, layer, head, mlp_layer
+ORDER BY run_id, ablation, population, layer, head, mlp_layer

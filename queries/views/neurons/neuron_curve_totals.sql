@@ -1,10 +1,12 @@
 -- Building block: how a head's top rows spread their changes over the neurons of an MLP, added up over all units of a run.
 --
--- Grain: run_id, ablation, layer, head, mlp_layer, nth
+-- Grain: run_id, ablation, population, layer, head, mlp_layer, nth
 -- Paper: section 5 (sparse neurons)
 -- Kept: mart
 --
 -- Columns:
+--   population VARCHAR: Rows used: 'top2', the head's 2 % with the highest clean direct_effect; 'top2_nobos', the same among
+--     positions after the first one: none in a run that was measured before they were read
 --   exceed_50 BIGINT: Rows whose nth largest |change| is above 50 % of the direct effect [rows]
 --   exceed_10 BIGINT: Rows whose nth largest |change| is above 10 % of the direct effect [rows]
 --   exceed_5 BIGINT: Rows whose nth largest |change| is above 5 % of the direct effect [rows]
@@ -24,6 +26,7 @@
 SELECT
     run_id,
     ablation,
+    CAST(population AS VARCHAR) AS population,
     layer,
     head,
     mlp_layer,
@@ -43,5 +46,5 @@ SELECT
     CASE WHEN count(*) = count(change_shares) THEN sum(change_shares) END AS change_shares,
     CASE WHEN count(*) = count(repair_shares) THEN sum(repair_shares) END AS repair_shares
 FROM neuron_curves
-GROUP BY run_id, ablation, layer, head, mlp_layer, nth
-ORDER BY run_id, ablation, layer, head, mlp_layer, nth
+GROUP BY run_id, ablation, population, layer, head, mlp_layer, nth
+ORDER BY run_id, ablation, population, layer, head, mlp_layer, nth

@@ -1,13 +1,13 @@
 -- Building block: whether it is the same neurons that change most in row after row, for each ablated head and MLP.
 --
--- Grain: run_id, ablation, layer, head, mlp_layer
+-- Grain: run_id, ablation, population, layer, head, mlp_layer
 -- Paper: section 5 (sparse neurons)
 -- Kept: mart
 --
 -- `neuron_consistency` says how each number is defined.
 --
 -- Columns:
---   n_rows BIGINT: Rows of the head's top 2 % in which a neuron changes [rows]
+--   n_rows BIGINT: Rows of the population in which a neuron changes [rows]
 --   neurons_first BIGINT: Different neurons that change most in one row or more [neurons]
 --   neurons_first_4 BIGINT: Different neurons among the four that change most [neurons]
 --   neurons_first_16 BIGINT: Different neurons among the 16 that change most [neurons]
@@ -28,11 +28,12 @@ WITH places AS (
             of_cell ORDER BY n_stored - n_even DESC, round(sum_odd_absolute_change, 4) DESC, neuron
         ) AS odd_place
     FROM neuron_uses
-    WINDOW of_cell AS (PARTITION BY run_id, ablation, layer, head, mlp_layer)
+    WINDOW of_cell AS (PARTITION BY run_id, ablation, population, layer, head, mlp_layer)
 )
 SELECT
     run_id,
     ablation,
+    population,
     layer,
     head,
     mlp_layer,
@@ -46,5 +47,5 @@ SELECT
     count(*) FILTER (even_place <= 10 AND odd_place <= 10 AND n_even > 0 AND n_stored > n_even)
         / nullif(least(10, count(*) FILTER (n_even > 0), count(*) FILTER (n_stored > n_even)), 0) AS half_overlap
 FROM places
-GROUP BY run_id, ablation, layer, head, mlp_layer
-ORDER BY run_id, ablation, layer, head, mlp_layer
+GROUP BY run_id, ablation, population, layer, head, mlp_layer
+ORDER BY run_id, ablation, population, layer, head, mlp_layer

@@ -1,12 +1,12 @@
 -- How few neurons repair a head: the largest changes of a row in an MLP, in order, against the direct effect.
 --
--- Grain: run_id, ablation, layer, head, mlp_layer, nth
+-- Grain: run_id, ablation, population, layer, head, mlp_layer, nth
 -- Headline: label, mlp_layer, nth, cumulative_share, cumulative_repair_share, exceed_5_share, signed_exceed_5_share, n_rows
 -- Paper: section 5 (sparse neurons)
 --
--- Over the rows of the ablated head's top 2 % by clean direct effect. In each row the neurons of the MLP are put in
--- order by the size of their change in direct effect, so that the nth is another neuron from row to row (see
--- neuron_consistency).
+-- Over the rows of the ablated head's top 2 % by clean direct effect, with position 0 or without. In each row the neurons
+-- of the MLP are put in order by the size of their change in direct effect, so that the nth is another neuron from row to
+-- row (see neuron_consistency).
 --
 -- The signed_ columns, mean_nth_repair and cumulative_repair_share are in the paper's order: neurons by their change with its
 -- sign, the one that repairs most first. The others are in the order of |change|. On the bundled model the tenth neuron exceeds 5 %
@@ -14,7 +14,7 @@
 --
 -- Columns:
 --   label VARCHAR: Name of the ablated head, such as L9H6
---   n_rows BIGINT: Rows of the head's top 2 % [rows]
+--   n_rows BIGINT: Rows of the population [rows]
 --   exceed_50_share DOUBLE: Rows whose nth largest |change| is above 50 % of the head's direct effect, as a share of
 --     n_rows [ratio]
 --   exceed_10_share DOUBLE: Rows whose nth largest |change| is above 10 % of the head's direct effect, as a share of
@@ -49,6 +49,7 @@ SELECT
     run_id,
     models.name AS model,
     ablation,
+    population,
     layer,
     head,
     head_label(layer, head) AS label,
@@ -72,11 +73,11 @@ SELECT
     sum(change_shares) OVER ns / nullif(n_changed, 0) AS cumulative_change_share,
     sum(repair_shares) OVER ns / nullif(n_changed, 0) AS cumulative_repair_share
 FROM neuron_curve_totals
-INNER JOIN neuron_totals USING (run_id, ablation, layer, head, mlp_layer)
+INNER JOIN neuron_totals USING (run_id, ablation, population, layer, head, mlp_layer)
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
 WHERE runs.status <> 'failed'
 WINDOW ns AS (
-    PARTITION BY run_id, ablation, layer, head, mlp_layer ORDER BY nth ROWS UNBOUNDED PRECEDING
+    PARTITION BY run_id, ablation, population, layer, head, mlp_layer ORDER BY nth ROWS UNBOUNDED PRECEDING
 )
-ORDER BY run_id, ablation, layer, head, mlp_layer, nth
+ORDER BY run_id, ablation, population, layer, head, mlp_layer, nth

@@ -1,17 +1,18 @@
 -- How an MLP's neurons respond to an ablated head: how much they change, in which direction, and how much is
 -- anti-erasure.
 --
--- Grain: run_id, ablation, layer, head, mlp_layer
+-- Grain: run_id, ablation, population, layer, head, mlp_layer
 -- Headline: label, mlp_layer, mean_change, share_of_effect, anti_erasure_share, neurons_for_half, n_rows
 -- Paper: section 5 (sparse neurons and anti-erasure)
 --
--- Over the rows of the ablated head's top 2 % by clean direct effect, and over all neurons of the MLP. Anti-erasure is
--- a change above 0 of a neuron that writes against the correct token when nothing is ablated: it suppresses less. The
--- squares of single changes are not stored; neurons_for_half says how few neurons matter. Failed runs are left out.
+-- Over the rows of the ablated head's top 2 % by clean direct effect, with position 0 or without, and over all neurons of
+-- the MLP. Anti-erasure is a change above 0 of a neuron that writes against the correct token when nothing is ablated: it
+-- suppresses less. The squares of single changes are not stored; neurons_for_half says how few neurons matter. Failed runs
+-- are left out.
 --
 -- Columns:
 --   label VARCHAR: Name of the ablated head, such as L9H6
---   n_rows BIGINT: Rows of the head's top 2 % [rows]
+--   n_rows BIGINT: Rows of the population [rows]
 --   mean_direct_effect DOUBLE: Mean over rows of the head's direct effect [logits]
 --   mean_change DOUBLE: Mean over rows of the change of all neurons together: what this MLP repairs; > 0: it
 --     compensates, < 0: it adds to the damage [logits]
@@ -27,15 +28,16 @@
 --     [neurons]
 
 WITH halves AS (
-    SELECT run_id, ablation, layer, head, mlp_layer, min(nth) AS neurons_for_half
+    SELECT run_id, ablation, population, layer, head, mlp_layer, min(nth) AS neurons_for_half
     FROM neuron_sparsity
     WHERE cumulative_share >= 0.5
-    GROUP BY run_id, ablation, layer, head, mlp_layer
+    GROUP BY run_id, ablation, population, layer, head, mlp_layer
 )
 SELECT
     run_id,
     models.name AS model,
     ablation,
+    population,
     layer,
     head,
     head_label(layer, head) AS label,
@@ -54,6 +56,6 @@ SELECT
 FROM neuron_totals
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)
-LEFT JOIN halves USING (run_id, ablation, layer, head, mlp_layer)
+LEFT JOIN halves USING (run_id, ablation, population, layer, head, mlp_layer)
 WHERE runs.status <> 'failed'
-ORDER BY run_id, ablation, layer, head, mlp_layer
+ORDER BY run_id, ablation, population, layer, head, mlp_layer

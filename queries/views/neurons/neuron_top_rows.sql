@@ -1,10 +1,12 @@
--- Every stored change of a neuron: the 16 that change most, in each row of an ablated head's top 2 %, with the tokens.
+-- Every stored change of a neuron: the 16 that change most, in each row of an ablated head's top 2 %, of all rows or of
+-- those after position 0, with the tokens.
 --
 -- Grain: run_id, ablation, layer, head, prompt_id, pos, mlp_layer, neuron
 -- Headline: label, mlp_layer, neuron, change, rank, target, clean_effect, ablated_effect, is_anti_erasure
 -- Paper: section 5 (anti-erasure: the scatter of clean against ablated effect)
 --
--- A change of 0 has no row. Computed from all rows: filter by run and head for a quick answer. Failed runs are left out.
+-- A change of 0 has no row. in_top2 and in_top2_nobos say which rows the populations of the other views of neurons have: most
+-- are in both. Computed from all rows: filter by run and head for a quick answer. Failed runs are left out.
 --
 -- Columns:
 --   label VARCHAR: Name of the ablated head, such as L9H6
@@ -32,6 +34,8 @@ SELECT
     mlp_layer,
     neuron,
     rank,
+    in_top2,
+    in_top2_nobos,
     clean_effect,
     ablated_effect,
     change,

@@ -1,13 +1,15 @@
 -- Building block: what a head's ablation changes in an MLP, neuron by neuron, added up over all units of a run.
 --
--- Grain: run_id, ablation, layer, head, mlp_layer
+-- Grain: run_id, ablation, population, layer, head, mlp_layer
 -- Paper: section 5 (sparse neurons and anti-erasure)
 -- Kept: mart
 --
--- Over the rows of the head's top 2 % by clean direct effect, and over all neurons of the MLP.
+-- Over the rows of a population, and over all neurons of the MLP.
 --
 -- Columns:
---   n_rows BIGINT: Rows of the head's top 2 % [rows]
+--   population VARCHAR: Rows used: 'top2', the head's 2 % with the highest clean direct_effect; 'top2_nobos', the same among
+--     positions after the first one: none in a run that was measured before they were read
+--   n_rows BIGINT: Rows of the population [rows]
 --   sum_direct_effect DOUBLE: Sum of the head's direct effect [logits]
 --   sum_change DOUBLE: Sum over rows and neurons of the change in direct effect [logits]
 --   sum_absolute_change DOUBLE: Sum of its absolute value [logits]
@@ -19,6 +21,7 @@
 SELECT
     run_id,
     ablation,
+    CAST(population AS VARCHAR) AS population,
     layer,
     head,
     mlp_layer,
@@ -30,5 +33,5 @@ SELECT
     sum(anti_erasure) AS sum_anti_erasure,
     CAST(CASE WHEN count(*) = count(n_changed) THEN sum(n_changed) END AS BIGINT) AS n_changed
 FROM neuron_sums
-GROUP BY run_id, ablation, layer, head, mlp_layer
-ORDER BY run_id, ablation, layer, head, mlp_layer
+GROUP BY run_id, ablation, population, layer, head, mlp_layer
+ORDER BY run_id, ablation, population, layer, head, mlp_layer

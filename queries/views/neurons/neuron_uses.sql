@@ -1,15 +1,17 @@
 -- Building block: how often each neuron is among a row's largest changes, for each ablated head and MLP, and what it
 -- does there.
 --
--- Grain: run_id, ablation, layer, head, mlp_layer, neuron
+-- Grain: run_id, ablation, population, layer, head, mlp_layer, neuron
 -- Paper: section 5 (sparse neurons and anti-erasure)
 -- Kept: mart
 --
--- Over the stored rows of neuron_changes: of each row of the head's top 2 %, the 16 neurons that change most. Where a stored
+-- Over the stored rows of neuron_changes: of each row of a population, the 16 neurons that change most. Where a stored
 -- change is 0, it is nobody's: versions before 0.2 stored 16 neurons of rows in which none changed, too. Stored in the
 -- order of the heads, so that one head's rows are found without reading the others.
 --
 -- Columns:
+--   population VARCHAR: Rows used: 'top2', the head's 2 % with the highest clean direct_effect; 'top2_nobos', the same among
+--     positions after the first one: none in a run that was measured before they were read
 --   n_stored BIGINT: Rows in which the neuron is among the 16 [rows]
 --   n_first BIGINT: Rows in which it is the one that changes most [rows]
 --   n_first_4 BIGINT: Rows in which it is among the four that change most [rows]
@@ -26,10 +28,24 @@ WITH changes AS (
         *,
         in_steps(ablated_effect - clean_effect) AS change
     FROM neuron_changes
+),
+members AS (
+    SELECT
+        'top2' AS population,
+        *
+    FROM changes
+    WHERE in_top2
+    UNION ALL
+    SELECT
+        'top2_nobos' AS population,
+        *
+    FROM changes
+    WHERE in_top2_nobos
 )
 SELECT
     run_id,
     ablation,
+    population,
     layer,
     head,
     mlp_layer,
@@ -44,7 +60,7 @@ SELECT
     round(sum(change), 4) AS sum_change,
     round(sum(abs(change)), 4) AS sum_absolute_change,
     round(coalesce(sum(abs(change)) FILTER (prompt_id % 2 = 0), 0), 4) AS sum_even_absolute_change
-FROM changes
+FROM members
 WHERE change <> 0
-GROUP BY run_id, ablation, layer, head, mlp_layer, neuron
-ORDER BY run_id, ablation, layer, head, mlp_layer, neuron
+GROUP BY run_id, ablation, population, layer, head, mlp_layer, neuron
+ORDER BY run_id, ablation, population, layer, head, mlp_layer, neuron

@@ -72,32 +72,16 @@ matched AS (
     FROM published_matches
     INNER JOIN published USING (published_model)
 ),
-document_logprobs AS (
-    SELECT run_id, cluster_id, sum(clean_logprob) AS logprob, count(*) AS n_rows
-    FROM tokens
-    INNER JOIN prompt_clusters USING (run_id, prompt_id)
-    SEMI JOIN matched USING (run_id)
-    GROUP BY run_id, cluster_id
-),
-predictions AS (
-    SELECT
-        run_id,
-        count(*) AS n_documents,
-        sum(logprob) / sum(n_rows) AS logprob,
-        t_975(n_documents - 1) * ratio_se(ratio_sums('logprob', false, logprob, n_rows), n_documents) AS half_width
-    FROM document_logprobs
-    GROUP BY run_id
-),
 premises AS (
     SELECT
         run_id,
         n_clusters,
-        logprob - half_width > -ln(d_vocab) / 2 AS predicts,
-        logprob + half_width < -ln(d_vocab) / 2 AS predicts_not,
+        mean_logprob - logprob_half > -ln(d_vocab) / 2 AS predicts,
+        mean_logprob + logprob_half < -ln(d_vocab) / 2 AS predicts_not,
         mean_direct_effect - half_of_effect > matched.direct_effect / 2 AS has_effects,
         mean_direct_effect + half_of_effect < matched.direct_effect / 2 AS has_no_effects
     FROM matched
-    INNER JOIN predictions USING (run_id)
+    INNER JOIN text_logprobs USING (run_id)
     INNER JOIN runs USING (run_id)
     INNER JOIN models USING (model_id)
     INNER JOIN (

@@ -1,7 +1,9 @@
 """The page of neurons: what it shows is what the views return, and a run without neurons says how to read them."""
 
+import shutil
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -13,7 +15,8 @@ from selfrepair.app.data.neurons import EXCEEDED
 from support.measured import WITHOUT, measured
 from support.pages import opened, said
 
-CELL = {"model": "tiny-model", "ablation": "zero", "label": "L1H3", "mlp_layer": 1}
+MLP = {"model": "tiny-model", "ablation": "zero", "label": "L1H3", "mlp_layer": 1}
+CELL = MLP | {"population": "top2"}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def test_curve_and_table_are_the_views(app: AppTest, db: Path) -> None:
     curve, _, effects, neurons, *_ = (pl.from_pandas(frame.value) for frame in app.dataframe)
     sparsity = Warehouse(db).view("neuron_sparsity", **CELL)
     assert curve.select("nth", *EXCEEDED).rows() == sparsity.select("nth", *EXCEEDED).rows()
-    top = Warehouse(db).view("neuron_top_rows", **CELL)
+    top = Warehouse(db).view("neuron_top_rows", **MLP, in_top2=True)
     assert set(effects.select("prompt_id", "pos", "neuron", "change").rows()) == set(
         top.select("prompt_id", "pos", "neuron", "change").rows()
     )
@@ -58,8 +61,36 @@ def test_curve_and_table_are_the_views(app: AppTest, db: Path) -> None:
     assert neurons["n_anti_erasure"].to_list() == sorted(known["n_anti_erasure"], reverse=True)
 
 
+def test_rows_after_position_0_are_those_of_the_sidebar(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = {"head": "L1H3", "ablation": "zero", "mlp": "1"}
+    app = opened("neurons", db, monkeypatch, **link, population="top2_nobos")
+    (summary,) = Warehouse(db).view("neuron_summary", **MLP, population="top2_nobos").to_dicts()
+    assert metric(app, "Mean change") == f"{summary['mean_change']:.4f}"
+    assert f"the head's top 2 %, without position 0 ({summary['n_rows']:,} rows)." in said(app)
+    assert all("top2_nobos" in sql.value for sql in app.code)
+    _, _, effects, *_ = (pl.from_pandas(frame.value) for frame in app.dataframe)
+    assert effects["pos"].min() > 0  # type: ignore[operator]
+    with_all = said(opened("neurons", db, monkeypatch, **link, population="all"))
+    assert "top 2 % by direct effect" in with_all
+    assert "regardless of the rows selected in the sidebar" in with_all
+
+
+def test_a_run_of_an_earlier_version_says_what_measures_the_rows_after_position_0(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = Path(shutil.copy(db, tmp_path))
+    with duckdb.connect(earlier) as con:
+        for view in ("neuron_totals", "neuron_curve_totals", "neuron_uses", "neuron_repeats"):
+            con.execute(f"DELETE FROM selfrepair_marts.{view} WHERE population = 'top2_nobos'")
+    app = opened("neurons", earlier, monkeypatch, head="L1H3", ablation="zero", population="top2_nobos")
+    command = app.code[0].value
+    assert command.startswith(f"selfrepair remove 2 --db {earlier}\nselfrepair ingest --model tiny-model ")
+    assert "not in this run, which an earlier version measured. Top 2 % by direct effect is shown instead" in said(app)
+    assert len(app.metric) == 5
+
+
 def test_rows_of_the_chosen_neuron_come_with_their_text(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = Warehouse(db).view("neuron_top_rows", **CELL)
+    stored = Warehouse(db).view("neuron_top_rows", **MLP, in_top2=True)
     neuron = stored["neuron"].max()
     app = opened("neurons", db, monkeypatch, head="L1H3", ablation="zero", mlp="1", neuron=str(neuron))
     assert app.selectbox(key="neuron").value == str(neuron)

@@ -14,6 +14,7 @@ from selfrepair.ingest.request.bench_request import BenchRequest
 from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.text.targets import next_token_targets
+from selfrepair.warehouse.errors import SelfRepairError
 from support import families
 
 
@@ -80,3 +81,13 @@ def test_the_hook_method_runs_two_forwards_a_head_and_the_released_code_four(tmp
     monkeypatch.setattr(engine, "seconds", counted_seconds)
     engine.run(BenchRequest(shape="demo", seq_len=8, n_prompts=2, heads_per_layer=1, device="cpu", repeats=1))
     assert timed == [0, 0, 0, 2 * engine.HOOKED_HEADS, 4 * engine.HOOKED_HEADS]
+
+
+def test_a_file_that_may_not_be_written_is_refused_before_anything_is_timed(tmp_path, monkeypatch):
+    from selfrepair.ingest.cli.bench import bench
+
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # whoever tests may be root, who may write anywhere
+    with pytest.raises(
+        SelfRepairError, match=r"f\.json may not be written\. Change the permissions, or name another file"
+    ):
+        bench.main(["--json", str(tmp_path / "f.json")], standalone_mode=False)

@@ -27,8 +27,14 @@ SUMMED = {
         "ablation, layer, head, population, target_kind, target_layer, target_head",
         ("n_rows", "change", "squared_change"),
     ),
-    "neuron_sums": ("ablation, layer, head, mlp_layer", ("n_rows", "change", "absolute_change", "anti_erasure")),
-    "neuron_curves": ("ablation, layer, head, mlp_layer, nth", ("exceed_50", "exceed_1", "largest_changes")),
+    "neuron_sums": (
+        "ablation, layer, head, mlp_layer, population",
+        ("n_rows", "change", "absolute_change", "anti_erasure"),
+    ),
+    "neuron_curves": (
+        "ablation, layer, head, mlp_layer, population, nth",
+        ("exceed_50", "exceed_1", "largest_changes"),
+    ),
 }
 
 
@@ -63,14 +69,15 @@ def ask(db: Path, query: str) -> list[tuple]:
 
 def test_every_table_has_the_rows_it_must_have(whole):
     head_ablations = LAYERS * HEADS * ABLATIONS
-    n_top = max(1, PROMPTS * POSITIONS // 50)
+    n_top = {"top2": PROMPTS * POSITIONS // 50, "top2_nobos": PROMPTS * (POSITIONS - 1) // 50}
     mlps_above = sum(HEADS * (LAYERS - layer) for layer in range(LAYERS)) * ABLATIONS
     heads_above = sum(HEADS * HEADS * (LAYERS - 1 - layer) for layer in range(LAYERS)) * ABLATIONS
     later_heads = HEADS  # of three layers, the last one alone
     expected = {
-        "neuron_changes": ask(whole, "SELECT 16 * sum(n_changed) FROM neuron_sums")[0][0],
-        "neuron_curves": mlps_above * 50,
-        "neuron_sums": mlps_above,
+        "neuron_changes": 16 * ask(whole, "SELECT sum(n_changed) FROM neuron_sums")[0][0]
+        - ask(whole, "SELECT count(*) FROM neuron_changes WHERE in_top2 AND in_top2_nobos")[0][0],
+        "neuron_curves": 2 * mlps_above * 50,
+        "neuron_sums": 2 * mlps_above,
         "edge_sums": 2 * (mlps_above + heads_above),
         "logit_lens": PROMPTS * POSITIONS * LAYERS,
         "logprob_changes": PROMPTS * POSITIONS * head_ablations,
@@ -78,13 +85,31 @@ def test_every_table_has_the_rows_it_must_have(whole):
         "self_repression_sums": PROMPTS * later_heads * 3 * 3,
     }
     assert {table: ask(whole, f"SELECT count(*) FROM {table}")[0][0] for table in MECHANISM_TABLES} == expected
-    assert ask(whole, "SELECT sum(n_rows), sum(n_rows) > sum(n_changed) FROM neuron_sums") == [
-        (mlps_above * n_top, True)
+    rows = "SELECT population, sum(n_rows), sum(n_rows) > sum(n_changed) FROM neuron_sums GROUP BY ALL ORDER BY ALL"
+    assert ask(whole, rows) == [
+        ("top2", mlps_above * n_top["top2"], True),
+        ("top2_nobos", mlps_above * n_top["top2_nobos"], False),
     ]
     assert ask(whole, "SELECT count(*) FROM neuron_changes WHERE ablation = 'resample' AND pos = 0") == [(0,)]
     assert ask(whole, "SELECT mechanisms, given_heads FROM runs") == [
         (["edges", "neurons_all", "logit_lens", "logprobs", "self_repression"], [])
     ]
+
+
+def test_neurons_are_of_the_rows_that_the_views_call_top(whole):
+    for population, condition in (("top2", "true"), ("top2_nobos", "pos > 0")):
+        top = f"""
+            SELECT ablation, layer, head, prompt_id, pos FROM measurements WHERE {condition}
+            QUALIFY
+                row_number() OVER (PARTITION BY ablation, layer, head ORDER BY direct_effect DESC, prompt_id, pos)
+                <= count(*) OVER (PARTITION BY ablation, layer, head) // 50
+        """
+        rows = f"SELECT DISTINCT ablation, layer, head, prompt_id, pos FROM neuron_changes WHERE in_{population}"
+        found = ask(whole, f"SELECT count(*) FROM ({rows})")
+        assert found == ask(
+            whole, f"SELECT sum(n_changed) FROM neuron_sums WHERE population = '{population}' AND mlp_layer = 2"
+        )
+        assert ask(whole, f"SELECT count(*) FROM ({rows} EXCEPT ({top}))") == [(0,)]
 
 
 def test_the_warehouse_holds_to_every_rule(whole):

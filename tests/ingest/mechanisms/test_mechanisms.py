@@ -44,7 +44,8 @@ def measure(model, *, batch_size: int = 7, ablations=ABLATIONS, mechanisms=ALL, 
     measurer = Measurer(adapter, settings, batch_size=batch_size)
     tokens = prompts()
     measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
-    search = TopRowsSearch(heads, PROMPTS * (SEQ - 1) * 50 // shares)
+    n_rows = PROMPTS * (SEQ - 1), PROMPTS * (SEQ - 2)
+    search = TopRowsSearch(heads, *(n * 50 // shares for n in n_rows[: len(settings.top_populations)]))
     for first in range(0, PROMPTS, 2):
         here = slice(first, first + 2)
         measurer.find_top_rows(
@@ -74,18 +75,27 @@ def ablations_with_pairs(family, measurer, given=()):
             yield number, ablated, model, found
 
 
-def top_of(measurer, ablated) -> torch.Tensor:
+def tops_of(measurer, ablated) -> torch.Tensor:
     return measurer.top_rows.mask((ablated.layer, ablated.head), range(PROMPTS), SEQ - 1)
+
+
+def top_of(measurer, ablated) -> torch.Tensor:
+    return tops_of(measurer, ablated)[0]
 
 
 def test_the_top_rows_are_those_of_the_highest_direct_effect(measured):
     measurer, found = measured
     direct = found.effects[..., EFFECTS.index("direct_effect")]
-    n_top = PROMPTS * (SEQ - 1) // 5
+    at_first = 0
     for effects, ablated in zip(direct, measurer.head_ablations, strict=True):
         steps = (effects.flatten() * 1e4).round()
-        expected = sorted(range(len(steps)), key=lambda row: (-steps[row], row))[:n_top]
-        assert sorted(expected) == top_of(measurer, ablated).flatten().nonzero()[:, 0].tolist()
+        ranked = sorted(range(len(steps)), key=lambda row: (-steps[row], row))
+        with_first, later = tops_of(measurer, ablated)
+        assert sorted(ranked[: PROMPTS * (SEQ - 1) // 5]) == with_first.flatten().nonzero()[:, 0].tolist()
+        ranked = [row for row in ranked if row % (SEQ - 1) > 0]
+        assert sorted(ranked[: PROMPTS * (SEQ - 2) // 5]) == later.flatten().nonzero()[:, 0].tolist()
+        at_first += int(with_first[:, 0].sum())
+    assert at_first > 0
 
 
 def test_edges_equal_the_naive_sums_over_rows(family, measured):
@@ -143,15 +153,18 @@ def test_every_neuron_equals_the_naive_one(family, measured):
     for number, ablated, model, pairs in ablations_with_pairs(family, measurer):
         mine = neurons.rows[:, 0] == number
         rows = neurons.rows[mine]
-        assert rows[:, 1:].tolist() == top_of(measurer, ablated).nonzero().tolist()
-        sums = torch.zeros(adapter.n_layers, len(SUMS), dtype=torch.float64)
+        tops = tops_of(measurer, ablated)
+        assert rows[:, 1:].tolist() == tops.any(0).nonzero().tolist()  # those of both once
+        sums = torch.zeros(2, adapter.n_layers, len(SUMS), dtype=torch.float64)
         n_ranked, n_shares = neurons.largest.shape[-2], len(CHANGE_SHARES)
-        exceed = torch.zeros(adapter.n_layers, n_ranked, 2 * n_shares, dtype=torch.float64)
-        largest = torch.zeros(adapter.n_layers, n_ranked, len(LARGEST), dtype=torch.float64)
+        exceed = torch.zeros(2, adapter.n_layers, n_ranked, 2 * n_shares, dtype=torch.float64)
+        largest = torch.zeros(2, adapter.n_layers, n_ranked, len(LARGEST), dtype=torch.float64)
         for row, at in enumerate(rows.tolist()):
             _, prompt, pos = at
             pair = pairs[prompt]
             direct = found.effects[number, prompt, pos, EFFECTS.index("direct_effect")]
+            mine_in = tops[:, prompt, pos]
+            assert neurons.members[mine][row].tolist() == mine_in.tolist()
             for layer in range(adapter.n_layers):
                 is_above = layer >= ablated.layer + first
                 assert bool(neurons.measured[mine][row, layer]) == is_above
@@ -169,7 +182,7 @@ def test_every_neuron_equals_the_naive_one(family, measured):
                 expected = torch.stack([before[kept], after[kept]], dim=-1)
                 torch.testing.assert_close(neurons.effects[mine][row, layer], expected, rtol=0, atol=1e-9)
                 up = change.clamp_min(0)
-                sums[layer] += torch.stack(
+                sums[mine_in, layer] += torch.stack(
                     [
                         *(torch.tensor(1.0), direct, change.sum(), change.abs().sum(), up.sum(), up[before < 0].sum()),
                         (change.abs().max() >= 0.5e-4).double(),
@@ -177,13 +190,13 @@ def test_every_neuron_equals_the_naive_one(family, measured):
                 )
                 by_size, by_sign = (part.sort(descending=True).values[:n_ranked] for part in (change.abs(), change))
                 for index, share in enumerate(CHANGE_SHARES.values()):
-                    exceed[layer, :, index] += by_size > share * direct.abs()
-                    exceed[layer, :, n_shares + index] += by_sign > share * direct.abs()
+                    exceed[mine_in, layer, :, index] += by_size > share * direct.abs()
+                    exceed[mine_in, layer, :, n_shares + index] += by_sign > share * direct.abs()
                 shares = [
                     part / total if total > 0 else torch.zeros_like(part)
                     for part, total in ((by_size, change.abs().sum()), (by_sign.clamp_min(0), up.sum()))
                 ]
-                largest[layer] += torch.stack([by_size, by_sign, *shares], dim=-1)
+                largest[mine_in, layer] += torch.stack([by_size, by_sign, *shares], dim=-1)
         torch.testing.assert_close(neurons.sums[number], sums, rtol=0, atol=1e-8)
         torch.testing.assert_close(neurons.exceed[number], exceed, rtol=0, atol=0)
         torch.testing.assert_close(neurons.largest[number], largest, rtol=0, atol=1e-8)
@@ -193,7 +206,7 @@ def test_neurons_add_up_to_the_change_of_their_mlp(measured):
     measurer, found = measured
     n_head_targets = measurer.adapter.n_layers * measurer.adapter.n_heads
     of_mlps = found.edges.sums[:, 1, 0, n_head_targets:]
-    torch.testing.assert_close(found.neurons.sums[..., SUMS.index("change")], of_mlps, rtol=0, atol=1e-8)
+    torch.testing.assert_close(found.neurons.sums[:, 0, :, SUMS.index("change")], of_mlps, rtol=0, atol=1e-8)
 
 
 def test_the_logit_lens_equals_the_naive_one(family, measured):
@@ -258,7 +271,7 @@ def test_mechanisms_leave_the_effects_as_they_are(family, measured):
 
 def test_the_last_mlp_alone_has_the_same_neurons(family, measured):
     _, last = measure(families.build(family), mechanisms=Mechanisms(neurons="last"))
-    torch.testing.assert_close(last.neurons.sums[:, 0], measured[1].neurons.sums[:, -1], rtol=0, atol=1e-10)
+    torch.testing.assert_close(last.neurons.sums[:, :, 0], measured[1].neurons.sums[:, :, -1], rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
@@ -396,17 +409,32 @@ def test_self_repression_depends_on_no_batch(family, given):
 
 def test_the_search_keeps_the_top_of_any_number_of_rows():
     effects = torch.randn(2, 7, 40, generator=torch.Generator().manual_seed(1)).round(decimals=1)
-    search = TopRowsSearch([(0, 0), (3, 1)], 7 * 40)
+    effects[..., 0] += 2  # the first ones are the largest
+    search = TopRowsSearch([(0, 0), (3, 1)], 7 * 40, 7 * 39)
     for prompt in range(7):
         search.add([prompt], effects[:, prompt : prompt + 1])
     found = search.found()
     assert isinstance(found, TopRows)
     for head, values in zip(found.heads, effects, strict=True):
-        expected = sorted(range(280), key=lambda row: (-values.flatten()[row], row))[:5]
-        assert found.mask(head, range(7), 40).flatten().nonzero()[:, 0].tolist() == sorted(expected)
+        ranked = sorted(range(280), key=lambda row: (-values.flatten()[row], row))
+        later = [row for row in ranked if row % 40 > 0]
+        for mask, expected in zip(found.mask(head, range(7), 40), (ranked[:5], later[:5]), strict=True):
+            assert mask.flatten().nonzero()[:, 0].tolist() == sorted(expected)
+        assert torch.equal(found.mask(head, [5], 40), found.mask(head, range(7), 40)[:, 5:6])
+
+
+@pytest.mark.parametrize(("n_positions", "first"), [(1, 4), (1, 0)])
+def test_after_position_0_there_may_be_all_rows_or_none(n_positions, first):
+    """Answers are measured at the last position of a prompt, which of a prompt of two tokens is position 0."""
+    n_rows = 6, 6 if first else 0
+    search = TopRowsSearch([(0, 0)], *n_rows)
+    search.add(range(6), torch.tensor([[[1.0], [3.0], [2.0], [3.0], [0.0], [1.0]]]), first)
+    with_first, later = search.found().mask((0, 0), range(6), n_positions)
+    assert with_first[:, 0].nonzero()[:, 0].tolist() == [1]
+    assert later[:, 0].nonzero()[:, 0].tolist() == ([1] if first else [])
 
 
 def test_a_head_with_few_rows_has_one_in_its_top():
     search = TopRowsSearch([(0, 0)], 3)
     search.add([0], torch.tensor([[[-2.0, -1.0, -3.0]]]))
-    assert np.array_equal(search.found().mask((0, 0), [0], 3), [[False, True, False]])
+    assert np.array_equal(search.found().mask((0, 0), [0], 3), [[[False, True, False]]])

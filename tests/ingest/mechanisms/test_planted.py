@@ -18,8 +18,9 @@ from support import planted
 MAIN, BACKUP, REPRESSING = (head_label(*head) for head in (planted.MAIN, planted.BACKUP, planted.REPRESSING))
 PLANTS = planted.Plants()
 POPULATIONS = ("all", "top2")
+OF_NEURONS = ("top2", "top2_nobos")
 BACKED_UP = {f"{view} {population}": [BACKUP] for view in ("who_repairs", "backup_heads") for population in POPULATIONS}
-ERASED = {"anti_erasure": [planted.ERASER]}
+ERASED = {f"anti_erasure {population}": [planted.ERASER] for population in OF_NEURONS}
 REPRESSED = {f"self_repression_slope {multiple}": [(REPRESSING, "repressing")] for multiple in (1, 3, 5)}
 
 
@@ -46,8 +47,10 @@ def named(warehouse: Warehouse) -> dict[str, list]:
         backups = warehouse.view("backup_heads", **of).filter(pl.col(size) > 0.1)
         found[f"who_repairs {population}"] = repairers["target_label"].to_list()
         found[f"backup_heads {population}"] = backups["target_label"].to_list()
-    neurons = warehouse.view("anti_erasure", run=1, label=MAIN)
-    found["anti_erasure"] = neurons.filter(pl.col("n_anti_erasure") > 0)["neuron"].to_list()
+    for population in OF_NEURONS:
+        neurons = warehouse.view("anti_erasure", run=1, label=MAIN, population=population)
+        erasing = neurons.filter(pl.col("n_anti_erasure") > 0)
+        found[f"anti_erasure {population}"] = erasing["neuron"].to_list()
     for multiple in (1, 3, 5):
         verdicts = warehouse.view("self_repression_slope", run=1, multiple=multiple)
         assert set(verdicts["layer"]) == {2, 3}
@@ -81,19 +84,21 @@ def test_every_view_names_what_was_planted_and_nothing_else(tmp_path):
         assert growth["label"][0] == BACKUP
         assert abs(growth["base_mean_direct_effect"][0]) < 0.05 * growth["mean_direct_effect"][0]  # it was hidden
         assert growth.filter(pl.col("share") > 0.1)["label"].to_list() == [BACKUP]
-    eraser, booster, steady = (
-        warehouse.view("anti_erasure", run=1, label=MAIN, neuron=neuron).row(0, named=True)
-        for neuron in (planted.ERASER, planted.BOOSTER, planted.STEADY)
-    )
-    assert eraser["n_anti_erasure"] == eraser["n_first"] == eraser["n_rows"] > 1
-    assert eraser["mean_clean_effect"] < 0 < eraser["mean_change"]
-    assert eraser["share_of_mlp"] > 1  # those beside it work against it
-    assert booster["mean_clean_effect"] > 0 > booster["mean_change"]
-    assert steady["mean_clean_effect"] < 0
-    assert abs(steady["mean_change"]) < 0.1 * eraser["mean_change"]
-    (summary,) = warehouse.view("neuron_summary", run=1, label=MAIN).to_dicts()
-    assert summary["anti_erasure_share"] == pytest.approx(1)
-    assert summary["neurons_for_half"] == 1
+    for population in OF_NEURONS:
+        of = {"run": 1, "label": MAIN, "population": population}
+        eraser, booster, steady = (
+            warehouse.view("anti_erasure", **of, neuron=neuron).row(0, named=True)
+            for neuron in (planted.ERASER, planted.BOOSTER, planted.STEADY)
+        )
+        assert eraser["n_anti_erasure"] == eraser["n_first"] == eraser["n_rows"] > 1
+        assert eraser["mean_clean_effect"] < 0 < eraser["mean_change"]
+        assert eraser["share_of_mlp"] > 1  # those beside it work against it
+        assert booster["mean_clean_effect"] > 0 > booster["mean_change"]
+        assert steady["mean_clean_effect"] < 0
+        assert abs(steady["mean_change"]) < 0.1 * eraser["mean_change"]
+        (summary,) = warehouse.view("neuron_summary", **of).to_dicts()
+        assert summary["anti_erasure_share"] == pytest.approx(1)
+        assert summary["neurons_for_half"] == 1
 
 
 @pytest.mark.slow

@@ -137,6 +137,11 @@ def test_the_warehouse_holds_together_with_all_mechanisms(measured):
     with duckdb.connect(str(measured), read_only=True) as con:
         for table in ("edge_sums", "neuron_changes", "logit_lens", "logprob_changes", "self_repression_sums"):
             assert con.execute(f"SELECT count(*) > 0 FROM {table}").fetchone() == (True,), table
+        # no row is at position 0, and so the top without it is the same
+        assert con.execute("SELECT DISTINCT in_top2, in_top2_nobos FROM neuron_changes").fetchall() == [(True, True)]
+        sums = "SELECT * EXCLUDE (population) FROM neuron_sums WHERE population = '{}'"
+        top2, nobos = (sorted(con.execute(sums.format(name)).fetchall()) for name in ("top2", "top2_nobos"))
+        assert top2 == nobos
         views = con.execute("SELECT DISTINCT logit_of, n_rows FROM head_repair WHERE population = 'all'").fetchall()
         assert views == [("answer_minus_foil", PROMPTS)]
 

@@ -7,14 +7,17 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from selfrepair.ingest.cli import session
+from selfrepair.ingest.mechanisms.top_rows import n_top
 from selfrepair.ingest.models.demo import DEMO_FOLDER
 from selfrepair.ingest.models.loading import load_model
 from selfrepair.ingest.runs import plan
 from selfrepair.ingest.runs.earlier import under_its_key
 from selfrepair.ingest.runs.plan import plan_run
+from selfrepair.ingest.runs.runner import TOP_ROWS_FILE, _top_rows, _top_searched
 from selfrepair.ingest.text.prompts import Prompt, PromptSet
 from selfrepair.ingest.text.sources import Source
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -137,11 +140,28 @@ def test_a_run_that_version_0_1_began_goes_on_under_its_key(plan_of, tmp_path):
     assert under_its_key(plan, tmp_path, db, notes.append).record == earlier
     assert len(notes) == 1
     assert "did not record the model's configuration" in notes[0]
+    populations = [
+        under_its_key(one, tmp_path, db, notes.append).settings.neuron_populations for one in (plan, plan_of(seed=1))
+    ]
+    assert populations == [("top2",), ("top2", "top2_nobos")]
+    notes.clear()
     load(db, tmp_path)  # from now on it is in the file, too
     shutil.rmtree(tmp_path / earlier.run_key)
     assert under_its_key(plan, tmp_path, db, notes.append).record == earlier
     PartsFolder(tmp_path, plan.record.run_key).start(plan.record)
     assert under_its_key(plan, tmp_path, db, notes.append).record == plan.record
+
+
+@pytest.mark.parametrize("populations", [1, 2])
+def test_a_run_goes_on_in_the_populations_in_which_it_began(plan_of, tmp_path, populations):
+    """An earlier version kept the top 2 % of all rows alone."""
+    plan = plan_of(neurons="last")
+    counts = [n_top(n) for n in _top_searched(plan)]
+    assert len(counts) == 2
+    parts = PartsFolder(tmp_path, plan.record.run_key)
+    parts.write_array(TOP_ROWS_FILE, np.zeros((len(plan.settings.heads), sum(counts[:populations])), dtype=np.int64))
+    found = _top_rows(plan, None, parts, None)
+    assert [codes.shape[1] for codes in found.codes] == counts[:populations]
 
 
 def test_units_are_planned_in_time_that_grows_with_the_prompts():

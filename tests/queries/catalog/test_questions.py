@@ -544,21 +544,35 @@ def test_backups_and_hidden_ones(reader: Reader) -> None:
 
 
 def test_neurons_of_one_head(reader: Reader) -> None:
-    changes = reader.frame(
-        "SELECT mlp_layer, neuron, sum(ablated_effect::DOUBLE - clean_effect) AS change FROM neuron_changes "
-        "WHERE run_id = 1 AND ablation = 'mean' AND layer = 1 AND head = 2 GROUP BY ALL"
-    )
-    found = answer(reader, "neurons_of_head", run_id=1, ablation="mean", at_most=1000)
-    both = found.join(changes, on=["mlp_layer", "neuron"])
-    assert both.height == found.height == changes.height
-    assert (both["mean_change_of_row"] * both["n_rows"]).to_list() == pytest.approx(both["change"].to_list(), abs=1e-6)
-    assert found["mean_change_of_row"].abs().round(9).is_sorted(descending=True)
-    alone = answer(reader, "neurons_of_head", run_id=1, ablation="mean", mlp_layer=2, at_most=1000)
-    assert alone.equals(found.filter(mlp_layer=2))
+    """Of a head whose top has a row at position 0."""
+    at_first = "FROM neuron_changes WHERE run_id = 1 AND ablation = 'mean' AND NOT in_top2_nobos"
+    ((layer, head),) = reader.frame(f"SELECT DISTINCT layer, head {at_first} ORDER BY ALL LIMIT 1").rows()
+    answers = []
+    for population in ("top2", "top2_nobos"):
+        changes = reader.frame(
+            "SELECT mlp_layer, neuron, sum(ablated_effect::DOUBLE - clean_effect) AS change FROM neuron_changes "
+            f"WHERE run_id = 1 AND ablation = 'mean' AND layer = {layer} AND head = {head} AND in_{population} GROUP BY ALL"
+        )
+        of = {"run_id": 1, "ablation": "mean", "population": population, "layer": layer, "head": head}
+        found = answer(reader, "neurons_of_head", **of, at_most=1000)
+        both = found.join(changes, on=["mlp_layer", "neuron"])
+        assert both.height == found.height == changes.height
+        assert (both["mean_change_of_row"] * both["n_rows"]).to_list() == pytest.approx(
+            both["change"].to_list(), abs=1e-6
+        )
+        assert found["mean_change_of_row"].abs().round(9).is_sorted(descending=True)
+        alone = answer(reader, "neurons_of_head", **of, mlp_layer=2, at_most=1000)
+        assert alone.equals(found.filter(mlp_layer=2))
+        answers.append(found)
+    assert answers[0].rows() != answers[1].rows()
+    with pytest.raises(SelfRepairError, match=r"takes top2 or top2_nobos, not 'all'\."):
+        answer(reader, "neurons_of_head", run_id=1, population="all")
 
 
 def test_neurons_that_erase_less_for_many_heads(reader: Reader) -> None:
-    uses = reader.frame("FROM anti_erasure WHERE run_id = 1 AND ablation = 'resample' AND n_anti_erasure > 0")
+    uses = reader.frame(
+        "FROM anti_erasure WHERE run_id = 1 AND ablation = 'resample' AND population = 'top2' AND n_anti_erasure > 0"
+    )
     wanted = (
         uses.filter(pl.col("n_anti_erasure") >= 0.5 * pl.col("n_rows"))
         .group_by("mlp_layer", "neuron")

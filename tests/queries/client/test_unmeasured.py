@@ -1,6 +1,7 @@
 """An answer without rows says which option would have measured what it is about."""
 
 import re
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -100,6 +101,20 @@ def test_a_run_that_lacks_it_beside_one_that_has_it(both: Path) -> None:
     assert (
         "None of the runs asked for has several ablation types: selfrepair ingest --ablation resample" in one_ablation
     )
+
+
+def test_neurons_that_an_earlier_version_did_not_read(both: Path, tmp_path: Path) -> None:
+    asked = ("neuron_summary", "--param", "population=top2_nobos")
+    assert "version 0.1" not in told(both, *asked, "--param", "layer=77")
+    earlier = Path(shutil.copy(both, tmp_path))
+    with duckdb.connect(earlier) as con:
+        for table in ("main.neuron_sums", "selfrepair_marts.neuron_totals"):
+            con.execute(f"DELETE FROM {table} WHERE population = 'top2_nobos'")
+    assert (
+        "No run of this file has neurons of the rows after position 0: version 0.1 read neurons in the top 2 % of all rows "
+        "alone. To have both, remove the run with selfrepair remove"
+    ) in " ".join(told(earlier, *asked).split())
+    assert "rows after position 0" not in told(earlier, *asked[:2], "population=top2")
 
 
 def test_a_failed_run_is_left_out_and_that_is_said(tmp_path: Path) -> None:

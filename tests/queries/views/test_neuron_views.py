@@ -11,7 +11,7 @@ import pytest
 
 from selfrepair.warehouse.schema import CHANGE_SHARES
 from support.empty import with_views
-from support.mechanisms import Mechanisms, measured_mechanisms, mechanism_runs
+from support.mechanisms import Mechanisms, by_population, measured_mechanisms, mechanism_runs
 from support.random_runs import FAILED
 
 Fill = Callable[..., None]
@@ -19,7 +19,7 @@ OneRow = Callable[..., Mapping[str, Any]]
 Con = duckdb.DuckDBPyConnection
 Key = tuple[Any, ...]
 
-CELL = ["run_id", "ablation", "layer", "head", "mlp_layer"]
+CELL = ["run_id", "ablation", "population", "layer", "head", "mlp_layer"]
 VIEWS = ("neuron_sparsity", "neuron_summary", "anti_erasure", "neuron_consistency", "neuron_top_rows")
 
 
@@ -40,7 +40,7 @@ def filled(runs: tuple[list[dict[str, Any]], Mechanisms], fill: Fill) -> Iterato
 @pytest.fixture(scope="module")
 def cells(runs: tuple[list[dict[str, Any]], Mechanisms]) -> dict[Key, pl.DataFrame]:
     """All neurons of each ablated head and MLP, a row for each row of the head's that counts."""
-    neurons = measured_mechanisms(runs[1].neurons).sort("prompt_id", "pos", "neuron")
+    neurons = by_population(measured_mechanisms(runs[1].neurons)).sort("prompt_id", "pos", "neuron")
     return dict(neurons.group_by(CELL))  # type: ignore[arg-type]
 
 
@@ -75,7 +75,7 @@ def test_the_largest_changes_of_each_row(filled: Con, cells: dict[Key, pl.DataFr
             assert row["mean_nth_change"] == near(ordered[:, nth - 1].mean())
             assert row["mean_cumulative_change"] == near(ordered[:, :nth].sum(1).mean())
             assert row["cumulative_share"] == near(ordered[:, :nth].sum() / ordered.sum())
-            assert row["label"] == f"L{key[2]}H{key[3]}"
+            assert row["label"] == f"L{key[3]}H{key[4]}"
             for name, share in CHANGE_SHARES.items():
                 assert row[f"signed_{name}_share"] == np.mean(by_sign[:, nth - 1] > share * effect[:, 0]), (
                     key,
@@ -116,6 +116,11 @@ def test_what_all_neurons_come_to(filled: Con, cells: dict[Key, pl.DataFrame]) -
         for name, value in wanted.items():
             assert found[key][name] == near(value), (key, name)
     assert {key[0] for key in found} == {1, 3}
+    rows = {key: cell.select("prompt_id", "pos").unique() for key, cell in cells.items()}
+    both = [(rows[key], rows[*key[:2], "top2", *key[3:]]) for key in rows if key[2] == "top2_nobos"]
+    assert {not later.join(of_all, on=later.columns, how="anti").is_empty() for later, of_all in both} == {True, False}
+    assert all((rows[key]["pos"] > 0).all() for key in rows if key[2] == "top2_nobos")
+    assert any((rows[key]["pos"] == 0).any() for key in rows if key[2] == "top2")
 
 
 def kept(cell: pl.DataFrame) -> pl.DataFrame:
@@ -182,11 +187,13 @@ def test_whether_it_is_the_same_neurons(filled: Con, cells: dict[Key, pl.DataFra
 
 
 def test_every_stored_change_with_its_row(filled: Con, runs: tuple[list[dict[str, Any]], Mechanisms]) -> None:
-    place = [*CELL, "prompt_id", "pos", "neuron"]
+    place = ["run_id", "ablation", "layer", "head", "mlp_layer", "prompt_id", "pos", "neuron"]
     ablated = (pl.col("clean_effect") + pl.col("change")).alias("ablated_effect")
     wanted = kept(measured_mechanisms(runs[1].neurons)).with_columns(ablated).sort(place)
     found = filled.sql("FROM neuron_top_rows").pl().with_columns(pl.col("ablation").cast(pl.String)).sort(place)
-    assert found.select(*place, "rank").rows() == wanted.select(*place, "rank").rows()
+    members = ["in_top2", "in_top2_nobos"]
+    assert found.select(*place, "rank", *members).rows() == wanted.select(*place, "rank", *members).rows()
+    assert len(set(found.select(members).rows())) == 3  # in either top alone, and in both
     for name in ("direct_effect", "clean_effect", "ablated_effect", "change"):
         steps = [frame[name].cast(pl.Float64) * 1e4 for frame in (found, wanted)]
         assert steps[0].round().to_list() == steps[1].round().to_list(), name
@@ -197,34 +204,43 @@ def test_every_stored_change_with_its_row(filled: Con, runs: tuple[list[dict[str
 
 
 def test_anti_erasure_by_hand(con: Con, fill: Fill, one_row: OneRow) -> None:
-    """Neuron 7 erases 2 logits and then 1.5: anti-erasure; neuron 8 writes more; neuron 9 erases more."""
+    """Neuron 7 erases 2 logits and then 1.5: anti-erasure; neuron 8 writes more; neuron 9 erases more.
+
+    A second row, at position 0 and so in the top 2 % of all rows alone, has neuron 9 once more.
+    """
     fill(con, [one_row()])
     for neuron, clean, ablated, rank in ((7, -2.0, -1.5, 2), (8, 0.5, 1.5, 1), (9, -1.0, -1.25, 3)):
         con.execute(
-            "INSERT INTO neuron_changes VALUES (1, 'resample', 0, 1, 2, 1, 3, ?, ?, ?, ?)",
+            "INSERT INTO neuron_changes VALUES (1, 'resample', 0, 1, 2, 1, 3, ?, ?, ?, ?, true, true)",
             [neuron, clean, ablated, rank],
         )
-    con.execute("INSERT INTO neuron_sums VALUES (1, 0, 'resample', 2, 1, 3, 1, 5.0, 1.0, 2.0, 1.5, 0.5, 1)")
-    found = con.execute(
-        "SELECT neuron, n_rows, n_stored, n_first, n_anti_erasure, mean_change, share_of_mlp FROM anti_erasure ORDER BY ALL"
-    ).fetchall()
-    assert found == [(7, 1, 1, 0, 1, 0.5, 0.5), (8, 1, 1, 1, 0, 1, 1), (9, 1, 1, 0, 0, -0.25, -0.25)]
+    con.execute("INSERT INTO neuron_changes VALUES (1, 'resample', 0, 0, 2, 1, 3, 9, 1, 5, 1, true, false)")
+    con.execute("INSERT INTO neuron_sums VALUES (1, 0, 'resample', 2, 1, 3, 1, 5, 1, 2, 1.5, 0.5, 1, 'top2_nobos')")
+    con.execute("INSERT INTO neuron_sums VALUES (1, 0, 'resample', 2, 1, 3, 2, 9, 5, 6, 5.5, 0.5, 2, 'top2')")
+    found = con.execute("""
+        SELECT neuron, n_rows, n_stored, n_first, n_anti_erasure, mean_change, share_of_mlp
+        FROM anti_erasure
+        ORDER BY population DESC, neuron
+    """).fetchall()
+    later = [(7, 1, 1, 0, 1, 0.5, 0.5), (8, 1, 1, 1, 0, 1, 1), (9, 1, 1, 0, 0, -0.25, -0.25)]
+    assert found == [*later, (7, 2, 1, 0, 1, 0.5, 0.1), (8, 2, 1, 1, 0, 1, 0.2), (9, 2, 2, 1, 0, 1.875, 0.75)]
     summary = con.execute(
-        "SELECT mean_change, positive_share, anti_erasure_share, neurons_for_half FROM neuron_summary"
+        "SELECT mean_change, positive_share, anti_erasure_share, neurons_for_half FROM neuron_summary ORDER BY population DESC"
     ).fetchall()
-    assert summary == [(1, 0.75, pytest.approx(1 / 3), None)]
-    assert con.execute("SELECT top_neuron, half_overlap FROM neuron_consistency").fetchall() == [(8, None)]
+    assert summary == [(1, 0.75, pytest.approx(1 / 3), None), (2.5, 5.5 / 6, 0.5 / 5.5, None)]
+    found = con.execute("SELECT population, top_neuron, half_overlap FROM neuron_consistency ORDER BY ALL").fetchall()
+    assert found == [("top2", 9, None), ("top2_nobos", 8, None)]
 
 
 def test_nothing_changes_and_no_neuron_does(con: Con, fill: Fill, one_row: OneRow) -> None:
     """As a version before 0.2 stored it: neuron 0 of a row in which nothing changes."""
     fill(con, [one_row()])
-    con.execute("INSERT INTO neuron_changes VALUES (1, 'resample', 0, 1, 2, 1, 3, 0, -1, -1, 1)")
-    con.execute("INSERT INTO neuron_sums VALUES (1, 0, 'resample', 2, 1, 3, 1, 0, 0, 0, 0, 0, NULL)")
+    con.execute("INSERT INTO neuron_changes VALUES (1, 'resample', 0, 1, 2, 1, 3, 0, -1, -1, 1, true, false)")
+    con.execute("INSERT INTO neuron_sums VALUES (1, 0, 'resample', 2, 1, 3, 1, 0, 0, 0, 0, 0, NULL, 'top2')")
     con.execute(
         "INSERT INTO neuron_curves BY NAME SELECT 1 AS run_id, 0 AS unit, 'resample' AS ablation, 2 AS layer, 1 AS head, "
         "3 AS mlp_layer, 1 AS nth, 0 AS exceed_50, 0 AS exceed_10, 0 AS exceed_5, 0 AS exceed_2_5, 0 AS exceed_1, "
-        "0 AS largest_changes"
+        "0 AS largest_changes, 'top2' AS population"
     )
     assert con.execute(
         "SELECT share_of_effect, positive_share, anti_erasure_share, neurons_for_half FROM neuron_summary"

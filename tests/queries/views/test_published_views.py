@@ -258,10 +258,20 @@ def test_verdicts_follow_their_one_rule(filed: Con) -> None:
     assert {"agrees", "differs"} <= {row["verdict"] for row in rows}
 
 
+def test_how_well_a_text_is_predicted_is_the_mean_over_its_rows(filed: Con) -> None:
+    found = dict(filed.execute("SELECT run_id, mean_logprob FROM text_logprobs").fetchall())
+    wanted = dict(filed.execute("SELECT run_id, avg(clean_logprob) FROM tokens GROUP BY run_id").fetchall())
+    assert found == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize(
     ("change", "verdict", "reason"),
     [
-        ("UPDATE tokens SET clean_logprob = -10", "differs", "the model does not predict its text"),
+        (
+            "UPDATE selfrepair_marts.text_logprobs SET mean_logprob = -10",
+            "differs",
+            "the model does not predict its text",
+        ),
         ("UPDATE models SET d_vocab = 400", "not enough data", "whether the model predicts its text is not certain"),
         (
             "UPDATE selfrepair_marts.repair_means SET mean_direct_effect = 0.1 WHERE level = 'model'",

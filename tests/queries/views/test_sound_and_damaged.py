@@ -69,6 +69,9 @@ DAMAGED = {
     "edges do not add up": "UPDATE edge_sums SET change = change + 5 WHERE population = 'all' AND target_layer = 2",
     "edges of a unit are missing": "DELETE FROM edge_sums WHERE unit = 1",
     "neurons do not add up": "UPDATE neuron_sums SET change = change + 5 WHERE mlp_layer = 2",
+    "neurons after position 0 do not add up": "UPDATE neuron_sums SET change = change + 5 WHERE population = 'top2_nobos'",
+    "neurons at position 0 are after it": "UPDATE neuron_changes SET in_top2_nobos = true",
+    "neurons are in no top": "UPDATE neuron_changes SET (in_top2, in_top2_nobos) = ROW(false, false) WHERE rank = 3",
     "neurons of a head are missing": "DELETE FROM neuron_sums WHERE layer = 1 AND head = 2",
     "a kept neuron is missing": "DELETE FROM neuron_changes WHERE rank = 1",
     "a change of log-probability is missing": f"DELETE FROM logprob_changes {ONE_ROW}",
@@ -119,15 +122,7 @@ Con = duckdb.DuckDBPyConnection
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Con]:
     """A warehouse of one run with all mechanisms, open for writing: what a test does to it is undone."""
     with duckdb.connect(stored(tmp_path_factory.mktemp("sound"), fabricate(mechanisms=True))) as con:
-        # what is drawn at random does not add up
-        con.execute("""
-            UPDATE neuron_sums AS n
-            SET change = e.change
-            FROM edge_sums AS e
-            WHERE
-                (e.unit, e.ablation, e.layer, e.head, e.target_layer) = (n.unit, n.ablation, n.layer, n.head, n.mlp_layer)
-                AND e.population = 'top2' AND e.target_kind = 'mlp'
-        """)
+        # what is drawn at random is not what the model predicts
         con.execute("""
             UPDATE logit_lens AS l
             SET logprob = t.clean_logprob, rank = t.clean_rank

@@ -22,7 +22,8 @@ CATALOG = {
     """,
     "types": """
         SELECT type_name, enum_range(NULL::ablation_kind), enum_range(NULL::run_status), enum_range(NULL::target_kind),
-            enum_range(NULL::edge_population), enum_range(NULL::added_vector_kind)
+            enum_range(NULL::edge_population), enum_range(NULL::neuron_population),
+            enum_range(NULL::added_vector_kind)
         FROM duckdb_types() WHERE NOT internal AND logical_type = 'ENUM' ORDER BY ALL
     """,
 }

@@ -66,11 +66,18 @@ CORRUPTIONS = {
     """,
     "neurons add up to the change of their MLP": """
         INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25, NULL, NULL, NULL, NULL);
-        INSERT INTO neuron_sums VALUES (1, 0, 'mean', 0, 0, 2, 1, 3.5, 0.4, 0.9, 0.6, 0.2, NULL)
+        INSERT INTO neuron_sums VALUES (1, 0, 'mean', 0, 0, 2, 1, 3.5, 0.4, 0.9, 0.6, 0.2, NULL, 'top2')
+    """,
+    "neurons of all MLPs add up to MLP repair": """
+        INSERT INTO neuron_sums VALUES (1, 0, 'mean', 2, 0, 2, 1, 3.5, 9.4, 9.9, 9.6, 0.2, 1, 'top2_nobos');
+        INSERT INTO neuron_changes VALUES (1, 'mean', 1, 2, 2, 0, 2, 5, -0.5, -0.1, 1, false, true)
+    """,
+    "kept neurons are of the tops that they say": """
+        INSERT INTO neuron_changes VALUES (1, 'mean', 1, 0, 0, 0, 2, 5, -0.5, -0.1, 1, true, true)
     """,
     "kept neurons are ranked without gaps or repeats": """
         INSERT INTO neuron_changes
-        SELECT 1, 'mean', 1, 2, 0, 0, 2, 5, -0.5, -0.1, rank
+        SELECT 1, 'mean', 1, 2, 0, 0, 2, 5, -0.5, -0.1, rank, true, true
         FROM range(1, 3) AS ranks (rank)
     """,
     "the logit lens of the last layer is the clean prediction": """
@@ -148,7 +155,8 @@ def test_heads_and_neurons_add_up_as_far_as_their_precision_goes(tolerance, adde
             SELECT * REPLACE ('top2' AS population, 1.0 AS change) FROM edge_sums WHERE target_kind = 'mlp';
             INSERT INTO neuron_sums BY NAME
             SELECT run_id, unit, ablation, layer, head, 2 AS mlp_layer, n_rows, 0 AS direct_effect,
-                change + {added} * n_rows AS change, 1 AS absolute_change, 1 AS positive_change, 0 AS anti_erasure
+                change + {added} * n_rows AS change, 1 AS absolute_change, 1 AS positive_change, 0 AS anti_erasure,
+                'top2' AS population
             FROM edge_sums WHERE population = 'top2'
         """)
     rules_of_sums = ["edges add up to attention and MLP repair", "neurons add up to the change of their MLP"]
