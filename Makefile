@@ -8,7 +8,7 @@ IN_PARALLEL := --numprocesses auto --dist worksteal
 SLOW := slow or browser or packaging
 QUICK := --hypothesis-profile quick -m 'not ($(SLOW))'
 
-.PHONY: demo test test-all test-list-all-only test-duckdb2 lint format docs clean
+.PHONY: demo test test-all test-list-all-only test-duckdb2 fuzz kills lint format docs clean
 
 demo: $(DEV)
 	$(BIN)/selfrepair demo
@@ -23,6 +23,19 @@ test-all: $(DEV)
 # What `make test` leaves to `make test-all`.
 test-list-all-only: $(DEV)
 	$(BIN)/pytest --collect-only --quiet -m '$(SLOW)'
+
+# Statements, headers, links and dataset files that nobody wrote, other ones in every round. `make test` tries few of them.
+FUZZ_SECONDS ?= 600
+
+fuzz: $(DEV)
+	end=$$(($$(date +%s) + $(FUZZ_SECONDS))); while [ $$(date +%s) -lt $$end ]; do \
+		$(BIN)/pytest $(IN_PARALLEL) --hypothesis-profile fuzz --quiet tests/fuzz || exit 1; done
+
+# Commands that are killed, or run out of disk (as root), at random moments, and given again.
+KILLS ?= 200
+
+kills: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m support.kills $(KILLS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

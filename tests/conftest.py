@@ -15,12 +15,13 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from support import templates
 from support.warm import Server, warm_server
 
 settings.register_profile("quick", max_examples=20, deadline=None, print_blob=True)
+settings.register_profile("fuzz", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("full", deadline=None, print_blob=True)
 settings.load_profile("full")
 

@@ -16,6 +16,7 @@ from selfrepair.warehouse.files import NO_ROOM
 TESTED_VERSIONS = {"duckdb": ("1.5.6", "2.0.1"), "pyarrow": ("26.0.1",)}
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+_EXTENSION = re.compile(r"Please try installing and loading the (\w+) extension")
 LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
 """The place in the SQL that DuckDB's errors name."""
 
@@ -65,6 +66,17 @@ def is_failed_write(error: duckdb.Error) -> bool:
     if isinstance(error, duckdb.TransactionException):
         return _says(error, "Failed to commit")
     return isinstance(error, duckdb.IOException | duckdb.FatalException)
+
+
+def is_too_deep(error: Exception) -> bool:
+    """Whether SQL is nested deeper than DuckDB lets it be, or its parser has room for (duckdb)."""
+    return _says(error, "Max expression depth limit", "Parser Error: memory exhausted")
+
+
+def needed_extension(error: duckdb.Error) -> str | None:
+    """The extension that has the function, type or setting that was not found; None where none has it (duckdb)."""
+    found = _EXTENSION.search(str(error))
+    return found[1] if found else None
 
 
 def is_interrupted(error: Exception) -> bool:

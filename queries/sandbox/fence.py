@@ -16,6 +16,7 @@ import duckdb
 
 from selfrepair.queries.catalog.next_step import see_names
 from selfrepair.queries.catalog.relations import unknown_name
+from selfrepair.warehouse import compat
 from selfrepair.warehouse.errors import SelfRepairError
 
 LONGEST_QUERY = 200_000
@@ -57,18 +58,17 @@ SYSTEM_VIEWS = frozenset(
 
 REFUSED_FUNCTIONS = frozenset(
     {
-        *("combine", "finalize", "variant_bytes_to_variant"),  # take any bytes for DuckDB's own structures
+        # take any values for DuckDB's own structures
+        *("combine", "combine_aggr", "finalize", "to_aggregate_state", "variant_bytes_to_variant"),
         *("current_connection_id", "current_query", "current_query_id", "current_transaction_id", "txid_current"),
-        *("current_setting", "getenv", "getvariable", "nextval", "currval", "setseed", "set_config"),
+        *("current_setting", "getenv", "getvariable", "nextval", "currval", "setval", "setseed", "set_config"),
         *("json_execute_serialized_sql", "json_serialize_plan", "query", "query_table", "which_secret"),
         *("parse_duckdb_log_message", "pg_get_expr", "pg_get_viewdef", "pg_sleep", "sleep_ms", "stats", "write_log"),
     }
 )
 """Functions that tell or change more than the rows they are given, or only wait."""
 
-_REFUSED_KINDS = re.compile(
-    r"(__internal|read_|write_|copy_|file_|http_|load_|pragma_|python_|get_?env|arrow_|pandas_).*"
-)
+_REFUSED_KINDS = re.compile(r"(__|read_|write_|copy_|file_|http_|load_|pragma_|python_|get_?env|arrow_|pandas_).*")
 """Names of functions that no version of DuckDB has or will have for rows alone."""
 
 _SHOWN = frozenset({"databases", "tables", "__show_tables_expanded"})
@@ -82,6 +82,8 @@ _EXPLAIN = re.compile(
     rf"(?:{_SPACE}*\({_SPACE}*(?P<options>{_OPTION}(?:{_SPACE}*,{_SPACE}*{_OPTION})*){_SPACE}*\))?",
     re.IGNORECASE,
 )
+_TYPES = "INTEGER, DECIMAL(9, 4), INTEGER[], INTEGER[3], STRUCT(a INTEGER), MAP(INTEGER, VARCHAR)"
+_TOO_DEEP = "the query is nested too deeply. Give its parts names: WITH part AS (...)"
 _DYNAMIC_PIVOT = re.compile(r"\bPIVOT(_WIDER)?\b", re.IGNORECASE)
 _MOST_SEMICOLONS = 10
 _MOST_PARTS_OF_A_NAME = 100
@@ -141,13 +143,26 @@ def checked(con: duckdb.DuckDBPyConnection, query: str, names: Names) -> Stateme
         _refuse_reaching_out(con, trees[0], names)
         text = _without_semicolon(con, text, trees)
     except RecursionError:
-        raise SelfRepairError("the query is nested too deeply. Give its parts names: WITH part AS (...)") from None
+        raise SelfRepairError(_TOO_DEEP) from None
     if explain is None:
         return Statement(text, "select")
     # Put together anew, so that what runs is what was searched, whatever the text before it looks like to DuckDB.
     options = ", ".join(option for option in explain.group("analyze", "options") if option)
     lines = "\n" * (1 + explain.group().count("\n"))
     return Statement(f"EXPLAIN {f'({options})' if options else ''}{lines}{text}", "explain")
+
+
+def refuse_vain_advice(error: Exception) -> None:
+    """Raise SelfRepairError for what DuckDB would answer with advice that cannot be followed here: its next step is SET, or
+    INSTALL and LOAD.
+    """
+    if compat.is_too_deep(error):
+        raise SelfRepairError(_TOO_DEEP) from None
+    if isinstance(error, duckdb.Error) and (extension := compat.needed_extension(error)):
+        raise SelfRepairError(
+            f"{str(error).partition(', but it exists')[0]}; DuckDB's {extension} extension has it, and extensions are not "
+            f"loaded here. For that, open the file with DuckDB yourself. {see_names()}"
+        ) from None
 
 
 def _refuse_odd_text(query: str) -> None:
@@ -177,18 +192,22 @@ def _trees(con: duckdb.DuckDBPyConnection, text: str) -> list[Node]:
         try:
             con.extract_statements(text)  # says the same with the line and the place in it
         except duckdb.Error as error:
+            refuse_vain_advice(error)
             raise SelfRepairError(f"{error}\n{see_names()}") from None
         raise SelfRepairError(f"Parser Error: {found['error_message']}\n{see_names()}")
     try:
         parsed = con.extract_statements(text)
     except duckdb.Error:  # it already looks for what PRAGMA and IMPORT name
         raise _not_select("UTILITY") from None
+    if found["error_type"] == "serialization":  # what is left of a type that cannot be, such as INTEGER[0]
+        raise SelfRepairError(f"a type in the query is none. Types are such as {_TYPES}. {see_names()}")
     if _DYNAMIC_PIVOT.search(text) and duckdb.ExpectedResultType.QUERY_RESULT in parsed[-1].expected_result_type:
         raise SelfRepairError(
             "PIVOT without a list of values runs as two statements, and one is allowed. "
             "Name the values: PIVOT ... ON ablation IN ('resample', 'mean', 'zero') USING ..."
         )
-    raise _not_select(_kind(parsed[0]))
+    kind = _kind(parsed[0])
+    raise _not_select("PRAGMA" if kind == "SELECT" else kind)  # DuckDB 1 calls those SELECT that answer rows
 
 
 def _kind(statement: duckdb.Statement) -> str:
@@ -201,8 +220,9 @@ def _kind(statement: duckdb.Statement) -> str:
 
 
 def _not_select(kind: str) -> SelfRepairError:
+    article = "an" if kind[0] in "AEIOU" else "a"
     return SelfRepairError(
-        f"only SELECT is allowed, and this is a {kind} statement: access to the warehouse is read-only. "
+        f"only SELECT is allowed, and this is {article} {kind} statement: access to the warehouse is read-only. "
         "To change a file, open a copy of it with DuckDB."
     )
 

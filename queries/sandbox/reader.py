@@ -20,7 +20,7 @@ from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.relations import unknown_name
 from selfrepair.queries.marts.install import prepare_reader
 from selfrepair.queries.sandbox.answer import Answer, Batches, OnNote, Params, out_of_memory, out_of_time
-from selfrepair.queries.sandbox.fence import Names, Statement, checked
+from selfrepair.queries.sandbox.fence import Names, Statement, checked, refuse_vain_advice
 from selfrepair.queries.sandbox.interrupt import interrupted_after, interrupted_by_ctrl_c
 from selfrepair.queries.sandbox.plain_types import PlainSelect, plain_select, refuse_out_of_range
 from selfrepair.warehouse import compat
@@ -221,6 +221,7 @@ class Reader:
             OSError,
             MemoryError,
         ) as error:  # DuckDB's own, or as they come through Arrow
+            refuse_vain_advice(error)
             if compat.is_interrupted(error):
                 if timeout_s is None:
                     raise

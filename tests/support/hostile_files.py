@@ -133,6 +133,17 @@ def _link_to(name: str) -> Make:
     return link
 
 
+def _link_to_another_file(ending: str = "") -> Make:
+    """DuckDB writes its log over what a link in its place leads to."""
+
+    def link(path: Path) -> None:
+        another = path.with_name("another.txt")
+        another.write_text("what nobody may write over")
+        path.with_name(path.name + ending).symlink_to(another)
+
+    return link
+
+
 def _cut(path: Path) -> None:
     duckdb.connect(str(path)).close()
     path.write_bytes(path.read_bytes()[:4096])
@@ -182,9 +193,12 @@ FILES: Mapping[str, tuple[Make, str]] = {
         r"leads to .*information_schema\.duckdb, which has the name of a schema",
     ),
     "a link to itself": (_link_to_itself, "cannot be a file"),
-    "a pipe for a log": (_log(os.mkfifo), "is no file. Move it away"),
-    "a folder for a log": (_log(Path.mkdir), "is no file. Move it away"),
-    "a device for a log": (_log(lambda log: log.symlink_to("/dev/zero")), "is no file. Move it away"),
+    "a pipe for a log": (_log(os.mkfifo), "is a link or no file. Move it away"),
+    "a folder for a log": (_log(Path.mkdir), "is a link or no file. Move it away"),
+    "a device for a log": (_log(lambda log: log.symlink_to("/dev/zero")), "is a link or no file. Move it away"),
+    "a link to another file for a log": (_log(_link_to_another_file()), "is a link or no file. Move it away"),
+    "a link to what is not there for a log": (_log(_link_to("new.txt")), "is a link or no file. Move it away"),
+    "a link for the log of a checkpoint": (_log(_link_to_another_file(".checkpoint")), "is a link or no file. Move it"),
 }
 """What lies at the path, by what makes it and what its refusal says."""
 

@@ -19,9 +19,10 @@ def only(quick: Collection[str], cases: Iterable[str]) -> list[Any]:
     return [_marked(case, is_slow=case not in quick) for case in cases]
 
 
-def examples(quick: int, full: int) -> settings:
-    """How many examples Hypothesis tries where one takes long."""
-    return settings(max_examples=quick if settings.get_current_profile_name() == "quick" else full)
+def examples(quick: int, full: int, fuzz: int | None = None) -> settings:
+    """How many examples Hypothesis tries where one takes long; `fuzz`, ten times `full`, is in a round of `make fuzz`."""
+    profile = settings.get_current_profile_name()
+    return settings(max_examples={"quick": quick, "fuzz": fuzz or 10 * full}.get(profile, full))
 
 
 def _marked(case: Any, *, is_slow: bool) -> Any:

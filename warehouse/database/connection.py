@@ -56,7 +56,7 @@ def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None)
     check_folder(path)
     if not path.exists():
         _create(path)
-    with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained(path):
+    with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained(path, con):
         migrate(con)
         yield con
 
@@ -70,7 +70,10 @@ def open_reader(path: Path, wait_s: float = 10.0, on_wait: OnWait | None = None)
     """
     check_place(path)
     check_there(path)
-    with connected(path, Limits().settings(), read_only=True, wait_s=wait_s, on_wait=on_wait) as con, _explained(path):
+    with (
+        connected(path, Limits().settings(), read_only=True, wait_s=wait_s, on_wait=on_wait) as con,
+        _explained(path, con),
+    ):
         check_readable(con)
         yield con
 
@@ -206,7 +209,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     try:
         yield
     except duckdb.PermissionException as error:  # nothing of ours does
@@ -215,9 +218,43 @@ def _explained(path: Path) -> Iterator[None]:
             f"refused ({compat.reason(error)}). {another_file()}"
         ) from error
     except duckdb.Error as error:
-        if not compat.is_failed_write(error):
-            raise
-        raise _write_failure(path, error) from error
+        if compat.is_failed_write(error):
+            raise _write_failure(path, error) from error
+        if altered := _altered(con):
+            raise SelfRepairError(
+                f"{path} was changed by something else than selfrepair, and this fails with it "
+                f"({_first_line(compat.reason(error))}): {'; '.join(altered)}. Undo that in DuckDB, or name another file"
+                f"{in_words(' with --db', '')}."
+            ) from error
+        raise
+
+
+def _altered(con: duckdb.DuckDBPyConnection, most: int = 5) -> list[str]:
+    """What of the file's columns and of the functions in it is not as selfrepair and DuckDB make it."""
+    columns = (
+        "SELECT concat_ws('.', table_name, column_name), data_type FROM system.main.duckdb_columns() "
+        "INNER JOIN system.main.duckdb_tables() USING (schema_name, table_name) WHERE schema_name = 'main'"
+    )
+    functions = "SELECT function_name FROM system.main.duckdb_functions() WHERE {} internal"
+    with contextlib.suppress(duckdb.Error):
+        con.rollback()  # nothing is answered in a transaction that has failed
+    found: dict[str, str] = dict(con.execute(columns).fetchall())
+    hidden = con.execute(f"{functions.format('NOT')} INTERSECT {functions.format('')} ORDER BY ALL").fetchall()
+    with duckdb.connect(config=CLOSED) as empty:
+        migrate(empty)
+        made: dict[str, str] = dict(empty.execute(columns).fetchall())
+        migrations = "SELECT version FROM main.schema_migration ORDER BY ALL"
+        if con.execute(migrations).fetchall() != empty.execute(migrations).fetchall():
+            made = {}  # its migration is what fails
+    told = [f'its macro "{name}" hides a function of DuckDB' for (name,) in hidden]
+    told += [
+        f"{name} is {found.get(name, 'missing')}, not {kind}" for name, kind in made.items() if found.get(name) != kind
+    ]
+    return told[:most]
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def _write_failure(path: Path, error: Exception) -> SelfRepairError:

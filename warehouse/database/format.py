@@ -1,5 +1,6 @@
 """Whether a file is DuckDB's, by its first bytes, and why DuckDB does not open it, in words."""
 
+import os
 import stat
 from pathlib import Path
 from shlex import quote
@@ -15,6 +16,9 @@ _FLAGS = slice(20, 28)
 _ENCRYPTED = 1
 _OTHERS = {b"SQLite format 3": "an SQLite database", b"PAR1": "a Parquet file"}
 """What is often taken for a warehouse, by its first bytes. DuckDB would fetch an extension for the first."""
+
+_LOGS = (files.WAL, f"{files.WAL}.checkpoint", f"{files.WAL}.recovery")
+"""What DuckDB writes beside a file, by what it adds to the name; it would write over what a link there leads to."""
 
 
 def check_format(path: Path) -> None:
@@ -35,9 +39,13 @@ def check_format(path: Path) -> None:
             f"{path} is encrypted, and a warehouse is not: there is no way to give its key here. Copy it into a file "
             f"without encryption with DuckDB (ATTACH, COPY FROM DATABASE). {another_file()}"
         )
-    log = path.resolve().with_name(path.resolve().name + files.WAL)
-    if log.exists() and not stat.S_ISREG(log.stat().st_mode):
-        raise SelfRepairError(f"{log} stands where DuckDB keeps the log of {path}, and is no file. Move it away.")
+    real = path.resolve()
+    for ending in _LOGS:
+        log = real.with_name(real.name + ending)
+        if os.path.lexists(log) and not stat.S_ISREG(log.lstat().st_mode):
+            raise SelfRepairError(
+                f"{log} stands where DuckDB keeps the log of {path}, and is a link or no file. Move it away."
+            )
 
 
 def why_not_opened(path: Path, error: duckdb.Error) -> str:

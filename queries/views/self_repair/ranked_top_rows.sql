@@ -8,8 +8,10 @@
 -- heads, so that one head's rows are found without reading the others.
 --
 -- Columns:
---   removed_effect FLOAT: Drop in direct effect under ablation, direct_effect - ablated_direct_effect [logits]
---   self_repair FLOAT: Self-repair, logit_change + removed_effect [logits]
+--   removed_effect FLOAT: Drop in direct effect under ablation, direct_effect - ablated_direct_effect; > 0: the head
+--     pushes the correct token up less [logits]
+--   self_repair FLOAT: Self-repair: change in logit + drop in direct effect, logit_change + removed_effect; > 0: the
+--     rest of the model compensated, < 0: it added to the damage [logits]
 --   effect_rank INTEGER: Place of the row among its head's by direct_effect; 1: the highest; ties by prompt_id, then pos
 
 WITH cuts AS (

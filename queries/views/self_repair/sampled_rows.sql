@@ -6,7 +6,8 @@
 -- Not kept: to read these rows again takes a fifth of the time that it takes to store them.
 --
 -- Columns:
---   self_repair FLOAT: Self-repair: change in logit + drop in direct effect (repair_rows) [logits]
+--   self_repair FLOAT: Self-repair: change in logit + drop in direct effect (repair_rows); > 0: the rest of the model
+--     compensated, < 0: it added to the damage [logits]
 
 WITH sampled_prompts AS MATERIALIZED (
     SELECT run_id, prompt_id, cluster_id

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -113,6 +114,14 @@ def test_what_is_too_much_is_stopped_in_time(place: Place, query: str) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - own_before < 200_000  # kB
 
 
+@pytest.mark.skipif(not duckdb.__version__.startswith("1."), reason="DuckDB 2 answers it")
+def test_a_crash_of_duckdb_is_an_error_and_the_next_query_is_answered(place: Place) -> None:
+    warehouse = Warehouse(place.db, limits=LIMITS)
+    with pytest.raises(SelfRepairError, match="DuckDB crashed on it"):
+        warehouse.sql("SELECT json_structure(repeat('[', 100000) || repeat(']', 100000))")
+    assert warehouse.sql("SELECT 1 AS x").item() == 1
+
+
 def test_nothing_was_touched(place: Place) -> None:
     assert place.state() == place.before
 
@@ -132,8 +141,6 @@ def test_what_only_reads_is_answered(place: Place, reader: Reader, query: str) -
 
 
 def test_what_a_statement_may_read_is_a_macro_of_the_file_too(tmp_path: Path) -> None:
-    import duckdb
-
     db = loaded(tmp_path)
     with duckdb.connect(db) as con:
         con.execute("CREATE MACRO my_runs() AS TABLE SELECT run_id FROM runs")

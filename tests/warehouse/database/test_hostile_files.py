@@ -107,6 +107,37 @@ def test_the_same_files_read_others_where_nothing_keeps_them_from_it(template: P
             assert con.execute(query).fetchall() == [(SECRET,)]
 
 
+@pytest.mark.parametrize(
+    ("change", "query", "said"),
+    [
+        (
+            "CREATE MACRO list(x) AS 1",
+            "SELECT list(DISTINCT run_id) FROM runs",
+            'its macro "list" hides a function of DuckDB',
+        ),
+        (
+            "ALTER TABLE tokens DROP foil",
+            "SELECT foil FROM tokens",
+            r"tokens\.foil is missing, not VARCHAR\. Undo that",
+        ),
+    ],
+)
+def test_what_fails_on_a_file_that_was_changed_says_what_was(
+    change: str, query: str, said: str, template: Path, here: Path
+) -> None:
+    path = here / "w.duckdb"
+    shutil.copy(template, path)
+    with duckdb.connect(str(path)) as con:
+        con.execute(change)
+    with (
+        pytest.raises(SelfRepairError, match=f"w.duckdb was changed by something else .*{said}"),
+        open_writer(path) as con,
+    ):
+        con.execute(f"BEGIN; {query}")
+    with pytest.raises(duckdb.CatalogException), open_reader(template) as con:  # a mistake of ours stays one
+        con.execute("FROM nothing")
+
+
 def reads(path: Path) -> str:
     with open_reader(path) as con:
         prepare_reader(con)

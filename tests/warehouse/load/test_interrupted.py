@@ -16,8 +16,8 @@ from selfrepair.queries.marts import refresh as marts
 from selfrepair.warehouse.cli.commands import load, remove
 from selfrepair.warehouse.load import loader
 from support.contents import Contents, contents, differences
-from support.loaded import load_rows, stored
-from support.version_0_1 import unpacked
+from support.kills import before
+from support.loaded import load_rows
 
 COMMANDS = {"load": load, "refresh": refresh, "remove": remove}
 STOP = """
@@ -66,28 +66,6 @@ POINTS = {
         "warehouse.database.connection.migrate",
     ),
 }
-
-
-def before(command: str, fabricate, db: Path, root: Path) -> list[str]:
-    """A file as it is before a command, which is returned without its --db."""
-    if command == "upgrade":
-        folder = unpacked(db.parent)
-        shutil.move(folder / "warehouse.duckdb", db)
-        shutil.move(folder / "warehouse.duckdb.parts", root)
-        return ["load"]
-    if command == "load":
-        for key in ("run-a", "run-b"):
-            fabricate(key, model=key, n_units=1).write(root)
-        return ["load"]
-    if command == "refresh":
-        fabricate(n_units=1).write(root)
-        load_rows(db, root)
-        return ["refresh"]
-    stored(db.parent, *(fabricate(key, model=key, n_units=1) for key in ("run-a", "run-b")))
-    with duckdb.connect(str(db)) as con:
-        con.execute("DELETE FROM selfrepair_marts.refreshed")
-    fabricate("run-a", model="run-a", n_units=1).write(root)
-    return ["remove", "1", "--yes"]
 
 
 def call(db: Path, command: list[str]) -> Any:
@@ -148,7 +126,7 @@ def test_parts_stay_until_the_last_write_is_done(error, fabricate, db, root, mon
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("command", "where"), [(command, where) for command in POINTS for where in POINTS[command]])
 def test_a_kill_anywhere_is_finished_by_the_same_command(command, where, when, fabricate, db, root, tmp_path, spawn):
-    line = before(command, fabricate, db, root)
+    line = before(command, db)
     expected = unbroken(db, line, tmp_path / "unbroken")
     _stop(spawn, where, when, signal.SIGKILL, db, line)
     again = call(db, line)
@@ -160,7 +138,7 @@ def test_a_kill_anywhere_is_finished_by_the_same_command(command, where, when, f
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_any_signal_while_summaries_are_made(command, sign, fabricate, db, root, tmp_path, spawn):
-    line = before(command, fabricate, db, root)
+    line = before(command, db)
     expected = unbroken(db, line, tmp_path / "unbroken")
     _stop(spawn, MARTS + "_computed", "before", sign, db, line)
     again = call(db, line)
@@ -174,7 +152,7 @@ def test_no_room_while_summaries_are_made(command, fabricate, db, root, tmp_path
     def full(con: duckdb.DuckDBPyConnection, run_id: int) -> None:
         raise duckdb.IOException("Could not write all bytes to file: No space left on device")
 
-    line = before(command, fabricate, db, root)
+    line = before(command, db)
     expected = unbroken(db, line, tmp_path / "unbroken")
     with monkeypatch.context() as patch:
         patch.setattr(marts, "_computed", full)
