@@ -155,7 +155,12 @@ def _is_installed(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether the file's views, comments and functions are this version's, to the letter."""
     wanted = {"views": _fingerprint(), "marts": marts.definition(), "comments": _comments_sha256()}
     record = _record(con)
-    return wanted.items() <= record.items() and record.get("state") == _state(con) and has_macros(con)
+    return (
+        wanted.items() <= record.items()
+        and record.get("state") == _state(con)
+        and _installed(con) == {view.name for view in views()}
+        and has_macros(con)
+    )
 
 
 def _state(con: duckdb.DuckDBPyConnection) -> str:

@@ -1,6 +1,7 @@
 -- Whether the same few neurons repair a head in every row, or different ones from row to row.
 --
 -- Grain: run_id, ablation, population, layer, head, mlp_layer
+-- Headline: label, mlp_layer, top_neuron, top_neuron_share, change_share_10, half_overlap, n_rows
 -- Paper: section 5 (sparse neurons)
 --
 -- Over the rows of the ablated head's top 2 % by clean direct effect, with position 0 or without, in which a neuron changes

@@ -171,6 +171,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "text_column": "text",
         "packing": None,
         "protocol": None,
+        "row_group_gb": 2.0,
     }
 
 

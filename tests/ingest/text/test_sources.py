@@ -307,7 +307,7 @@ def test_a_regular_expression_that_never_ends_is_given_up(monkeypatch, capfd):
         SelfRepairError, match=r"tokenizer failed \(PanicException: .*begins with 'aaa.*Try another data set"
     ):
         tokenizing.encode(["a" * 40 + "b"], tokenizer)
-    monkeypatch.setattr(tokenizing, "LONGEST_S", 0.1)
+    monkeypatch.setattr(tokenizing, "LONGEST_S", 0.01)
     with pytest.raises(SelfRepairError, match=r"tokenizer took more than 0 s on 1 texts"):
         tokenizing.encode(["a" * 25 + "b"], tokenizer)
     for thread in threading.enumerate():
