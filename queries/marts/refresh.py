@@ -143,7 +143,7 @@ def compute(con: duckdb.DuckDBPyConnection, run_id: int) -> Computed:
     loaded = _loaded(con, run_id)
     with _computed(con, run_id):
         rows = {
-            name: con.execute(f"FROM temp.{identifier(name)}").to_arrow_reader(_ROWS_AT_ONCE).read_all()
+            name: con.sql(f"FROM temp.{identifier(name)}").to_arrow_reader(_ROWS_AT_ONCE).read_all()
             for name in _wanted()
         }
     return Computed(run_id, loaded, rows, time.monotonic() - began)

@@ -72,14 +72,20 @@ def call(db: Path, command: list[str]) -> Any:
     return CliRunner().invoke(COMMANDS[command[0]], [*command[1:], "--db", str(db)])
 
 
-def unbroken(db: Path, command: list[str], to: Path) -> Contents:
-    """What the command makes of a copy where nothing stops it."""
+_unbroken: dict[str, Contents] = {}
+
+
+def unbroken(command: str, db: Path, line: list[str], to: Path) -> Contents:
+    """What the command makes of a copy where nothing stops it: made once, for every test begins with the same."""
+    if command in _unbroken:
+        return _unbroken[command]
     to.mkdir()
     for path in db.parent.glob("w.duckdb*"):
         (shutil.copytree if path.is_dir() else shutil.copy)(path, to / path.name)
-    result = call(to / db.name, command)
+    result = call(to / db.name, line)
     assert result.exit_code == 0, result.output
-    return contents(to / db.name)
+    _unbroken[command] = contents(to / db.name)
+    return _unbroken[command]
 
 
 @pytest.mark.parametrize("command", ["load", "remove"])
@@ -127,7 +133,7 @@ def test_parts_stay_until_the_last_write_is_done(error, fabricate, db, root, mon
 @pytest.mark.parametrize(("command", "where"), [(command, where) for command in POINTS for where in POINTS[command]])
 def test_a_kill_anywhere_is_finished_by_the_same_command(command, where, when, fabricate, db, root, tmp_path, spawn):
     line = before(command, db)
-    expected = unbroken(db, line, tmp_path / "unbroken")
+    expected = unbroken(command, db, line, tmp_path / "unbroken")
     _stop(spawn, where, when, signal.SIGKILL, db, line)
     again = call(db, line)
     assert again.exit_code == 0, again.output
@@ -139,7 +145,7 @@ def test_a_kill_anywhere_is_finished_by_the_same_command(command, where, when, f
 @pytest.mark.parametrize("command", COMMANDS)
 def test_any_signal_while_summaries_are_made(command, sign, fabricate, db, root, tmp_path, spawn):
     line = before(command, db)
-    expected = unbroken(db, line, tmp_path / "unbroken")
+    expected = unbroken(command, db, line, tmp_path / "unbroken")
     _stop(spawn, MARTS + "_computed", "before", sign, db, line)
     again = call(db, line)
     assert again.exit_code == 0, again.output
@@ -153,7 +159,7 @@ def test_no_room_while_summaries_are_made(command, fabricate, db, root, tmp_path
         raise duckdb.IOException("Could not write all bytes to file: No space left on device")
 
     line = before(command, db)
-    expected = unbroken(db, line, tmp_path / "unbroken")
+    expected = unbroken(command, db, line, tmp_path / "unbroken")
     with monkeypatch.context() as patch:
         patch.setattr(marts, "_computed", full)
         assert call(db, line).exit_code == 1
