@@ -67,41 +67,50 @@ def unmeasured(rows: Rows, db: Path, query: str, name: str = "", filters: Mappin
     `name` is the question or view that was asked, if any, and `filters` the values it was given: of these a run or a
     model's name says which runs are meant.
     """
-    if not rows("SELECT 1 FROM runs LIMIT 1"):
-        return no_run(db)
     condition = _run_condition(filters or {})
-    subject = "No run of this file" if condition == "true" else "None of the runs asked for"
     read = _read(query)
-    options = {
-        ADDED_BY[table]
-        for table in sorted(read & ADDED_BY.keys())
-        if not rows(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1")
-    }
-    if options:
-        return (
-            f"{subject} has measured it: selfrepair ingest {' '.join(sorted(options))} does, and so does selfrepair demo "
-            "--mechanisms."
-        )
-    later = f"SELECT 1 FROM neuron_sums WHERE {condition} AND population = 'top2_nobos' LIMIT 1"
-    if (filters or {}).get("population") in ("top2_nobos", ["top2_nobos"]) and read & _NEURONS and not rows(later):
+    tables = sorted(read & ADDED_BY.keys())
+    needs = sorted((read | {_SAME_NEED.get(name, "")}) & NEEDS.keys())
+    there = _which(
+        rows,
+        {
+            "runs": "runs",
+            "finished": f"runs WHERE status <> 'failed' AND {condition}",
+            "loaded": f"units WHERE {condition}",
+            "summarised": f"head_repair WHERE {condition}",
+            "nobos": f"neuron_sums WHERE {condition} AND population = 'top2_nobos'",
+        }
+        | {name: f"{name} WHERE {condition}" for name in (*tables, *needs)},
+    )
+    if "runs" not in there:
+        return no_run(db)
+    subject = "No run of this file" if condition == "true" else "None of the runs asked for"
+    if options := sorted({ADDED_BY[table] for table in tables if table not in there}):
+        return f"{subject} has measured it: selfrepair ingest {' '.join(options)} does, and so does selfrepair demo --mechanisms."
+    of_nobos = (filters or {}).get("population") in ("top2_nobos", ["top2_nobos"])
+    if of_nobos and read & _NEURONS and "nobos" not in there:
         return f"{subject} has neurons of the rows after position 0: {EARLIER_NEURONS}"
-    if not rows(
-        f"SELECT 1 FROM head_repair WHERE {condition} LIMIT 1"
-    ):  # failed, or nothing of it is loaded or summarised
-        return _why_not_summarised(rows, condition) if read & ({view.name for view in views()} - _HOLD_FAILED) else ""
-    for view in sorted((read | {_SAME_NEED.get(name, "")}) & NEEDS.keys()):
-        if not rows(f"SELECT 1 FROM {view} WHERE {condition} LIMIT 1"):
+    if "summarised" not in there:  # failed, or nothing of it is loaded or summarised
+        return _why_not_summarised(there) if read & ({view.name for view in views()} - _HOLD_FAILED) else ""
+    for view in needs:
+        if view not in there:
             need, step = NEEDS[view]
             return f"{subject} {need}: {step}."
     return ""
 
 
-def _why_not_summarised(rows: Rows, condition: str) -> str:
-    if not rows(f"SELECT 1 FROM runs WHERE status <> 'failed' AND {condition} LIMIT 1"):
+def _which(rows: Rows, asked: Mapping[str, str]) -> set[str]:
+    """Of what is `asked`, FROM clauses by a name of one's own, what has a row: in one query, for each opens the file."""
+    (there,) = rows(f"SELECT {', '.join(f'EXISTS (FROM {rest}) AS {name}' for name, rest in asked.items())}")
+    return {name for name, is_there in there.items() if is_there}
+
+
+def _why_not_summarised(there: set[str]) -> str:
+    if "finished" not in there:
         return (
             "Views leave out runs whose cross-check failed, and there is no other: selfrepair runs shows their status."
         )
-    if not rows(f"SELECT 1 FROM units WHERE {condition} LIMIT 1"):
+    if "loaded" not in there:
         return "Nothing of the run is loaded yet: selfrepair load loads the units that are finished."
     return ""  # whoever opened the file was told that summaries are missing
 
