@@ -58,6 +58,9 @@ _HOLD_FAILED = {"self_repair", "repair_rows"}
 _ASKS_WHAT_IS_THERE = {"broken_rules", "run_health"}
 """Views that read every table, and have rows whichever of them have."""
 
+_EMPTY_IS_AN_ANSWER = {"broken_rules"}
+"""Views without rows where all is well."""
+
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -67,6 +70,8 @@ def unmeasured(rows: Rows, db: Path, query: str, name: str = "", filters: Mappin
     `name` is the question or view that was asked, if any, and `filters` the values it was given: of these a run or a
     model's name says which runs are meant.
     """
+    if name in _EMPTY_IS_AN_ANSWER:
+        return ""
     condition = _run_condition(filters or {})
     read = _read(query)
     tables = sorted(read & ADDED_BY.keys())
@@ -86,7 +91,10 @@ def unmeasured(rows: Rows, db: Path, query: str, name: str = "", filters: Mappin
         return no_run(db)
     subject = "No run of this file" if condition == "true" else "None of the runs asked for"
     if options := sorted({ADDED_BY[table] for table in tables if table not in there}):
-        return f"{subject} has measured it: selfrepair ingest {' '.join(options)} does, and so does selfrepair demo --mechanisms."
+        return (
+            f"{subject} has measured it: selfrepair ingest {' '.join(options)} does, and so does selfrepair demo "
+            "--mechanisms."
+        )
     of_nobos = (filters or {}).get("population") in ("top2_nobos", ["top2_nobos"])
     if of_nobos and read & _NEURONS and "nobos" not in there:
         return f"{subject} has neurons of the rows after position 0: {EARLIER_NEURONS}"
