@@ -76,17 +76,15 @@ def unmeasured(rows: Rows, db: Path, query: str, name: str = "", filters: Mappin
     read = _read(query)
     tables = sorted(read & ADDED_BY.keys())
     needs = sorted((read | {_SAME_NEED.get(name, "")}) & NEEDS.keys())
-    there = _which(
-        rows,
-        {
-            "runs": "runs",
-            "finished": f"runs WHERE status <> 'failed' AND {condition}",
-            "loaded": f"units WHERE {condition}",
-            "summarised": f"head_repair WHERE {condition}",
-            "nobos": f"neuron_sums WHERE {condition} AND population = 'top2_nobos'",
-        }
-        | {name: f"{name} WHERE {condition}" for name in (*tables, *needs)},
-    )
+    of_tables = {
+        "runs": "runs",
+        "finished": f"runs WHERE status <> 'failed' AND {condition}",
+        "loaded": f"units WHERE {condition}",
+        "nobos": f"neuron_sums WHERE {condition} AND population = 'top2_nobos'",
+    } | {table: f"{table} WHERE {condition}" for table in tables}
+    # views are computed anew where a file has no summaries, which may take too long to be told what a table alone tells
+    of_views = {"summarised": f"head_repair WHERE {condition}"} | {view: f"{view} WHERE {condition}" for view in needs}
+    there = _which(rows, of_tables if tables else of_tables | of_views)
     if "runs" not in there:
         return no_run(db)
     subject = "No run of this file" if condition == "true" else "None of the runs asked for"
@@ -98,6 +96,8 @@ def unmeasured(rows: Rows, db: Path, query: str, name: str = "", filters: Mappin
     of_nobos = (filters or {}).get("population") in ("top2_nobos", ["top2_nobos"])
     if of_nobos and read & _NEURONS and "nobos" not in there:
         return f"{subject} has neurons of the rows after position 0: {EARLIER_NEURONS}"
+    if tables:
+        there |= _which(rows, of_views)
     if "summarised" not in there:  # failed, or nothing of it is loaded or summarised
         return _why_not_summarised(there) if read & ({view.name for view in views()} - _HOLD_FAILED) else ""
     for view in needs:
