@@ -43,9 +43,6 @@ class Block:
     ln2: nn.Module
     mlp: Callable[[Tensor], Tensor]
     mlp_output: nn.Module | None
-    attention_post_norm: nn.Module | None = None
-    mlp_post_norm: nn.Module | None = None
-    multiplier: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,8 +66,6 @@ class ModelAdapter:
     d_vocab: int
     context: int | None
     has_post_norms: bool = False
-    logit_scale: float = 1.0
-    logit_softcap: float | None = None
 
     @property
     def n_layers(self) -> int:
