@@ -43,6 +43,9 @@ class Block:
     ln2: nn.Module
     mlp: Callable[[Tensor], Tensor]
     mlp_output: nn.Module | None
+    attention_post_norm: nn.Module | None = None
+    mlp_post_norm: nn.Module | None = None
+    multiplier: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class ModelAdapter:
     d_vocab: int
     context: int | None
     has_post_norms: bool = False
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
 
     @property
     def n_layers(self) -> int:

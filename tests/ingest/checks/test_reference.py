@@ -20,11 +20,10 @@ class WithoutFloat32(TorchFunctionMode):
     """While it is on, nothing is cast to float32: some families do so whatever the model's type."""
 
     def __torch_function__(self, function, types, arguments=(), keywords=None):
-        if function is torch.Tensor.to and arguments[1:] == (torch.float32,):
+        if function is torch.Tensor.float or (function is torch.Tensor.to and arguments[1:] == (torch.float32,)):
             return arguments[0]
-        if function is torch.Tensor.float:
-            return arguments[0]
-        return function(*arguments, **(keywords or {}))
+        keywords = {name: value for name, value in (keywords or {}).items() if value is not torch.float32}
+        return function(*arguments, **keywords)
 
 
 def prompts() -> torch.Tensor:
