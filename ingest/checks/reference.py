@@ -27,8 +27,16 @@ Head: TypeAlias = tuple[int, int]
 NewValues: TypeAlias = Mapping[Head, Float[Tensor, "*pos d_head"]]
 """What replaces the z of heads."""
 
+FAILURES = (RuntimeError, TypeError, AttributeError, ValueError, LookupError, AssertionError, MemoryError)
+"""Errors of a forward of a model that hooks do not fit (NotImplementedError is a RuntimeError)."""
+
 _PROBE_SIZE = 2.0**12
 """Size of the vector that shows a norm's gain: its eps is 1e-12 of that vector's mean square."""
+
+
+def message_of(error: Exception) -> str:
+    """The message of such an error, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 @contextmanager

@@ -28,15 +28,11 @@ from selfrepair.warehouse.parts.records import ModelRecord
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model on its device with its adapter, its tokenizer, and its record for the warehouse.
-
-    Where it `shares_weights` with a model of the caller's, they must not be changed (`in_memory`).
-    """
+    """A model on its device with its adapter, its tokenizer, and its record for the warehouse."""
 
     adapter: ModelAdapter
     tokenizer: PreTrainedTokenizerBase | None
     record: ModelRecord
-    shares_weights: bool = False
 
     @property
     def vocabulary(self) -> Vocabulary:

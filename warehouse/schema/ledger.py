@@ -27,7 +27,7 @@ crosschecks = sa.Table(
     column(*ABLATION, key=True),
     column("n_rows", integer, "Positions compared [rows]"),
     column("error_max", double, "Largest difference of any effect from the measured value [logits]"),
-    comment="One row per cell (prompt, head, ablation) recomputed independently: two full forward passes with hooks.",
+    comment="One row per cell (prompt, head, ablation) recomputed independently: whole forwards with hooks.",
 )
 
 units = sa.Table(

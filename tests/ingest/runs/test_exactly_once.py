@@ -251,19 +251,19 @@ def test_a_run_whose_cross_check_fails_is_marked_and_says_where(start, model, te
 
 
 CHECK_FAILS = (
-    "import selfrepair.ingest.checks.hooks as hooks\n"
-    "trial = hooks.boot\n"
-    "def boot(adapter):\n"
-    "    if adapter.n_layers == 1: return trial(adapter)\n"
+    "from selfrepair.ingest.checks.reference import PlainForwards\n"
+    "measure = PlainForwards.measure\n"
+    "def fails(self, *every):\n"
+    "    if self.adapter.n_layers == 1: return measure(self, *every)\n"
     "    raise RuntimeError('split_with_sizes does not fit')\n"
-    "hooks.boot = boot\n" + SMALL_UNITS
+    "PlainForwards.measure = fails\n" + SMALL_UNITS
 )
 
 
 def test_a_dry_run_says_when_the_cross_check_will_not_run_and_estimates_the_rest(start, model, texts, tmp_path):
     out = finish(start(model, texts, tmp_path / "w.duckdb", "--dry-run", program=CHECK_FAILS))
     assert f"rows      {ROWS:,}" in out
-    assert "After measuring, the cross-check through TransformerBridge could not run (split_with_sizes" in out
+    assert "After measuring, the cross-check by whole forwards with hooks could not run (split_with_sizes" in out
 
 
 def test_finished_units_are_loaded_when_the_cross_check_cannot_run(start, model, texts, unbroken, tmp_path):
