@@ -110,6 +110,7 @@ def ablate(
             final_dla * (1 / scale - 1 / clean.scale),
             attention / clean.scale,
             mlp / clean.scale,
+            torch.zeros_like(mlp),
             clean.scale / scale,
         ],
         dim=-1,
@@ -170,6 +171,8 @@ def _run_above(
 
 
 def identity_error(effects: Float[Tensor, "*row effect"]) -> Float[Tensor, "*row"]:
-    """|R - (repair by LayerNorm + attention + MLP)| in logits: zero but for rounding, since R is measured separately."""
-    direct, ablated_direct, logit_change, layernorm, attention, mlp, _ = effects.unbind(-1)
-    return (logit_change - (ablated_direct - direct) - (layernorm + attention + mlp)).abs()
+    """|R - (repair by LayerNorm + attention + MLP + post-norm)| in logits: zero but for rounding, since R is measured
+    separately.
+    """
+    direct, ablated_direct, logit_change, layernorm, attention, mlp, post_norm, _ = effects.unbind(-1)
+    return (logit_change - (ablated_direct - direct) - (layernorm + attention + mlp + post_norm)).abs()
