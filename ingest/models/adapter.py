@@ -75,7 +75,6 @@ class ModelAdapter:
     d_mlp: int
     d_vocab: int
     context: int | None
-    has_post_norms: bool = False
 
     @property
     def n_layers(self) -> int:
