@@ -31,10 +31,15 @@ def read_weights(folder: Path, config: PreTrainedConfig, *, trust_remote_code: b
 
 
 def attention_kind(config: PreTrainedConfig) -> str:
-    """The fused kernel, or the eager one for models that the cross-check could not switch to it later."""
+    """The fused kernel, or the family's own where there is none: for soft-capped attention scores, sinks, or a model that the
+    cross-check could not switch to it later.
+    """
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    fixed = isinstance(model_class, type) and not compat.can_switch_attention(model_class)
-    return "eager" if fixed else "sdpa"
+    if isinstance(model_class, type) and not (
+        compat.can_switch_attention(model_class) and compat.has_fused_attention(model_class)
+    ):
+        return "eager"
+    return "eager" if getattr(config.get_text_config(), "attn_logit_softcapping", None) else "sdpa"
 
 
 def weights_sha256(model: PreTrainedModel) -> str:
