@@ -236,6 +236,8 @@ class PlainForwards:
                 kept.post_scale[layer] = post_norm.scale(arguments[0].reshape(*inputs.shape, -1)[:, here], added)
 
         def on_final(arguments: tuple[Any, ...], out: Tensor) -> None:
+            if len(kept.attention) < adapter.n_layers:  # a norm without weights may be used before the layers, too
+                return
             stream, normed = arguments[0][:, here], out[:, here]
             read_mlp(stream)
             kept.final = self._read(stream, directions)
@@ -262,8 +264,10 @@ class PlainForwards:
         """
         adapter = self.adapter
         kept: list[Tensor] = []
+        entered: list[nn.Module] = []
 
-        def zeroed(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        def zeroed(block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            entered.append(block)
             zeros = torch.zeros_like(_stream(arguments, keywords))
             return ((zeros, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": zeros})
 
@@ -273,7 +277,8 @@ class PlainForwards:
             kept[layer] = first.clone() if constant else torch.zeros_like(first)
 
         def done(*_: Any) -> None:
-            raise _Done
+            if len(entered) == adapter.n_layers:
+                raise _Done
 
         with ExitStack() as hooks:
             for block in adapter.blocks:
