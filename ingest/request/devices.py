@@ -89,9 +89,7 @@ def _may_have_cuda() -> bool:
 
 
 def _not_here(name: str, found: list[str]) -> SelfRepairError:
-    return SelfRepairError(
-        f"--device {name} is not on this machine (found: {', '.join(found)}). Use --device auto."
-    )
+    return SelfRepairError(f"--device {name} is not on this machine (found: {', '.join(found)}). Use --device auto.")
 
 
 def _no_tf32() -> SelfRepairError:

@@ -42,7 +42,7 @@ def check_fits_model(request: IngestRequest) -> None:
 
 
 def _is_text(request: IngestRequest, dataset: str) -> bool:
-    """Whether prompts are made as long as the request says: rows of token ids and prompts with answers are as long as they are."""
+    """Whether prompts get the length of the request; rows of token ids, and prompts with answers, have their own."""
     return dataset in (STDLIB, RANDOM) or isinstance(next(open_dataset(request).documents, None), Document)
 
 
