@@ -78,6 +78,11 @@ def can_switch_attention(model_class: type) -> bool:
     return bool(model_class._can_set_attn_implementation())  # type: ignore[attr-defined]
 
 
+def has_fused_attention(model_class: type) -> bool:
+    """Whether a class of models works with PyTorch's scaled-dot-product attention (transformers)."""
+    return bool(model_class._supports_sdpa)  # type: ignore[attr-defined]
+
+
 def attention_kernel(model: "PreTrainedModel") -> str:
     """Name of the attention function that a model uses (transformers)."""
     return str(model.config._attn_implementation)

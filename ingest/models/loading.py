@@ -228,10 +228,10 @@ def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairEr
         )
     if isinstance(error, NotWholeError) and error.step:
         return not_loaded(name, revision, str(error), error.step)
-    if Path(name).is_file():
-        return not_loaded(name, revision, first_line(error), DOWNLOAD_AGAIN)
     reason = str(error) if isinstance(error, NotWholeError) else first_line(error)
-    if name == DEMO or Path(name).exists():
+    if Path(name).is_file():
+        step = DOWNLOAD_AGAIN
+    elif name == DEMO or Path(name).exists():
         step = SAVE_AGAIN
     elif offline_reason():
         return not_fetched(name, revision, error)

@@ -62,10 +62,15 @@ def with_adapter(base: Weights, adapter: Adapter) -> Weights:
 
 
 def attention_kind(config: PreTrainedConfig) -> str:
-    """The fused kernel, or the eager one for models that the cross-check could not switch to it later."""
+    """The fused kernel, or the family's own where there is none: for soft-capped attention scores, sinks, or a model that the
+    cross-check could not switch to it later.
+    """
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    fixed = isinstance(model_class, type) and not compat.can_switch_attention(model_class)
-    return "eager" if fixed else "sdpa"
+    if isinstance(model_class, type) and not (
+        compat.can_switch_attention(model_class) and compat.has_fused_attention(model_class)
+    ):
+        return "eager"
+    return "eager" if getattr(config.get_text_config(), "attn_logit_softcapping", None) else "sdpa"
 
 
 def weights_sha256(model: PreTrainedModel) -> str:
@@ -119,14 +124,8 @@ def _read_folder(folder: Path, name: str, trust_remote_code: bool) -> Weights:
 
     if method is None:
         return Weights(read(dtype="auto"))
-    return Weights(
-        read_dequantized(method, read),
-        f"{method}, dequantized",
-        (
-            f"The weights are quantized ({method}). They are dequantized, and that is what is measured; activations stay as they are.",
-        ),
-        packages_of(method),
-    )
+    note = f"The weights are quantized ({method}). They are dequantized, and that is what is measured."
+    return Weights(read_dequantized(method, read), f"{method}, dequantized", (note,), packages_of(method))
 
 
 def _read_gguf(file: Path) -> Weights:

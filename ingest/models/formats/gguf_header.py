@@ -70,12 +70,12 @@ def read_header(file: Path) -> GgufHeader:
             )
         try:
             header = _Reader(data).header(file)
-        except (struct.error, UnicodeDecodeError, IndexError, OverflowError) as error:
+        except (struct.error, UnicodeDecodeError, IndexError, OverflowError, TypeError, ZeroDivisionError) as error:
             raise NotWholeError("it is damaged, or ends within its header", DOWNLOAD_AGAIN) from error
     if "general.architecture" not in header.values:
         raise NotWholeError("its header names no architecture", "Give the file of a language model.")
-    n_parts = header.values.get("split.count", 1)
-    if n_parts > 1:
+    n_parts = header.values.get("split.count")
+    if isinstance(n_parts, int) and n_parts > 1:
         raise NotWholeError(
             f"it is one of {n_parts} parts of a model",
             "Join them with llama.cpp (llama-gguf-split --merge FIRST.gguf WHOLE.gguf), and give the whole file.",

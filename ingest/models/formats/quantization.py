@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,9 @@ def read_dequantized(method: str, read: Callable[..., PreTrainedModel]) -> PreTr
     config_class = METHODS[method].config
     if config_class is not None:
         settings = getattr(transformers, config_class)(dequantize=True)
-        model = read(dtype=torch.float32, quantization_config=settings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the rest of the settings comes from config.json, as it shall
+            model = read(dtype=torch.float32, quantization_config=settings)
     else:
         logging.getLogger(method).setLevel(logging.ERROR)  # it tells of faster kernels
         model = read(dtype=torch.float32, device_map={"": "cpu"})
