@@ -112,8 +112,8 @@ def check_numbers(model: PreTrainedModel) -> tuple[str, ...]:
     if not zero:
         return ()
     return (
-        f"{len(zero)} weight {'matrix is' if len(zero) == 1 else 'matrices are'} zero everywhere: {_some(zero)}. Unless that is "
-        "meant, the files are damaged.",
+        f"{len(zero)} weight {'matrix is' if len(zero) == 1 else 'matrices are'} zero everywhere: {_some(zero)}. Unless "
+        "that is meant, the files are damaged.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The model in a GGUF file: its weights dequantized by transformers with the package `gguf`, its configuration, its tokenizer."""
+"""The model in a GGUF file, read by transformers with the package `gguf`: its configuration, and its weights dequantized."""
 
 import contextlib
 import importlib.metadata

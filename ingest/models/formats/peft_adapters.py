@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from selfrepair.ingest.models.weight_files import ADAPTER, NotWholeError
 
 PACKAGE = "peft"
-_ANOTHER_BASE = "Put the model that it was trained on into base_model_name_or_path of its adapter_config.json: a folder or a hub id."
+_ANOTHER_BASE = f"Put the model that it was trained on into base_model_name_or_path of {ADAPTER}: a folder or a hub id."
 
 
 @dataclass(frozen=True)
