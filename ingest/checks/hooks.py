@@ -129,6 +129,7 @@ def measure_head_ablation(
             final * (1 / scale - 1 / clean.scale),
             (heads[above] - clean.heads[above]).sum(dim=(0, 1)),
             (mlps - clean.mlps).sum(dim=0),
+            torch.zeros_like(scale),
             clean.scale / scale,
         ],
         dim=-1,

@@ -1,4 +1,4 @@
-"""Checks of measured numbers: they are finite, and the identity R = LayerNorm + attention + MLP holds."""
+"""Checks of measured numbers: they are finite, and the identity R = LayerNorm + attention + MLP (+ post-norm) holds."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def check_effects(
     absolute one up to `LARGE_EFFECT`, and beyond that relative to the row's largest effect.
     """
     errors = identity_error(effects)
-    allowed = precision.identity * (effects[..., :6].abs().amax(dim=-1) / LARGE_EFFECT).clamp(min=1)
+    allowed = precision.identity * (effects[..., :-1].abs().amax(dim=-1) / LARGE_EFFECT).clamp(min=1)
     if bool((errors <= allowed).all()):  # false for NaN too
         return
     for ablated, of_head, error, of_row in zip(stack, effects, errors, allowed, strict=True):
@@ -51,8 +51,8 @@ def check_effects(
         if bool((error > of_row).any()):
             prompt, pos = divmod(int((error / of_row).argmax()), error.shape[1])
             raise SelfRepairError(
-                f"the identity R = LayerNorm + attention + MLP fails by {float(error[prompt, pos]):.2g} logits (allowed "
-                f"{float(of_row[prompt, pos]):g}) for {ablated.ablation} ablation of {label}, prompt_id "
+                f"the identity R = LayerNorm + attention + MLP (+ post-norm) fails by {float(error[prompt, pos]):.2g} logits "
+                f"(allowed {float(of_row[prompt, pos]):g}) for {ablated.ablation} ablation of {label}, prompt_id "
                 f"{prompt_ids[prompt]}, position {pos}. {NOT_STORED} Rerun with {with_dtype('float64')}: if that passes, "
                 f"the cause was rounding in {precision.name}; if not, please report the model."
             )

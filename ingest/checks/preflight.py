@@ -13,7 +13,7 @@ from selfrepair.ingest.engine.attention_calls import record_calls
 from selfrepair.ingest.engine.clean_kv import check_clean_kv
 from selfrepair.ingest.engine.forward import clean_batch, clean_layers, embed, project, value_biases
 from selfrepair.ingest.engine.memory import is_out_of_memory
-from selfrepair.ingest.engine.unembedding import final_scale, mean_unembedding, target_logit_directions
+from selfrepair.ingest.engine.unembedding import bent, final_scale, mean_unembedding, target_logit_directions
 from selfrepair.ingest.models.adapter import ModelAdapter, unsupported
 from selfrepair.ingest.text.targets import next_token_targets
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
@@ -56,8 +56,8 @@ def check_self_repression(
 def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: Precision, name: str) -> None:
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     calls = record_calls(adapter, inputs.shape[1])
-    final_input, logits = _own_forward(adapter, inputs, n_logits := min(POSITIONS, inputs.shape[1]))
-    if not bool(logits.isfinite().all()):
+    final_input, logits, returned = _own_forward(adapter, inputs, n_logits := min(POSITIONS, inputs.shape[1]))
+    if not bool(returned.isfinite().all()):
         raise SelfRepairError(
             f"model '{name}' has logits of NaN or infinity on the first prompts in {precision.name}. "
             f"Try {with_dtype('float32')}, and check the model's weights."
@@ -79,13 +79,14 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
         own_bias = getattr(adapter.blocks[number].output_projection, "bias", None)
         compare(
             heads if own_bias is None else heads + own_bias,
-            layer.attention,
+            layer.attention_out,
             f"head outputs and bias do not add up to attention's output in layer {number}",
         )
     compare(
         stream, final_input.to(stream.dtype), "attention and MLP outputs do not add up to the final residual stream"
     )
 
+    compare(bent(adapter, logits), returned.to(logits.dtype), "its logits are not what its unembedding makes")
     logit_directions = target_logit_directions(adapter, mean_unembedding(adapter), targets)
     last = slice(-n_logits, None)
     centred = (logits - logits.mean(dim=-1, keepdim=True)).gather(-1, targets[:, last, None])[..., 0]
@@ -103,15 +104,22 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
         raise unsupported(name, "ablating a head of the last layer changes no logit")
 
 
-def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[Tensor, Tensor]:
-    """The input of the final norm in the model's own forward, and its logits at the last `n_logits` positions."""
-    seen: list[Tensor] = []
-    handle = adapter.final_norm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].clone()))
+def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The input of the final norm in the model's own forward, and its logits at the last `n_logits` positions: before a
+    soft-cap, and as it returns them.
+    """
+    norm_inputs: list[Tensor] = []
+    made: list[Tensor] = []
+    handles = [
+        adapter.final_norm.register_forward_pre_hook(lambda _, arguments: norm_inputs.append(arguments[0].clone())),
+        adapter.unembedding.register_forward_hook(lambda _, __, out: made.append(out.clone())),
+    ]
     try:
-        logits: Tensor = adapter.model(input_ids=inputs, use_cache=False, logits_to_keep=n_logits).logits[:, -n_logits:]
+        logits: Tensor = adapter.model(input_ids=inputs, use_cache=False, logits_to_keep=n_logits).logits
     finally:
-        handle.remove()
-    return seen[0], logits
+        for handle in handles:
+            handle.remove()
+    return norm_inputs[0], made[0][:, -n_logits:].to(adapter.stream_dtype) * adapter.logit_scale, logits[:, -n_logits:]
 
 
 def _constant(adapter: ModelAdapter, targets: Tensor) -> Tensor:
@@ -123,4 +131,5 @@ def _constant(adapter: ModelAdapter, targets: Tensor) -> Tensor:
         constants += (weight @ norm_bias).to(constants.dtype)
     if adapter.unembedding.bias is not None:
         constants += adapter.unembedding.bias.to(constants.dtype)
+    constants *= adapter.logit_scale
     return (constants - constants.mean())[targets]

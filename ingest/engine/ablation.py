@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from selfrepair.ingest.engine.attention_calls import AttentionCalls
-from selfrepair.ingest.engine.forward import CleanBatch, apply_mlp, attend, project
+from selfrepair.ingest.engine.forward import CleanBatch, MLPOutput, apply_mlp, attend, project
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.unembedding import final_scale
 from selfrepair.ingest.models.adapter import ModelAdapter
@@ -54,16 +54,24 @@ class Replacements:
 class Observer:
     """Sees the forward of the layers above an ablated stack; the methods here ignore what they are given."""
 
-    def on_attention(self, layer: int, z: Float[Tensor, "ablated batch pos head d_head"]) -> None:
-        """Attention of `layer` ran, and its heads' z were these."""
+    def on_attention(
+        self,
+        layer: int,
+        z: Float[Tensor, "ablated batch pos head d_head"],
+        rescaled: Float[Tensor, "ablated batch pos"] | None,
+    ) -> None:
+        """Attention of `layer` ran, and its heads' z were these. `rescaled` is the clean scale of its post-norm over this one's,
+        None where there is none.
+        """
 
     def on_mlp(
         self,
         layer: int,
         dla_change: Float[Tensor, "ablated batch pos"],
         activations: Float[Tensor, "ablated batch pos neuron"] | None,
+        rescaled: Float[Tensor, "ablated batch pos"] | None,
     ) -> None:
-        """The MLP of `layer` ran; its DLA changed by `dla_change` (logits times S)."""
+        """The MLP of `layer` ran; its DLA changed by `dla_change` (logits times S). `rescaled` as in `on_attention`."""
 
     def on_final_stream(self, stream: Float[Tensor, "ablated batch pos d_model"]) -> None:
         """The forward ended with this residual stream."""
@@ -92,9 +100,15 @@ def ablate(
         difference = einsum(
             after - before, weight, "ablated batch pos d_head, ablated d_head d_model -> ablated batch pos d_model"
         )
+    difference = _difference_added(adapter, clean, layer, difference)
     head_directions = clean.head_directions[layer][:, :, heads].movedim(2, 0)
     direct = project((before - bias)[:, :, clean.measured], head_directions) / clean.scale
     ablated_direct = project((after - bias)[:, :, clean.measured], head_directions) / clean.scale
+
+    post_norm = torch.zeros_like(direct)
+    if clean.attention_scale[layer] is not None:
+        added = project(difference[:, :, clean.measured], clean.logit_directions) / clean.scale
+        post_norm = added - (ablated_direct - direct)
 
     stream = clean.branch[layer] + difference
     attention, mlp = _run_above(adapter, calls, clean, stream, layer, observers)
@@ -110,10 +124,24 @@ def ablate(
             final_dla * (1 / scale - 1 / clean.scale),
             attention / clean.scale,
             mlp / clean.scale,
+            post_norm,
             clean.scale / scale,
         ],
         dim=-1,
     )
+
+
+def _difference_added(
+    adapter: ModelAdapter, clean: CleanBatch, layer: int, difference: Float[Tensor, "ablated batch input d_model"]
+) -> Float[Tensor, "ablated batch input d_model"]:
+    """What changes in the stream when what attention makes changes by `difference`: a post-norm's scale changes with it."""
+    block, out = adapter.blocks[layer], clean.attention_out[layer]
+    shape, scale = block.attention_post_shape, clean.attention_scale[layer]
+    if shape is not None and scale is not None and out is not None:
+        before = out.to(difference.dtype)
+        changed = before + difference
+        difference = shape.linear(changed) / shape.scale(changed)[..., None] - shape.linear(before) / scale[..., None]
+    return difference if block.multiplier == 1 else difference * block.multiplier
 
 
 def _run_above(
@@ -137,24 +165,33 @@ def _run_above(
         stream.add_(out)
         return change
 
-    def run_attention(above: int) -> Tensor:
-        out, z = attend(adapter, above, flat, calls)
-        for observer in observers:
-            observer.on_attention(above, z.unflatten(0, stream.shape[:2])[:, :, here])
-        return out
+    def by_ablation(values: Tensor) -> Tensor:
+        return values.unflatten(0, stream.shape[:2])[:, :, here]
 
-    def run_mlp(above: int) -> tuple[Tensor, Tensor | None]:
+    def rescaled(before: Tensor | None, after: Tensor | None) -> Tensor | None:
+        return None if before is None or after is None else before[:, here] / by_ablation(after)
+
+    def run_attention(above: int) -> Tensor:
+        attention = attend(adapter, above, flat, calls)
+        if observers:
+            ratio = rescaled(clean.attention_scale[above], attention.scale)
+            for observer in observers:
+                observer.on_attention(above, by_ablation(attention.z), ratio)
+        return attention.added
+
+    def run_mlp(above: int) -> MLPOutput:
         return apply_mlp(adapter, above, flat, keep_activations=above in clean.activations)
 
-    def add_mlp(above: int, out: Tensor, activations: Tensor | None) -> None:
-        change = add(out, clean.mlp_dla[above], mlp_change)
-        if activations is not None:
-            activations = activations.unflatten(0, stream.shape[:2])[:, :, here]
-        for observer in observers:
-            observer.on_mlp(above, change, activations)
+    def add_mlp(above: int, mlp: MLPOutput) -> None:
+        change = add(mlp.added, clean.mlp_dla[above], mlp_change)
+        if observers:
+            activations = None if mlp.activations is None else by_ablation(mlp.activations)
+            ratio = rescaled(clean.mlp_scale[above], mlp.scale)
+            for observer in observers:
+                observer.on_mlp(above, change, activations, ratio)
 
     if not adapter.parallel_blocks:
-        add_mlp(layer, *run_mlp(layer))
+        add_mlp(layer, run_mlp(layer))
     for above in range(layer + 1, adapter.n_layers):
         attention = run_attention(above)
         if adapter.parallel_blocks:
@@ -163,13 +200,15 @@ def _run_above(
         else:
             add(attention, clean.attention_dla[above], attention_change)
             mlp = run_mlp(above)
-        add_mlp(above, *mlp)
+        add_mlp(above, mlp)
     for observer in observers:
         observer.on_final_stream(stream[:, :, here])
     return attention_change, mlp_change
 
 
 def identity_error(effects: Float[Tensor, "*row effect"]) -> Float[Tensor, "*row"]:
-    """|R - (repair by LayerNorm + attention + MLP)| in logits: zero but for rounding, since R is measured separately."""
-    direct, ablated_direct, logit_change, layernorm, attention, mlp, _ = effects.unbind(-1)
-    return (logit_change - (ablated_direct - direct) - (layernorm + attention + mlp)).abs()
+    """|R - (repair by LayerNorm + attention + MLP + post-norm)| in logits: zero but for rounding, since R is measured
+    separately.
+    """
+    direct, ablated_direct, logit_change, layernorm, attention, mlp, post_norm, _ = effects.unbind(-1)
+    return (logit_change - (ablated_direct - direct) - (layernorm + attention + mlp + post_norm)).abs()

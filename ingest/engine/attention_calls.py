@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from selfrepair.ingest.models.adapter import RESIDUAL, ModelAdapter
+from selfrepair.ingest.models.adapter import ModelAdapter
+from selfrepair.ingest.models.structure.parts import RESIDUAL
 
 
 @dataclass(frozen=True)

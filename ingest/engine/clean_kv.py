@@ -25,12 +25,14 @@ CACHE_NAMES = ("past_key_values", "layer_past")
 class CleanKVForward:
     """A clean forward of some prompts, whose layers can be run on changed streams with the clean keys and values.
 
-    `resid_pre` is the stream that enters each layer, `final_stream` the one that leaves the last. Lists run over layers.
+    `resid_pre` is the stream that enters each layer, `final_stream` the one that leaves the last, `attention_scale` has the
+    scales of attention's post-norms, None where there are none. Lists run over layers.
     """
 
     adapter: ModelAdapter
     resid_pre: list[Float[Tensor, "batch pos d_model"]]
     z: list[Float[Tensor, "batch pos head d_head"]]
+    attention_scale: list[Float[Tensor, "batch pos"] | None]
     final_stream: Float[Tensor, "batch pos d_model"]
     calls: AttentionCalls
     caches: list[CleanKVCache]
@@ -38,12 +40,13 @@ class CleanKVForward:
     def attend(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"]
     ) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch pos head d_head"]]:
-        """The output of attention of `layer`, and z, as if the stream were changed at one position alone, for every position.
+        """What attention of `layer` adds to the stream, and z, as if the stream were changed at one position alone, for every position.
 
         The batch may be several copies of the prompts' batch, one after the other.
         """
         with self.caches[layer].active():
-            return attend(self.adapter, layer, stream, self.calls)
+            attention = attend(self.adapter, layer, stream, self.calls)
+        return attention.added, attention.z
 
     def z_of_heads(
         self, layer: int, streams: Float[Tensor, "batch pos d_model"], heads: Sequence[int]
@@ -57,9 +60,9 @@ class CleanKVForward:
     def after_attention(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"], attention: Float[Tensor, "batch pos d_model"]
     ) -> Float[Tensor, "batch pos d_model"]:
-        """The stream after `layer`, whose attention has the output `attention`."""
+        """The stream after `layer`, to which attention adds `attention`."""
         after = stream + attention
-        return after.add_(apply_mlp(self.adapter, layer, stream if self.adapter.parallel_blocks else after)[0])
+        return after.add_(apply_mlp(self.adapter, layer, stream if self.adapter.parallel_blocks else after).added)
 
 
 def clean_kv_forward(adapter: ModelAdapter, calls: AttentionCalls, tokens: Int[Tensor, "batch pos"]) -> CleanKVForward:
@@ -67,21 +70,22 @@ def clean_kv_forward(adapter: ModelAdapter, calls: AttentionCalls, tokens: Int[T
     recorders = [KVRecorder() for _ in range(adapter.n_layers)]
     recording = _with_caches(calls, recorders)
     stream = embed(adapter, tokens)
-    resid_pre, z = [], []
+    resid_pre, z, scales = [], [], []
     for layer in range(adapter.n_layers):
         resid_pre.append(stream.clone())
-        attention, of_heads = attend(adapter, layer, stream, recording)
-        z.append(of_heads)
+        attention = attend(adapter, layer, stream, recording)
+        z.append(attention.z)
+        scales.append(attention.scale)
         if adapter.parallel_blocks:
-            stream = stream + attention + apply_mlp(adapter, layer, stream)[0]
+            stream = stream + attention.added + apply_mlp(adapter, layer, stream).added
         else:
-            stream = stream + attention
-            stream = stream + apply_mlp(adapter, layer, stream)[0]
+            stream = stream + attention.added
+            stream = stream + apply_mlp(adapter, layer, stream).added
     caches = [
         CleanKVCache(recorder, block.attention) for recorder, block in zip(recorders, adapter.blocks, strict=True)
     ]
     return CleanKVForward(
-        adapter, resid_pre, z, stream, _with_caches(calls, caches, [cache.mask() for cache in caches]), caches
+        adapter, resid_pre, z, scales, stream, _with_caches(calls, caches, [cache.mask() for cache in caches]), caches
     )
 
 

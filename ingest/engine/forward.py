@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from einops import einsum
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfrepair.ingest.engine.attention_calls import AttentionCalls, captured_input, stopped_at
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.unembedding import Prediction, final_scale, predict, target_logit_directions
 from selfrepair.ingest.models.adapter import ModelAdapter
+from selfrepair.ingest.models.structure.norms import NormShape
 from selfrepair.ingest.text.targets import PredictionTargets
 
 
@@ -22,14 +23,18 @@ from selfrepair.ingest.text.targets import PredictionTargets
 class LayerOutputs:
     """One layer of a clean forward. `branch` is the stream that an ablated head's difference is added to.
 
-    In sequential blocks that is the stream after attention (this layer's MLP sees the ablation), in parallel blocks
+    `attention` and `mlp` are what each adds to the stream; `attention_out` is what attention made before its post-norm and
+    multiplier, and the scales are those of the post-norms, None where there are none. In sequential blocks that is the stream after attention (this layer's MLP sees the ablation), in parallel blocks
     the stream after the whole layer (it does not). `activations` are None unless they are kept.
     """
 
     z: Float[Tensor, "batch pos head d_head"]
     activations: Float[Tensor, "batch pos neuron"] | None
     attention: Float[Tensor, "batch pos d_model"]
+    attention_out: Float[Tensor, "batch pos d_model"]
+    attention_scale: Float[Tensor, "batch pos"] | None
     mlp: Float[Tensor, "batch pos d_model"]
+    mlp_scale: Float[Tensor, "batch pos"] | None
     branch: Float[Tensor, "batch pos d_model"]
 
 
@@ -41,10 +46,15 @@ class CleanBatch:
     Every `dla` is a dot product with `logit_directions`: logits times S, the final norm's scale, which is `scale`. A head's
     is z times its `head_directions` (W_O w), and `head_dla` still has the value bias's share, which is not part of the head.
     `activations` are those of the MLPs that were to be kept, `logit_lens` has the prediction after each layer or is empty.
+    `attention_out` is what attention made before its post-norm, and the scales are those of the post-norms: None where there
+    are none.
     """
 
     z: list[Float[Tensor, "batch input head d_head"]]
     branch: list[Float[Tensor, "batch input d_model"]]
+    attention_out: list[Float[Tensor, "batch input d_model"] | None]
+    attention_scale: list[Float[Tensor, "batch input"] | None]
+    mlp_scale: list[Float[Tensor, "batch input"] | None]
     activations: dict[int, Float[Tensor, "batch pos neuron"]]
     head_directions: list[Float[Tensor, "batch pos head d_head"]]
     head_dla: list[Float[Tensor, "batch pos head"]]
@@ -70,15 +80,38 @@ def embed(adapter: ModelAdapter, tokens: Int[Tensor, "batch pos"]) -> Float[Tens
     return inputs[0].to(adapter.stream_dtype, copy=True)
 
 
+@dataclass(frozen=True)
+class AttentionOutput:
+    """What attention of a layer did: `added` goes into the stream, `out` is what it was before the post-norm, whose scale is
+    `scale` (None where there is no post-norm), and the multiplier.
+    """
+
+    added: Float[Tensor, "batch pos d_model"]
+    out: Float[Tensor, "batch pos d_model"]
+    scale: Float[Tensor, "batch pos"] | None
+    z: Float[Tensor, "batch pos head d_head"]
+
+
+@dataclass(frozen=True)
+class MLPOutput:
+    """What the MLP of a layer did: as `AttentionOutput`, with the neurons' activations where they are kept."""
+
+    added: Float[Tensor, "batch pos d_model"]
+    scale: Float[Tensor, "batch pos"] | None
+    activations: Float[Tensor, "batch pos neuron"] | None
+
+
 def attend(
     adapter: ModelAdapter, layer: int, stream: Float[Tensor, "batch pos d_model"], calls: AttentionCalls
-) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch pos head d_head"]]:
-    """The output of attention of `layer` on `stream`, and z of its heads."""
+) -> AttentionOutput:
+    """Attention of `layer` on `stream`."""
     block = adapter.blocks[layer]
     normed = block.ln1(stream.to(adapter.layer_dtype))
     with captured_input(block.output_projection) as inputs:
-        out: Tensor = block.attention(normed, **calls.of(layer, normed))[0]
-    return out, inputs[0].unflatten(-1, (adapter.n_heads, adapter.d_head))
+        returned = block.attention(normed, **calls.of(layer, normed))
+    out: Tensor = returned[0] if isinstance(returned, tuple) else returned
+    added, scale = _added(out, block.attention_post_norm, block.attention_post_shape, block.multiplier, stream.dtype)
+    return AttentionOutput(added, out, scale, inputs[0].unflatten(-1, (adapter.n_heads, adapter.d_head)))
 
 
 def attention_z(
@@ -95,16 +128,29 @@ def attention_z(
 
 def apply_mlp(
     adapter: ModelAdapter, layer: int, stream: Float[Tensor, "batch pos d_model"], *, keep_activations: bool = False
-) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch pos neuron"] | None]:
-    """The output of the MLP of `layer` on `stream`, and its neurons' activations where they are kept."""
+) -> MLPOutput:
+    """The MLP of `layer` on `stream`."""
     block = adapter.blocks[layer]
     normed = block.ln2(stream.to(adapter.layer_dtype))
-    if not keep_activations:
-        return block.mlp(normed), None
-    assert block.mlp_output is not None, "Mechanisms.neuron_layers refuses such layers"
-    with captured_input(block.mlp_output) as inputs:
+    activations = None
+    if keep_activations:
+        assert block.mlp_output is not None, "Mechanisms.neuron_layers refuses such layers"
+        with captured_input(block.mlp_output) as inputs:
+            out = block.mlp(normed)
+        activations = inputs[0].unflatten(0, stream.shape[:2]) if inputs[0].ndim == 2 else inputs[0]
+    else:
         out = block.mlp(normed)
-    return out, inputs[0].unflatten(0, stream.shape[:2]) if inputs[0].ndim == 2 else inputs[0]
+    added, scale = _added(out, block.mlp_post_norm, block.mlp_post_shape, block.multiplier, stream.dtype)
+    return MLPOutput(added, scale, activations)
+
+
+def _added(
+    out: Tensor, post_norm: nn.Module | None, shape: NormShape | None, multiplier: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None]:
+    """What is added to the stream of what a part made, and its post-norm's scale."""
+    scale = None if shape is None else shape.scale(out.to(dtype))
+    added = out if post_norm is None else post_norm(out)
+    return (added if multiplier == 1 else added * multiplier), scale
 
 
 def clean_layers(
@@ -118,28 +164,43 @@ def clean_layers(
     `keep_activations` are the layers whose MLP activations are kept.
     """
     for layer in range(adapter.n_layers):
-        attention, z = attend(adapter, layer, stream, calls)
+        attention = attend(adapter, layer, stream, calls)
         if adapter.parallel_blocks:
-            mlp, activations = apply_mlp(adapter, layer, stream, keep_activations=layer in keep_activations)
-            stream += attention
-            stream += mlp
+            mlp = apply_mlp(adapter, layer, stream, keep_activations=layer in keep_activations)
+            stream += attention.added
+            stream += mlp.added
             branch = stream.clone()
         else:
-            stream += attention
+            stream += attention.added
             branch = stream.clone()
-            mlp, activations = apply_mlp(adapter, layer, stream, keep_activations=layer in keep_activations)
-            stream += mlp
-        yield LayerOutputs(z, activations, attention, mlp, branch)
+            mlp = apply_mlp(adapter, layer, stream, keep_activations=layer in keep_activations)
+            stream += mlp.added
+        yield LayerOutputs(
+            attention.z,
+            mlp.activations,
+            attention.added,
+            attention.out,
+            attention.scale,
+            mlp.added,
+            mlp.scale,
+            branch,
+        )
 
 
 def value_biases(adapter: ModelAdapter, calls: AttentionCalls) -> Float[Tensor, "layer head d_head"]:
     """The constant part of every query head's z: its value for a residual stream of zeros.
 
     That is b_V plus the first norm's bias times W_V, the value bias of weights with the norms folded in. Attention
-    itself computes it, whatever the family's layout of weights.
+    itself computes it, whatever the family's layout of weights. It is 0 where attention weights need not add up to one.
     """
     zeros = torch.zeros(1, calls.seq_len, adapter.d_model, dtype=adapter.stream_dtype, device=adapter.device)
-    return torch.stack([attention_z(adapter, layer, zeros, calls)[0, 0] for layer in range(adapter.n_layers)])
+    biases = [attention_z(adapter, layer, zeros, calls)[0, 0] for layer in range(adapter.n_layers)]
+    return torch.stack(
+        [
+            bias if block.value_bias_counts else torch.zeros_like(bias)
+            for bias, block in zip(biases, adapter.blocks, strict=True)
+        ]
+    )
 
 
 def project(
@@ -151,12 +212,34 @@ def project(
 
 
 def head_logit_directions(
-    adapter: ModelAdapter, layer: int, logit_directions: Float[Tensor, "batch pos d_model"]
+    adapter: ModelAdapter,
+    layer: int,
+    logit_directions: Float[Tensor, "batch pos d_model"],
+    attention_scale: Float[Tensor, "batch pos"] | None,
 ) -> Float[Tensor, "batch pos head d_head"]:
-    """W_O w of every head: the dot product of its z with it is the head's direct logit attribution times S."""
-    weight = adapter.head_output_weight(layer).to(logit_directions.dtype)
+    """W_O w of every head: the dot product of its z with it is the head's direct logit attribution times S.
+
+    Behind a post-norm, whose scale is `attention_scale`, w is what the norm makes of it while its scale is fixed.
+    """
+    block = adapter.blocks[layer]
+    directions = through_norm(logit_directions, block.attention_post_shape, attention_scale, block.multiplier)
+    weight = adapter.head_output_weight(layer).to(directions.dtype)
     with full_precision():
-        return einsum(weight, logit_directions, "head d_head d_model, batch pos d_model -> batch pos head d_head")
+        return einsum(weight, directions, "head d_head d_model, batch pos d_model -> batch pos head d_head")
+
+
+def through_norm(
+    directions: Float[Tensor, "*row d_model"],
+    shape: NormShape | None,
+    scale: Float[Tensor, "*row"] | None,
+    multiplier: float,
+) -> Float[Tensor, "*row d_model"]:
+    """The directions in what a part makes that are `directions` in what it adds to the stream, at a fixed scale of its
+    post-norm.
+    """
+    if shape is not None and scale is not None:
+        directions = shape.direction(directions) / scale[..., None]
+    return directions if multiplier == 1 else directions * multiplier
 
 
 def clean_batch(
@@ -173,13 +256,19 @@ def clean_batch(
     logit_directions = target_logit_directions(adapter, mean_unembedding, targets.ids, targets.foils)
     stream = embed(adapter, targets.inputs)
     z, branch, activations, head_directions, head_dla, attention_dla, mlp_dla = [], [], {}, [], [], [], []
+    attention_out, attention_scale, mlp_scale = [], [], []
     lens: list[Prediction] = []
     for number, layer in enumerate(clean_layers(adapter, stream, calls, keep_activations)):
         z.append(layer.z)
         branch.append(layer.branch)
         if layer.activations is not None:
             activations[number] = layer.activations[:, here]
-        head_directions.append(head_logit_directions(adapter, number, logit_directions))
+        attention_out.append(None if layer.attention_scale is None else layer.attention_out)
+        attention_scale.append(layer.attention_scale)
+        mlp_scale.append(layer.mlp_scale)
+        head_directions.append(
+            head_logit_directions(adapter, number, logit_directions, _at(layer.attention_scale, here))
+        )
         head_dla.append(project(layer.z[:, here], head_directions[-1]))
         attention_dla.append(project(layer.attention[:, here], logit_directions))
         mlp_dla.append(project(layer.mlp[:, here], logit_directions))
@@ -189,6 +278,9 @@ def clean_batch(
     return CleanBatch(
         z=z,
         branch=branch,
+        attention_out=attention_out,
+        attention_scale=attention_scale,
+        mlp_scale=mlp_scale,
         activations=activations,
         head_directions=head_directions,
         head_dla=head_dla,
@@ -217,7 +309,8 @@ def direct_effects(
     dla = []
     for number, layer in enumerate(clean_layers(adapter, stream, calls)):
         own = layer.z[:, here].to(logit_directions.dtype) - value_biases[number].to(logit_directions.dtype)
-        dla.append(project(own, head_logit_directions(adapter, number, logit_directions)).movedim(-1, 0))
+        directions = head_logit_directions(adapter, number, logit_directions, _at(layer.attention_scale, here))
+        dla.append(project(own, directions).movedim(-1, 0))
     return torch.stack(dla) / final_scale(adapter, stream[:, here])
 
 
@@ -227,3 +320,7 @@ def head_values(
     """Z of every head, a list over layers."""
     stream = embed(adapter, tokens)
     return [layer.z for layer in clean_layers(adapter, stream, calls)]
+
+
+def _at(scale: Tensor | None, here: slice) -> Tensor | None:
+    return None if scale is None else scale[:, here]

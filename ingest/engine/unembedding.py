@@ -17,7 +17,7 @@ LOGITS_AT_ONCE = 2**26
 @dataclass(frozen=True)
 class Prediction:
     """The clean prediction of every position: `logit` relative to the mean logit, or to the foil's; `rank` from 1, entropy in
-    nats.
+    nats. Where a soft-cap bends the logits, `logit` is before it, and probabilities are behind it.
     """
 
     logit: Float[Tensor, "batch pos"]
@@ -52,14 +52,12 @@ def target_logit_directions(
     """
     rows = adapter.unembedding.weight[targets].to(adapter.stream_dtype)
     base = mean if foils is None else adapter.unembedding.weight[foils].to(adapter.stream_dtype)
-    return _centred(adapter, (rows - base) * adapter.gain.to(adapter.stream_dtype))
+    return adapter.final_shape.direction(rows - base) * adapter.logit_scale
 
 
 def final_scale(adapter: ModelAdapter, stream: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row"]:
     """S, the final norm's scale: the root of the mean square of the (for LayerNorm centred) stream plus eps."""
-    layernorm = adapter.norm == "layernorm"
-    mean_square = stream.var(dim=-1, correction=0) if layernorm else stream.square().mean(dim=-1)
-    return (mean_square + adapter.eps).sqrt()
+    return adapter.final_shape.scale(stream)
 
 
 def predict(
@@ -76,9 +74,10 @@ def predict(
         x, y = stream[here], targets[here, :, None]
         with full_precision():
             logits = adapter.unembedding(adapter.final_norm(x.to(adapter.layer_dtype))).to(adapter.stream_dtype)
+        logits *= adapter.logit_scale
         own = logits.gather(-1, y)
         base = logits.mean(dim=-1) if foils is None else logits.gather(-1, foils[here][..., None])[..., 0]
-        logprobs = logits.log_softmax(dim=-1)
+        logprobs = bent(adapter, logits).log_softmax(dim=-1)
         batches.append(
             Prediction(
                 logit=own[..., 0] - base,
@@ -90,5 +89,7 @@ def predict(
     return join_predictions(batches)
 
 
-def _centred(adapter: ModelAdapter, vectors: Tensor) -> Tensor:
-    return vectors - vectors.mean(dim=-1, keepdim=True) if adapter.norm == "layernorm" else vectors
+def bent(adapter: ModelAdapter, logits: Float[Tensor, "*row token"]) -> Float[Tensor, "*row token"]:
+    """The logits that the model makes probabilities of: behind its soft-cap, where it has one."""
+    cap = adapter.logit_softcap
+    return logits if cap is None else cap * (logits / cap).tanh()

@@ -82,13 +82,23 @@ class EdgeObserver(Observer):
         self._totals = of_effects(len(top), 2, 2, n_targets)
         self._of_prompts = of_effects(len(top), 2, top.shape[1], n_targets)
 
-    def on_attention(self, layer: int, z: Float[Tensor, "ablated batch pos head d_head"]) -> None:
-        """Add the edges to the heads of a later layer."""
+    def on_attention(
+        self, layer: int, z: Float[Tensor, "ablated batch pos head d_head"], rescaled: Tensor | None
+    ) -> None:
+        """Add the edges to the heads of a later layer, each read with its own forward's post-norm."""
         dla = project(z, self._clean.head_directions[layer])
+        if rescaled is not None:
+            dla = dla * rescaled[..., None]
         change = (dla - self._clean.head_dla[layer]) / self._clean.scale[..., None]
         self._add(change, slice(layer * self._n_heads, (layer + 1) * self._n_heads))
 
-    def on_mlp(self, layer: int, dla_change: Float[Tensor, "ablated batch pos"], activations: Tensor | None) -> None:
+    def on_mlp(
+        self,
+        layer: int,
+        dla_change: Float[Tensor, "ablated batch pos"],
+        activations: Tensor | None,
+        rescaled: Tensor | None,
+    ) -> None:
         """Add the edge to an MLP."""
         first = self._n_layers * self._n_heads + layer
         self._add((dla_change / self._clean.scale)[..., None], slice(first, first + 1))

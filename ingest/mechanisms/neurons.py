@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from selfrepair.ingest.engine.ablation import HeadAblation, Observer
-from selfrepair.ingest.engine.forward import CleanBatch, project
+from selfrepair.ingest.engine.forward import CleanBatch, project, through_norm
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.models.adapter import ModelAdapter
 from selfrepair.warehouse.schema import CHANGE_SHARES, EFFECT_STEP, NEURONS_KEPT, NEURONS_RANKED
@@ -104,12 +104,16 @@ class NeuronObserver(Observer):
         self._sums = torch.zeros(*by_head, len(SUMS), dtype=dtype, device=device)
 
     def on_mlp(
-        self, layer: int, dla_change: Tensor, activations: Float[Tensor, "ablated batch pos neuron"] | None
+        self,
+        layer: int,
+        dla_change: Tensor,
+        activations: Float[Tensor, "ablated batch pos neuron"] | None,
+        rescaled: Float[Tensor, "ablated batch pos"] | None,
     ) -> None:
-        """Read the neurons of an MLP whose activations are kept."""
+        """Read the neurons of an MLP whose activations are kept, with each forward's own post-norm."""
         if activations is not None:
             for rows in torch.arange(len(self._ablated), device=self._ablated.device).split(ROWS_AT_ONCE):
-                self._read(layer, rows, activations)
+                self._read(layer, rows, activations, rescaled)
 
     def changes(self, first: int) -> NeuronChanges:
         """The rows and sums of this stack, whose head ablations are numbered from `first`."""
@@ -134,15 +138,25 @@ class NeuronObserver(Observer):
         )
         return project(own, clean.head_directions[layer][places]) / clean.scale[self._prompt, self._pos]
 
-    def _read(self, layer: int, rows: Tensor, activations: Tensor) -> None:
+    def _read(self, layer: int, rows: Tensor, activations: Tensor, rescaled: Tensor | None) -> None:
         number = self._layers.index(layer)
         ablated, prompt, pos = self._ablated[rows], self._prompt[rows], self._pos[rows]
         clean, dtype = self._clean, self._clean.scale.dtype
+        block, scale = self._adapter.blocks[layer], clean.mlp_scale[layer]
+        directions = through_norm(
+            clean.logit_directions[prompt, pos],
+            block.mlp_post_shape,
+            None if scale is None else scale[:, clean.measured][prompt, pos],
+            block.multiplier,
+        )
         with full_precision():
-            weight = clean.logit_directions[prompt, pos] @ self._adapter.neuron_output_weight(layer).to(dtype).T
+            weight = directions @ self._adapter.neuron_output_weight(layer).to(dtype).T
         weight /= clean.scale[prompt, pos, None]
         before = clean.activations[layer][prompt, pos].to(dtype) * weight
-        change = activations[ablated, prompt, pos].to(dtype) * weight - before
+        after = activations[ablated, prompt, pos].to(dtype) * weight
+        if rescaled is not None:
+            after *= rescaled[ablated, prompt, pos, None]
+        change = after - before
         size = change.abs()
         largest, neurons = size.topk(self._ranked, dim=-1)
         kept = neurons[:, : self._kept]

@@ -121,7 +121,10 @@ def _effects(
     adapter, numbers = forward.adapter, list(other_heads)
     here = slice(-logit_directions.shape[1], None)
     scale = final_scale(adapter, forward.final_stream[:, here])
-    head_directions = head_logit_directions(adapter, layer, logit_directions)[:, :, numbers].movedim(2, 0)
+    of_norm = forward.attention_scale[layer]
+    head_directions = head_logit_directions(
+        adapter, layer, logit_directions, None if of_norm is None else of_norm[:, here]
+    )[:, :, numbers].movedim(2, 0)
     bias = value_bias.to(logit_directions.dtype)
 
     def effects(z: Float[Tensor, "*stack head batch pos d_head"]) -> Float[Tensor, "*stack head batch pos"]:
@@ -172,12 +175,17 @@ def _added_vectors(
 
 
 def _output(forward: CleanKVForward, head: Head, bias: Tensor) -> Float[Tensor, "batch pos d_model"]:
-    """A head's output, without the constant part that is due to the value bias."""
+    """What a head adds to the stream, without the constant part that is due to the value bias; at the clean scale of a
+    post-norm.
+    """
     layer, number = head
     z = forward.z[layer][:, :, number].to(bias.dtype) - bias[number]
     with full_precision():
         output: Tensor = z @ forward.adapter.head_output_weight(layer)[number].to(bias.dtype)
-    return output
+    block, scale = forward.adapter.blocks[layer], forward.attention_scale[layer]
+    if block.attention_post_shape is not None and scale is not None:
+        output = block.attention_post_shape.linear(output) / scale[..., None]
+    return output if block.multiplier == 1 else output * block.multiplier
 
 
 def _random(like: Tensor, seed: str) -> Tensor:

@@ -1,29 +1,28 @@
-"""Where a model keeps its blocks, attention, MLPs, final norm and unembedding.
+"""Where a model keeps its blocks, attention, MLPs, final norm and unembedding, and what they do.
 
-The map comes from TransformerBridge's architecture adapter, so that a family needs no code here; `preflight` proves it on
-the weights before anything is measured.
+The parts are found by watching one forward (`structure`), so that a family needs no code here; `preflight` proves them on the
+weights before anything is measured.
 """
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
-from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
-from transformer_lens.model_bridge.generalized_components import RMSNormalizationBridge
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from selfrepair.ingest import compat
+from selfrepair.ingest.models.structure.norms import NormShape, norm_shape
+from selfrepair.ingest.models.structure.parts import (
+    RESIDUAL,
+    BlockParts,
+    OtherShapeError,
+    Projection,
+    adds_stream,
+    decoder_parts,
+)
 from selfrepair.warehouse.errors import SelfRepairError
-
-NORMS_BEFORE = frozenset({"ln1", "ln2"})
-RESIDUAL = "residual"
-"""Name of the argument with the residual stream, in families whose modules add their output to it themselves."""
 
 SUPPORTED = "selfrepair models --supported"
 """The command that lists what can be measured; refusals end with it."""
@@ -31,7 +30,8 @@ SUPPORTED = "selfrepair models --supported"
 
 @dataclass(frozen=True)
 class Block:
-    """One layer's native modules; `mlp` maps the second norm's output to what the MLP adds to the stream.
+    """One layer's native modules. Attention reads `ln1` of the residual stream, the MLP `ln2` of it; what each makes is
+    normalised by its post-norm, where there is one, multiplied by `multiplier` and added to the stream.
 
     `mlp_output` is the MLP's last projection, whose inputs are the neurons' activations; None where there is not just one.
     """
@@ -40,24 +40,34 @@ class Block:
     ln1: nn.Module
     attention: nn.Module
     output_projection: nn.Module
+    attention_post_norm: nn.Module | None
     ln2: nn.Module
     mlp: Callable[[Tensor], Tensor]
     mlp_output: nn.Module | None
+    mlp_post_norm: nn.Module | None
+    multiplier: float
+    attention_post_shape: NormShape | None
+    mlp_post_shape: NormShape | None
+    value_bias_counts: bool
 
 
 @dataclass(frozen=True)
 class ModelAdapter:
-    """A model's parts by role. The model itself is not changed: no weight is folded, centred or copied."""
+    """A model's parts by role. The model itself is not changed: no weight is folded, centred or copied.
+
+    Logits are `logit_scale` times what the unembedding makes of the final norm's output; the model itself then bends them by
+    `logit_softcap`, where it has one.
+    """
 
     model: PreTrainedModel
     architecture: str
     blocks: tuple[Block, ...]
     parallel_blocks: bool
     final_norm: nn.Module
-    norm: str
+    final_shape: NormShape
     unembedding: nn.Linear
-    gain: Float[Tensor, " d_model"]
-    eps: float
+    logit_scale: float
+    logit_softcap: float | None
     n_heads: int
     n_kv_heads: int
     d_head: int
@@ -70,6 +80,16 @@ class ModelAdapter:
     def n_layers(self) -> int:
         """Number of blocks."""
         return len(self.blocks)
+
+    @property
+    def norm(self) -> str:
+        """Kind of the final norm, as in `models.norm`."""
+        return self.final_shape.kind
+
+    @property
+    def has_post_norms(self) -> bool:
+        """Whether what attention makes is normalised before it is added to the stream."""
+        return any(block.attention_post_norm is not None for block in self.blocks)
 
     @property
     def device(self) -> torch.device:
@@ -105,40 +125,14 @@ class ModelAdapter:
 def adapt(model: PreTrainedModel, name: str) -> ModelAdapter:
     """The adapter of `model`.
 
-    Raises SelfRepairError for a family whose shape the measurement does not cover, saying what stands in the way.
+    Raises SelfRepairError for a model of a shape that the measurement does not cover, saying what stands in the way.
     """
-    architecture, family = _architecture_adapter(model, name)
-    _refuse_other_shapes(model, family, architecture, name)
-    mapping = family.component_mapping
-    if mapping is None:
-        raise unsupported(name, f"TransformerLens has no component map for {architecture}")
-    final_norm = model.get_submodule(_name(mapping["ln_final"]))
-    unembedding = model.get_submodule(_unembedding_name(model, _name(mapping["unembed"])))
-    if not isinstance(unembedding, nn.Linear):
-        raise unsupported(name, f"its unembedding is a {type(unembedding).__name__}, not a linear map")
-    config = family.cfg
-    blocks = tuple(
-        _block(module, mapping["blocks"].submodules)
-        for module in model.get_submodule(_name(mapping["blocks"])).children()
-    )
-    return ModelAdapter(
-        model=model,
-        architecture=architecture,
-        blocks=blocks,
-        parallel_blocks=bool(config.parallel_attn_mlp),
-        final_norm=final_norm,
-        norm="rmsnorm" if isinstance(mapping["ln_final"], RMSNormalizationBridge) else "layernorm",
-        unembedding=unembedding,
-        gain=_gain(final_norm, unembedding, offset=bool(config.rmsnorm_uses_offset)),
-        eps=_eps(final_norm, name),
-        n_heads=config.n_heads,
-        n_kv_heads=config.n_key_value_heads or config.n_heads,
-        d_head=config.d_head,
-        d_model=config.d_model,
-        d_mlp=config.d_mlp or 4 * config.d_model,
-        d_vocab=unembedding.out_features,
-        context=config.n_ctx,
-    )
+    if model.config.is_encoder_decoder:
+        raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
+    try:
+        return _adapt(model)
+    except OtherShapeError as error:
+        raise unsupported(name, str(error)) from error
 
 
 def unsupported(name: str, reason: str) -> SelfRepairError:
@@ -146,106 +140,132 @@ def unsupported(name: str, reason: str) -> SelfRepairError:
     return SelfRepairError(f"model '{name}' cannot be measured: {reason}. Supported models: {SUPPORTED}")
 
 
-def _architecture_adapter(model: PreTrainedModel, name: str) -> tuple[str, ArchitectureAdapter]:
-    if model.config.is_encoder_decoder:
-        raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
-    try:
-        architecture, config = compat.bridge_config(model, name)
-        return architecture, ArchitectureAdapterFactory.select_architecture_adapter(config)
-    except ValueError as error:
-        reason = str(error).partition(". ")[0]  # what follows is the list of all it knows
-        raise unsupported(name, f"TransformerLens does not know its architecture ({reason})") from error
-
-
-def _refuse_other_shapes(model: PreTrainedModel, family: ArchitectureAdapter, architecture: str, name: str) -> None:
-    mapping = family.component_mapping or {}
-    missing = [role for role in ("blocks", "ln_final", "unembed") if role not in mapping]
-    if missing:
-        raise unsupported(name, f"{architecture} has no {', '.join(missing)} of the expected shape")
-    parts = set(mapping["blocks"].submodules)
-    extra_norms = sorted(part for part in parts if part.startswith("ln") and part not in NORMS_BEFORE)
-    if extra_norms:
-        raise unsupported(
-            name,
-            f"{architecture} normalises what attention or the MLP adds ({', '.join(extra_norms)}), so that head outputs "
-            "are not terms of the residual stream",
+@torch.no_grad()
+def _adapt(model: PreTrainedModel) -> ModelAdapter:
+    parts = decoder_parts(model)
+    config = model.config.get_text_config()
+    unembedding, first = parts.unembedding, parts.blocks[0]
+    n_heads = _n_heads(config)
+    widths = {_n_inputs(block.output_projection) for block in parts.blocks}
+    if len(widths) > 1 or min(widths) % n_heads:
+        raise OtherShapeError(
+            f"its layers have z of {_listed(widths)} numbers, which {n_heads} heads of one size do not have in each layer"
         )
-    if {"ln1", "attn", "mlp"} - parts:
-        raise unsupported(name, f"{architecture}'s blocks have no {', '.join(sorted({'ln1', 'attn', 'mlp'} - parts))}")
-    if "o" not in mapping["blocks"].submodules["attn"].submodules:
-        raise unsupported(name, f"{architecture}'s attention has no output projection to split by head")
-    if (family.cfg.output_logits_soft_cap or 0) > 0 or (family.cfg.attn_scores_soft_cap or 0) > 0:
-        raise unsupported(name, f"{architecture} soft-caps its logits, so direct effects do not add up to logits")
-    if getattr(model.config, "do_layer_norm_before", True) is False:
-        raise unsupported(name, f"this {architecture} normalises after its blocks (do_layer_norm_before=false)")
+    d_head = widths.pop() // n_heads
+    if len({block.is_parallel for block in parts.blocks}) > 1:
+        raise OtherShapeError("some of its blocks are parallel and some are sequential")
+    d_model, dtype, device = unembedding.in_features, unembedding.weight.dtype, unembedding.weight.device
 
+    def shape_of(module: nn.Module | None) -> NormShape | None:
+        if module is None:
+            return None
+        shape = norm_shape(module, d_model, dtype, device)
+        if shape is None:
+            raise OtherShapeError(f"its {type(module).__name__} is neither a LayerNorm nor an RMSNorm")
+        return shape
 
-def _block(module: nn.Module, parts: dict[str, Any]) -> Block:
-    ln1 = module.get_submodule(parts["ln1"].name)
-    attention = module.get_submodule(parts["attn"].name)
-    return Block(
-        module=module,
-        ln1=ln1,
-        attention=attention,
-        output_projection=attention.get_submodule(parts["attn"].submodules["o"].name),
-        ln2=module.get_submodule(parts["ln2"].name) if "ln2" in parts else ln1,
-        mlp=_mlp(module, parts["mlp"]),
-        mlp_output=_mlp_output(module, parts["mlp"]),
+    final_shape = shape_of(parts.final_norm)
+    assert final_shape is not None, "every decoder has a final norm, or was refused"
+    return ModelAdapter(
+        model=model,
+        architecture=_architecture(model),
+        blocks=tuple(
+            _block(block, shape_of(block.attention_post_norm), shape_of(block.mlp_post_norm)) for block in parts.blocks
+        ),
+        parallel_blocks=first.is_parallel,
+        final_norm=parts.final_norm,
+        final_shape=final_shape,
+        unembedding=unembedding,
+        logit_scale=parts.logit_scale,
+        logit_softcap=parts.logit_softcap,
+        n_heads=n_heads,
+        n_kv_heads=_n_kv_heads(first.attention, n_heads, d_head),
+        d_head=d_head,
+        d_model=d_model,
+        d_mlp=_d_mlp(first, config, d_model),
+        d_vocab=unembedding.out_features,
+        context=_first_number(config, ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")),
     )
 
 
-def _mlp(module: nn.Module, part: Any) -> Callable[[Tensor], Tensor]:
-    if part.name is not None:
-        mlp = module.get_submodule(part.name)
+def _block(parts: BlockParts, attention_shape: NormShape | None, mlp_shape: NormShape | None) -> Block:
+    return Block(
+        module=parts.module,
+        ln1=parts.ln1 or nn.Identity(),
+        attention=parts.attention,
+        output_projection=parts.output_projection,
+        attention_post_norm=parts.attention_post_norm,
+        ln2=parts.ln2 or nn.Identity(),
+        mlp=_mlp(parts.mlp, is_chain=parts.is_chain),
+        mlp_output=parts.mlp_output,
+        mlp_post_norm=parts.mlp_post_norm,
+        multiplier=parts.multiplier,
+        attention_post_shape=attention_shape,
+        mlp_post_shape=mlp_shape,
+        # With sinks attention weights do not add up to one, and no part of z is constant.
+        value_bias_counts=not hasattr(parts.attention, "sinks"),
+    )
+
+
+def _mlp(modules: tuple[nn.Module, ...], *, is_chain: bool) -> Callable[[Tensor], Tensor]:
+    """What the MLP makes of its input: of one module, of several in a row, or of several side by side."""
+
+    def made_by(module: nn.Module, x: Tensor) -> Tensor:
         # Families such as Bloom let the MLP add the stream itself: given zeros, it returns what it adds.
-        adds_stream = RESIDUAL in inspect.signature(mlp.forward).parameters
-        return (lambda normed: mlp(normed, **{RESIDUAL: torch.zeros_like(normed)})) if adds_stream else mlp
-    # Families such as OPT keep the two projections in the block itself.
-    into = module.get_submodule(part.submodules["in"].name)
-    activation = module.get_submodule("activation_fn")
-    out = module.get_submodule(part.submodules["out"].name)
-    return nn.Sequential(into, activation, out)
+        out = module(x, **{RESIDUAL: torch.zeros_like(x)}) if adds_stream(module) else module(x)
+        made: Tensor = out[0] if isinstance(out, tuple) else out  # experts also return which of them were chosen
+        return made
+
+    if len(modules) == 1:
+        (module,) = modules
+        return lambda x: made_by(module, x)
+    if is_chain:
+        return nn.Sequential(*modules)
+    return lambda x: torch.stack([made_by(module, x) for module in modules]).sum(dim=0)
 
 
-def _mlp_output(module: nn.Module, part: Any) -> nn.Module | None:
-    out = part.submodules.get("out")
-    if out is None or out.name is None:
-        return None
-    try:
-        projection = (module if part.name is None else module.get_submodule(part.name)).get_submodule(out.name)
-    except AttributeError:  # a mixture of experts
-        return None
-    return projection if isinstance(projection, nn.Linear | Conv1D) else None
+def _architecture(model: PreTrainedModel) -> str:
+    named: list[str] = model.config.architectures or [type(model).__name__]
+    return named[0]
 
 
-def _name(component: Any) -> str:
-    """The name of a component's module in the model."""
-    name: str | None = component.name
-    if name is None:
-        raise ValueError(f"{type(component).__name__} is not a module of the model")
-    return name
+def _n_inputs(projection: Projection) -> int:
+    return projection.weight.shape[0] if isinstance(projection, Conv1D) else projection.weight.shape[1]
 
 
-def _unembedding_name(model: PreTrainedModel, name: str) -> str:
-    """The map's name, or the one that this release of transformers uses for the same module."""
-    try:
-        model.get_submodule(name)
-    except AttributeError:
-        output = model.get_output_embeddings()
-        return next(str(found) for found, module in model.named_modules() if module is output)
-    return name
+def _n_outputs(projection: Projection) -> int:
+    return projection.weight.shape[1] if isinstance(projection, Conv1D) else projection.weight.shape[0]
 
 
-def _gain(final_norm: nn.Module, unembedding: nn.Linear, *, offset: bool) -> Tensor:
-    weight = getattr(final_norm, "weight", None)
-    if weight is None:
-        return torch.ones(unembedding.in_features, device=unembedding.weight.device)
-    gain: Tensor = weight.detach()
-    return gain + 1 if offset else gain
+def _n_heads(config: object) -> int:
+    found = _first_number(config, ("num_attention_heads", "n_head", "n_heads", "num_heads"))
+    if found is None:
+        raise OtherShapeError("its configuration names no number of attention heads")
+    return found
 
 
-def _eps(final_norm: nn.Module, name: str) -> float:
-    for attribute in ("eps", "variance_epsilon", "epsilon"):
-        if hasattr(final_norm, attribute):
-            return float(getattr(final_norm, attribute))
-    raise unsupported(name, f"its final norm {type(final_norm).__name__} has no eps")
+def _n_kv_heads(attention: nn.Module, n_heads: int, d_head: int) -> int:
+    """Heads of keys and values, by the widths of their projections."""
+    linear = {
+        name.rpartition(".")[2]: module for name, module in attention.named_modules() if isinstance(module, Projection)
+    }
+    for name in ("v_proj", "value", "v"):
+        if name in linear:
+            return max(1, _n_outputs(linear[name]) // d_head)
+    joint = max((_n_outputs(module) for module in linear.values()), default=0)
+    n_joint = joint // d_head - n_heads
+    return n_joint // 2 if 0 < n_joint <= 2 * n_heads and n_joint % 2 == 0 else n_heads
+
+
+def _d_mlp(first: BlockParts, config: object, d_model: int) -> int:
+    if first.mlp_output is not None:
+        return _n_inputs(first.mlp_output)
+    return _first_number(config, ("moe_intermediate_size", "intermediate_size", "ffn_dim", "n_inner")) or 4 * d_model
+
+
+def _first_number(config: object, names: Iterable[str]) -> int | None:
+    return next((value for name in names if isinstance(value := getattr(config, name, None), int)), None)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(str(number) for number in sorted(numbers))

@@ -152,6 +152,7 @@ def model_record(
         n_parameters=sum(parameter.numel() for parameter in adapter.model.parameters()),
         weights_sha256=digest,
         config_sha256=config_digest,
+        post_norms=adapter.has_post_norms,
     )
 
 

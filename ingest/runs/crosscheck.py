@@ -28,6 +28,7 @@ from selfrepair.warehouse.database.connection import open_reader
 from selfrepair.warehouse.errors import ResumableError, again
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.records import CrosscheckCell
+from selfrepair.warehouse.parts.version_0_1 import completed
 
 Effects: TypeAlias = NDArray[np.float32]
 
@@ -139,12 +140,14 @@ def stored_rows(
     file = parts.unit_path(unit_of(prompt).number) / "measurements.parquet"
     # The folder's name is nobody's pattern, and a name such as layer=5 brings no column.
     values = {"prompt": prompt, "layer": ablated.layer, "head": ablated.head, "ablation": ablated.ablation}
+    # NULL, or no such column in part files of earlier versions: the model has no post-norms
+    effects = ", ".join(EFFECTS).replace("repair_post_norm", "coalesce(repair_post_norm, 0) AS repair_post_norm")
     chosen = f"""
-        SELECT {", ".join(EFFECTS)} FROM {{table}}
+        SELECT {effects} FROM {{table}}
         WHERE prompt_id = $prompt AND layer = $layer AND head = $head AND ablation = $ablation {{run}} ORDER BY pos
     """
     try:
-        query = chosen.format(table="read_parquet($file, hive_partitioning = false)", run="")
+        query = chosen.format(table=completed("measurements", "read_parquet($file, hive_partitioning = false)"), run="")
         columns = con.execute(query, {**values, "file": glob.escape(str(file))}).fetchnumpy()
     except duckdb.IOException:
         if file.exists():

@@ -141,7 +141,7 @@ def measure_unit(
     parts.write_unit(
         unit.number,
         unit.first,
-        measurements=measurement_columns(unit, measured),
+        measurements=measurement_columns(plan, unit, measured),
         tokens=token_columns(plan, unit, measured),
         prompts=prompt_columns(plan, unit),
         identity_error_max=measured.identity_error_max(),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
@@ -15,11 +16,14 @@ from selfrepair.ingest.text.tokenizing import token_texts
 Columns = dict[str, Any]
 
 
-def measurement_columns(unit: Unit, measured: Measured) -> Columns:
-    """`measured_rows` with their effects."""
-    return measured_rows(unit, measured) | {
+def measurement_columns(plan: RunPlan, unit: Unit, measured: Measured) -> Columns:
+    """`measured_rows` with their effects; `repair_post_norm` is NULL for a model without post-norms."""
+    columns = measured_rows(unit, measured) | {
         name: measured.effects[..., index].flatten().numpy() for index, name in enumerate(EFFECTS)
     }
+    if not plan.model.record.post_norms:
+        columns["repair_post_norm"] = pa.nulls(len(columns["repair_post_norm"]), pa.float32())
+    return columns
 
 
 def positions(measured: Measured) -> NDArray[np.int16]:

@@ -54,10 +54,10 @@ MACROS = (
     ),
     Macro(
         "identity_excess",
-        "(direct, ablated, change, layernorm, attention, mlp) AS "
-        + identity_excess("direct", "ablated", "change", "layernorm", "attention", "mlp"),
+        "(direct, ablated, change, layernorm, attention, mlp, post_norm) AS "
+        + identity_excess("direct", "ablated", "change", "layernorm", "attention", "mlp", "post_norm"),
         "How far the parts of a stored row miss its self-repair, as a share of what rounding explains; > 1: damaged.",
-        "(1, 1, 2, 1, 1, 0)",
+        "(1, 1, 2, 1, 1, 0, NULL)",
         0.0,
     ),
     Macro(

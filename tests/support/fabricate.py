@@ -70,6 +70,7 @@ def fabricate(
     ablations: tuple[str, ...] = ABLATIONS,
     model: str = "tiny-model",
     parallel_blocks: bool = False,
+    post_norms: bool = False,
     mechanisms: bool = False,
     seed: int = 11,
 ) -> FabricatedRun:
@@ -86,6 +87,7 @@ def fabricate(
             n_heads,
             ablations,
             parallel_blocks,
+            post_norms,
             np.random.default_rng((seed, number)),
         )
         for number in range(n_units)
@@ -108,6 +110,7 @@ def fabricate(
             d_vocab=509,
             norm="rmsnorm",
             parallel_blocks=parallel_blocks,
+            post_norms=post_norms,
             n_parameters=31_415,
             weights_sha256=f"{model}'s weights",
             config_sha256=f"{model}'s configuration",
@@ -155,6 +158,7 @@ def _unit(
     n_heads: int,
     ablations: tuple[str, ...],
     parallel_blocks: bool,
+    post_norms: bool,
     rng: np.random.Generator,
 ) -> FabricatedUnit:
     first = number * prompts_per_unit
@@ -175,6 +179,7 @@ def _unit(
     attention[last] = 0.0
     if parallel_blocks:
         mlp[last] = 0.0
+    post_norm = np.round(np.random.default_rng(number).normal(-0.2, 0.4, len(layer)), 4) if post_norms else 0.0
     n_tokens = prompts_per_unit * (seq_len - 1)
     return FabricatedUnit(
         unit=number,
@@ -187,11 +192,12 @@ def _unit(
             "head": head.astype(np.int16),
             "direct_effect": direct.astype(np.float32),
             "ablated_direct_effect": ablated.astype(np.float32),
-            "logit_change": (ablated - direct + layernorm + attention + mlp).astype(np.float32),
+            "logit_change": (ablated - direct + layernorm + attention + mlp + post_norm).astype(np.float32),
             "repair_layernorm": layernorm.astype(np.float32),
             "repair_attention": attention.astype(np.float32),
             "repair_mlp": mlp.astype(np.float32),
             "ln_scale_ratio": rng.normal(1.0, 0.02, len(layer)).astype(np.float32),
+            "repair_post_norm": post_norm.astype(np.float32) if post_norms else [None] * len(layer),
         },
         tokens={
             "prompt_id": np.repeat(ids, seq_len - 1),

@@ -317,6 +317,7 @@ def measure(
                 torch.zeros(n - 1, dtype=torch.float64),
             )
             / s,
+            "repair_post_norm": torch.zeros(n - 1, dtype=torch.float64),
             "ln_scale_ratio": s / s_ablated,
         }
         for name, values in effects.items():

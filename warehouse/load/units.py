@@ -22,6 +22,8 @@ from selfrepair.warehouse.schema.tables import metadata
 _MEASUREMENTS = "measurements.parquet"
 _ARROW = "selfrepair_rows_of_units"
 _ROWS_AT_ONCE = 100_000
+_LATER = set(version_0_1.ADDED["measurements"])
+"""Columns of measurements that part files of earlier versions do not have."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def by_head(units: Sequence[CheckedUnit]) -> pa.Table:
         for unit in units:
             with pq.ParquetFile(unit.path / _MEASUREMENTS, read_dictionary=["ablation"]) as file:
                 rows = file.read(use_threads=False)  # the load's own work goes on beside it
+            for name in _LATER - set(rows.column_names):
+                rows = rows.append_column(name, pa.nulls(len(rows), pa.float32()))
             heads = _numbers_of_heads(rows)
             if np.any(np.diff(heads) < 0):
                 order = np.argsort(heads, kind="stable")

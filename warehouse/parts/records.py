@@ -43,6 +43,7 @@ class ModelRecord:
     n_parameters: int
     weights_sha256: str
     config_sha256: str | None = None
+    post_norms: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class RunRecord:
     def stamp(self) -> RunStamp:
         """What the run's parts are stamped with."""
         lasting = {name: value for name, value in asdict(self).items() if name not in _OF_A_MACHINE}
+        if not self.model.post_norms:  # parts of a model without them were stamped before there was the field
+            del lasting["model"]["post_norms"]
         return RunStamp(
             run_key=self.run_key,
             selfrepair=self.software.get("selfrepair", "unknown"),

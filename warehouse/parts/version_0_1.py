@@ -36,8 +36,9 @@ ADDED = {
     },
     "neuron_sums": {"n_changed": "INTEGER", "population": "VARCHAR"},
     "neuron_changes": {"in_top2": "BOOLEAN", "in_top2_nobos": "BOOLEAN"},
+    "measurements": {"repair_post_norm": "REAL"},
 }
-"""Columns, with their types, that the part files of 0.1 do not have: NULL in their rows, or what `KNOWN` says."""
+"""Columns, with their types, that the part files of earlier versions do not have: NULL in their rows, or what `KNOWN` says."""
 
 KNOWN = {"population": "'top2'", "in_top2": "true", "in_top2_nobos": "false"}
 """What holds in the rows of 0.1: neurons were read in each head's top 2 % of all rows alone."""

@@ -24,6 +24,7 @@ from selfrepair.warehouse.schema.names import (
     NEURONS_KEPT,
     NEURONS_RANKED,
     NEXT_TOKEN,
+    PARTS,
     ROUNDED,
 )
 
@@ -44,5 +45,6 @@ __all__ = [
     "NEURONS_RANKED",
     "NEURON_POPULATIONS",
     "NEXT_TOKEN",
+    "PARTS",
     "ROUNDED",
 ]

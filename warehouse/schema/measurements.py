@@ -120,8 +120,15 @@ measurements = sa.Table(
         effect,
         "Clean over ablated scale of the final norm, S/S'; > 1: the scale shrank, which amplifies what is left [ratio]",
     ),
+    column(
+        "repair_post_norm",
+        effect,
+        "Post-norm repair: self-repair through the norm of what attention adds, which rescales the other heads of the same "
+        "layer; > 0: it compensates, < 0: it adds to the damage; NULL: the model has no post-norms [logits]",
+        null=True,
+    ),
     sa.CheckConstraint("pos >= 0"),
-    *(sa.CheckConstraint(f"isfinite({name})") for name in EFFECTS),
+    *(sa.CheckConstraint(f"isfinite({name})") for name in EFFECTS if name != "repair_post_norm"),
     comment=(
         "One row per run, ablation, prompt, position and ablated head. This key is checked by selfrepair verify, not by "
         "an index, which would cost memory and loading speed at 10^8 rows. Effects are rounded to 1e-4."

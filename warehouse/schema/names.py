@@ -18,9 +18,13 @@ EFFECTS = (
     "repair_layernorm",
     "repair_attention",
     "repair_mlp",
+    "repair_post_norm",
     "ln_scale_ratio",
 )
-"""The seven measured numbers of a row of `measurements`, stored rounded to `EFFECT_STEP`."""
+"""The measured numbers of a row of `measurements`, stored rounded to `EFFECT_STEP`."""
+
+PARTS = ("repair_layernorm", "repair_attention", "repair_mlp", "repair_post_norm")
+"""The parts whose sum is self-repair; the last is NULL, and counts as 0, in models without `post_norms`."""
 
 ROUNDED = frozenset(
     (
@@ -52,8 +56,8 @@ CHANGE_SHARES = {"exceed_50": 0.5, "exceed_10": 0.1, "exceed_5": 0.05, "exceed_2
 """Columns of `neuron_curves`, with the share of the head's direct effect that a change must exceed to be counted."""
 
 IDENTITY_ERROR_LIMIT = 1e-3
-"""Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| that a row may have whose effects are no larger
-than `LARGE_EFFECT`; of larger effects, the same share [logits].
+"""Largest |self_repair - sum of its `PARTS`| that a row may have whose effects are no larger than `LARGE_EFFECT`; of larger
+effects, the same share [logits].
 """
 
 LARGE_EFFECT = 100.0

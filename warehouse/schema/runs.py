@@ -47,6 +47,11 @@ models = sa.Table(
         "not recorded, as in files of version 0.1",
         null=True,
     ),
+    column(
+        "post_norms",
+        boolean,
+        "True: what attention or an MLP adds to the residual stream passes a norm of its own first, as in Gemma 2 and OLMo 2",
+    ),
     one_of("norm", NORMS),
     sa.CheckConstraint("n_layers > 0"),
     sa.CheckConstraint("n_heads > 0"),
@@ -103,8 +108,8 @@ runs = sa.Table(
     column(
         "identity_error_max",
         double,
-        "Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| over the loaded units, before "
-        "rounding; NULL: none loaded [logits]",
+        "Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp + repair_post_norm)| over the loaded "
+        "units, before rounding; NULL: none loaded [logits]",
         null=True,
     ),
     column("crosscheck_tolerance", double, "Largest crosscheck_error_max with which the run does not fail [logits]"),

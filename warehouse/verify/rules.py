@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
-from selfrepair.warehouse.schema import EFFECT_STEP, EFFECTS, IDENTITY_ERROR_LIMIT, LARGE_EFFECT
+from selfrepair.warehouse.schema import EFFECT_STEP, EFFECTS, IDENTITY_ERROR_LIMIT, LARGE_EFFECT, PARTS
 
 MOST_READ = 5_000_000
 """Rows of the large tables together up to which `violations` reads them: a second on two cores, enough for the demo [rows]."""
@@ -16,23 +16,28 @@ _LARGE_TABLES = ("measurements", *MECHANISM_TABLES)
 """Tables that grow with the heads of a model: the rules that read them take minutes over 10^8 rows."""
 
 
-def identity_excess(direct: str, ablated: str, change: str, layernorm: str, attention: str, mlp: str) -> str:
+def identity_excess(
+    direct: str, ablated: str, change: str, layernorm: str, attention: str, mlp: str, post_norm: str
+) -> str:
     """SQL for how far the parts of a stored row miss its self-repair, as a share of what rounding explains; > 1: damaged.
 
-    Six numbers, each rounded by up to half a step, are added; of effects above `LARGE_EFFECT`, the same share counts as
-    rounding. An error that is explained without that is no share of it: the largest of six numbers takes most of the time.
+    Six numbers, each rounded by up to half a step, are added, or seven where `post_norm` is not NULL; of effects above
+    `LARGE_EFFECT`, the same share counts as rounding. An error that six explain without that is no share of it: the largest
+    of seven numbers takes most of the time.
     """
     effects = (direct, ablated, change, layernorm, attention, mlp)
-    error = f"abs({change}::DOUBLE - {ablated} + {direct} - {layernorm} - {attention} - {mlp})"
+    error = f"abs({change}::DOUBLE - {ablated} + {direct} - {layernorm} - {attention} - {mlp} - coalesce({post_norm}, 0))"
     rounding = len(effects) * EFFECT_STEP / 2
     least = rounding + IDENTITY_ERROR_LIMIT
     return (
         f"CASE WHEN {error} <= {least} THEN {error} / {least} "
-        f"ELSE {error} / ({rounding} + {IDENTITY_ERROR_LIMIT} * {_times_the_limit(effects)}) END"
+        f"ELSE {error} / ({rounding} + if({post_norm} IS NULL, 0, {EFFECT_STEP / 2}) "
+        f"+ {IDENTITY_ERROR_LIMIT} * {_times_the_limit((*effects, post_norm))}) END"
     )
 
 
 def _times_the_limit(effects: tuple[str, ...]) -> str:
+    """SQL for the limit in units of the least one; `greatest` leaves out NULL."""
     return f"greatest({LARGE_EFFECT}, {', '.join(f'abs({name})' for name in effects)}) / {LARGE_EFFECT}"
 
 
@@ -69,15 +74,19 @@ def _not_finite(table: str) -> str:
     return f"SELECT run_id, {where} AS what FROM {table} WHERE ({all_finite}) IS NOT TRUE"
 
 
+_LOGITS = ("direct_effect", "ablated_direct_effect", "logit_change", *PARTS)
+
 _VALUES = {
     "EFFECT_STEP": EFFECT_STEP,
-    "FINITE_EFFECTS": " AND ".join(f"isfinite({name})" for name in EFFECTS),
+    "FINITE_EFFECTS": " AND ".join(
+        f"coalesce(isfinite({name}), true)" if name == PARTS[-1] else f"isfinite({name})" for name in EFFECTS
+    ),
     "IDENTITY_ERROR_LIMIT": IDENTITY_ERROR_LIMIT,
-    "IDENTITY_EXCESS": identity_excess(*EFFECTS[:6]),
+    "IDENTITY_EXCESS": identity_excess(*_LOGITS),
     "NOT_FINITE": "\nUNION ALL\n".join(map(_not_finite, MECHANISM_NUMBERS)),
     "OF_UNIT": "{OF_UNIT}",
     "PROJECTION_ERROR": f"greatest({EFFECT_STEP}, coalesce(r.crosscheck_tolerance, 0) * {_PROJECTION_SHARE})",
-    "TIMES_THE_LIMIT": _times_the_limit(EFFECTS[:6]),
+    "TIMES_THE_LIMIT": _times_the_limit(_LOGITS),
 }
 _OF_UNIT = "run_id = $run_id AND prompt_id BETWEEN $first_prompt AND $last_prompt"
 _RULE = re.compile(

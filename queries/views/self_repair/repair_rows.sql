@@ -10,8 +10,8 @@
 --   removed_effect FLOAT: Drop in direct effect under ablation, direct_effect - ablated_direct_effect; > 0: the head
 --     pushes the correct token up less [logits]
 --   self_repair FLOAT: Self-repair: change in logit + drop in direct effect, logit_change + removed_effect; > 0: the
---     rest of the model compensated, < 0: it added to the damage; equals the sum of the three repair_ columns within
---     3e-4, their rounding [logits]
+--     rest of the model compensated, < 0: it added to the damage; equals the sum of the repair_ columns within their
+--     rounding, 3e-4 [logits]
 
 SELECT
     run_id,
@@ -28,5 +28,6 @@ SELECT
     repair_layernorm,
     repair_attention,
     repair_mlp,
+    repair_post_norm,
     ln_scale_ratio
 FROM measurements

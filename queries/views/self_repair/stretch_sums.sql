@@ -164,10 +164,18 @@ SELECT
     sum(clipped(attention_ratio)) AS sum_clipped_attention,
     sum(clipped(mlp_ratio)) AS sum_clipped_mlp,
     sum(clipped(total_ratio)) AS sum_clipped_total,
-    CAST(max(abs(self_repair - repair_layernorm - repair_attention - repair_mlp)) AS DOUBLE) AS stored_identity_error,
+    CAST(
+        max(abs(self_repair - repair_layernorm - repair_attention - repair_mlp - coalesce(repair_post_norm, 0))) AS DOUBLE
+    ) AS stored_identity_error,
     max(
         identity_excess(
-            direct_effect, ablated_direct_effect, logit_change, repair_layernorm, repair_attention, repair_mlp
+            direct_effect,
+            ablated_direct_effect,
+            logit_change,
+            repair_layernorm,
+            repair_attention,
+            repair_mlp,
+            repair_post_norm
         )
     ) AS stored_identity_excess
 FROM row_ratios

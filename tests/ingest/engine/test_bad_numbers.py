@@ -64,7 +64,7 @@ def test_a_broken_identity_stops_the_run(monkeypatch):
 @pytest.mark.parametrize(("large", "error", "fails"), [(1.0, 2e-3, True), (1e4, 0.05, False), (1e4, 0.2, True)])
 def test_the_identity_of_large_effects_holds_relative_to_them(large, error, fails):
     """Rounding grows with the numbers: parts of 1e4 logits that cancel cannot add up to 1e-3."""
-    effects = torch.tensor([[[[1.0, 0.5, error - 0.5, large, -large, 0.0, 1.0]]]], dtype=torch.float64)
+    effects = torch.tensor([[[[1.0, 0.5, error - 0.5, large, 0.0, 0.0, -large, 1.0]]]], dtype=torch.float64)
     stack, precision = [HeadAblation(0, 1, "zero")], PRECISIONS["float32"]
     with pytest.raises(SelfRepairError, match="the identity") if fails else contextlib.nullcontext():
         check_effects(effects, stack, [40], precision)

@@ -1,0 +1,339 @@
+"""The parts of a decoder by role, read off a traced forward: blocks, norms, attention, MLPs and what they are multiplied by.
+
+No name of a family stands here. Modules are told apart by the tensors that pass between them: what attention reads is what the
+first norm made of the stream, a norm that reads what attention made is a post-norm. A model that does something else with its
+residual stream does not add up, and is refused with what was found.
+"""
+
+import inspect
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from selfrepair.ingest.models.structure.trace import Call, trace
+
+Projection = nn.Linear | Conv1D
+
+RESIDUAL = "residual"
+"""Name of the argument with the residual stream, in families whose modules add their output to it themselves."""
+
+_ATTENTION = re.compile("attention|attn", re.IGNORECASE)
+_NORM = re.compile("norm", re.IGNORECASE)
+_N_PROBED = 5
+"""Tokens of the prompt that is traced."""
+
+
+class OtherShapeError(Exception):
+    """A model of another shape than the measurement covers; the message says what stands in the way."""
+
+
+@dataclass(frozen=True)
+class BlockParts:
+    """The modules of one block; norms are None where there is none. Of several `mlp` modules, each reads what the one before
+    it made (`is_chain`) or all read the same, and what they make is added up.
+
+    Both attention and the MLP are multiplied by `multiplier` before they are added to the stream.
+    """
+
+    module: nn.Module
+    ln1: nn.Module | None
+    attention: nn.Module
+    output_projection: Projection
+    attention_post_norm: nn.Module | None
+    ln2: nn.Module | None
+    mlp: tuple[nn.Module, ...]
+    is_chain: bool
+    mlp_output: Projection | None
+    mlp_post_norm: nn.Module | None
+    multiplier: float
+    is_parallel: bool
+
+
+@dataclass(frozen=True)
+class DecoderParts:
+    """The modules of a decoder; logits are `logit_scale` times what the unembedding makes of the final norm's output, and
+    `logit_softcap` bends them.
+    """
+
+    blocks: tuple[BlockParts, ...]
+    final_norm: nn.Module
+    unembedding: nn.Linear
+    logit_scale: float
+    logit_softcap: float | None
+
+
+@torch.no_grad()
+def decoder_parts(model: PreTrainedModel) -> DecoderParts:
+    """The parts of `model`, found in one forward of a few tokens.
+
+    Raises OtherShapeError where they do not add up to the model's logits.
+    """
+    unembedding = model.get_output_embeddings()
+    if not isinstance(unembedding, nn.Linear):
+        raise OtherShapeError(f"its unembedding is a {type(unembedding).__name__}, not a linear map")
+    root = trace(model, _probe(unembedding))
+    numbers = _Numbers(model)
+    blocks = _block_calls(model, root)
+    final_norm, logit_scale, softcap = _head(model, root, blocks[-1], unembedding, numbers)
+    parts = tuple(_block(call, numbers) for call in blocks)
+    return DecoderParts(parts, final_norm, unembedding, logit_scale, softcap)
+
+
+def _probe(unembedding: nn.Linear) -> Int[Tensor, "1 pos"]:
+    """Different tokens from the middle of the vocabulary: those at its beginning may be for padding."""
+    n_tokens = unembedding.out_features
+    ids = (n_tokens // 2 + torch.arange(_N_PROBED)) % n_tokens
+    return ids[None].to(unembedding.weight.device)
+
+
+class _Numbers:
+    """The factors that a configuration can have: a measured one is rounding away from one of them."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config.get_text_config()
+        values = [
+            float(value)
+            for value in config.to_dict().values()
+            if isinstance(value, int | float) and not isinstance(value, bool) and value and math.isfinite(value)
+        ]
+        n_layers = float(getattr(config, "num_hidden_layers", 1) or 1)
+        self._known = [
+            *(1.0, *values, *(1 / value for value in values)),
+            *(value / math.sqrt(n_layers) for value in values),
+            *(a / b for a in values for b in values),
+        ]
+        dtype = next(model.parameters()).dtype
+        self.tolerance = 64 * max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+
+    def factor(self, part: Tensor, whole: Tensor, size: float) -> float | None:
+        """The number that `part` was multiplied by to give `whole`, which is as exact as numbers of `size` are; None where
+        there is none.
+        """
+        own, wanted = part.double(), whole.double()
+        measured = float((own * wanted).sum() / own.square().sum().clamp_min(1e-300))
+        allowed = self.tolerance * max(size, float(wanted.abs().max()))
+        for value in sorted(self._known, key=lambda value: (value != 1.0, abs(value - measured)))[:2]:
+            if bool((value * own - wanted).abs().max() <= allowed):
+                return value
+        return measured if bool((measured * own - wanted).abs().max() <= allowed) else None
+
+
+def _block_calls(model: PreTrainedModel, root: Call) -> list[Call]:
+    """The blocks' calls: those of the list of modules that all read and make the residual stream, each once and in order."""
+    calls = list(root.walk())
+    by_module: dict[nn.Module, list[Call]] = {}
+    for call in calls:
+        by_module.setdefault(call.module, []).append(call)
+    best: list[Call] = []
+    for modules in model.modules():
+        if not isinstance(modules, nn.ModuleList) or not len(modules):
+            continue
+        found = [by_module.get(module, []) for module in modules]
+        if any(len(of_module) != 1 for of_module in found):
+            continue
+        chain = [of_module[0] for of_module in found]
+        is_longer = sum(1 for call in chain for _ in call.walk()) > sum(1 for call in best for _ in call.walk())
+        if is_longer and all(_same(before.out, after.x) for before, after in pairwise(chain)):
+            best = chain
+    if not best or best[0].x is None or best[0].x.ndim != 3:
+        raise OtherShapeError("it has no list of layers through which one residual stream passes")
+    return best
+
+
+def _head(
+    model: PreTrainedModel, root: Call, last: Call, unembedding: nn.Linear, numbers: _Numbers
+) -> tuple[nn.Module, float, float | None]:
+    """The final norm, the logits' factor and their soft-cap."""
+    calls = list(root.walk())
+    after = calls[calls.index(last) + 1 + sum(1 for _ in last.walk()) :]
+    last_linear = next((call for call in after if call.module is unembedding), None)
+    norm = next(
+        (call for call in after if _same(call.x, last.out) and call.out is not None and not call.children), None
+    )
+    if last_linear is None or norm is None or last_linear.x is None or last_linear.out is None or norm.out is None:
+        raise OtherShapeError("no final norm and unembedding were seen after its layers")
+    before = numbers.factor(norm.out, last_linear.x, 0.0) if norm.out.shape == last_linear.x.shape else None
+    if before is None:
+        raise OtherShapeError(
+            f"something else than its final norm ({norm.name}) stands between its layers and its unembedding"
+        )
+    logits, raw = root.out, last_linear.out
+    assert logits is not None, "a causal language model returns logits"
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    if cap:
+        uncapped = logits.double().div(cap).clamp(-1 + 1e-7, 1 - 1e-7).atanh().mul(cap)
+        factor = numbers.factor(raw, uncapped, float(uncapped.abs().max()))
+    else:
+        factor = numbers.factor(raw, logits, 0.0)
+    if factor is None:
+        raise OtherShapeError("its logits are not a multiple of what its unembedding makes")
+    return norm.module, before * factor, float(cap) if cap else None
+
+
+def _block(call: Call, numbers: _Numbers) -> BlockParts:
+    """The parts of one block."""
+    where, stream = call.name, call.x
+    assert stream is not None, "blocks are chained by their streams"
+    parts = [child for child in call.children if child.out is not None and not _does_nothing(child)]
+    attention = _attention_call(parts, where)
+    place = parts.index(attention)
+    ln1 = _norm_before(parts[:place], attention, stream, where)
+    projection = _output_projection(attention, stream, where)
+    attention_post = None if adds_stream(attention.module) else _norm_after(parts[place:], attention.out)
+    rest = [child for child in parts if child not in (ln1, attention, attention_post)]
+    norms, mlps = [child for child in rest if _is_norm(child)], [child for child in rest if not _is_norm(child)]
+    if not mlps:
+        raise OtherShapeError(f"{where} has no MLP")
+    ln2 = next((norm for norm in norms if _same(norm.out, mlps[0].x)), None)
+    shared = ln2 is None and ln1 is not None and _same(ln1.out, mlps[0].x)
+    if shared:
+        ln2 = ln1
+    reads = mlps[0].x if ln2 is None else ln2.x
+    assert reads is not None, "a module that was called with no tensor made none"
+    is_chain = all(_same(before.out, after.x) for before, after in pairwise(mlps))
+    of_mlp = _made_by_mlps(mlps, reads, is_chain, where)
+    mlp_post = None if adds_stream(mlps[-1].module) else _norm_after(norms, of_mlp)
+    if others := [norm for norm in norms if norm not in (ln2, mlp_post)]:
+        name = others[0].name.rpartition(".")[2]
+        raise OtherShapeError(f"{where} has another norm ({name}) than those of its residual stream")
+    is_parallel = _same(reads, stream)
+    return BlockParts(
+        module=call.module,
+        ln1=_module(ln1),
+        attention=attention.module,
+        output_projection=projection,
+        attention_post_norm=_module(attention_post),
+        ln2=_module(ln2),
+        mlp=tuple(mlp.module for mlp in mlps),
+        is_chain=is_chain,
+        mlp_output=_mlp_output(mlps[-1], of_mlp) if is_chain else None,
+        mlp_post_norm=_module(mlp_post),
+        multiplier=_multiplier(
+            call,
+            reads,
+            _added(attention, stream) if attention_post is None else attention_post.out,
+            of_mlp if mlp_post is None else mlp_post.out,
+            numbers,
+            is_parallel=is_parallel,
+        ),
+        is_parallel=is_parallel,
+    )
+
+
+def _attention_call(parts: Sequence[Call], where: str) -> Call:
+    found = [child for child in parts if _ATTENTION.search(type(child.module).__name__) and not _is_norm(child)]
+    if len(found) == 1:
+        return found[0]
+    kinds = ", ".join(sorted({type(child.module).__name__ for child in parts}))
+    raise OtherShapeError(f"{where} has {len(found) or 'no'} attention module{'s'[: len(found)]} (it has {kinds})")
+
+
+def _norm_before(before: Sequence[Call], attention: Call, stream: Tensor, where: str) -> Call | None:
+    """The norm through which attention reads the stream; None where it reads the stream itself."""
+    norm = next((child for child in before if _is_norm(child) and _same(child.out, attention.x)), None)
+    if not _same(attention.x if norm is None else norm.x, stream):
+        raise OtherShapeError(f"attention of {where} reads something else than the residual stream or its norm")
+    return norm
+
+
+def _norm_after(calls: Sequence[Call], made: Tensor | None) -> Call | None:
+    """The norm of what a part made."""
+    return next((call for call in calls if _is_norm(call) and _same(call.x, made)), None)
+
+
+def _output_projection(attention: Call, stream: Tensor, where: str) -> Projection:
+    """The linear map from all heads' z to what attention makes."""
+    made = _added(attention, stream)
+    for call in reversed(list(attention.walk())):
+        if isinstance(call.module, Projection) and _same(call.out, made, is_rounded=adds_stream(attention.module)):
+            if not call.module.weight.is_floating_point():
+                raise OtherShapeError(f"the weights of {call.name} are quantised")
+            return call.module
+    raise OtherShapeError(f"attention of {where} has no output projection to split by head")
+
+
+def _made_by_mlps(mlps: Sequence[Call], reads: Tensor, is_chain: bool, where: str) -> Tensor:
+    if is_chain:
+        return _added(mlps[-1], reads)
+    if all(_same(mlp.x, mlps[0].x) for mlp in mlps):
+        return torch.stack([_added(mlp, reads) for mlp in mlps]).sum(dim=0)
+    names = ", ".join(mlp.name.rpartition(".")[2] for mlp in mlps)
+    raise OtherShapeError(f"{where} has more parts than attention and an MLP ({names})")
+
+
+def _mlp_output(last: Call, made: Tensor) -> Projection | None:
+    """The one linear map from neurons' activations to what the MLP makes; None for a mixture of experts."""
+    for call in reversed([last, *last.walk()]):
+        if isinstance(call.module, Projection) and _same(call.out, made, is_rounded=adds_stream(last.module)):
+            return call.module
+    return None
+
+
+def _multiplier(
+    call: Call,
+    reads: Tensor,
+    of_attention: Tensor | None,
+    of_mlp: Tensor | None,
+    numbers: _Numbers,
+    *,
+    is_parallel: bool,
+) -> float:
+    """What both parts are multiplied by on their way into the stream."""
+    before, after = call.x, call.out
+    assert before is not None
+    assert after is not None
+    assert of_attention is not None
+    assert of_mlp is not None
+    size = max(float(tensor.abs().max()) for tensor in (before, reads, after))
+    if is_parallel:
+        found = [numbers.factor(of_attention + of_mlp.view_as(of_attention), after - before, size)]
+    else:
+        found = [
+            numbers.factor(of_attention, reads - before, size),
+            numbers.factor(of_mlp.view_as(before), after - reads, size),
+        ]
+    for part, factor in zip(("attention", "the MLP"), found, strict=False):
+        if factor is None:
+            raise OtherShapeError(f"what {part} of {call.name} makes is not what is added to the residual stream")
+    if len({round(factor, 6) for factor in found if factor is not None}) > 1:
+        raise OtherShapeError(f"attention and the MLP of {call.name} have multipliers of their own ({found})")
+    return float(found[0] or 0.0)
+
+
+def adds_stream(module: nn.Module) -> bool:
+    """Whether a module adds the residual stream to what it makes itself, as in Bloom."""
+    return RESIDUAL in inspect.signature(module.forward).parameters
+
+
+def _added(call: Call, stream: Tensor) -> Tensor:
+    """What a part makes, without the stream that it may have added."""
+    assert call.out is not None, "calls that made no tensor are left out"
+    return call.out - stream if adds_stream(call.module) else call.out
+
+
+def _module(call: Call | None) -> nn.Module | None:
+    return None if call is None else call.module
+
+
+def _does_nothing(call: Call) -> bool:
+    return _same(call.x, call.out) and not any(True for _ in call.module.parameters())
+
+
+def _is_norm(call: Call) -> bool:
+    return bool(_NORM.search(type(call.module).__name__)) and call.x is not None and not call.children
+
+
+def _same(one: Tensor | None, other: Tensor | None, *, is_rounded: bool = False) -> bool:
+    """Whether two tensors are the same numbers, whatever their shapes; but for rounding where one is a difference."""
+    if one is None or other is None or one.numel() != other.numel():
+        return False
+    a, b = one.flatten(), other.flatten()
+    return bool((a - b).abs().max() <= 1e-2 * b.abs().max()) if is_rounded else torch.equal(a, b)

@@ -1,0 +1,76 @@
+"""One forward of a model as a tree of its modules' calls, with what went in and what came out."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a module: its name in the model, its first tensor and what it made of that, as they were at that moment.
+
+    `children` are the calls within it, in order.
+    """
+
+    name: str
+    module: nn.Module
+    x: Tensor | None
+    out: Tensor | None = None
+    children: list["Call"] = field(default_factory=list)
+
+    def walk(self) -> Iterator["Call"]:
+        """All calls within it, in the order in which they began."""
+        for child in self.children:
+            yield child
+            yield from child.walk()
+
+
+def trace(model: nn.Module, tokens: Int[Tensor, "batch pos"]) -> Call:
+    """Run `model` on `tokens` and return the call of the model itself."""
+    root = Call("", model, None)
+    open_calls = [root]
+    names = {module: name for name, module in model.named_modules()}
+
+    def begin(module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+        call = Call(names[module], module, _kept(_first_tensor([*arguments, *_streams_first(keywords)])))
+        open_calls[-1].children.append(call)
+        open_calls.append(call)
+
+    def end(_: nn.Module, __: tuple[Any, ...], out: Any) -> None:
+        open_calls.pop().out = _kept(_first_tensor([out]))
+
+    handles = []
+    for module in names:
+        handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
+        handles.append(module.register_forward_hook(end))
+    try:
+        model(input_ids=tokens, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return root.children[0]
+
+
+def _streams_first(keywords: Mapping[str, Any]) -> list[Any]:
+    named = [keywords[name] for name in ("hidden_states", "x", "input") if name in keywords]
+    return [*named, *keywords.values()]
+
+
+def _first_tensor(values: list[Any]) -> Tensor | None:
+    for value in values:
+        if isinstance(value, Tensor):
+            return value
+        if isinstance(value, Mapping):
+            value = list(value.values())
+        if isinstance(value, list | tuple):
+            found = _first_tensor(list(value))
+            if found is not None:
+                return found
+    return None
+
+
+def _kept(value: Tensor | None) -> Tensor | None:
+    return None if value is None or not value.is_floating_point() else value.detach().clone()
