@@ -90,7 +90,7 @@ def load_model(
     _place(model, name, precision, device)
     use_fused_gelu(model)
     adapter = adapter_of(model, name)
-    if not bool(adapter.gain.any()):
+    if not bool(adapter.final_shape.gain.any()):
         reason = "the gain of its final norm is zero everywhere, so that no token tells anything"
         raise _not_read(name, revision, NotWholeError(reason))
     if tokenizer is not None:
