@@ -58,12 +58,10 @@ def quantization(header: GgufHeader) -> str:
     """What the file's weights are stored as, as llama.cpp names it, such as Q4_K_M."""
     import gguf
 
-    with contextlib.suppress(ValueError):
-        return (
-            str(gguf.LlamaFileType(header.values.get("general.file_type")).name)
-            .removeprefix("MOSTLY_")
-            .removeprefix("ALL_")
-        )
+    file_type = header.values.get("general.file_type")
+    if isinstance(file_type, int):
+        with contextlib.suppress(ValueError):  # one that the package does not know
+            return gguf.LlamaFileType(file_type).name.removeprefix("MOSTLY_").removeprefix("ALL_")
     return "+".join(sorted({_kind(tensor.ggml_type).name for tensor in header.tensors}))
 
 
@@ -111,7 +109,7 @@ def read_gguf(header: GgufHeader, config: PreTrainedConfig, attention: str) -> t
     if hasattr(transformers, "GgufConfig"):
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that no setting turns off
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             header.file.parent,
             gguf_file=header.file.name,
             config=config,
@@ -120,6 +118,7 @@ def read_gguf(header: GgufHeader, config: PreTrainedConfig, attention: str) -> t
             output_loading_info=True,
             **options,
         )
+    model, found = loaded
     model.config.__dict__.pop("quantization_config", None)
     return model, found
 
