@@ -117,7 +117,7 @@ def facts_of(run: Row, db: Path) -> str:
             f"  stored       {n_rows:,} rows in {db} ({size})",
             "  identity     self-repair = LayerNorm + attention + MLP repair in every row; largest error "
             f"{_error(run['identity_error_max'])}",
-            f"  cross-check  {run['crosscheck_rows']:,} rows measured again through TransformerLens hooks; largest difference "
+            f"  cross-check  {run['crosscheck_rows']:,} rows measured again by plain forwards with hooks; largest difference "
             f"{_error(run['crosscheck_error_max'])}",
         ]
     )

@@ -113,7 +113,7 @@ def _card(session: Session, written: Sequence[_Written]) -> str:
         "## Runs",
         "A run is one model on one set of prompts, measured in one way. On every row, self_repair = repair_layernorm + "
         "repair_attention + repair_mlp; identity_error_max is the largest violation, before rounding [logits]. "
-        "crosscheck_error_max is the largest difference of the rows that were measured a second time through hooks [logits]. "
+        "crosscheck_error_max is the largest difference of the rows that were measured a second time by whole forwards [logits]. "
         "A view leaves out runs whose status is failed.",
         _runs(session),
         "## How to read the files",
