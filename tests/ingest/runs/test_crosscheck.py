@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 import pytest
 import torch
+from click import ClickException
 
 from selfrepair import SelfRepairError, measure
 from selfrepair.app.cli.main import main
@@ -30,7 +31,7 @@ IDS = [[0, 5, 9, 7], [0, 8, 3, 4], [0, 6, 2, 11]]
 def plan(n_prompts: int, n_crosschecks: int | None = None) -> RunPlan:
     """A run of 36 cells a prompt."""
     model = share_model(families.build("gpt2", torch.float32))
-    rows = given_prompts([[0, 5, 9, 7 + n] for n in range(n_prompts)], None)
+    rows = given_prompts([[0, 5, 7 + n, 9] for n in range(n_prompts)], None)
     source = Source("prompts", None, None, iter(rows))
     prompts = build_prompts(source, model.vocabulary, PromptOptions(n_prompts=n_prompts, seq_len=0, resample=True))
     heads = [(layer, head) for layer in range(3) for head in range(4)]
@@ -48,14 +49,15 @@ def test_how_many_cells_grow_with_the_run_and_change_no_key():
 
 def test_more_cells_include_the_fewer():
     whole = plan(4, 144)
-    cells = {n: set(choose_crosschecks(replace(whole, record=replace(whole.record, n_crosschecks=n)))) for n in (3, 64, 90, 144)}
+    records = {n: replace(whole.record, n_crosschecks=n) for n in (3, 64, 90, 144)}
+    cells = {n: set(choose_crosschecks(replace(whole, record=record))) for n, record in records.items()}
     assert [len(chosen) for chosen in cells.values()] == [3, 64, 90, 144]
     assert cells[3] < cells[64] < cells[90] < cells[144]
 
 
 def test_none_is_refused(tmp_path):
     command = f"ingest --model demo --crosscheck 0 --db {tmp_path / 'w.duckdb'}"
-    with pytest.raises(SelfRepairError, match=r"--crosscheck 0 would leave the run unchecked.*Give 1 or more"):
+    with pytest.raises(ClickException, match=r"--crosscheck 0 would leave the run unchecked.*Give 1 or more"):
         main(command.split(), standalone_mode=False)
 
 
@@ -84,7 +86,7 @@ def test_a_model_in_half_precision_is_checked_in_float32_and_stays_as_it_was(mon
     model = families.build("llama-3", torch.bfloat16)
     found = measure(model, IDS, ablations="zero")
     assert seen[-1] is torch.float32
-    assert found.crosscheck_rows == 8 * 3 * 3
+    assert found.crosscheck_rows == 16 * 3
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
