@@ -20,6 +20,7 @@ _MEASURED = (
     "repair_layernorm",
     "repair_attention",
     "repair_mlp",
+    "repair_post_norm",
     "ln_scale_ratio",
 )
 ROW_NUMBERS = (*_MEASURED, "removed_effect", "self_repair")
@@ -30,7 +31,8 @@ def random_runs(seed: int, step: int = 1) -> list[dict[str, Any]]:
     """Rows of measurements of five runs, as `fill` takes them; effects are whole multiples of `step` * 1e-4.
 
     Run 1 has five heads, three ablations and top sets of several rows; run 2 a single head; run 3 a single prompt, run 4
-    nothing but first positions; run 5 is for a failed one. A step of 625 makes every sum of effects exact in binary.
+    nothing but first positions; run 5 is for a failed one. The models of
+    the runs with odd numbers have post-norms. A step of 625 makes every sum of effects exact in binary.
     """
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
@@ -57,10 +59,12 @@ def _run(
             for pos in range(n_positions):
                 direct_effect = int(rng.integers(-spread, spread + 1))
                 for ablation in ablations:
-                    effects = dict(
+                    effects: dict[str, int] = dict(
                         zip(_MEASURED, map(int, rng.integers(-spread, spread + 1, len(_MEASURED))), strict=True)
                     )
                     effects["direct_effect"] = direct_effect
+                    if run_id % 2 == 0:
+                        del effects["repair_post_norm"]
                     yield {
                         "run_id": run_id,
                         "ablation": ablation,
