@@ -414,7 +414,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(con: duckdb.DuckDBPyConne
             SELECT run_id, prompt_id, pos, round(effect + 0.2 * (random() - 0.5), 4) AS effect, luck
             FROM prompts, range(1, 16) AS positions(pos)
         )
-        SELECT run_id, 'zero', prompt_id, pos, 0, 0, effect, 0, 0, round(effect * (0.3 + 0.4 * luck), 4), 0, 0, 1, NULL FROM rows
+        SELECT run_id, 'zero', prompt_id, pos, 0, 0, effect, 0, 0, round(effect * (0.3 + 0.4 * luck), 4), 0, 0, 1, NULL
+        FROM rows
         """
     )
     con.execute("INSERT INTO prompts SELECT DISTINCT run_id, prompt_id, prompt_id, NULL, [0], '' FROM measurements")
