@@ -63,7 +63,7 @@ def test_the_report_is_the_runs_numbers(db: Path) -> None:
         "Run 7: toy, 2 heads, 5 prompts",
         f"  stored       60 rows in {db} ({human_bytes(n_bytes)}, {n_bytes / 60:,.1f} bytes per row)",
         "  identity     self-repair = LayerNorm + attention + MLP repair in every row; largest error 2.1e-05 logits",
-        "  cross-check  127 rows measured again through TransformerLens hooks; largest difference 1.3e-05 logits",
+        "  cross-check  127 rows measured again by plain forwards with hooks; largest difference 1.3e-05 logits",
     ]
     lines = report.splitlines()
     assert [line.split() for line in lines if line.strip().startswith(("0 ", "1 "))] == [
