@@ -4,8 +4,8 @@ One clean forward for each batch; for every head two whole forwards with hooks, 
 the logits; every head's output re-projected into the residual stream each time.
 
 It is slow, and shares nothing with the engine but the tokens: folded and centred weights instead of logit directions,
-eager attention instead of the fused kernel, summed head outputs instead of attention outputs. Every run is checked
-against it (`crosscheck`), and `bench` times the engine against it.
+eager attention instead of the fused kernel, summed head outputs instead of attention outputs. `bench` times the engine
+against it, and the cross-check's method is compared with it on a small copy of a model (`bridge_comparison`).
 """
 
 import warnings
@@ -28,9 +28,6 @@ Names: TypeAlias = Callable[[str], bool] | None
 Hooks: TypeAlias = Sequence[tuple[str | Callable[..., Any], Callable[..., Any]]]
 """Hooks by the name of the activation that they change."""
 
-FAILURES = (RuntimeError, TypeError, AttributeError, ValueError, LookupError, AssertionError, MemoryError)
-"""Errors of a bridge around a model that it cannot run (NotImplementedError is a RuntimeError)."""
-
 
 def boot(adapter: ModelAdapter) -> TransformerBridge:
     """A bridge around the adapter's model in compatibility mode.
@@ -42,7 +39,7 @@ def boot(adapter: ModelAdapter) -> TransformerBridge:
         adapter.model, adapter.architecture, hf_config=adapter.model.config, model_name=adapter.architecture
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # `bridge_trial` compares the numbers
+        warnings.simplefilter("ignore", UserWarning)  # `bridge_comparison` compares the numbers
         bridge.enable_compatibility_mode(disable_warnings=True)
     return bridge
 
@@ -134,11 +131,6 @@ def measure_head_ablation(
         ],
         dim=-1,
     )
-
-
-def message_of(error: Exception) -> str:
-    """The message of a failure of the bridge, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _direct_effects(

@@ -1,12 +1,9 @@
-"""Checks on the weights before anything is measured: the adapter is right, ablating changes logits, and the cross-check
-will run.
-"""
+"""Checks on the weights before anything is measured: the adapter is right, and ablating changes logits."""
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from selfrepair.ingest.checks.bridge_trial import try_bridge
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.engine.ablation import HeadAblation, Replacements, ablate
 from selfrepair.ingest.engine.attention_calls import record_calls
@@ -27,8 +24,7 @@ def preflight(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision
     longer, since attention may have a window. `tokens` are the longest that will be measured.
 
     Raises SelfRepairError naming what does not add up: head outputs and bias to attention's output, layer outputs to the
-    stream that enters the final norm, logit directions to the model's own logits, or an ablation that changes no logit; and
-    where TransformerBridge cannot run such a model, so that no run of it could be cross-checked.
+    stream that enters the final norm, logit directions to the model's own logits, or an ablation that changes no logit.
     """
     try:
         _prove(adapter, tokens[:2, : POSITIONS + 1].to(adapter.device), precision, name)
@@ -38,7 +34,6 @@ def preflight(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision
         if is_out_of_memory(error):
             raise
         raise unsupported(name, f"its layers cannot be run one by one ({error})") from error
-    try_bridge(adapter, name)
 
 
 @torch.inference_mode()

@@ -58,7 +58,7 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
     run_id = None
     for one in series:
         run_id = _ingest_one(one, db, parts, shard, batch_size, is_last=one is series[-1])
-        free_memory()  # the cross-check's hooks and modules refer to each other
+        free_memory()  # modules of a model may refer to each other
     return run_id
 
 
@@ -162,7 +162,14 @@ def make_plan(request: IngestRequest, parts: Path | None = None) -> RunPlan:
         precision=precision,
     )
     prompts = build_prompts(source, model.vocabulary, options)
-    return plan_run(model, source, prompts, run_settings, command=request.command(parts))
+    return plan_run(
+        model,
+        source,
+        prompts,
+        run_settings,
+        command=request.command(parts),
+        n_crosschecks=request.crosscheck,
+    )
 
 
 def _print_outcome(plan: RunPlan, db: Path, run: StoredRun, *, is_last: bool) -> None:

@@ -56,23 +56,12 @@ def share_model(
     adapter = adapter_of(twin, name)
     if tokenizer is not None:
         check_vocabulary(tokenizer, name, adapter.d_vocab)
-    return LoadedModel(adapter, tokenizer, model_record(adapter, name, digest, config_digest), shares_weights=True)
+    return LoadedModel(adapter, tokenizer, model_record(adapter, name, digest, config_digest))
 
 
 def precision_of(model: LoadedModel) -> Precision:
     """The precision in which a model computes as it is."""
     return PRECISIONS[str(model.adapter.layer_dtype).removeprefix("torch.")]
-
-
-def own_weights(model: nn.Module) -> None:
-    """Replace every tensor of a copy that `share_model` made by a copy, so that it can be changed."""
-    parameters = {id(p): nn.Parameter(p.detach().clone(), requires_grad=False) for p in model.parameters()}
-    buffers = {id(b): b.detach().clone() for b in model.buffers()}
-    for module in model.modules():
-        for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
-            setattr(module, name, parameters[id(parameter)])
-        for name, buffer in list(module.named_buffers(recurse=False, remove_duplicate=False)):
-            setattr(module, name, buffers[id(buffer)])
 
 
 def _language_model(model: object) -> PreTrainedModel:
@@ -111,7 +100,7 @@ def _refuse_hooks(model: nn.Module) -> None:
 
 
 def _refuse_adapters(model: nn.Module) -> None:
-    """The cross-check reads the layers' own weights, which an adapter that is not merged leaves as they were."""
+    """Each head's output is read from the layers' own weights, which an adapter that is not merged leaves as they were."""
     found = next((path for path, module in model.named_modules() if type(module).__module__.startswith("peft.")), None)
     if found is not None:
         raise SelfRepairError(

@@ -40,14 +40,12 @@ from selfrepair.warehouse.parts.records import ModelRecord
 class LoadedModel:
     """A model on its device with its adapter, its tokenizer, and its record for the warehouse.
 
-    `notes` are sentences for the user on what was done to its weights, with `packages` beside the usual ones. Where it
-    `shares_weights` with a model of the caller's, they must not be changed (`in_memory`).
+    `notes` are sentences for the user on what was done to its weights, with `packages` beside the usual ones.
     """
 
     adapter: ModelAdapter
     tokenizer: PreTrainedTokenizerBase | None
     record: ModelRecord
-    shares_weights: bool = False
     notes: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
 

@@ -83,11 +83,19 @@ def weights_sha256(model: PreTrainedModel) -> str:
 
 
 def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
-    """Change the parameters' type in place and leave the buffers: rotary frequencies stay in float32, as in a half-precision
-    load by transformers itself.
+    """Replace the parameters of another type by ones of this type, one by one, and leave the buffers: rotary frequencies stay
+    in float32, as in a half-precision load by transformers itself. A model that shares the parameters keeps its own.
     """
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
+    places: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            places.setdefault(id(parameter), []).append((module, name))
+    for (module, name), *tied in places.values():
+        parameter = getattr(module, name)
+        if parameter.dtype != dtype:
+            cast = nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
+            for place, its_name in ((module, name), *tied):
+                setattr(place, its_name, cast)
 
 
 def use_fused_gelu(model: nn.Module) -> None:

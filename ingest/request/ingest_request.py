@@ -65,6 +65,11 @@ class IngestRequest:
     )
     device: str = option("auto, cpu, cuda, cuda:1, mps.", "auto")
     batch_size: str = option("Sequences in one forward; halved when memory runs out.", "auto")
+    crosscheck: int | None = option(
+        "Cells (one prompt, head and ablation each) measured again after the run, by whole forwards  [default: one in 32, 16 to "
+        "64 of them]",
+        None,
+    )
     seed: int = option("Seed of the resample pairing and all randomness.", 0)
     given: str | None = option(
         "Heads such as L9H6,L9H9, ablated in both the clean and the ablated run, all with the same ablation.", None

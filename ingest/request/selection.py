@@ -118,6 +118,14 @@ def parse_batch_size(text: str) -> int | None:
     return int(text)
 
 
+def check_crosscheck(cells: int | None) -> None:
+    """Raise SelfRepairError for a number of cells that would leave a run unchecked."""
+    if cells is not None and cells < 1:
+        raise SelfRepairError(
+            f"--crosscheck {cells} would leave the run unchecked, and every run is. Give 1 or more, or leave it out."
+        )
+
+
 def _range(part: str) -> tuple[int, int]:
     """First and last layer of a part of --layers."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)

@@ -4,6 +4,7 @@ from selfrepair.ingest.models.hub.revisions import check_has_checkpoints, parse_
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.protocols import resolve_settings
 from selfrepair.ingest.request.selection import (
+    check_crosscheck,
     check_heads,
     check_seed,
     parse_ablations,
@@ -21,6 +22,7 @@ def check_request(request: IngestRequest) -> None:
     parse_shard(request.shard)
     parse_batch_size(request.batch_size)
     check_seed(request.seed)
+    check_crosscheck(request.crosscheck)
     check_has_checkpoints(request.model, parse_checkpoints(request.checkpoint))
     settings = resolve_settings(request)
     check_heads(request.layers, request.heads, request.given)

@@ -1,8 +1,9 @@
-"""After measuring: effects of random prompts and heads, measured again through TransformerBridge and hooks."""
+"""After measuring: effects of random prompts and heads, measured again through whole forwards and hooks."""
 
 import glob
+import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
@@ -13,116 +14,136 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfrepair.ingest.checks import hooks
-from selfrepair.ingest.checks.hooks import HookedRun
-from selfrepair.ingest.conventions import EFFECTS
+from selfrepair.ingest.checks.reference import FAILURES, CleanPrompt, PlainForwards, eager_attention, message_of
+from selfrepair.ingest.conventions import EFFECTS, N_CROSSCHECKS
 from selfrepair.ingest.engine.ablation import HeadAblation
-from selfrepair.ingest.engine.memory import is_out_of_memory
+from selfrepair.ingest.engine.memory import BatchSize, is_out_of_memory
 from selfrepair.ingest.engine.precision import full_precision
-from selfrepair.ingest.models.in_memory import own_weights
 from selfrepair.ingest.models.weights import cast_parameters
-from selfrepair.ingest.runs.measurer import Measurer
+from selfrepair.ingest.request.selection import Shard
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.terms import on_device
 from selfrepair.warehouse.database.connection import open_reader
-from selfrepair.warehouse.errors import ResumableError, again
+from selfrepair.warehouse.errors import ResumableError, SelfRepairError, again
+from selfrepair.warehouse.load.crosschecks import read_cells
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.records import CrosscheckCell
 from selfrepair.warehouse.parts.version_0_1 import completed
 
+POSITIONS_AT_ONCE = 4096
+"""Positions of all rows of a batch, about: more are no faster, and eager attention keeps every weight."""
+
 Effects: TypeAlias = NDArray[np.float32]
 
 Crosscheck: TypeAlias = tuple[int, HeadAblation]
-"""The `prompt_id` and the ablated head of the rows that are measured again."""
+"""The `prompt_id` and the ablated head of the rows that are measured again: a cell."""
 
 
 def choose_crosschecks(plan: RunPlan) -> list[Crosscheck]:
-    """The crosschecks of the whole run: random, and the same for every shard."""
+    """The cells that are measured again in the whole run: random, and the same for every shard. More of them include the
+    fewer that a run was given before.
+    """
     settings, per_prompt = plan.settings, plan.settings.n_head_ablations
-    numbers = random.Random(plan.record.run_key).sample(
-        range(len(plan.prompts) * per_prompt), plan.record.n_crosschecks
-    )
+    cells, wanted = range(len(plan.prompts) * per_prompt), plan.record.n_crosschecks
+    drawn = random.Random(plan.record.run_key)
+    numbers = drawn.sample(cells, min(N_CROSSCHECKS, len(cells)))
+    if wanted > len(numbers):
+        numbers = list(dict.fromkeys([*numbers, *drawn.sample(cells, wanted)]))
     head_ablations = [HeadAblation(layer, head, way) for layer, head in settings.heads for way in settings.ablations]
     return sorted(
-        ((number // per_prompt, head_ablations[number % per_prompt]) for number in numbers),
+        ((number // per_prompt, head_ablations[number % per_prompt]) for number in numbers[:wanted]),
         key=lambda chosen: (chosen[0], chosen[1].layer, chosen[1].head, chosen[1].ablation),
     )
 
 
+def by_prompt(chosen: Iterable[Crosscheck]) -> list[tuple[int, list[HeadAblation]]]:
+    """The cells of each prompt, which share its clean forward."""
+    return [
+        (prompt, [ablated for _, ablated in cells])
+        for prompt, cells in itertools.groupby(chosen, key=lambda cell: cell[0])
+    ]
+
+
 def crosscheck(
     plan: RunPlan,
-    measurer: Measurer,
+    means: Tensor | None,
     chosen: Sequence[Crosscheck],
     stored: Callable[[int, HeadAblation], Effects],
-    on_checked: Callable[[], None] = lambda: None,
+    on_checked: Callable[[int], None] = lambda cells: None,
 ) -> list[CrosscheckCell]:
-    """Measure the chosen rows again in float32 or better and compare every column with what was stored.
+    """Measure the chosen cells again in float32 or better and compare every column with what was stored.
 
-    `stored` gives the rows of a crosscheck [pos, effect]. The model is taken over by the bridge: nothing can be measured
-    with it afterwards. `error_max` is the largest difference in logits (`ln_scale_ratio` is a plain number).
+    `means` are z of every head averaged over the reference prompts [layer, head, d_head], for mean ablation. `stored` gives
+    the rows of a cell [pos, effect], `on_checked` gets numbers of cells. A model in half precision is cast to float32 for
+    good. `error_max` is the largest difference in logits (`ln_scale_ratio` is a plain number).
 
-    Raises ResumableError where the bridge cannot run the model, or memory does not suffice for its float32 copy.
+    Raises ResumableError where the model does not run so, or memory does not suffice for its float32 copy.
     """
     try:
-        with torch.no_grad(), full_precision():
-            return _crosscheck(plan, measurer, chosen, stored, on_checked)
-    except hooks.FAILURES as error:
-        step, with_that = (
-            (f" Memory ran out: use {on_device('cpu')}.", " with that") if is_out_of_memory(error) else ("", "")
-        )
-        raise ResumableError(
-            f"the cross-check through TransformerBridge could not run ({hooks.message_of(error)}), so the run is not "
-            f"complete.{step}",
-            f"The measured rows are kept: {again()}{with_that}, and it only checks, and measures nothing again.",
-        ) from error
+        with torch.no_grad(), full_precision(), eager_attention(plan.model.adapter):
+            return _crosscheck(plan, means, chosen, stored, on_checked)
+    except FAILURES as error:
+        raise _could_not_run(error) from error
+
+
+def _could_not_run(error: Exception) -> ResumableError:
+    step, with_that = (
+        (f" Memory ran out: use {on_device('cpu')}.", " with that") if is_out_of_memory(error) else ("", "")
+    )
+    return ResumableError(
+        f"the cross-check by whole forwards with hooks could not run ({message_of(error)}), so the run is not "
+        f"complete.{step}",
+        f"The measured rows are kept: {again()}{with_that}, and it only checks, and measures nothing again.",
+    )
 
 
 def _crosscheck(
     plan: RunPlan,
-    measurer: Measurer,
+    means: Tensor | None,
     chosen: Sequence[Crosscheck],
     stored: Callable[[int, HeadAblation], Effects],
-    on_checked: Callable[[], None],
+    on_checked: Callable[[int], None],
 ) -> list[CrosscheckCell]:
-    adapter = measurer.adapter
-    biases = measurer.value_biases().to(adapter.stream_dtype)
-    means = None if measurer.means is None else measurer.means.to(biases)
-    if plan.model.shares_weights:
-        own_weights(adapter.model)
+    adapter, prompts = plan.model.adapter, plan.prompts
     cast_parameters(adapter.model, adapter.stream_dtype)
-    bridge = hooks.boot(adapter)
+    forwards = PlainForwards(adapter)
+    if means is not None:
+        means = means.to(adapter.device, adapter.stream_dtype)
 
-    @lru_cache(maxsize=2)  # cells come prompt by prompt: its own run, and its partner's
-    def clean(prompt: int, given: tuple[HeadAblation, ...] = ()) -> HookedRun:
-        partner = partner_of(prompt, given[0]) if given else None
-        given_hooks = [hook for head in given for hook in hooks.replacing(head, replacement(head, partner))]
-        tokens = torch.from_numpy(plan.prompts.tokens([prompt])).to(biases.device)
-        return hooks.run_clean(bridge, tokens, hooks.needed, given_hooks, plan.prompts.prompts[prompt].foil)
+    @lru_cache(maxsize=2)  # cells come prompt by prompt: its own forward, and its partner's
+    def untouched(prompt: int) -> CleanPrompt:
+        return forwards.clean(prompts.targets([prompt]).to(adapter.device))
 
-    def partner_of(prompt: int, ablated: HeadAblation) -> HookedRun | None:
-        partners = plan.prompts.partners if ablated.ablation == "resample" else None
-        return None if partners is None else clean(partners[prompt])
+    def new_values(prompt: int, ablated: HeadAblation) -> Tensor:
+        head = ablated.layer, ablated.head
+        if ablated.ablation == "resample" and prompts.partners is not None:
+            return untouched(prompts.partners[prompt]).head_values(head)
+        return means[head] if ablated.ablation == "mean" and means is not None else forwards.value_biases[head]
 
-    def replacement(ablated: HeadAblation, partner: HookedRun | None) -> Tensor:
-        if ablated.ablation == "resample" and partner is not None:
-            return partner.head_values(ablated)
-        if ablated.ablation == "mean" and means is not None:
-            return (means - biases)[ablated.layer, ablated.head]
-        return torch.zeros_like(biases[ablated.layer, ablated.head])  # zero: the constant part has moved out of z
+    checked: list[CrosscheckCell] = []
+    for prompt, cells in by_prompt(chosen):
+        clean = untouched(prompt)
+        if plan.settings.given:  # with a single way to ablate
+            given = {head: new_values(prompt, HeadAblation(*head, cells[0].ablation)) for head in plan.settings.given}
+            clean = forwards.clean(clean.targets, given)
 
-    checked = []
-    for prompt, ablated in chosen:
-        own = clean(prompt, tuple(HeadAblation(*head, ablated.ablation) for head in plan.settings.given))
-        replaced = replacement(ablated, partner_of(prompt, ablated))
-        effects = hooks.measure_head_ablation(bridge, own, ablated, replaced)[0].cpu().double().numpy()
-        effects = effects[-plan.prompts.positions_of(prompt) :]
-        difference = float(np.abs(effects - stored(prompt, ablated)).max())
-        checked.append(
-            CrosscheckCell(
-                prompt, ablated.layer, ablated.head, ablated.ablation, n_rows=len(effects), error_max=difference
-            )
-        )
-        on_checked()
+        def check(here: slice, prompt: int = prompt, cells: list[HeadAblation] = cells, clean: CleanPrompt = clean) -> None:
+            ablated = [((cell.layer, cell.head), new_values(prompt, cell)) for cell in cells[here]]
+            try:
+                effects = forwards.measure(clean, ablated).cpu().double().numpy()
+            except (MemoryError, RuntimeError) as error:
+                if len(ablated) > 1:  # fewer may fit
+                    raise
+                raise _could_not_run(error) from error
+            for cell, again_measured in zip(cells[here], effects, strict=True):
+                difference = float(np.abs(again_measured - stored(prompt, cell)).max())
+                checked.append(
+                    CrosscheckCell(prompt, cell.layer, cell.head, cell.ablation, len(again_measured), difference)
+                )
+            on_checked(len(ablated))
+
+        rows = BatchSize(max(1, POSITIONS_AT_ONCE // clean.targets.inputs.shape[1]), adapter.device)
+        rows.for_each_batch(len(cells), lambda size: size, check)
     return checked
 
 
@@ -160,16 +181,21 @@ def stored_rows(
     return np.stack([columns[name] for name in EFFECTS], axis=-1)
 
 
-def loaded_crosschecks(db: Path, plan: RunPlan) -> set[Crosscheck]:
-    """The crosschecks that are in the warehouse already."""
+def known_crosschecks(parts: PartsFolder, shard: Shard, db: Path) -> set[Crosscheck]:
+    """The cells that the shard's file or the warehouse has already."""
+    try:
+        known = read_cells(parts.crosscheck_path(shard.index - 1, shard.count), parts.run_key)
+    except SelfRepairError:  # there is none, or it is damaged: its cells are measured again
+        known = []
+    found = {(cell.prompt_id, HeadAblation(cell.layer, cell.head, cell.ablation)) for cell in known}
     if not db.exists():
-        return set()
+        return found
     with open_reader(db, wait_s=60) as connection:
         rows = connection.execute(
             """
             SELECT prompt_id, layer, head, CAST(ablation AS VARCHAR)
             FROM crosschecks JOIN runs USING (run_id) WHERE run_key = $run_key
             """,
-            {"run_key": plan.record.run_key},
+            {"run_key": parts.run_key},
         ).fetchall()
-    return {(prompt, HeadAblation(layer, head, ablation)) for prompt, layer, head, ablation in rows}
+    return found | {(prompt, HeadAblation(layer, head, ablation)) for prompt, layer, head, ablation in rows}

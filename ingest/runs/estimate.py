@@ -1,7 +1,7 @@
 """What a run would take, from its plan and a timed probe of each of its stages; nothing is written."""
 
-import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,8 +23,7 @@ from selfrepair.ingest.mechanisms.self_repression import (
     random_vectors,
 )
 from selfrepair.ingest.mechanisms.top_rows import ROWS_TO_ONE
-from selfrepair.ingest.runs.crosscheck import choose_crosschecks, crosscheck
-from selfrepair.ingest.runs.measurer import Measurer
+from selfrepair.ingest.runs.crosscheck import Crosscheck, by_prompt, choose_crosschecks, crosscheck
 from selfrepair.ingest.runs.mechanism_columns import SELF_REPRESSION_ROWS
 from selfrepair.ingest.runs.plan import RunPlan
 from selfrepair.ingest.runs.runner import check_model
@@ -65,7 +64,7 @@ READ_SECONDS = 0.02
 """Seconds in which the cross-check finds the stored rows of one prompt and head."""
 
 PROBES = 2
-PROBED_CROSSCHECKS = 4
+PROBED_CROSSCHECKS = 12
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,7 @@ class Estimate:
 def estimate(plan: RunPlan, sequences: int | None, began_at: float) -> Estimate:
     """Rows, bytes, forwards and time of a whole run (all shards), with this many sequences in one forward.
 
-    `began_at` is the `time.perf_counter` of the command's start: start-up takes the run as long as this call. The probe of
-    the cross-check takes the model over; nothing can be measured with it afterwards.
+    `began_at` is the `time.perf_counter` of the command's start: start-up takes the run as long as this call.
     """
     check_model(plan)
     adapter = plan.model.adapter
@@ -214,19 +212,25 @@ def _self_repression_seconds(
 
 
 def _crosscheck_seconds(plan: RunPlan) -> float:
-    """Seconds of the whole cross-check, from its first checks: the first one's time includes the start of the bridge."""
-    adapter = plan.model.adapter
-    measurer = Measurer(adapter, plan.settings, batch_size=1)
-    measurer.means = torch.zeros(adapter.n_layers, adapter.n_heads, adapter.d_head)
-    chosen = choose_crosschecks(plan)
-    ends = [time.perf_counter()]
-    crosscheck(
-        plan,
-        measurer,
-        chosen[: 1 + PROBED_CROSSCHECKS],
-        lambda prompt, ablated: torch.zeros(1).numpy(),
-        lambda: ends.append(time.perf_counter()),
-    )
-    first, *others = (end - start for start, end in itertools.pairwise(ends))
-    each = sum(others) / len(others) if others else 0.0
-    return first + each * (len(chosen) - 1) + READ_SECONDS * len(chosen)
+    """Seconds of the whole cross-check: of its first cell, which warms up, and of the others by the time of a few."""
+    adapter, chosen = plan.model.adapter, choose_crosschecks(plan)
+    means = torch.zeros(adapter.n_layers, adapter.n_heads, adapter.d_head)
+
+    def probed(cells: Sequence[Crosscheck]) -> float:
+        start = time.perf_counter()
+        crosscheck(plan, means, cells, lambda prompt, ablated: torch.zeros(1).numpy())
+        return time.perf_counter() - start
+
+    first, few = probed(chosen[:1]), chosen[1 : 1 + PROBED_CROSSCHECKS]
+    of_a_token = probed(few) / _tokens(plan, few) if few else 0.0
+    return first + of_a_token * _tokens(plan, chosen[1:]) + READ_SECONDS * len(chosen)
+
+
+def _tokens(plan: RunPlan, chosen: Sequence[Crosscheck]) -> int:
+    """Tokens of all forwards of the cells: of each prompt its own, its partner's, and one for every cell."""
+    total, settings = 0, plan.settings
+    for prompt, cells in by_prompt(chosen):
+        resampled = any(ablated.ablation == "resample" for ablated in cells)
+        shared = 1 + resampled + bool(settings.given)
+        total += (shared + len(cells)) * (len(plan.prompts.prompts[prompt].tokens) - 1)
+    return total

@@ -25,6 +25,9 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.records import DatasetRecord, RunRecord
 from selfrepair.warehouse.parts.version_0_1 import mechanisms_in_key
 
+LEAST_CROSSCHECKS, CELLS_TO_ONE = 16, 32
+"""Of a run's cells, one in so many is cross-checked by default: no fewer than the least, no more than `N_CROSSCHECKS`."""
+
 ROWS_IN_UNIT = 600_000
 """About the number of measurements in a unit: what a killed run repeats at most, and what is kept in memory."""
 
@@ -65,13 +68,19 @@ class RunPlan:
 
 
 def plan_run(
-    model: LoadedModel, source: Source, prompts: PromptSet, settings: RunSettings, command: str | None = None
+    model: LoadedModel,
+    source: Source,
+    prompts: PromptSet,
+    settings: RunSettings,
+    *,
+    command: str | None = None,
+    n_crosschecks: int | None = None,
 ) -> RunPlan:
-    """Cut a run into units and name it; `command` measures it.
+    """Cut a run into units and name it; `command` measures it, and `n_crosschecks` of its cells are measured again.
 
     The key hashes what decides the numbers (weights, the model's configuration, prompts and their partners, heads,
     ablations, seed, precision, conventions, mechanisms, co-ablated heads) and nothing that must not (batch size, device,
-    shards). Raises SelfRepairError for mechanisms that the model does not have, and for a seed that no file can keep.
+    shards, cross-check). Raises SelfRepairError for mechanisms that the model does not have, and for a seed that no file can keep.
     """
     check_seed(settings.seed)
     mechanisms, n_layers = settings.mechanisms, model.adapter.n_layers
@@ -105,7 +114,9 @@ def plan_run(
         "config": model.record.config_sha256,
     }
     n_head_ablations = settings.n_head_ablations
-    units = _units(prompts, n_head_ablations)
+    units, n_cells = _units(prompts, n_head_ablations), n_head_ablations * len(prompts)
+    if n_crosschecks is None:
+        n_crosschecks = min(N_CROSSCHECKS, max(LEAST_CROSSCHECKS, n_cells // CELLS_TO_ONE))
     record = RunRecord(
         run_key=_key(decisive | of_today),
         model=model.record,
@@ -113,7 +124,7 @@ def plan_run(
         n_prompts=len(prompts),
         n_units=len(units),
         n_measurements=prompts.n_positions * n_head_ablations,
-        n_crosschecks=min(N_CROSSCHECKS, n_head_ablations * len(prompts)),
+        n_crosschecks=min(n_crosschecks, n_cells),
         crosscheck_tolerance=settings.precision.crosscheck,
         ablations=tuple(settings.ablations),
         given_heads=tuple(head_label(*head) for head in settings.given),

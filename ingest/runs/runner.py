@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,11 +10,12 @@ import duckdb
 import numpy as np
 import torch
 
+from selfrepair.ingest.checks.bridge_comparison import compare_bridge
 from selfrepair.ingest.checks.preflight import check_self_repression, preflight
 from selfrepair.ingest.engine.batch_size import auto_batch_size
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch, n_top
 from selfrepair.ingest.request.selection import Shard
-from selfrepair.ingest.runs.crosscheck import choose_crosschecks, crosscheck, loaded_crosschecks, stored_rows
+from selfrepair.ingest.runs.crosscheck import choose_crosschecks, crosscheck, known_crosschecks, stored_rows
 from selfrepair.ingest.runs.earlier import under_its_key
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
@@ -27,6 +28,7 @@ from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.schema import NEXT_TOKEN
 
 MEANS_FILE = "means.npy"
+CHECKS = "identity, cross-check (plain forwards)"
 TOP_ROWS_FILE = "top_rows.npy"
 
 
@@ -72,9 +74,7 @@ def measure_run(
     ready = parts.finished_units() | loaded_units(db, plan.record.run_key, resumed_as=plan.record)
     missing = [unit for unit in mine if unit.number not in ready]
     chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(plan.unit_of(prompt).number)]
-    checked = parts.crosscheck_path(shard.index - 1, shard.count).exists() or set(chosen) <= loaded_crosschecks(
-        db, plan
-    )
+    checked = set(chosen) <= known_crosschecks(parts, shard, db)
     if parts.exists():
         parts.start(plan.record)
     if not missing and checked:
@@ -82,7 +82,7 @@ def measure_run(
 
     with measuring(parts.path) if parts.exists() else contextlib.nullcontext():
         progress.stage("preflight")
-        check_model(plan)
+        plan = check_model(plan)
     parts.start(plan.record)  # only now, so that nothing is left of a model that is refused
     with measuring(parts.path):
         measurer = _measurer(plan, parts, batch_size, progress)
@@ -94,10 +94,10 @@ def measure_run(
         with duckdb.connect() as con:
             checks = crosscheck(
                 plan,
-                measurer,
+                measurer.means,
                 chosen,
                 lambda prompt, ablated: stored_rows(con, parts, db, plan.unit_of, prompt, ablated),
-                lambda: progress.advance(1),
+                progress.advance,
             )
         # Another process of this very run may have loaded it meanwhile, and removed the folder.
         parts.start(plan.record)
@@ -120,13 +120,18 @@ def _measurer(plan: RunPlan, parts: PartsFolder, batch_size: int | None, progres
     return measurer
 
 
-def check_model(plan: RunPlan) -> None:
-    """Check a run's model on its longest prompts. Raises SelfRepairError where it fails."""
+def check_model(plan: RunPlan) -> RunPlan:
+    """Check a run's model on its longest prompts; the plan, whose record then says what the run is checked by.
+
+    Raises SelfRepairError where the model fails.
+    """
     longest = torch.from_numpy(plan.prompts.tokens(plan.units[-1].prompt_ids[-2:]))
     model = plan.model.adapter, longest, plan.settings.precision, plan.model.record.name
     preflight(*model)
     if plan.settings.mechanisms.self_repression:
         check_self_repression(*model)
+    checks = CHECKS + compare_bridge(plan.model.adapter, plan.model.record.name)
+    return replace(plan, record=replace(plan.record, checks=checks))
 
 
 def measure_unit(

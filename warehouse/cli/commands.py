@@ -29,6 +29,7 @@ SELECT
     {'status': runs.status, 'run_key': runs.run_key} AS status,
     runs.identity_error_max,
     runs.crosscheck_error_max,
+    coalesce(runs.checks, 'identity, cross-check (TransformerBridge)') AS checks,
     date_trunc('second', runs.started_at) AS started_at_utc
 FROM runs
 LEFT JOIN models USING (model_id)

@@ -100,7 +100,11 @@ def register(con: duckdb.DuckDBPyConnection, run: RunRecord) -> int:
     run_id = run_id_of(con, run.run_key)
     if run_id is not None:
         _check_same(con, run_id, run)
-        con.execute("UPDATE runs SET command = ? WHERE run_id = ? AND command IS NULL", [run.command, run_id])
+        con.execute(
+            "UPDATE runs SET command = coalesce(command, $command), checks = coalesce($checks, checks), "
+            "n_crosschecks = least(n_crosschecks, $cells) WHERE run_id = $run_id",
+            {"command": run.command, "checks": run.checks, "cells": run.n_crosschecks, "run_id": run_id},
+        )
         return run_id
     columns = {name: value for name, value in vars(run).items() if name not in NO_COLUMNS}
     try:

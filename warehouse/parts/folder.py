@@ -54,7 +54,7 @@ class PartsFolder:
     def start(self, run: RunRecord) -> RunRecord:
         """Write `run.json` and sweep what killed writers left; returns the record that now counts.
 
-        A run that was begun before keeps its `started_at`. Raises SelfRepairError when the folder holds a run of the
+        A run that was begun before keeps its `started_at`, and its `checks` unless `run` has some. Raises SelfRepairError when the folder holds a run of the
         same key that is cut into other units or measures other heads, or when it cannot be written.
         """
         if run.run_key != self.run_key:
@@ -233,7 +233,7 @@ class PartsFolder:
                 raise SelfRepairError(f"{error} To measure again, remove {self.path} first.") from error
         else:
             self._check_same(first, run)
-            run = replace(run, started_at=first.started_at)
+            run = replace(run, started_at=first.started_at, checks=run.checks or first.checks)
         files.replace_file(self.path / _RUN, run.to_json().encode())
         return run
 

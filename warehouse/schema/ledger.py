@@ -27,7 +27,7 @@ crosschecks = sa.Table(
     column(*ABLATION, key=True),
     column("n_rows", integer, "Positions compared [rows]"),
     column("error_max", double, "Largest difference of any effect from the measured value [logits]"),
-    comment="One row per cell (prompt, head, ablation) recomputed independently: two full forward passes with hooks.",
+    comment="One row per cell (prompt, head, ablation) recomputed independently: whole forwards with hooks.",
 )
 
 units = sa.Table(
@@ -41,8 +41,8 @@ units = sa.Table(
     column(
         "identity_error_max",
         double,
-        "Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp + repair_post_norm)| of the unit, before rounding "
-        "[logits]",
+        "Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp + repair_post_norm)| of the unit, before "
+        "rounding [logits]",
     ),
     column("manifest_sha256", text, "SHA-256 of the manifest of the unit's part files, in hexadecimal"),
     column("measured_at", utc, "When the unit's part files were finished [UTC]"),

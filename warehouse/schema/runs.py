@@ -88,7 +88,7 @@ runs = sa.Table(
         "n_units", integer, "Units of the whole run: chunks of prompts, each loaded as a whole or not at all [units]"
     ),
     column("n_measurements", bigint, "Rows of measurements of the whole run [rows]"),
-    column("n_crosschecks", bigint, "Rows of crosschecks of the whole run [cells]"),
+    column("n_crosschecks", bigint, "Rows of crosschecks that the whole run has at least [cells]"),
     column("ablations", sa.ARRAY(ablation_kind), "Ablation types measured"),
     column(
         "given_heads",
@@ -116,8 +116,8 @@ runs = sa.Table(
     column(
         "crosscheck_error_max",
         double,
-        "Largest difference between an effect and the same effect recomputed from two full forward passes with hooks; "
-        "NULL: none loaded [logits]",
+        "Largest difference between an effect and the same effect recomputed from whole forwards with hooks; NULL: none "
+        "loaded [logits]",
         null=True,
     ),
     column("crosscheck_rows", bigint, "Rows of measurements that the cross-check covers [rows]"),
@@ -139,6 +139,14 @@ runs = sa.Table(
         "command",
         text,
         "Command that measures this run, or continues it; the warehouse is to be added. NULL: measured from Python, or by 0.1",
+        null=True,
+    ),
+    column(
+        "checks",
+        text,
+        "What the numbers of a complete run passed: the identity, the cross-check and its method, and TransformerBridge where it "
+        "gives what that method gives on a small copy of the model; NULL: identity, cross-check (TransformerBridge), as in "
+        "earlier versions",
         null=True,
     ),
     sa.UniqueConstraint("run_key"),

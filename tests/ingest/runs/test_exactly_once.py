@@ -250,20 +250,39 @@ def test_a_run_whose_cross_check_fails_is_marked_and_says_where(start, model, te
         assert connection.execute("SELECT count(*) FROM head_repair").fetchone() == (0,)
 
 
+def test_more_cells_of_a_finished_run_are_checked_and_fewer_change_nothing(start, model, texts, unbroken, tmp_path):
+    db = tmp_path / "w.duckdb"
+
+    def checked() -> tuple[str, int, str]:
+        with duckdb.connect(str(db), read_only=True) as connection:
+            return connection.execute(
+                "SELECT status, (SELECT count(*) FROM crosschecks), checks FROM runs"
+            ).fetchone()
+
+    finish(start(model, texts, db, "--crosscheck", "3"))
+    agrees = "identity, cross-check (plain forwards), TransformerBridge"
+    assert checked() == ("complete", 3, agrees)
+    for asked, found in ((2, 3), (80, 80), (8, 80)):
+        process = start(model, texts, db, "--crosscheck", str(asked))
+        assert "nothing was left to measure" in finish(process)
+        assert checked() == ("complete", found, agrees)
+    assert stored(db) == unbroken
+
+
 CHECK_FAILS = (
-    "import selfrepair.ingest.checks.hooks as hooks\n"
-    "trial = hooks.boot\n"
-    "def boot(adapter):\n"
-    "    if adapter.n_layers == 1: return trial(adapter)\n"
+    "from selfrepair.ingest.checks.reference import PlainForwards\n"
+    "measure = PlainForwards.measure\n"
+    "def fails(self, *every):\n"
+    "    if self.adapter.n_layers == 1: return measure(self, *every)\n"
     "    raise RuntimeError('split_with_sizes does not fit')\n"
-    "hooks.boot = boot\n" + SMALL_UNITS
+    "PlainForwards.measure = fails\n" + SMALL_UNITS
 )
 
 
 def test_a_dry_run_says_when_the_cross_check_will_not_run_and_estimates_the_rest(start, model, texts, tmp_path):
     out = finish(start(model, texts, tmp_path / "w.duckdb", "--dry-run", program=CHECK_FAILS))
     assert f"rows      {ROWS:,}" in out
-    assert "After measuring, the cross-check through TransformerBridge could not run (split_with_sizes" in out
+    assert "After measuring, the cross-check by whole forwards with hooks could not run (split_with_sizes" in out
 
 
 def test_finished_units_are_loaded_when_the_cross_check_cannot_run(start, model, texts, unbroken, tmp_path):

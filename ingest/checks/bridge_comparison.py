@@ -1,22 +1,20 @@
-"""Try the cross-check on a small copy of the model before measuring, so that a family it cannot run is refused early."""
+"""Compare TransformerBridge with the cross-check's method on a small copy of the model: recorded, and no condition."""
 
 import copy
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from selfrepair.ingest.checks import hooks
+from selfrepair.ingest.checks.reference import FAILURES, PlainForwards
 from selfrepair.ingest.conventions import EFFECTS
-from selfrepair.ingest.engine.ablation import HeadAblation, Replacements, ablate
-from selfrepair.ingest.engine.attention_calls import record_calls
-from selfrepair.ingest.engine.forward import clean_batch, value_biases
-from selfrepair.ingest.engine.memory import is_out_of_memory
-from selfrepair.ingest.engine.unembedding import mean_unembedding
-from selfrepair.ingest.models.adapter import ModelAdapter, adapt, unsupported
+from selfrepair.ingest.engine.ablation import HeadAblation
+from selfrepair.ingest.models.adapter import ModelAdapter, adapt
 from selfrepair.ingest.text.targets import next_token_targets
 from selfrepair.warehouse.errors import SelfRepairError
+
+AGREES, DIFFERS, CANNOT_RUN = ", TransformerBridge", "; TransformerBridge differs", "; TransformerBridge cannot run it"
+"""What came of the comparison, as it is added to the checks of a run."""
 
 LEAST_VOCABULARY = 64
 """The copy's smallest vocabulary: embeddings would be most of a one-layer copy of a large model."""
@@ -25,46 +23,27 @@ LARGEST_DIFFERENCE = 0.01
 """Largest difference on the copy, as a share of the largest effect: rounding is a thousandth of it."""
 
 
-def try_bridge(adapter: ModelAdapter, name: str) -> None:
-    """Measure one head of a copy of the model, one layer of random weights on the CPU, by the engine and by hooks.
-
-    The model itself is not changed. Raises SelfRepairError where TransformerBridge cannot run the copy in compatibility
-    mode, or gives other numbers. Where no copy can be made, nothing is refused: the cross-check itself then decides.
+def compare_bridge(adapter: ModelAdapter, name: str) -> str:
+    """Measure one head of a copy of the model, one layer of random weights on the CPU, by whole forwards of plain modules and
+    by TransformerBridge in compatibility mode. The model itself is not changed.
     """
     small = _one_layer(adapter, name)
     if small is None:
-        return
-    tokens = torch.arange(5)[None]
-    ablated = HeadAblation(0, 0, "zero")
-    bridge_is = (
-        f"TransformerBridge, which every run is checked against, {{}} {adapter.architecture} of this configuration"
-    )
+        return CANNOT_RUN
+    tokens, ablated = torch.arange(5)[None], HeadAblation(0, 0, "zero")
     try:
         with torch.no_grad():
-            expected = _effects(small, tokens, ablated)
+            forwards = PlainForwards(small)
+            plain = forwards.clean(next_token_targets(tokens))
+            expected = forwards.measure(plain, [((0, 0), forwards.value_biases[0, 0])])[0]
             bridge = hooks.boot(small)
             clean = hooks.run_clean(bridge, tokens, hooks.needed)
-            found = hooks.measure_head_ablation(bridge, clean, ablated, torch.zeros_like(clean.head_values(ablated)))
-    except hooks.FAILURES as error:
-        if is_out_of_memory(error):
-            return
-        raise unsupported(
-            name,
-            f"{bridge_is.format('cannot run')} in compatibility mode ({hooks.message_of(error)})",
-        ) from error
+            found = hooks.measure_head_ablation(bridge, clean, ablated, torch.zeros_like(clean.head_values(ablated)))[0]
+    except FAILURES:
+        return CANNOT_RUN
     logits = slice(EFFECTS.index("ln_scale_ratio"))  # a ratio about 1 would dwarf the effects of random weights
     off = float((found - expected)[..., logits].abs().max() / expected[..., logits].abs().max())
-    if not off <= LARGEST_DIFFERENCE:
-        raise unsupported(name, f"{bridge_is.format('gives other numbers for')} (off by {off:.2g} of the largest)")
-
-
-def _effects(
-    adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], ablated: HeadAblation
-) -> Float[Tensor, "batch pos effect"]:
-    """The engine's effects of one ablated head."""
-    calls = record_calls(adapter, tokens.shape[1] - 1)
-    clean = clean_batch(adapter, calls, mean_unembedding(adapter), next_token_targets(tokens))
-    return ablate(adapter, calls, clean, Replacements(value_biases(adapter, calls), None, None), [ablated])[0]
+    return AGREES if off <= LARGEST_DIFFERENCE else DIFFERS
 
 
 def _one_layer(adapter: ModelAdapter, name: str) -> ModelAdapter | None:
@@ -77,7 +56,7 @@ def _one_layer(adapter: ModelAdapter, name: str) -> ModelAdapter | None:
             _randomize_weights(model)
             small = adapt(model, name)
             model(input_ids=torch.arange(4)[None], use_cache=False)
-    except (*hooks.FAILURES, SelfRepairError):
+    except (*FAILURES, SelfRepairError):
         return None
     return small if small.architecture == adapter.architecture and small.n_layers == 1 else None
 

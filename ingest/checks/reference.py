@@ -1,0 +1,304 @@
+"""The effects once more, from whole forwards of the model itself with hooks: slow, plain, and independent of the engine.
+
+Nothing is run layer by layer, no weight is folded into a direction, and no part is read where the engine reads it. Hooks on
+the model's own modules replace one head's z, and keep the stream that enters each block, what attention adds to it, and the
+final norm's input and output. What an MLP added is what a block's output has beyond its input and what attention added. A
+head's output is its z through the output projection itself; norms are frozen at the scale that their own modules applied.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from selfrepair.ingest import compat
+from selfrepair.ingest.conventions import EFFECTS
+from selfrepair.ingest.models.adapter import Block, ModelAdapter
+from selfrepair.ingest.text.targets import PredictionTargets
+
+Head: TypeAlias = tuple[int, int]
+"""Layer and number of a head."""
+
+NewValues: TypeAlias = Mapping[Head, Float[Tensor, "*pos d_head"]]
+"""What replaces the z of heads."""
+
+FAILURES = (RuntimeError, TypeError, AttributeError, ValueError, LookupError, AssertionError, MemoryError)
+"""Errors of a forward of a model that hooks do not fit (NotImplementedError is a RuntimeError)."""
+
+_PROBE_SIZE = 2.0**12
+"""Size of the vector that shows a norm's gain: its eps is 1e-12 of that vector's mean square."""
+
+
+def message_of(error: Exception) -> str:
+    """The message of such an error, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+@contextmanager
+def eager_attention(adapter: ModelAdapter) -> Iterator[None]:
+    """Within it the model runs its family's own eager attention, where it can be switched: another kernel than the engine's."""
+    model, before = adapter.model, compat.attention_kernel(adapter.model)
+    switched = before != "eager" and compat.can_switch_attention(type(model))
+    if switched:
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        if switched:
+            model.set_attn_implementation(before)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm as its own module computes it: gain * centred(x) / scale(x) + bias, of which gain and bias are its answers to
+    a vector of known size and to zero. Once the scale is frozen, it is linear.
+    """
+
+    module: nn.Module
+    gain: Float[Tensor, " d_model"]
+    bias: Float[Tensor, " d_model"]
+    centres: bool
+
+    @classmethod
+    def of(cls, module: nn.Module, zero: Float[Tensor, " d_model"]) -> "Norm":
+        """The norm that `module` is; `zero` has its width, type and device."""
+        probe = torch.ones_like(zero)
+        probe[1::2] = -1
+        if len(zero) % 2:
+            probe[-2] = -2  # its mean is zero, and none of its numbers
+        bias = module(zero[None])[0]
+        gain = (module(_PROBE_SIZE * probe[None])[0] - bias) / probe * probe.square().mean().sqrt()
+        of_constant = module(torch.ones_like(zero)[None])[0] - bias
+        return cls(module, gain, bias, centres=bool(of_constant @ gain < gain @ gain / 2))
+
+    def frozen(self, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
+        """The norm's linear part times its scale."""
+        return self.gain * (x - x.mean(dim=-1, keepdim=True) if self.centres else x)
+
+    def scale(self, x: Float[Tensor, "*row d_model"], normed: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row"]:
+        """The scale with which the module made `normed` of `x`; 1 where `x` is constant, so that any would do."""
+        linear = self.frozen(x)
+        size = (linear * (normed - self.bias)).sum(dim=-1)
+        return torch.where(size > 0, linear.square().sum(dim=-1) / size, 1.0)
+
+
+@dataclass
+class Forward:
+    """What hooks kept of one whole forward of several rows. Readings are dot products with the targets' rows of the
+    unembedding after the final norm's linear part: logits times its scale.
+
+    `attention` and `mlp` are what those of each layer added to the stream, `final` is the whole stream at the end, `scale` the
+    final norm's. `logit` is the target's relative to the mean or to the foil's, but for a constant. `post_scale` is the
+    scale of the norm after attention, of layers that have one.
+    """
+
+    z: list[Float[Tensor, "row input head d_head"]] = field(default_factory=list)
+    attention: list[Float[Tensor, "row pos"]] = field(default_factory=list)
+    mlp: list[Float[Tensor, "row pos"]] = field(default_factory=list)
+    post_scale: dict[int, Float[Tensor, "row pos"]] = field(default_factory=dict)
+    final: Float[Tensor, "row pos"] = field(init=False)
+    scale: Float[Tensor, "row pos"] = field(init=False)
+    logit: Float[Tensor, "row pos"] = field(init=False)
+
+
+@dataclass(frozen=True)
+class CleanPrompt:
+    """One prompt's forward without the ablated head; heads that are `given` are replaced in it, and in the ablated ones."""
+
+    targets: PredictionTargets
+    given: NewValues
+    directions: Float[Tensor, "pos d_model"]
+    forward: Forward
+
+    def head_values(self, head: Head) -> Float[Tensor, "input d_head"]:
+        """Z of a head."""
+        return self.forward.z[head[0]][0, :, head[1]]
+
+
+class _Done(Exception):  # noqa: N818 - not an error: it ends a forward
+    pass
+
+
+class PlainForwards:
+    """Measures effects of ablated heads through hooks on a model in float32 or better; `value_biases` are the constant parts
+    of every head's z, [layer, head, d_head].
+    """
+
+    def __init__(self, adapter: ModelAdapter) -> None:
+        self.adapter = adapter
+        zero = torch.zeros(adapter.d_model, dtype=adapter.stream_dtype, device=adapter.device)
+        weight: Tensor = adapter.unembedding.weight
+        self._final = Norm.of(adapter.final_norm, zero)
+        self._post_norms = [
+            None if block.attention_post_norm is None else Norm.of(block.attention_post_norm, zero)
+            for block in adapter.blocks
+        ]
+        self._mean_unembedding = weight.mean(dim=0)
+        self.value_biases = self._constant_parts()
+
+    def clean(self, targets: PredictionTargets, given: NewValues | None = None) -> CleanPrompt:
+        """The forward that ablations of one prompt are compared with."""
+        weight: Tensor = self.adapter.unembedding.weight
+        base = self._mean_unembedding if targets.foils is None else weight[targets.foils[0]]
+        directions = weight[targets.ids[0]] - base
+        forward = self._run(targets.inputs, [given or {}], directions, keep_values=True)
+        return CleanPrompt(targets, given or {}, directions, forward)
+
+    def measure(
+        self, clean: CleanPrompt, ablated: Sequence[tuple[Head, Float[Tensor, "*input d_head"]]]
+    ) -> Float[Tensor, "ablated pos effect"]:
+        """All effects of each head with its new z [logits], in the order of `conventions.EFFECTS`: all in one forward."""
+        rows = [{**clean.given, head: values} for head, values in ablated]
+        forward = self._run(clean.targets.inputs.expand(len(rows), -1), rows, clean.directions)
+        attention, mlp = (
+            torch.stack(after) - torch.stack(before)
+            for after, before in ((forward.attention, clean.forward.attention), (forward.mlp, clean.forward.mlp))
+        )
+        scale, found = clean.forward.scale[0], []
+        for row, (head, values) in enumerate(ablated):
+            layer = head[0]
+            direct = self._direct_effect(clean, head, clean.head_values(head))
+            ablated_direct = self._direct_effect(clean, head, values)
+            rescaled = attention[layer, row] / scale - (ablated_direct - direct)
+            effects = {
+                "direct_effect": direct,
+                "ablated_direct_effect": ablated_direct,
+                "logit_change": forward.logit[row] - clean.forward.logit[0],
+                "repair_layernorm": forward.final[row] * (1 / forward.scale[row] - 1 / scale),
+                "repair_attention": attention[layer + 1 :, row].sum(dim=0) / scale,
+                "repair_mlp": mlp[layer:, row].sum(dim=0) / scale,
+                "repair_post_norm": torch.zeros_like(rescaled) if self._post_norms[layer] is None else rescaled,
+                "ln_scale_ratio": scale / forward.scale[row],
+            }
+            found.append(torch.stack([effects[name] for name in EFFECTS], dim=-1))
+        return torch.stack(found)
+
+    def _direct_effect(self, clean: CleanPrompt, head: Head, values: Tensor) -> Float[Tensor, " pos"]:
+        """What the head adds with these z, all norms at their clean scales: through the output projection itself."""
+        layer, number = head
+        block, post_norm = self.adapter.blocks[layer], self._post_norms[layer]
+        z = torch.zeros_like(clean.forward.z[layer][0])
+        z[:, number] = values - self.value_biases[head]
+        z = z[clean.targets.first_position :].flatten(1)[None]
+        output: Tensor = (block.output_projection(z) - block.output_projection(torch.zeros_like(z)))[0]
+        if post_norm is not None:
+            output = post_norm.frozen(output) / clean.forward.post_scale[layer][0, :, None]
+        return self._read(output, clean.directions, block.multiplier) / clean.forward.scale[0]
+
+    def _read(self, vectors: Tensor, directions: Tensor, multiplier: float = 1.0) -> Float[Tensor, "*row pos"]:
+        return (self._final.frozen(vectors) * directions).sum(dim=-1) * (multiplier * self.adapter.logit_scale)
+
+    def _run(
+        self,
+        inputs: Int[Tensor, "row input"],
+        rows: Sequence[NewValues],
+        directions: Float[Tensor, "pos d_model"],
+        *,
+        keep_values: bool = False,
+    ) -> Forward:
+        """One whole forward of the model, up to its final norm; in each row, heads have other z."""
+        adapter, kept, here = self.adapter, Forward(), slice(-len(directions), None)
+        entered: list[Tensor] = []
+
+        def read_mlp(stream: Tensor) -> None:
+            added = self._read(stream[:, here] - entered[-1], directions)
+            kept.mlp.append(added - kept.attention[len(kept.mlp)])
+
+        def on_block(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            stream = _stream(arguments, keywords)
+            if entered:
+                read_mlp(stream)
+            entered[:] = [stream[:, here].clone()]  # some blocks add to it in place
+
+        def on_values(layer: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+            z = arguments[0].clone(memory_format=torch.contiguous_format)
+            by_head = z.view(*inputs.shape, adapter.n_heads, adapter.d_head)
+            for row, replaced in enumerate(rows):
+                for (_, head), values in ((at, new) for at, new in replaced.items() if at[0] == layer):
+                    by_head[row, :, head] = values
+            if keep_values:
+                kept.z.append(by_head.clone())
+            return z, *arguments[1:]
+
+        def on_attention(layer: int, multiplier: float, arguments: tuple[Any, ...], out: Tensor) -> None:
+            added = out.reshape(*inputs.shape, -1)[:, here]
+            kept.attention.append(self._read(added, directions, multiplier))
+            post_norm = self._post_norms[layer]
+            if post_norm is not None:
+                kept.post_scale[layer] = post_norm.scale(arguments[0].reshape(*inputs.shape, -1)[:, here], added)
+
+        def on_final(arguments: tuple[Any, ...], out: Tensor) -> None:
+            stream, normed = arguments[0][:, here], out[:, here]
+            read_mlp(stream)
+            kept.final = self._read(stream, directions)
+            kept.scale = self._final.scale(stream, normed)
+            kept.logit = (normed * directions).sum(dim=-1) * adapter.logit_scale
+            raise _Done
+
+        with ExitStack() as hooks:
+            for layer, block in enumerate(adapter.blocks):
+                _before(hooks, block.module, lambda _, *call: on_block(*call))
+                _before(hooks, block.output_projection, lambda _, *call, at=layer: (on_values(at, call[0]), call[1]))
+                _after(hooks, _adds(block), partial(on_attention, layer, block.multiplier))
+            _after(hooks, adapter.final_norm, on_final)
+            _forward(adapter, inputs)
+        return kept
+
+    def _constant_parts(self) -> Float[Tensor, "layer head d_head"]:
+        """Every head's z in a forward whose blocks are all given a stream of zeros: the value bias, with the first norm's.
+
+        Zero where that depends on the position: with a sink, attention weights do not add up to one, and nothing is constant.
+        """
+        adapter, kept = self.adapter, []
+
+        def zeroed(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            zeros = torch.zeros_like(_stream(arguments, keywords))
+            return ((zeros, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": zeros})
+
+        def keep(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            first, second = arguments[0].reshape(2, adapter.n_heads, adapter.d_head)
+            constant = bool((first - second).abs().max() <= 1e-3 * first.abs().max())
+            kept.append(first.clone() if constant else torch.zeros_like(first))
+
+        def done(*_: Any) -> None:
+            raise _Done
+
+        with ExitStack() as hooks:
+            for block in adapter.blocks:
+                _before(hooks, block.module, zeroed)
+                _before(hooks, block.output_projection, keep)
+            _after(hooks, adapter.final_norm, done)
+            _forward(adapter, torch.zeros(1, 2, dtype=torch.long, device=adapter.device))
+        return torch.stack(kept)
+
+
+def _forward(adapter: ModelAdapter, inputs: Int[Tensor, "row input"]) -> None:
+    """The model's own forward, which a hook ends after the final norm: the unembedding is never needed."""
+    try:
+        adapter.model(input_ids=inputs, use_cache=False)
+    except _Done:
+        return
+    raise RuntimeError("the final norm was not called in the model's forward")
+
+
+def _adds(block: Block) -> nn.Module:
+    """The module whose output attention adds to the stream, but for the multiplier."""
+    return block.output_projection if block.attention_post_norm is None else block.attention_post_norm
+
+
+def _stream(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
+    stream: Tensor = arguments[0] if arguments else keywords["hidden_states"]
+    return stream
+
+
+def _before(hooks: ExitStack, module: nn.Module, hook: Callable[..., Any]) -> None:
+    hooks.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
+
+def _after(hooks: ExitStack, module: nn.Module, hook: Callable[[tuple[Any, ...], Tensor], None]) -> None:
+    hooks.callback(module.register_forward_hook(lambda _, arguments, out: hook(arguments, out)).remove)
