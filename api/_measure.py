@@ -126,10 +126,10 @@ def measure(
     """Ablate heads of a model that is in memory, and measure direct effects and self-repair at every token of the prompts.
 
     The same checks as in `selfrepair ingest`: preflight tests the decomposition on the weights, self-repair must be the sum
-    of its parts in every row, no number may be infinite or NaN, and 64 random cells are measured again through
-    TransformerLens hooks. The model itself is not changed. It is measured on its device, in its dtype, as in `model.eval()`
-    and with PyTorch's fused attention kernel, whatever its settings; the cross-check needs memory for a second copy of the
-    weights, in float32.
+    of its parts in every row, no number may be infinite or NaN, and random cells, 64 at most, are measured again by
+    plain forwards with hooks. The model itself is not changed. It is measured on its device, in its dtype, as in `model.eval()`
+    and with PyTorch's fused attention kernel, whatever its settings; the cross-check of a model in half precision needs memory
+    for a second copy of the weights, in float32.
 
     Args:
         model: A causal language model from transformers, with its current weights, or a TransformerBridge that is not in
@@ -173,7 +173,7 @@ def measure(
                 return _run(plan, db, batch_size, progress)
             finally:
                 del plan, shared
-                free_memory()  # the hooks and modules of the cross-check's copy refer to each other
+                free_memory()  # modules of the copy may refer to each other
 
 
 def _run(plan: RunPlan, db: Path | None, batch_size: int | None, progress: bool) -> Measurements | int:
