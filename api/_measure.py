@@ -22,6 +22,7 @@ from selfrepair.ingest.request.selection import (
     parse_ablations,
     parse_given,
     parse_heads,
+    those_with_heads,
     without_given,
 )
 from selfrepair.ingest.runs.plan import RunPlan, plan_run
@@ -211,9 +212,10 @@ def _plan(
     of_layers, of_heads, of_given = _layers(layers), _labels(heads), _labels(given or None)
     check_heads(of_layers, of_heads, of_given)
     co_ablated = parse_given(of_given, kinds, n_layers, n_heads)
+    chosen = parse_heads(of_layers, of_heads, n_layers, n_heads)
     settings = RunSettings(
         ablations=kinds,
-        heads=without_given(parse_heads(of_layers, of_heads, n_layers, n_heads), co_ablated),
+        heads=without_given(those_with_heads(chosen, of_heads, of_given, model.adapter.heads), co_ablated),
         given=co_ablated,
         mechanisms=_mechanisms(mechanisms),
         seed=seed,
