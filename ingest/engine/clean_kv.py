@@ -98,6 +98,10 @@ def check_clean_kv(
     """
     reason = "its attention does not work with given keys and values, so that self-repression cannot be measured"
     step = without_self_repression().capitalize()
+    if any(block.output_projection is None for block in adapter.blocks):
+        raise unsupported(
+            name, f"some of its layers have no attention heads, so that self-repression cannot be measured. {step}"
+        )
     try:
         forward = clean_kv_forward(adapter, calls, tokens)
         for layer, stream in enumerate(forward.resid_pre):
