@@ -100,7 +100,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     stack = [HeadAblation(last_layer, head, "zero") for head in range(adapter.n_heads)]
     effects = ablate(adapter, calls, clean, Replacements(biases, None, None), stack)
     if not bool((effects[..., 2] != 0).any()):
-        raise unsupported(name, "ablating a head of the last layer with heads changes no logit")
+        raise unsupported(name, "ablating a head of the last layer changes no logit")
 
 
 def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -160,16 +160,13 @@ def test_the_list_names_every_family_and_needs_no_warehouse():
     assert all(row.reason in result.output for row in REFUSED)
 
 
-@pytest.mark.parametrize(("name", "window"), [("gpt-neo", 4), ("mistral", 4)])
-def test_self_repression_is_refused_where_prompts_are_longer_than_a_window(name, window):
-    """Clean keys come before the others: attention that counts back a window would not see them."""
-    adapter = adapt(families.build(name, torch.float32), name)
+def test_self_repression_is_refused_where_prompts_are_longer_than_a_window_of_unknown_width():
+    """Clean keys come before the others: attention that counts back a window by itself would not see them."""
+    adapter = adapt(families.build("gpt-neo", torch.float32), "gpt-neo")
     with pytest.raises(SelfRepairError, match="Leave --self-repression out"):
-        check_self_repression(adapter, prompts(), PRECISIONS["float32"], name)
-    assert window < SEQ - 1
-    check_self_repression(
-        adapt(families.build("gpt2", torch.float32), "gpt2"), prompts(), PRECISIONS["float32"], "gpt2"
-    )
+        check_self_repression(adapter, prompts(), PRECISIONS["float32"], "gpt-neo")
+    for name in ("gpt2", "mistral"):  # the window of the second is told to whatever function computes its attention
+        check_self_repression(adapt(families.build(name, torch.float32), name), prompts(), PRECISIONS["float32"], name)
 
 
 def test_preflight_reads_the_whole_of_the_longest_prompt():
