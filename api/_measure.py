@@ -22,6 +22,7 @@ from selfrepair.ingest.request.selection import (
     parse_ablations,
     parse_given,
     parse_heads,
+    those_with_heads,
     without_given,
 )
 from selfrepair.ingest.runs.plan import RunPlan, plan_run
@@ -126,10 +127,10 @@ def measure(
     """Ablate heads of a model that is in memory, and measure direct effects and self-repair at every token of the prompts.
 
     The same checks as in `selfrepair ingest`: preflight tests the decomposition on the weights, self-repair must be the sum
-    of its parts in every row, no number may be infinite or NaN, and 64 random cells are measured again through
-    TransformerLens hooks. The model itself is not changed. It is measured on its device, in its dtype, as in `model.eval()`
-    and with PyTorch's fused attention kernel, whatever its settings; the cross-check needs memory for a second copy of the
-    weights, in float32.
+    of its parts in every row, no number may be infinite or NaN, and random cells, 64 at most, are measured again by
+    plain forwards with hooks. The model itself is not changed. It is measured on its device, in its dtype, as in `model.eval()`
+    and with PyTorch's fused attention kernel, whatever its settings; the cross-check of a model in half precision needs memory
+    for a second copy of the weights, in float32.
 
     Args:
         model: A causal language model from transformers, with its current weights, or a TransformerBridge that is not in
@@ -173,7 +174,7 @@ def measure(
                 return _run(plan, db, batch_size, progress)
             finally:
                 del plan, shared
-                free_memory()  # the hooks and modules of the cross-check's copy refer to each other
+                free_memory()  # modules of the copy may refer to each other
 
 
 def _run(plan: RunPlan, db: Path | None, batch_size: int | None, progress: bool) -> Measurements | int:
@@ -211,9 +212,10 @@ def _plan(
     of_layers, of_heads, of_given = _layers(layers), _labels(heads), _labels(given or None)
     check_heads(of_layers, of_heads, of_given)
     co_ablated = parse_given(of_given, kinds, n_layers, n_heads)
+    chosen = parse_heads(of_layers, of_heads, n_layers, n_heads)
     settings = RunSettings(
         ablations=kinds,
-        heads=without_given(parse_heads(of_layers, of_heads, n_layers, n_heads), co_ablated),
+        heads=without_given(those_with_heads(chosen, of_heads, of_given, model.adapter.heads), co_ablated),
         given=co_ablated,
         mechanisms=_mechanisms(mechanisms),
         seed=seed,

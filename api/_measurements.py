@@ -23,8 +23,8 @@ class Measurements:
     `prompts` for each prompt, in order of length, `document_id` being its index in what was passed. `self_repair` has the
     rows of `measurements` with tokens, `removed_effect` and `self_repair`. `mechanisms` holds the tables of the mechanisms
     that were measured, by name. `identity_error_max` is the largest |self-repair - (LayerNorm + attention + MLPs)| and
-    `crosscheck_error_max` the largest difference from the `crosscheck_rows` rows that were measured again through
-    TransformerLens hooks [logits].
+    `crosscheck_error_max` the largest difference from the `crosscheck_rows` rows that were measured again by
+    plain forwards with hooks [logits].
     """
 
     model: str

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.records import CrosscheckCell, DatasetRecord, ModelRecord, RunRecord
@@ -75,7 +76,7 @@ def write_run(root: Path, run_key: str, model: str, shape: Shape, seed: int = 0)
 
 def _measurements(
     shape: Shape, ids: np.ndarray, sizes: np.ndarray, tails: np.ndarray, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray | pa.Array]:
     n_positions = shape.seq_len - 1
     codes = np.array([ABLATIONS.index(ablation) for ablation in shape.ablations])
     full = (shape.n_layers, shape.n_heads, len(codes), len(ids), n_positions)
@@ -117,6 +118,7 @@ def _measurements(
         "repair_attention": attention.ravel(),
         "repair_mlp": mlp.ravel(),
         "ln_scale_ratio": (1 + 0.02 * direct + 0.01 * noise()).ravel(),
+        "repair_post_norm": pa.nulls(direct.size, pa.float32()),
     }
 
 

@@ -36,7 +36,7 @@ if other is None:
     )
     st.stop()
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    measure = choose_measure()
+    measure = choose_measure(choice, other)
     effect = choose_effect()
     label = choose_head(heads)
 

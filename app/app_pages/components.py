@@ -1,4 +1,4 @@
-"""Self-repair by component (LayerNorm, attention, MLPs): by layer, by kind of target, and by definition."""
+"""Self-repair by component (LayerNorm, attention, MLPs, post-norm): by layer, by kind of target, and by definition."""
 
 import streamlit as st
 
@@ -17,15 +17,21 @@ from selfrepair.app.data.query import query_frame
 from selfrepair.app.wording.columns import meaning, title
 from selfrepair.queries.catalog.quoting import literal
 
-LOGITS = {"LayerNorm": "mean_repair_layernorm", "attention": "mean_repair_attention", "MLP": "mean_repair_mlp"}
+LOGITS = {
+    "LayerNorm": "mean_repair_layernorm",
+    "attention": "mean_repair_attention",
+    "MLP": "mean_repair_mlp",
+    "post-norm": "mean_repair_post_norm",
+}
 FRACTIONS = {
     "LayerNorm": "layernorm_fraction_of_effect",
     "attention": "attention_fraction_of_effect",
     "MLP": "mlp_fraction_of_effect",
+    "post-norm": "post_norm_fraction_of_effect",
 }
 # Options of widgets, which links hold as well, with their values in the views.
 LEVELS = {"all heads": "model", "one head": "head"}
-PARTS = {"LayerNorm": "layernorm", "attention": "attention", "MLP": "mlp", "total": "total"}
+PARTS = {"LayerNorm": "layernorm", "attention": "attention", "MLP": "mlp", "post-norm": "post_norm", "total": "total"}
 DIMENSIONS = {"log-probability": "logprob_decile", "position": "position", "token class": "token_class"}
 BUCKETS = {
     "log-probability": "Target log-probability decile; 1: least likely",
@@ -39,7 +45,10 @@ heads = heads_or_stop(choice)
 
 st.subheader("Self-repair by component and layer", help=meaning("layer_repair", "mean_self_repair"))
 unit = linked_segments("Unit", UNITS, "unit")
-parts, total = (LOGITS, "mean_self_repair") if unit == "logits" else (FRACTIONS, "total_fraction_of_effect")
+logits = choice.only(LOGITS)
+parts, total = (
+    (logits, "mean_self_repair") if unit == "logits" else (choice.only(FRACTIONS), "total_fraction_of_effect")
+)
 sql = f"""SELECT layer, {total}, {", ".join(parts.values())}, n_heads, n_rows
 FROM layer_repair
 WHERE {choice.where}
@@ -120,7 +129,7 @@ show_figure(
 )
 
 st.subheader("Does the definition matter?", help=meaning("repair_sensitivity", "fraction"))
-part = linked_segments("Component", PARTS, "fraction_of", meaning("repair_sensitivity", "part"))
+part = linked_segments("Component", choice.only(PARTS), "fraction_of", meaning("repair_sensitivity", "part"))
 sql = f"""SELECT average, clipped, with_first, top_percent, fraction, n_rows, undefined_ratios
 FROM repair_sensitivity
 WHERE {choice.where_rows} AND {whose} AND part = {literal(PARTS[part])}
@@ -133,7 +142,7 @@ show_figure(sensitivity_grid(fractions), fractions, sql, name="sensitivity", abo
 st.subheader("Self-repair by kind of target", help=meaning("repair_by_token", "bucket"))
 dimension = linked_segments("Dimension", DIMENSIONS, "dimension", meaning("repair_by_token", "dimension"))
 sql = f"""SELECT bucket, bucket_order, n_rows, mean_direct_effect, mean_logit_change, mean_self_repair,
-    {", ".join(LOGITS.values())}
+    {", ".join(logits.values())}
 FROM repair_by_token
 WHERE {where_wide} AND ablation = {literal(choice.ablation)} AND {whose} AND dimension = {literal(DIMENSIONS[dimension])}
 ORDER BY bucket_order"""
@@ -143,7 +152,7 @@ show_figure(
     stacked_parts(
         kinds,
         "repair_by_token",
-        LOGITS,
+        logits,
         "mean_self_repair",
         x="bucket",
         x_title=BUCKETS[dimension],

@@ -37,7 +37,7 @@ st.title("Heads")
 heads = heads_or_stop(choice)
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    measure = choose_measure()
+    measure = choose_measure(choice)
     effect = choose_effect()
     label = choose_head(heads)
 (head,) = heads.filter(pl.col("label") == label).to_dicts()
@@ -53,11 +53,11 @@ numbers_sql = queries.numbers(where, choice.population, [*METRICS, *(f"{name}_se
 noise_sql = queries.noise(where)
 rows_sql = queries.sampled_rows(where)
 of_effect = chosen("unit") == UNITS[1]
-parts_sql = queries.parts(where, choice.population, of_effect=of_effect)
+parts_sql = queries.parts(where, choice.population, choice.only(queries.PARTS), of_effect=of_effect)
 bins_sql = queries.prompt_bins(where)
 curve_sql = queries.tail_curve(where, effect)
 tail_sql = queries.tail_numbers(where, effect)
-top_sql = queries.top_rows(where)
+top_sql = queries.top_rows(where, list(filter(choice.has, queries.TOP_ROW_COLUMNS)))
 prefetch(
     [
         cells_sql,

@@ -9,18 +9,19 @@ from selfrepair.app.components.optional_caption import optional_caption
 from selfrepair.app.components.tables import record_table
 from selfrepair.app.controls.linked import linked_segments
 from selfrepair.app.controls.sidebar import all_runs, choose_run
-from selfrepair.app.data.choice import POPULATIONS, UNITS
+from selfrepair.app.data.choice import POPULATIONS, UNITS, has
+from selfrepair.app.data.heads import PARTS
 from selfrepair.app.data.query import prefetch, query_frame
 from selfrepair.app.wording.columns import column, meaning, words
 from selfrepair.queries.catalog.quoting import literal
 from selfrepair.queries.catalog.which_run import Run
 
-PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}
 FRACTIONS = {
     "total": "total_fraction_of_effect",
     "LayerNorm": "layernorm_fraction_of_effect",
     "attention": "attention_fraction_of_effect",
     "MLP": "mlp_fraction_of_effect",
+    "post-norm": "post_norm_fraction_of_effect",
 }
 
 LISTED = (
@@ -36,6 +37,7 @@ def is_comparable(run: Run, chosen: Run) -> bool:
 
 
 choice = choose_run()
+parts = choice.only(PARTS)
 st.title("How much does this model self-repair?")
 st.caption(
     f"Self-repair: how much of the drop in a head's direct effect (direct logit attribution, DLA) the rest of the model "
@@ -46,16 +48,16 @@ key_numbers = st.container()
 
 st.subheader("Self-repair by component and depth")
 with st.container(horizontal=True):
-    part = linked_segments("Component", PARTS, key="part")
+    part = linked_segments("Component", parts, key="part")
     unit = linked_segments("Unit", UNITS, key="unit")
-measure = FRACTIONS[part] if unit == UNITS[1] else f"mean_{PARTS[part]}"
-comparable = [run for run in all_runs() if is_comparable(run, choice.run)]
+measure = FRACTIONS[part] if unit == UNITS[1] else f"mean_{parts[part]}"
+comparable = [run for run in all_runs() if is_comparable(run, choice.run) and has(run, part)]
 conditions = (
     f"run_id IN ({', '.join(str(run['run_id']) for run in comparable)})\n"
     f"    AND ablation = {literal(choice.ablation)} AND population = {literal(choice.population)}"
 )
 run_name = "model || ' (run ' || run_id || ')' AS run"
-means, fractions = [f"mean_{source}" for source in PARTS.values()], list(FRACTIONS.values())
+means, fractions = [f"mean_{source}" for source in parts.values()], [FRACTIONS[name] for name in parts]
 ends = [f"{fraction}_{end}" for fraction in fractions for end in ("low", "high")]
 numbers_sql = f"SELECT {', '.join([*means, *fractions, *ends])}\nFROM model_repair\nWHERE {choice.where}"
 heads_sql = f"SELECT {run_name}, label, depth, {measure}\nFROM head_repair\nWHERE {conditions}"
@@ -69,7 +71,7 @@ with key_numbers:
         st.info("This run has no summaries yet: run `selfrepair refresh`.")
         st.stop()
     (run,) = numbers.to_dicts()
-    for place, (name, source) in zip(st.columns(4), PARTS.items(), strict=True):
+    for place, (name, source) in zip(st.columns(len(parts)), parts.items(), strict=True):
         mean, fraction = f"mean_{source}", FRACTIONS[name]
         low, high = run[f"{fraction}_low"], run[f"{fraction}_high"]
         interval = "" if low is None else f" [{low:.1%}, {high:.1%}]"

@@ -147,7 +147,9 @@ def in_training(choice: Choice, label: str) -> None:
         explain_missing_checkpoints(choice)
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        measure = linked_selectbox("Measure", TRAINED, "training_measure", words, first="mean_self_repair", width=320)
+        measure = linked_selectbox(
+            "Measure", list(filter(choice.has, TRAINED)), "training_measure", words, first="mean_self_repair", width=320
+        )
         level = linked_segments("Of", LEVELS, "training_of", meaning("repair_over_training", "level"))
     which = f" AND label = {literal(label)}" if level == "one head" else ""
     sql = queries.training(

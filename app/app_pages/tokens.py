@@ -169,13 +169,14 @@ def choose_prompt(run_id: int) -> int:
 
 
 choice = choose_run()
+effects = list(filter(choice.has, EFFECTS))
 st.title("Tokens")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     label = choose_head(heads_to_choose(choice))
     prompt = choose_prompt(choice.run["run_id"])
     measure = linked_selectbox(
         "Colour",
-        MEASURES,
+        list(filter(choice.has, MEASURES)),
         "colour",
         words,
         first="self_repair",
@@ -185,7 +186,9 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     )
 where_head = where_label(choice.where_rows, label)
 fields = {
-    name: Field(name, words(name), column(view, name).unit, NEUTRAL.get(name, 0.0)) for name, view in SOURCES.items()
+    name: Field(name, words(name), column(view, name).unit, NEUTRAL.get(name, 0.0))
+    for name, view in SOURCES.items()
+    if choice.has(name)
 }
 shown = fields[measure]
 strength = measure if measure in EFFECTS else "direct_effect"
@@ -223,7 +226,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         width=200,
     )
 
-sql = prompt_rows(where_head, prompt)
+sql = prompt_rows(where_head, prompt, effects=effects)
 rows = query_frame(sql)
 if rows.is_empty():
     st.info(
@@ -272,7 +275,7 @@ if pinned:
         order = pl.DataFrame({"pos": pinned}, schema={"pos": rows.schema["pos"]})
         compared = order.join(rows, on="pos", maintain_order="left")
         st.dataframe(with_whitespace(compared), hide_index=True, column_config=table_config(compared))
-        data_popover(compared, prompt_rows(where_head, prompt, pinned), name="pinned_tokens", about=on_prompt)
+        data_popover(compared, prompt_rows(where_head, prompt, pinned, effects), name="pinned_tokens", about=on_prompt)
 
         st.subheader("Strongest heads at a pinned token")
         names = [str(pos) for pos in pinned]
@@ -289,7 +292,7 @@ if pinned:
             (there,) = compared.filter(pl.col("pos") == int(at)).select("token", "target").rows()
             st.text(f"{show_whitespace(there[0])}  →  {show_whitespace(there[1])}")
         st.caption(f"All heads, {largest_first}. Select a row to see the prompt for that head.")
-        sql = heads_at_position(choice.where_rows, prompt, int(at), strength)
+        sql = heads_at_position(choice.where_rows, prompt, int(at), strength, effects)
         heads = query_frame(sql)
         table = f"heads at {prompt} {at} {strength} {choice.where_rows}"
         st.dataframe(

@@ -32,6 +32,9 @@ class _Column(NamedTuple):
     decimals: int = 3
 
 
+_OF_POST_NORMS = "mean_repair_post_norm"
+"""The column that only models with post-norms have."""
+
 _COLUMNS = (
     _Column("layer", "layer", decimals=0),
     _Column("direct\neffect", "mean_direct_effect"),
@@ -40,6 +43,7 @@ _COLUMNS = (
     _Column("LayerNorm\nrepair", "mean_repair_layernorm"),
     _Column("attention\nrepair", "mean_repair_attention"),
     _Column("MLP\nrepair", "mean_repair_mlp"),
+    _Column("post-norm\nrepair", _OF_POST_NORMS),
     _Column("self-\nrepair", "mean_self_repair"),
     _Column("self-repair\n/ direct\neffect [%]", "total_fraction_of_effect", 100, 1),
     _Column("LayerNorm,\nclipped\n[%]", "clipped_layernorm_fraction", 100, 1),
@@ -97,7 +101,7 @@ def stored_run(session: Session, run_id: int) -> Row:
     return session.frame(f"""
         SELECT
             runs.*, default_population(run_id) AS default_population,
-            models.name AS model, n_layers, models.n_heads AS heads_in_layer, len(selected_heads) AS n_heads,
+            models.name AS model, n_layers, post_norms, models.n_heads AS heads_in_layer, len(selected_heads) AS n_heads,
             datasets.name AS dataset,
             (SELECT count(*) FROM measurements WHERE run_id = {run_id}) AS n_rows,
             (SELECT count(*) FROM measurements) AS n_rows_in_file
@@ -110,14 +114,14 @@ def facts_of(run: Row, db: Path) -> str:
     """What is stored of a run of `stored_run` and how exact it is, in three lines."""
     n_bytes, n_rows, n_rows_in_file = db.stat().st_size, run["n_rows"], run["n_rows_in_file"]
     size = f"{human_bytes(n_bytes)}, {n_bytes / n_rows_in_file:,.1f} bytes per row"
+    parts = "LayerNorm + attention + MLP" + (" + post-norm" if run["post_norms"] else "")
     if n_rows_in_file > n_rows:
         size += f", including {n_rows_in_file - n_rows:,} rows of other runs"
     return "\n".join(
         [
             f"  stored       {n_rows:,} rows in {db} ({size})",
-            "  identity     self-repair = LayerNorm + attention + MLP repair in every row; largest error "
-            f"{_error(run['identity_error_max'])}",
-            f"  cross-check  {run['crosscheck_rows']:,} rows measured again through TransformerLens hooks; largest difference "
+            f"  identity     self-repair = {parts} repair in every row; largest error {_error(run['identity_error_max'])}",
+            f"  cross-check  {run['crosscheck_rows']:,} rows measured again by plain forwards with hooks; largest difference "
             f"{_error(run['crosscheck_error_max'])}",
         ]
     )
@@ -134,8 +138,9 @@ def _n_rows(layers: Sequence[Row]) -> tuple[int, int]:
 
 
 def _table(layers: Sequence[Row]) -> str:
-    cells = [[_cell(row[column.name], column) for column in _COLUMNS] for row in layers]
-    return "\n".join(plain_lines([column.heading for column in _COLUMNS], cells, [True] * len(_COLUMNS), rule=False))
+    columns = [column for column in _COLUMNS if column.name != _OF_POST_NORMS or layers[0][_OF_POST_NORMS] is not None]
+    cells = [[_cell(row[column.name], column) for column in columns] for row in layers]
+    return "\n".join(plain_lines([column.heading for column in columns], cells, [True] * len(columns), rule=False))
 
 
 def _cell(value: float | None, column: _Column) -> str:

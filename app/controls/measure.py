@@ -1,15 +1,16 @@
 """The chosen measure of the heads: one of all that the warehouse has."""
 
 from selfrepair.app.controls.linked import linked_selectbox
+from selfrepair.app.data.choice import Choice
 from selfrepair.app.data.measures import EFFECTS, Measure, measures
 from selfrepair.app.wording.columns import effect_words, words
 
 
-def choose_measure() -> Measure:
-    """Draw the widget of all measures."""
+def choose_measure(*sides: Choice) -> Measure:
+    """Draw the widget of all measures that the runs of the `sides` have."""
     name = linked_selectbox(
         "Measure",
-        list(measures()),
+        [name for name in measures() if all(side.has(name) for side in sides)],
         "measure",
         words,
         first="mean_self_repair",

@@ -1,5 +1,6 @@
 """What a page shows: a run, an ablation, the rows used, and the SQL conditions for them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from selfrepair.queries.catalog.quoting import literal
@@ -14,6 +15,11 @@ POPULATIONS = {
 
 UNITS = ("logits", "fraction of direct effect")
 """Units of self-repair that pages offer."""
+
+
+def has(run: Run, name: str) -> bool:
+    """Whether a run has the component or column: those of the post-norm only where its model has post-norms."""
+    return bool(run["post_norms"]) or "post_norm" not in name.replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -33,3 +39,11 @@ class Choice:
     def where_rows(self) -> str:
         """The same for views without populations, such as those of single rows."""
         return f"run_id = {self.run['run_id']} AND ablation = {literal(self.ablation)}"
+
+    def has(self, name: str) -> bool:
+        """Whether the run has the component or column (`has`)."""
+        return has(self.run, name)
+
+    def only(self, columns: Mapping[str, str]) -> dict[str, str]:
+        """Those of `columns`, by component, that the run has."""
+        return {name: column for name, column in columns.items() if self.has(name)}

@@ -1,12 +1,24 @@
 """Queries of the page Heads: SQL without parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from selfrepair.app.data.choice import Choice
 from selfrepair.queries.catalog.quoting import literal
 
-PARTS = {"total": "self_repair", "LayerNorm": "repair_layernorm", "attention": "repair_attention", "MLP": "repair_mlp"}
-"""Columns of a row by the component that repairs."""
+PARTS = {
+    "total": "self_repair",
+    "LayerNorm": "repair_layernorm",
+    "attention": "repair_attention",
+    "MLP": "repair_mlp",
+    "post-norm": "repair_post_norm",
+}
+"""Columns of a row by the component that repairs; the last only in models with post-norms."""
+
+TOP_ROW_COLUMNS = (
+    *("effect_rank", "token", "target", "direct_effect", "removed_effect", "logit_change", "self_repair"),
+    *("repair_layernorm", "repair_attention", "repair_mlp", "repair_post_norm", "prompt_id", "pos"),
+)
+"""Columns of `top_effect` that the page shows."""
 
 MAX_ROWS_DRAWN = 1_000
 MAX_TOP_ROWS = 200
@@ -19,19 +31,20 @@ def where_head(choice: Choice, layer: int, head: int) -> str:
     return f"{choice.where_rows} AND layer = {layer} AND head = {head}"
 
 
-def parts(head: str, population: str, *, of_effect: bool) -> str:
+def parts(head: str, population: str, columns: Mapping[str, str], *, of_effect: bool) -> str:
     """part, value, low and high of a head's self-repair: means [logits], or `of_effect` fractions of the direct effect.
 
-    The interval of a mean is two standard errors each way, that of a fraction the view's.
+    `columns` are those of `PARTS` that the run has. The interval of a mean is two standard errors each way, that of a
+    fraction the view's.
     """
-    rows = ",\n    ".join(_part(part, column, of_effect) for part, column in PARTS.items())
+    rows = ",\n    ".join(_part(part, column, of_effect) for part, column in columns.items())
     where = f"{head} AND population = {literal(population)}"
     return f"SELECT unnest([\n    {rows}\n], recursive := true)\nFROM head_repair\nWHERE {where}"
 
 
 def _part(part: str, column: str, of_effect: bool) -> str:
     if of_effect:
-        value = f"{part.lower()}_fraction_of_effect"
+        value = f"{part.lower().replace('-', '_')}_fraction_of_effect"
         low, high = f"{value}_low", f"{value}_high"
     else:
         value = f"mean_{column}"
@@ -87,11 +100,10 @@ def tail_curve(head: str, effect: str) -> str:
     )
 
 
-def top_rows(head: str) -> str:
+def top_rows(head: str, columns: Sequence[str]) -> str:
     """The rows with a head's highest direct effects."""
     return (
-        "SELECT\n    effect_rank, token, target, direct_effect, removed_effect, logit_change, self_repair,\n"
-        "    repair_layernorm, repair_attention, repair_mlp, prompt_id, pos\n"
+        f"SELECT\n    {', '.join(columns)}\n"
         f"FROM top_effect\nWHERE {head} AND effect_rank <= {MAX_TOP_ROWS}\nORDER BY effect_rank"
     )
 

@@ -13,9 +13,10 @@ EFFECTS = (
     "repair_layernorm",
     "repair_attention",
     "repair_mlp",
+    "repair_post_norm",
     "ln_scale_ratio",
 )
-"""Numbers of a row of `self_repair`."""
+"""Numbers of a row of `self_repair`; `repair_post_norm` only in models with post-norms."""
 
 CLEAN = ("clean_logprob", "clean_rank", "clean_entropy")
 """Numbers of a row of `self_repair` that are the clean prediction's."""
@@ -35,22 +36,26 @@ def where_label(where_rows: str, label: str) -> str:
     return f"{where_rows} AND layer = {int(layer)} AND head = {int(head)}"
 
 
-def prompt_rows(where_head: str, prompt: int, positions: Sequence[int] | None = None) -> str:
-    """A head's rows on a prompt in order of pos, or those at `positions` in their order."""
+def prompt_rows(
+    where_head: str, prompt: int, positions: Sequence[int] | None = None, effects: Sequence[str] = EFFECTS
+) -> str:
+    """A head's rows on a prompt in order of pos, or those at `positions` in their order; `effects` are those of `EFFECTS`
+    that the run has.
+    """
     chosen, order = "", "pos"
     if positions is not None:
         listed = ", ".join(map(str, positions))
         chosen, order = f" AND pos IN ({listed})", f"list_position([{listed}], pos)"
     return (
-        f"SELECT\n    pos,\n    token,\n    target,\n    {_listed(EFFECTS + CLEAN)}\nFROM self_repair\n"
+        f"SELECT\n    pos,\n    token,\n    target,\n    {_listed([*effects, *CLEAN])}\nFROM self_repair\n"
         f"WHERE {where_head} AND prompt_id = {prompt}{chosen}\nORDER BY {order}"
     )
 
 
-def heads_at_position(where_rows: str, prompt: int, pos: int, measure: str) -> str:
-    """Every head's row at a position, the largest |`measure`| first."""
+def heads_at_position(where_rows: str, prompt: int, pos: int, measure: str, effects: Sequence[str] = EFFECTS) -> str:
+    """Every head's row at a position, the largest |`measure`| first; `effects` as in `prompt_rows`."""
     return (
-        f"SELECT\n    label,\n    {_listed(_first(measure, EFFECTS))}\nFROM self_repair\n"
+        f"SELECT\n    label,\n    {_listed(_first(measure, effects))}\nFROM self_repair\n"
         f"WHERE {where_rows} AND prompt_id = {prompt} AND pos = {pos}\nORDER BY {effect_size(measure)} DESC, layer, head"
     )
 

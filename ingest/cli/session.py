@@ -23,6 +23,7 @@ from selfrepair.ingest.request.selection import (
     parse_given,
     parse_heads,
     parse_shard,
+    those_with_heads,
     without_given,
 )
 from selfrepair.ingest.request.validation import open_dataset
@@ -104,7 +105,7 @@ def _longer_name(folder: str) -> str:
 
 def _print_notes(plan: RunPlan) -> RunPlan:
     """The plan, whose notes are printed."""
-    for note in plan.prompts.notes:
+    for note in (*plan.model.notes, *plan.prompts.notes):
         click.echo(note, err=True)
     return plan
 
@@ -141,8 +142,11 @@ def make_plan(request: IngestRequest, parts: Path | None = None) -> RunPlan:
         called=request.name,
     )
     n_layers, n_heads = model.adapter.n_layers, model.adapter.n_heads
-    heads = parse_heads(request.layers, request.heads, n_layers, n_heads)
+    chosen = parse_heads(request.layers, request.heads, n_layers, n_heads)
+    heads = those_with_heads(chosen, request.heads, request.given, model.adapter.heads)
     given = parse_given(request.given, ablations, n_layers, n_heads)
+    mechanisms, notes = request.chosen_mechanisms().available(model.adapter)
+    model = replace(model, notes=(*model.notes, *notes))
     if source.name == RANDOM:
         rows = random_rows(model.vocabulary, seq_len=settings.seq_len, seed=request.seed)
         source = replace(source, documents=rows)
@@ -157,7 +161,7 @@ def make_plan(request: IngestRequest, parts: Path | None = None) -> RunPlan:
         ablations=ablations,
         heads=without_given(heads, given),
         given=given,
-        mechanisms=request.chosen_mechanisms(),
+        mechanisms=mechanisms,
         seed=request.seed,
         precision=precision,
     )

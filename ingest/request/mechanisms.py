@@ -1,6 +1,6 @@
 """Which mechanisms a run measures: edges, neurons, logit lens, log-probabilities, self-repression."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from selfrepair.warehouse.errors import SelfRepairError, in_words
@@ -43,6 +43,19 @@ class Mechanisms:
     def need_top_rows(self) -> bool:
         """Whether each head's top 2 % of rows must be known before measuring begins."""
         return self.edges or self.neurons != "none"
+
+    def available(self, adapter: "ModelAdapter") -> tuple["Mechanisms", list[str]]:
+        """These without the defaults that the model lacks, and a line for each that was left out."""
+        found, notes = self, []
+        if self.neurons == "last" and adapter.blocks[-1].mlp_output is None:
+            found = replace(found, neurons="none")
+            notes.append(
+                "Neurons are not measured: the last MLP is a mixture of experts, without one output projection."
+            )
+        if self.edges and any(block.output_projection is None for block in adapter.blocks):
+            found = replace(found, edges=False)
+            notes.append("Who repairs whom is not measured: some layers of this model have no attention heads.")
+        return found, notes
 
     def neuron_layers(self, adapter: "ModelAdapter") -> tuple[int, ...]:
         """The MLPs whose neurons are measured. Raises SelfRepairError where the model has none."""

@@ -58,6 +58,30 @@ def parse_heads(layers: str | None, heads: str | None, n_layers: int, n_heads: i
     return sorted(chosen)
 
 
+def those_with_heads(
+    chosen: Sequence[tuple[int, int]], heads: str | None, given: str | None, of_model: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The chosen heads that the model has: some layers may mix positions without heads. `heads` and `given` are those named one
+    by one.
+
+    Raises SelfRepairError for a named head that the model lacks, and where none is left.
+    """
+    lacking = [
+        f"{option(name)} {head_label(*head)}"
+        for name, text in (("heads", heads), ("given", given))
+        for head in _heads(name, text, None, None)
+        if head not in of_model
+    ]
+    found = [head for head in chosen if head in set(of_model)]
+    if lacking or not found:
+        asked = lacking[0] if lacking else option("layers")
+        layers = ", ".join(str(layer) for layer in sorted({layer for layer, _ in of_model}))
+        raise SelfRepairError(
+            f"{asked}: the layers of this model with attention heads are {layers}. Choose from these."
+        )
+    return found
+
+
 def check_heads(layers: str | None, heads: str | None, given: str | None) -> None:
     """Raise SelfRepairError for options that are no layers or heads of any model, or that ablate a head twice."""
     ranges = [_range(part) for part in _parts(layers)]

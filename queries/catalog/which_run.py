@@ -25,7 +25,8 @@ SELECT
     runs.started_at,
     len(runs.selected_heads) AS n_selected_heads,
     models.n_layers,
-    models.n_heads
+    models.n_heads,
+    models.post_norms
 FROM runs
 INNER JOIN models USING (model_id)
 INNER JOIN datasets USING (dataset_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,6 +68,13 @@ def _without_constants(frame: pl.DataFrame, params: Mapping[str, Any]) -> tuple[
     named = {name: params[name] for name in CONTEXT if name not in frame.columns and params.get(name) is not None}
     named |= {name: frame[name][0] for name in same}
     return ", ".join(f"{name} {named[name]}" for name in CONTEXT if name in named), frame.drop(same)
+
+
+def without_absent_part(answer: Answer) -> Answer:
+    """The answer without columns of post-norm repair that hold nothing: no model in it has post-norms."""
+    frame = answer.frame
+    absent = [name for name in frame.columns if "post_norm_" in f"{name}_" and frame[name].null_count() == frame.height]
+    return replace(answer, frame=frame.drop(absent))
 
 
 def print_table(answer: Answer, params: Mapping[str, Any], note: str, n_columns: int = 0) -> None:

@@ -10,7 +10,13 @@ import click
 
 from selfrepair.queries.cli.answers import open_answer, tell_why_empty, write_answer
 from selfrepair.queries.cli.options import columns_option, output_option, param_option, timeout_option
-from selfrepair.queries.cli.printing import MOST_ROWS_ON_SCREEN, print_on_screen, print_rows, print_table
+from selfrepair.queries.cli.printing import (
+    MOST_ROWS_ON_SCREEN,
+    print_on_screen,
+    print_rows,
+    print_table,
+    without_absent_part,
+)
 from selfrepair.warehouse.cli.options import db_option
 
 if TYPE_CHECKING:
@@ -89,6 +95,8 @@ def query(
     with open_answer(text, db, params, columns or _headline(text), limit, timeout_s) as answer:
         rows = answer.rows.to_answer()
         note = answer.why_empty() if rows.frame.is_empty() else answer.notes(rows)
+        if answer.asked.name and columns in (None, "all"):
+            rows = without_absent_part(rows)
         print_table(rows, answer.asked.values or {}, note, answer.asked.n_columns)
 
 

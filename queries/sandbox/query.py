@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _ROW_COLUMNS = (
     *("run_id", "model", "ablation", "prompt_id", "pos", "layer", "head", "label", "token", "target", "foil"),
     *("direct_effect", "ablated_direct_effect", "removed_effect", "logit_change", "self_repair"),
-    *("repair_layernorm", "repair_attention", "repair_mlp", "ln_scale_ratio"),
+    *("repair_layernorm", "repair_attention", "repair_mlp", "repair_post_norm", "ln_scale_ratio"),
 )
 
 

@@ -7,7 +7,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 from selfrepair import SelfRepairError, measure
-from selfrepair.ingest.checks import hooks
+from selfrepair.ingest.checks.reference import Norm
 from selfrepair.ingest.runs import runner
 from support import families
 
@@ -103,7 +103,8 @@ def test_an_error_at_any_stage_leaves_the_model_as_it_was(stage, monkeypatch) ->
 
 
 def test_a_crosscheck_that_fails_is_an_error(monkeypatch) -> None:
-    monkeypatch.setattr(hooks, "_target_logits", lambda logits, tokens, foil: logits[:, :-1].sum(-1))
+    scale = Norm.scale
+    monkeypatch.setattr(Norm, "scale", lambda norm, x, normed: 2 * scale(norm, x, normed))
     monkeypatch.setattr(runner, "preflight", lambda *every: None)
     model = families.build("gpt2")
     before = state(model)

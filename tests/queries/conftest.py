@@ -47,7 +47,7 @@ def _run(run_id: int, status: str) -> Row:
     }
 
 
-def _model(run_id: int) -> Row:
+def _model(run_id: int, post_norms: bool = False) -> Row:
     return {
         "model_id": 10 + run_id,
         "name": f"model-{run_id}",
@@ -63,6 +63,7 @@ def _model(run_id: int) -> Row:
         "parallel_blocks": False,
         "n_parameters": 1000,
         "weights_sha256": "0" * 64,
+        "post_norms": post_norms,
     }
 
 
@@ -75,7 +76,8 @@ def _fill(
 ) -> None:
     rows = list(measurements)
     run_ids = sorted({row["run_id"] for row in rows})
-    _insert(con, "models", map(_model, run_ids))
+    with_post_norms = {row["run_id"] for row in rows if row.get("repair_post_norm") is not None}
+    _insert(con, "models", (_model(run_id, run_id in with_post_norms) for run_id in run_ids))
     runs = pl.DataFrame([_run(run_id, (status or {}).get(run_id, "complete")) for run_id in run_ids])
     con.register("new_rows", runs)
     con.execute(

@@ -197,7 +197,7 @@ def _unit(
             "repair_attention": attention.astype(np.float32),
             "repair_mlp": mlp.astype(np.float32),
             "ln_scale_ratio": rng.normal(1.0, 0.02, len(layer)).astype(np.float32),
-            "repair_post_norm": post_norm.astype(np.float32) if post_norms else [None] * len(layer),
+            "repair_post_norm": post_norm.astype(np.float32) if post_norms else np.full(len(layer), None),
         },
         tokens={
             "prompt_id": np.repeat(ids, seq_len - 1),

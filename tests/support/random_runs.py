@@ -20,6 +20,7 @@ _MEASURED = (
     "repair_layernorm",
     "repair_attention",
     "repair_mlp",
+    "repair_post_norm",
     "ln_scale_ratio",
 )
 ROW_NUMBERS = (*_MEASURED, "removed_effect", "self_repair")
@@ -30,7 +31,8 @@ def random_runs(seed: int, step: int = 1) -> list[dict[str, Any]]:
     """Rows of measurements of five runs, as `fill` takes them; effects are whole multiples of `step` * 1e-4.
 
     Run 1 has five heads, three ablations and top sets of several rows; run 2 a single head; run 3 a single prompt, run 4
-    nothing but first positions; run 5 is for a failed one. A step of 625 makes every sum of effects exact in binary.
+    nothing but first positions; run 5 is for a failed one. The models of
+    the runs with odd numbers have post-norms. A step of 625 makes every sum of effects exact in binary.
     """
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
@@ -51,16 +53,18 @@ def _run(
     n_positions: int,
     step: int,
 ) -> Iterator[dict[str, Any]]:
+    of_part = np.random.default_rng(run_id)
+    drawn = [name for name in _MEASURED if name != "repair_post_norm"]
     for number, (layer, head) in enumerate(heads):
         spread = (3, 400, 30)[number % 3]  # few different values: many ties and zeros
         for prompt_id in range(n_prompts):
             for pos in range(n_positions):
                 direct_effect = int(rng.integers(-spread, spread + 1))
                 for ablation in ablations:
-                    effects = dict(
-                        zip(_MEASURED, map(int, rng.integers(-spread, spread + 1, len(_MEASURED))), strict=True)
-                    )
+                    effects = dict(zip(drawn, map(int, rng.integers(-spread, spread + 1, len(drawn))), strict=True))
                     effects["direct_effect"] = direct_effect
+                    if run_id % 2:
+                        effects["repair_post_norm"] = int(of_part.integers(-spread, spread + 1))
                     yield {
                         "run_id": run_id,
                         "ablation": ablation,
@@ -78,6 +82,11 @@ def with_repair(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
     frame = pl.DataFrame(list(rows)).filter(pl.col("run_id") != FAILED).with_columns(in_steps)
     removed = pl.col("direct_effect") - pl.col("ablated_direct_effect")
     return frame.with_columns(removed.alias("removed_effect"), (pl.col("logit_change") + removed).alias("self_repair"))
+
+
+def summed(name: str) -> pl.Expr:
+    """The sum of a column; NULL where every value is, as in SQL."""
+    return pl.when(pl.col(name).count() > 0).then(pl.col(name).sum())
 
 
 def in_logits(steps: Any) -> Any:

@@ -12,8 +12,11 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.manifest import RunStamp
 from selfrepair.warehouse.parts.version_0_1 import current_mechanisms
 
-_OF_A_MACHINE = ("device", "software", "started_at", "command", "n_crosschecks", "checks")
-"""What of a run's record may change when another command or machine goes on with it."""
+_OF_A_MACHINE = ("device", "software", "started_at", "command", "checks")
+"""What of a run's record may change when another command or machine goes on with it, beside `n_crosschecks`."""
+
+_ONCE_CROSSCHECKED = 64
+"""Cells that every run cross-checked, if it had so many, when parts were first stamped."""
 
 _RUN_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -94,6 +97,8 @@ class RunRecord:
     def stamp(self) -> RunStamp:
         """What the run's parts are stamped with."""
         lasting = {name: value for name, value in asdict(self).items() if name not in _OF_A_MACHINE}
+        cells = self.n_prompts * len(self.selected_heads) * len(self.ablations)
+        lasting["n_crosschecks"] = min(_ONCE_CROSSCHECKED, cells)  # whatever it is: it decides no number
         if not self.model.post_norms:  # parts of a model without them were stamped before there was the field
             del lasting["model"]["post_norms"]
         return RunStamp(

@@ -41,8 +41,8 @@ units = sa.Table(
     column(
         "identity_error_max",
         double,
-        "Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp + repair_post_norm)| of the unit, before rounding "
-        "[logits]",
+        "Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp + repair_post_norm)| of the unit, before "
+        "rounding [logits]",
     ),
     column("manifest_sha256", text, "SHA-256 of the manifest of the unit's part files, in hexadecimal"),
     column("measured_at", utc, "When the unit's part files were finished [UTC]"),

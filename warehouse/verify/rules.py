@@ -26,7 +26,9 @@ def identity_excess(
     of seven numbers takes most of the time.
     """
     effects = (direct, ablated, change, layernorm, attention, mlp)
-    error = f"abs({change}::DOUBLE - {ablated} + {direct} - {layernorm} - {attention} - {mlp} - coalesce({post_norm}, 0))"
+    error = (
+        f"abs({change}::DOUBLE - {ablated} + {direct} - {layernorm} - {attention} - {mlp} - coalesce({post_norm}, 0))"
+    )
     rounding = len(effects) * EFFECT_STEP / 2
     least = rounding + IDENTITY_ERROR_LIMIT
     return (

@@ -326,6 +326,18 @@ JOIN runs AS r USING (run_id)
 JOIN models AS m USING (model_id)
 WHERE f.layer = m.n_layers - 1 AND (f.repair_attention <> 0 OR (m.parallel_blocks AND f.repair_mlp <> 0));
 
+-- rule: post-norm repair is there where the model has post-norms, and nowhere else
+-- over: measurements
+SELECT
+    f.run_id,
+    'run ' || f.run_id || ', prompt ' || f.prompt_id || ': ' || count(*) || ' rows '
+        || if(m.post_norms, 'without it', 'with it') AS what
+FROM measurements AS f
+JOIN runs AS r USING (run_id)
+JOIN models AS m USING (model_id)
+WHERE (f.repair_post_norm IS NOT NULL) <> m.post_norms
+GROUP BY f.run_id, f.prompt_id, m.post_norms;
+
 -- rule: the cross-check agrees
 -- over: crosschecks
 SELECT

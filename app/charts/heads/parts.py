@@ -1,4 +1,4 @@
-"""One head's self-repair by component: a bar with its interval for LayerNorm, attention, MLP and their total."""
+"""One head's self-repair by component: a bar with its interval for each, and their total."""
 
 import altair as alt
 import polars as pl

@@ -1,4 +1,4 @@
-"""Self-repair as a stack of LayerNorm, attention and MLP repair; components that add to the damage are below zero."""
+"""Self-repair as a stack of its components, such as LayerNorm repair; those that add to the damage are below zero."""
 
 from collections.abc import Sequence
 
@@ -44,7 +44,7 @@ def stacked_parts(
             alt.Color(
                 "part:N",
                 title="Repair by",
-                scale=alt.Scale(domain=list(PARTS), range=list(PARTS.values())),
+                scale=alt.Scale(domain=list(parts), range=[PARTS[part] for part in parts]),
                 legend=alt.Legend(orient="top"),
             ),
             tooltip=[

@@ -1,7 +1,7 @@
 """Colours with the same meaning in every chart: distinct for colour-blind readers, visible on light and dark themes."""
 
-PARTS = {"LayerNorm": "#3d8fd1", "attention": "#e69f00", "MLP": "#009e73"}
-"""Components of self-repair, by the names that pages use."""
+PARTS = {"LayerNorm": "#3d8fd1", "attention": "#e69f00", "MLP": "#009e73", "post-norm": "#cc79a7"}
+"""Components of self-repair, by the names that pages use; the last only in models with post-norms."""
 
 ABLATIONS = {"resample": "#3d8fd1", "mean": "#e69f00", "zero": "#cc79a7"}
 """Kinds of ablation."""

@@ -20,6 +20,7 @@ SELECT
     mean_repair_layernorm,
     mean_repair_attention,
     mean_repair_mlp,
+    mean_repair_post_norm,
     total_fraction_of_effect,
     total_fraction_of_removed,
     n_rows,

@@ -18,6 +18,7 @@ SELECT
     mean_repair_layernorm,
     mean_repair_attention,
     mean_repair_mlp,
+    mean_repair_post_norm,
     mean_removed_effect,
     mean_direct_effect,
     mean_logit_change,

@@ -25,10 +25,12 @@ SELECT
     mean_repair_layernorm,
     mean_repair_attention,
     mean_repair_mlp,
+    mean_repair_post_norm,
     clipped_total_fraction,
     clipped_layernorm_fraction,
     clipped_attention_fraction,
     clipped_mlp_fraction,
+    clipped_post_norm_fraction,
     n_rows
 FROM layer_repair
 WHERE
@@ -50,10 +52,12 @@ SELECT
     mean_repair_layernorm,
     mean_repair_attention,
     mean_repair_mlp,
+    mean_repair_post_norm,
     clipped_total_fraction,
     clipped_layernorm_fraction,
     clipped_attention_fraction,
     clipped_mlp_fraction,
+    clipped_post_norm_fraction,
     n_rows
 FROM head_repair
 WHERE

@@ -9,7 +9,8 @@
 --
 -- Parameters:
 --   model, run_id, ablation
---   part total|layernorm|attention|mlp = layernorm: Which repair; total: self-repair, the sum of the three
+--   part total|layernorm|attention|mlp|post_norm = layernorm: Which repair; total: self-repair, the sum of the others;
+--     post_norm: of models that have post-norms
 --   layer INTEGER = NULL: Layer of the head, from 0; NULL: all heads together
 --   head INTEGER = NULL: Number of the head in its layer, from 0; NULL: all heads together
 

@@ -9,7 +9,7 @@
 --   model, run_id, ablation, population, at_most
 --
 -- Columns:
---   mlp_share_of_parts DOUBLE: |mean_repair_mlp| as a share of the three parts' sizes together; NULL: all are 0
+--   mlp_share_of_parts DOUBLE: |mean_repair_mlp| as a share of the parts' sizes together; NULL: all are 0
 --     [ratio]
 
 SELECT
@@ -22,7 +22,13 @@ SELECT
     mlp_fraction_of_effect_low,
     mlp_fraction_of_effect_high,
     abs(mean_repair_mlp)
-    / nullif(abs(mean_repair_layernorm) + abs(mean_repair_attention) + abs(mean_repair_mlp), 0) AS mlp_share_of_parts,
+    / nullif(
+        abs(mean_repair_layernorm)
+        + abs(mean_repair_attention)
+        + abs(mean_repair_mlp)
+        + coalesce(abs(mean_repair_post_norm), 0),
+        0
+    ) AS mlp_share_of_parts,
     mean_self_repair,
     mean_direct_effect,
     n_rows,

@@ -20,6 +20,7 @@
 --   mean_layernorm_fraction DOUBLE: Mean over heads of clipped_layernorm_fraction, the paper's 'about 30 %' [ratio]
 --   mean_attention_fraction DOUBLE: Mean over heads of clipped_attention_fraction [ratio]
 --   mean_mlp_fraction DOUBLE: Mean over heads of clipped_mlp_fraction [ratio]
+--   mean_post_norm_fraction DOUBLE: Mean over heads of clipped_post_norm_fraction; NULL: the model has no post-norms [ratio]
 --   mean_total_fraction DOUBLE: Mean over heads of clipped_total_fraction [ratio]
 --   late_heads BIGINT: Measured heads in the later half of the layers [heads]
 --   late_repaired_share DOUBLE: Those of them with mean_self_repair > 0, as a share of late_heads; NULL: there are
@@ -30,6 +31,8 @@
 --   mean_attention_fraction_high DOUBLE: Upper end of the 95 % interval of mean_attention_fraction; NULL: one head or cluster [ratio]
 --   mean_mlp_fraction_low DOUBLE: Lower end of the 95 % interval of mean_mlp_fraction; NULL: one head or cluster [ratio]
 --   mean_mlp_fraction_high DOUBLE: Upper end of the 95 % interval of mean_mlp_fraction; NULL: one head or cluster [ratio]
+--   mean_post_norm_fraction_low DOUBLE: Lower end of the 95 % interval of mean_post_norm_fraction; NULL: one head or cluster [ratio]
+--   mean_post_norm_fraction_high DOUBLE: Upper end of the 95 % interval of mean_post_norm_fraction; NULL: one head or cluster [ratio]
 --   mean_total_fraction_low DOUBLE: Lower end of the 95 % interval of mean_total_fraction; NULL: one head or cluster [ratio]
 --   mean_total_fraction_high DOUBLE: Upper end of the 95 % interval of mean_total_fraction; NULL: one head or cluster [ratio]
 --   late_repaired_share_low DOUBLE: Lower end of the 95 % interval of late_repaired_share; NULL: there are none [ratio]
@@ -48,6 +51,8 @@ WITH head_means AS (
         var_samp(clipped_attention_fraction) / count(clipped_attention_fraction) AS attention_variance,
         avg(clipped_mlp_fraction) AS mean_mlp_fraction,
         var_samp(clipped_mlp_fraction) / count(clipped_mlp_fraction) AS mlp_variance,
+        avg(clipped_post_norm_fraction) AS mean_post_norm_fraction,
+        var_samp(clipped_post_norm_fraction) / count(clipped_post_norm_fraction) AS post_norm_variance,
         avg(clipped_total_fraction) AS mean_total_fraction,
         var_samp(clipped_total_fraction) / count(clipped_total_fraction) AS total_variance,
         count(*) FILTER (depth >= 50) AS late_heads,
@@ -70,6 +75,7 @@ errors AS (
         t * sqrt(layernorm_variance + clipped_layernorm_fraction_se ** 2) AS layernorm_half,
         t * sqrt(attention_variance + clipped_attention_fraction_se ** 2) AS attention_half,
         t * sqrt(mlp_variance + clipped_mlp_fraction_se ** 2) AS mlp_half,
+        t * sqrt(post_norm_variance + clipped_post_norm_fraction_se ** 2) AS post_norm_half,
         t * sqrt(total_variance + clipped_total_fraction_se ** 2) AS total_half
     FROM head_means
     INNER JOIN model_repair USING (run_id)
@@ -90,6 +96,9 @@ SELECT
     mean_mlp_fraction,
     mean_mlp_fraction - mlp_half AS mean_mlp_fraction_low,
     mean_mlp_fraction + mlp_half AS mean_mlp_fraction_high,
+    mean_post_norm_fraction,
+    mean_post_norm_fraction - post_norm_half AS mean_post_norm_fraction_low,
+    mean_post_norm_fraction + post_norm_half AS mean_post_norm_fraction_high,
     mean_total_fraction,
     mean_total_fraction - total_half AS mean_total_fraction_low,
     mean_total_fraction + total_half AS mean_total_fraction_high,

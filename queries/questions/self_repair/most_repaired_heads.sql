@@ -1,4 +1,4 @@
--- Which heads are repaired most? The highest mean self-repair first, with its LayerNorm, attention and MLP parts.
+-- Which heads are repaired most? The highest mean self-repair first, with its parts.
 --
 -- Grain: run_id, layer, head
 -- Paper: section 3 (Figure 1)
@@ -20,6 +20,7 @@ SELECT
     mean_repair_layernorm,
     mean_repair_attention,
     mean_repair_mlp,
+    mean_repair_post_norm,
     n_rows,
     n_clusters,
     layer,

@@ -1,4 +1,4 @@
--- What repairs the heads of one layer? LayerNorm, attention and MLP repair of each head.
+-- What repairs the heads of one layer? LayerNorm, attention, MLP and post-norm repair of each head.
 --
 -- Grain: run_id, head, part
 -- Paper: section 3 (the bars by head)
@@ -8,7 +8,8 @@
 --   layer INTEGER: Layer of the ablated heads, from 0
 --
 -- Columns:
---   part VARCHAR: Which repair: 'layernorm', 'attention', 'mlp', or 'total' for self_repair, their sum
+--   part VARCHAR: Which repair: 'layernorm', 'attention', 'mlp', 'post_norm' (of models that have post-norms), or 'total' for
+--     self_repair, their sum
 --   mean_repair DOUBLE: Mean repair by the part; > 0: it compensated [logits]
 --   fraction_of_effect DOUBLE: Sum of the part / sum of direct_effect [ratio]
 --   fraction_low DOUBLE: Lower end of the 95 % interval of fraction_of_effect [ratio]
@@ -51,6 +52,14 @@ WITH parts AS (
                 'fraction_of_effect': mlp_fraction_of_effect,
                 'fraction_low': mlp_fraction_of_effect_low,
                 'fraction_high': mlp_fraction_of_effect_high
+            },
+            {
+                'part': 'post_norm',
+                'mean_repair': mean_repair_post_norm,
+                'mean_repair_se': mean_repair_post_norm_se,
+                'fraction_of_effect': post_norm_fraction_of_effect,
+                'fraction_low': post_norm_fraction_of_effect_low,
+                'fraction_high': post_norm_fraction_of_effect_high
             }
         ], recursive := true),
         mean_direct_effect,
@@ -82,4 +91,5 @@ SELECT
     layer,
     head
 FROM parts
+WHERE part <> 'post_norm' OR mean_repair IS NOT NULL
 ORDER BY run_id, head, part = 'total' DESC, part

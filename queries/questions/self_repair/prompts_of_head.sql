@@ -30,6 +30,7 @@ SELECT
     mean_repair_layernorm,
     mean_repair_attention,
     mean_repair_mlp,
+    mean_repair_post_norm,
     n_rows,
     left(prompts.text, 60) AS beginning
 FROM most_repaired

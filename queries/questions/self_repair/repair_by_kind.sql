@@ -26,6 +26,7 @@ SELECT
     mean_repair_layernorm,
     mean_repair_attention,
     mean_repair_mlp,
+    mean_repair_post_norm,
     bucket_order
 FROM repair_by_token
 WHERE

@@ -45,6 +45,7 @@ SELECT
     repair_layernorm,
     repair_attention,
     repair_mlp,
+    repair_post_norm,
     ln_scale_ratio
 FROM head_rows
 ORDER BY run_id, prompt_id, pos

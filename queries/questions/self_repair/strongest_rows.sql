@@ -8,8 +8,8 @@
 --
 -- Parameters:
 --   model, run_id, ablation, layer, head
---   sort direct_effect|self_repair|repair_layernorm|repair_attention|repair_mlp = direct_effect: The highest of this
---     come first
+--   sort direct_effect|self_repair|repair_layernorm|repair_attention|repair_mlp|repair_post_norm = direct_effect: The
+--     highest of this come first
 --   context INTEGER = 8: Tokens to show before the target [tokens]
 --   at_most
 --
@@ -24,6 +24,7 @@ WITH chosen_rows AS (
             WHEN 'repair_layernorm' THEN repair_layernorm
             WHEN 'repair_attention' THEN repair_attention
             WHEN 'repair_mlp' THEN repair_mlp
+            WHEN 'repair_post_norm' THEN repair_post_norm
             ELSE direct_effect
         END AS sorted_by
     FROM top_effect
@@ -67,6 +68,7 @@ SELECT
     repair_layernorm,
     repair_attention,
     repair_mlp,
+    repair_post_norm,
     effect_rank,
     prompt_id,
     pos

@@ -33,6 +33,7 @@ WITH head_measures AS (
             {'measure': 'mean_repair_layernorm', 'value': mean_repair_layernorm},
             {'measure': 'mean_repair_attention', 'value': mean_repair_attention},
             {'measure': 'mean_repair_mlp', 'value': mean_repair_mlp},
+            {'measure': 'mean_repair_post_norm', 'value': mean_repair_post_norm},
             {'measure': 'mean_ln_scale_ratio', 'value': mean_ln_scale_ratio},
             {'measure': 'total_fraction_of_effect', 'value': total_fraction_of_effect},
             {'measure': 'clipped_total_fraction', 'value': clipped_total_fraction}

@@ -7,8 +7,7 @@
 -- Columns:
 --   n_rows BIGINT: Rows of the head [rows]
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no self_repair / direct_effect [rows]
---   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| of the stored
---     rows; up to 3e-4 of it is rounding [logits]
+--   stored_identity_error DOUBLE: Largest |self_repair - sum of the repair_ columns| of the stored rows; up to 3e-4 of it is rounding [logits]
 
 SELECT
     run_id,

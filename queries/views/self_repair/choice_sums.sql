@@ -13,13 +13,13 @@
 --     '_nobos', of the positions after the first one
 --   level VARCHAR: What a row describes: 'head', or 'model' (layer and head are NULL)
 --   estimate VARCHAR: What n / d is: 'total_fraction_of_effect', 'clipped_total_fraction' or, not clipped, 'mean_total_ratio',
---     and the same of 'layernorm', 'attention' and 'mlp'
+--     and the same of 'layernorm', 'attention', 'mlp' and 'post_norm'
 --   is_fraction BOOLEAN: True: of an effect, and so with Fieller's interval
 --   n_heads BIGINT: Measured heads whose rows are pooled [heads]
 --   n_clusters BIGINT: Clusters of the run (prompt_clusters), which the sampled ones stand for [clusters]
 --   n_rows BIGINT: Rows that n and d cover [rows]
 --   undefined_ratios BIGINT: Rows with direct_effect = 0, which have no ratio [rows]
---   n DOUBLE: Sum of the numerator [logits or ratio]
+--   n DOUBLE: Sum of the numerator; NULL: of 'post_norm' in a model without post-norms [logits or ratio]
 --   d DOUBLE: Sum of the divisor [logits or rows]
 --   nn DOUBLE: Sum over clusters of the square of the numerator
 --   nd DOUBLE: Sum over clusters of numerator * divisor
@@ -43,12 +43,24 @@ stretches AS (
         n_cuts_above,
         CAST(n_rows AS DOUBLE) AS sum_n_rows,
         CAST(undefined_ratios AS DOUBLE) AS sum_undefined_ratios,
-        COLUMNS('^sum_(direct_effect|(repair|clipped)_.*|self_repair|(layernorm|attention|mlp|total)_ratio)$')
+        COLUMNS('^sum_(direct_effect|self_repair|(repair_|clipped_)?(layernorm|attention|mlp|total)(_ratio)?)$'),
+        -- NULL, and never 0, in a model without post-norms
+        sum_repair_post_norm AS maybe_repair_post_norm,
+        coalesce(sum_clipped_post_norm, 0 * sum_repair_post_norm) AS maybe_clipped_post_norm,
+        coalesce(sum_post_norm_ratio, 0 * sum_repair_post_norm) AS maybe_post_norm_ratio
     FROM stretch_sums
     INNER JOIN prompt_clusters USING (run_id, prompt_id)
 ),
 head_stretches AS (
-    SELECT run_id, ablation, layer, head, is_first, n_cuts_above, coalesce(sum(COLUMNS('^sum_')), 0) AS '\0'
+    SELECT
+        run_id,
+        ablation,
+        layer,
+        head,
+        is_first,
+        n_cuts_above,
+        coalesce(sum(COLUMNS('^sum_')), 0) AS '\0',
+        sum(COLUMNS('^maybe_(.*)')) AS 'sum_\1'
     FROM stretches
     GROUP BY run_id, ablation, layer, head, is_first, n_cuts_above
 ),
@@ -89,7 +101,8 @@ sampled_stretches AS MATERIALIZED (
         is_first,
         n_cuts_above,
         any_value(n_clusters / n_sampled) AS weight,
-        coalesce(sum(COLUMNS('^sum_')), 0) AS '\0'
+        coalesce(sum(COLUMNS('^sum_')), 0) AS '\0',
+        sum(COLUMNS('^maybe_(.*)')) AS 'sum_\1'
     FROM stretches
     INNER JOIN sampled_clusters USING (run_id, cluster_id)
     GROUP BY run_id, ablation, layer, head, cluster_id, is_first, n_cuts_above
@@ -144,14 +157,17 @@ cluster_tops AS MATERIALIZED (
         less_at_cut(tops.repair_layernorm, at_cut.repair_layernorm, excess) AS of_repair_layernorm,
         less_at_cut(tops.repair_attention, at_cut.repair_attention, excess) AS of_repair_attention,
         less_at_cut(tops.repair_mlp, at_cut.repair_mlp, excess) AS of_repair_mlp,
+        less_at_cut(tops.repair_post_norm, at_cut.repair_post_norm, excess) AS of_repair_post_norm,
         less_at_cut(tops.self_repair, at_cut.self_repair, excess) AS of_self_repair,
         less_at_cut(tops.layernorm_ratio, at_cut.layernorm_ratio, excess) AS of_layernorm_ratio,
         less_at_cut(tops.attention_ratio, at_cut.attention_ratio, excess) AS of_attention_ratio,
         less_at_cut(tops.mlp_ratio, at_cut.mlp_ratio, excess) AS of_mlp_ratio,
+        less_at_cut(tops.post_norm_ratio, at_cut.post_norm_ratio, excess) AS of_post_norm_ratio,
         less_at_cut(tops.total_ratio, at_cut.total_ratio, excess) AS of_total_ratio,
         less_at_cut(tops.clipped_layernorm, at_cut.clipped_layernorm, excess) AS of_clipped_layernorm,
         less_at_cut(tops.clipped_attention, at_cut.clipped_attention, excess) AS of_clipped_attention,
         less_at_cut(tops.clipped_mlp, at_cut.clipped_mlp, excess) AS of_clipped_mlp,
+        less_at_cut(tops.clipped_post_norm, at_cut.clipped_post_norm, excess) AS of_clipped_post_norm,
         less_at_cut(tops.clipped_total, at_cut.clipped_total, excess) AS of_clipped_total
     FROM excesses
     LEFT JOIN tops USING (run_id, ablation, population, layer, head, cluster_id)
@@ -223,14 +239,17 @@ sums AS (
                 ratio_sums('mean_layernorm_ratio', false, of_layernorm_ratio, of_ratios, weight),
                 ratio_sums('mean_attention_ratio', false, of_attention_ratio, of_ratios, weight),
                 ratio_sums('mean_mlp_ratio', false, of_mlp_ratio, of_ratios, weight),
+                ratio_sums('mean_post_norm_ratio', false, of_post_norm_ratio, of_ratios, weight),
                 ratio_sums('mean_total_ratio', false, of_total_ratio, of_ratios, weight),
                 ratio_sums('clipped_layernorm_fraction', false, of_clipped_layernorm, of_ratios, weight),
                 ratio_sums('clipped_attention_fraction', false, of_clipped_attention, of_ratios, weight),
                 ratio_sums('clipped_mlp_fraction', false, of_clipped_mlp, of_ratios, weight),
+                ratio_sums('clipped_post_norm_fraction', false, of_clipped_post_norm, of_ratios, weight),
                 ratio_sums('clipped_total_fraction', false, of_clipped_total, of_ratios, weight),
                 ratio_sums('layernorm_fraction_of_effect', true, of_repair_layernorm, of_direct_effect, weight),
                 ratio_sums('attention_fraction_of_effect', true, of_repair_attention, of_direct_effect, weight),
                 ratio_sums('mlp_fraction_of_effect', true, of_repair_mlp, of_direct_effect, weight),
+                ratio_sums('post_norm_fraction_of_effect', true, of_repair_post_norm, of_direct_effect, weight),
                 ratio_sums('total_fraction_of_effect', true, of_self_repair, of_direct_effect, weight)
             ],
             recursive := true

@@ -32,10 +32,13 @@
 --   repair_layernorm DOUBLE: Sum of repair_layernorm, less the correction [logits]
 --   repair_attention DOUBLE: Sum of repair_attention, less the correction [logits]
 --   repair_mlp DOUBLE: Sum of repair_mlp, less the correction [logits]
+--   repair_post_norm DOUBLE: Sum of repair_post_norm, less the correction; NULL: the model has no post-norms [logits]
 --   ln_scale_ratio DOUBLE: Sum of ln_scale_ratio, less the correction [ratio]
 --   clipped_layernorm DOUBLE: Sum of the rows' clipped fraction of repair_layernorm, less the correction [ratio]
 --   clipped_attention DOUBLE: Sum of the rows' clipped fraction of repair_attention, less the correction [ratio]
 --   clipped_mlp DOUBLE: Sum of the rows' clipped fraction of repair_mlp, less the correction [ratio]
+--   clipped_post_norm DOUBLE: Sum of the rows' clipped fraction of repair_post_norm, less the correction; NULL: the model
+--     has no post-norms [ratio]
 --   clipped_total DOUBLE: Sum of the rows' clipped fraction of self_repair, less the correction [ratio]
 
 WITH populations AS (
@@ -60,7 +63,10 @@ stretches AS (
         CAST(repaired_rows AS DOUBLE) AS sum_repaired_rows,
         CAST(overrepaired_rows AS DOUBLE) AS sum_overrepaired_rows,
         CAST(larger_frozen_rows AS DOUBLE) AS sum_larger_frozen_rows,
-        COLUMNS('^sum_.*(effect|change|layernorm|attention|mlp|total|ln_scale_ratio)$')
+        COLUMNS('^sum_.*(effect|change|layernorm|attention|mlp|total|ln_scale_ratio)$'),
+        -- NULL, and never 0, in a model without post-norms
+        sum_repair_post_norm AS maybe_repair_post_norm,
+        coalesce(sum_clipped_post_norm, 0 * sum_repair_post_norm) AS maybe_clipped_post_norm
     FROM stretch_sums
     INNER JOIN prompts USING (run_id, prompt_id)
     INNER JOIN prompt_clusters USING (run_id, prompt_id)
@@ -74,7 +80,8 @@ whole_clusters AS (
         cluster_id,
         count(DISTINCT counted_prompt_id) AS n_prompts,
         coalesce(sum(sum_n_rows) FILTER (is_first), 0) AS n_first,
-        coalesce(sum(COLUMNS('^sum_(.*)')), 0) AS '\1'
+        coalesce(sum(COLUMNS('^sum_(.*)')), 0) AS '\1',
+        sum(COLUMNS('^maybe_(.*)')) AS '\1'
     FROM stretches
     GROUP BY run_id, ablation, layer, head, cluster_id
 ),
@@ -89,13 +96,28 @@ near_top AS (
     WHERE n_cuts_above < number_after AND (with_first OR NOT is_first)
 ),
 tops AS (
-    SELECT run_id, ablation, population, layer, head, cluster_id, coalesce(sum(COLUMNS('^sum_(.*)')), 0) AS '\1'
+    SELECT
+        run_id,
+        ablation,
+        population,
+        layer,
+        head,
+        cluster_id,
+        coalesce(sum(COLUMNS('^sum_(.*)')), 0) AS '\1',
+        sum(COLUMNS('^maybe_(.*)')) AS '\1'
     FROM near_top
     WHERE is_top
     GROUP BY run_id, ablation, population, layer, head, cluster_id
 ),
 at_cut AS (
-    SELECT run_id, ablation, population, layer, head, coalesce(sum(COLUMNS('^sum_(.*)')), 0) / sum(sum_n_rows) AS '\1'
+    SELECT
+        run_id,
+        ablation,
+        population,
+        layer,
+        head,
+        coalesce(sum(COLUMNS('^sum_(.*)')), 0) / sum(sum_n_rows) AS '\1',
+        sum(COLUMNS('^maybe_(.*)')) / sum(sum_n_rows) AS '\1'
     FROM near_top
     WHERE is_near_cut
     GROUP BY run_id, ablation, population, layer, head
@@ -137,10 +159,12 @@ SELECT
     less_at_cut(tops.repair_layernorm, at_cut.repair_layernorm, excess) AS repair_layernorm,
     less_at_cut(tops.repair_attention, at_cut.repair_attention, excess) AS repair_attention,
     less_at_cut(tops.repair_mlp, at_cut.repair_mlp, excess) AS repair_mlp,
+    less_at_cut(tops.repair_post_norm, at_cut.repair_post_norm, excess) AS repair_post_norm,
     less_at_cut(tops.ln_scale_ratio, at_cut.ln_scale_ratio, excess) AS ln_scale_ratio,
     less_at_cut(tops.clipped_layernorm, at_cut.clipped_layernorm, excess) AS clipped_layernorm,
     less_at_cut(tops.clipped_attention, at_cut.clipped_attention, excess) AS clipped_attention,
     less_at_cut(tops.clipped_mlp, at_cut.clipped_mlp, excess) AS clipped_mlp,
+    less_at_cut(tops.clipped_post_norm, at_cut.clipped_post_norm, excess) AS clipped_post_norm,
     less_at_cut(tops.clipped_total, at_cut.clipped_total, excess) AS clipped_total
 FROM excesses
 LEFT JOIN tops USING (run_id, ablation, population, layer, head, cluster_id)

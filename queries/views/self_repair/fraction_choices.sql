@@ -8,7 +8,8 @@
 --
 -- Columns:
 --   level VARCHAR: What a row describes: 'head', or 'model' (layer and head are NULL)
---   part VARCHAR: Which repair: 'layernorm', 'attention', 'mlp', or 'total' for self_repair, their sum
+--   part VARCHAR: Which repair: 'layernorm', 'attention', 'mlp', 'post_norm' (of models that have post-norms), or 'total' for
+--     self_repair, their sum
 --   with_first BOOLEAN: True: the top is of all positions; False: of those after the first one of a prompt
 --   top_percent DOUBLE: Share of each head's rows that are used, those with the highest direct_effect [%]
 --   average VARCHAR: 'mean of ratios' or 'ratio of means'
@@ -25,7 +26,7 @@ WITH kinds AS (
             {'estimate': 'clipped_' || part || '_fraction', 'average': 'mean of ratios', 'clipped': true},
             {'estimate': part || '_fraction_of_effect', 'average': 'ratio of means', 'clipped': false}
         ], recursive := true)
-    FROM (SELECT unnest(['layernorm', 'attention', 'mlp', 'total']) AS part) AS parts
+    FROM (SELECT unnest(['layernorm', 'attention', 'mlp', 'post_norm', 'total']) AS part) AS parts
 ),
 tops AS (
     SELECT

@@ -2,7 +2,7 @@
 --
 -- Grain: run_id, ablation, population, layer, head
 -- Headline: label, mean_direct_effect, mean_logit_change, mean_self_repair, mean_repair_layernorm,
---   mean_repair_attention, mean_repair_mlp, total_fraction_of_effect, clipped_layernorm_fraction, n_rows
+--   mean_repair_attention, mean_repair_mlp, mean_repair_post_norm, total_fraction_of_effect, clipped_layernorm_fraction, n_rows
 -- Paper: section 3 (Figure 1 in population top2; the scatter of direct effect against logit change in all)
 --
 -- Failed runs are left out; running ones cover what is loaded (`selfrepair runs` lists them). Join runs and models by

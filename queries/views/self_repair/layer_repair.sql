@@ -2,7 +2,7 @@
 --
 -- Grain: run_id, ablation, population, layer
 -- Headline: layer, mean_direct_effect, mean_logit_change, mean_self_repair, mean_repair_layernorm,
---   mean_repair_attention, mean_repair_mlp, total_fraction_of_effect, clipped_layernorm_fraction, n_rows
+--   mean_repair_attention, mean_repair_mlp, mean_repair_post_norm, total_fraction_of_effect, clipped_layernorm_fraction, n_rows
 -- Paper: section 3 (Figure 1, the lines)
 --
 -- Means are over rows: those of the layer's heads, pooled; for top2, each head's own top 2 %. The heads of a run have

@@ -2,7 +2,7 @@
 --
 -- Grain: run_id, ablation, population
 -- Headline: mean_direct_effect, mean_logit_change, mean_self_repair, total_fraction_of_effect, mean_repair_layernorm,
---   mean_repair_attention, mean_repair_mlp, clipped_layernorm_fraction, n_rows
+--   mean_repair_attention, mean_repair_mlp, mean_repair_post_norm, clipped_layernorm_fraction, n_rows
 -- Paper: section 3
 --
 -- Means are over rows: those of all measured heads, pooled; for top2, each head's own top 2 %. The heads of a run have

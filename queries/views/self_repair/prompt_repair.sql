@@ -2,7 +2,7 @@
 --
 -- Grain: run_id, ablation, layer, head, prompt_id
 -- Headline: label, prompt_id, mean_direct_effect, mean_self_repair, n_rows, mean_logit_change,
---   mean_repair_layernorm, mean_repair_attention, mean_repair_mlp
+--   mean_repair_layernorm, mean_repair_attention, mean_repair_mlp, mean_repair_post_norm
 -- Paper: section 3 (how noisy self-repair is)
 --
 -- Computed from all rows: filter by run and head, or by prompt, for a quick answer. Failed runs are left out.
@@ -19,6 +19,8 @@
 --   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: through later attention layers
 --     [logits]
 --   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: through the same layer's and later MLPs [logits]
+--   mean_repair_post_norm DOUBLE: Mean of repair_post_norm, the post-norm repair: through the norm of what the head's own
+--     layer adds; NULL: the model has no post-norms [logits]
 --   mean_ln_scale_ratio DOUBLE: Mean of ln_scale_ratio, S/S'; > 1: the scale shrank [ratio]
 
 WITH prompt_means AS (
@@ -37,6 +39,7 @@ WITH prompt_means AS (
         round(sum(repair_layernorm), 4) / count(*) AS mean_repair_layernorm,
         round(sum(repair_attention), 4) / count(*) AS mean_repair_attention,
         round(sum(repair_mlp), 4) / count(*) AS mean_repair_mlp,
+        round(sum(repair_post_norm), 4) / count(*) AS mean_repair_post_norm,
         round(sum(ln_scale_ratio), 4) / count(*) AS mean_ln_scale_ratio
     FROM repair_rows
     GROUP BY run_id, ablation, layer, head, prompt_id
@@ -58,6 +61,7 @@ SELECT
     mean_repair_layernorm,
     mean_repair_attention,
     mean_repair_mlp,
+    mean_repair_post_norm,
     mean_ln_scale_ratio
 FROM prompt_means
 INNER JOIN runs USING (run_id)

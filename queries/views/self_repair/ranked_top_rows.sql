@@ -50,6 +50,7 @@ SELECT
     repair_layernorm,
     repair_attention,
     repair_mlp,
+    repair_post_norm,
     ln_scale_ratio,
     CAST(effect_rank AS INTEGER) AS effect_rank
 FROM top_rows

@@ -20,6 +20,8 @@
 --   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: through later attention layers
 --     [logits]
 --   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: through the same layer's and later MLPs [logits]
+--   mean_repair_post_norm DOUBLE: Mean of repair_post_norm, the post-norm repair: through the norm of what the head's own
+--     layer adds; NULL: the model has no post-norms [logits]
 --   total_fraction_of_effect DOUBLE: Sum of self_repair / sum of direct_effect; NULL where that is 0 [ratio]
 
 WITH level_sums AS (
@@ -38,7 +40,8 @@ WITH level_sums AS (
         round(sum(sum_self_repair), 4) AS self_repair,
         round(sum(sum_repair_layernorm), 4) AS repair_layernorm,
         round(sum(sum_repair_attention), 4) AS repair_attention,
-        round(sum(sum_repair_mlp), 4) AS repair_mlp
+        round(sum(sum_repair_mlp), 4) AS repair_mlp,
+        round(sum(sum_repair_post_norm), 4) AS repair_post_norm
     FROM token_sums
     GROUP BY GROUPING SETS (
         (run_id, ablation, population, dimension, bucket_order, layer, head),
@@ -68,6 +71,7 @@ SELECT
     repair_layernorm / n_rows AS mean_repair_layernorm,
     repair_attention / n_rows AS mean_repair_attention,
     repair_mlp / n_rows AS mean_repair_mlp,
+    repair_post_norm / n_rows AS mean_repair_post_norm,
     self_repair / nullif(direct_effect, 0) AS total_fraction_of_effect
 FROM level_sums
 INNER JOIN runs USING (run_id)

@@ -18,7 +18,8 @@
 --     same rows whatever the ablation); 'top2_nobos', the same of the positions after the first one; for fractions of direct
 --     effect also the other populations of choice_sums
 --   level VARCHAR: What a row describes: 'head', 'layer' (head is NULL) or 'model' (layer is NULL, too)
---   estimate VARCHAR: Name of the column in repair_means; or 'mean_total_ratio' and so on (choice_sums)
+--   estimate VARCHAR: Name of the column in repair_means; or 'mean_total_ratio' and so on (choice_sums); those of
+--     'post_norm' only where the model has post-norms
 --   n_heads BIGINT: Measured heads whose rows are pooled [heads]
 --   n_prompts BIGINT: Prompts measured, whether they have such rows or not; NULL: of choice_sums [prompts]
 --   n_clusters BIGINT: Documents or prompts that intervals are clustered by [clusters]
@@ -80,6 +81,7 @@ sums AS (
                 ratio_sums('mean_repair_layernorm', false, repair_layernorm, n_rows),
                 ratio_sums('mean_repair_attention', false, repair_attention, n_rows),
                 ratio_sums('mean_repair_mlp', false, repair_mlp, n_rows),
+                ratio_sums('mean_repair_post_norm', false, repair_post_norm, n_rows),
                 ratio_sums('mean_ln_scale_ratio', false, ln_scale_ratio, n_rows),
                 ratio_sums('mean_frozen_logit_change', false, frozen_change, n_rows),
                 ratio_sums('repaired_share', false, repaired_rows, n_rows),
@@ -88,14 +90,17 @@ sums AS (
                 ratio_sums('clipped_layernorm_fraction', false, clipped_layernorm, n_ratios),
                 ratio_sums('clipped_attention_fraction', false, clipped_attention, n_ratios),
                 ratio_sums('clipped_mlp_fraction', false, clipped_mlp, n_ratios),
+                ratio_sums('clipped_post_norm_fraction', false, clipped_post_norm, n_ratios),
                 ratio_sums('clipped_total_fraction', false, clipped_total, n_ratios),
                 ratio_sums('layernorm_fraction_of_effect', true, repair_layernorm, direct_effect),
                 ratio_sums('attention_fraction_of_effect', true, repair_attention, direct_effect),
                 ratio_sums('mlp_fraction_of_effect', true, repair_mlp, direct_effect),
+                ratio_sums('post_norm_fraction_of_effect', true, repair_post_norm, direct_effect),
                 ratio_sums('total_fraction_of_effect', true, self_repair, direct_effect),
                 ratio_sums('layernorm_fraction_of_removed', true, repair_layernorm, removed),
                 ratio_sums('attention_fraction_of_removed', true, repair_attention, removed),
                 ratio_sums('mlp_fraction_of_removed', true, repair_mlp, removed),
+                ratio_sums('post_norm_fraction_of_removed', true, repair_post_norm, removed),
                 ratio_sums('total_fraction_of_removed', true, self_repair, removed)
             ],
             recursive := true
@@ -118,6 +123,7 @@ totals AS (
         nullif(round(d, 4), 0) AS divisor,
         round(n, 9) / divisor AS value
     FROM all_sums
+    WHERE n IS NOT NULL OR NOT contains(estimate, 'post_norm')
 ),
 errors AS (
     SELECT

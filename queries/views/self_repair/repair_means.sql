@@ -27,6 +27,8 @@
 --   mean_repair_attention DOUBLE: Mean of repair_attention, the attention repair: through later attention layers
 --     [logits]
 --   mean_repair_mlp DOUBLE: Mean of repair_mlp, the MLP repair: through the same layer's and later MLPs [logits]
+--   mean_repair_post_norm DOUBLE: Mean of repair_post_norm, the post-norm repair: through the norm of what the head's own
+--     layer adds; NULL: the model has no post-norms [logits]
 --   mean_ablated_direct_effect DOUBLE: Mean of ablated_direct_effect, the direct effect of the replaced output [logits]
 --   mean_removed_effect DOUBLE: Mean of removed_effect, the drop in direct effect under ablation [logits]
 --   mean_ln_scale_ratio DOUBLE: Mean of ln_scale_ratio, S/S'; > 1: the scale shrank [ratio]
@@ -41,6 +43,7 @@
 --   layernorm_fraction_of_effect DOUBLE: Sum of repair_layernorm / sum of direct_effect [ratio]
 --   attention_fraction_of_effect DOUBLE: Sum of repair_attention / sum of direct_effect [ratio]
 --   mlp_fraction_of_effect DOUBLE: Sum of repair_mlp / sum of direct_effect [ratio]
+--   post_norm_fraction_of_effect DOUBLE: Sum of repair_post_norm / sum of direct_effect [ratio]
 --   clipped_total_fraction DOUBLE: Mean over rows of self_repair / direct_effect clipped to [0, 1]; unreliable in
 --     population all [ratio]
 --   clipped_layernorm_fraction DOUBLE: Mean over rows of repair_layernorm / direct_effect clipped to [0, 1]; unreliable
@@ -49,10 +52,13 @@
 --     in population all [ratio]
 --   clipped_mlp_fraction DOUBLE: Mean over rows of repair_mlp / direct_effect clipped to [0, 1]; unreliable in
 --     population all [ratio]
+--   clipped_post_norm_fraction DOUBLE: Mean over rows of repair_post_norm / direct_effect clipped to [0, 1]; unreliable in
+--     population all [ratio]
 --   total_fraction_of_removed DOUBLE: Sum of self_repair / sum of removed_effect [ratio]
 --   layernorm_fraction_of_removed DOUBLE: Sum of repair_layernorm / sum of removed_effect [ratio]
 --   attention_fraction_of_removed DOUBLE: Sum of repair_attention / sum of removed_effect [ratio]
 --   mlp_fraction_of_removed DOUBLE: Sum of repair_mlp / sum of removed_effect [ratio]
+--   post_norm_fraction_of_removed DOUBLE: Sum of repair_post_norm / sum of removed_effect [ratio]
 --   fraction_of_effect_is_unbounded BOOLEAN: True: at 95 % the mean direct effect may be 0, so that no fraction of it is
 --     bounded
 --   fraction_of_removed_is_unbounded BOOLEAN: True: at 95 % the mean removed effect may be 0, so that no fraction of it is
@@ -71,6 +77,7 @@ SELECT
     max(value) FILTER (estimate = 'mean_repair_layernorm') AS mean_repair_layernorm,
     max(value) FILTER (estimate = 'mean_repair_attention') AS mean_repair_attention,
     max(value) FILTER (estimate = 'mean_repair_mlp') AS mean_repair_mlp,
+    max(value) FILTER (estimate = 'mean_repair_post_norm') AS mean_repair_post_norm,
     max(value) FILTER (estimate = 'mean_ablated_direct_effect') AS mean_ablated_direct_effect,
     max(value) FILTER (estimate = 'mean_removed_effect') AS mean_removed_effect,
     max(value) FILTER (estimate = 'mean_ln_scale_ratio') AS mean_ln_scale_ratio,
@@ -82,14 +89,17 @@ SELECT
     max(value) FILTER (estimate = 'layernorm_fraction_of_effect') AS layernorm_fraction_of_effect,
     max(value) FILTER (estimate = 'attention_fraction_of_effect') AS attention_fraction_of_effect,
     max(value) FILTER (estimate = 'mlp_fraction_of_effect') AS mlp_fraction_of_effect,
+    max(value) FILTER (estimate = 'post_norm_fraction_of_effect') AS post_norm_fraction_of_effect,
     max(value) FILTER (estimate = 'clipped_total_fraction') AS clipped_total_fraction,
     max(value) FILTER (estimate = 'clipped_layernorm_fraction') AS clipped_layernorm_fraction,
     max(value) FILTER (estimate = 'clipped_attention_fraction') AS clipped_attention_fraction,
     max(value) FILTER (estimate = 'clipped_mlp_fraction') AS clipped_mlp_fraction,
+    max(value) FILTER (estimate = 'clipped_post_norm_fraction') AS clipped_post_norm_fraction,
     max(value) FILTER (estimate = 'total_fraction_of_removed') AS total_fraction_of_removed,
     max(value) FILTER (estimate = 'layernorm_fraction_of_removed') AS layernorm_fraction_of_removed,
     max(value) FILTER (estimate = 'attention_fraction_of_removed') AS attention_fraction_of_removed,
     max(value) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed,
+    max(value) FILTER (estimate = 'post_norm_fraction_of_removed') AS post_norm_fraction_of_removed,
     max(n_heads) AS n_heads,
     max(n_prompts) AS n_prompts,
     max(n_clusters) AS n_clusters,
@@ -103,6 +113,7 @@ SELECT
     max(standard_error) FILTER (estimate = 'mean_repair_layernorm') AS mean_repair_layernorm_se,
     max(standard_error) FILTER (estimate = 'mean_repair_attention') AS mean_repair_attention_se,
     max(standard_error) FILTER (estimate = 'mean_repair_mlp') AS mean_repair_mlp_se,
+    max(standard_error) FILTER (estimate = 'mean_repair_post_norm') AS mean_repair_post_norm_se,
     max(standard_error) FILTER (estimate = 'mean_ablated_direct_effect') AS mean_ablated_direct_effect_se,
     max(standard_error) FILTER (estimate = 'mean_removed_effect') AS mean_removed_effect_se,
     max(standard_error) FILTER (estimate = 'mean_ln_scale_ratio') AS mean_ln_scale_ratio_se,
@@ -120,8 +131,11 @@ SELECT
     max(low) FILTER (estimate = 'attention_fraction_of_effect') AS attention_fraction_of_effect_low,
     max(high) FILTER (estimate = 'attention_fraction_of_effect') AS attention_fraction_of_effect_high,
     max(standard_error) FILTER (estimate = 'mlp_fraction_of_effect') AS mlp_fraction_of_effect_se,
+    max(standard_error) FILTER (estimate = 'post_norm_fraction_of_effect') AS post_norm_fraction_of_effect_se,
     max(low) FILTER (estimate = 'mlp_fraction_of_effect') AS mlp_fraction_of_effect_low,
+    max(low) FILTER (estimate = 'post_norm_fraction_of_effect') AS post_norm_fraction_of_effect_low,
     max(high) FILTER (estimate = 'mlp_fraction_of_effect') AS mlp_fraction_of_effect_high,
+    max(high) FILTER (estimate = 'post_norm_fraction_of_effect') AS post_norm_fraction_of_effect_high,
     max(standard_error) FILTER (estimate = 'clipped_total_fraction') AS clipped_total_fraction_se,
     max(low) FILTER (estimate = 'clipped_total_fraction') AS clipped_total_fraction_low,
     max(high) FILTER (estimate = 'clipped_total_fraction') AS clipped_total_fraction_high,
@@ -132,8 +146,11 @@ SELECT
     max(low) FILTER (estimate = 'clipped_attention_fraction') AS clipped_attention_fraction_low,
     max(high) FILTER (estimate = 'clipped_attention_fraction') AS clipped_attention_fraction_high,
     max(standard_error) FILTER (estimate = 'clipped_mlp_fraction') AS clipped_mlp_fraction_se,
+    max(standard_error) FILTER (estimate = 'clipped_post_norm_fraction') AS clipped_post_norm_fraction_se,
     max(low) FILTER (estimate = 'clipped_mlp_fraction') AS clipped_mlp_fraction_low,
+    max(low) FILTER (estimate = 'clipped_post_norm_fraction') AS clipped_post_norm_fraction_low,
     max(high) FILTER (estimate = 'clipped_mlp_fraction') AS clipped_mlp_fraction_high,
+    max(high) FILTER (estimate = 'clipped_post_norm_fraction') AS clipped_post_norm_fraction_high,
     max(standard_error) FILTER (estimate = 'total_fraction_of_removed') AS total_fraction_of_removed_se,
     max(low) FILTER (estimate = 'total_fraction_of_removed') AS total_fraction_of_removed_low,
     max(high) FILTER (estimate = 'total_fraction_of_removed') AS total_fraction_of_removed_high,
@@ -144,8 +161,11 @@ SELECT
     max(low) FILTER (estimate = 'attention_fraction_of_removed') AS attention_fraction_of_removed_low,
     max(high) FILTER (estimate = 'attention_fraction_of_removed') AS attention_fraction_of_removed_high,
     max(standard_error) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed_se,
+    max(standard_error) FILTER (estimate = 'post_norm_fraction_of_removed') AS post_norm_fraction_of_removed_se,
     max(low) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed_low,
-    max(high) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed_high
+    max(low) FILTER (estimate = 'post_norm_fraction_of_removed') AS post_norm_fraction_of_removed_low,
+    max(high) FILTER (estimate = 'mlp_fraction_of_removed') AS mlp_fraction_of_removed_high,
+    max(high) FILTER (estimate = 'post_norm_fraction_of_removed') AS post_norm_fraction_of_removed_high
 FROM repair_estimates
 WHERE population IN ('all', 'top2', 'top2_nobos')
 GROUP BY run_id, ablation, population, level, layer, head

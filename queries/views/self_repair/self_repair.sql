@@ -1,7 +1,8 @@
 -- Every measured row with the names of its model, head and tokens, and its self-repair.
 --
 -- Grain: run_id, ablation, layer, head, prompt_id, pos
--- Headline: label, target, direct_effect, self_repair, logit_change, repair_layernorm, repair_attention, repair_mlp
+-- Headline: label, target, direct_effect, self_repair, logit_change, repair_layernorm, repair_attention, repair_mlp,
+--   repair_post_norm
 -- Paper: section 2 (definitions); section 3 (the scatter of single rows)
 --
 -- Runs of every status are here, failed ones too: `WHERE status <> 'failed'` leaves those out.
@@ -35,6 +36,7 @@ SELECT
     repair_layernorm,
     repair_attention,
     repair_mlp,
+    repair_post_norm,
     ln_scale_ratio,
     runs.status
 FROM repair_rows

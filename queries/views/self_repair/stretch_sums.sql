@@ -25,11 +25,13 @@
 --   sum_repair_layernorm DOUBLE: Sum of repair_layernorm [logits]
 --   sum_repair_attention DOUBLE: Sum of repair_attention [logits]
 --   sum_repair_mlp DOUBLE: Sum of repair_mlp [logits]
+--   sum_repair_post_norm DOUBLE: Sum of repair_post_norm; NULL: the model has no post-norms [logits]
 --   sum_self_repair DOUBLE: Sum of self_repair [logits]
 --   sum_ln_scale_ratio DOUBLE: Sum of ln_scale_ratio [ratio]
 --   sum_layernorm_ratio DOUBLE: Sum of the rows' repair_layernorm / direct_effect; NULL: no row has one [ratio]
 --   sum_attention_ratio DOUBLE: Sum of the rows' repair_attention / direct_effect; NULL: no row has one [ratio]
 --   sum_mlp_ratio DOUBLE: Sum of the rows' repair_mlp / direct_effect; NULL: no row has one [ratio]
+--   sum_post_norm_ratio DOUBLE: Sum of the rows' repair_post_norm / direct_effect; NULL: no row has one [ratio]
 --   sum_total_ratio DOUBLE: Sum of the rows' self_repair / direct_effect; NULL: no row has one [ratio]
 --   sum_clipped_layernorm DOUBLE: Sum of the rows' repair_layernorm / direct_effect, each clipped to [0, 1]; NULL: no
 --     row has one [ratio]
@@ -37,10 +39,12 @@
 --     row has one [ratio]
 --   sum_clipped_mlp DOUBLE: Sum of the rows' repair_mlp / direct_effect, each clipped to [0, 1]; NULL: no row has one
 --     [ratio]
+--   sum_clipped_post_norm DOUBLE: Sum of the rows' repair_post_norm / direct_effect, each clipped to [0, 1]; NULL: no
+--     row has one [ratio]
 --   sum_clipped_total DOUBLE: Sum of the rows' self_repair / direct_effect, each clipped to [0, 1]; NULL: no row has
 --     one [ratio]
 --   stored_identity_excess DOUBLE: The largest such error as a share of what rounding explains; > 1: damaged [ratio]
---   stored_identity_error DOUBLE: Largest |self_repair - (repair_layernorm + repair_attention + repair_mlp)| [logits]
+--   stored_identity_error DOUBLE: Largest |self_repair - sum of the repair_ columns| [logits]
 
 WITH placed_cuts AS (
     SELECT *, 32768 * CAST(cut_prompt_id AS BIGINT) + cut_pos AS cut_place
@@ -128,6 +132,7 @@ row_ratios AS (
         CAST(repair_layernorm AS DOUBLE) / nullif(direct_effect, 0) AS layernorm_ratio,
         CAST(repair_attention AS DOUBLE) / nullif(direct_effect, 0) AS attention_ratio,
         CAST(repair_mlp AS DOUBLE) / nullif(direct_effect, 0) AS mlp_ratio,
+        CAST(repair_post_norm AS DOUBLE) / nullif(direct_effect, 0) AS post_norm_ratio,
         CAST(self_repair AS DOUBLE) / nullif(direct_effect, 0) AS total_ratio
     FROM placed_rows
 )
@@ -154,15 +159,18 @@ SELECT
     round(sum(repair_layernorm), 4) AS sum_repair_layernorm,
     round(sum(repair_attention), 4) AS sum_repair_attention,
     round(sum(repair_mlp), 4) AS sum_repair_mlp,
+    round(sum(repair_post_norm), 4) AS sum_repair_post_norm,
     round(sum(self_repair), 4) AS sum_self_repair,
     round(sum(ln_scale_ratio), 4) AS sum_ln_scale_ratio,
     sum(layernorm_ratio) AS sum_layernorm_ratio,
     sum(attention_ratio) AS sum_attention_ratio,
     sum(mlp_ratio) AS sum_mlp_ratio,
+    sum(post_norm_ratio) AS sum_post_norm_ratio,
     sum(total_ratio) AS sum_total_ratio,
     sum(clipped(layernorm_ratio)) AS sum_clipped_layernorm,
     sum(clipped(attention_ratio)) AS sum_clipped_attention,
     sum(clipped(mlp_ratio)) AS sum_clipped_mlp,
+    sum(clipped(post_norm_ratio)) AS sum_clipped_post_norm,
     sum(clipped(total_ratio)) AS sum_clipped_total,
     CAST(
         max(abs(self_repair - repair_layernorm - repair_attention - repair_mlp - coalesce(repair_post_norm, 0))) AS DOUBLE

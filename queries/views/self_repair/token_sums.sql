@@ -16,6 +16,7 @@
 --   sum_repair_layernorm DOUBLE: Sum of repair_layernorm [logits]
 --   sum_repair_attention DOUBLE: Sum of repair_attention [logits]
 --   sum_repair_mlp DOUBLE: Sum of repair_mlp [logits]
+--   sum_repair_post_norm DOUBLE: Sum of repair_post_norm; NULL: the model has no post-norms [logits]
 
 WITH rows_used AS (
     SELECT 'all' AS population, *
@@ -40,7 +41,8 @@ joint_sums AS (
         sum(self_repair) AS self_repair,
         sum(repair_layernorm) AS repair_layernorm,
         sum(repair_attention) AS repair_attention,
-        sum(repair_mlp) AS repair_mlp
+        sum(repair_mlp) AS repair_mlp,
+        sum(repair_post_norm) AS repair_post_norm
     FROM rows_used
     INNER JOIN token_classes USING (run_id, prompt_id, pos)
     GROUP BY ALL
@@ -63,7 +65,8 @@ SELECT
     round(sum(self_repair), 4) AS sum_self_repair,
     round(sum(repair_layernorm), 4) AS sum_repair_layernorm,
     round(sum(repair_attention), 4) AS sum_repair_attention,
-    round(sum(repair_mlp), 4) AS sum_repair_mlp
+    round(sum(repair_mlp), 4) AS sum_repair_mlp,
+    round(sum(repair_post_norm), 4) AS sum_repair_post_norm
 FROM joint_sums
 GROUP BY GROUPING SETS (
     (run_id, ablation, population, layer, head, logprob_decile),

@@ -2,7 +2,7 @@
 --
 -- Grain: run_id, ablation, layer, head, effect_rank
 -- Headline: label, target, direct_effect, self_repair, logit_change, repair_layernorm, repair_attention, repair_mlp,
---   effect_rank
+--   repair_post_norm, effect_rank
 -- Paper: section 3 (top 2 % of tokens by direct effect)
 --
 -- Failed runs are left out. The rows of one head: WHERE run_id = 1 AND ablation = 'resample' AND layer = 9 AND head = 6

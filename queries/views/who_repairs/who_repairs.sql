@@ -7,7 +7,7 @@
 -- Paper: section 3 (self-repair by later attention layers and MLPs)
 --
 -- Over the rows of the ablated head. The changes of all later heads add up to its mean_repair_attention, those of the
--- MLPs to its mean_repair_mlp; LayerNorm repair is in neither. Errors are clustered by document (repair_edges).
+-- MLPs to its mean_repair_mlp; LayerNorm and post-norm repair are in neither. Errors are clustered by document (repair_edges).
 --
 -- A verdict allows for how many edges are tested: all of a run, ablation and population, by Benjamini and Hochberg. Of
 -- those that are said to repair, at most 2.5 % are expected not to, and of those said to add to the damage likewise. With

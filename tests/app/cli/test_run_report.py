@@ -18,7 +18,7 @@ from support.templates import copied
 
 RUN = """
 INSERT INTO models VALUES
-    (3, 'toy', NULL, NULL, 'GPT2LMHeadModel', 2, 1, 1, 8, 8, 32, 50, 'layernorm', false, 1000, 'sha', NULL);
+    (3, 'toy', NULL, NULL, 'GPT2LMHeadModel', 2, 1, 1, 8, 8, 32, 50, 'layernorm', false, 1000, 'sha', NULL, false);
 INSERT INTO datasets VALUES (1, 'tiny-text', 'heldout', NULL, 'packed', 11, 'sha');
 INSERT INTO runs BY NAME
 SELECT
@@ -35,7 +35,7 @@ PROMPT = "INSERT INTO prompts VALUES (7, 0, 0, NULL, [0], '')"
 ROWS = """
 INSERT INTO measurements
 SELECT 7, '{ablation}', 0, pos, layer, 0, {scale} * effects[1] - pos, {scale} * effects[2], {scale} * effects[3],
-    {scale} * effects[4], {scale} * effects[5], {scale} * effects[6], 1
+    {scale} * effects[4], {scale} * effects[5], {scale} * effects[6], 1, NULL
 FROM range(10) AS positions (pos), (VALUES (0, [4, 1, -2, 1.25, -0.5, 0.25]), (1, [2, 0, -1.75, 0.25, 0, 0])) AS heads (
     layer, effects
 )
@@ -63,7 +63,7 @@ def test_the_report_is_the_runs_numbers(db: Path) -> None:
         "Run 7: toy, 2 heads, 5 prompts",
         f"  stored       60 rows in {db} ({human_bytes(n_bytes)}, {n_bytes / 60:,.1f} bytes per row)",
         "  identity     self-repair = LayerNorm + attention + MLP repair in every row; largest error 2.1e-05 logits",
-        "  cross-check  127 rows measured again through TransformerLens hooks; largest difference 1.3e-05 logits",
+        "  cross-check  127 rows measured again by plain forwards with hooks; largest difference 1.3e-05 logits",
     ]
     lines = report.splitlines()
     assert [line.split() for line in lines if line.strip().startswith(("0 ", "1 "))] == [
@@ -90,6 +90,18 @@ def test_the_report_is_the_runs_numbers(db: Path) -> None:
     ) in report
     of_any_run = [line for line in lines[2:] if "--db" not in line]
     assert max(map(len, of_any_run)) <= 106  # fits into the README, indented
+
+
+def test_a_model_with_post_norms_has_a_column_more(db: Path) -> None:
+    with open_writer(db) as con:
+        con.execute("UPDATE models SET post_norms = true")
+        con.execute("UPDATE measurements SET repair_post_norm = 0.75, logit_change = logit_change + 0.75")
+        marts.refresh(con, [7])
+    report = run_report(db, 7)
+    assert "  identity     self-repair = LayerNorm + attention + MLP + post-norm repair in every row;" in report
+    assert headings(report)[6:9] == ["MLP repair", "post-norm repair", "self- repair"]
+    (first,) = (line.split() for line in report.splitlines() if line.strip().startswith("0 "))
+    assert first[6:9] == ["0.250", "0.750", "1.750"]
 
 
 def headings(report: str) -> list[str]:

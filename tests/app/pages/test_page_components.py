@@ -95,6 +95,26 @@ def test_kinds_of_target_by_the_dimension_of_the_link(tmp_path: Path, monkeypatc
     assert shown["bucket"].to_list() == view.sort("bucket_order")["bucket"].to_list() == ["0", "1-3"]
 
 
+def test_post_norm_repair_is_in_every_picture_of_a_model_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = stored(tmp_path, fabricate("one"), fabricate("two", model="normed", post_norms=True, seed=3))
+    shown = data(opened("components", db, monkeypatch, model="normed", population="all", fraction_of="post-norm"))
+    layers = shown["layer_repair"]
+    parts = [*LOGITS.values(), "mean_repair_post_norm"]
+    assert layers.select(pl.sum_horizontal(parts)).to_series().to_list() == pytest.approx(
+        layers["mean_self_repair"].to_list(), abs=3e-4
+    )
+    assert layers["mean_repair_post_norm"].abs().min() > 0.01
+    assert shown["repair_by_token"]["mean_repair_post_norm"].null_count() == 0
+    (papers,) = shown["repair_sensitivity"].filter(_PAPER)["fraction"]
+    (of_run,) = Warehouse(db).view("model_repair", run_id=2, ablation="resample", population="top2").to_dicts()
+    assert papers == pytest.approx(of_run["clipped_post_norm_fraction"], rel=1e-6)
+    app = opened("components", db, monkeypatch, model="tiny-model", fraction_of="post-norm")
+    assert "does not exist here" in said(app)
+    assert not any("post_norm" in name for frame in data(app).values() for name in frame.columns)
+
+
 def test_a_mangled_link_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("components", loaded(tmp_path), monkeypatch, level="x", head="L99H1'", dimension="", fraction_of="ÿ")
     assert list(data(app)) == PICTURES

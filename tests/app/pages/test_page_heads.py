@@ -70,7 +70,7 @@ def test_the_page_shows_what_the_views_return(tmp_path: Path, monkeypatch: pytes
 def test_its_strongest_rows_are_told_and_open_their_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = loaded(tmp_path)
     app = page(db, monkeypatch, head="L1H2")
-    top = Warehouse(db).sql(head_queries.top_rows(HEAD))
+    top = Warehouse(db).sql(head_queries.top_rows(HEAD, head_queries.TOP_ROW_COLUMNS))
     (html,) = (html.proto.body for html in app.get("html") if 'target="_blank"' in html.proto.body)
     links = [dict(parse_qsl(urlsplit(unescape(link)).query)) for link in re.findall('href="([^"]*)"', html)]
     assert [(link["prompt"], link["pinned"]) for link in links] == [
@@ -132,11 +132,26 @@ def test_bins_hold_every_prompt_once_and_never_both_signs(shared: Path) -> None:
 
 @pytest.mark.parametrize("of_effect", [False, True])
 def test_parts_add_up_to_the_total(of_effect: bool, shared: Path) -> None:
-    parts = Warehouse(shared).sql(head_queries.parts(HEAD, "all", of_effect=of_effect))
+    columns = {part: column for part, column in head_queries.PARTS.items() if part != "post-norm"}
+    parts = Warehouse(shared).sql(head_queries.parts(HEAD, "all", columns, of_effect=of_effect))
     value = dict(parts.select("part", "value").iter_rows())
     assert list(value) == ["total", "LayerNorm", "attention", "MLP"]
     assert value["total"] == pytest.approx(value["LayerNorm"] + value["attention"] + value["MLP"], abs=2e-4)
     assert ((parts["low"] < parts["value"]) & (parts["value"] < parts["high"])).all()
+
+
+def test_post_norm_repair_is_shown_where_the_model_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = stored(tmp_path, fabricate("one"), fabricate("two", model="normed", post_norms=True, seed=3))
+    for model, has_it in (("normed", True), ("tiny-model", False)):
+        app = opened("heads", db, monkeypatch, model=model, population="all", unit="fraction of direct effect")
+        (parts,) = (pl.from_pandas(table.value) for table in app.dataframe if "part" in table.value)
+        names = ["total", "LayerNorm", "attention", "MLP", *(["post-norm"] if has_it else [])]
+        assert parts["part"].to_list() == names
+        assert parts["value"][0] == pytest.approx(parts["value"][1:].sum(), abs=3e-4)
+        assert ("Mean post-norm repair" in app.selectbox(key="measure").options) == has_it
+        assert any("repair_post_norm" in table.value for table in app.dataframe) == has_it
+    app = opened("heads", db, monkeypatch, model="normed", measure="clipped_post_norm_fraction")
+    assert app.selectbox(key="measure").value == "clipped_post_norm_fraction"
 
 
 def test_sampled_rows_are_rows_of_the_head(shared: Path) -> None:

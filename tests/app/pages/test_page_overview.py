@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from selfrepair import Warehouse
@@ -18,6 +19,22 @@ def test_its_numbers_are_the_views(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     parts = ["self_repair", "repair_layernorm", "repair_attention", "repair_mlp"]
     assert [metric.value for metric in app.metric] == [f"{numbers[f'mean_{part}']:.3f}" for part in parts]
     assert all("[logits]" in metric.label for metric in app.metric)
+
+
+def test_post_norm_repair_is_a_component_where_the_model_has_post_norms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = stored(tmp_path, fabricate("one"), fabricate("two", model="normed", post_norms=True, seed=3))
+    app = opened("overview", db, monkeypatch, model="normed", part="post-norm")
+    (numbers,) = Warehouse(db).view("model_repair", run_id=2, ablation="resample", population="top2").to_dicts()
+    assert app.metric[4].label == "Post-norm repair [logits]"
+    assert app.metric[4].value == f"{numbers['mean_repair_post_norm']:.3f}"
+    (dots,) = (pl.from_pandas(table.value) for table in app.dataframe if "mean_repair_post_norm" in table.value)
+    assert set(dots["run"]) == {"normed (run 2)"}
+    app = opened("overview", db, monkeypatch, model="tiny-model", part="post-norm")
+    assert len(app.metric) == 4
+    assert "does not exist here" in said(app)
+    assert not any("post_norm" in name for table in app.dataframe for name in table.value)
 
 
 def test_every_run_is_listed_with_its_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

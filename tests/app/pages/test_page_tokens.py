@@ -64,6 +64,19 @@ def table_with(app: AppTest, column: str) -> pl.DataFrame:
     return next(frame for frame in tables(app) if column in frame.columns)
 
 
+def test_post_norm_repair_colours_tokens_of_a_model_that_has_it(page: Any, tmp_path: Path) -> None:
+    db = stored(tmp_path, fabricate("one"), fabricate("two", model="normed", post_norms=True, seed=3))
+    app = page(db, model="normed", head="L1H2", prompt="4", colour="repair_post_norm", pinned="2")
+    rows = Warehouse(db).sql(
+        f"FROM self_repair WHERE {HEAD.format(layer=1, head=2).replace('run_id = 1', 'run_id = 2')} AND prompt_id = 4"
+    )
+    assert "repair_post_norm" in table_with(app, "label").columns
+    assert table_with(app, "repair_post_norm")["repair_post_norm"][0] in rows["repair_post_norm"].to_list()
+    app = page(db, model="tiny-model", pinned="2", colour="repair_post_norm")
+    assert app.selectbox(key="colour").value == "self_repair"
+    assert not any("repair_post_norm" in frame.columns for frame in tables(app))
+
+
 def test_every_token_has_the_number_of_the_row_that_predicts_it(page: Any, tmp_path: Path) -> None:
     given = drawn(page(head="L1H2", prompt="4", colour="repair_mlp"))
     rows = Warehouse(tmp_path / "w.duckdb").sql(

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig
 
 from selfrepair.ingest.checks.reference import PlainForwards, eager_attention
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
-from selfrepair.ingest.models.adapter import Block, ModelAdapter, adapt
+from selfrepair.ingest.models.adapter import ModelAdapter, adapt
 from selfrepair.ingest.text.targets import answer_targets, next_token_targets
 from support import families, naive
 from support.tiers import only
@@ -116,45 +116,13 @@ POST_NORMS = {
 
 
 def gemma(name: str):
-    """A random float64 model, and its adapter: written by hand, so that only the reference is tried."""
+    """A random model with norms of what attention and MLP make, in float64."""
     generator = torch.Generator().manual_seed(7)
     model = AutoModelForCausalLM.from_config(POST_NORMS[name], attn_implementation="eager").eval().to(torch.float64)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    blocks = tuple(
-        Block(
-            module=layer,
-            ln1=layer.input_layernorm,
-            attention=layer.self_attn,
-            output_projection=layer.self_attn.o_proj,
-            ln2=layer.pre_feedforward_layernorm,
-            mlp=layer.mlp,
-            mlp_output=layer.mlp.down_proj,
-            attention_post_norm=layer.post_attention_layernorm,
-            mlp_post_norm=layer.post_feedforward_layernorm,
-            multiplier=1.0,
-        )
-        for layer in model.model.layers
-    )
-    sizes = {"n_heads": 4, "n_kv_heads": 2, "d_head": 8, "d_model": 24, "d_mlp": 40, "d_vocab": families.VOCABULARY}
-    norm = model.model.norm
-    return model, ModelAdapter(
-        model=model,
-        architecture=type(model).__name__,
-        blocks=blocks,
-        parallel_blocks=False,
-        final_norm=norm,
-        norm="rmsnorm",
-        unembedding=model.lm_head,
-        gain=norm.weight.detach() + 1,
-        eps=norm.eps,
-        context=None,
-        has_post_norms=True,
-        logit_scale=1.0,
-        logit_softcap=None,
-        **sizes,
-    )
+    return model
 
 
 def written_out(model, head, partner_of) -> torch.Tensor:
@@ -229,8 +197,8 @@ def written_out(model, head, partner_of) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", POST_NORMS)
 def test_heads_behind_a_post_norm(name):
-    model, adapter = gemma(name)
-    heads = [(0, 1), (1, 3), (2, 0)]
+    model = gemma(name)
+    adapter, heads = adapt(model, name), [(0, 1), (1, 3), (2, 0)]
     found = measured(adapter, "resample", heads)
     for head, effects in zip(heads, found, strict=True):
         with torch.no_grad(), WithoutFloat32():

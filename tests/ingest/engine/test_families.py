@@ -178,11 +178,3 @@ def test_preflight_reads_the_whole_of_the_longest_prompt():
     preflight(model, tokens[:, :33], PRECISIONS["float32"], "gpt2")
     with pytest.raises(SelfRepairError, match="cannot be measured"):
         preflight(model, tokens, PRECISIONS["float32"], "gpt2")  # past its 32 positions
-
-
-def test_a_square_unembedding_is_tried_before_it_is_measured():
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(LlamaConfig(**LLAMA | {"vocab_size": LLAMA["hidden_size"]})).eval()
-    model.config.architectures = ["LlamaForCausalLM"]
-    with pytest.raises(SelfRepairError, match=r"TransformerBridge, which .* gives other numbers"):
-        preflight(adapt(model, "square"), prompts() % LLAMA["hidden_size"], PRECISIONS["float32"], "square")

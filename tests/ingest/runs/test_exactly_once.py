@@ -250,6 +250,25 @@ def test_a_run_whose_cross_check_fails_is_marked_and_says_where(start, model, te
         assert connection.execute("SELECT count(*) FROM head_repair").fetchone() == (0,)
 
 
+def test_more_cells_of_a_finished_run_are_checked_and_fewer_change_nothing(start, model, texts, unbroken, tmp_path):
+    db = tmp_path / "w.duckdb"
+
+    def checked() -> tuple[str, int, str]:
+        with duckdb.connect(str(db), read_only=True) as connection:
+            return connection.execute(
+                "SELECT status, (SELECT count(*) FROM crosschecks), checks FROM runs"
+            ).fetchone()
+
+    finish(start(model, texts, db, "--crosscheck", "3"))
+    agrees = "identity, cross-check (plain forwards), TransformerBridge"
+    assert checked() == ("complete", 3, agrees)
+    for asked, found in ((2, 3), (80, 80), (8, 80)):
+        process = start(model, texts, db, "--crosscheck", str(asked))
+        assert "nothing was left to measure" in finish(process)
+        assert checked() == ("complete", found, agrees)
+    assert stored(db) == unbroken
+
+
 CHECK_FAILS = (
     "from selfrepair.ingest.checks.reference import PlainForwards\n"
     "measure = PlainForwards.measure\n"

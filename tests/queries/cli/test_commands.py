@@ -83,15 +83,28 @@ def test_a_limit_is_heeded_and_said(db: Path, limit: str, said: str) -> None:
 def test_a_first_look_at_a_wide_view_is_its_headline_over_the_top_rows(db: Path) -> None:
     said, _, header, _, first, *_, last = run(query, "head_repair", "--db", db).stdout.splitlines()
     assert said == "run_id 1, model model-1, ablation resample"  # the same in all rows
-    assert header.split() == ["population", *catalog.describe("head_repair").headline]
+    shown = [name for name in catalog.describe("head_repair").headline if name != "mean_repair_post_norm"]
+    assert header.split() == ["population", *shown]  # no model here has post-norms
     assert first.split()[0] == "top2"
-    assert last == "11 of 86 columns. Others: --columns all or --columns A,B; all in a file: -o FILE"
+    assert last == "11 of 100 columns. Others: --columns all or --columns A,B; all in a file: -o FILE"
 
 
 def test_every_column_is_printed_where_all_are_asked_for(db: Path) -> None:
     result = run(query, "head_repair", "--db", db, "--columns", "all", "--param", "population=all")
     header = result.stdout.splitlines()[0]
-    assert header.split() == [column.name for column in catalog.describe("head_repair").columns]
+    names = [column.name for column in catalog.describe("head_repair").columns]
+    assert header.split() == [name for name in names if "post_norm" not in name]  # no model here has post-norms
+    assert len(header.split()) == 86
+
+
+def test_post_norm_repair_is_printed_where_a_model_has_it_or_it_is_named(tmp_path: Path) -> None:
+    db = stored(tmp_path, fabricate("one", n_units=1), fabricate("two", n_units=1, model="normed", post_norms=True))
+    for name in ("head_repair", "most_repaired_heads"):
+        for run_id, has_it in ((1, False), (2, True)):
+            shown = run(query, name, "--db", db, "--param", f"run_id={run_id}").stdout
+            assert ("mean_repair_post_norm" in shown) == has_it, name
+    sql = "SELECT mean_repair_post_norm FROM model_repair WHERE run_id = 1"
+    assert "mean_repair_post_norm" in run(query, sql, "--db", db).stdout
 
 
 def test_columns_and_rows_of_a_view_are_chosen_by_options(loaded: Path) -> None:
@@ -194,7 +207,7 @@ def test_describe_tells_types_units_and_meanings() -> None:
 @pytest.mark.parametrize("name", ["head_repair", "layer_repair", "model_repair"])
 def test_describe_warns_of_clipped_fractions_of_all_rows(name: str) -> None:
     clipped = [column for column in catalog.describe(name).columns if re.fullmatch("clipped_.*_fraction", column.name)]
-    assert len(clipped) == 4
+    assert len(clipped) == 5
     assert all("unreliable in population all" in column.description for column in clipped)
     assert "unreliable in population all" in " ".join(run(describe, name).stdout.split())
 

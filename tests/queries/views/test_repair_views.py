@@ -34,6 +34,7 @@ PARTS = {
     "layernorm": "repair_layernorm",
     "attention": "repair_attention",
     "mlp": "repair_mlp",
+    "post_norm": "repair_post_norm",
     "total": "self_repair",
 }
 GRAINS = {
@@ -45,7 +46,7 @@ GRAINS = {
 
 def stored(row: Row) -> Row:
     """A row in steps of 1e-4 as the warehouse stores it."""
-    return {name: value / STEPS if name in EFFECTS else value for name, value in row.items()}
+    return {name: value / STEPS if name in EFFECTS and value is not None else value for name, value in row.items()}
 
 
 def reference(
@@ -169,7 +170,12 @@ def _mean(term: Term, rows: list[Row]) -> Fraction:
 
 
 def _estimate(name: str, heads: list[_Head], clusters: set[int], above: Named, below: Named) -> dict[str, Any]:
-    """A sum over rows divided by another, with its standard error and, for fractions, its interval."""
+    """A sum over rows divided by another, with its standard error and, for fractions, its interval; all None of a part that
+    the model does not have.
+    """
+    if "post_norm" in name and heads[0].top[0]["repair_post_norm"] is None:
+        ends = ("", "_se", "_low", "_high") if "fraction" in name else ("", "_se")
+        return dict.fromkeys((f"{name}{end}" for end in ends), None)
     above_by, below_by = (_sums(heads, clusters, *named) for named in (above, below))
     sums = [sum((named[1](row) for head in heads for row in head.top), Fraction(0)) for named in (above, below)]
     value = sums[0] / sums[1] if sums[1] else None
@@ -221,6 +227,7 @@ def measured_rows(draw: st.DrawFn) -> list[Row]:
         n_positions = draw(st.sampled_from([1, 2, 49, 50, 99]))
         heads = draw(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=3, unique=True))
         ablations = draw(st.lists(st.sampled_from(ABLATIONS), min_size=1, max_size=3, unique=True))
+        no_part = draw(st.sampled_from([{}, {"repair_post_norm": None}]))
         for layer, head in heads:
             for prompt_id in range(draw(st.integers(1, 5))):
                 for pos in range(n_positions):
@@ -229,7 +236,7 @@ def measured_rows(draw: st.DrawFn) -> list[Row]:
                         effects = {name: random.randint(-spread, spread) for name in EFFECTS}
                         place = {"prompt_id": prompt_id, "pos": pos, "layer": layer, "head": head}
                         row = {"run_id": run_id, "ablation": ablation, **place, **effects}
-                        rows.append({**row, "direct_effect": direct_effect})
+                        rows.append({**row, "direct_effect": direct_effect, **no_part})
     return rows
 
 
@@ -322,6 +329,7 @@ def test_self_repair_names_what_was_measured(con: duckdb.DuckDBPyConnection, fil
         "repair_layernorm": 0.5,
         "repair_attention": 0.25,
         "repair_mlp": 0.375,
+        "repair_post_norm": None,
         "ln_scale_ratio": 1.125,
         "status": "complete",
     }
@@ -370,7 +378,7 @@ def test_tops_of_every_size(con: duckdb.DuckDBPyConnection) -> None:
     sizes = [*range(1, 420), 1000, 2549, 2550, 2551]
     con.execute(
         "INSERT INTO measurements "
-        "SELECT size, ablation, i // 7, i % 7, 0, 0, hash(size, i) % 60, 0, 0, 0, 0, 0, 1 "
+        "SELECT size, ablation, i // 7, i % 7, 0, 0, hash(size, i) % 60, 0, 0, 0, 0, 0, 1, NULL "
         "FROM (SELECT unnest(?) AS size), range(size) AS rows(i), unnest(['zero', 'mean']) AS kinds(ablation)",
         [sizes],
     )
@@ -406,7 +414,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(con: duckdb.DuckDBPyConne
             SELECT run_id, prompt_id, pos, round(effect + 0.2 * (random() - 0.5), 4) AS effect, luck
             FROM prompts, range(1, 16) AS positions(pos)
         )
-        SELECT run_id, 'zero', prompt_id, pos, 0, 0, effect, 0, 0, round(effect * (0.3 + 0.4 * luck), 4), 0, 0, 1 FROM rows
+        SELECT run_id, 'zero', prompt_id, pos, 0, 0, effect, 0, 0, round(effect * (0.3 + 0.4 * luck), 4), 0, 0, 1, NULL
+        FROM rows
         """
     )
     con.execute("INSERT INTO prompts SELECT DISTINCT run_id, prompt_id, prompt_id, NULL, [0], '' FROM measurements")

@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from support.empty import with_views
-from support.random_runs import FAILED, STEPS, random_runs, with_repair
+from support.random_runs import FAILED, STEPS, random_runs, summed, with_repair
 
 Fill = Callable[..., None]
 OneRow = Callable[..., Mapping[str, Any]]
@@ -67,6 +67,7 @@ MEANS = (
     "repair_layernorm",
     "repair_attention",
     "repair_mlp",
+    "repair_post_norm",
 )
 
 
@@ -139,7 +140,7 @@ def reference(rows: list[dict[str, Any]], tokens: pl.DataFrame) -> pl.DataFrame:
             for level, heads in {"head": ["layer", "head"], "model": []}.items():
                 found = joined.group_by("run_id", "ablation", *heads, "bucket_order", "bucket").agg(
                     pl.len().alias("n_rows"),
-                    *(pl.col(name).sum().alias(f"mean_{name}") for name in MEANS),
+                    *(summed(name).alias(f"mean_{name}") for name in MEANS),
                 )
                 words = {"population": population, "level": level, "dimension": dimension}
                 frames.append(found.with_columns(pl.lit(text).alias(name) for name, text in words.items()))

@@ -32,7 +32,7 @@ from support.tiers import examples
 
 @pytest.fixture
 def run(fabricate):
-    return fabricate()
+    return fabricate(post_norms=True)
 
 
 def stored(ask, table: str, order: str) -> dict[str, list]:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from datetime import datetime
 
@@ -33,6 +34,18 @@ records = st.builds(
 @given(records)
 def test_a_run_comes_back_from_its_json(run):
     assert RunRecord.from_json(run.to_json()) == run
+
+
+def test_a_record_from_before_post_norms_is_one_without_them_and_has_the_same_stamp(fabricate):
+    run = fabricate().record
+    before = json.loads(run.to_json())
+    del before["model"]["post_norms"]
+    assert RunRecord.from_json(json.dumps(before)) == run
+    no_part = ("device", "software", "started_at", "command", "checks")
+    lasting = {name: value for name, value in before.items() if name not in no_part}
+    lasting["n_crosschecks"] = min(64, run.n_prompts * len(run.selected_heads) * len(run.ablations))
+    assert run.stamp().record_sha256 == hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
+    assert fabricate(post_norms=True).record.stamp() != run.stamp()
 
 
 def test_the_fields_are_the_tables_columns(fabricate):

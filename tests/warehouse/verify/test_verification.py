@@ -55,6 +55,9 @@ CORRUPTIONS = {
         SET repair_attention = repair_mlp, repair_mlp = 0
         WHERE prompt_id = 1 AND pos = 2 AND layer = 2
     """,
+    "post-norm repair is there where the model has post-norms, and nowhere else": """
+        UPDATE measurements SET repair_post_norm = 0 WHERE prompt_id = 1 AND pos = 2 AND layer = 1
+    """,
     "the cross-check agrees": "UPDATE crosschecks SET error_max = 0.0021 WHERE layer = 0",
     "mechanism tables hold only what the run measured": "INSERT INTO logit_lens VALUES (1, 0, 0, 0, 1.5, -2.5, 7)",
     "mechanisms cover every unit": "UPDATE runs SET mechanisms = ['edges']",
@@ -266,6 +269,29 @@ def test_an_answer_is_measured_at_one_position(warehouse):
 def test_the_tables_themselves_refuse_what_can_never_be(warehouse, corruption):
     with contextlib.closing(duckdb.connect(str(warehouse))) as con, pytest.raises(duckdb.ConstraintException):
         con.execute(corruption)
+
+
+@pytest.mark.parametrize(
+    ("value", "rules"),
+    [
+        ("repair_post_norm", []),
+        (
+            "NULL",
+            [
+                "the identity holds in the stored rows",
+                "post-norm repair is there where the model has post-norms, and nowhere else",
+            ],
+        ),
+        ("repair_post_norm + 0.0014", ["the identity holds in the stored rows"]),
+        ("'inf'", ["effects are finite", "the identity holds in the stored rows"]),
+    ],
+)
+def test_post_norm_repair_is_a_part_of_the_identity(fabricate, db, root, value, rules):
+    fabricate(post_norms=True).write(root)
+    load(db, root)
+    with duckdb.connect(str(db)) as con:
+        con.execute(f"UPDATE measurements SET repair_post_norm = {value} WHERE prompt_id = 1 AND pos = 2 AND layer = 1")
+    assert broken(db) == rules
 
 
 def test_parallel_models_repair_nothing_with_mlps_after_the_last_layer(fabricate, db, root):
