@@ -74,6 +74,10 @@ OTHER_SIZES: dict[str, dict[str, Any]] = {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
         "ffn_config": {"ffn_hidden_size": 40, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32},
     },
+    "dots3_note_text": {
+        **{"swa_num_attention_heads": 2, "swa_num_key_value_heads": 2, "swa_q_lora_rank": 16, "swa_kv_lora_rank": 16},
+        **{"swa_head_dim": 16, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 8, "num_key_value_heads": 4},
+    },
     "falcon_h1": {"mamba_d_ssm": 64},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 4},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
@@ -85,6 +89,11 @@ OTHER_SIZES: dict[str, dict[str, Any]] = {
     },
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "kimi_linear": {
+        "linear_attn_config": {
+            **{"kda_layers": [1], "full_attn_layers": [2], "num_heads": 4, "head_dim": 8, "short_conv_kernel_size": 4}
+        }
+    },
     "mamba2": {"num_heads": 8},
     "minimax": {"layer_types": ["linear_attention", "full_attention"]},
     "nemotron_h": {
@@ -97,9 +106,10 @@ OTHER_SIZES: dict[str, dict[str, Any]] = {
 }
 """Sizes of single model types, and what else makes them small decoders with one layer of each kind."""
 
+_SEQUENTIAL = {"parallel_attn": False, "alibi": True, "multi_query": False, "num_kv_heads": 4}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon (new_decoder_architecture)": ("falcon", {"new_decoder_architecture": True}),
-    "falcon (sequential)": ("falcon", {"parallel_attn": False, "alibi": True, "multi_query": False, "bias": True}),
+    "falcon (sequential)": ("falcon", {**_SEQUENTIAL, "bias": True}),
     "gpt_neox (sequential)": ("gpt_neox", {"use_parallel_residual": False}),
     "opt (norms after its parts)": ("opt", {"do_layer_norm_before": False}),
     "stablelm (parallel)": ("stablelm", {"use_parallel_residual": True}),
@@ -141,12 +151,13 @@ def small_config(case: str) -> PretrainedConfig:
 
 
 def _small(config_class: type[PretrainedConfig], more: dict[str, Any]) -> PretrainedConfig:
+    usual, own = config_class(), OTHER_SIZES.get(config_class.model_type, {})
     parts = {
-        name: _small(part, {})
-        for name, part in config_class.sub_configs.items()
-        if isinstance(part, type) and name not in OTHER_SIZES.get(config_class.model_type, {}) and part is not config_class
+        name: _small(type(getattr(usual, name)), {})
+        for name in config_class.sub_configs
+        if name not in own and isinstance(getattr(usual, name, None), PretrainedConfig)
     }
-    known = config_class().to_dict()
+    known = usual.to_dict()
     sizes = {name: size for name, size in SIZES.items() if name in known}
     if "kv_lora_rank" in known:  # keys and values of one latent vector
         sizes |= {"num_key_value_heads": 4}
@@ -158,7 +169,7 @@ def _small(config_class: type[PretrainedConfig], more: dict[str, Any]) -> Pretra
             if known.get(name):
                 sizes[name] = (list(dict.fromkeys(known[name])) * n_layers)[:n_layers]
         sizes |= {name: n_layers for name in ("num_hidden_layers", "n_layer", "num_layers") if name in sizes}
-    return config_class(**{**sizes, **parts, **OTHER_SIZES.get(config_class.model_type, {}), **more})
+    return config_class(**{**sizes, **parts, **own, **more})
 
 
 def build(case: str) -> PreTrainedModel:
