@@ -2,16 +2,16 @@
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.engine.ablation import HeadAblation, Replacements, ablate
-from selfrepair.ingest.engine.attention_calls import record_calls
+from selfrepair.ingest.engine.attention_calls import captured_input, record_calls
 from selfrepair.ingest.engine.clean_kv import check_clean_kv
 from selfrepair.ingest.engine.forward import clean_batch, clean_layers, embed, project, value_biases
 from selfrepair.ingest.engine.memory import is_out_of_memory
 from selfrepair.ingest.engine.unembedding import bent, final_scale, mean_unembedding, target_logit_directions
-from selfrepair.ingest.models.adapter import ModelAdapter, unsupported
+from selfrepair.ingest.models.adapter import Block, ModelAdapter, unsupported
 from selfrepair.ingest.text.targets import next_token_targets
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 
@@ -23,8 +23,8 @@ def preflight(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision
     """Check the adapter against the model itself: on a few positions of two prompts, and on the whole of one where that is
     longer, since attention may have a window. `tokens` are the longest that will be measured.
 
-    Raises SelfRepairError naming what does not add up: head outputs and bias to attention's output, layer outputs to the
-    stream that enters the final norm, logit directions to the model's own logits, or an ablation that changes no logit.
+    Raises SelfRepairError naming what does not add up: head outputs and bias to attention's output, neurons and bias to an
+    MLP's, what was read off a norm to what it does, layer outputs to the stream that enters the final norm, logit directions to the model's own logits, or an ablation that changes no logit.
     """
     try:
         _prove(adapter, tokens[:2, : POSITIONS + 1].to(adapter.device), precision, name)
@@ -71,15 +71,26 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     for number, layer in enumerate(clean_layers(adapter, stream, calls)):
         weight = adapter.head_output_weight(number)
         heads = torch.einsum("bphe,hed->bpd", layer.z, weight)
-        projection = adapter.blocks[number].output_projection
-        if projection is None:
-            continue
-        own_bias = getattr(projection, "bias", None)
-        compare(
-            heads if own_bias is None else heads + own_bias,
-            layer.attention_out,
-            f"head outputs and bias do not add up to attention's output in layer {number}",
-        )
+        block = adapter.blocks[number]
+        if block.output_projection is not None:
+            compare(
+                _with_bias(heads, block.output_projection),
+                layer.attention_out,
+                f"head outputs and bias do not add up to attention's output in layer {number}",
+            )
+        if block.mlp_output is not None:
+            activations, out = _neurons(block, layer.branch.to(adapter.layer_dtype))
+            made = _with_bias(activations @ adapter.neuron_output_weight(number), block.mlp_output)
+            compare(made, out, f"neurons and bias do not add up to the MLP's output in layer {number}")
+        for norm, shape in (
+            (block.attention_post_norm, block.attention_post_shape),
+            (block.mlp_post_norm, block.mlp_post_shape),
+        ):
+            if norm is not None and shape is not None:
+                linear = shape.linear(layer.branch) / shape.scale(layer.branch)[..., None]
+                branch = layer.branch.to(adapter.layer_dtype)
+                normed = norm(branch) - norm(torch.zeros_like(branch))
+                compare(linear, normed.to(linear.dtype), f"a norm of layer {number} is not what it was found to be")
     compare(
         stream, final_input.to(stream.dtype), "attention and MLP outputs do not add up to the final residual stream"
     )
@@ -101,6 +112,18 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     effects = ablate(adapter, calls, clean, Replacements(biases, None, None), stack)
     if not bool((effects[..., 2] != 0).any()):
         raise unsupported(name, "ablating a head of the last layer changes no logit")
+
+
+def _with_bias(made: Tensor, projection: nn.Module) -> Tensor:
+    bias = getattr(projection, "bias", None)
+    return made if bias is None else made + bias
+
+
+def _neurons(block: Block, stream: Tensor) -> tuple[Tensor, Tensor]:
+    """The activations of an MLP's neurons on a stream, and what its last projection makes of them."""
+    with captured_input(block.mlp_output) as inputs:
+        out = block.mlp(block.ln2(stream))
+    return inputs[0].view(*out.shape[:-1], -1), out
 
 
 def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[Tensor, Tensor, Tensor]:

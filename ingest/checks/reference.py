@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from selfrepair.ingest import compat
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.models.adapter import Block, ModelAdapter
+from selfrepair.ingest.models.structure.parts import Nothing
 from selfrepair.ingest.text.targets import PredictionTargets
 
 Head: TypeAlias = tuple[int, int]
@@ -214,6 +215,10 @@ class PlainForwards:
             if entered:
                 read_mlp(stream)
             entered[:] = [stream[:, here].clone()]  # some blocks add to it in place
+            if isinstance(adapter.blocks[len(kept.mlp)].attention, Nothing):
+                kept.attention.append(torch.zeros_like(entered[0][..., 0]))
+                if keep_values:
+                    kept.z.append(stream.new_zeros(*inputs.shape, adapter.n_heads, adapter.d_head))
 
         def on_values(layer: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             z = arguments[0].clone(memory_format=torch.contiguous_format)

@@ -80,7 +80,7 @@ def _recorded(adapter: ModelAdapter, tokens: Int[Tensor, "batch pos"], streams: 
     finally:
         for handle in handles:
             handle.remove()
-    return [seen[layer] for layer in range(adapter.n_layers)]
+    return [seen.get(layer, {}) for layer in range(adapter.n_layers)]  # a block may have no attention
 
 
 @contextmanager

@@ -196,7 +196,7 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
         n_kv_heads=_n_kv_heads(with_heads.attention, n_heads, d_head),
         d_head=d_head,
         d_model=d_model,
-        d_mlp=_d_mlp(first, config, d_model),
+        d_mlp=_d_mlp(parts.blocks, config, d_model),
         d_vocab=unembedding.out_features,
         context=_first_number(config, ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")),
     )
@@ -252,7 +252,10 @@ def _n_outputs(projection: Projection) -> int:
 
 
 def _n_heads(config: object) -> int:
-    found = _first_number(config, ("num_attention_heads", "n_head", "n_heads", "num_heads"))
+    try:
+        found = _first_number(config, ("num_attention_heads", "n_head", "n_heads", "num_heads"))
+    except RuntimeError as error:  # by configurations that have a number for each layer
+        raise OtherShapeError("its layers have different numbers of heads") from error
     if found is None:
         raise OtherShapeError("its configuration names no number of attention heads")
     return found
@@ -271,9 +274,11 @@ def _n_kv_heads(attention: nn.Module, n_heads: int, d_head: int) -> int:
     return n_joint // 2 if 0 < n_joint <= 2 * n_heads and n_joint % 2 == 0 else n_heads
 
 
-def _d_mlp(first: BlockParts, config: object, d_model: int) -> int:
-    if first.mlp_output is not None:
-        return _n_inputs(first.mlp_output)
+def _d_mlp(blocks: Iterable[BlockParts], config: object, d_model: int) -> int:
+    """Neurons of the first layer, or of the first that has some."""
+    for block in blocks:
+        if block.mlp_output is not None:
+            return _n_inputs(block.mlp_output)
     return _first_number(config, ("moe_intermediate_size", "intermediate_size", "ffn_dim", "n_inner")) or 4 * d_model
 
 

@@ -6,7 +6,6 @@ residual stream does not add up, and is refused with what was found.
 """
 
 import inspect
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from selfrepair.ingest import compat
+from selfrepair.ingest.models.structure.numbers import Numbers
 from selfrepair.ingest.models.structure.trace import Call, trace
 
 Projection = nn.Linear | Conv1D
@@ -34,6 +35,14 @@ _N_PROBED = 5
 
 class OtherShapeError(Exception):
     """A model of another shape than the measurement covers; the message says what stands in the way."""
+
+
+class Nothing(nn.Module):
+    """What stands in the place of a part that a block does not have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zeros."""
+        return torch.zeros_like(x)
 
 
 @dataclass(frozen=True)
@@ -81,8 +90,8 @@ def decoder_parts(model: PreTrainedModel) -> DecoderParts:
     unembedding = model.get_output_embeddings()
     if not isinstance(unembedding, nn.Linear):
         raise OtherShapeError(f"its unembedding is a {type(unembedding).__name__}, not a linear map")
-    root = trace(model, _probe(unembedding))
-    numbers = _Numbers(model)
+    root = _traced(model, _probe(unembedding))
+    numbers = Numbers(model)
     blocks = _block_calls(model, root)
     if not any(_has_softmax_heads(call) for block in blocks for call in block.walk()):
         kinds = ", ".join(sorted({type(child.module).__name__ for child in blocks[0].children if not _is_norm(child)}))
@@ -92,43 +101,20 @@ def decoder_parts(model: PreTrainedModel) -> DecoderParts:
     return DecoderParts(parts, final_norm, unembedding, logit_scale, softcap)
 
 
+def _traced(model: PreTrainedModel, tokens: Int[Tensor, "1 pos"]) -> Call:
+    try:
+        return trace(model, tokens)
+    except (TypeError, AttributeError, ValueError, LookupError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or compat.says_out_of_memory(error):
+            raise
+        raise OtherShapeError(f"its own forward of token ids fails ({str(error).splitlines()[0].rstrip('.')})") from error
+
+
 def _probe(unembedding: nn.Linear) -> Int[Tensor, "1 pos"]:
     """Different tokens from the middle of the vocabulary: those at its beginning may be for padding."""
     n_tokens = unembedding.out_features
     ids = (n_tokens // 2 + torch.arange(_N_PROBED)) % n_tokens
     return ids[None].to(unembedding.weight.device)
-
-
-class _Numbers:
-    """The factors that a configuration can have: a measured one is rounding away from one of them."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        config = model.config.get_text_config()
-        values = [
-            float(value)
-            for value in config.to_dict().values()
-            if isinstance(value, int | float) and not isinstance(value, bool) and value and math.isfinite(value)
-        ]
-        n_layers = float(getattr(config, "num_hidden_layers", 1) or 1)
-        self._known = [
-            *(1.0, *values, *(1 / value for value in values)),
-            *(value / math.sqrt(n_layers) for value in values),
-            *(a / b for a in values for b in values),
-        ]
-        dtype = next(model.parameters()).dtype
-        self.tolerance = 64 * max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
-
-    def factor(self, part: Tensor, whole: Tensor, size: float) -> float | None:
-        """The number that `part` was multiplied by to give `whole`, which is as exact as numbers of `size` are; None where
-        there is none.
-        """
-        own, wanted = part.double(), whole.double()
-        measured = float((own * wanted).sum() / own.square().sum().clamp_min(1e-300))
-        allowed = self.tolerance * max(size, float(wanted.abs().max()))
-        for value in sorted(self._known, key=lambda value: (value != 1.0, abs(value - measured)))[:2]:
-            if bool((value * own - wanted).abs().max() <= allowed):
-                return value
-        return measured if bool((measured * own - wanted).abs().max() <= allowed) else None
 
 
 def _block_calls(model: PreTrainedModel, root: Call) -> list[Call]:
@@ -154,13 +140,13 @@ def _block_calls(model: PreTrainedModel, root: Call) -> list[Call]:
 
 
 def _head(
-    model: PreTrainedModel, root: Call, last: Call, unembedding: nn.Linear, numbers: _Numbers
+    model: PreTrainedModel, root: Call, last: Call, unembedding: nn.Linear, numbers: Numbers
 ) -> tuple[nn.Module, float, float | None]:
     """The final norm, the logits' factor and their soft-cap."""
     calls = list(root.walk())
     after = calls[calls.index(last) + 1 + sum(1 for _ in last.walk()) :]
     last_linear = next((call for call in after if call.module is unembedding), None)
-    if any(_is_norm(child) and _same(child.out, last.out) for child in last.children):
+    if any(_is_norm(call) and _same(call.out, last.out) for call in last.walk()):
         raise OtherShapeError(
             "it normalises the residual stream itself after its layers' parts, so that head outputs are not terms of it"
         )
@@ -194,11 +180,14 @@ def _softcap(model: PreTrainedModel) -> float | None:
     return next((float(value) for name in names if (value := getattr(config, name, None))), None)
 
 
-def _block(call: Call, numbers: _Numbers) -> BlockParts:
+def _block(call: Call, numbers: Numbers) -> BlockParts:
     """The parts of one block."""
     where, stream = call.name, call.x
     assert stream is not None, "blocks are chained by their streams"
     parts = [child for child in call.children if child.out is not None and not _does_nothing(child)]
+    of_stream = [child for child in parts if not _is_norm(child)]
+    if len(of_stream) == 1:
+        return _block_of_one(call, parts, of_stream[0], numbers)
     attention = _attention_call(parts, where)
     place = parts.index(attention)
     ln1 = _norm_before(parts[:place], attention, stream, where)
@@ -245,6 +234,44 @@ def _block(call: Call, numbers: _Numbers) -> BlockParts:
     )
 
 
+def _block_of_one(call: Call, parts: Sequence[Call], part: Call, numbers: Numbers) -> BlockParts:
+    """The parts of a block that is only attention, or what stands in its place, or only an MLP."""
+    stream, has_heads = call.x, _has_softmax_heads(part)
+    assert stream is not None, "blocks are chained by their streams"
+    is_mlp = not has_heads and _is_positionwise(part)
+    norm, post = _norm_before(parts, part, stream, call.name), _norm_after(parts, part.out)
+    made, after = (part if post is None else post).out, call.out
+    assert made is not None
+    assert after is not None
+    size = float(torch.maximum(stream.abs(), after.abs()).max())
+    multiplier = numbers.factor(made.view_as(stream), after - stream, size)
+    if multiplier is None:
+        raise OtherShapeError(f"what {part.name} makes is not what is added to the residual stream")
+    ln, post_norm = _module(norm), _module(post)
+    return BlockParts(
+        module=call.module,
+        ln1=None if is_mlp else ln,
+        attention=Nothing() if is_mlp else part.module,
+        output_projection=_output_projection(part, stream, call.name) if has_heads else None,
+        attention_post_norm=None if is_mlp else post_norm,
+        ln2=ln if is_mlp else None,
+        mlp=(part.module if is_mlp else Nothing(),),
+        is_chain=True,
+        mlp_output=_mlp_output(part, part.out) if is_mlp and part.out is not None else None,
+        mlp_post_norm=post_norm if is_mlp else None,
+        multiplier=multiplier,
+        is_parallel=False,
+    )
+
+
+def _is_positionwise(call: Call) -> bool:
+    """Whether a module makes of one position alone what it makes of it after others."""
+    assert call.x is not None, "modules that were given no tensor have no place in a block"
+    assert call.out is not None
+    alone = call.module(call.x[:, -1:])
+    return _same(alone[0] if isinstance(alone, tuple) else alone, call.out[:, -1:], is_rounded=True)
+
+
 def _attention_call(parts: Sequence[Call], where: str) -> Call:
     """The part that mixes positions: attention or, in a block without softmax heads, what stands in its place."""
     found = [child for child in parts if _has_softmax_heads(child)]
@@ -257,8 +284,14 @@ def _attention_call(parts: Sequence[Call], where: str) -> Call:
 
 
 def _has_softmax_heads(call: Call) -> bool:
-    kind = type(call.module).__name__
+    kind = _own_name(type(call.module))
     return bool(_ATTENTION.search(kind)) and not _WITHOUT_SOFTMAX.search(kind) and not _is_norm(call)
+
+
+def _own_name(module_class: type[nn.Module]) -> str:
+    """A class's name in lower case without its family's, which may be that of another kind of layer (RecurrentGemma)."""
+    family = module_class.__module__.split(".")[-2:][0].replace("_", "")
+    return module_class.__name__.lower().removeprefix(family)
 
 
 def _norm_before(before: Sequence[Call], attention: Call, stream: Tensor, where: str) -> Call | None:
@@ -307,7 +340,7 @@ def _multiplier(
     reads: Tensor,
     of_attention: Tensor | None,
     of_mlp: Tensor | None,
-    numbers: _Numbers,
+    numbers: Numbers,
     *,
     is_parallel: bool,
 ) -> float:
