@@ -127,7 +127,9 @@ def _crosscheck(
             given = {head: new_values(prompt, HeadAblation(*head, cells[0].ablation)) for head in plan.settings.given}
             clean = forwards.clean(clean.targets, given)
 
-        def check(here: slice, prompt: int = prompt, cells: list[HeadAblation] = cells, clean: CleanPrompt = clean) -> None:
+        def check(
+            here: slice, prompt: int = prompt, cells: list[HeadAblation] = cells, clean: CleanPrompt = clean
+        ) -> None:
             ablated = [((cell.layer, cell.head), new_values(prompt, cell)) for cell in cells[here]]
             try:
                 effects = forwards.measure(clean, ablated).cpu().double().numpy()

@@ -13,7 +13,6 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     GraniteConfig,
-    LlamaConfig,
     MambaConfig,
     Olmo2Config,
     OPTConfig,
