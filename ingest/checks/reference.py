@@ -154,7 +154,7 @@ class PlainForwards:
     ) -> Float[Tensor, "ablated pos effect"]:
         """All effects of each head with its new z [logits], in the order of `conventions.EFFECTS`: all in one forward."""
         rows = [{**clean.given, head: values} for head, values in ablated]
-        forward = self._run(clean.targets.inputs.expand(len(rows), -1), rows, clean.directions)
+        forward = self._run(clean.targets.inputs.repeat(len(rows), 1), rows, clean.directions)
         attention, mlp = (
             torch.stack(after) - torch.stack(before)
             for after, before in ((forward.attention, clean.forward.attention), (forward.mlp, clean.forward.mlp))
