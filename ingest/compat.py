@@ -83,6 +83,12 @@ def has_fused_attention(model_class: type) -> bool:
     return bool(model_class._supports_sdpa)  # type: ignore[attr-defined]
 
 
+def use_plain_experts(model: "nn.Module") -> None:
+    """Have a mixture of experts run one expert after the other: its fused kernels do not take float64 (transformers)."""
+    if hasattr(model, "set_experts_implementation") and model._can_set_experts_implementation():
+        model.set_experts_implementation("eager")
+
+
 def attention_kernel(model: "PreTrainedModel") -> str:
     """Name of the attention function that a model uses (transformers)."""
     return str(model.config._attn_implementation)

@@ -71,7 +71,10 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     for number, layer in enumerate(clean_layers(adapter, stream, calls)):
         weight = adapter.head_output_weight(number)
         heads = torch.einsum("bphe,hed->bpd", layer.z, weight)
-        own_bias = getattr(adapter.blocks[number].output_projection, "bias", None)
+        projection = adapter.blocks[number].output_projection
+        if projection is None:
+            continue
+        own_bias = getattr(projection, "bias", None)
         compare(
             heads if own_bias is None else heads + own_bias,
             layer.attention_out,
@@ -93,10 +96,11 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     )
 
     clean = clean_batch(adapter, calls, mean_unembedding(adapter), next_token_targets(tokens))
-    stack = [HeadAblation(adapter.n_layers - 1, head, "zero") for head in range(adapter.n_heads)]
+    last_layer = adapter.heads[-1][0]
+    stack = [HeadAblation(last_layer, head, "zero") for head in range(adapter.n_heads)]
     effects = ablate(adapter, calls, clean, Replacements(biases, None, None), stack)
     if not bool((effects[..., 2] != 0).any()):
-        raise unsupported(name, "ablating a head of the last layer changes no logit")
+        raise unsupported(name, "ablating a head of the last layer with heads changes no logit")
 
 
 def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[Tensor, Tensor, Tensor]:

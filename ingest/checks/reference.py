@@ -225,8 +225,11 @@ class PlainForwards:
                 kept.z.append(by_head.clone())
             return z, *arguments[1:]
 
-        def on_attention(layer: int, multiplier: float, arguments: tuple[Any, ...], out: Tensor) -> None:
-            added = out.reshape(*inputs.shape, -1)[:, here]
+        def on_attention(layer: int, multiplier: float, arguments: tuple[Any, ...], out: Any) -> None:
+            made = out[0] if isinstance(out, tuple) else out
+            added = made.reshape(*inputs.shape, -1)[:, here]
+            if keep_values and adapter.blocks[layer].output_projection is None:
+                kept.z.append(made.new_zeros(*inputs.shape, adapter.n_heads, adapter.d_head))
             kept.attention.append(self._read(added, directions, multiplier))
             post_norm = self._post_norms[layer]
             if post_norm is not None:
@@ -243,7 +246,10 @@ class PlainForwards:
         with ExitStack() as hooks:
             for layer, block in enumerate(adapter.blocks):
                 _before(hooks, block.module, lambda _, *call: on_block(*call))
-                _before(hooks, block.output_projection, lambda _, *call, at=layer: (on_values(at, call[0]), call[1]))
+                if block.output_projection is not None:
+                    _before(
+                        hooks, block.output_projection, lambda _, *call, at=layer: (on_values(at, call[0]), call[1])
+                    )
                 _after(hooks, _adds(block), partial(on_attention, layer, block.multiplier))
             _after(hooks, adapter.final_norm, on_final)
             _forward(adapter, inputs)
@@ -254,16 +260,17 @@ class PlainForwards:
 
         Zero where that depends on the position: with a sink, attention weights do not add up to one, and nothing is constant.
         """
-        adapter, kept = self.adapter, []
+        adapter = self.adapter
+        kept: list[Tensor] = []
 
         def zeroed(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             zeros = torch.zeros_like(_stream(arguments, keywords))
             return ((zeros, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": zeros})
 
-        def keep(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        def keep(layer: int, _: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             first, second = arguments[0].reshape(2, adapter.n_heads, adapter.d_head)
             constant = bool((first - second).abs().max() <= 1e-3 * first.abs().max())
-            kept.append(first.clone() if constant else torch.zeros_like(first))
+            kept[layer] = first.clone() if constant else torch.zeros_like(first)
 
         def done(*_: Any) -> None:
             raise _Done
@@ -271,7 +278,11 @@ class PlainForwards:
         with ExitStack() as hooks:
             for block in adapter.blocks:
                 _before(hooks, block.module, zeroed)
-                _before(hooks, block.output_projection, keep)
+                if block.output_projection is None:
+                    kept.append(torch.zeros(adapter.n_heads, adapter.d_head).to(adapter.unembedding.weight))
+                    continue
+                _before(hooks, block.output_projection, partial(keep, len(kept)))
+                kept.append(torch.empty(0))
             _after(hooks, adapter.final_norm, done)
             _forward(adapter, torch.zeros(1, 2, dtype=torch.long, device=adapter.device))
         return torch.stack(kept)
@@ -287,8 +298,10 @@ def _forward(adapter: ModelAdapter, inputs: Int[Tensor, "row input"]) -> None:
 
 
 def _adds(block: Block) -> nn.Module:
-    """The module whose output attention adds to the stream, but for the multiplier."""
-    return block.output_projection if block.attention_post_norm is None else block.attention_post_norm
+    """The module whose output attention adds to the stream, but for the multiplier; in a layer without heads, what stands in
+    the place of attention.
+    """
+    return block.attention_post_norm or block.output_projection or block.attention
 
 
 def _stream(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:

@@ -76,9 +76,12 @@ def _recorded(adapter: ModelAdapter, tokens: Int[Tensor, "batch pos"]) -> list[d
 
 
 @contextmanager
-def captured_input(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Within it, the first arguments of calls of `module`."""
+def captured_input(module: nn.Module | None) -> Iterator[list[Tensor]]:
+    """Within it, the first arguments of calls of `module`; none where there is no module."""
     seen: list[Tensor] = []
+    if module is None:
+        yield seen
+        return
     handle = module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     try:
         yield seen

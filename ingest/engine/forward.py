@@ -110,8 +110,9 @@ def attend(
     with captured_input(block.output_projection) as inputs:
         returned = block.attention(normed, **calls.of(layer, normed))
     out: Tensor = returned[0] if isinstance(returned, tuple) else returned
+    z = inputs[0].unflatten(-1, (adapter.n_heads, adapter.d_head)) if inputs else _no_heads(adapter, normed)
     added, scale = _added(out, block.attention_post_norm, block.attention_post_shape, block.multiplier, stream.dtype)
-    return AttentionOutput(added, out, scale, inputs[0].unflatten(-1, (adapter.n_heads, adapter.d_head)))
+    return AttentionOutput(added, out, scale, z)
 
 
 def attention_z(
@@ -120,10 +121,17 @@ def attention_z(
     """The same z, without computing the output."""
     block = adapter.blocks[layer]
     normed = block.ln1(stream.to(adapter.layer_dtype))
+    if block.output_projection is None:
+        return _no_heads(adapter, normed)
     with stopped_at(block.output_projection) as inputs:
         block.attention(normed, **calls.of(layer, normed))
     z: Tensor = inputs[0].unflatten(-1, (adapter.n_heads, adapter.d_head))
     return z
+
+
+def _no_heads(adapter: ModelAdapter, normed: Tensor) -> Float[Tensor, "batch pos head d_head"]:
+    """Z of a layer without heads: zeros, which take no memory."""
+    return normed.new_zeros(()).expand(*normed.shape[:2], adapter.n_heads, adapter.d_head)
 
 
 def apply_mlp(

@@ -31,7 +31,8 @@ SUPPORTED = "selfrepair models --supported"
 @dataclass(frozen=True)
 class Block:
     """One layer's native modules. Attention reads `ln1` of the residual stream, the MLP `ln2` of it; what each makes is
-    normalised by its post-norm, where there is one, multiplied by `multiplier` and added to the stream.
+    normalised by its post-norm, where there is one, multiplied by `multiplier` and added to the stream. A block without heads
+    has no `output_projection`, and what mixes positions there is its `attention`.
 
     `mlp_output` is the MLP's last projection, whose inputs are the neurons' activations; None where there is not just one.
     """
@@ -39,7 +40,7 @@ class Block:
     module: nn.Module
     ln1: nn.Module
     attention: nn.Module
-    output_projection: nn.Module
+    output_projection: nn.Module | None
     attention_post_norm: nn.Module | None
     ln2: nn.Module
     mlp: Callable[[Tensor], Tensor]
@@ -92,6 +93,16 @@ class ModelAdapter:
         return any(block.attention_post_norm is not None for block in self.blocks)
 
     @property
+    def heads(self) -> list[tuple[int, int]]:
+        """Layer and number of every head that can be ablated."""
+        return [
+            (layer, head)
+            for layer, block in enumerate(self.blocks)
+            if block.output_projection is not None
+            for head in range(self.n_heads)
+        ]
+
+    @property
     def device(self) -> torch.device:
         """The device of the weights."""
         return self.unembedding.weight.device
@@ -107,8 +118,10 @@ class ModelAdapter:
         return torch.promote_types(self.layer_dtype, torch.float32)
 
     def head_output_weight(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
-        """W_O of one layer, a slice per query head."""
+        """W_O of one layer, a slice per query head; zeros where the layer has no heads."""
         projection = self.blocks[layer].output_projection
+        if projection is None:
+            return self.unembedding.weight.new_zeros(()).expand(self.n_heads, self.d_head, self.d_model)
         weight: Tensor = projection.weight  # type: ignore[assignment]
         rows = weight if isinstance(projection, Conv1D) else weight.T
         by_head: Tensor = rows.unflatten(0, (self.n_heads, self.d_head))
@@ -145,8 +158,9 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
     parts = decoder_parts(model)
     config = model.config.get_text_config()
     unembedding, first = parts.unembedding, parts.blocks[0]
+    with_heads = next(block for block in parts.blocks if block.output_projection is not None)
     n_heads = _n_heads(config)
-    widths = {_n_inputs(block.output_projection) for block in parts.blocks}
+    widths = {_n_inputs(block.output_projection) for block in parts.blocks if block.output_projection is not None}
     if len(widths) > 1 or min(widths) % n_heads:
         raise OtherShapeError(
             f"its layers have z of {_listed(widths)} numbers, which {n_heads} heads of one size do not have in each layer"
@@ -179,7 +193,7 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
         logit_scale=parts.logit_scale,
         logit_softcap=parts.logit_softcap,
         n_heads=n_heads,
-        n_kv_heads=_n_kv_heads(first.attention, n_heads, d_head),
+        n_kv_heads=_n_kv_heads(with_heads.attention, n_heads, d_head),
         d_head=d_head,
         d_model=d_model,
         d_mlp=_d_mlp(first, config, d_model),

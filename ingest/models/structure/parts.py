@@ -26,6 +26,8 @@ RESIDUAL = "residual"
 """Name of the argument with the residual stream, in families whose modules add their output to it themselves."""
 
 _ATTENTION = re.compile("attention|attn", re.IGNORECASE)
+_WITHOUT_SOFTMAX = re.compile("linear|lightning|delta|recurrent|mamba|conv", re.IGNORECASE)
+_POINTWISE = re.compile("mlp|moe|expert|feedforward|ffn|linear|conv1d", re.IGNORECASE)
 _NORM = re.compile("norm", re.IGNORECASE)
 _N_PROBED = 5
 """Tokens of the prompt that is traced."""
@@ -40,13 +42,14 @@ class BlockParts:
     """The modules of one block; norms are None where there is none. Of several `mlp` modules, each reads what the one before
     it made (`is_chain`) or all read the same, and what they make is added up.
 
-    Both attention and the MLP are multiplied by `multiplier` before they are added to the stream.
+    Both attention and the MLP are multiplied by `multiplier` before they are added to the stream. A block without softmax
+    heads has in the place of attention what mixes positions there (a convolution, a recurrence), and no `output_projection`.
     """
 
     module: nn.Module
     ln1: nn.Module | None
     attention: nn.Module
-    output_projection: Projection
+    output_projection: Projection | None
     attention_post_norm: nn.Module | None
     ln2: nn.Module | None
     mlp: tuple[nn.Module, ...]
@@ -84,6 +87,8 @@ def decoder_parts(model: PreTrainedModel) -> DecoderParts:
     blocks = _block_calls(model, root)
     final_norm, logit_scale, softcap = _head(model, root, blocks[-1], unembedding, numbers)
     parts = tuple(_block(call, numbers) for call in blocks)
+    if all(block.output_projection is None for block in parts):
+        raise OtherShapeError(f"none of its layers has softmax attention ({type(parts[0].attention).__name__})")
     return DecoderParts(parts, final_norm, unembedding, logit_scale, softcap)
 
 
@@ -167,7 +172,7 @@ def _head(
         )
     logits, raw = root.out, last_linear.out
     assert logits is not None, "a causal language model returns logits"
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    cap = _softcap(model)
     if cap:
         uncapped = logits.double().div(cap).clamp(-1 + 1e-7, 1 - 1e-7).atanh().mul(cap)
         factor = numbers.factor(raw, uncapped, float(uncapped.abs().max()))
@@ -178,6 +183,13 @@ def _head(
     return norm.module, before * factor, float(cap) if cap else None
 
 
+def _softcap(model: PreTrainedModel) -> float | None:
+    """The number that the configuration bends the final logits by."""
+    config = model.config.get_text_config()
+    names = ("final_logit_softcapping", "logits_soft_cap", "final_logit_softcap", "output_logits_soft_cap")
+    return next((float(value) for name in names if (value := getattr(config, name, None))), None)
+
+
 def _block(call: Call, numbers: _Numbers) -> BlockParts:
     """The parts of one block."""
     where, stream = call.name, call.x
@@ -186,7 +198,8 @@ def _block(call: Call, numbers: _Numbers) -> BlockParts:
     attention = _attention_call(parts, where)
     place = parts.index(attention)
     ln1 = _norm_before(parts[:place], attention, stream, where)
-    projection = _output_projection(attention, stream, where)
+    has_heads = _has_softmax_heads(attention)
+    projection = _output_projection(attention, stream, where) if has_heads else None
     attention_post = None if adds_stream(attention.module) else _norm_after(parts[place:], attention.out)
     rest = [child for child in parts if child not in (ln1, attention, attention_post)]
     norms, mlps = [child for child in rest if _is_norm(child)], [child for child in rest if not _is_norm(child)]
@@ -229,11 +242,22 @@ def _block(call: Call, numbers: _Numbers) -> BlockParts:
 
 
 def _attention_call(parts: Sequence[Call], where: str) -> Call:
-    found = [child for child in parts if _ATTENTION.search(type(child.module).__name__) and not _is_norm(child)]
+    """The part that mixes positions: attention or, in a block without softmax heads, what stands in its place."""
+    found = [child for child in parts if _has_softmax_heads(child)]
+    if not found:
+        others = [
+            child for child in parts if not _is_norm(child) and not _POINTWISE.search(type(child.module).__name__)
+        ]
+        found = others[:1]
     if len(found) == 1:
         return found[0]
     kinds = ", ".join(sorted({type(child.module).__name__ for child in parts}))
     raise OtherShapeError(f"{where} has {len(found) or 'no'} attention module{'s'[: len(found)]} (it has {kinds})")
+
+
+def _has_softmax_heads(call: Call) -> bool:
+    kind = type(call.module).__name__
+    return bool(_ATTENTION.search(kind)) and not _WITHOUT_SOFTMAX.search(kind) and not _is_norm(call)
 
 
 def _norm_before(before: Sequence[Call], attention: Call, stream: Tensor, where: str) -> Call | None:
