@@ -261,7 +261,9 @@ class PlainForwards:
         Zero where that depends on the position: with a sink, attention weights do not add up to one, and nothing is constant.
         """
         adapter = self.adapter
-        kept: list[Tensor] = []
+        kept = torch.zeros(
+            *(adapter.n_layers, adapter.n_heads, adapter.d_head), dtype=adapter.stream_dtype, device=adapter.device
+        )
 
         def zeroed(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             zeros = torch.zeros_like(_stream(arguments, keywords))
@@ -269,23 +271,20 @@ class PlainForwards:
 
         def keep(layer: int, _: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             first, second = arguments[0].reshape(2, adapter.n_heads, adapter.d_head)
-            constant = bool((first - second).abs().max() <= 1e-3 * first.abs().max())
-            kept[layer] = first.clone() if constant else torch.zeros_like(first)
+            if bool((first - second).abs().max() <= 1e-3 * first.abs().max()):
+                kept[layer] = first
 
         def done(*_: Any) -> None:
             raise _Done
 
         with ExitStack() as hooks:
-            for block in adapter.blocks:
+            for layer, block in enumerate(adapter.blocks):
                 _before(hooks, block.module, zeroed)
-                if block.output_projection is None:
-                    kept.append(torch.zeros(adapter.n_heads, adapter.d_head).to(adapter.unembedding.weight))
-                    continue
-                _before(hooks, block.output_projection, partial(keep, len(kept)))
-                kept.append(torch.empty(0))
+                if block.output_projection is not None:
+                    _before(hooks, block.output_projection, partial(keep, layer))
             _after(hooks, adapter.final_norm, done)
             _forward(adapter, torch.zeros(1, 2, dtype=torch.long, device=adapter.device))
-        return torch.stack(kept)
+        return kept
 
 
 def _forward(adapter: ModelAdapter, inputs: Int[Tensor, "row input"]) -> None:
