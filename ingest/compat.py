@@ -190,3 +190,13 @@ def lacks_dataset_config(error: Exception) -> bool:
 def is_dataset_without_rows(error: Exception) -> bool:
     """Whether a file of a dataset holds no row: Parquet is then read in batches of none (datasets)."""
     return "batchsize must be greater than 0" in str(error).lower()
+
+
+def is_unknown_gguf(error: Exception) -> bool:
+    """Whether the architecture of a GGUF file is none that can be read (transformers)."""
+    return isinstance(error, ValueError) and "is not supported yet" in str(error)
+
+
+def is_unknown_architecture(error: Exception) -> bool:
+    """Whether a configuration's `model_type` is none that this release knows (transformers)."""
+    return isinstance(error, ValueError) and "does not recognize this architecture" in str(error)

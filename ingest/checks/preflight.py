@@ -107,18 +107,17 @@ def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[
     """The input of the final norm in the model's own forward, and its logits at the last `n_logits` positions: before a
     soft-cap, and as it returns them.
     """
-    norm_inputs: list[Tensor] = []
-    made: list[Tensor] = []
-    handles = [
-        adapter.final_norm.register_forward_pre_hook(lambda _, arguments: norm_inputs.append(arguments[0].clone())),
-        adapter.unembedding.register_forward_hook(lambda _, __, out: made.append(out.clone())),
-    ]
+    seen: list[tuple[Tensor, Tensor]] = []
+    handle = adapter.final_norm.register_forward_hook(
+        lambda _, arguments, out: seen.append((arguments[0].clone(), out.clone()))
+    )
     try:
         logits: Tensor = adapter.model(input_ids=inputs, use_cache=False, logits_to_keep=n_logits).logits
     finally:
-        for handle in handles:
-            handle.remove()
-    return norm_inputs[0], made[0][:, -n_logits:].to(adapter.stream_dtype) * adapter.logit_scale, logits[:, -n_logits:]
+        handle.remove()
+    stream, normed = seen[-1]  # a norm without weights may be used before the layers, too
+    made: Tensor = adapter.unembedding(normed[:, -n_logits:]).to(adapter.stream_dtype) * adapter.logit_scale
+    return stream, made, logits[:, -n_logits:]
 
 
 def _constant(adapter: ModelAdapter, targets: Tensor) -> Tensor:

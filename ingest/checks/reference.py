@@ -236,6 +236,8 @@ class PlainForwards:
                 kept.post_scale[layer] = post_norm.scale(arguments[0].reshape(*inputs.shape, -1)[:, here], added)
 
         def on_final(arguments: tuple[Any, ...], out: Tensor) -> None:
+            if len(kept.attention) < adapter.n_layers:  # a norm without weights may be used before the layers, too
+                return
             stream, normed = arguments[0][:, here], out[:, here]
             read_mlp(stream)
             kept.final = self._read(stream, directions)
@@ -264,8 +266,10 @@ class PlainForwards:
         kept = torch.zeros(
             *(adapter.n_layers, adapter.n_heads, adapter.d_head), dtype=adapter.stream_dtype, device=adapter.device
         )
+        entered: list[nn.Module] = []
 
-        def zeroed(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        def zeroed(block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            entered.append(block)
             zeros = torch.zeros_like(_stream(arguments, keywords))
             return ((zeros, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": zeros})
 
@@ -275,7 +279,8 @@ class PlainForwards:
                 kept[layer] = first
 
         def done(*_: Any) -> None:
-            raise _Done
+            if len(entered) == adapter.n_layers:  # some models use the norm within their blocks, too
+                raise _Done
 
         with ExitStack() as hooks:
             for layer, block in enumerate(adapter.blocks):

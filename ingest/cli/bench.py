@@ -19,7 +19,10 @@ def bench(**options: Any) -> None:
     With --mechanisms: what edges, neurons, logit lens, self-repression and log-probabilities add to the time, the bytes and
     the memory of an ingest with one ablation type.
     """
+    from selfrepair.ingest.request.devices import check_device
+
     request = BenchRequest(**options)
+    check_device(request.device, request.dtype)
     if request.json_file is not None:
         _check_writable(request.json_file)
     if request.mechanisms:

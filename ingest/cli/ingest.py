@@ -28,10 +28,14 @@ def ingest(parts: Path | None, dry_run: bool, db: Path, **options: Any) -> int |
     selfrepair ingest --model EleutherAI/pythia-160m --checkpoint 1000,10000,143000
     """  # noqa: D301
     began_at = time.perf_counter()  # before the import of torch, which is part of the run's time
+    from selfrepair.ingest.request.devices import check_device
+    from selfrepair.ingest.request.model_shape import check_fits_model
     from selfrepair.ingest.request.validation import check_request
 
     request = IngestRequest(**options)
     check_request(request)
+    check_device(request.device, request.dtype)
+    check_fits_model(request)
     from selfrepair.ingest.cli import session  # and torch, seconds later
 
     return session.ingest(request, db=db, parts=parts or Path(f"{db}.parts"), dry_run=dry_run, began_at=began_at)

@@ -104,7 +104,7 @@ def _longer_name(folder: str) -> str:
 
 def _print_notes(plan: RunPlan) -> RunPlan:
     """The plan, whose notes are printed."""
-    for note in plan.prompts.notes:
+    for note in (*plan.model.notes, *plan.prompts.notes):
         click.echo(note, err=True)
     return plan
 

@@ -19,12 +19,14 @@ class AttentionCalls:
     """The arguments of every layer's attention beside the stream, by name, for prompts of one length.
 
     They depend on positions alone (masks, rotary angles, biases by distance), so that one prompt's serve any number of
-    prompts; the tensors named in `per_prompt` are repeated for each of them.
+    prompts; the tensors named in `per_prompt` are repeated for each of them. Those named in `streams` are the normed stream
+    once more, in families whose queries, keys and values come in one by one.
     """
 
     seq_len: int
     keywords: tuple[dict[str, Any], ...]
     per_prompt: frozenset[str] = frozenset()
+    streams: frozenset[str] = frozenset()
 
     def of(self, layer: int, normed: Float[Tensor, "batch pos d_model"]) -> dict[str, Any]:
         """The arguments of `layer` for a batch whose normed stream is `normed`."""
@@ -33,24 +35,28 @@ class AttentionCalls:
             name: _for_each(value, len(normed)) if name in self.per_prompt and isinstance(value, Tensor) else value
             for name, value in self.keywords[layer].items()
         }
+        known |= dict.fromkeys(self.streams, normed)
         # Some families' attention adds the stream itself: given zeros, it returns what it adds.
         return known | {RESIDUAL: torch.zeros_like(normed)} if RESIDUAL in known else known
 
 
 def record_calls(adapter: ModelAdapter, seq_len: int) -> AttentionCalls:
     """Run one prompt, then two, through the model itself and keep the arguments of every attention module."""
-    one, two = (_recorded(adapter, torch.zeros(n, seq_len, dtype=torch.long, device=adapter.device)) for n in (1, 2))
+    streams: set[str] = set()
+    one, two = (
+        _recorded(adapter, torch.zeros(n, seq_len, dtype=torch.long, device=adapter.device), streams) for n in (1, 2)
+    )
     per_prompt = {
         name
         for of_one, of_two in zip(one, two, strict=True)
         for name, value in of_one.items()
         if isinstance(value, Tensor) and value.ndim and len(value) < len(of_two[name]) and name != RESIDUAL
     }
-    return AttentionCalls(seq_len, tuple(one), frozenset(per_prompt))
+    return AttentionCalls(seq_len, tuple(one), frozenset(per_prompt), frozenset(streams))
 
 
-def _recorded(adapter: ModelAdapter, tokens: Int[Tensor, "batch pos"]) -> list[dict[str, Any]]:
-    """The arguments of every layer's attention, without the stream."""
+def _recorded(adapter: ModelAdapter, tokens: Int[Tensor, "batch pos"], streams: set[str]) -> list[dict[str, Any]]:
+    """The arguments of every layer's attention, without the stream; names of those that are the stream go into `streams`."""
     seen: dict[int, dict[str, Any]] = {}
 
     def keep(layer: int, module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
@@ -59,7 +65,9 @@ def _recorded(adapter: ModelAdapter, tokens: Int[Tensor, "batch pos"]) -> list[d
         stream, *_ = signature.parameters
         more = next((name for name, one in signature.parameters.items() if one.kind == one.VAR_KEYWORD), None)
         others = named.pop(more, {}) if more is not None else {}
-        seen[layer] = {name: value for name, value in (named | others).items() if name != stream}
+        known = named | others
+        streams.update(name for name, value in known.items() if name != stream and value is known[stream])
+        seen[layer] = {name: value for name, value in known.items() if name != stream and name not in streams}
 
     handles = [
         block.attention.register_forward_pre_hook(

@@ -228,7 +228,7 @@ def _mlp(modules: tuple[nn.Module, ...], *, is_chain: bool) -> Callable[[Tensor]
         # Families such as Bloom let the MLP add the stream itself: given zeros, it returns what it adds.
         out = module(x, **{RESIDUAL: torch.zeros_like(x)}) if adds_stream(module) else module(x)
         made: Tensor = out[0] if isinstance(out, tuple) else out  # experts also return which of them were chosen
-        return made
+        return made.view_as(x) if made.ndim < x.ndim else made  # experts may see all positions as one row of tokens
 
     if len(modules) == 1:
         (module,) = modules

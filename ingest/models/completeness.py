@@ -1,54 +1,40 @@
 """Whether a folder holds the whole of a model, and nothing that would be left out of what is measured."""
 
-import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
+import torch
 from torch import nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from selfrepair.ingest.models.weight_files import WEIGHTS, NotWholeError, indexed_files, is_file_name
+from selfrepair.ingest.models.weight_files import (
+    ADAPTER,
+    WEIGHTS,
+    NotWholeError,
+    indexed_files,
+    is_adapter,
+    is_file_name,
+)
 from selfrepair.warehouse.files import is_lfs_pointer
-
-ADAPTER = "adapter_config.json"
-"""The file by which peft, and transformers where peft is installed, know an adapter."""
 
 _COMPUTED = re.compile(r"(^|\.)(attn|attention|crossattention)\.(masked_)?bias$|(^|\.)(inv_freq|position_ids)$")
 """Causal masks, rotary frequencies and counts of positions, which earlier releases of transformers saved with the weights."""
 
 
-def check_no_adapter(folder: Path, name: str) -> None:
-    """Raise NotWholeError for an adapter, alone or beside the weights of its base: they would be measured without it."""
-    file = folder / ADAPTER
-    if not file.is_file():
-        return
-    try:
-        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        base = None
-    alone = not any((folder / weights).exists() for name in WEIGHTS for weights in (name, f"{name}.index.json"))
-    of_base = f" of {base}" if base else ""
-    remove = "" if alone else f" To measure the base without it, move {ADAPTER} out of the folder."
-    raise NotWholeError(
-        f"it holds an adapter{of_base} ({ADAPTER}), such as LoRA's, which is not part of the weights",
-        "Merge it: PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("
-        f'"{base or "BASE"}"), "{name}").merge_and_unload().save_pretrained("merged"), save the tokenizer there, and give '
-        f"that folder.{remove}",
-    )
+def check_no_adapter(folder: Path) -> None:
+    """Raise NotWholeError for an adapter beside weights: whether they are its base's, or merged already, nobody can tell."""
+    if (folder / ADAPTER).is_file() and not is_adapter(folder):
+        raise NotWholeError(
+            f"it holds weights and an adapter ({ADAPTER}), such as LoRA's, which is not part of them",
+            f"To measure the weights alone, move {ADAPTER} out of the folder. To measure the adapter merged into them, move "
+            "its files (adapter_*) into a folder of their own.",
+        )
 
 
 def check_files(folder: Path, config: PreTrainedConfig) -> None:
-    """Raise NotWholeError for weights that are quantized, and for files that are missing or were not fetched."""
-    method = _quantization(config)
-    if method is not None:
-        raise NotWholeError(
-            f"its weights are quantized ({method}), and whole ones are measured",
-            "Give the model that it was made from. Where there is none, load it with the package that quantized it, then "
-            'model.dequantize().save_pretrained("plain"), and give that folder with its tokenizer.',
-        )
+    """Raise NotWholeError for files of weights that are missing or were not fetched."""
     weights = weight_files(folder, getattr(config, "transformers_weights", None))
     missing = [file for file in weights if not (folder / file).is_file()]
     if missing:
@@ -84,6 +70,53 @@ def check_names(model: nn.Module, missing: Collection[str], unexpected: Collecti
         )
 
 
+def check_shapes(mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Raise NotWholeError for weights of another shape than config.json describes: by name, as in the files, as described."""
+    found = [f"{name} is {_by(there)}, not {_by(described)}" for name, there, described in sorted(mismatched)]
+    if found:
+        raise NotWholeError(
+            f"{len(found)} of the weights in its files {_are(found)} of another shape than config.json describes: "
+            f"{_some(found)}",
+            "Put the config.json there that was saved with these weights.",
+        )
+
+
+def check_numbers(model: PreTrainedModel) -> tuple[str, ...]:
+    """What to tell of matrices that hold zeros alone: what computes with them adds nothing.
+
+    Raises NotWholeError for weights that are NaN or infinite, and where the embedding or the unembedding is zero: then
+    there is nothing to measure.
+    """
+    bad, zero = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.numel():
+            low, high = torch.aminmax(parameter.detach())
+            if not bool(torch.isfinite(low) & torch.isfinite(high)):
+                bad.append(name)
+            elif parameter.ndim > 1 and not low and not high:
+                zero.append(name)
+    if bad:
+        raise NotWholeError(
+            f"{len(bad)} of its weights {'holds' if len(bad) == 1 else 'hold'} NaN or infinite numbers: {_some(bad)}",
+            "Get the files again; if they are the same, whoever made them has to save a sound checkpoint.",
+        )
+    ends = [
+        module.weight for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module is not None
+    ]
+    needed = [name for name in zero if any(model.get_parameter(name) is weight for weight in ends)]
+    if needed:
+        raise NotWholeError(
+            f"{_some(needed)} {_are(needed)} zero everywhere, so that no token tells anything",
+            "Get the files again; if they are the same, whoever made them has to save a sound checkpoint.",
+        )
+    if not zero:
+        return ()
+    return (
+        f"{len(zero)} weight {'matrix is' if len(zero) == 1 else 'matrices are'} zero everywhere: {_some(zero)}. Unless "
+        "that is meant, the files are damaged.",
+    )
+
+
 def weight_files(folder: Path, named: str | None) -> list[str]:
     """The files that transformers reads weights from, there or not; none where there is not even an index.
 
@@ -100,16 +133,8 @@ def weight_files(folder: Path, named: str | None) -> list[str]:
     return []
 
 
-def _quantization(config: PreTrainedConfig) -> str | None:
-    """The method of a configuration's quantization; None without one."""
-    found: Any = getattr(config, "quantization_config", None)
-    if not found:
-        return None
-    settings: Mapping[str, Any] = found if isinstance(found, Mapping) else vars(found)
-    method = settings.get("quant_method") or (
-        "bitsandbytes" if any("load_in" in name for name in settings) else "unknown"
-    )
-    return str(getattr(method, "value", method))
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _some(names: list[str], most: int = 3) -> str:

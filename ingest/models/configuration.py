@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 _BOOKKEEPING = re.compile(
-    r"_?name_or_path|architectures|auto_map|transformers_version|(torch_)?dtype|use_cache|return_dict|output_\w+|id2label|"
+    r"_?(model_)?name_or_path|architectures|auto_map|transformers_version|(torch_)?dtype|use_cache|return_dict|output_\w+|id2label|"
     r"label2id|num_labels|problem_type|finetuning_task|task_specific_params|tokenizer_class|gradient_checkpointing|"
     r"(bos|eos|pad|sep|decoder_start)_token_id|initializer_\w+|summary_\w+|\w*(dropout|pdrop)|chunk_size_feed_forward"
 )

@@ -1,11 +1,13 @@
 """Load a causal language model and its tokenizer, by hub id, local folder, or `demo` for the bundled one."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import transformers
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from selfrepair.ingest import compat
@@ -13,26 +15,39 @@ from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.models.adapter import ModelAdapter, adapt, unsupported
 from selfrepair.ingest.models.completeness import check_no_adapter
 from selfrepair.ingest.models.configuration import config_sha256
-from selfrepair.ingest.models.demo import DEMO, DEMO_FOLDER
+from selfrepair.ingest.models.demo import DEMO
+from selfrepair.ingest.models.files import find_model
+from selfrepair.ingest.models.formats.gguf_header import DOWNLOAD_AGAIN
+from selfrepair.ingest.models.formats.peft_adapters import Adapter, read_adapter
 from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.ingest.models.hub.refusals import first_line, not_fetched, not_loaded
 from selfrepair.ingest.models.hub.revisions import revision_of
-from selfrepair.ingest.models.hub.snapshot import fetch_model
-from selfrepair.ingest.models.sizes import check_sizes
 from selfrepair.ingest.models.tokenizer import Vocabulary, check_vocabulary, load_tokenizer
-from selfrepair.ingest.models.weight_files import SAVE_AGAIN, TRY_ANOTHER_REVISION, NotWholeError
-from selfrepair.ingest.models.weights import cast_parameters, read_weights, use_fused_gelu, weights_sha256
+from selfrepair.ingest.models.weight_files import ADAPTER, SAVE_AGAIN, TRY_ANOTHER_REVISION, NotWholeError, is_adapter
+from selfrepair.ingest.models.weights import (
+    Weights,
+    cast_parameters,
+    read_weights,
+    use_fused_gelu,
+    weights_sha256,
+    with_adapter,
+)
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.records import ModelRecord
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model on its device with its adapter, its tokenizer, and its record for the warehouse."""
+    """A model on its device with its adapter, its tokenizer, and its record for the warehouse.
+
+    `notes` are sentences for the user on what was done to its weights, with `packages` beside the usual ones.
+    """
 
     adapter: ModelAdapter
     tokenizer: PreTrainedTokenizerBase | None
     record: ModelRecord
+    notes: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -61,27 +76,28 @@ def load_model(
         if revision is not None:
             raise SelfRepairError("--revision and --checkpoint both choose the weights. Give one of them.")
         revision = revision_of(checkpoint)
-    folder = _find(name, revision)
+    path = find_model(name, revision)
     try:
-        check_sizes(folder)
-        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        if config.is_encoder_decoder:
-            raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
-        model = read_weights(folder, config, trust_remote_code=trust_remote_code)
-        tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+        found, tokenizer = _read(path, name, trust_remote_code)
     except SelfRepairError:
         raise
     except Exception as error:  # transformers raises a dozen unrelated types
         raise _not_read(name, revision, error) from error
+    model = found.model
     digest, config_digest = weights_sha256(model), config_sha256(model)
     _place(model, name, precision, device)
     use_fused_gelu(model)
     adapter = adapter_of(model, name)
+    if not bool(adapter.final_shape.gain.any()):
+        reason = "the gain of its final norm is zero everywhere, so that no token tells anything"
+        raise _not_read(name, revision, NotWholeError(reason))
     if tokenizer is not None:
         check_vocabulary(tokenizer, name, adapter.d_vocab)
-    shown = called or (Path(name).resolve().name if Path(name).exists() else name)
-    record = model_record(adapter, shown, digest, config_digest, revision=revision, checkpoint=checkpoint)
-    return LoadedModel(adapter, tokenizer, record)
+    origin = ", ".join(part for part in (revision, found.origin) if part) or None
+    record = model_record(
+        adapter, called or _shown(name), digest, config_digest, revision=origin, checkpoint=checkpoint
+    )
+    return LoadedModel(adapter, tokenizer, record, notes=found.notes, packages=found.packages)
 
 
 def adapter_of(model: PreTrainedModel, name: str) -> ModelAdapter:
@@ -97,9 +113,9 @@ def tokenizer_of(name: str, revision: str | None = None, *, trust_remote_code: b
 
     Raises SelfRepairError for an unknown, gated or offline model, and for one that has no tokenizer.
     """
-    folder = _find(name, revision, weights=False)
+    path = find_model(name, revision, weights=False)
     try:
-        tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+        tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # see load_model
         raise _not_read(name, revision, error) from error
     if tokenizer is None:
@@ -138,34 +154,38 @@ def model_record(
     )
 
 
-def _find(name: str, revision: str | None, *, weights: bool = True) -> Path:
-    """The folder of the model's files, fetched from the hub unless `name` is a folder."""
-    if name == DEMO:
-        if revision is not None:
-            raise SelfRepairError("the demo model has one set of weights. Leave out --revision and --checkpoint.")
-        return DEMO_FOLDER
-    folder = Path(name)
-    if not folder.exists():
-        if name.startswith((".", "/", "~")):
-            raise SelfRepairError(
-                f"folder '{name}' does not exist. Give a local folder in Hugging Face format, or a hub id."
-            )
-        folder = fetch_model(name, revision, weights=weights)
-    if weights:
-        try:
-            check_no_adapter(folder, name)
-        except NotWholeError as error:
-            raise _not_read(name, revision, error) from error
-    if not (folder / "config.json").is_file():
-        holder = f"folder '{name}'" if folder == Path(name) else f"hub model '{name}'"
-        raise SelfRepairError(
-            f"{holder} holds no config.json, so it is not a model in Hugging Face format. "
-            "Save one there with model.save_pretrained and tokenizer.save_pretrained."
+def _read(path: Path, name: str, trust_remote_code: bool) -> tuple[Weights, PreTrainedTokenizerBase | None]:
+    """Weights and tokenizer of a folder or a file; of an adapter, merged into its base, whose tokenizer it may do with."""
+    if path.is_dir() and is_adapter(path):
+        adapter = read_adapter(path)
+        base = _base_of(adapter, name)
+        weights, of_base = _read(base, adapter.base, trust_remote_code)
+        return with_adapter(weights, adapter), load_tokenizer(path, trust_remote_code=trust_remote_code) or of_base
+    if path.is_dir():
+        check_no_adapter(path)
+    weights = read_weights(path, name, trust_remote_code=trust_remote_code)
+    return weights, load_tokenizer(path, trust_remote_code=trust_remote_code)
+
+
+def _base_of(adapter: Adapter, name: str) -> Path:
+    try:
+        base = find_model(adapter.base, adapter.base_revision)
+    except SelfRepairError as error:
+        raise SelfRepairError(f"model '{name}' is an adapter, whose {ADAPTER} names its base: {error}") from error
+    if base.is_dir() and is_adapter(base):
+        raise NotWholeError(
+            f"it is an adapter of {adapter.base}, which is one itself",
+            "Merge that one first, and name its folder as the base.",
         )
-    for file in folder.iterdir():
-        if file.exists() and not (file.is_file() or file.is_dir()):
-            raise SelfRepairError(f"{file} is a pipe, a socket or a device, not a file of a model. Remove it.")
-    return folder
+    return base
+
+
+def _shown(name: str) -> str:
+    """A model's name for the record: its hub id, or the name of its folder or file."""
+    path = Path(name)
+    if not path.exists():
+        return name
+    return path.resolve().name if path.is_dir() else path.resolve().stem
 
 
 def _place(model: PreTrainedModel, name: str, precision: Precision, device: torch.device) -> None:
@@ -189,6 +209,13 @@ def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairEr
             "it needs custom code that comes with its files",
             "Read that code, and if you trust it, add --trust-remote-code.",
         )
+    if compat.is_unknown_architecture(error):
+        return not_loaded(
+            name,
+            revision,
+            f"transformers {transformers.__version__} does not know its architecture{_model_type(error)}",
+            "A later release may: pip install --upgrade transformers",
+        )
     if compat.is_no_language_model(error):
         return unsupported(name, "it is not a causal language model of this release of transformers")
     if compat.is_pickle_with_code(error):  # PyTorch advises to load it all the same, which runs the code
@@ -201,10 +228,18 @@ def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairEr
     if isinstance(error, NotWholeError) and error.step:
         return not_loaded(name, revision, str(error), error.step)
     reason = str(error) if isinstance(error, NotWholeError) else first_line(error)
-    if name == DEMO or Path(name).exists():
+    if Path(name).is_file():
+        step = DOWNLOAD_AGAIN
+    elif name == DEMO or Path(name).exists():
         step = SAVE_AGAIN
     elif offline_reason():
         return not_fetched(name, revision, error)
     else:
         step = TRY_ANOTHER_REVISION
     return not_loaded(name, revision, reason, step)
+
+
+def _model_type(error: Exception) -> str:
+    """The type in config.json that the error quotes, in brackets of a sentence."""
+    found = re.search(r"model type [`'\"]?([\w.-]+)", str(error))
+    return f", {found[1]}" if found else ""

@@ -28,6 +28,7 @@ _LONGEST_CONFIG = 2**24
 _LARGEST_BUFFER = 2**30
 _MOST_WITHOUT_WEIGHTS = 10**6
 _LONGEST_HEADER = 100_000_000
+_MOST_IN_A_BYTE = 4
 _LEAST_BYTES_OF_A_TENSOR = 64
 """What a weight takes in a pickled file beside its values, at least."""
 
@@ -53,9 +54,12 @@ def check_sizes(folder: Path) -> None:
             raise NotWholeError(f"{found}, and its weight files are {n_bytes:,} bytes long", _STEP)
 
 
-def check_parameters(folder: Path, config: PreTrainedConfig, *, trust_remote_code: bool) -> None:
-    """Raise NotWholeError where the model of a configuration has more parameters than its files have bytes, which would be
-    made up and fill the memory, or a buffer that does. It is made without values, which takes no memory.
+def check_parameters(
+    folder: Path, config: PreTrainedConfig, *, trust_remote_code: bool, is_quantized: bool = False
+) -> None:
+    """Raise NotWholeError where the model of a configuration has more parameters than its files have bytes (or several to a
+    byte, where they are quantized), which would be made up and fill the memory, or a buffer that does. It is made without
+    values, which takes no memory.
     """
     weights = _there(folder, getattr(config, "transformers_weights", None))
     if not weights:
@@ -67,7 +71,7 @@ def check_parameters(folder: Path, config: PreTrainedConfig, *, trust_remote_cod
         return
     n_parameters = sum(parameter.numel() for parameter in made.parameters())
     n_bytes = sum(file.stat().st_size for file in weights)
-    if n_parameters > n_bytes:
+    if n_parameters > n_bytes * (_MOST_IN_A_BYTE if is_quantized else 1):
         raise NotWholeError(
             f"config.json describes {n_parameters:,} parameters, and its weight files are {n_bytes:,} bytes long", _STEP
         )

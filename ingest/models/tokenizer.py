@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from selfrepair.ingest import compat
 from selfrepair.ingest.models.completeness import check_fetched
+from selfrepair.ingest.models.formats.gguf_header import read_header
 from selfrepair.ingest.models.hub.refusals import first_line
 from selfrepair.ingest.models.weight_files import NotWholeError
 from selfrepair.warehouse.errors import SelfRepairError, in_words
@@ -29,18 +30,24 @@ class Vocabulary:
     context: int | None
 
 
-def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a folder; None without one, which suffices for datasets of token ids.
+def load_tokenizer(path: Path, *, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a folder or a GGUF file; None without one, which suffices for datasets of token ids.
 
     Raises what transformers raises where there is one that cannot be read.
     """
+    in_file = path.is_file()
+    if in_file and "tokenizer.ggml.model" not in read_header(path).values:
+        return None
+    folder, options = (path.parent, {"gguf_file": path.name}) if in_file else (path, {})
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, **options
+        )
     except Exception as error:  # of many types, one for each way in which files can be missing
         if compat.wants_to_run_code(error):
             raise
-        check_fetched(folder, VOCABULARIES)
-        if any((folder / name).is_file() for name in VOCABULARIES):
+        check_fetched(folder, () if in_file else VOCABULARIES)
+        if in_file or any((folder / name).is_file() for name in VOCABULARIES):
             raise NotWholeError(f"its tokenizer cannot be read: {first_line(error)}") from error
         return None
     # transformers makes an empty tokenizer of some families where the files are missing.

@@ -6,6 +6,12 @@ from pathlib import Path, PureWindowsPath
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """In the order in which transformers looks for them; `<name>.index.json` lists several files in place of one."""
 
+ADAPTER = "adapter_config.json"
+"""The file by which peft, and transformers where peft is installed, know an adapter."""
+
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+"""In the order in which peft looks for them."""
+
 SAVE_AGAIN = "The folder is not a complete model in Hugging Face format: save it again with model.save_pretrained."
 TRY_ANOTHER_REVISION = (
     "The hub has no complete model that this release of transformers can read: try another --revision."
@@ -40,6 +46,12 @@ def indexed_files(folder: Path, weights: str) -> list[str]:
     if elsewhere:
         raise NotWholeError(f"{index.name} is damaged: it names {elsewhere[0]:.80}, which is no file of its folder")
     return sorted(names)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter, and not the weights of a whole model."""
+    whole = any((folder / file).exists() for name in WEIGHTS for file in (name, f"{name}.index.json"))
+    return (folder / ADAPTER).is_file() and not whole
 
 
 def is_file_name(name: object) -> bool:

@@ -1,19 +1,48 @@
-"""The device and precision of the command line."""
+"""The device and precision of the command line. What can be told without torch is told before it is imported."""
 
-import torch
+import ctypes
+import functools
+import importlib.machinery
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from selfrepair.ingest.conventions import PRECISIONS, Precision
 from selfrepair.warehouse.errors import SelfRepairError
 
+if TYPE_CHECKING:
+    import torch
 
-def choose_device(name: str) -> torch.device:
+_BUILT_FOR = re.compile(r"^(cuda|hip)(?:: [^=]*)? = '", re.MULTILINE)
+"""A line of torch/version.py that names a version of either."""
+
+_DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
+
+
+def check_device(name: str, dtype: str) -> None:
+    """Raise SelfRepairError for a device that this machine cannot have, and a precision that it then cannot compute in.
+
+    Torch is not imported: what passes may still be refused by `choose_device`.
+    """
+    kind = name.partition(":")[0]
+    if kind == "cuda" and not _may_have_cuda():
+        raise _not_here(name, ["mps", "cpu"] if sys.platform == "darwin" else ["cpu"])
+    if kind == "mps" and sys.platform != "darwin":
+        raise _not_here(name, ["cuda", "cpu"] if _may_have_cuda() else ["cpu"])
+    if dtype == "tf32" and (kind in ("cpu", "mps") or (kind == "auto" and not _may_have_cuda())):
+        raise _no_tf32()
+
+
+def choose_device(name: str) -> "torch.device":
     """`auto` is a CUDA GPU, else Apple's, else the CPU. Raises SelfRepairError for one that this machine lacks."""
+    import torch
+
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, found in here.items() if found)
     if not here.get(name.split(":")[0], False):
-        found = ", ".join(device for device, present in here.items() if present)
-        raise SelfRepairError(f"--device {name} is not on this machine (found: {found}). Use --device auto.")
+        raise _not_here(name, [device for device, present in here.items() if present])
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -26,12 +55,42 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> Precision:
+def choose_precision(name: str, device: "torch.device") -> Precision:
     """The precision of that name, its matrix products switched on for `tf32`."""
+    import torch
+
     precision = PRECISIONS[name]
     if precision.tf32 and device.type != "cuda":
-        raise SelfRepairError("--dtype tf32 needs an NVIDIA GPU. Use --dtype float32.")
+        raise _no_tf32()
     if name == "float64" and device.type == "mps":
         raise SelfRepairError("--dtype float64 does not exist on Apple GPUs. Use --device cpu.")
     torch.set_float32_matmul_precision("high" if precision.tf32 else "highest")
     return precision
+
+
+@functools.cache
+def _may_have_cuda() -> bool:
+    """Whether torch is built for CUDA (or ROCm, which it calls so) and the driver is there; where that cannot be told, yes."""
+    found = importlib.machinery.PathFinder.find_spec("torch")
+    if found is None or not found.submodule_search_locations:
+        return True  # importing it says what is missing
+    try:
+        versions = (Path(found.submodule_search_locations[0]) / "version.py").read_text(encoding="utf-8")
+    except OSError:
+        return True
+    built_for = _BUILT_FOR.findall(versions)
+    if built_for != ["cuda"]:
+        return "hip" in built_for
+    try:
+        ctypes.CDLL(_DRIVERS.get(sys.platform, _DRIVERS["linux"]))
+    except OSError:
+        return False
+    return True
+
+
+def _not_here(name: str, found: list[str]) -> SelfRepairError:
+    return SelfRepairError(f"--device {name} is not on this machine (found: {', '.join(found)}). Use --device auto.")
+
+
+def _no_tf32() -> SelfRepairError:
+    return SelfRepairError("--dtype tf32 needs an NVIDIA GPU. Use --dtype float32.")

@@ -20,7 +20,7 @@ _BUNDLED = ("demo", "stdlib", "random")
 class IngestRequest:
     """What to measure: each field is an option and carries its help. None stands for an option that was left out."""
 
-    model: str = option("Hub id, local folder in Hugging Face format, or `demo`.")
+    model: str = option("Hub id, local folder in Hugging Face format, GGUF file, or `demo`.")
     dataset: str | None = option(
         "stdlib, random (tokens drawn by --seed), a .txt/.jsonl/.parquet file (text also as .gz or .zst), or a hub dataset, "
         "OWNER/NAME or OWNER/NAME:CONFIG  [default: stdlib]",

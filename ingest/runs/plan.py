@@ -136,7 +136,8 @@ def plan_run(
         dtype=settings.precision.name,
         device=_device_name(model),
         conventions=CONVENTIONS,
-        software={name: importlib.metadata.version(name) for name in _SOFTWARE} | {"python": platform.python_version()},
+        software={name: importlib.metadata.version(name) for name in (*_SOFTWARE, *model.packages)}
+        | {"python": platform.python_version()},
         started_at=datetime.now(UTC).replace(tzinfo=None),
         command=command,
         tokenizer_sha256=tokenizer_sha256(model.tokenizer),

@@ -14,12 +14,21 @@ from selfrepair.ingest.models.tokenizer import Vocabulary
 from selfrepair.ingest.terms import option, row_of
 from selfrepair.ingest.text.answer_prompts import answer_prompts
 from selfrepair.ingest.text.documents import AnswerRow, DatasetRow, Document, DocumentCounts, TokenRow
-from selfrepair.ingest.text.packing import DOCUMENT, NONE, PACKED, one_per_document, pack, with_partners
+from selfrepair.ingest.text.packing import (
+    DOCUMENT,
+    NONE,
+    PACKED,
+    begin_token,
+    one_per_document,
+    pack,
+    with_partners,
+)
 from selfrepair.ingest.text.pairing import NoPartnerError, pair, unchanged_by_partner
 from selfrepair.ingest.text.refusals import check_length, check_takes_rows, too_few
 from selfrepair.ingest.text.rushing2024 import RUSHING2024, chunked, next_batch
 from selfrepair.ingest.text.sources import RANDOM, Source
 from selfrepair.ingest.text.targets import PredictionTargets, answer_targets, next_token_targets
+from selfrepair.ingest.text.tokenizing import note_on_added_tokens
 from selfrepair.warehouse.errors import SelfRepairError, in_words
 from selfrepair.warehouse.schema import ANSWER, ANSWER_MINUS_FOIL, LONGEST_PROMPT, NEXT_TOKEN
 
@@ -176,6 +185,9 @@ def build_prompts(source: Source, vocabulary: Vocabulary, options: PromptOptions
     found.sort(key=lambda prompt: len(prompt.tokens))
     _check_tokens(found, source.name, vocabulary)
     notes = counts.sentences()
+    is_text = isinstance(first.prompt if isinstance(first, AnswerRow) else first, str | Document)
+    if tokenizer is not None and is_text:
+        notes = (*note_on_added_tokens(tokenizer, begin_token(tokenizer)), *notes)
     partners = None
     if options.resample:
         partners = next_batch(n_prompts) if packing == RUSHING2024 else _partners(found, options.seed)

@@ -49,7 +49,7 @@ class Tokens:
 
 
 def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    """The token ids of each text, without special tokens.
+    """The token ids of each text, without special tokens, which a tokenizer may add though it is told not to.
 
     What a tokenizer's file says is anybody's: a regular expression in it can take years over a line of text, and the library
     is deaf to Ctrl-C meanwhile. So it runs in a thread that is left to itself after `LONGEST_S`, and a second more for every
@@ -62,7 +62,7 @@ def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[
         try:
             found.append(
                 tokenizer(
-                    texts,
+                    ["", "a", *texts],
                     add_special_tokens=False,
                     return_attention_mask=False,
                     return_token_type_ids=False,
@@ -77,7 +77,10 @@ def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[
     thread.start()
     thread.join(limit_s)
     if found:
-        return found[0]
+        empty, one, *ids = found[0]
+        n_before = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(empty, one, strict=False)))
+        n_after = len(empty) - n_before
+        return [row[n_before : len(row) - n_after] for row in ids] if empty else ids
     text = next((text for text in texts if text), "")
     why = f"took more than {limit_s:.0f} s" if not errors else f"failed ({type(errors[0]).__name__}: {errors[0]})"
     raise SelfRepairError(
@@ -85,6 +88,21 @@ def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[
         "data set; if it is the same with all of them, the tokenizer's own file is damaged: take that of the model it was made "
         "for."
     ) from (errors[0] if errors else None)
+
+
+def note_on_added_tokens(tokenizer: "PreTrainedTokenizerBase", begin: int) -> tuple[str, ...]:
+    """What to tell of a tokenizer that adds tokens such as BOS to every text; `begin` is the one that begins every prompt."""
+    (plain,) = encode(["a"], tokenizer)
+    whole = tokenizer("a", verbose=False)["input_ids"]
+    start = next((at for at in range(len(whole)) if whole[at : at + len(plain)] == plain), None)
+    if start is None or len(whole) == len(plain):
+        return ()
+    places = (("before", whole[:start]), ("after", whole[start + len(plain) :]))
+    added = " and ".join(f"{' '.join(token_texts(tokenizer, ids))} {where}" for where, ids in places if ids)
+    (first,) = token_texts(tokenizer, [begin])
+    return (
+        f"The tokenizer adds {added} a text by itself. Here nothing is added twice: each prompt begins with {first} once.",
+    )
 
 
 class SpecialTokens:

@@ -16,7 +16,14 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from selfrepair.ingest.compat import HUB_NO_ROOM
 from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.ingest.models.hub.refusals import causes, first_line, not_fetched, not_loaded
-from selfrepair.ingest.models.weight_files import TRY_ANOTHER_REVISION, WEIGHTS, NotWholeError, indexed_files
+from selfrepair.ingest.models.weight_files import (
+    ADAPTER,
+    ADAPTER_WEIGHTS,
+    TRY_ANOTHER_REVISION,
+    WEIGHTS,
+    NotWholeError,
+    indexed_files,
+)
 
 DESCRIPTIONS = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py"]
 """Files beside the weights: configuration, tokenizer, code of its own."""
@@ -44,6 +51,8 @@ def fetch_model(name: str, revision: str | None, *, weights: bool = True) -> Pat
             _download(name, folder.name, files)
             if any((folder / file).exists() for file in files):
                 break
+        if weights and (folder / ADAPTER).exists():
+            _download(name, folder.name, [*ADAPTER_WEIGHTS])
     except NotWholeError as error:
         raise not_loaded(name, revision, str(error), TRY_ANOTHER_REVISION) from error
     except Exception as error:  # the hub's client raises a dozen unrelated types

@@ -27,7 +27,6 @@ RESIDUAL = "residual"
 
 _ATTENTION = re.compile("attention|attn", re.IGNORECASE)
 _WITHOUT_SOFTMAX = re.compile("linear|lightning|delta|recurrent|mamba|conv", re.IGNORECASE)
-_POINTWISE = re.compile("mlp|moe|expert|feedforward|ffn|linear|conv1d", re.IGNORECASE)
 _NORM = re.compile("norm", re.IGNORECASE)
 _N_PROBED = 5
 """Tokens of the prompt that is traced."""
@@ -85,10 +84,11 @@ def decoder_parts(model: PreTrainedModel) -> DecoderParts:
     root = trace(model, _probe(unembedding))
     numbers = _Numbers(model)
     blocks = _block_calls(model, root)
+    if not any(_has_softmax_heads(call) for block in blocks for call in block.walk()):
+        kinds = ", ".join(sorted({type(child.module).__name__ for child in blocks[0].children if not _is_norm(child)}))
+        raise OtherShapeError(f"none of its layers has softmax attention (they have {kinds})")
     final_norm, logit_scale, softcap = _head(model, root, blocks[-1], unembedding, numbers)
     parts = tuple(_block(call, numbers) for call in blocks)
-    if all(block.output_projection is None for block in parts):
-        raise OtherShapeError(f"none of its layers has softmax attention ({type(parts[0].attention).__name__})")
     return DecoderParts(parts, final_norm, unembedding, logit_scale, softcap)
 
 
@@ -160,6 +160,10 @@ def _head(
     calls = list(root.walk())
     after = calls[calls.index(last) + 1 + sum(1 for _ in last.walk()) :]
     last_linear = next((call for call in after if call.module is unembedding), None)
+    if any(_is_norm(child) and _same(child.out, last.out) for child in last.children):
+        raise OtherShapeError(
+            "it normalises the residual stream itself after its layers' parts, so that head outputs are not terms of it"
+        )
     norm = next(
         (call for call in after if _same(call.x, last.out) and call.out is not None and not call.children), None
     )
@@ -245,10 +249,7 @@ def _attention_call(parts: Sequence[Call], where: str) -> Call:
     """The part that mixes positions: attention or, in a block without softmax heads, what stands in its place."""
     found = [child for child in parts if _has_softmax_heads(child)]
     if not found:
-        others = [
-            child for child in parts if not _is_norm(child) and not _POINTWISE.search(type(child.module).__name__)
-        ]
-        found = others[:1]
+        found = [child for child in parts if not _is_norm(child)][:1]
     if len(found) == 1:
         return found[0]
     kinds = ", ".join(sorted({type(child.module).__name__ for child in parts}))

@@ -1,9 +1,11 @@
-"""Models whose files and modules are not the same, quantized ones, and files that were never fetched."""
+"""Models whose files and modules are not the same, weights that are no numbers, and files that were never fetched."""
 
 import json
+import re
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from selfrepair.ingest.conventions import PRECISIONS
@@ -26,17 +28,15 @@ def add_to_weights(folder, **tensors):
     )
 
 
-@pytest.mark.parametrize("base", ["EleutherAI/pythia-160m", None])
-def test_an_adapter_is_not_left_out_in_silence(tmp_path, base):
+def test_an_adapter_beside_weights_is_not_left_out_in_silence(tmp_path):
     folder = tiny.save(tmp_path / "tuned")
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "base_model_name_or_path": "lab/base"})
+    )
     with pytest.raises(
-        SelfRepairError, match=r"it holds an adapter.*LoRA's.*merge_and_unload.*move adapter_config.json out"
+        SelfRepairError,
+        match=r"it holds weights and an adapter.*move adapter_config.json out.*into a folder of their own",
     ):
-        load(folder)
-    for file in (*folder.glob("model*"), folder / "config.json"):
-        file.unlink()
-    with pytest.raises(SelfRepairError, match=rf'from_pretrained\("{base or "BASE"}"\).*give that folder\.$'):
         load(folder)
 
 
@@ -69,21 +69,64 @@ def test_masks_and_frequencies_of_earlier_releases_are_no_weights(tmp_path, fami
     assert load(folder).record.weights_sha256 == before
 
 
+def test_weights_of_another_shape_are_named(tmp_path):
+    folder = tiny.save(tmp_path / "model", "llama-grouped")
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    save_file(weights | {name: weights[name][:5].clone()}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        SelfRepairError, match=rf"1 of the weights .* shape .*: {re.escape(name)} is 5 x 24, not 40 x 24"
+    ):
+        load(folder)
+
+
+def change_weights(folder, change, *names):
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {name: change(weights[name]) for name in names}, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_weights_that_are_no_numbers_are_named(tmp_path):
+    folder = tiny.save(tmp_path / "model")
+    change_weights(folder, lambda w: w.masked_fill(w == w.max(), float("nan")), "transformer.h.1.attn.c_attn.weight")
+    change_weights(folder, lambda w: w.masked_fill(w == w.max(), float("inf")), "transformer.h.2.ln_1.weight")
+    with pytest.raises(
+        SelfRepairError,
+        match=r"2 of its weights hold NaN or infinite.*h\.1\.attn\.c_attn\.weight, tr.*h\.2\.ln_1\.weight\)",
+    ):
+        load(folder)
+
+
 @pytest.mark.parametrize(
-    ("settings", "method"),
+    ("name", "said"),
     [
-        ({"quant_method": "gptq", "bits": 4}, "gptq"),
-        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "awq"),
-        ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "bitsandbytes"),
-        ({"quant_method": "mxfp4"}, "mxfp4"),
+        ("transformer.wte.weight", r"transformer\.wte\.weight is zero everywhere"),
+        ("transformer.ln_f.weight", r"the gain of its final norm is zero everywhere"),
     ],
 )
-def test_quantized_weights_say_so(tmp_path, settings, method):
-    folder = tiny.save(tmp_path / "small")
+def test_zeros_without_which_nothing_can_be_measured_are_refused(tmp_path, name, said):
+    folder = tiny.save(tmp_path / "model")
+    change_weights(folder, torch.zeros_like, name)
+    with pytest.raises(SelfRepairError, match=said):
+        load(folder)
+
+
+def test_other_zeros_are_told(tmp_path):
+    folder = tiny.save(tmp_path / "model")
+    assert load(folder).notes == ()
+    change_weights(folder, torch.zeros_like, "transformer.h.1.mlp.c_proj.weight", "transformer.h.1.mlp.c_proj.bias")
+    (note,) = load(folder).notes
+    assert note.startswith("1 weight matrix is zero everywhere: transformer.h.1.mlp.c_proj.weight.")
+
+
+def test_an_architecture_that_transformers_does_not_know_names_its_version(tmp_path):
+    folder = tiny.save(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": settings}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"model_type": "gpt-9", "architectures": ["GPT9LMHeadModel"]})
+    )
     with pytest.raises(
-        SelfRepairError, match=rf"its weights are quantized \({method}\).*Give the model that it was made from"
+        SelfRepairError,
+        match=rf"transformers {re.escape(transformers.__version__)} does not know its architecture, gpt-9\)\. .*pip install -",
     ):
         load(folder)
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from selfrepair.ingest.cli import session
 from selfrepair.ingest.request.validation import check_request
@@ -33,21 +34,36 @@ WRONG = [
     (["--dataset", "stdlib", "--split", "dev"], "has no split 'dev'"),
     (["--dataset", "random", "--text-column", "body"], "--text-column body does not apply to dataset 'random'"),
     (["--protocol", "rushing2024", "--seq-len", "64"], "--protocol rushing2024 fixes --seq-len 128"),
+    (["--heads", "L9H6"], "--heads L9H6 is not in the model, whose heads go from L0H0 to L5H7"),
+    (["--given", "L0H8", "--ablation", "mean"], "--given L0H8 is not in the model"),
+    (["--layers", "4-6"], "--layers 4-6 is not in the model, which has layers 0 to 5"),
+    (["--seq-len", "129"], "--seq-len 129 is longer than the model's context of 128 tokens"),
+    (["--model", "./nowhere"], "folder './nowhere' does not exist"),
+    (["--model", "none.gguf"], "file 'none.gguf' does not exist"),
+    (["--model", "demo", "--revision", "main"], "the demo model has one set of weights"),
 ]
+NOT_HERE = [
+    (["--device", "cuda"], "--device cuda is not on this machine (found:"),
+    (["--device", "mps"], "--device mps is not on this machine (found:"),
+    (["--dtype", "tf32"], "--dtype tf32 needs an NVIDIA GPU. Use --dtype float32"),
+]
+"""Where torch can use neither CUDA nor Apple's GPU."""
 
 
 def test_mistakes_are_told_without_torch_which_takes_seconds_to_import():
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    wrong = WRONG + ([] if has_gpu else NOT_HERE)
     code = (
-        "import sys; sys.modules['torch'] = None\n"
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
         "from click.testing import CliRunner\n"
         "from selfrepair.app.cli.main import main\n"
-        f"for options, _ in {WRONG!r}:\n"
+        f"for options, _ in {wrong!r}:\n"
         "    print(CliRunner().invoke(main, ['ingest', '--model', 'demo', *options]).output.splitlines()[-1])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     said = done.stdout.splitlines()
-    assert len(said) == len(WRONG)
-    for line, (_, message) in zip(said, WRONG, strict=True):
+    assert len(said) == len(wrong)
+    for line, (_, message) in zip(said, wrong, strict=True):
         assert line.startswith("Error: ")
         assert message in line
 

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from tokenizers import normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from selfrepair.ingest.models.tokenizer import Vocabulary
 from selfrepair.ingest.text import tokenizing
 from selfrepair.ingest.text.documents import Document, DocumentCounts
 from selfrepair.ingest.text.packing import one_per_document, pack, with_partners
+from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import Source, open_source
 from selfrepair.ingest.text.tokenizing import first_tokens, in_chunks, joined, tokenize
 from selfrepair.warehouse.errors import SelfRepairError
@@ -203,3 +205,39 @@ def test_special_tokens_in_a_text_are_told(tmp_path):
     assert prompts_of(plain, **options | {"n_prompts": 2}).notes == ()
     answers = jsonl(tmp_path / "c.jsonl", *({"text": text, "answer": " "} for text in (texts[0], "a")))
     assert "1 document spells special tokens (<|end|>)" in prompts_of(answers, resample=False).notes[0]
+
+
+def adding(before: str, after: str, *, always: bool = False) -> PreTrainedTokenizerFast:
+    """The tiny tokenizer, which adds `before` and `after` to every text; `always` also where it is told not to."""
+
+    class Stubborn(PreTrainedTokenizerFast):
+        def __call__(self, *texts, add_special_tokens=True, **options):
+            return super().__call__(*texts, add_special_tokens=True, **options)
+
+    made = (Stubborn if always else PreTrainedTokenizerFast)(
+        tokenizer_object=tokenizers.Tokenizer.from_str(TOKENIZER.backend_tokenizer.to_str()),
+        bos_token="<|end|>",
+        eos_token="<pad>",
+        unk_token="<unk>",
+    )
+    made.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{before} $A {after}".strip(), special_tokens=[("<|end|>", 0), ("<pad>", 1)]
+    )
+    return made
+
+
+@pytest.mark.parametrize(("before", "after"), [("<|end|>", ""), ("", "<pad>"), ("<|end|>", "<pad>"), ("", "")])
+@pytest.mark.parametrize("always", [False, True])
+def test_what_a_tokenizer_adds_by_itself_is_not_there_twice_and_told(tmp_path, before, after, always):
+    texts = jsonl(tmp_path / "a.jsonl", *({"text": text} for text in tiny.TEXTS))
+
+    def prompts(tokenizer):
+        vocabulary = Vocabulary(tokenizer, d_vocab=len(tokenizer), context=32)
+        return build_prompts(open_source(str(texts)), vocabulary, PromptOptions(n_prompts=4, seq_len=12))
+
+    found = prompts(adding(before, after, always=always))
+    assert found.prompts == prompts(adding("", "")).prompts
+    assert all(prompt.tokens[0] == 0 and 0 not in prompt.tokens[1:] for prompt in found.prompts)
+    added = " and ".join(f"{name} {where}" for name, where in ((before, "before"), (after, "after")) if name)
+    told = f"The tokenizer adds {added} a text by itself. Here nothing is added twice: each prompt begins with <|end|> once."
+    assert [note for note in found.notes if "by itself" in note] == ([told] if added else [])
