@@ -182,10 +182,12 @@ class PlainForwards:
         """What the head adds with these z, all norms at their clean scales: through the output projection itself."""
         layer, number = head
         block, post_norm = self.adapter.blocks[layer], self._post_norms[layer]
+        projection = block.output_projection
+        assert projection is not None, "a head has one"
         z = torch.zeros_like(clean.forward.z[layer][0])
         z[:, number] = values - self.value_biases[head]
         z = z[clean.targets.first_position :].flatten(1)[None]
-        output: Tensor = (block.output_projection(z) - block.output_projection(torch.zeros_like(z)))[0]
+        output: Tensor = (projection(z) - projection(torch.zeros_like(z)))[0]
         if post_norm is not None:
             output = post_norm.frozen(output) / clean.forward.post_scale[layer][0, :, None]
         return self._read(output, clean.directions, block.multiplier) / clean.forward.scale[0]

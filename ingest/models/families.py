@@ -143,9 +143,9 @@ FAMILIES = (
         "partial rotary",
     ),
     Family(
-        "Falcon 7B and RW",
+        "Falcon",
         "FalconForCausalLM",
-        ("tiiuae/falcon-7b", "tiiuae/falcon-rw-1b"),
+        ("tiiuae/falcon-7b", "tiiuae/falcon-rw-1b", "tiiuae/falcon-40b"),
         LAYERNORM,
         EITHER,
         SHARED,
@@ -164,12 +164,6 @@ REFUSED = (
         "OLMo 2", "Olmo2ForCausalLM", ("allenai/OLMo-2-0425-1B",), "normalises what attention or the MLP adds"
     ),
     RefusedFamily("OPT 350M", "OPTForCausalLM", ("facebook/opt-350m",), "normalises after its blocks"),
-    RefusedFamily(
-        "Falcon 40B and 180B",
-        "FalconForCausalLM",
-        ("tiiuae/falcon-40b",),
-        "TransformerBridge, which every run is checked against, cannot run",
-    ),
     RefusedFamily(
         "Cohere Command R",
         "CohereForCausalLM",

@@ -9,7 +9,6 @@ from torch.overrides import TorchFunctionMode
 from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
-    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GraniteConfig,
@@ -56,7 +55,6 @@ REFUSED_CONFIGS = {
     "Gemma 3": Gemma3TextConfig(**LLAMA, head_dim=8),
     "OLMo 2": Olmo2Config(**LLAMA),
     "OPT 350M": OPTConfig(**SMALL, ffn_dim=40, word_embed_proj_dim=24, do_layer_norm_before=False),
-    "Falcon 40B and 180B": FalconConfig(**SMALL, new_decoder_architecture=True, num_kv_heads=2),
     "Cohere Command R": CohereConfig(**LLAMA),
     "Granite": GraniteConfig(**LLAMA, residual_multiplier=0.25),
     "Mamba": MambaConfig(num_hidden_layers=2, hidden_size=16, vocab_size=families.VOCABULARY),
