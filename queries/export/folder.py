@@ -114,7 +114,7 @@ def _card(session: Session, written: Sequence[_Written]) -> str:
         "A run is one model on one set of prompts, measured in one way. On every row, self_repair = repair_layernorm + "
         "repair_attention + repair_mlp (+ repair_post_norm, where it is not NULL); identity_error_max is the largest "
         "violation, before rounding [logits]. "
-        "crosscheck_error_max is the largest difference of the rows that were measured a second time by whole forwards [logits]. "
+        "crosscheck_error_max is the largest difference of the rows that were measured again by whole forwards [logits]. "
         "A view leaves out runs whose status is failed.",
         _runs(session),
         "## How to read the files",
