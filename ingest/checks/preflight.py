@@ -8,8 +8,9 @@ from selfrepair.ingest.conventions import Precision
 from selfrepair.ingest.engine.ablation import HeadAblation, Replacements, ablate
 from selfrepair.ingest.engine.attention_calls import captured_input, record_calls
 from selfrepair.ingest.engine.clean_kv import check_clean_kv
-from selfrepair.ingest.engine.forward import clean_batch, clean_layers, embed, project, value_biases
+from selfrepair.ingest.engine.forward import apply_mlp, clean_batch, clean_layers, embed, value_biases
 from selfrepair.ingest.engine.memory import is_out_of_memory
+from selfrepair.ingest.engine.projection import project
 from selfrepair.ingest.engine.unembedding import bent, final_scale, mean_unembedding, target_logit_directions
 from selfrepair.ingest.models.adapter import Block, ModelAdapter, unsupported
 from selfrepair.ingest.text.targets import next_token_targets
@@ -24,7 +25,7 @@ def preflight(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision
     longer, since attention may have a window. `tokens` are the longest that will be measured.
 
     Raises SelfRepairError naming what does not add up: head outputs and bias to attention's output, neurons and bias to an
-    MLP's, what was read off a norm to what it does, layer outputs to the stream that enters the final norm, logit directions to the model's own logits, or an ablation that changes no logit.
+    MLP's, experts to a mixture's, what was read off a norm to what it does, layer outputs to the stream that enters the final norm, logit directions to the model's own logits, or an ablation that changes no logit.
     """
     try:
         _prove(adapter, tokens[:2, : POSITIONS + 1].to(adapter.device), precision, name)
@@ -82,6 +83,9 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
             activations, out = _neurons(block, layer.branch.to(adapter.layer_dtype))
             made = _with_bias(activations @ adapter.neuron_output_weight(number), block.mlp_output)
             compare(made, out, f"neurons and bias do not add up to the MLP's output in layer {number}")
+        if block.experts is not None:
+            made, out = (apply_mlp(adapter, number, layer.branch, keep_routing=kept).added for kept in (True, False))
+            compare(made, out, f"experts do not add up to the MLP's output in layer {number}")
         for norm, shape in (
             (block.attention_post_norm, block.attention_post_shape),
             (block.mlp_post_norm, block.mlp_post_shape),

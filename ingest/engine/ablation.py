@@ -13,8 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from selfrepair.ingest.engine.attention_calls import AttentionCalls
-from selfrepair.ingest.engine.forward import CleanBatch, MLPOutput, apply_mlp, attend, project
+from selfrepair.ingest.engine.forward import CleanBatch, MLPOutput, apply_mlp, attend
 from selfrepair.ingest.engine.precision import full_precision
+from selfrepair.ingest.engine.projection import project
+from selfrepair.ingest.engine.routing import RoutedOutput
 from selfrepair.ingest.engine.unembedding import final_scale
 from selfrepair.ingest.models.adapter import ModelAdapter
 
@@ -72,6 +74,15 @@ class Observer:
         rescaled: Float[Tensor, "ablated batch pos"] | None,
     ) -> None:
         """The MLP of `layer` ran; its DLA changed by `dla_change` (logits times S). `rescaled` as in `on_attention`."""
+
+    def on_experts(
+        self,
+        layer: int,
+        dla_change: Float[Tensor, "ablated batch pos"],
+        routed: RoutedOutput,
+        rescaled: Float[Tensor, "ablated batch pos"] | None,
+    ) -> None:
+        """The MLP of `layer` ran, whose routing is kept; as in `on_mlp`."""
 
     def on_final_stream(self, stream: Float[Tensor, "ablated batch pos d_model"]) -> None:
         """The forward ended with this residual stream."""
@@ -180,15 +191,19 @@ def _run_above(
         return attention.added
 
     def run_mlp(above: int) -> MLPOutput:
-        return apply_mlp(adapter, above, flat, keep_activations=above in clean.activations)
+        kept = {"keep_activations": above in clean.activations, "keep_routing": above in clean.experts}
+        return apply_mlp(adapter, above, flat, **kept)
 
     def add_mlp(above: int, mlp: MLPOutput) -> None:
         change = add(mlp.added, clean.mlp_dla[above], mlp_change)
         if observers:
             activations = None if mlp.activations is None else by_ablation(mlp.activations)
+            routed = None if mlp.routed is None else mlp.routed.at(by_ablation)
             ratio = rescaled(clean.mlp_scale[above], mlp.scale)
             for observer in observers:
                 observer.on_mlp(above, change, activations, ratio)
+                if routed is not None:
+                    observer.on_experts(above, change, routed, ratio)
 
     if not adapter.parallel_blocks:
         add_mlp(layer, run_mlp(layer))

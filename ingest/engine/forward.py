@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from selfrepair.ingest.engine.attention_calls import AttentionCalls, captured_input, stopped_at
 from selfrepair.ingest.engine.precision import full_precision
+from selfrepair.ingest.engine.projection import project, through_norm
+from selfrepair.ingest.engine.routing import ExpertEffects, RoutedOutput, expert_effects
 from selfrepair.ingest.engine.unembedding import Prediction, final_scale, predict, target_logit_directions
 from selfrepair.ingest.models.adapter import ModelAdapter
 from selfrepair.ingest.models.structure.norms import NormShape
@@ -25,7 +27,8 @@ class LayerOutputs:
 
     `attention` and `mlp` are what each adds to the stream; `attention_out` is what attention made before its post-norm and
     multiplier, and the scales are those of the post-norms, None where there are none. In sequential blocks that is the stream after attention (this layer's MLP sees the ablation), in parallel blocks
-    the stream after the whole layer (it does not). `activations` are None unless they are kept.
+    the stream after the whole layer (it does not). `activations` and `routed` are None unless they
+    are kept.
     """
 
     z: Float[Tensor, "batch pos head d_head"]
@@ -35,6 +38,7 @@ class LayerOutputs:
     attention_scale: Float[Tensor, "batch pos"] | None
     mlp: Float[Tensor, "batch pos d_model"]
     mlp_scale: Float[Tensor, "batch pos"] | None
+    routed: RoutedOutput | None
     branch: Float[Tensor, "batch pos d_model"]
 
 
@@ -45,7 +49,8 @@ class CleanBatch:
     `input` positions are all that were run, `pos` those at their end that are `measured`; lists run over layers.
     Every `dla` is a dot product with `logit_directions`: logits times S, the final norm's scale, which is `scale`. A head's
     is z times its `head_directions` (W_O w), and `head_dla` still has the value bias's share, which is not part of the head.
-    `activations` are those of the MLPs that were to be kept, `logit_lens` has the prediction after each layer or is empty.
+    `activations` are those of the MLPs that were to be kept, `experts` what experts do in those whose routing was to be
+    kept, `logit_lens` has the prediction after each layer or is empty.
     `attention_out` is what attention made before its post-norm, and the scales are those of the post-norms: None where there
     are none.
     """
@@ -56,6 +61,7 @@ class CleanBatch:
     attention_scale: list[Float[Tensor, "batch input"] | None]
     mlp_scale: list[Float[Tensor, "batch input"] | None]
     activations: dict[int, Float[Tensor, "batch pos neuron"]]
+    experts: dict[int, ExpertEffects]
     head_directions: list[Float[Tensor, "batch pos head d_head"]]
     head_dla: list[Float[Tensor, "batch pos head"]]
     logit_directions: Float[Tensor, "batch pos d_model"]
@@ -71,6 +77,10 @@ class CleanBatch:
     def measured(self) -> slice:
         """The measured positions among all that were run."""
         return slice(-self.logit_directions.shape[1], None)
+
+    def mlp_scale_at(self, layer: int) -> Float[Tensor, "batch pos"] | None:
+        """The scale of an MLP's post-norm at the measured positions."""
+        return _at(self.mlp_scale[layer], self.measured)
 
 
 def embed(adapter: ModelAdapter, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
@@ -94,11 +104,12 @@ class AttentionOutput:
 
 @dataclass(frozen=True)
 class MLPOutput:
-    """What the MLP of a layer did: as `AttentionOutput`, with the neurons' activations where they are kept."""
+    """What the MLP of a layer did: as `AttentionOutput`, with the neurons' activations and the routing where they are kept."""
 
     added: Float[Tensor, "batch pos d_model"]
     scale: Float[Tensor, "batch pos"] | None
     activations: Float[Tensor, "batch pos neuron"] | None
+    routed: RoutedOutput | None
 
 
 def attend(
@@ -135,13 +146,24 @@ def _no_heads(adapter: ModelAdapter, normed: Tensor) -> Float[Tensor, "batch pos
 
 
 def apply_mlp(
-    adapter: ModelAdapter, layer: int, stream: Float[Tensor, "batch pos d_model"], *, keep_activations: bool = False
+    adapter: ModelAdapter,
+    layer: int,
+    stream: Float[Tensor, "batch pos d_model"],
+    *,
+    keep_activations: bool = False,
+    keep_routing: bool = False,
 ) -> MLPOutput:
     """The MLP of `layer` on `stream`."""
     block = adapter.blocks[layer]
     normed = block.ln2(stream.to(adapter.layer_dtype))
-    activations = None
-    if keep_activations:
+    activations = routed = None
+    if keep_routing:
+        assert block.experts is not None, "Mechanisms.available leaves such layers out"
+        with block.experts.read() as found:
+            out = block.mlp(normed)
+        routing = found[0].each(lambda values: values.unflatten(0, stream.shape[:2]))
+        routed = RoutedOutput(routing, out - routing.outputs.sum(dim=-2) * block.experts.factor)
+    elif keep_activations:
         assert block.mlp_output is not None, "Mechanisms.neuron_layers refuses such layers"
         with captured_input(block.mlp_output) as inputs:
             out = block.mlp(normed)
@@ -149,7 +171,7 @@ def apply_mlp(
     else:
         out = block.mlp(normed)
     added, scale = _added(out, block.mlp_post_norm, block.mlp_post_shape, block.multiplier, stream.dtype)
-    return MLPOutput(added, scale, activations)
+    return MLPOutput(added, scale, activations, routed)
 
 
 def _added(
@@ -166,22 +188,28 @@ def clean_layers(
     stream: Float[Tensor, "batch pos d_model"],
     calls: AttentionCalls,
     keep_activations: Collection[int] = (),
+    keep_routing: Collection[int] = (),
 ) -> Iterator[LayerOutputs]:
     """Run the layers on `stream`, which is updated in place and ends as the final residual stream.
 
-    `keep_activations` are the layers whose MLP activations are kept.
+    `keep_activations` are the layers whose MLP activations are kept, `keep_routing` those whose routing is.
     """
+
+    def run_mlp(layer: int) -> MLPOutput:
+        kept = {"keep_activations": layer in keep_activations, "keep_routing": layer in keep_routing}
+        return apply_mlp(adapter, layer, stream, **kept)
+
     for layer in range(adapter.n_layers):
         attention = attend(adapter, layer, stream, calls)
         if adapter.parallel_blocks:
-            mlp = apply_mlp(adapter, layer, stream, keep_activations=layer in keep_activations)
+            mlp = run_mlp(layer)
             stream += attention.added
             stream += mlp.added
             branch = stream.clone()
         else:
             stream += attention.added
             branch = stream.clone()
-            mlp = apply_mlp(adapter, layer, stream, keep_activations=layer in keep_activations)
+            mlp = run_mlp(layer)
             stream += mlp.added
         yield LayerOutputs(
             attention.z,
@@ -191,6 +219,7 @@ def clean_layers(
             attention.scale,
             mlp.added,
             mlp.scale,
+            mlp.routed,
             branch,
         )
 
@@ -211,14 +240,6 @@ def value_biases(adapter: ModelAdapter, calls: AttentionCalls) -> Float[Tensor, 
     )
 
 
-def project(
-    vectors: Float[Tensor, "*stack batch pos d"], directions: Float[Tensor, "*batch pos d"]
-) -> Float[Tensor, "*stack batch pos"]:
-    """Dot product with each position's direction, in the stream's precision."""
-    products: Tensor = torch.linalg.vecdot(vectors.to(directions.dtype), directions)
-    return products
-
-
 def head_logit_directions(
     adapter: ModelAdapter,
     layer: int,
@@ -236,20 +257,6 @@ def head_logit_directions(
         return einsum(weight, directions, "head d_head d_model, batch pos d_model -> batch pos head d_head")
 
 
-def through_norm(
-    directions: Float[Tensor, "*row d_model"],
-    shape: NormShape | None,
-    scale: Float[Tensor, "*row"] | None,
-    multiplier: float,
-) -> Float[Tensor, "*row d_model"]:
-    """The directions in what a part makes that are `directions` in what it adds to the stream, at a fixed scale of its
-    post-norm.
-    """
-    if shape is not None and scale is not None:
-        directions = shape.direction(directions) / scale[..., None]
-    return directions if multiplier == 1 else directions * multiplier
-
-
 def clean_batch(
     adapter: ModelAdapter,
     calls: AttentionCalls,
@@ -257,6 +264,7 @@ def clean_batch(
     targets: PredictionTargets,
     *,
     keep_activations: Collection[int] = (),
+    keep_routing: Collection[int] = (),
     logit_lens: bool = False,
 ) -> CleanBatch:
     """Run the prompts of `targets` clean and keep what ablations need, with every layer's DLA to the targets."""
@@ -265,12 +273,16 @@ def clean_batch(
     stream = embed(adapter, targets.inputs)
     z, branch, activations, head_directions, head_dla, attention_dla, mlp_dla = [], [], {}, [], [], [], []
     attention_out, attention_scale, mlp_scale = [], [], []
+    experts: dict[int, ExpertEffects] = {}
     lens: list[Prediction] = []
-    for number, layer in enumerate(clean_layers(adapter, stream, calls, keep_activations)):
+    for number, layer in enumerate(clean_layers(adapter, stream, calls, keep_activations, keep_routing)):
         z.append(layer.z)
         branch.append(layer.branch)
         if layer.activations is not None:
             activations[number] = layer.activations[:, here]
+        if layer.routed is not None:
+            routed, scale = layer.routed.at(lambda values: values[:, here]), _at(layer.mlp_scale, here)
+            experts[number] = expert_effects(adapter, number, routed, logit_directions, scale)
         attention_out.append(None if layer.attention_scale is None else layer.attention_out)
         attention_scale.append(layer.attention_scale)
         mlp_scale.append(layer.mlp_scale)
@@ -290,6 +302,7 @@ def clean_batch(
         attention_scale=attention_scale,
         mlp_scale=mlp_scale,
         activations=activations,
+        experts=experts,
         head_directions=head_directions,
         head_dla=head_dla,
         logit_directions=logit_directions,

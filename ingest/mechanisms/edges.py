@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from selfrepair.ingest.engine.ablation import Observer
-from selfrepair.ingest.engine.forward import CleanBatch, project
+from selfrepair.ingest.engine.forward import CleanBatch
 from selfrepair.ingest.engine.precision import full_precision
+from selfrepair.ingest.engine.projection import project
 from selfrepair.ingest.models.adapter import ModelAdapter
 
 

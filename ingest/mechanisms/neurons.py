@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from selfrepair.ingest.engine.ablation import HeadAblation, Observer
-from selfrepair.ingest.engine.forward import CleanBatch, project, through_norm
+from selfrepair.ingest.engine.forward import CleanBatch
 from selfrepair.ingest.engine.precision import full_precision
+from selfrepair.ingest.engine.projection import project, through_norm
 from selfrepair.ingest.models.adapter import ModelAdapter
 from selfrepair.warehouse.schema import CHANGE_SHARES, EFFECT_STEP, NEURONS_KEPT, NEURONS_RANKED
 

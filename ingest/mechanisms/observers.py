@@ -9,6 +9,7 @@ from torch import Tensor
 from selfrepair.ingest.engine.ablation import HeadAblation, Observer
 from selfrepair.ingest.engine.forward import CleanBatch
 from selfrepair.ingest.mechanisms.edges import EdgeObserver, EdgeSums, join_edge_stacks
+from selfrepair.ingest.mechanisms.experts import ExpertObserver, ExpertSums, join_expert_stacks
 from selfrepair.ingest.mechanisms.logprobs import CleanPredictions, LogprobObserver
 from selfrepair.ingest.mechanisms.neurons import NeuronChanges, NeuronObserver, join_stacks
 from selfrepair.ingest.models.adapter import ModelAdapter
@@ -17,7 +18,7 @@ from selfrepair.ingest.text.targets import PredictionTargets
 
 
 class Observers:
-    """Edges, neurons and log-probabilities of a batch of prompts, as chosen in `mechanisms`, over its stacks in order.
+    """Edges, neurons, experts and log-probabilities of a batch of prompts, as chosen in `mechanisms`, over its stacks in order.
 
     For every stack `of_stack`, then `collect` once it has run.
     """
@@ -37,6 +38,7 @@ class Observers:
         self._of_stack: list[Observer] = []
         self._edges: list[EdgeSums] = []
         self._neurons: list[NeuronChanges] = []
+        self._experts: list[ExpertSums] = []
         self._logprobs: list[Tensor] = []
 
     def of_stack(
@@ -52,6 +54,8 @@ class Observers:
         if top is not None and self._neuron_layers:
             layers = self._neuron_layers
             self._of_stack.append(NeuronObserver(self._adapter, self._clean, layers, stack, top, value_bias))
+        if top is not None and self._clean.experts:
+            self._of_stack.append(ExpertObserver(self._adapter, self._clean, top[0]))
         if self._predictions is not None:
             self._of_stack.append(LogprobObserver(self._predictions))
         return self._of_stack
@@ -64,6 +68,8 @@ class Observers:
                     self._edges.append(observer.sums())
                 case NeuronObserver():
                     self._neurons.append(observer.changes(first))
+                case ExpertObserver():
+                    self._experts.append(observer.sums())
                 case LogprobObserver():
                     self._logprobs.append(observer.measures())
 
@@ -74,6 +80,10 @@ class Observers:
     def neurons(self) -> NeuronChanges | None:
         """Of all head ablations; None where neurons are not measured."""
         return join_stacks(self._neurons) if self._neurons else None
+
+    def experts(self) -> ExpertSums | None:
+        """Of all head ablations; None where experts are not measured."""
+        return join_expert_stacks(self._experts) if self._experts else None
 
     def logprobs(self) -> Float[Tensor, "ablated batch pos measure"] | None:
         """Of all head ablations; None where log-probabilities are not measured."""

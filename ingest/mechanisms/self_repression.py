@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from selfrepair.ingest.engine.clean_kv import CleanKVForward
-from selfrepair.ingest.engine.forward import head_logit_directions, project
+from selfrepair.ingest.engine.forward import head_logit_directions
 from selfrepair.ingest.engine.precision import full_precision
+from selfrepair.ingest.engine.projection import project
 from selfrepair.ingest.engine.unembedding import final_scale
 
 MULTIPLES = (1, 3, 5)

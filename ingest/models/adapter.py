@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from selfrepair.ingest.models.structure.experts import RoutedExperts, routed_experts
 from selfrepair.ingest.models.structure.norms import NormShape, norm_shape
+from selfrepair.ingest.models.structure.numbers import Numbers
 from selfrepair.ingest.models.structure.parts import (
     RESIDUAL,
     BlockParts,
@@ -35,6 +37,7 @@ class Block:
     has no `output_projection`, and what mixes positions there is its `attention`.
 
     `mlp_output` is the MLP's last projection, whose inputs are the neurons' activations; None where there is not just one.
+    `experts` are its routed experts; None where it has none, or none that can be told apart.
     """
 
     module: nn.Module
@@ -45,6 +48,7 @@ class Block:
     ln2: nn.Module
     mlp: Callable[[Tensor], Tensor]
     mlp_output: nn.Module | None
+    experts: RoutedExperts | None
     mlp_post_norm: nn.Module | None
     multiplier: float
     attention_post_shape: NormShape | None
@@ -178,13 +182,18 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
             raise OtherShapeError(f"its {type(module).__name__} is neither a LayerNorm nor an RMSNorm")
         return shape
 
+    def experts_of(block: nn.Module, mlp: Callable[[Tensor], Tensor]) -> RoutedExperts | None:
+        return routed_experts(block, mlp, unembedding.weight[0], numbers)
+
+    numbers = Numbers(model)
     final_shape = shape_of(parts.final_norm)
     assert final_shape is not None, "every decoder has a final norm, or was refused"
     return ModelAdapter(
         model=model,
         architecture=_architecture(model),
         blocks=tuple(
-            _block(block, shape_of(block.attention_post_norm), shape_of(block.mlp_post_norm)) for block in parts.blocks
+            _block(block, shape_of(block.attention_post_norm), shape_of(block.mlp_post_norm), experts_of)
+            for block in parts.blocks
         ),
         parallel_blocks=first.is_parallel,
         final_norm=parts.final_norm,
@@ -202,7 +211,13 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
     )
 
 
-def _block(parts: BlockParts, attention_shape: NormShape | None, mlp_shape: NormShape | None) -> Block:
+def _block(
+    parts: BlockParts,
+    attention_shape: NormShape | None,
+    mlp_shape: NormShape | None,
+    experts_of: Callable[[nn.Module, Callable[[Tensor], Tensor]], RoutedExperts | None],
+) -> Block:
+    mlp = _mlp(parts.mlp, is_chain=parts.is_chain)
     return Block(
         module=parts.module,
         ln1=parts.ln1 or nn.Identity(),
@@ -210,8 +225,9 @@ def _block(parts: BlockParts, attention_shape: NormShape | None, mlp_shape: Norm
         output_projection=parts.output_projection,
         attention_post_norm=parts.attention_post_norm,
         ln2=parts.ln2 or nn.Identity(),
-        mlp=_mlp(parts.mlp, is_chain=parts.is_chain),
+        mlp=mlp,
         mlp_output=parts.mlp_output,
+        experts=experts_of(parts.module, mlp) if parts.mlp_output is None else None,
         mlp_post_norm=parts.mlp_post_norm,
         multiplier=parts.multiplier,
         attention_post_shape=attention_shape,

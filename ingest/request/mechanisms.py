@@ -1,4 +1,4 @@
-"""Which mechanisms a run measures: edges, neurons, logit lens, log-probabilities, self-repression."""
+"""Which mechanisms a run measures: edges, neurons, experts, logit lens, log-probabilities, self-repression."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from selfrepair.ingest.models.adapter import ModelAdapter
 
 
@@ -19,6 +21,7 @@ class Mechanisms:
 
     edges: bool = False
     neurons: str = "none"
+    experts: bool = False
     logit_lens: bool = False
     logprobs: bool = False
     self_repression: bool = False
@@ -33,6 +36,7 @@ class Mechanisms:
         chosen = {
             "edges": self.edges,
             f"neurons_{self.neurons}": self.neurons != "none",
+            "experts": self.experts,
             "logit_lens": self.logit_lens,
             "logprobs": self.logprobs,
             "self_repression": self.self_repression,
@@ -42,7 +46,7 @@ class Mechanisms:
     @property
     def need_top_rows(self) -> bool:
         """Whether each head's top 2 % of rows must be known before measuring begins."""
-        return self.edges or self.neurons != "none"
+        return self.edges or self.experts or self.neurons != "none"
 
     def available(self, adapter: "ModelAdapter") -> tuple["Mechanisms", list[str]]:
         """These without the defaults that the model lacks, and a line for each that was left out."""
@@ -55,7 +59,21 @@ class Mechanisms:
         if self.edges and any(block.output_projection is None for block in adapter.blocks):
             found = replace(found, edges=False)
             notes.append("Who repairs whom is not measured: some layers of this model have no attention heads.")
+        if self.experts and not any(block.experts for block in adapter.blocks):
+            found = replace(found, experts=False)
+            if any(_has_experts(block.module) for block in adapter.blocks):
+                notes.append("Re-routing is not measured: what each expert of this model adds cannot be told apart.")
         return found, notes
+
+    def routed_layers(self, adapter: "ModelAdapter") -> tuple[int, ...]:
+        """The MLPs whose experts are measured: those that have routed experts. Raises SelfRepairError where no MLP has."""
+        layers = tuple(layer for layer, block in enumerate(adapter.blocks) if block.experts is not None)
+        if self.experts and not layers:
+            raise SelfRepairError(
+                "this model has no routed experts to measure. "
+                + in_words("Use --no-experts.", 'Leave "experts" out of mechanisms.')
+            )
+        return layers if self.experts else ()
 
     def neuron_layers(self, adapter: "ModelAdapter") -> tuple[int, ...]:
         """The MLPs whose neurons are measured. Raises SelfRepairError where the model has none."""
@@ -69,3 +87,8 @@ class Mechanisms:
                     + in_words("Use --neurons none.", 'Leave "neurons_last" and "neurons_all" out of mechanisms.')
                 )
         return layers
+
+
+def _has_experts(block: "nn.Module") -> bool:
+    """Whether a block has modules that are called experts."""
+    return any(type(module).__name__.endswith("Experts") for module in block.modules())

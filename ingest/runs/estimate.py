@@ -153,10 +153,11 @@ def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize)
     calls = record_calls(adapter, targets.inputs.shape[1])
     mean = mean_unembedding(adapter)
     mechanisms = plan.settings.mechanisms
-    layers = mechanisms.neuron_layers(adapter)
+    layers, routed = mechanisms.neuron_layers(adapter), mechanisms.routed_layers(adapter)
 
     def run_clean() -> CleanBatch:
-        return clean_batch(adapter, calls, mean, targets, keep_activations=layers, logit_lens=mechanisms.logit_lens)
+        kept = {"keep_activations": layers, "keep_routing": routed}
+        return clean_batch(adapter, calls, mean, targets, **kept, logit_lens=mechanisms.logit_lens)
 
     clean_seconds = min(seconds(run_clean, adapter.device, 1 + PROBES)[1:])
     clean = run_clean()

@@ -11,6 +11,7 @@ from torch import Tensor
 from selfrepair.ingest.engine.ablation import HeadAblation, identity_error
 from selfrepair.ingest.engine.unembedding import Prediction, join_predictions
 from selfrepair.ingest.mechanisms.edges import EdgeSums, join_edge_batches
+from selfrepair.ingest.mechanisms.experts import ExpertSums, join_expert_batches
 from selfrepair.ingest.mechanisms.neurons import NeuronChanges, join_batches
 from selfrepair.ingest.mechanisms.self_repression import SelfRepression, join_self_repression
 
@@ -30,6 +31,7 @@ class Measured:
     first_position: int
     edges: EdgeSums | None = None
     neurons: NeuronChanges | None = None
+    experts: ExpertSums | None = None
     logit_lens: Sequence[Prediction] = ()
     logprobs: Float[Tensor, "ablated prompt pos measure"] | None = None
     self_repression: SelfRepression | None = None
@@ -42,6 +44,7 @@ class Measured:
 def join_measured(batches: Sequence[Measured]) -> Measured:
     """Batches of prompts of one unit, in order, as one."""
     edges = [batch.edges for batch in batches if batch.edges is not None]
+    experts = [batch.experts for batch in batches if batch.experts is not None]
     logprobs = [batch.logprobs for batch in batches if batch.logprobs is not None]
     self_repression = [batch.self_repression for batch in batches if batch.self_repression is not None]
     starts = itertools.accumulate((batch.effects.shape[1] for batch in batches), initial=0)
@@ -56,6 +59,7 @@ def join_measured(batches: Sequence[Measured]) -> Measured:
         first_position=batches[0].first_position,
         edges=join_edge_batches(edges) if edges else None,
         neurons=join_batches(neurons) if neurons else None,
+        experts=join_expert_batches(experts) if experts else None,
         logit_lens=[join_predictions(layer) for layer in zip(*(batch.logit_lens for batch in batches), strict=True)],
         logprobs=torch.cat(logprobs, dim=1) if logprobs else None,
         self_repression=join_self_repression(self_repression) if self_repression else None,

@@ -54,7 +54,7 @@ class Measurer:
 
     `batch_size` is how many sequences go through a layer at once; it is halved for good when memory runs out, and never
     changes a result. Set `means` (z of every head averaged over the reference prompts) before mean ablation, `top_rows`
-    (each head's top 2 %, of the settings' `top_populations`) before edges and neurons.
+    (each head's top 2 %, of the settings' `top_populations`) before edges, neurons and experts.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Measurer:
         self.top_rows: TopRows | None = None
         self._batch_size = BatchSize(batch_size, adapter.device, on_halved)
         self._neuron_layers = settings.mechanisms.neuron_layers(adapter)
+        self._routed_layers = settings.mechanisms.routed_layers(adapter)
         self._given = _head_ablations(settings.given, settings.ablations)
         self._mean_unembedding = mean_unembedding(adapter)
         self._calls: dict[int, AttentionCalls] = {}
@@ -193,13 +194,14 @@ class Measurer:
     ) -> Measured:
         mechanisms = self.settings.mechanisms
         if mechanisms.need_top_rows and self.top_rows is None:
-            raise ValueError("edges and neurons need each head's top rows")
+            raise ValueError("edges, neurons and experts need each head's top rows")
         clean = clean_batch(
             self.adapter,
             calls,
             self._mean_unembedding,
             targets,
             keep_activations=self._neuron_layers,
+            keep_routing=self._routed_layers,
             logit_lens=mechanisms.logit_lens,
         )
         check_clean_forward(clean, prompt_ids)
@@ -226,6 +228,7 @@ class Measurer:
             targets.first_position,
             edges=observers.edges(),
             neurons=observers.neurons(),
+            experts=observers.experts(),
             logit_lens=[lens.cpu() for lens in clean.logit_lens],
             logprobs=observers.logprobs(),
             self_repression=self._self_repression(calls, clean, targets.inputs, prompt_ids),
