@@ -12,6 +12,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging
 
 from selfrepair.ingest import compat
 from selfrepair.ingest.checks.preflight import preflight
@@ -77,7 +78,7 @@ OTHER_SIZES: dict[str, dict[str, Any]] = {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
         "ffn_config": {"ffn_hidden_size": 40, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32},
     },
-    "dots3_note_audio": {"adapter_in_dim": 32},
+    "dots3_note_audio_encoder": {"adapter_in_dim": 32},
     "dots3_note_text": {
         **{"swa_num_attention_heads": 2, "swa_num_key_value_heads": 2, "swa_q_lora_rank": 16, "swa_kv_lora_rank": 16},
         **{"swa_head_dim": 16, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 8, "num_key_value_heads": 4},
@@ -280,7 +281,9 @@ def row_of(case: str) -> Family:
 
 
 if __name__ == "__main__":
+    logging.set_verbosity_error()
+    rows = [asdict(row_of(case)) for case in CASES]
     with TABLE.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(Family)], lineterminator="\n")
         table.writeheader()
-        table.writerows(asdict(row_of(case)) for case in CASES)
+        table.writerows(rows)
