@@ -14,14 +14,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from selfrepair.ingest.models.structure.norms import NormShape, norm_shape
-from selfrepair.ingest.models.structure.parts import (
-    RESIDUAL,
-    BlockParts,
-    OtherShapeError,
-    Projection,
-    adds_stream,
-    decoder_parts,
-)
+from selfrepair.ingest.models.structure.parts import RESIDUAL, adds_stream, decoder_parts
+from selfrepair.ingest.models.structure.roles import BlockParts, OtherShapeError, Projection
 from selfrepair.warehouse.errors import SelfRepairError
 
 SUPPORTED = "selfrepair models --supported"
