@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from selfrepair.ingest import compat
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.models.adapter import Block, ModelAdapter
-from selfrepair.ingest.models.structure.parts import Nothing
+from selfrepair.ingest.models.structure.roles import Nothing
 from selfrepair.ingest.text.targets import PredictionTargets
 
 Head: TypeAlias = tuple[int, int]

@@ -62,8 +62,8 @@ class Observer:
         z: Float[Tensor, "ablated batch pos head d_head"],
         rescaled: Float[Tensor, "ablated batch pos"] | None,
     ) -> None:
-        """Attention of `layer` ran, and its heads' z were these. `rescaled` is the clean scale of its post-norm over this one's,
-        None where there is none.
+        """Attention of `layer` ran, and its heads' z were these. `rescaled` is the clean scale of its post-norm over this
+        forward's, None where there is none.
         """
 
     def on_mlp(
@@ -177,7 +177,8 @@ def _run_above(
         return change
 
     def by_ablation(values: Tensor) -> Tensor:
-        return values.unflatten(0, stream.shape[:2])[:, :, here]
+        here_alone: Tensor = values.unflatten(0, stream.shape[:2])[:, :, here]
+        return here_alone
 
     def rescaled(before: Tensor | None, after: Tensor | None) -> Tensor | None:
         return None if before is None or after is None else before[:, here] / by_ablation(after)

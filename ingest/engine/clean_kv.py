@@ -40,7 +40,8 @@ class CleanKVForward:
     def attend(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"]
     ) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch pos head d_head"]]:
-        """What attention of `layer` adds to the stream, and z, as if the stream were changed at one position alone, for every position.
+        """What attention of `layer` adds to the stream, and z, as if the stream were changed at one position alone, for every
+        position.
 
         The batch may be several copies of the prompts' batch, one after the other.
         """

@@ -16,14 +16,8 @@ from transformers.pytorch_utils import Conv1D
 from selfrepair.ingest.models.structure.experts import RoutedExperts, routed_experts
 from selfrepair.ingest.models.structure.norms import NormShape, norm_shape
 from selfrepair.ingest.models.structure.numbers import Numbers
-from selfrepair.ingest.models.structure.parts import (
-    RESIDUAL,
-    BlockParts,
-    OtherShapeError,
-    Projection,
-    adds_stream,
-    decoder_parts,
-)
+from selfrepair.ingest.models.structure.parts import RESIDUAL, adds_stream, decoder_parts
+from selfrepair.ingest.models.structure.roles import BlockParts, OtherShapeError, Projection
 from selfrepair.warehouse.errors import SelfRepairError
 
 SUPPORTED = "selfrepair models --supported"

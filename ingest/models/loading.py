@@ -101,7 +101,7 @@ def load_model(
 
 
 def adapter_of(model: PreTrainedModel, name: str) -> ModelAdapter:
-    """The adapter of a model; SelfRepairError for a family that does not fit, for whatever reason, and where memory runs out."""
+    """The adapter of a model; SelfRepairError for a family that does not fit, for whatever reason, or where memory runs out."""
     try:
         return adapt(model, name)
     except (TypeError, AttributeError, ValueError, LookupError, AssertionError, RuntimeError) as error:

@@ -8,20 +8,17 @@ residual stream does not add up, and is refused with what was found.
 import inspect
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from selfrepair.ingest import compat
 from selfrepair.ingest.models.structure.numbers import Numbers
+from selfrepair.ingest.models.structure.roles import BlockParts, DecoderParts, Nothing, OtherShapeError, Projection
 from selfrepair.ingest.models.structure.trace import Call, trace
-
-Projection = nn.Linear | Conv1D
 
 RESIDUAL = "residual"
 """Name of the argument with the residual stream, in families whose modules add their output to it themselves."""
@@ -31,54 +28,6 @@ _WITHOUT_SOFTMAX = re.compile("linear|lightning|delta|recurrent|mamba|conv", re.
 _NORM = re.compile("norm", re.IGNORECASE)
 _N_PROBED = 5
 """Tokens of the prompt that is traced."""
-
-
-class OtherShapeError(Exception):
-    """A model of another shape than the measurement covers; the message says what stands in the way."""
-
-
-class Nothing(nn.Module):
-    """What stands in the place of a part that a block does not have."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Zeros."""
-        return torch.zeros_like(x)
-
-
-@dataclass(frozen=True)
-class BlockParts:
-    """The modules of one block; norms are None where there is none. Of several `mlp` modules, each reads what the one before
-    it made (`is_chain`) or all read the same, and what they make is added up.
-
-    Both attention and the MLP are multiplied by `multiplier` before they are added to the stream. A block without softmax
-    heads has in the place of attention what mixes positions there (a convolution, a recurrence), and no `output_projection`.
-    """
-
-    module: nn.Module
-    ln1: nn.Module | None
-    attention: nn.Module
-    output_projection: Projection | None
-    attention_post_norm: nn.Module | None
-    ln2: nn.Module | None
-    mlp: tuple[nn.Module, ...]
-    is_chain: bool
-    mlp_output: Projection | None
-    mlp_post_norm: nn.Module | None
-    multiplier: float
-    is_parallel: bool
-
-
-@dataclass(frozen=True)
-class DecoderParts:
-    """The modules of a decoder; logits are `logit_scale` times what the unembedding makes of the final norm's output, and
-    `logit_softcap` bends them.
-    """
-
-    blocks: tuple[BlockParts, ...]
-    final_norm: nn.Module
-    unembedding: nn.Linear
-    logit_scale: float
-    logit_softcap: float | None
 
 
 @torch.no_grad()
@@ -93,7 +42,8 @@ def decoder_parts(model: PreTrainedModel) -> DecoderParts:
     root = _traced(model, _probe(unembedding))
     numbers = Numbers(model)
     blocks = _block_calls(model, root)
-    if not any(_has_softmax_heads(call) for block in blocks for call in block.walk()):
+    hides_softmax = compat.attention_kernel(model) not in ("eager", "sdpa")
+    if not any(call.attends or (hides_softmax and _has_softmax_heads(call)) for b in blocks for call in b.walk()):
         kinds = ", ".join(sorted({type(child.module).__name__ for child in blocks[0].children if not _is_norm(child)}))
         raise OtherShapeError(f"none of its layers has softmax attention (they have {kinds})")
     final_norm, logit_scale, softcap = _head(model, root, blocks[-1], unembedding, numbers)
@@ -107,7 +57,9 @@ def _traced(model: PreTrainedModel, tokens: Int[Tensor, "1 pos"]) -> Call:
     except (TypeError, AttributeError, ValueError, LookupError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError) or compat.says_out_of_memory(error):
             raise
-        raise OtherShapeError(f"its own forward of token ids fails ({str(error).splitlines()[0].rstrip('.')})") from error
+        raise OtherShapeError(
+            f"its own forward of token ids fails ({str(error).splitlines()[0].rstrip('.')})"
+        ) from error
 
 
 def _probe(unembedding: nn.Linear) -> Int[Tensor, "1 pos"]:
@@ -184,7 +136,7 @@ def _block(call: Call, numbers: Numbers) -> BlockParts:
     """The parts of one block."""
     where, stream = call.name, call.x
     assert stream is not None, "blocks are chained by their streams"
-    parts = [child for child in call.children if child.out is not None and not _does_nothing(child)]
+    parts = [child for child in _parts_of(call) if child.out is not None and not _does_nothing(child)]
     of_stream = [child for child in parts if not _is_norm(child)]
     if len(of_stream) == 1:
         return _block_of_one(call, parts, of_stream[0], numbers)
@@ -232,6 +184,17 @@ def _block(call: Call, numbers: Numbers) -> BlockParts:
         ),
         is_parallel=is_parallel,
     )
+
+
+def _parts_of(call: Call) -> list[Call]:
+    """The calls within a block; of a module that holds attention and its norm, as in DBRX, those within it."""
+    return [
+        part
+        for child in call.children
+        for part in (
+            child.children if any(_is_norm(inner) and _same(inner.x, call.x) for inner in child.children) else [child]
+        )
+    ]
 
 
 def _block_of_one(call: Call, parts: Sequence[Call], part: Call, numbers: Numbers) -> BlockParts:
@@ -285,7 +248,7 @@ def _attention_call(parts: Sequence[Call], where: str) -> Call:
 
 def _has_softmax_heads(call: Call) -> bool:
     kind = _own_name(type(call.module))
-    return bool(_ATTENTION.search(kind)) and not _WITHOUT_SOFTMAX.search(kind) and not _is_norm(call)
+    return (call.attends or bool(_ATTENTION.search(kind))) and not _WITHOUT_SOFTMAX.search(kind) and not _is_norm(call)
 
 
 def _own_name(module_class: type[nn.Module]) -> str:

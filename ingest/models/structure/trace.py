@@ -4,21 +4,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+_SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax, torch.logsumexp)
 
 
 @dataclass(eq=False)
 class Call:
     """One call of a module: its name in the model, its first tensor and what it made of that, as they were at that moment.
 
-    `children` are the calls within it, in order.
+    `children` are the calls within it, in order; `attends` says whether a softmax over attention scores was taken in it, which
+    a fused kernel of another library hides.
     """
 
     name: str
     module: nn.Module
     x: Tensor | None
     out: Tensor | None = None
+    attends: bool = False
     children: list["Call"] = field(default_factory=list)
 
     def walk(self) -> Iterator["Call"]:
@@ -47,11 +54,35 @@ def trace(model: nn.Module, tokens: Int[Tensor, "batch pos"]) -> Call:
         handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
         handles.append(module.register_forward_hook(end))
     try:
-        model(input_ids=tokens, use_cache=False)
+        with _Attending(open_calls):
+            model(input_ids=tokens, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
     return root.children[0]
+
+
+class _Attending(TorchFunctionMode):
+    """While it is on, the open calls in which attention weights are computed are marked."""
+
+    def __init__(self, open_calls: list[Call]) -> None:
+        super().__init__()
+        self._open_calls = open_calls
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        if function is functional.scaled_dot_product_attention or (
+            function in _SOFTMAX and arguments and _are_scores(arguments[0])
+        ):
+            for call in self._open_calls:
+                call.attends = True
+        return function(*arguments, **(keywords or {}))
+
+
+def _are_scores(x: Tensor) -> bool:
+    """Whether these are scores, [batch, head, query, key] or [batch * head, query, key]; what chooses experts has fewer axes."""
+    return x.ndim > 3 or (x.ndim == 3 and x.shape[1] == x.shape[2])
 
 
 def _streams_first(keywords: Mapping[str, Any]) -> list[Any]:

@@ -1,0 +1,57 @@
+"""The parts of a decoder by role."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+Projection = nn.Linear | Conv1D
+
+
+class OtherShapeError(Exception):
+    """A model of another shape than the measurement covers; the message says what stands in the way."""
+
+
+class Nothing(nn.Module):
+    """What stands in the place of a part that a block does not have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zeros."""
+        return torch.zeros_like(x)
+
+
+@dataclass(frozen=True)
+class BlockParts:
+    """The modules of one block; norms are None where there is none. Of several `mlp` modules, each reads what the one before
+    it made (`is_chain`) or all read the same, and what they make is added up.
+
+    Both attention and the MLP are multiplied by `multiplier` before they are added to the stream. A block without softmax
+    heads has in the place of attention what mixes positions there (a convolution, a recurrence), and no `output_projection`.
+    """
+
+    module: nn.Module
+    ln1: nn.Module | None
+    attention: nn.Module
+    output_projection: Projection | None
+    attention_post_norm: nn.Module | None
+    ln2: nn.Module | None
+    mlp: tuple[nn.Module, ...]
+    is_chain: bool
+    mlp_output: Projection | None
+    mlp_post_norm: nn.Module | None
+    multiplier: float
+    is_parallel: bool
+
+
+@dataclass(frozen=True)
+class DecoderParts:
+    """The modules of a decoder; logits are `logit_scale` times what the unembedding makes of the final norm's output, and
+    `logit_softcap` bends them.
+    """
+
+    blocks: tuple[BlockParts, ...]
+    final_norm: nn.Module
+    unembedding: nn.Linear
+    logit_scale: float
+    logit_softcap: float | None
