@@ -143,7 +143,8 @@ def measure(
         layers: Only heads of these layers, counted from 0: 3, [3, 5] or "0,4-7".
         heads: Only these heads: ["L9H6", (9, 9)] or "L9H6,L9H9". In addition to those of `layers`.
         given: Heads ablated in both the clean and the ablated run; needs a single ablation.
-        mechanisms: Also measured: any of edges, neurons_last, neurons_all, logit_lens, logprobs, self_repression.
+        mechanisms: Also measured: any of edges, neurons_last, neurons_all, experts, logit_lens, logprobs,
+            self_repression.
         seed: Seed of the resample pairing and all randomness.
         batch_size: Sequences in one forward, halved when memory runs out; changes no number. Default: by the model's shape.
         name: The model's name. Default: its configuration's. Give an edited model a different name.
@@ -253,6 +254,7 @@ def _mechanisms(names: str | Sequence[str]) -> Mechanisms:
     return Mechanisms(
         edges="edges" in chosen,
         neurons="all" if "neurons_all" in chosen else "last" if "neurons_last" in chosen else "none",
+        experts="experts" in chosen,
         logit_lens="logit_lens" in chosen,
         logprobs="logprobs" in chosen,
         self_repression="self_repression" in chosen,

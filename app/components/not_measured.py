@@ -21,6 +21,7 @@ EARLY_STEP = 1_000
 NOUNS = {
     "edges": "which heads and MLPs repair which head",
     "neurons_last": "the neurons of MLPs",
+    "experts": "which experts MLPs choose",
     "logit_lens": "the logit lens",
     "logprobs": "changes in log-probability and KL divergence",
     "self_repression": "self-repression",

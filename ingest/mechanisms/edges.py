@@ -11,6 +11,7 @@ from selfrepair.ingest.engine.ablation import Observer
 from selfrepair.ingest.engine.forward import CleanBatch
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.projection import project
+from selfrepair.ingest.mechanisms.clusters import cluster_moments
 from selfrepair.ingest.models.adapter import ModelAdapter
 
 
@@ -34,24 +35,8 @@ class EdgeSums:
     def cluster_moments(
         self, clusters: Sequence[int]
     ) -> tuple[Float[Tensor, "ablated population"], Float[Tensor, "ablated population"], Float[Tensor, "..."]]:
-        """What clustered errors are made of, where `clusters` has a number for each prompt, the same for those of one document.
-
-        Clusters with rows; the sum of their squared rows; and, [moment ablated population target], the sums of rows *
-        change and of change^2 of each cluster's sums.
-        """
-        n_clusters = torch.zeros_like(self.n_rows)
-        squared_rows = torch.zeros_like(self.n_rows)
-        moments = torch.zeros(2, *self.prompt_changes[:, :, 0].shape, dtype=torch.float64)
-        of_prompt = torch.tensor(clusters)
-        for cluster in of_prompt.unique():
-            mine = of_prompt == cluster
-            n_rows = self.prompt_rows[:, :, mine].sum(dim=-1)
-            change = self.prompt_changes[:, :, mine].double().sum(dim=2)
-            n_clusters += n_rows > 0
-            squared_rows += n_rows.square()
-            moments[0] += n_rows[..., None] * change
-            moments[1] += change.square()
-        return n_clusters, squared_rows, moments
+        """Of the changes, as `clusters.cluster_moments` has them."""
+        return cluster_moments(self.prompt_rows, self.prompt_changes, clusters)
 
 
 def join_edge_batches(batches: Sequence[EdgeSums]) -> EdgeSums:

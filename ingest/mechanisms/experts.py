@@ -11,9 +11,10 @@ from selfrepair.ingest.engine.ablation import Observer
 from selfrepair.ingest.engine.forward import CleanBatch, RoutedOutput
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.routing import expert_effects
+from selfrepair.ingest.mechanisms.clusters import cluster_moments
 from selfrepair.ingest.models.adapter import ModelAdapter
 
-ROUTING_SUMS = ("rerouted_rows", "replaced_experts", "weight_distance", "change", "shared_change")
+ROUTING_SUMS = ("rerouted_rows", "replaced_experts", "chosen_experts", "weight_distance", "change", "shared_change")
 """Columns of `routing_sums`, in the order of `ExpertSums.routing`."""
 
 EXPERT_SUMS = ("clean_rows", "ablated_rows", "change", "kept_change")
@@ -23,7 +24,8 @@ EXPERT_SUMS = ("clean_rows", "ablated_rows", "change", "kept_change")
 @dataclass(frozen=True)
 class ExpertSums:
     """Sums over rows, in float64 on the CPU, of the MLPs that have routed experts, by layer; the last axes are
-    `ROUTING_SUMS` and `EXPERT_SUMS`. MLPs with fewer experts than others have 0 in the rest. Populations are `schema.EDGE_POPULATIONS`.
+    `ROUTING_SUMS` and `EXPERT_SUMS`. MLPs with fewer experts than others have 0 in the rest. Populations are
+    `schema.EDGE_POPULATIONS`.
     """
 
     routing: Float[Tensor, "ablated population mlp sum"]
@@ -35,6 +37,10 @@ class ExpertSums:
     def n_rows(self) -> Float[Tensor, "ablated population"]:
         """Rows that the sums are over."""
         return self.prompt_rows.sum(dim=-1)
+
+    def cluster_moments(self, clusters: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of re-routed rows, as `clusters.cluster_moments` has them."""
+        return cluster_moments(self.prompt_rows, self.prompt_rerouted, clusters)
 
 
 def join_expert_batches(batches: Sequence[ExpertSums]) -> ExpertSums:
@@ -82,6 +88,7 @@ class ExpertObserver(Observer):
         of_row = (
             (after.chosen != before.chosen).any(dim=-1),
             (before.chosen & ~after.chosen).sum(dim=-1),
+            before.chosen.sum(dim=-1).expand(dla_change.shape),
             (after.weights - before.weights).abs().sum(dim=-1) / 2,
             dla_change / clean.scale,
             (after.shared_dla - before.shared_dla) / clean.scale,

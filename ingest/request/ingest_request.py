@@ -80,6 +80,9 @@ class IngestRequest:
         type=click.Choice(list(NEURONS)),
     )
     edges: bool = option("Which heads and MLPs repair which head.", True)
+    experts: bool = option(
+        "Which experts later MLPs choose, and what each repairs; nothing in models without routed experts.", True
+    )
     logit_lens: bool = option("Logit lens: the target's logit, log-probability and rank after each layer.", True)
     logprobs: bool = option("Also change in log-probability and KL divergence: two to six times the time.", False)
     self_repression: bool = option(
@@ -104,6 +107,7 @@ class IngestRequest:
         return Mechanisms(
             edges=self.edges,
             neurons=self.neurons,
+            experts=self.experts,
             logit_lens=self.logit_lens,
             logprobs=self.logprobs or self.mechanisms,
             self_repression=self.self_repression or self.mechanisms,

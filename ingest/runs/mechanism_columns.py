@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.mechanisms.edges import EdgeSums
+from selfrepair.ingest.mechanisms.experts import EXPERT_SUMS, ROUTING_SUMS, ExpertSums
 from selfrepair.ingest.mechanisms.logprobs import MEASURES
 from selfrepair.ingest.mechanisms.neurons import LARGEST, SUMS, NeuronChanges
 from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, SelfRepression
@@ -40,6 +41,8 @@ def mechanism_columns(plan: RunPlan, unit: Unit, measured: Measured) -> dict[str
         }
         for name in ("n_rows", "n_changed"):
             tables["neuron_sums"][name] = tables["neuron_sums"][name].astype(np.int32)
+    if measured.experts is not None:
+        tables |= _expert_columns(plan, unit, measured.head_ablations, measured.experts)
     if measured.logit_lens:
         tables["logit_lens"] = _logit_lens_columns(unit, measured)
     if measured.logprobs is not None:
@@ -83,6 +86,52 @@ def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation],
         "squared_rows": squared_rows.numpy()[ablated, population],
         "rows_by_change": moments[0].numpy()[ablated, population, at],
         "squared_cluster_change": moments[1].numpy()[ablated, population, at],
+    }
+
+
+def _expert_columns(
+    plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation], experts: ExpertSums
+) -> dict[str, Columns]:
+    """For every head ablation, population with rows and MLP with experts above the ablated head: a row, and one for each of its
+    experts that is ever chosen.
+    """
+    adapter = plan.model.adapter
+    of_layers = [
+        (layer, block.experts.n_experts) for layer, block in enumerate(adapter.blocks) if block.experts is not None
+    ]
+    layers, n_experts = np.array(of_layers, dtype=np.int16).T
+    layer = np.array([ablated.layer for ablated in head_ablations])[:, None]
+    n_rows = experts.n_rows.numpy()
+    chosen = (layers >= layer + adapter.parallel_blocks)[:, None] & (n_rows > 0)[..., None]
+    ablated, population, mlp = at = np.nonzero(chosen)
+    n_clusters, squared_rows, moments = experts.cluster_moments(plan.prompts.clusters(unit.prompt_ids))
+
+    def keys(ablated: NDArray[np.int64], population: NDArray[np.int64], mlp: NDArray[np.int64]) -> Columns:
+        return _keys_of(head_ablations, ablated) | {
+            "unit": np.full(len(ablated), unit.number, dtype=np.int32),
+            "population": population.astype(np.int8),
+            "mlp_layer": layers[mlp],
+        }
+
+    def sums(names: tuple[str, ...], values: NDArray[np.float64]) -> Columns:
+        by_name = dict(zip(names, np.moveaxis(values, -1, 0), strict=True))
+        counts = [name for name in names if name.endswith(("_rows", "_experts"))]
+        return by_name | {name: by_name[name].astype(np.int32) for name in counts}
+
+    each = experts.experts.numpy()
+    is_chosen = (each[..., :2] > 0).any(axis=-1) & chosen[..., None]
+    *places, expert = np.nonzero(is_chosen)
+    return {
+        "routing_sums": keys(*at)
+        | {"n_experts": n_experts[mlp], "n_rows": n_rows[ablated, population].astype(np.int32)}
+        | sums(ROUTING_SUMS, experts.routing.numpy()[at])
+        | {
+            "n_clusters": n_clusters.numpy()[ablated, population].astype(np.int32),
+            "squared_rows": squared_rows.numpy()[ablated, population],
+            "rows_by_rerouted": moments[0].numpy()[at],
+            "squared_cluster_rerouted": moments[1].numpy()[at],
+        },
+        "expert_sums": keys(*places) | {"expert": expert.astype(np.int16)} | sums(EXPERT_SUMS, each[is_chosen]),
     }
 
 

@@ -14,6 +14,8 @@ Rows = Callable[[str], list[dict[str, Any]]]
 
 ADDED_BY = {
     "edge_sums": "--edges",
+    "routing_sums": "--experts",
+    "expert_sums": "--experts",
     "neuron_changes": "--neurons last",
     "neuron_curves": "--neurons last",
     "neuron_sums": "--neurons last",

@@ -38,8 +38,8 @@ CREATE TABLE IF NOT EXISTS selfrepair_marts.refreshed (
 _LOADED = "SELECT run_id, count(*) AS n_units, max(loaded_at) AS last_loaded_at FROM main.units GROUP BY run_id"
 _NARROWED = (
     *("measurements", "tokens", "prompts", "units"),
-    *("neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "logit_lens", "logprob_changes"),
-    *("self_repression", "self_repression_sums"),
+    *("neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "routing_sums", "expert_sums"),
+    *("logit_lens", "logprob_changes", "self_repression", "self_repression_sums"),
 )
 """Tables that a run's marts may read: what a later load or cross-check writes elsewhere leaves them as they are."""
 

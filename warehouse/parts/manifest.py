@@ -14,6 +14,8 @@ MECHANISM_TABLES = (
     "neuron_curves",
     "neuron_sums",
     "edge_sums",
+    "routing_sums",
+    "expert_sums",
     "logit_lens",
     "logprob_changes",
     "self_repression",

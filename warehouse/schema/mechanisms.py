@@ -1,4 +1,4 @@
-"""Which components compensate: heads and MLPs (edges), and the neurons of the MLPs."""
+"""Which components compensate: heads and MLPs (edges), and the neurons and experts of the MLPs."""
 
 import sqlalchemy as sa
 
@@ -183,5 +183,72 @@ edge_sums = sa.Table(
     comment=(
         "How ablating a head changes the direct effect of each later head, and of the same layer's and later MLPs, summed "
         "over a unit. Not rounded."
+    ),
+)
+
+EXPERT_POPULATION = ("population", edge_population, "Rows used: all, or top2 (the head's top 2 % by direct effect)")
+
+routing_sums = sa.Table(
+    "routing_sums",
+    metadata,
+    column(*RUN),
+    column(*UNIT),
+    column(*ABLATION),
+    column(*LAYER),
+    column(*HEAD),
+    column(*EXPERT_POPULATION),
+    column(*MLP_LAYER),
+    column("n_experts", small, "Routed experts of the MLP [experts]"),
+    column("n_rows", integer, "Rows used [rows]"),
+    column("rerouted_rows", integer, "Rows in which other experts are chosen than in the clean run [rows]"),
+    column(
+        "replaced_experts", integer, "Sum over rows of the experts that are chosen in the clean run alone [experts]"
+    ),
+    column("chosen_experts", integer, "Sum over rows of the experts that are chosen in the clean run [experts]"),
+    column(
+        "weight_distance",
+        double,
+        "Sum over rows of half of the experts' |change in routing weight|, weights as shares of a row's [ratio]",
+    ),
+    column("change", double, "Sum over rows of the change in the MLP's direct effect, at the clean scale [logits]"),
+    column(
+        "shared_change",
+        double,
+        "The part of it that is always on: shared experts, and what else in the MLP does not depend on the routing [logits]",
+    ),
+    column("n_clusters", integer, "Documents of the unit with such rows [documents]"),
+    column("squared_rows", double, "Sum over these documents of the square of their rows [rows^2]"),
+    column("rows_by_rerouted", double, "Sum over these documents of their rows times their rerouted_rows [rows^2]"),
+    column(
+        "squared_cluster_rerouted", double, "Sum over these documents of the square of their rerouted_rows [rows^2]"
+    ),
+    comment=(
+        "How ablating a head changes which experts an MLP of the same or a later layer chooses, summed over a unit. MLPs "
+        "without routed experts have no rows. Not rounded."
+    ),
+)
+
+expert_sums = sa.Table(
+    "expert_sums",
+    metadata,
+    column(*RUN),
+    column(*UNIT),
+    column(*ABLATION),
+    column(*LAYER),
+    column(*HEAD),
+    column(*EXPERT_POPULATION),
+    column(*MLP_LAYER),
+    column("expert", small, "Index of the expert in its MLP, from 0"),
+    column("clean_rows", integer, "Rows in which it is chosen in the clean run [rows]"),
+    column("ablated_rows", integer, "Rows in which it is chosen with the head ablated [rows]"),
+    column(
+        "change",
+        double,
+        "Sum over rows of the change in its direct effect, which is 0 where it is not chosen, at the clean scale [logits]",
+    ),
+    column("kept_change", double, "The same over the rows in which it is chosen in both [logits]"),
+    comment=(
+        "What each routed expert of an MLP adds to its repair of an ablated head, summed over a unit. Experts that are "
+        "chosen in no row of the unit have none. Not rounded."
     ),
 )

@@ -9,7 +9,7 @@ NEURON_POPULATIONS = ("top2", "top2_nobos")
 LOGITS_OF = ("next_token", "answer", "answer_minus_foil")
 NEXT_TOKEN, ANSWER, ANSWER_MINUS_FOIL = LOGITS_OF
 ADDED_VECTORS = ("own", "other", "random")
-MECHANISMS = ("edges", "neurons_last", "neurons_all", "logit_lens", "logprobs", "self_repression")
+MECHANISMS = ("edges", "neurons_last", "neurons_all", "experts", "logit_lens", "logprobs", "self_repression")
 
 EFFECTS = (
     "direct_effect",

@@ -124,8 +124,8 @@ runs = sa.Table(
     column(
         "mechanisms",
         texts,
-        "Mechanisms measured in addition to the effects: edges, neurons_last or neurons_all, logit_lens, logprobs, "
-        "self_repression; NULL or empty: none",
+        "Mechanisms measured in addition to the effects: edges, neurons_last or neurons_all, experts, logit_lens, "
+        "logprobs, self_repression; NULL or empty: none",
         null=True,
     ),
     column(

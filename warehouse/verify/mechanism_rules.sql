@@ -12,6 +12,10 @@ found AS (
     UNION ALL
     SELECT DISTINCT 'neuron_sums', run_id, ['neurons_last', 'neurons_all'] FROM neuron_sums
     UNION ALL
+    SELECT DISTINCT 'routing_sums', run_id, ['experts'] FROM routing_sums
+    UNION ALL
+    SELECT DISTINCT 'expert_sums', run_id, ['experts'] FROM expert_sums
+    UNION ALL
     SELECT DISTINCT 'logit_lens', run_id, ['logit_lens'] FROM logit_lens
     UNION ALL
     SELECT DISTINCT 'logprob_changes', run_id, ['logprobs'] FROM logprob_changes
@@ -61,6 +65,25 @@ counted AS (
         'units'
     FROM runs AS r
     JOIN models USING (model_id)
+    UNION ALL
+    SELECT
+        run_id,
+        'experts',
+        n_found,
+        -- heads of the first layer alone are sure to have experts above them
+        CASE
+            WHEN n_found = 0 AND (NOT list_has_any(selected_heads, first_heads) OR (parallel_blocks AND n_layers = 1)) THEN 0
+            ELSE (SELECT count(*) FROM units AS t WHERE t.run_id = of_run.run_id)
+        END,
+        'units'
+    FROM (
+        SELECT
+            run_id, selected_heads, parallel_blocks, n_layers,
+            list_transform(range(n_heads), lambda h: 'L0H' || h) AS first_heads,
+            (SELECT count(DISTINCT unit) FROM routing_sums AS t WHERE t.run_id = r.run_id) AS n_found
+        FROM runs AS r
+        JOIN models USING (model_id)
+    ) AS of_run
     UNION ALL
     SELECT
         run_id,
@@ -118,6 +141,67 @@ WHERE
         abs(e.of_heads - m.of_heads) <= {PROJECTION_ERROR} * n_rows
         AND abs(e.of_mlps - m.of_mlps) <= {EFFECT_STEP} * n_rows
     ) IS NOT TRUE;
+
+-- rule: experts and what is always on add up to the change of their MLP
+-- over: routing_sums
+WITH
+of_experts AS (
+    SELECT
+        run_id, unit, ablation, layer, head, population, mlp_layer,
+        sum(change) AS change,
+        sum(clean_rows) AS chosen_experts,
+        max(greatest(clean_rows, ablated_rows)) AS most_rows,
+        max(expert) AS last_expert
+    FROM expert_sums
+    GROUP BY run_id, unit, ablation, layer, head, population, mlp_layer
+)
+SELECT
+    run_id,
+    'run ' || run_id || ', unit ' || unit || ', ' || population || ', ' || ablation || ' of L' || layer || 'H' || head
+        || ', MLP ' || mlp_layer || ': ' || coalesce(e.change, 0) || ' and ' || coalesce(m.shared_change, 0) || '; its own '
+        || coalesce(m.change, 0) AS what
+FROM routing_sums AS m
+FULL JOIN of_experts AS e USING (run_id, unit, ablation, layer, head, population, mlp_layer)
+LEFT JOIN runs AS r USING (run_id)
+WHERE
+    (
+        abs(coalesce(e.change, 0) + m.shared_change - m.change) <= {PROJECTION_ERROR} * m.n_rows
+        AND coalesce(e.chosen_experts, 0) = m.chosen_experts
+        AND coalesce(e.most_rows, 0) <= m.n_rows
+        AND coalesce(e.last_expert, 0) < m.n_experts
+        AND m.rerouted_rows BETWEEN 0 AND m.n_rows
+        AND m.replaced_experts BETWEEN 0 AND m.chosen_experts
+    ) IS NOT TRUE;
+
+-- rule: MLPs with experts change as their edges say
+-- over: routing_sums
+WITH
+of_experts AS (
+    SELECT run_id, ablation, layer, head, population, mlp_layer, sum(change) AS change, sum(n_rows) AS n_rows
+    FROM routing_sums
+    GROUP BY run_id, ablation, layer, head, population, mlp_layer
+),
+of_mlp AS (
+    SELECT
+        run_id, ablation, layer, head, population, target_layer AS mlp_layer, sum(change) AS change, sum(n_rows) AS n_rows
+    FROM edge_sums
+    WHERE target_kind = 'mlp'
+    GROUP BY run_id, ablation, layer, head, population, target_layer
+),
+mlps AS (
+    SELECT DISTINCT run_id, mlp_layer
+    FROM routing_sums
+)
+SELECT
+    run_id,
+    'run ' || run_id || ', ' || m.population || ', ' || ablation || ' of L' || layer || 'H' || head || ', MLP ' || mlp_layer
+        || ': ' || coalesce(e.change, 0) || ' in ' || coalesce(e.n_rows, 0) || ' rows; its edge ' || m.change || ' in '
+        || m.n_rows AS what
+FROM of_mlp AS m
+SEMI JOIN mlps USING (run_id, mlp_layer)
+LEFT JOIN of_experts AS e USING (run_id, ablation, layer, head, population, mlp_layer)
+LEFT JOIN runs AS r USING (run_id)
+WHERE (e.n_rows = m.n_rows AND abs(e.change - m.change) <= {PROJECTION_ERROR} * m.n_rows) IS NOT TRUE;
 
 -- rule: neurons add up to the change of their MLP
 -- over: neuron_sums

@@ -53,6 +53,12 @@ MECHANISM_NUMBERS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = 
     "neuron_curves": ("unit", ("largest_changes",), ("largest_repairs", "change_shares", "repair_shares")),
     "neuron_sums": ("unit", ("direct_effect", "change", "absolute_change", "positive_change", "anti_erasure"), ()),
     "edge_sums": ("unit", ("change", "squared_change"), ("squared_rows", "rows_by_change", "squared_cluster_change")),
+    "routing_sums": (
+        "unit",
+        ("weight_distance", "change", "shared_change", "squared_rows", "rows_by_rerouted", "squared_cluster_rerouted"),
+        (),
+    ),
+    "expert_sums": ("unit", ("change", "kept_change"), ()),
     "logit_lens": ("prompt_id", ("logit", "logprob"), ()),
     "logprob_changes": ("prompt_id", ("logprob_change", "kl"), ()),
     "self_repression": ("prompt_id", ("direct_effect", "direct_effect_after"), ("direct_effect_after_own_scale",)),

@@ -111,7 +111,7 @@ def test_every_sum_equals_the_naive_one(case, in_float64):
     for number, ablated in enumerate(measurer.head_ablations):
         top = measurer.top_rows.mask((ablated.layer, ablated.head), range(len(TOKENS)), TOKENS.shape[1] - 1)[0]
         n_experts = found.experts.experts.shape[-2]
-        routing = torch.zeros(2, len(layers), 3).double()
+        routing = torch.zeros(2, len(layers), 4).double()
         experts = torch.zeros(2, len(layers), n_experts, len(EXPERT_SUMS)).double()
         for prompt, tokens in enumerate(TOKENS):
             new = clean[sweep.PARTNERS[prompt]].z[ablated.layer][..., ablated.head, :]
@@ -128,13 +128,14 @@ def test_every_sum_equals_the_naive_one(case, in_float64):
                     both.append((added * directions[prompt][:, None]).sum(-1) / scale[prompt][:, None])
                 before, after = (run.choices[layer] for run in (clean[prompt], other))
                 changed, kept = (before > 0) != (after > 0), (before > 0) & (after > 0)
-                rows = [changed.any(-1), ((before > 0) & (after == 0)).sum(-1), (after - before).abs().sum(-1) / 2]
+                rows = [changed.any(-1), ((before > 0) & (after == 0)).sum(-1)]
+                rows += [(before > 0).sum(-1), (after - before).abs().sum(-1) / 2]
                 change = both[1] - both[0]
                 of_expert = [before > 0, after > 0, change, change * kept]
                 for population, chosen in enumerate((torch.ones_like(top[prompt]), top[prompt])):
                     routing[population, at] += torch.stack([row[chosen].double().sum() for row in rows])
                     experts[population, at] += torch.stack([row[chosen].double().sum(0) for row in of_expert], dim=-1)
-        torch.testing.assert_close(found.experts.routing[number, ..., :3], routing, rtol=0, atol=1e-8)
+        torch.testing.assert_close(found.experts.routing[number, ..., :4], routing, rtol=0, atol=1e-8)
         torch.testing.assert_close(found.experts.experts[number], experts, rtol=0, atol=1e-8)
     assert found.experts.routing[..., 0].sum() > 0, "no ablation changed a routing"
 

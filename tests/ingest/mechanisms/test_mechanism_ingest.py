@@ -79,6 +79,8 @@ def test_every_table_has_the_rows_it_must_have(whole):
         "neuron_curves": 2 * mlps_above * 50,
         "neuron_sums": 2 * mlps_above,
         "edge_sums": 2 * (mlps_above + heads_above),
+        "routing_sums": 0,  # no experts
+        "expert_sums": 0,
         "logit_lens": PROMPTS * POSITIONS * LAYERS,
         "logprob_changes": PROMPTS * POSITIONS * head_ablations,
         "self_repression": PROMPTS * POSITIONS * later_heads * 3 * 3,

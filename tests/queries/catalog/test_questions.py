@@ -548,6 +548,21 @@ def test_backups_and_hidden_ones(reader: Reader) -> None:
         assert of_run["direct_effect_growth"].is_sorted(descending=True)
 
 
+def test_experts_that_are_chosen_anew(reader: Reader) -> None:
+    of = {"run_id": 1, "ablation": "mean", "population": "all"}
+    pairs = answer(reader, "heads_that_reroute", **of, at_most=1000)
+    assert pairs.height == 4 * (3 + 2 + 1)
+    assert pairs["rerouted_share"].is_sorted(descending=True)
+    found = answer(reader, "experts_of_head", **of, **HEAD, at_most=1000)
+    in_each = found.group_by("mlp_layer").agg(pl.col("mean_change").sum()).sort("mlp_layer")
+    mine = pairs.filter(**HEAD).sort("mlp_layer")
+    wanted = mine["mean_rerouted_change"] + mine["mean_kept_change"]
+    assert in_each["mean_change"].to_list() == pytest.approx(wanted.to_list(), abs=1e-9)
+    alone = answer(reader, "experts_of_head", **of, **HEAD, mlp_layer=2, at_most=1000)
+    assert alone.equals(found.filter(mlp_layer=2))
+    assert answer(reader, "experts_of_head", **of, **HEAD, at_most=2).equals(found.head(2))
+
+
 def test_neurons_of_one_head(reader: Reader) -> None:
     """Of a head whose top has a row at position 0."""
     at_first = "FROM neuron_changes WHERE run_id = 1 AND ablation = 'mean' AND NOT in_top2_nobos"

@@ -79,7 +79,7 @@ def test_tables_are_the_designed_ones():
         *("models", "datasets", "runs", "prompts", "tokens", "measurements"),
         *("crosschecks", "units", "last_numbers"),
         *("neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "logit_lens", "logprob_changes"),
-        *("self_repression", "self_repression_sums"),
+        *("routing_sums", "expert_sums", "self_repression", "self_repression_sums"),
         *("published_head_repair", "published_self_repression", "schema_migration"),
     }
 
@@ -104,7 +104,7 @@ def test_every_float_has_a_unit():
     floats = [
         column for table in metadata.tables.values() for column in table.columns if isinstance(column.type, sa.Float)
     ]
-    assert len(floats) == 8 + 4 + 3 + 2 + 2 + 4 + 5 + 2 + 5 + 2 + 3 + 8 + 9 + 9
+    assert len(floats) == 8 + 4 + 3 + 2 + 2 + 4 + 5 + 2 + 5 + 2 + 3 + 8 + 9 + 9 + 6 + 2
     for column in floats:
         assert re.search(r"\[[^]]+\]$", column.comment), column
 
@@ -113,5 +113,5 @@ def test_all_but_tables_of_many_rows_have_a_primary_key():
     without = {table.name for table in metadata.tables.values() if not table.primary_key.columns}
     assert without == {
         *("measurements", "neuron_changes", "neuron_curves", "neuron_sums", "edge_sums", "logit_lens"),
-        *("logprob_changes", "self_repression", "self_repression_sums"),
+        *("routing_sums", "expert_sums", "logprob_changes", "self_repression", "self_repression_sums"),
     }
