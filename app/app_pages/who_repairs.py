@@ -8,10 +8,11 @@ from selfrepair.app.charts.mechanisms.edge_bars import target_bars
 from selfrepair.app.charts.mechanisms.edge_graph import edge_graph, largest_edges
 from selfrepair.app.charts.mechanisms.edge_matrix import edge_matrix
 from selfrepair.app.charts.mechanisms.layer_matrix import layer_matrix
+from selfrepair.app.charts.mechanisms.rerouting import expert_bars, rerouting_matrix
 from selfrepair.app.charts.style.color_domain import color_domain, saturation_caption
 from selfrepair.app.components.about import About
 from selfrepair.app.components.figure import data_popover, show_figure
-from selfrepair.app.components.not_measured import explain_missing_baseline, has_measured
+from selfrepair.app.components.not_measured import explain_missing_baseline, has_experts, has_measured
 from selfrepair.app.components.optional_caption import optional_caption
 from selfrepair.app.components.tables import column_headers
 from selfrepair.app.components.token_links import token_links
@@ -67,7 +68,40 @@ def hidden_backup_heads(label: str) -> None:
     data_popover(growth, sql, name="co_ablation", chart=dots)
 
 
+def rerouting(label: str) -> None:
+    """How often MLPs with routed experts choose others when a head is ablated, and what the experts add to the repair."""
+    st.header("Re-routing", divider="gray")
+    over = About(population=population)
+    pairs_sql = queries.rerouting(where)
+    experts_sql = queries.experts_of_head(f"{where} AND label = {literal(label)}")
+    prefetch([pairs_sql, experts_sql])
+    pairs, experts = query_frame(pairs_sql), query_frame(experts_sql)
+    if pairs.is_empty():
+        st.info("No MLP with routed experts comes after these heads.", icon=":material/info:")
+        return
+    st.caption(
+        "Share of rows in which an MLP chooses other experts than in the clean run when a head is ablated "
+        f"({choice.ablation}). Rows used: {POPULATIONS[population]} of the ablated head."
+    )
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.subheader("Other experts chosen", help="Click a cell to choose its ablated head.")
+        matrix = rerouting_matrix(pairs, heads["label"].to_list(), label)
+        clickable_chart(matrix, "rerouting")
+        data_popover(pairs, pairs_sql, name="rerouting", chart=matrix, about=over)
+    with right:
+        st.subheader(f"Experts that repair {label}")
+        if experts.is_empty():
+            st.info(f"No MLP with routed experts comes after {label}.", icon=":material/info:")
+        else:
+            st.caption(f"The {experts.height:,} largest changes; those that are due to re-routing apart.")
+            about = About(head=label, population=population)
+            show_figure(expert_bars(experts), experts, experts_sql, name="experts", about=about)
+
+
 if not has_measured(choice, "edges"):
+    if has_experts(choice):
+        rerouting(choose_head(heads))
     if choice.run["given_heads"]:
         hidden_backup_heads("")
     st.stop()
@@ -181,6 +215,9 @@ with right:
         },
     )
     data_popover(rows, rows_sql, name="edge_rows", about=About(head=label, n=f"{rows.height:,} rows"))
+
+if has_experts(choice):
+    rerouting(label)
 
 st.header("Backup heads", divider="gray")
 backups = query_frame(backups_sql)

@@ -21,7 +21,6 @@ EARLY_STEP = 1_000
 NOUNS = {
     "edges": "which heads and MLPs repair which head",
     "neurons_last": "the neurons of MLPs",
-    "experts": "which experts MLPs choose",
     "logit_lens": "the logit lens",
     "logprobs": "changes in log-probability and KL divergence",
     "self_repression": "self-repression",
@@ -42,6 +41,11 @@ def has_measured(choice: Choice, mechanism: str) -> bool:
     )
     _show_command(run | {"mechanisms": _combined(own, mechanism)})
     return False
+
+
+def has_experts(choice: Choice) -> bool:
+    """True where the run measured which experts are chosen: a model without any has no such thing to measure."""
+    return "experts" in (_record(choice)["mechanisms"] or [])
 
 
 def explain_earlier_neurons(choice: Choice) -> None:

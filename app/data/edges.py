@@ -70,3 +70,23 @@ def hidden_backups(where: str) -> str:
         "    mean_logit_change, logit_change_growth, n_rows, base_run_id\n"
         f"FROM co_ablation\nWHERE {where}\nORDER BY growth_rank"
     )
+
+
+def rerouting(where: str) -> str:
+    """How often each MLP with experts chooses others when a head is ablated, in the order of the forward pass."""
+    return (
+        "SELECT\n    label, layer, head, mlp_layer, rerouted_share, rerouted_share_low, rerouted_share_high,\n"
+        "    replaced_share, mean_weight_distance, mean_change, mean_rerouted_change, mean_kept_change,\n"
+        "    mean_shared_change, n_rows, n_clusters\n"
+        f"FROM rerouting\nWHERE {where}\nORDER BY layer, head, mlp_layer\nLIMIT {MAX_ROWS}"
+    )
+
+
+def experts_of_head(where_head: str) -> str:
+    """The experts that change most when a head (condition `where_head`) is ablated, whichever way."""
+    return (
+        "SELECT\n    'MLP' || mlp_layer || ', expert ' || expert AS expert_label, mean_change, mean_rerouted_change,\n"
+        "    mean_kept_change, share_of_mlp, clean_rows, ablated_rows, n_rows, mlp_layer, expert\nFROM expert_repair\n"
+        f"WHERE {where_head} AND clean_rows + ablated_rows > 0\n"
+        f"ORDER BY abs(mean_change) DESC, mlp_layer, expert\nLIMIT {MAX_BARS}"
+    )

@@ -1,1 +1,1 @@
-"""Charts of the mechanisms: edges, neurons, logit lens, self-repression."""
+"""Charts of the mechanisms: edges, neurons, experts, logit lens, self-repression."""

@@ -28,11 +28,17 @@ def edge_matrix(
     x = alt.X(
         "target_label:N",
         title="Later heads by layer, then the layer's MLP",
-        scale=_scale(targets),
-        axis=_axis(targets),
+        scale=label_scale(targets),
+        axis=layer_axis(targets),
         sort=list(targets),
     )
-    y = alt.Y("label:N", title="Ablated head, by layer", scale=_scale(ablated), axis=_axis(ablated), sort=list(ablated))
+    y = alt.Y(
+        "label:N",
+        title="Ablated head, by layer",
+        scale=label_scale(ablated),
+        axis=layer_axis(ablated),
+        sort=list(ablated),
+    )
     cells = (
         alt.Chart(edges)
         .mark_rect()
@@ -65,11 +71,12 @@ def edge_matrix(
     return alt.LayerChart(layer=[row, cells], height=height, usermeta={"embedOptions": {"renderer": "canvas"}})
 
 
-def _scale(labels: Sequence[str]) -> alt.Scale:
+def label_scale(labels: Sequence[str]) -> alt.Scale:
+    """Of an axis with these labels."""
     return alt.Scale(domain=list(labels), paddingInner=0.06)
 
 
-def _axis(labels: Sequence[str]) -> alt.Axis:
+def layer_axis(labels: Sequence[str]) -> alt.Axis:
     """A line and a label at the first head of each layer."""
     firsts: dict[str, str] = {}
     for label in labels:

@@ -36,7 +36,7 @@ def frames(app: AppTest) -> list[pl.DataFrame]:
 def test_every_sql_runs_as_it_stands(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(db, monkeypatch)
     statements = [code.value for code in app.code if code.language == "sql"]
-    assert len(statements) == 7
+    assert len(statements) == 9
     for sql in statements:
         assert Warehouse(db).sql(sql).height > 0
 
@@ -135,6 +135,31 @@ def test_hidden_backups_stand_below_where_there_are_any(tmp_path: Path, monkeypa
     shown = frames(app)[-1]
     assert known.height == 11
     assert shown.rows() == known.select(shown.columns).rows()
+
+
+def test_rerouting_is_the_views(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(db, monkeypatch)
+    assert "Re-routing" in [header.value for header in app.header]
+    pairs, experts = (
+        next(frame for frame in frames(app) if column in frame.columns) for column in ("rerouted_share", "expert_label")
+    )
+    known = Warehouse(db).view("rerouting", **RUN)
+    assert set(pairs.rows()) == set(known.select(pairs.columns).rows())
+    assert pairs.height == 4 * (3 + 2 + 1)
+    of_head = Warehouse(db).view("expert_repair", **RUN, label="L0H2").filter(pl.col("mean_change").is_not_null())
+    assert set(experts["mean_change"]) <= set(of_head["mean_change"])
+    assert experts.height == min(24, of_head.height)
+    assert experts["mean_change"].abs().is_sorted(descending=True)
+
+
+def test_a_run_without_experts_shows_no_rerouting(db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "w.duckdb"
+    copy.write_bytes(db.read_bytes())
+    with open_writer(copy) as con:
+        con.execute("UPDATE runs SET mechanisms = list_filter(mechanisms, lambda name: name <> 'experts')")
+    app = page(copy, monkeypatch)
+    assert "Backup heads" in [header.value for header in app.header]
+    assert "Re-routing" not in [header.value for header in app.header]
 
 
 def test_a_run_without_edges_says_what_measures_them(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
