@@ -29,6 +29,7 @@ from selfrepair.ingest.runs.plan import RunPlan
 from selfrepair.ingest.runs.runner import check_model
 from selfrepair.ingest.text.targets import PredictionTargets
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.schema import EDGE_POPULATIONS
 
 FLOOR_BYTES = 15_500_000
 """The size of an almost empty warehouse: every column of every table begins with a block of its own."""
@@ -50,6 +51,9 @@ BYTES_PER_LOGIT_LENS_ROW = 11
 
 BYTES_OF_SELF_REPRESSION = 60, 9
 """About the size of one prompt's sums of a head, added vector and multiple, and of a single row of these."""
+
+BYTES_OF_EXPERTS = 20, 30
+"""About the size of an expert's row and of its MLP's, of which a unit has one for each head ablation and population."""
 
 STORED_ROWS_PER_S = 250_000
 """Rows that are written to part files, loaded and summarised in one second on two cores."""
@@ -140,7 +144,29 @@ def _mechanism_bytes(plan: RunPlan) -> float:
     self_repression = sequences * (
         len(plan.prompts) * per_prompt + min(plan.prompts.n_positions, SELF_REPRESSION_ROWS) * per_row
     )
-    return share * plan.record.n_measurements * BYTES_PER_ROW + logit_lens * BYTES_PER_LOGIT_LENS_ROW + self_repression
+    return (
+        share * plan.record.n_measurements * BYTES_PER_ROW
+        + logit_lens * BYTES_PER_LOGIT_LENS_ROW
+        + self_repression
+        + _expert_bytes(plan)
+    )
+
+
+def _expert_bytes(plan: RunPlan) -> float:
+    """Of the sums of each unit, and of the run's summaries, which have as many rows as a unit."""
+    adapter, (per_expert, per_mlp) = plan.model.adapter, BYTES_OF_EXPERTS
+    of_layers = {
+        layer: (experts.n_experts * per_expert + per_mlp)
+        for layer in plan.settings.mechanisms.routed_layers(adapter)
+        if (experts := adapter.blocks[layer].experts) is not None
+    }
+    of_heads = sum(
+        size
+        for layer, _ in plan.settings.heads
+        for above, size in of_layers.items()
+        if above >= layer + adapter.parallel_blocks
+    )
+    return of_heads * len(plan.settings.ablations) * len(EDGE_POPULATIONS) * (plan.record.n_units + 1)
 
 
 @torch.inference_mode()

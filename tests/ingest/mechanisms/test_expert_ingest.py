@@ -1,5 +1,6 @@
 """Re-routing through the whole way, as a user types it: stored, resumed, verified, and left out of models without experts."""
 
+import re
 from pathlib import Path
 
 import duckdb
@@ -71,6 +72,17 @@ def test_experts_are_measured_unless_they_are_not_wanted(whole, model, texts, tm
 
 def test_an_expert_that_is_never_chosen_has_no_rows_and_no_means(whole):
     assert ask(whole, f"SELECT count(*) FROM expert_sums WHERE expert = {NEVER}") == [(0,)]
+
+
+@pytest.mark.slow
+def test_a_dry_run_counts_the_experts(model, texts, whole, tmp_path):
+    db = tmp_path / "w.duckdb"
+    sizes = []
+    for more in ((), ("--no-experts",)):
+        said = ingest(model, texts, db, "--dry-run", "--ablation", "zero", *more).output
+        sizes.append(int(re.search(r"about ([\d,]+) in a new warehouse", said)[1].replace(",", "")))
+    # four heads with two MLPs above them and four with one, in two populations; a unit and the run's summary
+    assert sizes[0] - sizes[1] == pytest.approx(4 * (2 + 1) * 2 * 2 * (4 * 20 + 30), abs=2)
 
 
 @pytest.mark.slow

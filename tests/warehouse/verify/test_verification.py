@@ -69,12 +69,14 @@ CORRUPTIONS = {
     """,
     "experts and what is always on add up to the change of their MLP": """
         INSERT INTO routing_sums VALUES (1, 0, 'mean', 0, 0, 'all', 2, 4, 24, 9, 9, 48, 2.5, 5, 1.5, 2, 99, 98, 97);
-        INSERT INTO expert_sums VALUES (1, 0, 'mean', 0, 0, 'all', 2, 3, 24, 20, 3.5, 1), (1, 0, 'mean', 0, 0, 'all', 2, 1, 24, 20, 0.5, 1)
+        INSERT INTO expert_sums
+        VALUES (1, 0, 'mean', 0, 0, 'all', 2, 3, 24, 20, 3.5, 1), (1, 0, 'mean', 0, 0, 'all', 2, 1, 24, 20, 0.5, 1)
     """,
     "MLPs with experts change as their edges say": """
         INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25, NULL, NULL, NULL, NULL);
         INSERT INTO routing_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 2, 4, 1, 0, 0, 2, 0.5, 0.7, 0.7, 1, 1, 0, 0);
-        INSERT INTO expert_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 2, 3, 1, 1, 0.1, 0), (1, 0, 'mean', 0, 0, 'top2', 2, 1, 1, 1, -0.1, 0)
+        INSERT INTO expert_sums
+        VALUES (1, 0, 'mean', 0, 0, 'top2', 2, 3, 1, 1, 0.1, 0), (1, 0, 'mean', 0, 0, 'top2', 2, 1, 1, 1, -0.1, 0)
     """,
     "neurons add up to the change of their MLP": """
         INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25, NULL, NULL, NULL, NULL);
