@@ -20,7 +20,7 @@ from selfrepair.ingest.checks.reference import PlainForwards, eager_attention
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.models.adapter import ModelAdapter, adapt
-from selfrepair.ingest.models.families import TABLE, Family
+from selfrepair.ingest.models.families import NOT_BUILT, TABLE, Family
 from selfrepair.ingest.models.weights import attention_kind
 from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs.measurer import Measurer
@@ -127,16 +127,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "stablelm (parallel)": ("stablelm", {"use_parallel_residual": True}),
 }
 """Families that have models of another shape."""
-
-NOT_BUILT = {
-    "dots3_note": "its configuration fixes the width of its audio model; its text model is dots3_note_text",
-    "gemma3n": "its vision model needs the package timm",
-    **dict.fromkeys(
-        ("gemma4_assistant", "gemma4_unified_assistant"), "it drafts for another model, whose keys it reads"
-    ),
-    **dict.fromkeys(("musicgen", "musicgen_melody"), "its configuration holds two text models"),
-}
-"""Model types of which no small model can be built, and why."""
 
 FLOAT32_ONLY = {"xglm", "inkling2_text"}
 """Those whose own code does not run in float64."""

@@ -1,4 +1,4 @@
-"""Names of models that a wrong name may have meant: those in the local cache, and well-known ones of supported families."""
+"""Names of models that a wrong name may have meant: those in the local cache, and well-known ones."""
 
 import difflib
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from selfrepair.ingest.models.demo import DEMO
-from selfrepair.ingest.models.families import FAMILIES
+from selfrepair.ingest.models.families import EXAMPLES
 
 
 def near_names(name: str) -> list[str]:
     """Names like `name`, the most similar first, at most three: without the owner, in another case, mistyped."""
-    well_known = (example for family in FAMILIES for example in family.examples)
+    well_known = (example for examples in EXAMPLES.values() for example in examples)
     known = list(dict.fromkeys([*cached_models(), DEMO, *well_known]))
     by_words = {words: full for full in known for words in (full.lower(), _last(full))}
     near = difflib.get_close_matches(name.lower(), by_words, n=6, cutoff=0.75)
