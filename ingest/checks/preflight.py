@@ -24,7 +24,8 @@ def preflight(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision
     longer, since attention may have a window. `tokens` are the longest that will be measured.
 
     Raises SelfRepairError naming what does not add up: head outputs and bias to attention's output, neurons and bias to an
-    MLP's, what was read off a norm to what it does, layer outputs to the stream that enters the final norm, logit directions to the model's own logits, or an ablation that changes no logit.
+    MLP's, what was read off a norm to what it does, layer outputs to the stream that enters the final norm, logit directions to
+    the model's own logits, or an ablation that changes no logit.
     """
     try:
         _prove(adapter, tokens[:2, : POSITIONS + 1].to(adapter.device), precision, name)
@@ -111,7 +112,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     stack = [HeadAblation(last_layer, head, "zero") for head in range(adapter.n_heads)]
     effects = ablate(adapter, calls, clean, Replacements(biases, None, None), stack)
     if not bool((effects[..., 2] != 0).any()):
-        raise unsupported(name, "ablating a head of the last layer with heads changes no logit")
+        raise unsupported(name, "ablating a head of the last layer changes no logit")
 
 
 def _with_bias(made: Tensor, projection: nn.Module) -> Tensor:

@@ -155,7 +155,7 @@ class PlainForwards:
     ) -> Float[Tensor, "ablated pos effect"]:
         """All effects of each head with its new z [logits], in the order of `conventions.EFFECTS`: all in one forward."""
         rows = [{**clean.given, head: values} for head, values in ablated]
-        forward = self._run(clean.targets.inputs.expand(len(rows), -1), rows, clean.directions)
+        forward = self._run(clean.targets.inputs.repeat(len(rows), 1), rows, clean.directions)
         attention, mlp = (
             torch.stack(after) - torch.stack(before)
             for after, before in ((forward.attention, clean.forward.attention), (forward.mlp, clean.forward.mlp))
@@ -183,10 +183,12 @@ class PlainForwards:
         """What the head adds with these z, all norms at their clean scales: through the output projection itself."""
         layer, number = head
         block, post_norm = self.adapter.blocks[layer], self._post_norms[layer]
+        projection = block.output_projection
+        assert projection is not None, "a head has one"
         z = torch.zeros_like(clean.forward.z[layer][0])
         z[:, number] = values - self.value_biases[head]
         z = z[clean.targets.first_position :].flatten(1)[None]
-        output: Tensor = (block.output_projection(z) - block.output_projection(torch.zeros_like(z)))[0]
+        output: Tensor = (projection(z) - projection(torch.zeros_like(z)))[0]
         if post_norm is not None:
             output = post_norm.frozen(output) / clean.forward.post_scale[layer][0, :, None]
         return self._read(output, clean.directions, block.multiplier) / clean.forward.scale[0]
@@ -268,7 +270,9 @@ class PlainForwards:
         Zero where that depends on the position: with a sink, attention weights do not add up to one, and nothing is constant.
         """
         adapter = self.adapter
-        kept: list[Tensor] = []
+        kept = torch.zeros(
+            *(adapter.n_layers, adapter.n_heads, adapter.d_head), dtype=adapter.stream_dtype, device=adapter.device
+        )
         entered: list[nn.Module] = []
 
         def zeroed(block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -278,24 +282,21 @@ class PlainForwards:
 
         def keep(layer: int, _: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             first, second = arguments[0].reshape(2, adapter.n_heads, adapter.d_head)
-            constant = bool((first - second).abs().max() <= 1e-3 * first.abs().max())
-            kept[layer] = first.clone() if constant else torch.zeros_like(first)
+            if bool((first - second).abs().max() <= 1e-3 * first.abs().max()):
+                kept[layer] = first
 
         def done(*_: Any) -> None:
-            if len(entered) == adapter.n_layers:
+            if len(entered) == adapter.n_layers:  # some models use the norm within their blocks, too
                 raise _Done
 
         with ExitStack() as hooks:
-            for block in adapter.blocks:
+            for layer, block in enumerate(adapter.blocks):
                 _before(hooks, block.module, zeroed)
-                if block.output_projection is None:
-                    kept.append(torch.zeros(adapter.n_heads, adapter.d_head).to(adapter.unembedding.weight))
-                    continue
-                _before(hooks, block.output_projection, partial(keep, len(kept)))
-                kept.append(torch.empty(0))
+                if block.output_projection is not None:
+                    _before(hooks, block.output_projection, partial(keep, layer))
             _after(hooks, adapter.final_norm, done)
             _forward(adapter, torch.zeros(1, 2, dtype=torch.long, device=adapter.device))
-        return torch.stack(kept)
+        return kept
 
 
 def _forward(adapter: ModelAdapter, inputs: Int[Tensor, "row input"]) -> None:

@@ -29,7 +29,9 @@ ORDER BY models.model_id
 
 
 @click.command()
-@click.option("--supported", is_flag=True, help="List the families that are measured, and those that are refused and why.")
+@click.option(
+    "--supported", is_flag=True, help="List the families that are measured, and those that are refused and why."
+)
 @db_option
 def models(db: Path, supported: bool) -> None:
     """List the models of a warehouse."""

@@ -60,8 +60,8 @@ class Observer:
         z: Float[Tensor, "ablated batch pos head d_head"],
         rescaled: Float[Tensor, "ablated batch pos"] | None,
     ) -> None:
-        """Attention of `layer` ran, and its heads' z were these. `rescaled` is the clean scale of its post-norm over this one's,
-        None where there is none.
+        """Attention of `layer` ran, and its heads' z were these. `rescaled` is the clean scale of its post-norm over this
+        forward's, None where there is none.
         """
 
     def on_mlp(

@@ -40,7 +40,8 @@ class CleanKVForward:
     def attend(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"]
     ) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch pos head d_head"]]:
-        """What attention of `layer` adds to the stream, and z, as if the stream were changed at one position alone, for every position.
+        """What attention of `layer` adds to the stream, and z, as if the stream were changed at one position alone, for every
+        position.
 
         The batch may be several copies of the prompts' batch, one after the other.
         """
@@ -98,6 +99,10 @@ def check_clean_kv(
     """
     reason = "its attention does not work with given keys and values, so that self-repression cannot be measured"
     step = without_self_repression().capitalize()
+    if any(block.output_projection is None for block in adapter.blocks):
+        raise unsupported(
+            name, f"some of its layers have no attention heads, so that self-repression cannot be measured. {step}"
+        )
     try:
         forward = clean_kv_forward(adapter, calls, tokens)
         for layer, stream in enumerate(forward.resid_pre):

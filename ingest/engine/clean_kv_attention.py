@@ -7,6 +7,7 @@ others get clean and changed keys side by side, with a mask, which takes longer.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -87,15 +88,21 @@ def _attention(
     value: Float[Tensor, "batch kv_head pos d_head"],
     _mask: Tensor | None,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Float[Tensor, " head"] | None = None,
     **_: Any,
 ) -> tuple[Float[Tensor, "batch pos head d_head"], None]:
-    """The function in transformers' registry: the heads' z, and no attention pattern."""
+    """The function in transformers' registry: the heads' z, and no attention pattern.
+
+    The window, the soft-cap of the scores and the sinks are those that families pass to their own attention functions.
+    """
     clean, needed_heads = _active.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     n_prompts, (n_heads, n_pos), group = len(clean.keys), query.shape[1:3], query.shape[1] // key.shape[1]
     n_computed = n_heads if needed_heads is None else 1
     at_once = max(1, _MOST_SCORES // (n_computed * n_pos * n_pos))
-    z = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
+    z = query.new_empty(len(query), n_pos, n_heads, value.shape[-1])
     for batch, start in enumerate(range(0, len(query), n_prompts)):
         heads, kv_heads = slice(None), slice(None)
         if needed_heads is not None:
@@ -110,9 +117,31 @@ def _attention(
                 value[here, kv_heads],
                 clean.keys[prompts, kv_heads],
                 clean.values[prompts, kv_heads],
-                scale,
+                Scores(scale, sliding_window, softcap, None if s_aux is None else s_aux[heads]),
             ).transpose(1, 2)
     return z, None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How a family makes attention scores: `window` is how many positions a query sees, itself included, `softcap` bends the
+    scores, and `sinks` take a share of every head's weights.
+    """
+
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+    sinks: Float[Tensor, " head"] | None = None
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether they are scaled products and nothing else."""
+        return self.window is None and self.softcap is None and self.sinks is None
+
+    def of(self, products: Tensor) -> Tensor:
+        """The scores of products of queries and keys."""
+        scores = products * self.scale
+        return scores if self.softcap is None else self.softcap * (scores / self.softcap).tanh()
 
 
 def _attend(
@@ -120,9 +149,9 @@ def _attend(
     key: Float[Tensor, "prompt kv_head pos d_head"],
     value: Float[Tensor, "prompt kv_head pos d_head"],
     clean_keys: Float[Tensor, "prompt kv_head pos d_head"],
-    clean_values: Float[Tensor, "prompt kv_head pos d_head"],
-    scale: float,
-) -> Float[Tensor, "prompt head pos d_head"]:
+    clean_values: Float[Tensor, "prompt kv_head pos d_value"],
+    scores: Scores,
+) -> Float[Tensor, "prompt head pos d_value"]:
     """Attention to the clean keys before each position, moved towards its own changed value by that one's weight."""
     dtype, group = torch.promote_types(query.dtype, torch.float32), query.shape[1] // key.shape[1]
     own_query = query.to(dtype)
@@ -130,6 +159,9 @@ def _attend(
         tensor.to(dtype).repeat_interleave(group, dim=1) if group > 1 else tensor.to(dtype)
         for tensor in (key, value, clean_keys, clean_values)
     )
+    if not scores.are_plain or value.shape[-1] != key.shape[-1]:
+        return _attend_slowly(own_query, own_key, own_value, keys, values, scores).to(query.dtype)
+    scale = scores.scale
     z = own_value.clone()  # the first position sees itself alone
     if query.shape[2] > 1:
         attend = compat.causal_attention_on_cpu if query.device.type == "cpu" else causal_attention
@@ -137,6 +169,28 @@ def _attend(
         own = (own_query[:, :, 1:] * own_key[:, :, 1:]).sum(dim=-1).mul_(scale)
         z[:, :, 1:] = torch.lerp(earlier, own_value[:, :, 1:], torch.sigmoid(own - log_total)[..., None])
     return z.to(query.dtype)
+
+
+def _attend_slowly(
+    query: Float[Tensor, "prompt head pos d_head"],
+    key: Float[Tensor, "prompt head pos d_head"],
+    value: Float[Tensor, "prompt head pos d_value"],
+    clean_keys: Float[Tensor, "prompt head pos d_head"],
+    clean_values: Float[Tensor, "prompt head pos d_value"],
+    scores: Scores,
+) -> Float[Tensor, "prompt head pos d_value"]:
+    """The same with every score written out."""
+    n_pos = query.shape[2]
+    place = torch.arange(n_pos, device=query.device)
+    distance = place[:, None] - place
+    hidden = (distance < 1) | (distance >= (scores.window or n_pos))
+    earlier = scores.of(query @ clean_keys.mT).masked_fill(hidden, -torch.inf)
+    own = scores.of((query * key).sum(dim=-1, keepdim=True))
+    total = [earlier, own]
+    if scores.sinks is not None:
+        total.append(scores.sinks.to(own.dtype)[:, None, None].expand_as(own))
+    weights = torch.cat(total, dim=-1).softmax(dim=-1)
+    return weights[..., :n_pos] @ clean_values + weights[..., n_pos : n_pos + 1] * value
 
 
 def causal_attention(

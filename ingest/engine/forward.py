@@ -24,8 +24,9 @@ class LayerOutputs:
     """One layer of a clean forward. `branch` is the stream that an ablated head's difference is added to.
 
     `attention` and `mlp` are what each adds to the stream; `attention_out` is what attention made before its post-norm and
-    multiplier, and the scales are those of the post-norms, None where there are none. In sequential blocks that is the stream after attention (this layer's MLP sees the ablation), in parallel blocks
-    the stream after the whole layer (it does not). `activations` are None unless they are kept.
+    multiplier, and the scales are those of the post-norms, None where there are none. In sequential blocks the branch is the
+    stream after attention (this layer's MLP sees the ablation), in parallel blocks the stream after the whole layer (it does
+    not). `activations` are None unless they are kept.
     """
 
     z: Float[Tensor, "batch pos head d_head"]

@@ -13,7 +13,7 @@ TABLE = Path(__file__).with_name("families.csv")
 
 @dataclass(frozen=True)
 class Family:
-    """One model type of transformers, or a variant of it: measured unless there is a `reason`, as the error of `ingest` has it."""
+    """A model type of transformers, or a variant of it: measured unless there is a `reason`, as `ingest` gives it."""
 
     name: str
     architecture: str

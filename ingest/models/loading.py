@@ -101,11 +101,14 @@ def load_model(
 
 
 def adapter_of(model: PreTrainedModel, name: str) -> ModelAdapter:
-    """The adapter of a model; SelfRepairError for a family that does not fit, for whatever reason."""
+    """The adapter of a model; SelfRepairError for a family that does not fit, for whatever reason, or where memory runs out."""
     try:
         return adapt(model, name)
-    except (TypeError, AttributeError, ValueError, KeyError) as error:
-        raise unsupported(name, f"its parts are not where TransformerLens expects them ({error})") from error
+    except (TypeError, AttributeError, ValueError, LookupError, AssertionError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or compat.says_out_of_memory(error):
+            weights = next(model.parameters())
+            raise _no_room(name, weights.device, str(weights.dtype).removeprefix("torch.")) from error
+        raise unsupported(name, f"a few tokens do not run through it ({error})") from error
 
 
 def tokenizer_of(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -195,10 +198,14 @@ def _place(model: PreTrainedModel, name: str, precision: Precision, device: torc
         nn.Module.to(model, device=device)
         model.eval()
     except torch.OutOfMemoryError as error:
-        raise SelfRepairError(
-            f"model '{name}' does not fit in the memory of {device} in {precision.name}. "
-            "Try --dtype bfloat16, --device cpu, or a device with more memory."
-        ) from error
+        raise _no_room(name, device, precision.name) from error
+
+
+def _no_room(name: str, device: torch.device, dtype: str) -> SelfRepairError:
+    return SelfRepairError(
+        f"model '{name}' does not fit in the memory of {device} in {dtype}. "
+        "Try --dtype bfloat16, --device cpu, or a device with more memory."
+    )
 
 
 def _not_read(name: str, revision: str | None, error: Exception) -> SelfRepairError:

@@ -66,8 +66,8 @@ class IngestRequest:
     device: str = option("auto, cpu, cuda, cuda:1, mps.", "auto")
     batch_size: str = option("Sequences in one forward; halved when memory runs out.", "auto")
     crosscheck: int | None = option(
-        "Cells (one prompt, head and ablation each) measured again after the run, by whole forwards  [default: one in 32, 16 to "
-        "64 of them]",
+        "Cells (one prompt, head and ablation each) measured again after the run, by whole forwards  [default: one in 32, but "
+        "16 to 64]",
         None,
     )
     seed: int = option("Seed of the resample pairing and all randomness.", 0)

@@ -80,7 +80,8 @@ def plan_run(
 
     The key hashes what decides the numbers (weights, the model's configuration, prompts and their partners, heads,
     ablations, seed, precision, conventions, mechanisms, co-ablated heads) and nothing that must not (batch size, device,
-    shards, cross-check). Raises SelfRepairError for mechanisms that the model does not have, and for a seed that no file can keep.
+    shards, cross-check). Raises SelfRepairError for mechanisms that the model does not have, and for a seed that no file
+    can keep.
     """
     check_seed(settings.seed)
     mechanisms, n_layers = settings.mechanisms, model.adapter.n_layers

@@ -83,8 +83,9 @@ def _check_stored(plan: RunPlan, db: Path, units_measured: int) -> StoredRun:
         prompt, layer, head, ablation, error = worst
         raise SelfRepairError(
             f"run {run_id} is marked failed: {ablation} ablation of {head_label(layer, head)} on prompt {prompt} differs by "
-            f"{error:.2g} logits from the same measurement by plain forwards with hooks ({plan.settings.precision.crosscheck:g} allowed). Its "
-            f"rows are kept out of the summaries. Try {with_dtype('float64')}; if that fails too, please report the model."
+            f"{error:.2g} logits from the same measurement by plain forwards with hooks "
+            f"({plan.settings.precision.crosscheck:g} allowed). Its rows are kept out of the summaries. Try "
+            f"{with_dtype('float64')}; if that fails too, please report the model."
         )
     return run
 

@@ -70,10 +70,15 @@ def _without_constants(frame: pl.DataFrame, params: Mapping[str, Any]) -> tuple[
     return ", ".join(f"{name} {named[name]}" for name in CONTEXT if name in named), frame.drop(same)
 
 
+def is_of_post_norms(column: str) -> bool:
+    """Whether the column is one of post-norm repair, such as post_norm_fraction_of_effect."""
+    return "post_norm_" in f"{column}_"
+
+
 def without_absent_part(answer: Answer) -> Answer:
     """The answer without columns of post-norm repair that hold nothing: no model in it has post-norms."""
     frame = answer.frame
-    absent = [name for name in frame.columns if "post_norm_" in f"{name}_" and frame[name].null_count() == frame.height]
+    absent = [name for name in filter(is_of_post_norms, frame.columns) if frame[name].null_count() == frame.height]
     return replace(answer, frame=frame.drop(absent))
 
 

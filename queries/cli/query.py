@@ -12,6 +12,7 @@ from selfrepair.queries.cli.answers import open_answer, tell_why_empty, write_an
 from selfrepair.queries.cli.options import columns_option, output_option, param_option, timeout_option
 from selfrepair.queries.cli.printing import (
     MOST_ROWS_ON_SCREEN,
+    is_of_post_norms,
     print_on_screen,
     print_rows,
     print_table,
@@ -95,9 +96,13 @@ def query(
     with open_answer(text, db, params, columns or _headline(text), limit, timeout_s) as answer:
         rows = answer.rows.to_answer()
         note = answer.why_empty() if rows.frame.is_empty() else answer.notes(rows)
+        n_columns = answer.asked.n_columns
         if answer.asked.name and columns in (None, "all"):
-            rows = without_absent_part(rows)
-        print_table(rows, answer.asked.values or {}, note, answer.asked.n_columns)
+            shown = without_absent_part(rows)
+            if n_columns and shown.frame.width < rows.frame.width:
+                n_columns -= sum(map(is_of_post_norms, answer.session.columns(answer.asked.name)))
+            rows = shown
+        print_table(rows, answer.asked.values or {}, note, n_columns)
 
 
 def _headline(text: str) -> str | None:

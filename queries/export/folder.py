@@ -108,13 +108,13 @@ def _card(session: Session, written: Sequence[_Written]) -> str:
         "# Self-repair, measured head by head",
         "Written by `selfrepair export --all`. One attention head of a language model at a time is ablated, in one or more "
         "ways, at every token of every prompt; the files hold the change in the correct token's logit, the self-repair by "
-        "the rest of the model, and its LayerNorm, attention and MLP parts. The definitions are "
+        "the rest of the model, and its LayerNorm, attention and MLP (and post-norm) parts. The definitions are "
         'those of Rushing & Nanda, "Explorations of Self-Repair in Language Models" (ICML 2024, arXiv 2402.15390).',
         "## Runs",
         "A run is one model on one set of prompts, measured in one way. On every row, self_repair = repair_layernorm + "
         "repair_attention + repair_mlp (+ repair_post_norm, where it is not NULL); identity_error_max is the largest "
         "violation, before rounding [logits]. "
-        "crosscheck_error_max is the largest difference of the rows that were measured a second time by whole forwards [logits]. "
+        "crosscheck_error_max is the largest difference of the rows that were measured again by whole forwards [logits]. "
         "A view leaves out runs whose status is failed.",
         _runs(session),
         "## How to read the files",

@@ -75,39 +75,42 @@ def families_page() -> str:
     with_softmax = [family for family in types if "has softmax attention" not in family.reason]
     norms_first = [family for family in with_softmax if "normalises the residual stream itself" not in family.reason]
     measured, first = (sum(not family.reason for family in some) for some in (with_softmax, norms_first))
-    return "\n\n".join(
-        (
-            "# Families of models",
-            f"Of the {len(with_softmax)} causal language models with softmax attention that transformers "
-            f"{transformers.__version__} builds from a configuration, {measured} are measured; of the {len(norms_first)} "
-            f"that do not normalise the residual stream itself after a layer's parts, {first} "
-            f"({first / len(norms_first):.0%}).",
-            "A small random model of each is built. Every head of it is ablated, and every row equals a reference to 1e-8 "
-            "logits in float64: whole forwards of the plain modules with hooks, which share nothing with the engine "
-            "(tests/ingest/models/test_sweep.py). Each is also broken in seven ways after its parts were found, and the "
-            "preflight refuses it. Real weights pass the same preflight before every run. Written by "
-            "`python tests/support/sweep.py` and `python tests/support/documents.py`; `selfrepair models --supported` "
-            "prints it.",
-            "Families have the names that config.json gives as `model_type`.",
-            "## Measured",
-            markdown_table(
-                ("family", "norm", "blocks", "heads", "experts", "examples"),
-                [
-                    (_family(one), one.norm, one.blocks, one.heads, one.experts, ", ".join(one.examples[:2]))
-                    for one in table
-                    if not one.reason
-                ],
-            ),
-            "## Refused",
-            markdown_table(
-                ("family", "reason", "examples"),
-                [(_family(one), one.reason, ", ".join(one.examples[:2])) for one in table if one.reason],
-            ),
-            "Not built, and so not tried: "
-            + "; ".join(f"`{name}` ({reason})" for name, reason in NOT_BUILT.items())
-            + ".",
+    return (
+        "\n\n".join(
+            (
+                "# Families of models",
+                f"Of the {len(with_softmax)} causal language models with softmax attention that transformers "
+                f"{transformers.__version__} builds from a configuration, {measured} are measured; of the {len(norms_first)} "
+                f"that do not normalise the residual stream itself after a layer's parts, {first} "
+                f"({first / len(norms_first):.0%}).",
+                "A small random model of each is built. Every head of it is ablated, and every row equals a reference to 1e-8 "
+                "logits in float64: whole forwards of the plain modules with hooks, which share nothing with the engine "
+                "(tests/ingest/models/test_sweep.py). Each is also broken in seven ways after its parts were found, and the "
+                "preflight refuses it. Real weights pass the same preflight before every run. Written by "
+                "`python tests/support/sweep.py` and `python tests/support/documents.py`; `selfrepair models --supported` "
+                "prints it.",
+                "Families have the names that config.json gives as `model_type`.",
+                "## Measured",
+                markdown_table(
+                    ("family", "norm", "blocks", "heads", "experts", "examples"),
+                    [
+                        (_family(one), one.norm, one.blocks, one.heads, one.experts, ", ".join(one.examples[:2]))
+                        for one in table
+                        if not one.reason
+                    ],
+                ),
+                "## Refused",
+                markdown_table(
+                    ("family", "reason", "examples"),
+                    [(_family(one), one.reason, ", ".join(one.examples[:2])) for one in table if one.reason],
+                ),
+                "Not built, and so not tried: "
+                + "; ".join(f"`{name}` ({reason})" for name, reason in NOT_BUILT.items())
+                + ".",
+            )
         )
-    ) + "\n"
+        + "\n"
+    )
 
 
 def _family(family: Family) -> str:

@@ -276,8 +276,10 @@ def test_the_same_commands_measure_what_is_missing_and_nothing_else(packed, load
     with duckdb.connect(str(db), read_only=True) as con:
         keys = dict(con.execute("SELECT run_key, run_id FROM runs").fetchall())
         assert set(keys) == {run["run_key"] for run in then["runs"].values()}
-        counts = {today(name): count for name, count in then["after_resume"]["row_counts"].items()}
-        assert table_rows(con) == todays(counts)
+        found = table_rows(con)
+        counts = todays({today(name): count for name, count in then["after_resume"]["row_counts"].items()})
+        assert 0 < found.pop("crosschecks") <= counts.pop("crosschecks")  # fewer cells are checked than 0.1 did
+        assert found == counts
         unfinished = then["runs"]["unfinished"]["run_key"]
         effects = con.execute(
             "SELECT count(*), sum(direct_effect), sum(logit_change), sum(repair_mlp) FROM measurements WHERE run_id = ?",

@@ -54,8 +54,8 @@ class PartsFolder:
     def start(self, run: RunRecord) -> RunRecord:
         """Write `run.json` and sweep what killed writers left; returns the record that now counts.
 
-        A run that was begun before keeps its `started_at`, and its `checks` unless `run` has some. Raises SelfRepairError when the folder holds a run of the
-        same key that is cut into other units or measures other heads, or when it cannot be written.
+        A run that was begun before keeps its `started_at`, and its `checks` unless `run` has some. Raises SelfRepairError when
+        the folder holds a run of the same key that is cut into other units or measures other heads, or cannot be written.
         """
         if run.run_key != self.run_key:
             raise SelfRepairError(f"run {run.run_key} cannot start in the folder of run {self.run_key}")

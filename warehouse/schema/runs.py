@@ -144,8 +144,8 @@ runs = sa.Table(
     column(
         "checks",
         text,
-        "What the numbers of a complete run passed: the identity, the cross-check and its method, and TransformerBridge where it "
-        "gives what that method gives on a small copy of the model; NULL: identity, cross-check (TransformerBridge), as in "
+        "What the numbers of a complete run passed: the identity, the cross-check and its method, and TransformerBridge where "
+        "it gives what that method gives on a small copy of the model; NULL: identity, cross-check (TransformerBridge), as in "
         "earlier versions",
         null=True,
     ),

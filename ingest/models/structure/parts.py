@@ -26,8 +26,8 @@ RESIDUAL = "residual"
 _ATTENTION = re.compile("attention|attn", re.IGNORECASE)
 _WITHOUT_SOFTMAX = re.compile("linear|lightning|delta|recurrent|mamba|conv", re.IGNORECASE)
 _NORM = re.compile("norm", re.IGNORECASE)
-_N_PROBED = 5
-"""Tokens of the prompt that is traced."""
+_N_PROBED = 11
+"""Tokens of the prompt that is traced: not as many as a mixture has experts."""
 
 
 @torch.no_grad()

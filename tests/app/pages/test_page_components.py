@@ -176,8 +176,20 @@ def test_stacks_hold_every_part_and_its_sign() -> None:
         (1, "MLP"): -0.5,
     }
     assert bars["encoding"]["y"]["stack"] == "zero"
-    assert bars["encoding"]["color"]["scale"] == {"domain": list(PARTS), "range": list(PARTS.values())}
+    colours = {part: PARTS[part] for part in LOGITS}
+    assert bars["encoding"]["color"]["scale"] == {"domain": list(colours), "range": list(colours.values())}
     assert totals["encoding"]["y"]["field"] == "mean_self_repair"
+
+
+def test_a_stack_with_post_norm_repair_has_a_colour_more() -> None:
+    parts = {**LOGITS, "post-norm": "mean_repair_post_norm"}
+    frame = pl.DataFrame({"layer": [0], "mean_self_repair": [0.5], **dict.fromkeys(parts.values(), 0.125)})
+    spec = stacked_parts(
+        frame, "layer_repair", parts, "mean_self_repair", x="layer", x_title="Layer", order="layer"
+    ).to_dict()
+    bars = spec["layer"][0]
+    assert bars["encoding"]["color"]["scale"] == {"domain": list(PARTS), "range": list(PARTS.values())}
+    assert [row["part"] for row in spec["datasets"][bars["data"]["name"]]] == list(PARTS)
 
 
 def test_bins_without_rows_are_drawn_as_such() -> None:

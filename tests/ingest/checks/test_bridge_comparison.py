@@ -31,7 +31,9 @@ def test_it_agrees_or_cannot_run_the_configuration():
 
 
 def test_it_differs_where_it_takes_rows_of_the_unembedding_for_columns():
-    config = LlamaConfig(vocab_size=24, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40)
+    config = LlamaConfig(
+        vocab_size=24, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40
+    )
     config.architectures = ["LlamaForCausalLM"]
     assert compare_bridge(adapt(AutoModelForCausalLM.from_config(config).eval(), "square"), "square") == DIFFERS
 

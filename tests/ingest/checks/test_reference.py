@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
-from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, GptOssConfig
 
-from selfrepair.ingest.checks.reference import PlainForwards, eager_attention
+from selfrepair.ingest.checks.reference import Norm, PlainForwards, eager_attention
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
 from selfrepair.ingest.models.adapter import ModelAdapter, adapt
 from selfrepair.ingest.text.targets import answer_targets, next_token_targets
@@ -209,6 +209,37 @@ def test_heads_behind_a_post_norm(name):
         parts = sum(values for effect, values in column.items() if effect.startswith("repair_"))
         torch.testing.assert_close(repair, parts, rtol=0, atol=1e-10)
         assert effects[..., POST_NORM].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("width", [6, 7])
+@pytest.mark.parametrize("kind", [torch.nn.LayerNorm, torch.nn.RMSNorm])
+def test_a_norm_shows_its_parts(kind, width):
+    generator = torch.Generator().manual_seed(1)
+    norm = kind(width, eps=1e-5).double()
+    x = torch.randn(5, width, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.copy_(torch.randn(width, generator=generator))
+        found = Norm.of(norm, torch.zeros(width, dtype=torch.float64))
+        scale = (x.var(-1, correction=0) if kind is torch.nn.LayerNorm else x.square().mean(-1)).add(1e-5).sqrt()
+        torch.testing.assert_close(found.gain, norm.weight, rtol=0, atol=1e-10)
+        torch.testing.assert_close(found.scale(x, norm(x)), scale, rtol=0, atol=1e-10)
+        torch.testing.assert_close(found.frozen(x) / scale[:, None] + found.bias, norm(x), rtol=0, atol=1e-10)
+
+
+def test_with_a_sink_no_part_of_z_is_constant():
+    config = GptOssConfig(
+        **{**SMALL, "num_local_experts": 4, "num_experts_per_tok": 2}, attention_bias=True, pad_token_id=0
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+        assert not PlainForwards(adapt(model, "gpt-oss")).value_biases.any()
+        for layer in model.model.layers:
+            layer.self_attn.sinks.fill_(float("-inf"))
+        assert PlainForwards(adapt(model, "gpt-oss")).value_biases.abs().max() > 0.1
 
 
 def test_the_model_is_as_it_was_before():

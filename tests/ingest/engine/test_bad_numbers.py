@@ -72,34 +72,38 @@ def test_the_identity_of_large_effects_holds_relative_to_them(large, error, fail
 
 def test_no_room_for_one_sequence_says_what_to_try():
     model = families.build("gpt2")
+    measurer = measurer_of(model)
 
     def refuse(module, arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     model.transformer.h[0].mlp.register_forward_pre_hook(refuse)
     with pytest.raises(SelfRepairError, match=r"not even one sequence fits.*--seq-len"):
-        measurer_of(model).measure(next_token_targets(TOKENS), None, [40, 41, 42])
+        measurer.measure(next_token_targets(TOKENS), None, [40, 41, 42])
 
 
-def test_preflight_finds_a_part_that_the_atlas_does_not_know():
+def test_preflight_finds_a_part_that_the_adapter_does_not_know():
     model = families.build("gpt2")
+    adapter = adapt(model, "test")
     model.transformer.h[1].register_forward_hook(lambda module, arguments, output: output * 1.01)
     with pytest.raises(SelfRepairError, match="do not add up to the final residual stream"):
-        preflight(adapt(model, "test"), TOKENS, PRECISIONS["float64"], "test")
+        preflight(adapter, TOKENS, PRECISIONS["float64"], "test")
 
 
 def test_preflight_finds_an_attention_output_that_is_not_the_sum_of_its_heads():
     model = families.build("gpt2")
+    adapter = adapt(model, "test")
     model.transformer.h[1].attn.register_forward_hook(lambda module, arguments, output: (output[0] * 1.5, *output[1:]))
     with pytest.raises(SelfRepairError, match="do not add up to attention's output in layer 1"):
-        preflight(adapt(model, "test"), TOKENS, PRECISIONS["float64"], "test")
+        preflight(adapter, TOKENS, PRECISIONS["float64"], "test")
 
 
 def test_preflight_finds_scaled_logits():
     model = families.build("gpt2")
+    adapter = adapt(model, "test")
     model.lm_head.register_forward_hook(lambda module, arguments, output: output.tanh())
     with pytest.raises(SelfRepairError, match="do not give the model's logits"):
-        preflight(adapt(model, "test"), TOKENS, PRECISIONS["float64"], "test")
+        preflight(adapter, TOKENS, PRECISIONS["float64"], "test")
 
 
 def test_preflight_finds_heads_that_do_nothing():

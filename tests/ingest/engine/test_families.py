@@ -9,11 +9,9 @@ from torch.overrides import TorchFunctionMode
 from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
-    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GraniteConfig,
-    LlamaConfig,
     MambaConfig,
     Olmo2Config,
     OPTConfig,
@@ -57,7 +55,6 @@ REFUSED_CONFIGS = {
     "Gemma 3": Gemma3TextConfig(**LLAMA, head_dim=8),
     "OLMo 2": Olmo2Config(**LLAMA),
     "OPT 350M": OPTConfig(**SMALL, ffn_dim=40, word_embed_proj_dim=24, do_layer_norm_before=False),
-    "Falcon 40B and 180B": FalconConfig(**SMALL, new_decoder_architecture=True, num_kv_heads=2),
     "Cohere Command R": CohereConfig(**LLAMA),
     "Granite": GraniteConfig(**LLAMA, residual_multiplier=0.25),
     "Mamba": MambaConfig(num_hidden_layers=2, hidden_size=16, vocab_size=families.VOCABULARY),
@@ -160,16 +157,13 @@ def test_the_list_names_every_family_and_needs_no_warehouse():
     assert all(row.reason in result.output for row in REFUSED)
 
 
-@pytest.mark.parametrize(("name", "window"), [("gpt-neo", 4), ("mistral", 4)])
-def test_self_repression_is_refused_where_prompts_are_longer_than_a_window(name, window):
-    """Clean keys come before the others: attention that counts back a window would not see them."""
-    adapter = adapt(families.build(name, torch.float32), name)
+def test_self_repression_is_refused_where_prompts_are_longer_than_a_window_of_unknown_width():
+    """Clean keys come before the others: attention that counts back a window by itself would not see them."""
+    adapter = adapt(families.build("gpt-neo", torch.float32), "gpt-neo")
     with pytest.raises(SelfRepairError, match="Leave --self-repression out"):
-        check_self_repression(adapter, prompts(), PRECISIONS["float32"], name)
-    assert window < SEQ - 1
-    check_self_repression(
-        adapt(families.build("gpt2", torch.float32), "gpt2"), prompts(), PRECISIONS["float32"], "gpt2"
-    )
+        check_self_repression(adapter, prompts(), PRECISIONS["float32"], "gpt-neo")
+    for name in ("gpt2", "mistral"):  # the window of the second is told to whatever function computes its attention
+        check_self_repression(adapt(families.build(name, torch.float32), name), prompts(), PRECISIONS["float32"], name)
 
 
 def test_preflight_reads_the_whole_of_the_longest_prompt():

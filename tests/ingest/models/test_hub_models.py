@@ -11,14 +11,18 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants, hf_hub_download
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.ingest.models.hub.snapshot import fetch_model
 from selfrepair.ingest.models.loading import load_model
+from selfrepair.ingest.models.weights import weights_sha256
+from selfrepair.ingest.request.model_shape import check_fits_model
 from selfrepair.warehouse.errors import SelfRepairError
 from support import families, hub, tiny
+from support.prompts import request
 
 NAME = "lab/tiny"
 WEIGHTS = r"GET /[0-9a-f]{64}/model\.safetensors"
@@ -112,6 +116,36 @@ def test_what_is_not_the_model_is_not_fetched(server, folders, tmp_path):
     folder = fetch_model("lab/other", None)
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert there == {path.name for path in folders["gpt2"].iterdir()}
+
+
+def test_what_the_model_does_not_have_is_refused_before_its_weights_are_fetched(server):
+    for options, said in (
+        ({"heads": "L9H6"}, "--heads L9H6 is not in the model, whose heads go from L0H0 to L2H3"),
+        ({"layers": "2-3"}, "--layers 2-3 is not in the model, which has layers 0 to 2"),
+        ({"seq_len": 33}, "--seq-len 33 is longer than the model's context of 32 tokens"),
+    ):
+        with refusal(said):
+            check_fits_model(request(model=NAME, **options))
+    check_fits_model(request(model=NAME, heads="L2H3", seq_len=32))
+    assert not server.asked(WEIGHTS)
+    asked = len(server.requests)
+    check_fits_model(request(model=NAME))
+    assert len(server.requests) == asked, "nothing was chosen that could be wrong"
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks
+def test_an_adapter_is_fetched_with_its_base_and_nothing_else(server, folders, tmp_path):
+    base = AutoModelForCausalLM.from_pretrained(folders["gpt2"])
+    tuned = get_peft_model(base, LoraConfig(target_modules=["c_attn"], init_lora_weights=False, fan_in_fan_out=True))
+    tuned.peft_config["default"].base_model_name_or_path = NAME
+    tuned.save_pretrained(tmp_path / "tuned")
+    (tmp_path / "tuned" / "optimizer.pt").write_bytes(b"large")
+    server.add("models", "lab/tuned", tmp_path / "tuned")
+    record = load("lab/tuned").record
+    assert (record.name, record.revision) == ("lab/tuned", f"LORA on {NAME}")
+    assert record.weights_sha256 == weights_sha256(tuned.merge_and_unload())
+    assert len(server.asked(WEIGHTS)) == len(server.asked(WEIGHTS.replace("model", "adapter_model"))) == 1
+    assert not server.asked("optimizer")
 
 
 def test_a_gated_model_asks_for_a_token_and_loads_with_it(server, folders, monkeypatch):

@@ -1,5 +1,6 @@
 """What is wrong with a request is said as soon as it can be known: at once, or at least before a model is loaded."""
 
+import json
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from selfrepair.ingest.cli import session
+from selfrepair.ingest.request.model_shape import check_fits_model
 from selfrepair.ingest.request.validation import check_request
 from selfrepair.warehouse.errors import SelfRepairError
 from support.prompts import jsonl, request
@@ -86,3 +88,22 @@ def test_a_dataset_that_cannot_be_read_is_refused_before_the_model_is_loaded(
     path = jsonl(tmp_path / "a.jsonl", *rows)
     with pytest.raises(SelfRepairError, match=message):
         session.make_plan(request(dataset=str(path), **options))
+
+
+def test_all_neurons_of_a_mixture_of_experts_are_refused_by_its_config(tmp_path):
+    config = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_local_experts": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SelfRepairError, match=r"--neurons all: .* mixtures of 8 experts.* Use --neurons none"):
+        check_fits_model(request(model=str(tmp_path), neurons="all"))
+    for allowed in ({"neurons": "last"}, {"neurons": "none", "heads": "L1H3"}):
+        check_fits_model(request(model=str(tmp_path), **allowed))
+
+
+@pytest.mark.parametrize(("rows", "is_refused"), [([{"text": "a"}], True), ([{"tokens": [1, 2]}], False)])
+def test_the_length_is_that_of_prompts_made_of_text(tmp_path, rows, is_refused):
+    path = str(jsonl(tmp_path / "a.jsonl", *rows))
+    if is_refused:
+        with pytest.raises(SelfRepairError, match=r"--seq-len 400 is longer than the model's context of 128 tokens"):
+            check_fits_model(request(dataset=path, seq_len=400))
+    else:
+        check_fits_model(request(dataset=path, seq_len=400))

@@ -15,6 +15,7 @@ from selfrepair.ingest.checks.reference import PlainForwards
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.models.in_memory import share_model
+from selfrepair.ingest.models.weights import cast_parameters
 from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs import runner
 from selfrepair.ingest.runs.crosscheck import choose_crosschecks, stored_rows
@@ -77,6 +78,17 @@ def test_a_wrong_row_is_noticed_and_named(monkeypatch):
         measure(families.build("gpt2", torch.float32), IDS, heads="L2H1", ablations="mean")
 
 
+def test_a_cast_leaves_a_model_that_shares_the_parameters_as_it_is_and_ties_tied():
+    own = families.build("llama-3", torch.bfloat16)  # whose embeddings are tied
+    shared = share_model(own).adapter.model
+    cast_parameters(shared, torch.float32)
+    assert {parameter.dtype for parameter in own.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in shared.parameters()} == {torch.float32}
+    assert shared.lm_head.weight is shared.model.embed_tokens.weight
+    assert torch.equal(shared.lm_head.weight, own.lm_head.weight.float())
+
+
+@pytest.mark.slow
 def test_a_model_in_half_precision_is_checked_in_float32_and_stays_as_it_was(monkeypatch):
     seen = []
     begin = PlainForwards.__init__
@@ -90,6 +102,7 @@ def test_a_model_in_half_precision_is_checked_in_float32_and_stays_as_it_was(mon
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
+@pytest.mark.slow
 def test_few_rows_fit_into_memory(monkeypatch):
     """They are then measured in smaller batches, one at least."""
     sizes = []

@@ -255,9 +255,7 @@ def test_more_cells_of_a_finished_run_are_checked_and_fewer_change_nothing(start
 
     def checked() -> tuple[str, int, str]:
         with duckdb.connect(str(db), read_only=True) as connection:
-            return connection.execute(
-                "SELECT status, (SELECT count(*) FROM crosschecks), checks FROM runs"
-            ).fetchone()
+            return connection.execute("SELECT status, (SELECT count(*) FROM crosschecks), checks FROM runs").fetchone()
 
     finish(start(model, texts, db, "--crosscheck", "3"))
     agrees = "identity, cross-check (plain forwards), TransformerBridge"

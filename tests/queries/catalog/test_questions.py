@@ -24,6 +24,7 @@ from selfrepair.queries.catalog.shared import CLUSTERED, INTERVALS
 from selfrepair.queries.catalog.which_run import RUNS
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError, errors_in
+from selfrepair.warehouse.schema import PARTS
 from support.empty import installed, with_views
 from support.fabricate import fabricate
 from support.loaded import stored
@@ -86,10 +87,13 @@ Frame = pl.DataFrame
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run 1 of one model, runs 2 and 3 of another, the latter with given heads, and run 4, which failed."""
+    """Run 1 of one model, with post-norms, runs 2 and 3 of another, the latter with given heads, and run 4, which failed."""
     size = {"n_units": 2, "prompts_per_unit": 3, "seq_len": N_POSITIONS + 1, "mechanisms": True}
     models = (("a", "one"), ("b", "two"), ("c", "two"), ("d", "failed"))
-    runs = [fabricate(f"run-{key}", model=model, seed=seed, **size) for seed, (key, model) in enumerate(models, 1)]
+    runs = [
+        fabricate(f"run-{key}", model=model, seed=seed, post_norms=model == "one", **size)
+        for seed, (key, model) in enumerate(models, 1)
+    ]
     path = stored(tmp_path_factory.mktemp("db"), *runs)
     with duckdb.connect(path) as con:
         con.execute("UPDATE runs SET status = 'failed' WHERE run_id = ?", [FAILED])
@@ -276,9 +280,10 @@ def test_figure_1_has_a_dot_a_head_and_a_line_of_layers(reader: Reader) -> None:
         assert line[name].to_list() == pytest.approx(means[name].to_list()), name
 
 
-def test_the_parts_of_a_layer_add_up(reader: Reader) -> None:
-    found = answer(reader, "parts_of_layer", run_id=1, population="all")
-    assert found.filter(head=0)["part"].to_list() == ["total", "attention", "layernorm", "mlp"]
+@pytest.mark.parametrize(("run_id", "last"), [(1, ["mlp", "post_norm"]), (2, ["mlp"])])
+def test_the_parts_of_a_layer_add_up(run_id: int, last: list[str], reader: Reader) -> None:
+    found = answer(reader, "parts_of_layer", run_id=run_id, population="all")
+    assert found.filter(head=0)["part"].to_list() == ["total", "attention", "layernorm", *last]
     bounded = found.filter(pl.col("fraction_low").is_not_null())
     assert bounded.height > 8
     assert (bounded["fraction_low"] <= bounded["fraction_of_effect"]).all()
@@ -379,7 +384,7 @@ def test_prompts_of_head(reader: Reader, rows: Frame) -> None:
     assert found["beginning"].to_list() == [texts[prompt_id][:60] for prompt_id in found["prompt_id"]]
 
 
-@pytest.mark.parametrize("sort", ["direct_effect", "self_repair", "repair_layernorm", "repair_attention", "repair_mlp"])
+@pytest.mark.parametrize("sort", ["direct_effect", "self_repair", *PARTS])
 def test_the_strongest_rows_with_their_text(sort: str, reader: Reader, rows: Frame) -> None:
     mine = top(rows.filter(run_id=1, ablation="mean", **HEAD))
     wanted = mine.sort(pl.col(sort), descending=True)

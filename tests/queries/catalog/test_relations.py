@@ -97,7 +97,8 @@ def test_what_a_header_gets_wrong_is_named(view: View, message: str) -> None:
 def test_every_wide_view_says_what_to_show_first() -> None:
     for name, relation in catalog.relations().items():
         if relation.kind == "view" and not relation.is_building_block and len(relation.columns) > MOST_WITHOUT_HEADLINE:
-            assert 4 <= len(relation.headline) <= 10, name
+            shown = [column for column in relation.headline if "post_norm" not in column]  # which few models have
+            assert 4 <= len(shown) <= 10, name
             assert set(CONTEXT).isdisjoint(relation.headline), name
 
 

@@ -146,21 +146,22 @@ def test_runs(fabricate, call, loaded, root):
     run = fabricate("run-b", ablations=("mean",))
     record = replace(run.record, selected_heads=("L0H1", "L2H0", "L2H1", "L2H2", "L2H3"), logit_of="answer_minus_foil")
     record = replace(record, given_heads=("L1H0", "L1H2"), mechanisms=("edges", "neurons_last"))
+    record = replace(record, checks="identity, cross-check (plain forwards)")
     replace(run, record=record).write(root, units=[1], crosscheck=False)
     load(loaded, root)
     lines = call(commands.runs).output.splitlines()
     assert lines[0].split() == [
         *("run_id", "model", "dataset", "prompts", "seq_len", "rows", "ablations", "heads", "given", "mechanisms"),
-        *("dtype", "status", "identity_error_max", "crosscheck_error_max", "started_at_utc"),
+        *("dtype", "status", "identity_error_max", "crosscheck_error_max", "checks", "started_at_utc"),
     ]
     model = "tiny-model@a1b2c3 step 143000"
     assert " ".join(lines[2].split()) == (
         f"1 {model} tiny-text/heldout 6 5 864 resample, mean, zero all L0H3 - "
-        "float32 complete 1.3e-05 3.5e-05 2026-03-04 05:06:07"
+        "float32 complete 1.3e-05 3.5e-05 identity, cross-check (TransformerBridge) 2026-03-04 05:06:07"
     )
     assert " ".join(lines[3].split()) == (
         f"2 {model} tiny-text/heldout (answer_minus_foil) 6 5 144 of 288 mean layer 2, L0H1 L1H0, L1H2 "
-        "edges, neurons_last float32 incomplete 1.3e-05 - 2026-03-04 05:06:07"
+        "edges, neurons_last float32 incomplete 1.3e-05 - identity, cross-check (plain forwards) 2026-03-04 05:06:07"
     )
 
 
