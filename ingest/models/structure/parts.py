@@ -322,11 +322,23 @@ def _multiplier(
             numbers.factor(of_mlp.view_as(before), after - reads, size),
         ]
     for part, factor in zip(("attention", "the MLP"), found, strict=False):
+        if factor is None and not is_parallel and _scales_stream(before, of_attention, reads):
+            raise OtherShapeError(f"{call.name} multiplies the residual stream itself where attention adds to it")
         if factor is None:
             raise OtherShapeError(f"what {part} of {call.name} makes is not what is added to the residual stream")
     if len({round(factor, 6) for factor in found if factor is not None}) > 1:
         raise OtherShapeError(f"attention and the MLP of {call.name} have multipliers of their own ({found})")
     return float(found[0] or 0.0)
+
+
+def _scales_stream(before: Tensor, made: Tensor, after: Tensor) -> bool:
+    """Whether every dimension of `after` is a multiple of the stream `before` plus a multiple of what a part `made`."""
+    terms = (
+        torch.stack([before.flatten(0, -2), made.reshape(before.shape).flatten(0, -2)], dim=-1).transpose(0, 1).double()
+    )
+    wanted = after.flatten(0, -2).T[..., None].double()
+    error = terms @ torch.linalg.lstsq(terms, wanted).solution - wanted
+    return bool(error.abs().max() <= 1e-3 * wanted.abs().max())
 
 
 def adds_stream(module: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 """Every causal language model of transformers is measured right or refused for a true reason; a broken one is refused."""
 
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -20,6 +21,8 @@ QUICK = ("gemma2", "gpt_oss", "nemotron_h", "qwen3_next")
 
 WITHOUT_SOFTMAX = {"falcon_mamba", "mamba", "mamba2", "rwkv", "xlstm"}
 """Recurrent models, by their papers."""
+
+MORE_PARTS = re.compile(r"^(?P<block>\S+) has more parts than attention and an MLP \((?P<parts>.*)\)$")
 
 
 def test_the_table_has_every_architecture_that_can_be_built():
@@ -147,6 +150,10 @@ def test_what_is_refused_is_refused_for_the_reason_in_the_table(name):
     assert TABLE[name].reason.startswith("none of its layers has softmax attention") == (name in WITHOUT_SOFTMAX)
     if "normalises the residual stream itself" in TABLE[name].reason:
         assert stream_is_normed(name)
+    if found := MORE_PARTS.search(TABLE[name].reason):
+        model = sweep.build(name)
+        for part in found["parts"].split(", "):
+            model.get_submodule(f"{found['block']}.{part}")
 
 
 def stream_is_normed(name: str) -> bool:
