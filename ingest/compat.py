@@ -85,7 +85,9 @@ def has_fused_attention(model_class: type) -> bool:
 
 def use_plain_experts(model: "nn.Module") -> None:
     """Have a mixture of experts run one expert after the other: its fused kernels do not take float64 (transformers)."""
-    if hasattr(model, "set_experts_implementation") and model._can_set_experts_implementation():
+    from transformers import PreTrainedModel
+
+    if isinstance(model, PreTrainedModel) and model._can_set_experts_implementation():
         model.set_experts_implementation("eager")
 
 

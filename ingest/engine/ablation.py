@@ -166,7 +166,8 @@ def _run_above(
         return change
 
     def by_ablation(values: Tensor) -> Tensor:
-        return values.unflatten(0, stream.shape[:2])[:, :, here]
+        here_alone: Tensor = values.unflatten(0, stream.shape[:2])[:, :, here]
+        return here_alone
 
     def rescaled(before: Tensor | None, after: Tensor | None) -> Tensor | None:
         return None if before is None or after is None else before[:, here] / by_ablation(after)

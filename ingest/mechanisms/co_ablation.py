@@ -20,7 +20,9 @@ def co_ablated(
     with ExitStack() as hooks:
         for layer in sorted({ablated.layer for ablated in head_ablations}):
             of_layer = [ablated for ablated in head_ablations if ablated.layer == layer]
-            hook = adapter.blocks[layer].output_projection.register_forward_pre_hook(
+            projection = adapter.blocks[layer].output_projection
+            assert projection is not None, "those_with_heads lets no such layer through"
+            hook = projection.register_forward_pre_hook(
                 lambda _, arguments, of_layer=of_layer: (_replaced(adapter, arguments[0], of_layer, replacements),)
             )
             hooks.callback(hook.remove)

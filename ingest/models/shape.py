@@ -11,7 +11,7 @@ from selfrepair.ingest.models.weight_files import ADAPTER, NotWholeError
 
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "attention_heads")
-_CONTEXT = ("n_positions", "max_position_embeddings")
+_CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 

@@ -61,7 +61,7 @@ def quantization(header: GgufHeader) -> str:
     file_type = header.values.get("general.file_type")
     if isinstance(file_type, int):
         with contextlib.suppress(ValueError):  # one that the package does not know
-            return gguf.LlamaFileType(file_type).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+            return str(gguf.LlamaFileType(file_type).name).removeprefix("MOSTLY_").removeprefix("ALL_")
     return "+".join(sorted({_kind(tensor.ggml_type).name for tensor in header.tensors}))
 
 
