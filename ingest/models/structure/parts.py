@@ -19,6 +19,7 @@ from selfrepair.ingest import compat
 from selfrepair.ingest.models.structure.numbers import Numbers
 from selfrepair.ingest.models.structure.roles import BlockParts, DecoderParts, Nothing, OtherShapeError, Projection
 from selfrepair.ingest.models.structure.trace import Call, trace
+from selfrepair.warehouse.errors import with_dtype
 
 RESIDUAL = "residual"
 """Name of the argument with the residual stream, in families whose modules add their output to it themselves."""
@@ -40,6 +41,10 @@ def decoder_parts(model: PreTrainedModel) -> DecoderParts:
     if not isinstance(unembedding, nn.Linear):
         raise OtherShapeError(f"its unembedding is a {type(unembedding).__name__}, not a linear map")
     root = _traced(model, _probe(unembedding))
+    if root.out is not None and not bool(root.out.isfinite().all()):
+        raise OtherShapeError(
+            f"it has logits of NaN or infinity. Try {with_dtype('float32')}, and check the model's weights"
+        )
     numbers = Numbers(model)
     blocks = _block_calls(model, root)
     hides_softmax = compat.attention_kernel(model) not in ("eager", "sdpa")
