@@ -111,7 +111,30 @@ def mlp_output(adapter) -> Callable[[], None] | None:
     return next((scaled(block.mlp_output) for block in adapter.blocks if block.mlp_output is not None), None)
 
 
-BROKEN = (output_projection, attention, second_residual_path, final_norm, logits, post_norm, mlp_output)
+def path_beside_the_stream(adapter) -> Callable[[], None]:
+    """From attention to the last MLP: the clean forward is the same when it is run layer by layer, an ablated one is not."""
+    first, last = adapter.blocks[adapter.heads[0][0]].output_projection, adapter.blocks[-1].ln2
+    made: list[torch.Tensor] = [torch.zeros(())]
+
+    def keep(_, __, out):
+        made[:] = [out[:1].clone()]
+
+    with ExitStack() as hooks:
+        hooks.callback(first.register_forward_hook(keep).remove)
+        hooks.callback(last.register_forward_hook(lambda _, __, out: out + made[0]).remove)
+        return hooks.pop_all().close
+
+
+BROKEN = (
+    output_projection,
+    attention,
+    second_residual_path,
+    path_beside_the_stream,
+    final_norm,
+    logits,
+    post_norm,
+    mlp_output,
+)
 
 
 def refusal(adapter) -> str:
