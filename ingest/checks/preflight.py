@@ -14,7 +14,7 @@ from selfrepair.ingest.engine.clean_kv import check_clean_kv
 from selfrepair.ingest.engine.forward import clean_batch, clean_layers, embed, project, value_biases
 from selfrepair.ingest.engine.memory import is_out_of_memory
 from selfrepair.ingest.engine.unembedding import bent, final_scale, mean_unembedding, target_logit_directions
-from selfrepair.ingest.models.adapter import Block, ModelAdapter, unsupported
+from selfrepair.ingest.models.adapter import Block, ModelAdapter, not_finite, unsupported
 from selfrepair.ingest.text.targets import next_token_targets
 
 POSITIONS = 16
@@ -109,14 +109,14 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
 
     clean = clean_batch(adapter, calls, mean_unembedding(adapter), next_token_targets(tokens))
     replacements = Replacements(biases, None, None)
-    layer, head = adapter.heads[0]
-    (first,) = ablate(adapter, calls, clean, replacements, [HeadAblation(layer, head, "zero")])
-    with _without_head(adapter, layer, head, biases[layer, head]):
+    lowest, head = adapter.heads[0]
+    (first,) = ablate(adapter, calls, clean, replacements, [HeadAblation(lowest, head, "zero")])
+    with _without_head(adapter, lowest, head, biases[lowest, head]):
         _, ablated_logits, _ = _own_forward(adapter, inputs, n_logits)
     compare(
         centred + first[:, last, _LOGIT_CHANGE],
         _of_targets(ablated_logits, targets[:, last]),
-        f"ablating L{layer}H{head} does not do what it does in the model's own forward",
+        f"ablating L{lowest}H{head} does not do what it does in the model's own forward",
     )
     stack = [HeadAblation(adapter.heads[-1][0], head, "zero") for head in range(adapter.n_heads)]
     effects = ablate(adapter, calls, clean, replacements, stack)
