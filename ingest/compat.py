@@ -202,3 +202,8 @@ def is_unknown_gguf(error: Exception) -> bool:
 def is_unknown_architecture(error: Exception) -> bool:
     """Whether a configuration's `model_type` is none that this release knows (transformers)."""
     return isinstance(error, ValueError) and "does not recognize this architecture" in str(error)
+
+
+def first_misfit(error: Exception) -> str:
+    """Of an error that lists the weights of another shape than their modules', the first (torch); else the whole message."""
+    return next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), str(error))

@@ -1,10 +1,13 @@
 """Checks on the weights before anything is measured: the adapter is right, and ablating changes logits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from selfrepair.ingest.conventions import Precision
+from selfrepair.ingest.conventions import EFFECTS, Precision
 from selfrepair.ingest.engine.ablation import HeadAblation, Replacements, ablate
 from selfrepair.ingest.engine.attention_calls import captured_input, record_calls
 from selfrepair.ingest.engine.clean_kv import check_clean_kv
@@ -12,11 +15,11 @@ from selfrepair.ingest.engine.forward import apply_mlp, clean_batch, clean_layer
 from selfrepair.ingest.engine.memory import is_out_of_memory
 from selfrepair.ingest.engine.projection import project
 from selfrepair.ingest.engine.unembedding import bent, final_scale, mean_unembedding, target_logit_directions
-from selfrepair.ingest.models.adapter import Block, ModelAdapter, unsupported
+from selfrepair.ingest.models.adapter import Block, ModelAdapter, not_finite, unsupported
 from selfrepair.ingest.text.targets import next_token_targets
-from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 
 POSITIONS = 16
+_LOGIT_CHANGE = EFFECTS.index("logit_change")
 
 
 @torch.inference_mode()
@@ -26,7 +29,8 @@ def preflight(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision
 
     Raises SelfRepairError naming what does not add up: head outputs and bias to attention's output, neurons and bias to an
     MLP's, experts to a mixture's, what was read off a norm to what it does, layer outputs to the stream that enters the final
-    norm, logit directions to the model's own logits, or an ablation that changes no logit.
+    norm, logit directions to the model's own logits, an ablation to what it does in the model's own forward, or an ablation that
+    changes no logit.
     """
     try:
         _prove(adapter, tokens[:2, : POSITIONS + 1].to(adapter.device), precision, name)
@@ -55,10 +59,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     calls = record_calls(adapter, inputs.shape[1])
     final_input, logits, returned = _own_forward(adapter, inputs, n_logits := min(POSITIONS, inputs.shape[1]))
     if not bool(returned.isfinite().all()):
-        raise SelfRepairError(
-            f"model '{name}' has logits of NaN or infinity on the first prompts in {precision.name}. "
-            f"Try {with_dtype('float32')}, and check the model's weights."
-        )
+        raise not_finite(name, precision.name)
 
     def compare(found: Tensor, expected: Tensor, failure: str) -> None:
         size = expected.abs().max().clamp_min(1e-6)
@@ -103,7 +104,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     compare(bent(adapter, logits), returned.to(logits.dtype), "its logits are not what its unembedding makes")
     logit_directions = target_logit_directions(adapter, mean_unembedding(adapter), targets)
     last = slice(-n_logits, None)
-    centred = (logits - logits.mean(dim=-1, keepdim=True)).gather(-1, targets[:, last, None])[..., 0]
+    centred = _of_targets(logits, targets[:, last])
     found = project(stream, logit_directions) / final_scale(adapter, stream) + _constant(adapter, targets)
     compare(
         found[:, last],
@@ -112,10 +113,19 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     )
 
     clean = clean_batch(adapter, calls, mean_unembedding(adapter), next_token_targets(tokens))
-    last_layer = adapter.heads[-1][0]
-    stack = [HeadAblation(last_layer, head, "zero") for head in range(adapter.n_heads)]
-    effects = ablate(adapter, calls, clean, Replacements(biases, None, None), stack)
-    if not bool((effects[..., 2] != 0).any()):
+    replacements = Replacements(biases, None, None)
+    lowest, head = adapter.heads[0]
+    (first,) = ablate(adapter, calls, clean, replacements, [HeadAblation(lowest, head, "zero")])
+    with _without_head(adapter, lowest, head, biases[lowest, head]):
+        _, ablated_logits, _ = _own_forward(adapter, inputs, n_logits)
+    compare(
+        centred + first[:, last, _LOGIT_CHANGE],
+        _of_targets(ablated_logits, targets[:, last]),
+        f"ablating L{lowest}H{head} does not do what it does in the model's own forward",
+    )
+    stack = [HeadAblation(adapter.heads[-1][0], head, "zero") for head in range(adapter.n_heads)]
+    effects = ablate(adapter, calls, clean, replacements, stack)
+    if not bool((effects[..., _LOGIT_CHANGE] != 0).any()):
         raise unsupported(name, "ablating a head of the last layer changes no logit")
 
 
@@ -129,6 +139,29 @@ def _neurons(block: Block, stream: Tensor) -> tuple[Tensor, Tensor]:
     with captured_input(block.mlp_output) as inputs:
         out = block.mlp(block.ln2(stream))
     return inputs[0].view(*out.shape[:-1], -1), out
+
+
+def _of_targets(logits: Tensor, targets: Tensor) -> Tensor:
+    """The targets' logits, relative to the mean over the vocabulary."""
+    return (logits - logits.mean(dim=-1, keepdim=True)).gather(-1, targets[..., None])[..., 0]
+
+
+@contextmanager
+def _without_head(adapter: ModelAdapter, layer: int, head: int, value_bias: Tensor) -> Iterator[None]:
+    """Within it a head's z is its value bias in the model's own forwards."""
+    projection = adapter.blocks[layer].output_projection
+    assert projection is not None, "a layer with heads"
+
+    def ablate_z(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        z = arguments[0].clone()
+        z[..., head * adapter.d_head : (head + 1) * adapter.d_head] = value_bias
+        return z, *arguments[1:]
+
+    handle = projection.register_forward_pre_hook(ablate_z)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,7 +29,9 @@ ORDER BY models.model_id
 
 
 @click.command()
-@click.option("--supported", is_flag=True, help="List the supported families, and those that are refused and why.")
+@click.option(
+    "--supported", is_flag=True, help="List the families that are measured, and those that are refused and why."
+)
 @db_option
 def models(db: Path, supported: bool) -> None:
     """List the models of a warehouse."""
@@ -40,31 +42,24 @@ def models(db: Path, supported: bool) -> None:
 
 
 def print_supported() -> None:
-    """Print the supported families, then those that are refused with the reason."""
-    from selfrepair.ingest.models.families import FAMILIES, REFUSED
+    """Print the families that are measured, then those that are refused with the reason."""
+    from selfrepair.ingest.models.families import families
     from selfrepair.warehouse.cli.terminal import print_table
 
     print_table(
-        ("family", "examples", "architecture", "norm", "blocks", "key/value heads", "positions"),
+        ("family", "examples", "norm", "blocks", "heads", "experts"),
         [
-            (
-                family.name,
-                family.examples[:2],
-                family.architecture,
-                family.norm,
-                family.blocks,
-                family.key_value_heads,
-                family.positions,
-            )
-            for family in FAMILIES
+            (family.name, family.examples[:2], family.norm, family.blocks, family.heads, family.experts)
+            for family in families()
+            if not family.reason
         ],
     )
     click.echo("\nRefused, with the reason:\n")
     print_table(
-        ("family", "examples", "architecture", "reason"),
-        [(family.name, family.examples, family.architecture, family.reason) for family in REFUSED],
+        ("family", "examples", "reason"),
+        [(family.name, family.examples, family.reason) for family in families() if family.reason],
     )
     click.echo(
-        "\nAny other architecture that TransformerBridge knows is supported if a preflight on its weights passes: head\n"
-        "outputs, layer outputs and logits must add up. Try it: selfrepair ingest --model NAME --dry-run"
+        "\nFamilies have the names that config.json gives as model_type. Any other decoder is measured if its parts add up:\n"
+        "head outputs, layer outputs and logits. Try it: selfrepair ingest --model NAME --dry-run"
     )

@@ -13,7 +13,7 @@ TABLE = Path(__file__).with_name("families.csv")
 
 @dataclass(frozen=True)
 class Family:
-    """A model type of transformers, or a variant of it: measured unless there is a `reason`, as the error of `ingest` has it."""
+    """A model type of transformers, or a variant of it: measured unless there is a `reason`, as `ingest` gives it."""
 
     name: str
     architecture: str
@@ -79,3 +79,13 @@ EXAMPLES = {
     "mamba": ("state-spaces/mamba-130m-hf",),
 }
 """Models on the hub by family."""
+
+NOT_BUILT = {
+    "dots3_note": "its configuration fixes the width of its audio model; its text model is dots3_note_text",
+    "gemma3n": "its vision model needs the package timm",
+    **dict.fromkeys(
+        ("gemma4_assistant", "gemma4_unified_assistant"), "it drafts for another model, whose keys it reads"
+    ),
+    **dict.fromkeys(("musicgen", "musicgen_melody"), "its configuration holds two text models"),
+}
+"""Model types of which no small model can be built, and why."""

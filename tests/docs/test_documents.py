@@ -10,7 +10,7 @@ from selfrepair.queries.catalog.questions import questions
 from selfrepair.queries.catalog.relations import relations
 from selfrepair.queries.marts.install import install
 from selfrepair.warehouse.database.migrate import migrate
-from support.documents import VIEWS, views_page
+from support.documents import FAMILIES, VIEWS, families_page, views_page
 
 ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<rest>.*) \|$", re.MULTILINE)
 SECTION = re.compile(r"^### (?P<name>\w+)\n(?P<text>.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
@@ -26,6 +26,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def test_documents_are_as_they_are_written_now() -> None:
     assert VIEWS.read_text(encoding="utf-8") == views_page(), HINT
+    assert FAMILIES.read_text(encoding="utf-8") == families_page(), HINT
 
 
 def test_the_page_begins_with_every_view_as_its_comment_has_it(con: duckdb.DuckDBPyConnection) -> None:

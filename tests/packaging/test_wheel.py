@@ -56,6 +56,7 @@ def test_the_wheel_holds_every_module_and_every_file_of_data_and_nothing_else(wh
         found = {name.removeprefix("selfrepair/") for name in archive.namelist() if name.startswith("selfrepair/")}
     data = (
         "ingest/demo_model/weights/*",
+        "ingest/models/families.csv",
         "warehouse/migrations/*.sql",
         "warehouse/published/*.csv",
         "warehouse/verify/*.sql",

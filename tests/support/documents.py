@@ -1,4 +1,4 @@
-"""Documents that the program writes itself: docs/views.md and the outputs in docs/tour.md.
+"""Documents that the program writes itself: docs/views.md, docs/families.md and the outputs in docs/tour.md.
 
 Write them again with: python tests/support/documents.py
 """
@@ -14,7 +14,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import transformers
+
 from selfrepair.app.cli.main import main
+from selfrepair.ingest.models.families import NOT_BUILT, Family, families
 from selfrepair.queries.catalog.describe import (
     BLOCKS,
     TABLES,
@@ -28,6 +31,7 @@ from selfrepair.queries.catalog.relations import relations
 
 ROOT = Path(__file__).parents[2]
 VIEWS = ROOT / "docs" / "views.md"
+FAMILIES = ROOT / "docs" / "families.md"
 TOUR = ROOT / "docs" / "tour.md"
 
 COLUMNS = 100
@@ -62,6 +66,56 @@ def views_page() -> str:
             for relation in group:
                 parts += [f"### {relation.name}", markdown_columns(relation)]
     return "\n\n".join(parts) + "\n"
+
+
+def families_page() -> str:
+    """docs/families.md: what of every architecture of transformers can be measured."""
+    table = families()
+    types = [family for family in table if " (" not in family.name]  # without the variants
+    with_softmax = [family for family in types if "has softmax attention" not in family.reason]
+    norms_first = [family for family in with_softmax if "normalises the residual stream itself" not in family.reason]
+    measured, first = (sum(not family.reason for family in some) for some in (with_softmax, norms_first))
+    return (
+        "\n\n".join(
+            (
+                "# Families of models",
+                f"Of the {len(with_softmax)} causal language models with softmax attention that transformers "
+                f"{transformers.__version__} builds from a configuration, {measured} are measured; of the {len(norms_first)} "
+                f"that do not normalise the residual stream itself after a layer's parts, {first} "
+                f"({first / len(norms_first):.0%}).",
+                "A small random model of each is built. Every head of it is ablated, and every row equals a reference to 1e-8 "
+                "logits in float64: whole forwards of the plain modules with hooks, which share nothing with the engine "
+                "(tests/ingest/models/test_sweep.py). Each is also broken in seven ways after its parts were found, and the "
+                "preflight refuses it. Real weights pass the same preflight before every run. Written by "
+                "`python tests/support/sweep.py` and `python tests/support/documents.py`; `selfrepair models --supported` "
+                "prints it.",
+                "Families have the names that config.json gives as `model_type`.",
+                "## Measured",
+                markdown_table(
+                    ("family", "norm", "blocks", "heads", "experts", "examples"),
+                    [
+                        (_family(one), one.norm, one.blocks, one.heads, one.experts, ", ".join(one.examples[:2]))
+                        for one in table
+                        if not one.reason
+                    ],
+                ),
+                "## Refused",
+                markdown_table(
+                    ("family", "reason", "examples"),
+                    [(_family(one), one.reason, ", ".join(one.examples[:2])) for one in table if one.reason],
+                ),
+                "Not built, and so not tried: "
+                + "; ".join(f"`{name}` ({reason})" for name, reason in NOT_BUILT.items())
+                + ".",
+            )
+        )
+        + "\n"
+    )
+
+
+def _family(family: Family) -> str:
+    name, _, variant = family.name.partition(" ")
+    return f"`{name}` {variant}".rstrip()
 
 
 def tour(text: str, folder: Path) -> str:
@@ -149,5 +203,6 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 if __name__ == "__main__":
     VIEWS.write_text(views_page(), encoding="utf-8")
+    FAMILIES.write_text(families_page(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         TOUR.write_text(tour(TOUR.read_text(encoding="utf-8"), Path(scratch)), encoding="utf-8")

@@ -20,7 +20,7 @@ from selfrepair.ingest.checks.reference import PlainForwards, eager_attention
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.models.adapter import ModelAdapter, adapt
-from selfrepair.ingest.models.families import TABLE, Family
+from selfrepair.ingest.models.families import NOT_BUILT, TABLE, Family
 from selfrepair.ingest.models.weights import attention_kind
 from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs.measurer import Measurer
@@ -78,7 +78,6 @@ OTHER_SIZES: dict[str, dict[str, Any]] = {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
         "ffn_config": {"ffn_hidden_size": 40, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32},
     },
-    "dots3_note_audio_encoder": {"adapter_in_dim": 32},
     "dots3_note_text": {
         **{"swa_num_attention_heads": 2, "swa_num_key_value_heads": 2, "swa_q_lora_rank": 16, "swa_kv_lora_rank": 16},
         **{"swa_head_dim": 16, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 8, "num_key_value_heads": 4},
@@ -128,15 +127,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "stablelm (parallel)": ("stablelm", {"use_parallel_residual": True}),
 }
 """Families that have models of another shape."""
-
-NOT_BUILT = {
-    "gemma3n": "its vision model needs the package timm",
-    **dict.fromkeys(
-        ("gemma4_assistant", "gemma4_unified_assistant"), "it drafts for another model, whose keys it reads"
-    ),
-    **dict.fromkeys(("musicgen", "musicgen_melody"), "its configuration holds two text models"),
-}
-"""Model types of which no small model can be built, and why."""
 
 FLOAT32_ONLY = {"xglm", "inkling2_text"}
 """Those whose own code does not run in float64."""

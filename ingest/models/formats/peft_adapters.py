@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from selfrepair.ingest import compat
 from selfrepair.ingest.models.weight_files import ADAPTER, NotWholeError
 
 PACKAGE = "peft"
@@ -73,8 +74,7 @@ def merge(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
         try:
             wrapped = peft.PeftModel.from_pretrained(model, where)
         except (ValueError, RuntimeError) as error:
-            reason = next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), str(error))
-            raise _another_base(adapter, reason[:300]) from error
+            raise _another_base(adapter, compat.first_misfit(error)[:300]) from error
         expected = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
         unknown = sorted(weights.keys() - expected.keys() - wrapped.state_dict().keys())
         missing = sorted(expected.keys() - weights.keys())

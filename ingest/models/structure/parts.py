@@ -17,7 +17,14 @@ from transformers import PreTrainedModel
 
 from selfrepair.ingest import compat
 from selfrepair.ingest.models.structure.numbers import Numbers
-from selfrepair.ingest.models.structure.roles import BlockParts, DecoderParts, Nothing, OtherShapeError, Projection
+from selfrepair.ingest.models.structure.roles import (
+    BlockParts,
+    DecoderParts,
+    NotFiniteError,
+    Nothing,
+    OtherShapeError,
+    Projection,
+)
 from selfrepair.ingest.models.structure.trace import Call, trace
 
 RESIDUAL = "residual"
@@ -26,20 +33,22 @@ RESIDUAL = "residual"
 _ATTENTION = re.compile("attention|attn", re.IGNORECASE)
 _WITHOUT_SOFTMAX = re.compile("linear|lightning|delta|recurrent|mamba|conv", re.IGNORECASE)
 _NORM = re.compile("norm", re.IGNORECASE)
-_N_PROBED = 5
-"""Tokens of the prompt that is traced."""
+_N_PROBED = 11
+"""Tokens of the prompt that is traced: not as many as a mixture has experts."""
 
 
 @torch.no_grad()
 def decoder_parts(model: PreTrainedModel) -> DecoderParts:
     """The parts of `model`, found in one forward of a few tokens.
 
-    Raises OtherShapeError where they do not add up to the model's logits.
+    Raises OtherShapeError where they do not add up to the model's logits, and NotFiniteError where those are no numbers.
     """
     unembedding = model.get_output_embeddings()
     if not isinstance(unembedding, nn.Linear):
         raise OtherShapeError(f"its unembedding is a {type(unembedding).__name__}, not a linear map")
     root = _traced(model, _probe(unembedding))
+    if root.out is not None and not bool(root.out.isfinite().all()):
+        raise NotFiniteError
     numbers = Numbers(model)
     blocks = _block_calls(model, root)
     hides_softmax = compat.attention_kernel(model) not in ("eager", "sdpa")
@@ -231,7 +240,10 @@ def _is_positionwise(call: Call) -> bool:
     """Whether a module makes of one position alone what it makes of it after others."""
     assert call.x is not None, "modules that were given no tensor have no place in a block"
     assert call.out is not None
-    alone = call.module(call.x[:, -1:])
+    try:
+        alone = call.module(call.x[:, -1:])
+    except (TypeError, AttributeError, ValueError, RuntimeError):  # it needs more than the stream
+        return False
     return _same(alone[0] if isinstance(alone, tuple) else alone, call.out[:, -1:], is_rounded=True)
 
 
@@ -322,11 +334,23 @@ def _multiplier(
             numbers.factor(of_mlp.view_as(before), after - reads, size),
         ]
     for part, factor in zip(("attention", "the MLP"), found, strict=False):
+        if factor is None and not is_parallel and _scales_stream(before, of_attention, reads):
+            raise OtherShapeError(f"{call.name} multiplies the residual stream itself where attention adds to it")
         if factor is None:
             raise OtherShapeError(f"what {part} of {call.name} makes is not what is added to the residual stream")
     if len({round(factor, 6) for factor in found if factor is not None}) > 1:
         raise OtherShapeError(f"attention and the MLP of {call.name} have multipliers of their own ({found})")
     return float(found[0] or 0.0)
+
+
+def _scales_stream(before: Tensor, made: Tensor, after: Tensor) -> bool:
+    """Whether every dimension of `after` is a multiple of the stream `before` plus a multiple of what a part `made`."""
+    terms = (
+        torch.stack([before.flatten(0, -2), made.reshape(before.shape).flatten(0, -2)], dim=-1).transpose(0, 1).double()
+    )
+    wanted = after.flatten(0, -2).T[..., None].double()
+    error = terms @ torch.linalg.lstsq(terms, wanted).solution - wanted
+    return bool(error.abs().max() <= 1e-3 * wanted.abs().max())
 
 
 def adds_stream(module: nn.Module) -> bool:

@@ -81,7 +81,10 @@ class _Attending(TorchFunctionMode):
 
 
 def _are_scores(x: Tensor) -> bool:
-    """Whether these are scores, [batch, head, query, key] or [batch * head, query, key]; what chooses experts has fewer axes."""
+    """Whether these are attention scores: [batch, head, query, key], or [batch * head, query, key].
+
+    What chooses experts is [batch, pos, expert], and no model has as many experts as the prompt has tokens.
+    """
     return x.ndim > 3 or (x.ndim == 3 and x.shape[1] == x.shape[2])
 
 
