@@ -12,7 +12,7 @@ from selfrepair.app.data.query import query_frame, warehouse_path
 from selfrepair.app.data.resume_command import RUN_RECORDS, missing_options, resume_command
 from selfrepair.app.wording.escape import escape_markdown
 
-DEFAULTS = ("edges", "neurons_last", "logit_lens")
+DEFAULTS = ("edges", "neurons_last", "experts", "logit_lens")
 """What an ingest measures by default: the command measures it, too."""
 
 EARLY_STEP = 1_000

@@ -161,9 +161,9 @@ def _neurons(mechanisms: Sequence[str]) -> str:
 
 def _switches(mechanisms: Sequence[str]) -> list[str]:
     """Mechanisms that are on by default are switched on or off explicitly, others only on."""
-    by_default = [f"--{'' if name in mechanisms else 'no-'}{_option(name)}" for name in ("edges", "logit_lens")]
-    if "experts" in mechanisms or _neurons(mechanisms) == "none":  # models with experts have no neurons to measure
-        by_default.append("--experts" if "experts" in mechanisms else "--no-experts")
+    by_default = [
+        f"--{'' if name in mechanisms else 'no-'}{_option(name)}" for name in ("edges", "experts", "logit_lens")
+    ]
     return by_default + [f"--{_option(name)}" for name in ("logprobs", "self_repression") if name in mechanisms]
 
 

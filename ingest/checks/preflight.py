@@ -29,8 +29,8 @@ def preflight(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision
 
     Raises SelfRepairError naming what does not add up: head outputs and bias to attention's output, neurons and bias to an
     MLP's, experts to a mixture's, what was read off a norm to what it does, layer outputs to the stream that enters the final
-    norm, logit directions to the model's own logits, an ablation to what it does in the model's own forward, or an ablation that
-    changes no logit.
+    norm, logit directions to the model's own logits, an ablation to what it does in the model's own forward, or an ablation
+    that changes no logit.
     """
     try:
         _prove(adapter, tokens[:2, : POSITIONS + 1].to(adapter.device), precision, name)

@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from selfrepair.ingest.engine.ablation import Observer
-from selfrepair.ingest.engine.forward import CleanBatch, RoutedOutput
+from selfrepair.ingest.engine.forward import CleanBatch
 from selfrepair.ingest.engine.precision import full_precision
-from selfrepair.ingest.engine.routing import expert_effects
+from selfrepair.ingest.engine.routing import RoutedOutput, expert_effects
 from selfrepair.ingest.mechanisms.clusters import cluster_moments
 from selfrepair.ingest.models.adapter import ModelAdapter
 

@@ -75,9 +75,10 @@ class RoutedExperts:
 
         def add_up(_: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
             index, weights = given.pop()
-            outputs = out.unflatten(0, tuple(index.shape))
+            outputs: Tensor = out.unflatten(0, tuple(index.shape))
             found.append(Routing(index, weights, outputs))
-            return outputs.sum(dim=-2)
+            total: Tensor = outputs.sum(dim=-2)
+            return total
 
         return [
             self.module.register_forward_pre_hook(pair, with_kwargs=True),

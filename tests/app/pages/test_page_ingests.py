@@ -166,7 +166,10 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "given": "L0H3",
         "mechanisms": False,
         "neurons": neurons,
-        **{name: name in (mechanisms or ()) for name in ("edges", "logit_lens", "logprobs", "self_repression")},
+        **{
+            name: name in (mechanisms or ())
+            for name in ("edges", "experts", "logit_lens", "logprobs", "self_repression")
+        },
         "dataset_revision": "v7",
         "text_column": "text",
         "packing": None,
