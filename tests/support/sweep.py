@@ -256,7 +256,7 @@ def family(case: str, model: PreTrainedModel, adapter: ModelAdapter | None, refu
         ("parallel" if adapter.parallel_blocks else "sequential") + (", post-norms" if adapter.has_post_norms else ""),
         ("shared or own keys" if adapter.n_kv_heads < adapter.n_heads else "own keys")
         + ("" if n_with_heads == adapter.n_layers else ", layers without heads"),
-        "yes" if has_experts else "",
+        "yes" if any(block.experts for block in adapter.blocks) else "not told apart" if has_experts else "",
     )
 
 

@@ -63,22 +63,24 @@ class RoutedExperts:
 
     def _paired(self, names: tuple[str, str, str], found: list[Routing]) -> list[Any]:
         """Hooks that make tokens of the pairs, and add up what they give."""
-        given: list[tuple[Tensor, Tensor]] = []
+        given: list[tuple[torch.Size, Tensor, Tensor]] = []
 
         def pair(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
             bound = inspect.signature(module.forward).bind(*args, **kwargs)
             x, index, weights = (bound.arguments[name] for name in names)
-            given.append((index, weights))
-            pairs = x.repeat_interleave(index.shape[-1], dim=0), index.reshape(-1, 1), weights.reshape(-1, 1)
+            given.append((x.shape, index, weights))
+            tokens = x.flatten(0, -2).repeat_interleave(
+                index.shape[-1], dim=0
+            )  # some see prompts, and most their tokens alone
+            pairs = tokens[None] if x.ndim > 2 else tokens, index.reshape(-1, 1), weights.reshape(-1, 1)
             bound.arguments.update(zip(names, pairs, strict=True))
             return bound.args, bound.kwargs
 
         def add_up(_: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
-            index, weights = given.pop()
-            outputs: Tensor = out.unflatten(0, tuple(index.shape))
+            shape, index, weights = given.pop()
+            outputs = out.reshape(*index.shape, shape[-1])
             found.append(Routing(index, weights, outputs))
-            total: Tensor = outputs.sum(dim=-2)
-            return total
+            return outputs.sum(dim=-2).view(shape)
 
         return [
             self.module.register_forward_pre_hook(pair, with_kwargs=True),
@@ -111,9 +113,9 @@ def routed_experts(
         n_experts = _n_experts(module)
         if n_experts is None or not isinstance(out, Tensor) or out.shape[-1:] != like.shape:
             return
-        if _are_routed(list(tensors.values())) and out.shape == (_N_PROBED, len(like)):
+        if _are_routed(list(tensors.values())) and out.shape == next(iter(tensors.values())).shape:
             first, second, third = tensors
-            calls.append((module, (first, second, third), n_experts, out))
+            calls.append((module, (first, second, third), n_experts, out.flatten(0, -2)))
         elif [value.shape for value in tensors.values()] == [(n_experts * _N_PROBED, len(like))] == [out.shape]:
             calls.append((module, None, n_experts, out.unflatten(0, (n_experts, -1)).sum(dim=0)))
 
@@ -155,16 +157,20 @@ def _tensors(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 def _are_routed(tensors: Sequence[Tensor]) -> bool:
     """Whether these are tokens, their experts and the weights of these."""
-    if len(tensors) != 3 or any(value.ndim != 2 or len(value) != _N_PROBED for value in tensors):
+    if len(tensors) != 3 or any(value.ndim < 2 or value.shape[:-1].numel() != _N_PROBED for value in tensors):
         return False
     _, index, weights = tensors
-    return not index.is_floating_point() and weights.is_floating_point() and index.shape == weights.shape
+    return (
+        index.ndim == 2
+        and not index.is_floating_point()
+        and weights.is_floating_point()
+        and index.shape == weights.shape
+    )
 
 
 def _n_experts(module: nn.Module) -> int | None:
-    """How many experts a module has: it says so, or all its stacks of matrices are as high."""
+    """How many experts a module has, if several: it says so, or all its stacks of matrices are as high."""
     named = getattr(module, "num_experts", None)
-    if isinstance(named, int):
-        return named
     heights = {len(parameter) for parameter in module.parameters(recurse=False) if parameter.ndim == 3}
-    return heights.pop() if len(heights) == 1 else None
+    n_experts = named if isinstance(named, int) else heights.pop() if len(heights) == 1 else 1
+    return n_experts if n_experts > 1 else None

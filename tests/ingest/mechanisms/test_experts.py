@@ -30,13 +30,17 @@ CASES = {
     "gpt_oss": "biases and attention sinks",
     "deepseek_v3": "latent attention, a dense first layer",
     "granitemoe": "a residual multiplier",
+    "dbrx": "experts that see prompts, not their tokens alone",
+    "qwen3_next": "layers without attention heads",
     "olmoe": "weights that do not add up to one",
 }
 
 
 def measured(case, batch_size=7):
     adapter = adapt(sweep.build(case), case)
-    settings = RunSettings(("resample",), adapter.heads, mechanisms=Mechanisms(edges=True, experts=True))
+    settings = RunSettings(
+        ("resample",), adapter.heads, mechanisms=Mechanisms(edges=True, experts=True).available(adapter)[0]
+    )
     measurer = Measurer(adapter, settings, batch_size=batch_size)
     search = TopRowsSearch(adapter.heads, 50 * 5)
     targets, partners = next_token_targets(TOKENS), TOKENS[sweep.PARTNERS][:, :-1]
@@ -69,7 +73,8 @@ class Watched:
             self.z[layer] = z
             return (z.flatten(-2),)
 
-        stack.callback(block.output_projection.register_forward_pre_hook(on_z).remove)
+        if block.output_projection is not None:
+            stack.callback(block.output_projection.register_forward_pre_hook(on_z).remove)
         if block.mlp_post_norm is not None:
             keep = lambda _, args: self.made.update({layer: args[0][0]})  # noqa: E731
             stack.callback(block.mlp_post_norm.register_forward_pre_hook(keep).remove)
@@ -90,7 +95,7 @@ class Watched:
                     weights.append(mine[expert].norm(dim=-1))
                 else:
                     only = torch.where(given[1] == expert, given[2], 0)
-                    alone.append(module.forward(given[0], given[1], only))
+                    alone.append(module.forward(given[0], given[1], only).flatten(0, -2))
                     weights.append(only.sum(-1))
             weights = torch.stack(weights, dim=-1)
             self.choices[layer] = weights / weights.sum(dim=-1, keepdim=True)
