@@ -205,5 +205,5 @@ def is_unknown_architecture(error: Exception) -> bool:
 
 
 def first_misfit(error: Exception) -> str:
-    """The first weight that has another shape than its module, of an error that lists them all (torch); else the whole message."""
+    """Of an error that lists the weights of another shape than their modules', the first (torch); else the whole message."""
     return next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), str(error))

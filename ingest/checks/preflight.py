@@ -16,7 +16,6 @@ from selfrepair.ingest.engine.memory import is_out_of_memory
 from selfrepair.ingest.engine.unembedding import bent, final_scale, mean_unembedding, target_logit_directions
 from selfrepair.ingest.models.adapter import Block, ModelAdapter, unsupported
 from selfrepair.ingest.text.targets import next_token_targets
-from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 
 POSITIONS = 16
 _LOGIT_CHANGE = EFFECTS.index("logit_change")
@@ -58,10 +57,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     calls = record_calls(adapter, inputs.shape[1])
     final_input, logits, returned = _own_forward(adapter, inputs, n_logits := min(POSITIONS, inputs.shape[1]))
     if not bool(returned.isfinite().all()):
-        raise SelfRepairError(
-            f"model '{name}' has logits of NaN or infinity on the first prompts in {precision.name}. "
-            f"Try {with_dtype('float32')}, and check the model's weights."
-        )
+        raise not_finite(name, precision.name)
 
     def compare(found: Tensor, expected: Tensor, failure: str, size: float | None = None) -> None:
         size = max(float(expected.abs().max()) if size is None else size, 1e-6)

@@ -15,8 +15,8 @@ from transformers.pytorch_utils import Conv1D
 
 from selfrepair.ingest.models.structure.norms import NormShape, norm_shape
 from selfrepair.ingest.models.structure.parts import RESIDUAL, adds_stream, decoder_parts
-from selfrepair.ingest.models.structure.roles import BlockParts, OtherShapeError, Projection
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.ingest.models.structure.roles import BlockParts, NotFiniteError, OtherShapeError, Projection
+from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 
 SUPPORTED = "selfrepair models --supported"
 """The command that lists what can be measured; refusals end with it."""
@@ -138,6 +138,8 @@ def adapt(model: PreTrainedModel, name: str) -> ModelAdapter:
         raise unsupported(name, "it is an encoder-decoder; self-repair is defined here for decoder-only models")
     try:
         return _adapt(model)
+    except NotFiniteError as error:
+        raise not_finite(name, str(model.dtype).removeprefix("torch.")) from error
     except OtherShapeError as error:
         raise unsupported(name, str(error)) from error
 
@@ -145,6 +147,14 @@ def adapt(model: PreTrainedModel, name: str) -> ModelAdapter:
 def unsupported(name: str, reason: str) -> SelfRepairError:
     """The refusal of a model, with the reason and what can be measured instead."""
     return SelfRepairError(f"model '{name}' cannot be measured: {reason}. Supported models: {SUPPORTED}")
+
+
+def not_finite(name: str, precision: str) -> SelfRepairError:
+    """The refusal of a model whose own logits are no numbers."""
+    return SelfRepairError(
+        f"model '{name}' has logits of NaN or infinity on the first prompts in {precision}. "
+        f"Try {with_dtype('float32')}, and check the model's weights."
+    )
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2Model
 
 from selfrepair import SelfRepairError, measure
 from selfrepair.ingest import terms
-from selfrepair.ingest.checks import hooks
 from selfrepair.warehouse.errors import errors_in, with_dtype
 from support import families, tiny
 
@@ -142,10 +141,10 @@ def test_models(case: str) -> None:
 
 
 def test_what_stopped_on_the_way_keeps_nothing_without_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def broken(adapter: object) -> None:
+    def broken(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(hooks, "boot", broken)
+    monkeypatch.setattr(PlainForwards, "measure", broken)
     with pytest.raises(
         SelfRepairError, match=r'use model\.to\("cpu"\)\. Nothing was kept: with into=FILE, the same call'
     ) as lost:

@@ -17,9 +17,15 @@ from transformers import PreTrainedModel
 
 from selfrepair.ingest import compat
 from selfrepair.ingest.models.structure.numbers import Numbers
-from selfrepair.ingest.models.structure.roles import BlockParts, DecoderParts, Nothing, OtherShapeError, Projection
+from selfrepair.ingest.models.structure.roles import (
+    BlockParts,
+    DecoderParts,
+    NotFiniteError,
+    Nothing,
+    OtherShapeError,
+    Projection,
+)
 from selfrepair.ingest.models.structure.trace import Call, trace
-from selfrepair.warehouse.errors import with_dtype
 
 RESIDUAL = "residual"
 """Name of the argument with the residual stream, in families whose modules add their output to it themselves."""
@@ -35,16 +41,14 @@ _N_PROBED = 11
 def decoder_parts(model: PreTrainedModel) -> DecoderParts:
     """The parts of `model`, found in one forward of a few tokens.
 
-    Raises OtherShapeError where they do not add up to the model's logits.
+    Raises OtherShapeError where they do not add up to the model's logits, and NotFiniteError where those are no numbers.
     """
     unembedding = model.get_output_embeddings()
     if not isinstance(unembedding, nn.Linear):
         raise OtherShapeError(f"its unembedding is a {type(unembedding).__name__}, not a linear map")
     root = _traced(model, _probe(unembedding))
     if root.out is not None and not bool(root.out.isfinite().all()):
-        raise OtherShapeError(
-            f"it has logits of NaN or infinity. Try {with_dtype('float32')}, and check the model's weights"
-        )
+        raise NotFiniteError
     numbers = Numbers(model)
     blocks = _block_calls(model, root)
     hides_softmax = compat.attention_kernel(model) not in ("eager", "sdpa")

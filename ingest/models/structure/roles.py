@@ -9,6 +9,10 @@ from transformers.pytorch_utils import Conv1D
 Projection = nn.Linear | Conv1D
 
 
+class NotFiniteError(Exception):
+    """A model whose logits are NaN or infinite."""
+
+
 class OtherShapeError(Exception):
     """A model of another shape than the measurement covers; the message says what stands in the way."""
 
