@@ -14,7 +14,7 @@ from selfrepair.ingest.engine.clean_kv import check_clean_kv
 from selfrepair.ingest.engine.forward import clean_batch, clean_layers, embed, project, value_biases
 from selfrepair.ingest.engine.memory import is_out_of_memory
 from selfrepair.ingest.engine.unembedding import bent, final_scale, mean_unembedding, target_logit_directions
-from selfrepair.ingest.models.adapter import Block, ModelAdapter, unsupported
+from selfrepair.ingest.models.adapter import Block, ModelAdapter, not_finite, unsupported
 from selfrepair.ingest.text.targets import next_token_targets
 
 POSITIONS = 16
@@ -109,9 +109,9 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
 
     clean = clean_batch(adapter, calls, mean_unembedding(adapter), next_token_targets(tokens))
     replacements = Replacements(biases, None, None)
-    layer, head = adapter.heads[0]
-    (first,) = ablate(adapter, calls, clean, replacements, [HeadAblation(layer, head, "zero")])
-    with _without_head(adapter, layer, head, biases[layer, head]):
+    at = adapter.heads[0]
+    (first,) = ablate(adapter, calls, clean, replacements, [HeadAblation(*at, "zero")])
+    with _without_head(adapter, *at, biases[at]):
         _, ablated_logits, _ = _own_forward(adapter, inputs, n_logits)
     expected = _of_targets(ablated_logits, targets[:, last])
     # Of single positions, rounding may choose other experts: what half of them say counts.
@@ -119,7 +119,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     compare(
         error,
         torch.zeros_like(error),
-        f"ablating L{layer}H{head} does not do what it does in the model's own forward",
+        f"ablating L{at[0]}H{at[1]} does not do what it does in the model's own forward",
         size=float(expected.abs().max()),
     )
     stack = [HeadAblation(adapter.heads[-1][0], head, "zero") for head in range(adapter.n_heads)]
