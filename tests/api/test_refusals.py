@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2Model
 
 from selfrepair import SelfRepairError, measure
 from selfrepair.ingest import terms
+from selfrepair.ingest.checks.reference import PlainForwards
 from selfrepair.warehouse.errors import errors_in, with_dtype
 from support import families, tiny
 
