@@ -13,7 +13,13 @@ from selfrepair.ingest.engine.attention_calls import captured_input, record_call
 from selfrepair.ingest.engine.clean_kv import check_clean_kv
 from selfrepair.ingest.engine.forward import clean_batch, clean_layers, embed, project, value_biases
 from selfrepair.ingest.engine.memory import is_out_of_memory
-from selfrepair.ingest.engine.unembedding import bent, final_scale, mean_unembedding, target_logit_directions
+from selfrepair.ingest.engine.unembedding import (
+    bent,
+    final_scale,
+    mean_unembedding,
+    scaled,
+    target_logit_directions,
+)
 from selfrepair.ingest.models.adapter import Block, ModelAdapter, not_finite, unsupported
 from selfrepair.ingest.text.targets import next_token_targets
 
@@ -176,7 +182,7 @@ def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[
     finally:
         handle.remove()
     stream, normed = seen[-1]  # a norm without weights may be used before the layers, too
-    made: Tensor = adapter.unembedding(normed[:, -n_logits:]).to(adapter.stream_dtype) * adapter.logit_scale
+    made = scaled(adapter, adapter.unembedding(normed[:, -n_logits:]))
     return stream, made, logits[:, -n_logits:]
 
 
