@@ -14,7 +14,13 @@ from selfrepair.ingest.engine.clean_kv import check_clean_kv
 from selfrepair.ingest.engine.forward import apply_mlp, clean_batch, clean_layers, embed, value_biases
 from selfrepair.ingest.engine.memory import is_out_of_memory
 from selfrepair.ingest.engine.projection import project
-from selfrepair.ingest.engine.unembedding import bent, final_scale, mean_unembedding, target_logit_directions
+from selfrepair.ingest.engine.unembedding import (
+    bent,
+    final_scale,
+    mean_unembedding,
+    scaled,
+    target_logit_directions,
+)
 from selfrepair.ingest.models.adapter import Block, ModelAdapter, not_finite, unsupported
 from selfrepair.ingest.text.targets import next_token_targets
 
@@ -61,8 +67,8 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     if not bool(returned.isfinite().all()):
         raise not_finite(name, precision.name)
 
-    def compare(found: Tensor, expected: Tensor, failure: str) -> None:
-        size = expected.abs().max().clamp_min(1e-6)
+    def compare(found: Tensor, expected: Tensor, failure: str, size: float | None = None) -> None:
+        size = max(float(expected.abs().max()) if size is None else size, 1e-6)
         error = float(((found - expected).abs().max() / size).nan_to_num(float("inf")))
         if error > precision.preflight:
             raise unsupported(
@@ -114,14 +120,18 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
 
     clean = clean_batch(adapter, calls, mean_unembedding(adapter), next_token_targets(tokens))
     replacements = Replacements(biases, None, None)
-    lowest, head = adapter.heads[0]
-    (first,) = ablate(adapter, calls, clean, replacements, [HeadAblation(lowest, head, "zero")])
-    with _without_head(adapter, lowest, head, biases[lowest, head]):
+    at = adapter.heads[0]
+    (first,) = ablate(adapter, calls, clean, replacements, [HeadAblation(*at, "zero")])
+    with _without_head(adapter, *at, biases[at]):
         _, ablated_logits, _ = _own_forward(adapter, inputs, n_logits)
+    expected = _of_targets(ablated_logits, targets[:, last])
+    # Of single positions, rounding may choose other experts: what half of them say counts.
+    error = (centred + first[:, last, _LOGIT_CHANGE] - expected).abs().median()
     compare(
-        centred + first[:, last, _LOGIT_CHANGE],
-        _of_targets(ablated_logits, targets[:, last]),
-        f"ablating L{lowest}H{head} does not do what it does in the model's own forward",
+        error,
+        torch.zeros_like(error),
+        f"ablating L{at[0]}H{at[1]} does not do what it does in the model's own forward",
+        size=float(expected.abs().max()),
     )
     stack = [HeadAblation(adapter.heads[-1][0], head, "zero") for head in range(adapter.n_heads)]
     effects = ablate(adapter, calls, clean, replacements, stack)
@@ -177,7 +187,7 @@ def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[
     finally:
         handle.remove()
     stream, normed = seen[-1]  # a norm without weights may be used before the layers, too
-    made: Tensor = adapter.unembedding(normed[:, -n_logits:]).to(adapter.stream_dtype) * adapter.logit_scale
+    made = scaled(adapter, adapter.unembedding(normed[:, -n_logits:]))
     return stream, made, logits[:, -n_logits:]
 
 

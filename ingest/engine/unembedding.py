@@ -73,8 +73,8 @@ def predict(
         here = slice(start, start + prompts_at_once)
         x, y = stream[here], targets[here, :, None]
         with full_precision():
-            logits = adapter.unembedding(adapter.final_norm(x.to(adapter.layer_dtype))).to(adapter.stream_dtype)
-        logits *= adapter.logit_scale
+            raw = adapter.unembedding(adapter.final_norm(x.to(adapter.layer_dtype)))
+        logits = scaled(adapter, raw)
         own = logits.gather(-1, y)
         base = logits.mean(dim=-1) if foils is None else logits.gather(-1, foils[here][..., None])[..., 0]
         logprobs = bent(adapter, logits).log_softmax(dim=-1)
@@ -87,6 +87,12 @@ def predict(
             )
         )
     return join_predictions(batches)
+
+
+def scaled(adapter: ModelAdapter, raw: Float[Tensor, "*row token"]) -> Float[Tensor, "*row token"]:
+    """The logits of what the unembedding made, before a soft-cap."""
+    logits = raw.to(adapter.stream_dtype)
+    return logits if adapter.logit_scale == 1 else logits * adapter.logit_scale
 
 
 def bent(adapter: ModelAdapter, logits: Float[Tensor, "*row token"]) -> Float[Tensor, "*row token"]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from selfrepair.ingest.engine.ablation import Observer
 from selfrepair.ingest.engine.forward import CleanBatch
 from selfrepair.ingest.engine.precision import full_precision
-from selfrepair.ingest.engine.unembedding import bent
+from selfrepair.ingest.engine.unembedding import bent, scaled
 from selfrepair.ingest.models.adapter import ModelAdapter
 
 LOGITS_AT_ONCE = 2**24
@@ -87,7 +87,7 @@ def _slices(
             logits = torch.nn.functional.linear(
                 normed, adapter.unembedding.weight[here], None if bias is None else bias[here]
             )
-        yield first, bent(adapter, logits.to(adapter.stream_dtype) * adapter.logit_scale)
+        yield first, bent(adapter, scaled(adapter, logits))
 
 
 def _take(values: Tensor, logits: Tensor, targets: Tensor, first: int) -> None:

@@ -16,6 +16,7 @@ from selfrepair.app.cli.main import main
 from selfrepair.app.data.part_files import pace_s, unloaded_runs
 from selfrepair.app.data.resume_command import missing_options, resume_command, run_row
 from selfrepair.ingest.cli import session
+from selfrepair.ingest.request import devices, model_shape
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.parts.activity import measuring
@@ -140,6 +141,8 @@ def test_the_command_asks_for_the_run_that_is_written_down(
     run |= {"model": "it's a model", "ablations": ["mean"], "mechanisms": mechanisms} | OF_VERSION_0_1
     requests: list[IngestRequest] = []
     monkeypatch.setattr(session, "ingest", lambda request, **rest: requests.append(request))
+    monkeypatch.setattr(model_shape, "check_fits_model", lambda request: None)  # there is no such model,
+    monkeypatch.setattr(devices, "check_device", lambda name, dtype: None)  # and no such device here
     program, *words = shlex.split(told(run, "a b.duckdb"))
     assert program == "selfrepair"
     assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
@@ -175,6 +178,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "packing": None,
         "protocol": None,
         "row_group_gb": 2.0,
+        "crosscheck": None,
     }
 
 
