@@ -20,7 +20,7 @@ from selfrepair.ingest.models.in_memory import share_model
 from selfrepair.ingest.models.loading import load_model
 from selfrepair.ingest.runs import plan, runner
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
-from support import families, naive, tiny
+from support import families, naive, sweep, tiny
 
 IDS = torch.randint(2, families.VOCABULARY, (5, 9), generator=torch.Generator().manual_seed(3)).tolist()
 NEAREST = 6e-5
@@ -178,7 +178,11 @@ def test_heads_that_are_given_are_ablated_in_both_runs() -> None:
 def test_every_mechanism_has_its_tables() -> None:
     names = "edges,neurons_all,logit_lens,logprobs,self_repression"
     found = measure(families.build("gpt2", torch.float32), IDS, mechanisms=names)
-    assert set(found.mechanisms) == set(MECHANISM_TABLES)
+    of_experts = {"routing_sums", "expert_sums"}
+    assert set(found.mechanisms) == set(MECHANISM_TABLES) - of_experts
+    found = measure(sweep.build("mixtral").float(), IDS, mechanisms="experts", ablations="zero")
+    assert set(found.mechanisms) == of_experts
+    assert found.mechanisms["routing_sums"]["rerouted_rows"].sum() > 0
 
 
 def test_the_same_call_again_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

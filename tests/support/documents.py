@@ -89,8 +89,8 @@ def families_page() -> str:
                 "preflight refuses it. Real weights pass the same preflight before every run. Written by "
                 "`python tests/support/sweep.py` and `python tests/support/documents.py`; `selfrepair models --supported` "
                 "prints it.",
-                "Families have the names that config.json gives as `model_type`. Experts are routed ones, whose re-routing is measured "
-                "where what each adds can be told apart.",
+                "Families have the names that config.json gives as `model_type`. Experts are routed ones, whose re-routing is "
+                "measured where what each adds can be told apart.",
                 "## Measured",
                 markdown_table(
                     ("family", "norm", "blocks", "heads", "experts", "examples"),
