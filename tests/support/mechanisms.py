@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from selfrepair.warehouse.schema import ABLATIONS, CHANGE_SHARES, NEURON_POPULATIONS, NEURONS_KEPT, NEURONS_RANKED
+from support.experts import expert_sums, random_experts, routing_sums
 from support.random_runs import FAILED, STEPS, random_runs
 
 MECHANISMS = ("edges", "neurons_all", "experts", "logit_lens", "logprobs", "self_repression")
@@ -17,8 +18,6 @@ MECHANISMS = ("edges", "neurons_all", "experts", "logit_lens", "logprobs", "self
 
 MULTIPLES = (1, 3)
 D_MLP = 32
-N_EXPERTS, N_CHOSEN, NEVER_CHOSEN = 5, 2, (1, 3)
-"""Routed experts of an MLP, how many a row chooses, and (layer, expert) of the one that is never chosen."""
 
 _CELL = ["run_id", "ablation", "layer", "head"]
 _ROW = [*_CELL, "prompt_id", "pos"]
@@ -70,7 +69,7 @@ def random_mechanisms(
     neurons = _neurons(rng, _tops(rows, neuron_percent), n_layers, edges)
     self_repression = _self_repression(rng, rows, n_layers, n_heads)
     places = rows.select("run_id", "prompt_id", "pos").unique().sort(pl.all())
-    experts = _experts(np.random.default_rng(seed + 1), edges)
+    experts = random_experts(np.random.default_rng(seed + 1), edges)
     tables = {
         "edge_sums": _edge_sums(edges, prompts_in_document),
         "neuron_changes": _neuron_changes(neurons),
@@ -80,8 +79,8 @@ def random_mechanisms(
         "logprob_changes": _logprobs(rng, rows),
         "self_repression": _self_repression_sample(self_repression),
         "self_repression_sums": _self_repression_sums(self_repression),
-        "routing_sums": _routing_sums(experts, prompts_in_document),
-        "expert_sums": _expert_sums(experts),
+        "routing_sums": routing_sums(experts, prompts_in_document),
+        "expert_sums": expert_sums(experts),
     }
     return Mechanisms(tables, edges, neurons, experts, self_repression)
 
@@ -236,73 +235,6 @@ def _neuron_sums(neurons: pl.DataFrame) -> pl.DataFrame:
             change.filter(change > 0).sum().alias("positive_change"),
             change.filter((change > 0) & (pl.col("clean_effect") < 0)).sum().alias("anti_erasure"),
             (is_first & (change != 0)).sum().cast(pl.Int32).alias("n_changed"),
-        )
-    )
-
-
-def _experts(rng: np.random.Generator, edges: pl.DataFrame) -> pl.DataFrame:
-    """A row for each change of an MLP: lists over its experts, those that were chosen clean and ablated and their changes."""
-    mlps = edges.filter(pl.col("target_kind") == "mlp", pl.col("population") == "all")
-    mlps = mlps.select(*_ROW, "unit", mlp_layer="target_layer", change="change")
-    scores = rng.random((2, mlps.height, N_EXPERTS))
-    scores[:, mlps["mlp_layer"].to_numpy() == NEVER_CHOSEN[0], NEVER_CHOSEN[1]] = 2
-    scores[1] = np.where(rng.random((mlps.height, 1)) < 0.6, scores[0], scores[1])
-    clean, ablated = scores.argsort(axis=-1).argsort(axis=-1) < N_CHOSEN
-    changes = np.where(clean | ablated, _heavy(rng, clean.shape, 30), 0) / STEPS
-    rows = mlps.with_columns(
-        clean=pl.Series(clean.tolist(), dtype=pl.List(pl.Boolean)),
-        ablated=pl.Series(ablated.tolist(), dtype=pl.List(pl.Boolean)),
-        changes=pl.Series(changes.tolist(), dtype=pl.List(pl.Float64)),
-        weight_distance=pl.Series(np.where((clean != ablated).any(-1), 0.5, 0.125)),
-        shared_change=mlps["change"] - pl.Series(changes.sum(axis=-1)),
-    )
-    top = edges.filter(pl.col("population") == "top2", pl.col("target_kind") == "mlp").select(_ROW).unique()
-    in_top = rows.join(top, on=_ROW, how="semi", maintain_order="left")
-    return pl.concat([rows.with_columns(population=pl.lit("all")), in_top.with_columns(population=pl.lit("top2"))])
-
-
-_OF_MLP = [*_CELL, "unit", "population", "mlp_layer"]
-
-
-def _routing_sums(experts: pl.DataFrame, prompts_in_document: int) -> pl.DataFrame:
-    rerouted, n_rows = pl.col("rerouted_rows"), pl.col("n_rows")
-    document = (pl.col("prompt_id") // prompts_in_document).alias("document")
-    documents = experts.group_by(*_OF_MLP, document, maintain_order=True).agg(
-        pl.len().cast(pl.Int32).alias("n_rows"),
-        (pl.col("clean") != pl.col("ablated")).sum().cast(pl.Int32).alias("rerouted_rows"),
-        pl.col("weight_distance", "change", "shared_change").sum(),
-    )
-    replaced = (
-        experts.explode("clean", "ablated", "changes")
-        .group_by(_OF_MLP)
-        .agg((pl.col("clean") & ~pl.col("ablated")).sum().cast(pl.Int32).alias("replaced_experts"))
-    )
-    sums = documents.group_by(_OF_MLP, maintain_order=True).agg(
-        pl.lit(N_EXPERTS, pl.Int16).alias("n_experts"),
-        n_rows.sum(),
-        rerouted.sum(),
-        (N_CHOSEN * n_rows.sum()).cast(pl.Int32).alias("chosen_experts"),
-        pl.col("weight_distance", "change", "shared_change").sum(),
-        pl.len().cast(pl.Int32).alias("n_clusters"),
-        (n_rows * n_rows).sum().cast(pl.Float64).alias("squared_rows"),
-        (n_rows * rerouted).sum().cast(pl.Float64).alias("rows_by_rerouted"),
-        (rerouted * rerouted).sum().cast(pl.Float64).alias("squared_cluster_rerouted"),
-    )
-    return sums.join(replaced, on=_OF_MLP, how="left", maintain_order="left")
-
-
-def _expert_sums(experts: pl.DataFrame) -> pl.DataFrame:
-    clean, ablated, change = (pl.col(name) for name in ("clean", "ablated", "changes"))
-    numbered = experts.with_columns(expert=pl.lit(list(range(N_EXPERTS)), pl.List(pl.Int16)))
-    return (
-        numbered.explode("expert", "clean", "ablated", "changes")
-        .filter(clean | ablated)
-        .group_by(*_OF_MLP, "expert", maintain_order=True)
-        .agg(
-            clean.sum().cast(pl.Int32).alias("clean_rows"),
-            ablated.sum().cast(pl.Int32).alias("ablated_rows"),
-            change.sum().alias("change"),
-            change.filter(clean & ablated).sum().alias("kept_change"),
         )
     )
 

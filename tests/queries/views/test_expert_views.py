@@ -9,7 +9,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from support.empty import with_views
-from support.mechanisms import N_CHOSEN, N_EXPERTS, NEVER_CHOSEN, Mechanisms, measured_mechanisms, mechanism_runs
+from support.experts import N_CHOSEN, N_EXPERTS, NEVER_CHOSEN
+from support.mechanisms import Mechanisms, measured_mechanisms, mechanism_runs
 from support.random_runs import FAILED
 
 Con = duckdb.DuckDBPyConnection
