@@ -77,7 +77,6 @@ def test_the_interval_of_the_share_is_clustered(filled: Con, single: pl.DataFram
     found = answer(filled, "rerouting", ["rerouted_share_se", "n_clusters"])
     assert_frame_equal(found, wanted, abs_tol=1e-9, check_dtypes=False)
     ends = filled.sql("SELECT min(rerouted_share_low), max(rerouted_share_high) FROM rerouting").fetchall()[0]
-    assert ends is not None
     assert ends[0] >= 0
     assert ends[1] <= 1
 
