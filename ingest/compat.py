@@ -32,18 +32,6 @@ TESTED_VERSIONS = {
 }
 
 
-def bridge_config(model: "PreTrainedModel", name: str) -> tuple[str, Any]:
-    """TransformerBridge's name of the model's architecture, and its configuration (transformer-lens).
-
-    Raises ValueError for an architecture that it does not know.
-    """
-    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_config_from_hf
-    from transformer_lens.model_bridge.sources._hf_format import determine_architecture_from_hf_config
-
-    architecture: str = determine_architecture_from_hf_config(model.config)
-    return architecture, build_bridge_config_from_hf(model.config, architecture, name, model.dtype)
-
-
 def hub_http_client() -> Any:
     """The HTTP client that the hub's functions use unless another is set (huggingface-hub)."""
     from huggingface_hub.utils._http import default_client_factory
