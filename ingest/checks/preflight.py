@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from selfrepair.ingest.conventions import EFFECTS, Precision
 from selfrepair.ingest.engine.ablation import HeadAblation, Replacements, ablate
-from selfrepair.ingest.engine.attention_calls import captured_input, record_calls
+from selfrepair.ingest.engine.attention_calls import captured_input, kept_logits, record_calls
 from selfrepair.ingest.engine.clean_kv import check_clean_kv
 from selfrepair.ingest.engine.forward import apply_mlp, clean_batch, clean_layers, embed, value_biases
 from selfrepair.ingest.engine.memory import is_out_of_memory
@@ -77,7 +77,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
 
     stream = embed(adapter, inputs)
     biases = value_biases(adapter, calls)
-    for number, layer in enumerate(clean_layers(adapter, stream, calls)):
+    for number, layer in enumerate(clean_layers(adapter, stream, calls.of_prompts(adapter, inputs))):
         weight = adapter.head_output_weight(number)
         heads = torch.einsum("bphe,hed->bpd", layer.z, weight)
         block = adapter.blocks[number]
@@ -121,7 +121,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     clean = clean_batch(adapter, calls, mean_unembedding(adapter), next_token_targets(tokens))
     replacements = Replacements(biases, None, None)
     at = adapter.heads[0]
-    (first,) = ablate(adapter, calls, clean, replacements, [HeadAblation(*at, "zero")])
+    (first,) = ablate(adapter, clean, replacements, [HeadAblation(*at, "zero")])
     with _without_head(adapter, *at, biases[at]):
         _, ablated_logits, _ = _own_forward(adapter, inputs, n_logits)
     expected = _of_targets(ablated_logits, targets[:, last])
@@ -134,7 +134,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
         size=float(expected.abs().max()),
     )
     stack = [HeadAblation(adapter.heads[-1][0], head, "zero") for head in range(adapter.n_heads)]
-    effects = ablate(adapter, calls, clean, replacements, stack)
+    effects = ablate(adapter, clean, replacements, stack)
     if not bool((effects[..., _LOGIT_CHANGE] != 0).any()):
         raise unsupported(name, "ablating a head of the last layer changes no logit")
 
@@ -159,12 +159,12 @@ def _of_targets(logits: Tensor, targets: Tensor) -> Tensor:
 @contextmanager
 def _without_head(adapter: ModelAdapter, layer: int, head: int, value_bias: Tensor) -> Iterator[None]:
     """Within it a head's z is its value bias in the model's own forwards."""
-    projection = adapter.blocks[layer].output_projection
+    projection, d_head = adapter.blocks[layer].output_projection, adapter.blocks[layer].d_head
     assert projection is not None, "a layer with heads"
 
     def ablate_z(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         z = arguments[0].clone()
-        z[..., head * adapter.d_head : (head + 1) * adapter.d_head] = value_bias
+        z[..., head * d_head : (head + 1) * d_head] = value_bias[:d_head]
         return z, *arguments[1:]
 
     handle = projection.register_forward_pre_hook(ablate_z)
@@ -183,7 +183,9 @@ def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[
         lambda _, arguments, out: seen.append((arguments[0].clone(), out.clone()))
     )
     try:
-        logits: Tensor = adapter.model(input_ids=inputs, use_cache=False, logits_to_keep=n_logits).logits
+        logits: Tensor = adapter.model(
+            input_ids=inputs, use_cache=False, logits_to_keep=kept_logits(adapter, n_logits)
+        ).logits
     finally:
         handle.remove()
     stream, normed = seen[-1]  # a norm without weights may be used before the layers, too

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from selfrepair.ingest import compat
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.models.adapter import Block, ModelAdapter
+from selfrepair.ingest.models.structure.additions import Factor
 from selfrepair.ingest.models.structure.roles import Nothing
 from selfrepair.ingest.text.targets import PredictionTargets
 
@@ -33,6 +34,9 @@ FAILURES = (RuntimeError, TypeError, AttributeError, ValueError, LookupError, As
 
 _PROBE_SIZE = 2.0**12
 """Size of the vector that shows a norm's gain: its eps is 1e-12 of that vector's mean square."""
+
+_SAME = 1e-6
+"""Differences between factors that are rounding."""
 
 
 def message_of(error: Exception) -> str:
@@ -140,6 +144,7 @@ class PlainForwards:
             for block in adapter.blocks
         ]
         self._mean_unembedding = weight.mean(dim=0)
+        self._reach = reaches(adapter)
         self.value_biases = self._constant_parts()
 
     def clean(self, targets: PredictionTargets, given: NewValues | None = None) -> CleanPrompt:
@@ -186,15 +191,18 @@ class PlainForwards:
         projection = block.output_projection
         assert projection is not None, "a head has one"
         z = torch.zeros_like(clean.forward.z[layer][0])
-        z[:, number] = values - self.value_biases[head]
+        own = slice(z.shape[-1])
+        z[:, number] = values[..., own] - self.value_biases[head][own]
         z = z[clean.targets.first_position :].flatten(1)[None]
         output: Tensor = (projection(z) - projection(torch.zeros_like(z)))[0]
         if post_norm is not None:
             output = post_norm.frozen(output) / clean.forward.post_scale[layer][0, :, None]
-        return self._read(output, clean.directions, block.multiplier) / clean.forward.scale[0]
+        return self._read(output, clean.directions, self._reach.attention[layer]) / clean.forward.scale[0]
 
-    def _read(self, vectors: Tensor, directions: Tensor, multiplier: float = 1.0) -> Float[Tensor, "*row pos"]:
-        return (self._final.frozen(vectors) * directions).sum(dim=-1) * (multiplier * self.adapter.logit_scale)
+    def _read(self, vectors: Tensor, directions: Tensor, reach: Factor = 1.0) -> Float[Tensor, "*row pos"]:
+        if isinstance(reach, Tensor):  # by dimension
+            vectors, reach = vectors * reach, 1.0
+        return (self._final.frozen(vectors) * directions).sum(dim=-1) * (reach * self.adapter.logit_scale)
 
     def _run(
         self,
@@ -207,10 +215,18 @@ class PlainForwards:
         """One whole forward of the model, up to its final norm; in each row, heads have other z."""
         adapter, kept, here = self.adapter, Forward(), slice(-len(directions), None)
         entered: list[Tensor] = []
+        beside: dict[int, list[Tensor]] = {}
 
         def read_mlp(stream: Tensor) -> None:
-            added = self._read(stream[:, here] - entered[-1], directions)
-            kept.mlp.append(added - kept.attention[len(kept.mlp)])
+            layer = len(kept.mlp)
+            before, after = self._reach.stream[layer : layer + 2]
+            if isinstance(before, float) and before == after == 1:
+                added = self._read(stream[:, here] - entered[-1], directions)
+            else:
+                added = self._read(stream[:, here], directions, after) - self._read(entered[-1], directions, before)
+            for reading in beside.pop(layer, ()):
+                kept.attention[layer] += reading
+            kept.mlp.append(added - kept.attention[layer])
 
         def on_block(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             stream = _stream(arguments, keywords)
@@ -222,22 +238,26 @@ class PlainForwards:
                 if keep_values:
                     kept.z.append(stream.new_zeros(*inputs.shape, adapter.n_heads, adapter.d_head))
 
+        def on_beside(layer: int, reach: Factor, _: tuple[Any, ...], out: Any) -> None:
+            made = out[0] if isinstance(out, tuple) else out
+            beside.setdefault(layer, []).append(self._read(made[:, here], directions, reach))
+
         def on_values(layer: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             z = arguments[0].clone(memory_format=torch.contiguous_format)
-            by_head = z.view(*inputs.shape, adapter.n_heads, adapter.d_head)
+            by_head = z.view(*inputs.shape, adapter.n_heads, -1)
             for row, replaced in enumerate(rows):
                 for (_, head), values in ((at, new) for at, new in replaced.items() if at[0] == layer):
-                    by_head[row, :, head] = values
+                    by_head[row, :, head] = values[..., : by_head.shape[-1]]
             if keep_values:
                 kept.z.append(by_head.clone())
             return z, *arguments[1:]
 
-        def on_attention(layer: int, multiplier: float, arguments: tuple[Any, ...], out: Any) -> None:
+        def on_attention(layer: int, reach: Factor, arguments: tuple[Any, ...], out: Any) -> None:
             made = out[0] if isinstance(out, tuple) else out
             added = made.reshape(*inputs.shape, -1)[:, here]
             if keep_values and adapter.blocks[layer].output_projection is None:
                 kept.z.append(made.new_zeros(*inputs.shape, adapter.n_heads, adapter.d_head))
-            kept.attention.append(self._read(added, directions, multiplier))
+            kept.attention.append(self._read(added, directions, reach))
             post_norm = self._post_norms[layer]
             if post_norm is not None:
                 kept.post_scale[layer] = post_norm.scale(arguments[0].reshape(*inputs.shape, -1)[:, here], added)
@@ -259,7 +279,9 @@ class PlainForwards:
                     _before(
                         hooks, block.output_projection, lambda _, *call, at=layer: (on_values(at, call[0]), call[1])
                     )
-                _after(hooks, _adds(block), partial(on_attention, layer, block.multiplier))
+                _after(hooks, _adds(block), partial(on_attention, layer, self._reach.attention[layer]))
+                for one, reach in zip(block.beside, self._reach.beside[layer], strict=True):
+                    _after(hooks, one.module, partial(on_beside, layer, reach))
             _after(hooks, adapter.final_norm, on_final)
             _forward(adapter, inputs)
         return kept
@@ -281,9 +303,9 @@ class PlainForwards:
             return ((zeros, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": zeros})
 
         def keep(layer: int, _: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            first, second = arguments[0].reshape(2, adapter.n_heads, adapter.d_head)
+            first, second = arguments[0].reshape(2, adapter.n_heads, -1)
             if bool((first - second).abs().max() <= 1e-3 * first.abs().max()):
-                kept[layer] = first
+                kept[layer, :, : first.shape[-1]] = first
 
         def done(*_: Any) -> None:
             if len(entered) == adapter.n_layers:  # some models use the norm within their blocks, too
@@ -297,6 +319,80 @@ class PlainForwards:
             _after(hooks, adapter.final_norm, done)
             _forward(adapter, torch.zeros(1, 2, dtype=torch.long, device=adapter.device))
         return kept
+
+
+@dataclass(frozen=True)
+class Reaches:
+    """What is left at the final norm of what is added to the stream by attention of each layer and by what stands beside it,
+    and of the stream that enters each layer, with that of the last one's output behind them.
+    """
+
+    attention: list[Factor]
+    beside: list[list[Factor]]
+    stream: list[Factor]
+
+
+@torch.no_grad()
+def reaches(adapter: ModelAdapter) -> Reaches:
+    """Read off one forward in which whatever has weights in a layer makes zeros, so that only what multiplies the stream acts:
+    in each of its rows, one part adds ones, or ones are added to the stream that enters a layer.
+    """
+    adds = [[_adds(block), *(one.module for one in block.beside)] for block in adapter.blocks]
+    places = [(layer, number) for layer, modules in enumerate(adds) for number in range(-1, len(modules))]
+    rows = {place: row for row, place in enumerate(places, start=1)}
+    entered: list[nn.Module] = []
+    final: list[Tensor] = []
+
+    def ones(out: Any, row: int) -> Any:
+        first = torch.zeros_like(out[0] if isinstance(out, tuple) else out)
+        (first if len(first) == len(rows) + 1 else first.view(len(rows) + 1, 1, -1))[row] = 1
+        return (first, *out[1:]) if isinstance(out, tuple) else first
+
+    def enter(layer: int, block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        entered.append(block)
+        stream = _stream(arguments, keywords)
+        stream = torch.zeros_like(stream) if layer == 0 else stream.clone()
+        stream[rows[layer, -1]] += 1
+        return ((stream, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": stream})
+
+    def done(arguments: tuple[Any, ...], _: Tensor) -> None:
+        if len(entered) == adapter.n_layers:  # some models use the norm within their blocks, too
+            final.append(arguments[0][:, -1])
+            raise _Done
+
+    with ExitStack() as hooks:
+        for layer, block in enumerate(adapter.blocks):
+            for module in block.module.modules():
+                if not any(True for _ in module.children()) and any(True for _ in module.parameters()):
+                    if "norm" not in type(module).__name__.lower():
+                        hooks.callback(module.register_forward_hook(lambda _, __, out: _zeros(out)).remove)
+            for number, module in enumerate(adds[layer]):
+                if not isinstance(module, Nothing):
+                    at = rows[layer, number]
+                    hooks.callback(module.register_forward_hook(lambda _, __, out, at=at: ones(out, at)).remove)
+            _before(hooks, block.module, partial(enter, layer))
+        _after(hooks, adapter.final_norm, done)
+        _forward(adapter, torch.zeros(len(rows) + 1, 1, dtype=torch.long, device=adapter.device))
+    (stream,) = final
+    found = {place: _factor(stream[row] - stream[0]) for place, row in rows.items()}
+    return Reaches(
+        [found[layer, 0] for layer in range(adapter.n_layers)],
+        [[found[layer, number] for number in range(1, len(modules))] for layer, modules in enumerate(adds)],
+        [*(found[layer, -1] for layer in range(adapter.n_layers)), 1.0],
+    )
+
+
+def _zeros(out: Any) -> Any:
+    if isinstance(out, tuple):
+        return tuple(_zeros(one) for one in out)
+    return torch.zeros_like(out) if isinstance(out, Tensor) else out
+
+
+def _factor(values: Float[Tensor, " d_model"]) -> Factor:
+    """A factor by dimension; one number where they are the same but for rounding."""
+    mean = float(values.double().mean())
+    mean = 1.0 if abs(mean - 1) < _SAME else mean
+    return mean if bool((values - mean).abs().max() < _SAME * abs(mean)) else values
 
 
 def _forward(adapter: ModelAdapter, inputs: Int[Tensor, "row input"]) -> None:

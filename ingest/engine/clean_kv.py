@@ -13,7 +13,7 @@ from torch import Tensor
 
 from selfrepair.ingest.engine.attention_calls import AttentionCalls
 from selfrepair.ingest.engine.clean_kv_attention import CleanKVCache, KVRecorder
-from selfrepair.ingest.engine.forward import apply_mlp, attend, attention_z, embed
+from selfrepair.ingest.engine.forward import attend, attention_z, embed, run_layer_above_attention
 from selfrepair.ingest.models.adapter import ModelAdapter, unsupported
 from selfrepair.ingest.terms import without_self_repression
 
@@ -62,13 +62,14 @@ class CleanKVForward:
         self, layer: int, stream: Float[Tensor, "batch pos d_model"], attention: Float[Tensor, "batch pos d_model"]
     ) -> Float[Tensor, "batch pos d_model"]:
         """The stream after `layer`, to which attention adds `attention`."""
-        after = stream + attention
-        return after.add_(apply_mlp(self.adapter, layer, stream if self.adapter.parallel_blocks else after).added)
+        copies = self.calls.copies(len(stream) // len(self.final_stream))
+        return run_layer_above_attention(self.adapter, layer, stream, attention, copies)
 
 
 def clean_kv_forward(adapter: ModelAdapter, calls: AttentionCalls, tokens: Int[Tensor, "batch pos"]) -> CleanKVForward:
     """Run the prompts clean and keep every layer's keys and values."""
     recorders = [KVRecorder() for _ in range(adapter.n_layers)]
+    calls = calls.of_prompts(adapter, tokens)
     recording = _with_caches(calls, recorders)
     stream = embed(adapter, tokens)
     resid_pre, z, scales = [], [], []
@@ -77,11 +78,7 @@ def clean_kv_forward(adapter: ModelAdapter, calls: AttentionCalls, tokens: Int[T
         attention = attend(adapter, layer, stream, recording)
         z.append(attention.z)
         scales.append(attention.scale)
-        if adapter.parallel_blocks:
-            stream = stream + attention.added + apply_mlp(adapter, layer, stream).added
-        else:
-            stream = stream + attention.added
-            stream = stream + apply_mlp(adapter, layer, stream).added
+        stream = run_layer_above_attention(adapter, layer, stream, attention.added, recording)
     caches = [
         CleanKVCache(recorder, block.attention) for recorder, block in zip(recorders, adapter.blocks, strict=True)
     ]

@@ -10,6 +10,7 @@ import torch
 from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from selfrepair.ingest.engine.attention_calls import AttentionCalls, captured_input, stopped_at
 from selfrepair.ingest.engine.precision import full_precision
@@ -17,6 +18,7 @@ from selfrepair.ingest.engine.projection import project, through_norm
 from selfrepair.ingest.engine.routing import ExpertEffects, RoutedOutput, expert_effects
 from selfrepair.ingest.engine.unembedding import Prediction, final_scale, predict, target_logit_directions
 from selfrepair.ingest.models.adapter import ModelAdapter
+from selfrepair.ingest.models.structure.additions import Addition, times
 from selfrepair.ingest.models.structure.norms import NormShape
 from selfrepair.ingest.text.targets import PredictionTargets
 
@@ -25,8 +27,8 @@ from selfrepair.ingest.text.targets import PredictionTargets
 class LayerOutputs:
     """One layer of a clean forward. `branch` is the stream that an ablated head's difference is added to.
 
-    `attention` and `mlp` are what each adds to the stream; `attention_out` is what attention made before its post-norm and
-    multiplier, and the scales are those of the post-norms, None where there are none. In sequential blocks the branch is the
+    `attention` and `mlp` are what each adds to the stream, what stands beside attention with it, and `further` what the
+    layer's branch adds, None without one. `attention_out` is what attention made before its post-norm and multiplier, and the scales are those of the post-norms, None where there are none. In sequential blocks the branch is the
     stream after attention (this layer's MLP sees the ablation), in parallel blocks the stream after the whole layer (it does
     not). `activations` and `routed` are None unless they are kept.
     """
@@ -40,6 +42,7 @@ class LayerOutputs:
     mlp_scale: Float[Tensor, "batch pos"] | None
     routed: RoutedOutput | None
     branch: Float[Tensor, "batch pos d_model"]
+    further: Float[Tensor, "batch pos d_model"] | None
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,10 @@ class CleanBatch:
     `activations` are those of the MLPs that were to be kept, `experts` what experts do in those whose routing was to be
     kept, `logit_lens` has the prediction after each layer or is empty.
     `attention_out` is what attention made before its post-norm, and the scales are those of the post-norms: None where there
-    are none.
+    are none. `calls` are the forward's own, `further_dla` those of layers' branches.
     """
+
+    calls: AttentionCalls
 
     z: list[Float[Tensor, "batch input head d_head"]]
     branch: list[Float[Tensor, "batch input d_model"]]
@@ -67,6 +72,7 @@ class CleanBatch:
     logit_directions: Float[Tensor, "batch pos d_model"]
     attention_dla: list[Float[Tensor, "batch pos"]]
     mlp_dla: list[Float[Tensor, "batch pos"]]
+    further_dla: list[Float[Tensor, "batch pos"] | None]
     stream: Float[Tensor, "batch pos d_model"]
     final_dla: Float[Tensor, "batch pos"]
     scale: Float[Tensor, "batch pos"]
@@ -118,11 +124,17 @@ def attend(
     """Attention of `layer` on `stream`."""
     block = adapter.blocks[layer]
     normed = block.ln1(stream.to(adapter.layer_dtype))
+    read = times(normed, block.attention_factor)
     with captured_input(block.output_projection) as inputs:
-        returned = block.attention(normed, **calls.of(layer, normed))
+        returned = block.attention(read, **calls.of(layer, read))
     out: Tensor = returned[0] if isinstance(returned, tuple) else returned
-    z = inputs[0].unflatten(-1, (adapter.n_heads, adapter.d_head)) if inputs else _no_heads(adapter, normed)
-    added, scale = _added(out, block.attention_post_norm, block.attention_post_shape, block.multiplier, stream.dtype)
+    z = inputs[0].unflatten(-1, (adapter.n_heads, block.d_head)) if inputs else _no_heads(adapter, normed)
+    added, scale = _added(
+        out, block.attention_post_norm, block.attention_post_shape, block.attention_addition, stream.dtype
+    )
+    for number, one in enumerate(block.beside):
+        made = one.module(normed, **calls.of_beside(layer, number, normed))
+        added = added + one.addition.added(made[0] if isinstance(made, tuple) else made)
     return AttentionOutput(added, out, scale, z)
 
 
@@ -131,12 +143,12 @@ def attention_z(
 ) -> Float[Tensor, "batch pos head d_head"]:
     """The same z, without computing the output."""
     block = adapter.blocks[layer]
-    normed = block.ln1(stream.to(adapter.layer_dtype))
+    normed = times(block.ln1(stream.to(adapter.layer_dtype)), block.attention_factor)
     if block.output_projection is None:
         return _no_heads(adapter, normed)
     with stopped_at(block.output_projection) as inputs:
         block.attention(normed, **calls.of(layer, normed))
-    z: Tensor = inputs[0].unflatten(-1, (adapter.n_heads, adapter.d_head))
+    z: Tensor = inputs[0].unflatten(-1, (adapter.n_heads, block.d_head))
     return z
 
 
@@ -170,17 +182,47 @@ def apply_mlp(
         activations = inputs[0].unflatten(0, stream.shape[:2]) if inputs[0].ndim == 2 else inputs[0]
     else:
         out = block.mlp(normed)
-    added, scale = _added(out, block.mlp_post_norm, block.mlp_post_shape, block.multiplier, stream.dtype)
+    added, scale = _added(out, block.mlp_post_norm, block.mlp_post_shape, block.mlp_addition, stream.dtype)
     return MLPOutput(added, scale, activations, routed)
 
 
+def apply_branch(
+    adapter: ModelAdapter, layer: int, stream: Float[Tensor, "batch pos d_model"], calls: AttentionCalls
+) -> Float[Tensor, "batch pos d_model"] | None:
+    """What the branch of `layer` adds to the stream after its MLP; None where there is none."""
+    branch = adapter.blocks[layer].branch
+    if branch is None:
+        return None
+    return branch.addition.added(branch.made(stream.to(adapter.layer_dtype), calls.gate(layer)))
+
+
+def run_layer_above_attention(
+    adapter: ModelAdapter,
+    layer: int,
+    stream: Float[Tensor, "batch pos d_model"],
+    attention: Float[Tensor, "batch pos d_model"],
+    calls: AttentionCalls,
+) -> Float[Tensor, "batch pos d_model"]:
+    """The stream after `layer`, to whose own stream attention adds `attention`."""
+    block, after = adapter.blocks[layer], stream.clone()
+    block.attention_addition.keep_(after)
+    after += attention
+    mlp = apply_mlp(adapter, layer, stream if adapter.parallel_blocks else after)
+    block.mlp_addition.keep_(after)
+    after += mlp.added
+    further = apply_branch(adapter, layer, after, calls)
+    if block.branch is not None and further is not None:
+        block.branch.addition.keep_(after)
+        after += further
+    return after
+
+
 def _added(
-    out: Tensor, post_norm: nn.Module | None, shape: NormShape | None, multiplier: float, dtype: torch.dtype
+    out: Tensor, post_norm: nn.Module | None, shape: NormShape | None, addition: Addition, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
     """What is added to the stream of what a part made, and its post-norm's scale."""
     scale = None if shape is None else shape.scale(out.to(dtype))
-    added = out if post_norm is None else post_norm(out)
-    return (added if multiplier == 1 else added * multiplier), scale
+    return addition.added(out if post_norm is None else post_norm(out)), scale
 
 
 def clean_layers(
@@ -190,7 +232,8 @@ def clean_layers(
     keep_activations: Collection[int] = (),
     keep_routing: Collection[int] = (),
 ) -> Iterator[LayerOutputs]:
-    """Run the layers on `stream`, which is updated in place and ends as the final residual stream.
+    """Run the layers on `stream`, which is updated in place and ends as the final residual stream; `calls` are those of its
+    prompts.
 
     `keep_activations` are the layers whose MLP activations are kept, `keep_routing` those whose routing is.
     """
@@ -199,7 +242,7 @@ def clean_layers(
         kept = {"keep_activations": layer in keep_activations, "keep_routing": layer in keep_routing}
         return apply_mlp(adapter, layer, stream, **kept)
 
-    for layer in range(adapter.n_layers):
+    for layer, block in enumerate(adapter.blocks):
         attention = attend(adapter, layer, stream, calls)
         if adapter.parallel_blocks:
             mlp = run_mlp(layer)
@@ -207,10 +250,16 @@ def clean_layers(
             stream += mlp.added
             branch = stream.clone()
         else:
+            block.attention_addition.keep_(stream)
             stream += attention.added
             branch = stream.clone()
             mlp = run_mlp(layer)
+            block.mlp_addition.keep_(stream)
             stream += mlp.added
+        further = apply_branch(adapter, layer, stream, calls)
+        if block.branch is not None and further is not None:
+            block.branch.addition.keep_(stream)
+            stream += further
         yield LayerOutputs(
             attention.z,
             mlp.activations,
@@ -221,6 +270,7 @@ def clean_layers(
             mlp.scale,
             mlp.routed,
             branch,
+            further,
         )
 
 
@@ -231,13 +281,20 @@ def value_biases(adapter: ModelAdapter, calls: AttentionCalls) -> Float[Tensor, 
     itself computes it, whatever the family's layout of weights. It is 0 where attention weights need not add up to one.
     """
     zeros = torch.zeros(1, calls.seq_len, adapter.d_model, dtype=adapter.stream_dtype, device=adapter.device)
-    biases = [attention_z(adapter, layer, zeros, calls)[0, 0] for layer in range(adapter.n_layers)]
+    calls = calls.of_prompts(adapter, None)
+    biases = [padded(attention_z(adapter, layer, zeros, calls)[0, 0], adapter) for layer in range(adapter.n_layers)]
     return torch.stack(
         [
             bias if block.value_bias_counts else torch.zeros_like(bias)
             for bias, block in zip(biases, adapter.blocks, strict=True)
         ]
     )
+
+
+def padded(z: Float[Tensor, "*row d"], adapter: ModelAdapter) -> Float[Tensor, "*row d_head"]:
+    """Vectors of a layer's heads with as many numbers as the longest of any layer."""
+    missing = adapter.d_head - z.shape[-1]
+    return functional.pad(z, (0, missing)) if missing else z
 
 
 def head_logit_directions(
@@ -251,7 +308,12 @@ def head_logit_directions(
     Behind a post-norm, whose scale is `attention_scale`, w is what the norm makes of it while its scale is fixed.
     """
     block = adapter.blocks[layer]
-    directions = through_norm(logit_directions, block.attention_post_shape, attention_scale, block.multiplier)
+    directions = through_norm(
+        times(logit_directions, block.attention_reach),
+        block.attention_post_shape,
+        attention_scale,
+        block.attention_addition.times,
+    )
     weight = adapter.head_output_weight(layer).to(directions.dtype)
     with full_precision():
         return einsum(weight, directions, "head d_head d_model, batch pos d_model -> batch pos head d_head")
@@ -270,8 +332,9 @@ def clean_batch(
     """Run the prompts of `targets` clean and keep what ablations need, with every layer's DLA to the targets."""
     here = slice(targets.first_position, None)
     logit_directions = target_logit_directions(adapter, mean_unembedding, targets.ids, targets.foils)
-    stream = embed(adapter, targets.inputs)
+    stream, calls = embed(adapter, targets.inputs), calls.of_prompts(adapter, targets.inputs)
     z, branch, activations, head_directions, head_dla, attention_dla, mlp_dla = [], [], {}, [], [], [], []
+    further_dla: list[Tensor | None] = []
     attention_out, attention_scale, mlp_scale = [], [], []
     experts: dict[int, ExpertEffects] = {}
     lens: list[Prediction] = []
@@ -290,12 +353,16 @@ def clean_batch(
             head_logit_directions(adapter, number, logit_directions, _at(layer.attention_scale, here))
         )
         head_dla.append(project(layer.z[:, here], head_directions[-1]))
-        attention_dla.append(project(layer.attention[:, here], logit_directions))
-        mlp_dla.append(project(layer.mlp[:, here], logit_directions))
+        block = adapter.blocks[number]
+        attention_dla.append(project(layer.attention[:, here], times(logit_directions, block.attention_reach)))
+        mlp_dla.append(project(layer.mlp[:, here], times(logit_directions, block.mlp_reach)))
+        further = layer.further
+        further_dla.append(None if further is None else project(further[:, here], times(logit_directions, block.reach)))
         if logit_lens:
-            lens.append(predict(adapter, stream[:, here], targets.ids, targets.foils))
+            lens.append(predict(adapter, times(stream[:, here], block.reach), targets.ids, targets.foils))
     stream = stream[:, here]
     return CleanBatch(
+        calls=calls,
         z=z,
         branch=branch,
         attention_out=attention_out,
@@ -308,6 +375,7 @@ def clean_batch(
         logit_directions=logit_directions,
         attention_dla=attention_dla,
         mlp_dla=mlp_dla,
+        further_dla=further_dla,
         stream=stream,
         final_dla=project(stream, logit_directions),
         scale=final_scale(adapter, stream),
@@ -326,10 +394,11 @@ def direct_effects(
     """The direct effect of every head [logits] in a clean forward, and nothing else of it."""
     here = slice(targets.first_position, None)
     logit_directions = target_logit_directions(adapter, mean_unembedding, targets.ids, targets.foils)
-    stream = embed(adapter, targets.inputs)
+    stream, calls = embed(adapter, targets.inputs), calls.of_prompts(adapter, targets.inputs)
     dla = []
     for number, layer in enumerate(clean_layers(adapter, stream, calls)):
-        own = layer.z[:, here].to(logit_directions.dtype) - value_biases[number].to(logit_directions.dtype)
+        bias = value_biases[number, :, : layer.z.shape[-1]]
+        own = layer.z[:, here].to(logit_directions.dtype) - bias.to(logit_directions.dtype)
         directions = head_logit_directions(adapter, number, logit_directions, _at(layer.attention_scale, here))
         dla.append(project(own, directions).movedim(-1, 0))
     return torch.stack(dla) / final_scale(adapter, stream[:, here])
@@ -340,7 +409,7 @@ def head_values(
 ) -> list[Float[Tensor, "batch pos head d_head"]]:
     """Z of every head, a list over layers."""
     stream = embed(adapter, tokens)
-    return [layer.z for layer in clean_layers(adapter, stream, calls)]
+    return [layer.z for layer in clean_layers(adapter, stream, calls.of_prompts(adapter, tokens))]
 
 
 def _at(scale: Tensor | None, here: slice) -> Tensor | None:

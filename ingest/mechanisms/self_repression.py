@@ -19,6 +19,7 @@ from selfrepair.ingest.engine.forward import head_logit_directions
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.projection import project
 from selfrepair.ingest.engine.unembedding import final_scale
+from selfrepair.ingest.models.structure.additions import times
 
 MULTIPLES = (1, 3, 5)
 """How many times the vector is added."""
@@ -126,7 +127,7 @@ def _effects(
     head_directions = head_logit_directions(
         adapter, layer, logit_directions, None if of_norm is None else of_norm[:, here]
     )[:, :, numbers].movedim(2, 0)
-    bias = value_bias.to(logit_directions.dtype)
+    bias = value_bias[:, : adapter.blocks[layer].d_head].to(logit_directions.dtype)
 
     def effects(z: Float[Tensor, "*stack head batch pos d_head"]) -> Float[Tensor, "*stack head batch pos"]:
         own = z[..., here, :].to(logit_directions.dtype) - bias[numbers][:, None, None]
@@ -186,7 +187,7 @@ def _output(forward: CleanKVForward, head: Head, bias: Tensor) -> Float[Tensor, 
     block, scale = forward.adapter.blocks[layer], forward.attention_scale[layer]
     if block.attention_post_shape is not None and scale is not None:
         output = block.attention_post_shape.linear(output) / scale[..., None]
-    return output if block.multiplier == 1 else output * block.multiplier
+    return times(output, block.attention_addition.times)
 
 
 def _random(like: Tensor, seed: str) -> Tensor:

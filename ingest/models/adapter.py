@@ -4,8 +4,8 @@ The parts are found by watching one forward (`structure`), so that a family need
 weights before anything is measured.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -13,11 +13,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from selfrepair.ingest.models.structure.additions import Addition, Factor, times
 from selfrepair.ingest.models.structure.experts import RoutedExperts, routed_experts
 from selfrepair.ingest.models.structure.norms import NormShape, norm_shape
 from selfrepair.ingest.models.structure.numbers import Numbers
 from selfrepair.ingest.models.structure.parts import RESIDUAL, adds_stream, decoder_parts
-from selfrepair.ingest.models.structure.roles import BlockParts, NotFiniteError, OtherShapeError, Projection
+from selfrepair.ingest.models.structure.roles import (
+    Beside,
+    BlockParts,
+    Branch,
+    NotFiniteError,
+    OtherShapeError,
+    Projection,
+)
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 
 SUPPORTED = "selfrepair models --supported"
@@ -26,9 +34,13 @@ SUPPORTED = "selfrepair models --supported"
 
 @dataclass(frozen=True)
 class Block:
-    """One layer's native modules. Attention reads `ln1` of the residual stream, the MLP `ln2` of it; what each makes is
-    normalised by its post-norm, where there is one, multiplied by `multiplier` and added to the stream. A block without heads
-    has no `output_projection`, and what mixes positions there is its `attention`.
+    """One layer's native modules. Attention reads `ln1` of the residual stream, times `attention_factor`, the MLP `ln2` of it;
+    what each makes is normalised by its post-norm, where there is one, and joins the stream as its addition says. A block
+    without heads has no `output_projection`, and what mixes positions there is its `attention`. Others may do so `beside`
+    attention, and a `branch` may read the stream after the MLP and add to it.
+
+    Layers may multiply the stream: what is added to it reaches the final norm times `attention_reach` or `mlp_reach`, the
+    products of the factors above, and the stream after the layer, with what the branch adds, times `reach`.
 
     `mlp_output` is the MLP's last projection, whose inputs are the neurons' activations; None where there is not just one.
     `experts` are its routed experts; None where it has none, or none that can be told apart.
@@ -44,10 +56,18 @@ class Block:
     mlp_output: nn.Module | None
     experts: RoutedExperts | None
     mlp_post_norm: nn.Module | None
-    multiplier: float
+    attention_addition: Addition
+    mlp_addition: Addition
     attention_post_shape: NormShape | None
     mlp_post_shape: NormShape | None
     value_bias_counts: bool
+    d_head: int
+    attention_factor: float = 1.0
+    beside: tuple[Beside, ...] = ()
+    branch: Branch | None = None
+    attention_reach: Factor = 1.0
+    mlp_reach: Factor = 1.0
+    reach: Factor = 1.0
 
 
 @dataclass(frozen=True)
@@ -119,10 +139,10 @@ class ModelAdapter:
         """W_O of one layer, a slice per query head; zeros where the layer has no heads."""
         projection = self.blocks[layer].output_projection
         if projection is None:
-            return self.unembedding.weight.new_zeros(()).expand(self.n_heads, self.d_head, self.d_model)
+            return self.unembedding.weight.new_zeros(()).expand(self.n_heads, self.blocks[layer].d_head, self.d_model)
         weight: Tensor = projection.weight  # type: ignore[assignment]
         rows = weight if isinstance(projection, Conv1D) else weight.T
-        by_head: Tensor = rows.unflatten(0, (self.n_heads, self.d_head))
+        by_head: Tensor = rows.unflatten(0, (self.n_heads, self.blocks[layer].d_head))
         return by_head
 
     def neuron_output_weight(self, layer: int) -> Float[Tensor, "neuron d_model"]:
@@ -167,13 +187,14 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
     config = model.config.get_text_config()
     unembedding, first = parts.unembedding, parts.blocks[0]
     with_heads = next(block for block in parts.blocks if block.output_projection is not None)
+    assert with_heads.output_projection is not None
     n_heads = _n_heads(config)
     widths = {_n_inputs(block.output_projection) for block in parts.blocks if block.output_projection is not None}
-    if len(widths) > 1 or min(widths) % n_heads:
+    if any(width % n_heads for width in widths):
         raise OtherShapeError(
             f"its layers have z of {_listed(widths)} numbers, which {n_heads} heads of one size do not have in each layer"
         )
-    d_head = widths.pop() // n_heads
+    d_head = max(widths) // n_heads
     if len({block.is_parallel for block in parts.blocks}) > 1:
         raise OtherShapeError("some of its blocks are parallel and some are sequential")
     d_model, dtype, device = unembedding.in_features, unembedding.weight.dtype, unembedding.weight.device
@@ -195,9 +216,18 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
     return ModelAdapter(
         model=model,
         architecture=_architecture(model),
-        blocks=tuple(
-            _block(block, shape_of(block.attention_post_norm), shape_of(block.mlp_post_norm), experts_of)
-            for block in parts.blocks
+        blocks=_with_reaches(
+            [
+                _block(
+                    block,
+                    shape_of(block.attention_post_norm),
+                    shape_of(block.mlp_post_norm),
+                    experts_of,
+                    n_heads,
+                    d_head,
+                )
+                for block in parts.blocks
+            ]
         ),
         parallel_blocks=first.is_parallel,
         final_norm=parts.final_norm,
@@ -206,7 +236,7 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
         logit_scale=parts.logit_scale,
         logit_softcap=parts.logit_softcap,
         n_heads=n_heads,
-        n_kv_heads=_n_kv_heads(with_heads.attention, n_heads, d_head),
+        n_kv_heads=_n_kv_heads(with_heads.attention, n_heads, _n_inputs(with_heads.output_projection) // n_heads),
         d_head=d_head,
         d_model=d_model,
         d_mlp=_d_mlp(parts.blocks, config, d_model),
@@ -220,6 +250,8 @@ def _block(
     attention_shape: NormShape | None,
     mlp_shape: NormShape | None,
     experts_of: Callable[[nn.Module, Callable[[Tensor], Tensor]], RoutedExperts | None],
+    n_heads: int,
+    d_head: int,
 ) -> Block:
     mlp = _mlp(parts.mlp, is_chain=parts.is_chain)
     return Block(
@@ -233,11 +265,38 @@ def _block(
         mlp_output=parts.mlp_output,
         experts=experts_of(parts.module, mlp) if parts.mlp_output is None else None,
         mlp_post_norm=parts.mlp_post_norm,
-        multiplier=parts.multiplier,
+        attention_addition=parts.attention_addition,
+        mlp_addition=parts.mlp_addition,
         attention_post_shape=attention_shape,
         mlp_post_shape=mlp_shape,
         # With sinks attention weights do not add up to one, and no part of z is constant.
         value_bias_counts=not hasattr(parts.attention, "sinks"),
+        d_head=d_head if parts.output_projection is None else _n_inputs(parts.output_projection) // n_heads,
+        attention_factor=parts.attention_factor,
+        beside=parts.beside,
+        branch=parts.branch,
+    )
+
+
+def _with_reaches(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """The blocks, with what is left at the final norm of what each adds."""
+    reach: Factor = 1.0
+    found: list[Block] = []
+    for block in reversed(blocks):
+        after_mlp = _product(reach, 1.0 if block.branch is None else block.branch.addition.keep)
+        after_attention = _product(after_mlp, block.mlp_addition.keep)
+        found.append(replace(block, attention_reach=after_attention, mlp_reach=after_mlp, reach=reach))
+        reach = _product(after_attention, block.attention_addition.keep)
+    return tuple(reversed(found))
+
+
+def _product(one: Factor, other: Factor) -> Factor:
+    return (
+        times(other, one)
+        if isinstance(other, Tensor)
+        else times(one, other)
+        if isinstance(one, Tensor)
+        else one * other
     )
 
 
@@ -286,7 +345,7 @@ def _n_kv_heads(attention: nn.Module, n_heads: int, d_head: int) -> int:
     linear = {
         name.rpartition(".")[2]: module for name, module in attention.named_modules() if isinstance(module, Projection)
     }
-    for name in ("v_proj", "value", "v"):
+    for name in ("v_proj", "value", "v", "k_proj"):
         if name in linear:
             return max(1, _n_outputs(linear[name]) // d_head)
     joint = max((_n_outputs(module) for module in linear.values()), default=0)

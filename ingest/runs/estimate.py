@@ -199,7 +199,7 @@ def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize)
         def work() -> None:
             observers = Observers(adapter, clean, targets, mechanisms)
             of_stack = observers.of_stack(stack, top if mechanisms.need_top_rows else None, replacements.value_bias)
-            ablate(adapter, calls, clean, replacements, stack, of_stack)
+            ablate(adapter, clean, replacements, stack, of_stack)
             observers.collect(0)
 
         return min(seconds(work, adapter.device, 1 + PROBES)[1:]) / size  # the first one warms up

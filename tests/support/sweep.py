@@ -65,6 +65,12 @@ SIZES: dict[str, Any] = {
 """Sizes by the names that configurations have for them."""
 
 _BERT = {"is_decoder": True}
+_SHARED_KEYS = {
+    **{"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    **{"global_head_dim": 16, "num_kv_shared_layers": 2, "final_logit_softcapping": 30.0},
+}
+"""Heads of two sizes, and two layers that read the keys and values of the two before them."""
+
 OTHER_SIZES: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
     **dict.fromkeys(("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie"), _BERT),
@@ -86,8 +92,7 @@ OTHER_SIZES: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 4},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
     "gemma3n_text": {"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0, 0.0]},
-    "gemma4_text": {"global_head_dim": 16, "num_kv_shared_layers": 0},
-    "gemma4_unified_text": {"global_head_dim": 16, "num_kv_shared_layers": 0},
+    **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), _SHARED_KEYS),
     "jamba": {
         **{"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
         **{"use_mamba_kernels": False, "mamba_dt_rank": 4},
@@ -198,6 +203,9 @@ def build(case: str) -> PreTrainedModel:
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 is_gain = parameter.ndim == 1 and path.endswith("weight")
                 parameter.copy_(1 + 0.3 * noise if is_gain else 0.3 * noise)
+        for path, buffer in model.named_buffers():
+            if path.endswith("layer_scalar"):
+                buffer.copy_(1 + 0.3 * torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
     return model
 
 

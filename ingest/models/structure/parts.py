@@ -16,9 +16,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from selfrepair.ingest import compat
+from selfrepair.ingest.models.structure.additions import Addition, additions
 from selfrepair.ingest.models.structure.numbers import Numbers
 from selfrepair.ingest.models.structure.roles import (
+    Beside,
     BlockParts,
+    Branch,
     DecoderParts,
     NotFiniteError,
     Nothing,
@@ -151,12 +154,14 @@ def _block(call: Call, numbers: Numbers) -> BlockParts:
         return _block_of_one(call, parts, of_stream[0], numbers)
     attention = _attention_call(parts, where)
     place = parts.index(attention)
-    ln1 = _norm_before(parts[:place], attention, stream, where)
+    ln1, attention_factor = _norm_before(parts[:place], attention, stream, numbers, where)
     has_heads = _has_softmax_heads(attention)
     projection = _output_projection(attention, stream, where) if has_heads else None
     attention_post = None if adds_stream(attention.module) else _norm_after(parts[place:], attention.out)
     rest = [child for child in parts if child not in (ln1, attention, attention_post)]
     norms, mlps = [child for child in rest if _is_norm(child)], [child for child in rest if not _is_norm(child)]
+    beside = _beside_attention(mlps, ln1)
+    mlps = [child for child in mlps if child not in beside]
     if not mlps:
         raise OtherShapeError(f"{where} has no MLP")
     ln2 = next((norm for norm in norms if _same(norm.out, mlps[0].x)), None)
@@ -165,13 +170,28 @@ def _block(call: Call, numbers: Numbers) -> BlockParts:
         ln2 = ln1
     reads = mlps[0].x if ln2 is None else ln2.x
     assert reads is not None, "a module that was called with no tensor made none"
-    is_chain = all(_same(before.out, after.x) for before, after in pairwise(mlps))
+    mlps, tail = _mlps_and_branch(call, mlps, norms, reads, numbers)
+    is_chain = _is_chain(mlps)
     of_mlp = _made_by_mlps(mlps, reads, is_chain, where)
     mlp_post = None if adds_stream(mlps[-1].module) else _norm_after(norms, of_mlp)
-    if others := [norm for norm in norms if norm not in (ln2, mlp_post)]:
+    branch, after_mlp = _branch(call, tail, norms, numbers)
+    in_branch = [] if branch is None else list(branch.modules)
+    if others := [norm for norm in norms if norm not in (ln2, mlp_post) and norm.module not in in_branch]:
         name = others[0].name.rpartition(".")[2]
         raise OtherShapeError(f"{where} has another norm ({name}) than those of its residual stream")
     is_parallel = _same(reads, stream)
+    made = [_added(attention, stream) if attention_post is None else attention_post.out, *(one.out for one in beside)]
+    of_mlp = of_mlp if mlp_post is None else mlp_post.out
+    assert of_mlp is not None
+    if is_parallel and branch is not None:
+        raise OtherShapeError(f"{where} has more parts than attention and an MLP side by side")
+    if is_parallel:
+        attention_addition = mlp_addition = _added_together(call, made, of_mlp, numbers)
+        of_beside: tuple[Addition, ...] = ()
+    else:
+        attention_addition, *others_beside = _additions(call, stream, made, reads, "attention", numbers)
+        of_beside = tuple(others_beside)
+        (mlp_addition,) = _additions(call, reads, [of_mlp], after_mlp, "the MLP", numbers)
     return BlockParts(
         module=call.module,
         ln1=_module(ln1),
@@ -181,18 +201,111 @@ def _block(call: Call, numbers: Numbers) -> BlockParts:
         ln2=_module(ln2),
         mlp=tuple(mlp.module for mlp in mlps),
         is_chain=is_chain,
-        mlp_output=_mlp_output(mlps[-1], of_mlp) if is_chain else None,
+        mlp_output=_mlp_output(mlps[-1], _made_by_mlps(mlps, reads, is_chain, where)) if is_chain else None,
         mlp_post_norm=_module(mlp_post),
-        multiplier=_multiplier(
-            call,
-            reads,
-            _added(attention, stream) if attention_post is None else attention_post.out,
-            of_mlp if mlp_post is None else mlp_post.out,
-            numbers,
-            is_parallel=is_parallel,
-        ),
+        attention_addition=attention_addition,
+        mlp_addition=mlp_addition,
         is_parallel=is_parallel,
+        attention_factor=attention_factor,
+        beside=tuple(Beside(one.module, addition) for one, addition in zip(beside, of_beside, strict=True)),
+        branch=branch,
     )
+
+
+def _beside_attention(others: Sequence[Call], ln1: Call | None) -> list[Call]:
+    """Of a block's other parts, those that mix positions and read what attention reads."""
+    if ln1 is None or len(others) < 2:
+        return []
+    return [one for one in others if _same(one.x, ln1.out) and not _is_positionwise(one)]
+
+
+def _is_chain(calls: Sequence[Call]) -> bool:
+    return all(_same(before.out, after.x) for before, after in pairwise(calls))
+
+
+def _mlps_and_branch(
+    call: Call, others: Sequence[Call], norms: Sequence[Call], reads: Tensor, numbers: Numbers
+) -> tuple[Sequence[Call], Sequence[Call]]:
+    """The MLP's modules, and those after it that read the stream to which it was added."""
+    if _is_chain(others) or all(_same(one.x, others[0].x) for one in others):
+        return others, ()
+    for place in range(1, len(others)):
+        mlps, tail = others[:place], others[place:]
+        after, is_chain = _read_by(tail[0], norms), _is_chain(mlps)
+        if after is None or after.shape != reads.shape or not (is_chain or len({id(one.x) for one in mlps}) == 1):
+            continue
+        made = _made_by_mlps(mlps, reads, is_chain, call.name)
+        post = _norm_after(norms, made)
+        made = made if post is None or post.out is None else post.out
+        size = max(float(tensor.abs().max()) for tensor in (reads, after))
+        if additions(reads, [made], after, size, numbers, call.module) is not None:
+            return mlps, tail
+    return others, ()
+
+
+def _read_by(first: Call, norms: Sequence[Call]) -> Tensor | None:
+    """The stream that a branch reads, through a norm or not."""
+    norm = next((norm for norm in norms if _same(norm.out, first.x)), None)
+    return first.x if norm is None else norm.x
+
+
+def _branch(call: Call, tail: Sequence[Call], norms: Sequence[Call], numbers: Numbers) -> tuple[Branch | None, Tensor]:
+    """The branch of these modules, and the stream after the MLP."""
+    after = call.out
+    assert after is not None
+    if not tail:
+        return None, after
+    before = _read_by(tail[0], norms)
+    assert before is not None
+    norm, post = next((norm for norm in norms if _same(norm.out, tail[0].x)), None), _norm_after(norms, tail[-1].out)
+    calls = [one for one in (norm, *tail, post) if one is not None]
+    gated, argument = None, None
+    for number, (one, other) in enumerate(pairwise(calls), start=1):
+        if _same(one.out, other.x):
+            continue
+        argument = _gate(call, one, other) if gated is None else None
+        if argument is None:
+            names = ", ".join(part.name.rpartition(".")[2] for part in tail)
+            raise OtherShapeError(f"{call.name} has more parts than attention and an MLP ({names})")
+        gated = number
+    made = calls[-1].out
+    assert made is not None
+    (addition,) = _additions(call, before, [made], after, calls[0].name.rpartition(".")[2], numbers)
+    return Branch(tuple(one.module for one in calls), gated, argument, addition), before
+
+
+def _gate(call: Call, one: Call, other: Call) -> str | None:
+    """The argument of the block that stands between what a module made and what the next one read."""
+    assert one.out is not None
+    for name, value in call.arguments().items():
+        if value.shape == one.out.shape and _same(one.out * value, other.x):
+            return name
+    return None
+
+
+def _additions(
+    call: Call, before: Tensor, made: Sequence[Tensor | None], after: Tensor, part: str, numbers: Numbers
+) -> tuple[Addition, ...]:
+    """How what a part made joins the stream."""
+    known = [one for one in made if one is not None]
+    size = max(float(tensor.abs().max()) for tensor in (before, after))
+    found = additions(before, known, after, size, numbers, call.module)
+    if found is None:
+        raise OtherShapeError(f"what {part} of {call.name} makes is not what is added to the residual stream")
+    return found
+
+
+def _added_together(call: Call, made: Sequence[Tensor | None], of_mlp: Tensor, numbers: Numbers) -> Addition:
+    """How attention and the MLP of a parallel block join the stream."""
+    before, after, of_attention = call.x, call.out, made[0]
+    assert before is not None
+    assert after is not None
+    assert of_attention is not None
+    size = max(float(tensor.abs().max()) for tensor in (before, after))
+    factor = numbers.factor(of_attention + of_mlp.view_as(of_attention), after - before, size)
+    if factor is None or len(made) > 1:
+        raise OtherShapeError(f"what attention of {call.name} makes is not what is added to the residual stream")
+    return Addition(times=factor)
 
 
 def _parts_of(call: Call) -> list[Call]:
@@ -211,14 +324,13 @@ def _block_of_one(call: Call, parts: Sequence[Call], part: Call, numbers: Number
     stream, has_heads = call.x, _has_softmax_heads(part)
     assert stream is not None, "blocks are chained by their streams"
     is_mlp = not has_heads and _is_positionwise(part)
-    norm, post = _norm_before(parts, part, stream, call.name), _norm_after(parts, part.out)
+    (norm, factor), post = _norm_before(parts, part, stream, numbers, call.name), _norm_after(parts, part.out)
+    if is_mlp and factor != 1:
+        raise OtherShapeError(f"the MLP of {call.name} reads a multiple of its norm")
     made, after = (part if post is None else post).out, call.out
     assert made is not None
     assert after is not None
-    size = float(torch.maximum(stream.abs(), after.abs()).max())
-    multiplier = numbers.factor(made.view_as(stream), after - stream, size)
-    if multiplier is None:
-        raise OtherShapeError(f"what {part.name} makes is not what is added to the residual stream")
+    (addition,) = _additions(call, stream, [made], after, part.name.rpartition(".")[2], numbers)
     ln, post_norm = _module(norm), _module(post)
     return BlockParts(
         module=call.module,
@@ -231,7 +343,9 @@ def _block_of_one(call: Call, parts: Sequence[Call], part: Call, numbers: Number
         is_chain=True,
         mlp_output=_mlp_output(part, part.out) if is_mlp and part.out is not None else None,
         mlp_post_norm=post_norm if is_mlp else None,
-        multiplier=multiplier,
+        attention_factor=factor,
+        attention_addition=Addition() if is_mlp else addition,
+        mlp_addition=addition if is_mlp else Addition(),
         is_parallel=False,
     )
 
@@ -269,12 +383,20 @@ def _own_name(module_class: type[nn.Module]) -> str:
     return module_class.__name__.lower().removeprefix(family)
 
 
-def _norm_before(before: Sequence[Call], attention: Call, stream: Tensor, where: str) -> Call | None:
-    """The norm through which attention reads the stream; None where it reads the stream itself."""
-    norm = next((child for child in before if _is_norm(child) and _same(child.out, attention.x)), None)
+def _norm_before(
+    before: Sequence[Call], attention: Call, stream: Tensor, numbers: Numbers, where: str
+) -> tuple[Call | None, float]:
+    """The norm through which attention reads the stream, None where it reads the stream itself, and the factor between them."""
+    norms = [child for child in before if _is_norm(child)]
+    norm, factor = next((child for child in norms if _same(child.out, attention.x)), None), 1.0
+    if norm is None and not _same(attention.x, stream):
+        for child in norms:
+            if child.out is not None and attention.x is not None and child.out.shape == attention.x.shape:
+                found = numbers.factor(child.out, attention.x, 0.0)
+                norm, factor = (norm, factor) if found is None else (child, found)
     if not _same(attention.x if norm is None else norm.x, stream):
         raise OtherShapeError(f"attention of {where} reads something else than the residual stream or its norm")
-    return norm
+    return norm, factor
 
 
 def _norm_after(calls: Sequence[Call], made: Tensor | None) -> Call | None:
@@ -308,49 +430,6 @@ def _mlp_output(last: Call, made: Tensor) -> Projection | None:
         if isinstance(call.module, Projection) and _same(call.out, made, is_rounded=adds_stream(last.module)):
             return call.module
     return None
-
-
-def _multiplier(
-    call: Call,
-    reads: Tensor,
-    of_attention: Tensor | None,
-    of_mlp: Tensor | None,
-    numbers: Numbers,
-    *,
-    is_parallel: bool,
-) -> float:
-    """What both parts are multiplied by on their way into the stream."""
-    before, after = call.x, call.out
-    assert before is not None
-    assert after is not None
-    assert of_attention is not None
-    assert of_mlp is not None
-    size = max(float(tensor.abs().max()) for tensor in (before, reads, after))
-    if is_parallel:
-        found = [numbers.factor(of_attention + of_mlp.view_as(of_attention), after - before, size)]
-    else:
-        found = [
-            numbers.factor(of_attention, reads - before, size),
-            numbers.factor(of_mlp.view_as(before), after - reads, size),
-        ]
-    for part, factor in zip(("attention", "the MLP"), found, strict=False):
-        if factor is None and not is_parallel and _scales_stream(before, of_attention, reads):
-            raise OtherShapeError(f"{call.name} multiplies the residual stream itself where attention adds to it")
-        if factor is None:
-            raise OtherShapeError(f"what {part} of {call.name} makes is not what is added to the residual stream")
-    if len({round(factor, 6) for factor in found if factor is not None}) > 1:
-        raise OtherShapeError(f"attention and the MLP of {call.name} have multipliers of their own ({found})")
-    return float(found[0] or 0.0)
-
-
-def _scales_stream(before: Tensor, made: Tensor, after: Tensor) -> bool:
-    """Whether every dimension of `after` is a multiple of the stream `before` plus a multiple of what a part `made`."""
-    terms = (
-        torch.stack([before.flatten(0, -2), made.reshape(before.shape).flatten(0, -2)], dim=-1).transpose(0, 1).double()
-    )
-    wanted = after.flatten(0, -2).T[..., None].double()
-    error = terms @ torch.linalg.lstsq(terms, wanted).solution - wanted
-    return bool(error.abs().max() <= 1e-3 * wanted.abs().max())
 
 
 def adds_stream(module: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 """One forward of a model as a tree of its modules' calls, with what went in and what came out."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ _SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax, torch.logsumexp)
 class Call:
     """One call of a module: its name in the model, its first tensor and what it made of that, as they were at that moment.
 
-    `children` are the calls within it, in order; `attends` says whether a softmax over attention scores was taken in it, which
+    `children` are the calls within it, in order, and `given` all its arguments; `attends` says whether a softmax over attention scores was taken in it, which
     a fused kernel of another library hides.
     """
 
@@ -27,6 +28,16 @@ class Call:
     out: Tensor | None = None
     attends: bool = False
     children: list["Call"] = field(default_factory=list)
+    given: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), {})
+
+    def arguments(self) -> dict[str, Tensor]:
+        """The tensors that it was given, by the names of its arguments."""
+        arguments, keywords = self.given
+        try:
+            bound = inspect.signature(self.module.forward).bind(*arguments, **keywords).arguments
+        except TypeError:
+            return {}
+        return {name: value for name, value in bound.items() if isinstance(value, Tensor)}
 
     def walk(self) -> Iterator["Call"]:
         """All calls within it, in the order in which they began."""
@@ -43,6 +54,7 @@ def trace(model: nn.Module, tokens: Int[Tensor, "batch pos"]) -> Call:
 
     def begin(module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
         call = Call(names[module], module, _kept(_first_tensor([*arguments, *_streams_first(keywords)])))
+        call.given = arguments, keywords
         open_calls[-1].children.append(call)
         open_calls.append(call)
 
