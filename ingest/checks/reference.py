@@ -363,9 +363,10 @@ def reaches(adapter: ModelAdapter) -> Reaches:
     with ExitStack() as hooks:
         for layer, block in enumerate(adapter.blocks):
             for module in block.module.modules():
-                if not any(True for _ in module.children()) and any(True for _ in module.parameters()):
-                    if "norm" not in type(module).__name__.lower():
-                        hooks.callback(module.register_forward_hook(lambda _, __, out: _zeros(out)).remove)
+                has_weights = any(True for _ in module.parameters(recurse=False))
+                holds_a_part = any(inner in adds[layer] for inner in module.modules())
+                if has_weights and not holds_a_part and "norm" not in type(module).__name__.lower():
+                    hooks.callback(module.register_forward_hook(lambda _, __, out: _zeros(out)).remove)
             for number, module in enumerate(adds[layer]):
                 if not isinstance(module, Nothing):
                     at = rows[layer, number]

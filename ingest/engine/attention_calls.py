@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from selfrepair.ingest.models.adapter import ModelAdapter
-from selfrepair.ingest.models.structure.parts import RESIDUAL
+from selfrepair.ingest.models.structure.calls import RESIDUAL
 
 
 @dataclass(frozen=True)

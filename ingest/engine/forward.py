@@ -28,9 +28,10 @@ class LayerOutputs:
     """One layer of a clean forward. `branch` is the stream that an ablated head's difference is added to.
 
     `attention` and `mlp` are what each adds to the stream, what stands beside attention with it, and `further` what the
-    layer's branch adds, None without one. `attention_out` is what attention made before its post-norm and multiplier, and the scales are those of the post-norms, None where there are none. In sequential blocks the branch is the
-    stream after attention (this layer's MLP sees the ablation), in parallel blocks the stream after the whole layer (it does
-    not). `activations` and `routed` are None unless they are kept.
+    layer's branch adds, None without one. `attention_out` is what attention made before its post-norm and multiplier, and the
+    scales are those of the post-norms, None where there are none. In sequential blocks the branch is the stream after
+    attention (this layer's MLP sees the ablation), in parallel blocks the stream after the whole layer (it does not).
+    `activations` and `routed` are None unless they are kept.
     """
 
     z: Float[Tensor, "batch pos head d_head"]

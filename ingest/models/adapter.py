@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from selfrepair.ingest.models.structure.additions import Addition, Factor, times
+from selfrepair.ingest.models.structure.calls import RESIDUAL, adds_stream
 from selfrepair.ingest.models.structure.experts import RoutedExperts, routed_experts
 from selfrepair.ingest.models.structure.norms import NormShape, norm_shape
 from selfrepair.ingest.models.structure.numbers import Numbers
-from selfrepair.ingest.models.structure.parts import RESIDUAL, adds_stream, decoder_parts
+from selfrepair.ingest.models.structure.parts import decoder_parts
 from selfrepair.ingest.models.structure.roles import (
     Beside,
     BlockParts,

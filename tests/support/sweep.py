@@ -127,6 +127,17 @@ _SEQUENTIAL = {"parallel_attn": False, "alibi": True, "multi_query": False, "num
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon (new_decoder_architecture)": ("falcon", {"new_decoder_architecture": True}),
     "falcon (sequential)": ("falcon", {**_SEQUENTIAL, "bias": True}),
+    "gemma4_text (experts)": (
+        "gemma4_text",
+        {
+            "enable_moe_block": True,
+            "num_experts": 4,
+            "top_k_experts": 2,
+            "hidden_size_per_layer_input": 0,
+            "num_kv_shared_layers": 0,
+            "attention_k_eq_v": True,
+        },
+    ),
     "gpt_neox (sequential)": ("gpt_neox", {"use_parallel_residual": False}),
     "opt (norms after its parts)": ("opt", {"do_layer_norm_before": False}),
     "stablelm (parallel)": ("stablelm", {"use_parallel_residual": True}),
