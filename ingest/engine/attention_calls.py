@@ -157,8 +157,7 @@ def kept_logits(adapter: ModelAdapter, n: int) -> int | Tensor:
     """The argument that asks a model for its logits at the last `n` positions; in the form in which models whose layers share
     keys still compute all positions.
     """
-    shares = bool(getattr(adapter.model.config.get_text_config(), "num_kv_shared_layers", 0))
-    return torch.arange(-n, 0, device=adapter.device) if shares else n
+    return torch.arange(-n, 0, device=adapter.device) if adapter.shares_keys else n
 
 
 def _has_gates(adapter: ModelAdapter) -> bool:

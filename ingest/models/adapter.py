@@ -112,6 +112,37 @@ class ModelAdapter:
         return any(block.attention_post_norm is not None for block in self.blocks)
 
     @property
+    def multiplies_stream(self) -> bool:
+        """Whether layers multiply the residual stream."""
+        additions = (
+            addition
+            for block in self.blocks
+            for addition in (block.attention_addition, block.mlp_addition, block.branch and block.branch.addition)
+            if addition is not None
+        )
+        return any(addition.multiplies_stream for addition in additions)
+
+    @property
+    def shares_keys(self) -> bool:
+        """Whether attention of some layers reads keys and values that another layer made."""
+        return bool(getattr(self.model.config.get_text_config(), "num_kv_shared_layers", 0))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user on what counts as what in this model."""
+        found = []
+        if self.multiplies_stream:
+            found.append(
+                "Layers of this model multiply the residual stream: the effect of what one adds is that of what is left of it "
+                "at the final norm."
+            )
+        if any(block.branch is not None for block in self.blocks):
+            found.append("What layers of this model add to the stream after the MLP counts as the MLP's.")
+        if besides := {type(one.module).__name__ for block in self.blocks for one in block.beside}:
+            found.append(f"What {' and '.join(sorted(besides))} adds beside attention counts as attention's.")
+        return tuple(found)
+
+    @property
     def heads(self) -> list[tuple[int, int]]:
         """Layer and number of every head that can be ablated."""
         return [

@@ -56,7 +56,7 @@ def share_model(
     adapter = adapter_of(twin, name)
     if tokenizer is not None:
         check_vocabulary(tokenizer, name, adapter.d_vocab)
-    return LoadedModel(adapter, tokenizer, model_record(adapter, name, digest, config_digest))
+    return LoadedModel(adapter, tokenizer, model_record(adapter, name, digest, config_digest), notes=adapter.notes)
 
 
 def precision_of(model: LoadedModel) -> Precision:

@@ -97,7 +97,7 @@ def load_model(
     record = model_record(
         adapter, called or _shown(name), digest, config_digest, revision=origin, checkpoint=checkpoint
     )
-    return LoadedModel(adapter, tokenizer, record, notes=found.notes, packages=found.packages)
+    return LoadedModel(adapter, tokenizer, record, notes=(*found.notes, *adapter.notes), packages=found.packages)
 
 
 def adapter_of(model: PreTrainedModel, name: str) -> ModelAdapter:

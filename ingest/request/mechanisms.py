@@ -59,6 +59,20 @@ class Mechanisms:
         if self.edges and any(block.output_projection is None for block in adapter.blocks):
             found = replace(found, edges=False)
             notes.append("Who repairs whom is not measured: some layers of this model have no attention heads.")
+        besides = any(block.beside for block in adapter.blocks)
+        if found.edges and besides:
+            found = replace(found, edges=False)
+            notes.append(
+                "Who repairs whom is not measured: heads are not all that changes where attention adds to the stream."
+            )
+        if found.neurons != "none" and any(block.branch for block in adapter.blocks):
+            found = replace(found, neurons="none")
+            notes.append("Neurons are not measured: what layers add after the MLP counts as the MLP's, and has none.")
+        if self.self_repression and (besides or adapter.shares_keys):
+            found = replace(found, self_repression=False)
+            why = "a recurrence reads" if besides else "several layers share"
+            what = "what attention reads" if besides else "keys and values"
+            notes.append(f"Self-repression is not measured: {why} {what} in this model.")
         if self.experts and not any(block.experts for block in adapter.blocks):
             found = replace(found, experts=False)
             if any(_has_experts(block.module) for block in adapter.blocks):

@@ -272,9 +272,15 @@ def family(case: str, model: PreTrainedModel, adapter: ModelAdapter | None, refu
         case,
         type(model).__name__,
         adapter.norm,
-        ("parallel" if adapter.parallel_blocks else "sequential") + (", post-norms" if adapter.has_post_norms else ""),
+        ("parallel" if adapter.parallel_blocks else "sequential")
+        + (", post-norms" if adapter.has_post_norms else "")
+        + (", stream multiplied" if adapter.multiplies_stream else "")
+        + (", a branch after the MLP" if any(block.branch for block in adapter.blocks) else "")
+        + (", recurrences beside attention" if any(block.beside for block in adapter.blocks) else ""),
         ("shared or own keys" if adapter.n_kv_heads < adapter.n_heads else "own keys")
-        + ("" if n_with_heads == adapter.n_layers else ", layers without heads"),
+        + ("" if n_with_heads == adapter.n_layers else ", layers without heads")
+        + (", of several sizes" if len({block.d_head for block in adapter.blocks}) > 1 else "")
+        + (", keys shared by layers" if adapter.shares_keys else ""),
         "yes" if any(block.experts for block in adapter.blocks) else "not told apart" if has_experts else "",
     )
 

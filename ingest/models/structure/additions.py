@@ -38,9 +38,14 @@ class Addition:
         scaled = times(part, self.times)
         return scaled if self.offset is None else scaled + self.offset
 
+    @property
+    def multiplies_stream(self) -> bool:
+        """Whether something else than all of the stream is kept."""
+        return not (isinstance(self.keep, float) and self.keep == 1)
+
     def keep_(self, stream: Float[Tensor, "*row d_model"]) -> None:
         """Multiply the stream by what is kept of it, in place."""
-        if not (isinstance(self.keep, float) and self.keep == 1):
+        if self.multiplies_stream:
             stream.mul_(self.keep)
 
 

@@ -50,6 +50,7 @@ def block_parts(call: Call, numbers: Numbers) -> BlockParts:
     except OtherShapeError:
         found = _rest_of_block(call, parts[place + 1 :], attention, made, numbers)
         if found is None:
+            _refuse_if_not_added(call, parts, attention)
             raise
         mlp = found
     branch, after_mlp = _branch(call, mlp.tail, norms, numbers)
@@ -60,6 +61,8 @@ def block_parts(call: Call, numbers: Numbers) -> BlockParts:
         attention_addition = mlp_addition = _added_together(call, made, mlp.adds, numbers)
         of_beside: tuple[Addition, ...] = ()
     else:
+        if ln1 is not None and ln1.out is not None and _joins(call, ln1.out, made, mlp.reads, numbers):
+            raise OtherShapeError(f"{where} adds to its norm of the residual stream, and not to the stream itself")
         attention_addition, *others_beside = _additions(call, stream, made, mlp.reads, "attention", numbers)
         of_beside = tuple(others_beside)
         (mlp_addition,) = _additions(call, mlp.reads, [mlp.adds], after_mlp, "the MLP", numbers)
@@ -162,6 +165,16 @@ def _joins(
     size = max(float(tensor.abs().max()) for tensor in (before, after))
     found = additions(before, known, after, size, numbers, call.module)
     return None if found is None else list(found)
+
+
+def _refuse_if_not_added(call: Call, parts: Sequence[Call], attention: Call) -> None:
+    """Raise OtherShapeError where another part makes the whole stream, and reads what attention made besides."""
+    for part in parts:
+        if part is not attention and same(part.x, call.x) and same(part.out, call.out):
+            raise OtherShapeError(
+                f"what attention of {call.name} makes is read by {part.name.rpartition('.')[2]} alone, and not added to the "
+                "residual stream"
+            )
 
 
 def _beside_attention(others: Sequence[Call], ln1: Call | None) -> list[Call]:
@@ -270,7 +283,9 @@ def _parts_of(call: Call) -> list[Call]:
         part
         for child in call.children
         for part in (
-            child.children if any(is_norm(inner) and same(inner.x, call.x) for inner in child.children) else [child]
+            child.children
+            if not is_norm(child) and any(is_norm(inner) and same(inner.x, call.x) for inner in child.children)
+            else [child]
         )
     ]
 

@@ -61,8 +61,11 @@ def does_nothing(call: Call) -> bool:
 
 
 def is_norm(call: Call) -> bool:
-    """Whether a module is a norm, by its name."""
-    return bool(_NORM.search(type(call.module).__name__)) and call.x is not None and not call.children
+    """Whether a module is a norm, by its name; of norms with a gate, the whole. What holds attention, too, is none (DBRX)."""
+    is_named = bool(_NORM.search(_own_name(type(call.module)))) and call.x is not None
+    return is_named and not any(
+        child.attends or _ATTENTION.search(type(child.module).__name__) for child in call.walk()
+    )
 
 
 def same(one: Tensor | None, other: Tensor | None, *, is_rounded: bool = False) -> bool:

@@ -104,8 +104,17 @@ def _head(
     norm = next((call for call in after if same(call.x, last.out) and call.out is not None and not call.children), None)
     if last_linear is None or norm is None or last_linear.x is None or last_linear.out is None or norm.out is None:
         raise OtherShapeError("no final norm and unembedding were seen after its layers")
+    if norm.out.ndim == last_linear.x.ndim == 3 and norm.out.shape[1] > last_linear.x.shape[1]:
+        raise OtherShapeError("it puts positions of its own before those of the prompt")
     before = numbers.factor(norm.out, last_linear.x, 0.0) if norm.out.shape == last_linear.x.shape else None
     if before is None:
+        between = after[after.index(norm) + 1 : after.index(last_linear)]
+        dense, *more = [call for call in between if isinstance(call.module, nn.Linear)] or [None]
+        if dense is not None and not more and same(dense.x, norm.out):
+            raise OtherShapeError(
+                f"a dense layer ({dense.name}) and its activation stand between its final norm and its unembedding, so that "
+                "logits are not linear in the residual stream"
+            )
         raise OtherShapeError(
             f"something else than its final norm ({norm.name}) stands between its layers and its unembedding"
         )

@@ -1,0 +1,97 @@
+"""Mechanisms where layers multiply the residual stream and add to it after the MLP (Gemma 4), in float64 and end to end."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from selfrepair.app.cli.main import main
+from selfrepair.ingest.conventions import EFFECTS
+from selfrepair.ingest.mechanisms.neurons import SUMS
+from selfrepair.ingest.mechanisms.top_rows import TopRowsSearch
+from selfrepair.ingest.models.adapter import adapt
+from selfrepair.ingest.request.mechanisms import Mechanisms
+from selfrepair.ingest.request.run_settings import RunSettings
+from selfrepair.ingest.runs.measurer import Measurer
+from selfrepair.ingest.text.targets import next_token_targets
+from selfrepair.warehouse.verify.verification import verify
+from support import sweep, tiny
+
+TOKENS = sweep.prompts()
+ALL = Mechanisms(edges=True, neurons="all", experts=True, logit_lens=True, logprobs=True, self_repression=True)
+
+
+@pytest.fixture(scope="module", params=["gemma4_text", "doge"])
+def measured(request):
+    """A model with heads of two sizes, shared keys and a branch; one with a factor for every dimension."""
+    with sweep.WithoutFloat32():
+        adapter = adapt(sweep.build(request.param), "small")
+        mechanisms = replace(ALL.available(adapter)[0], self_repression=False)
+        measurer = Measurer(adapter, RunSettings(("resample",), adapter.heads, mechanisms=mechanisms), batch_size=7)
+        search = TopRowsSearch(adapter.heads, 50 * 5)
+        targets, partners = next_token_targets(TOKENS), TOKENS[sweep.PARTNERS][:, :-1]
+        measurer.find_top_rows(search, targets, partners, range(len(TOKENS)))
+        measurer.top_rows = search.found()
+        return adapter, measurer.measure(targets, partners, range(len(TOKENS)))
+
+
+def test_edges_to_later_heads_and_mlps_add_up_to_repair_by_attention_and_mlps(measured):
+    adapter, found = measured
+    changes = found.edges.sums[:, 0, 0]  # over all rows
+    n_heads = adapter.n_layers * adapter.n_heads
+    for name, own in (("repair_attention", slice(n_heads)), ("repair_mlp", slice(n_heads, None))):
+        expected = found.effects[..., EFFECTS.index(name)].flatten(1).sum(-1)
+        torch.testing.assert_close(changes[:, own].sum(-1), expected, rtol=0, atol=1e-9)
+        assert expected.abs().max() > 1e-3
+
+
+def test_neurons_add_up_to_the_change_of_their_mlp(measured):
+    adapter, found = measured
+    if adapter.blocks[0].branch is not None:
+        assert found.neurons is None
+        return
+    of_mlps = found.edges.sums[:, 1, 0, adapter.n_layers * adapter.n_heads :]  # in the top rows
+    by_neuron = found.neurons.sums[:, 0, :, SUMS.index("change")]
+    torch.testing.assert_close(by_neuron, of_mlps, rtol=0, atol=1e-9)
+    assert of_mlps.abs().max() > 1e-3
+
+
+def test_the_logit_lens_ends_at_the_prediction_and_log_probabilities_are_the_models_own(measured):
+    adapter, found = measured
+    torch.testing.assert_close(found.logit_lens[-1].logit, found.prediction.logit)
+    with torch.no_grad(), sweep.WithoutFloat32():
+        expected = (
+            adapter.model(input_ids=TOKENS[:, :-1]).logits.log_softmax(-1).gather(-1, TOKENS[:, 1:, None])[..., 0]
+        )
+    torch.testing.assert_close(found.prediction.logprob, expected, rtol=0, atol=1e-9)
+    assert found.logprobs is not None
+
+
+def test_what_does_not_work_is_left_out_with_a_line():
+    model = adapt(sweep.build("gemma4_text"), "gemma4")
+    found, notes = ALL.available(model)
+    assert not found.self_repression
+    assert found.edges
+    assert found.neurons == "none"
+    assert [note.partition(":")[0] for note in notes] == ["Neurons are not measured", "Self-repression is not measured"]
+    assert len(model.notes) == 2
+    beside = adapt(sweep.build("falcon_h1"), "falcon-h1")
+    found, notes = ALL.available(beside)
+    assert not found.self_repression
+    assert not found.edges
+    assert beside.notes == ("What FalconH1Mixer adds beside attention counts as attention's.",)
+
+
+def test_a_run_of_a_small_gemma_4_holds_what_verify_checks(tmp_path):
+    folder, db = tmp_path / "small", tmp_path / "w.duckdb"
+    sweep.build("gemma4_text").to(torch.float32).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    texts = tiny.write_texts(tmp_path / "texts.jsonl")
+    words = ["--dataset", str(texts), "--prompts", "2", "--seq-len", "6", "--device", "cpu", "--crosscheck", "4"]
+    done = CliRunner().invoke(
+        main, ["ingest", "--model", str(folder), *words, "--ablation", "zero", "--mechanisms", "--db", str(db)]
+    )
+    assert done.exit_code == 0, done.output
+    assert "multiply the residual stream" in done.output
+    assert [check for check in verify(db) if not check.ok] == []
