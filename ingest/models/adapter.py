@@ -114,13 +114,15 @@ class ModelAdapter:
     @property
     def multiplies_stream(self) -> bool:
         """Whether layers multiply the residual stream."""
-        additions = (
-            addition
+        return any(
+            addition.multiplies_stream
             for block in self.blocks
-            for addition in (block.attention_addition, block.mlp_addition, block.branch and block.branch.addition)
-            if addition is not None
+            for addition in (
+                block.attention_addition,
+                block.mlp_addition,
+                *([] if block.branch is None else [block.branch.addition]),
+            )
         )
-        return any(addition.multiplies_stream for addition in additions)
 
     @property
     def shares_keys(self) -> bool:

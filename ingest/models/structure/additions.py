@@ -16,6 +16,9 @@ Factor: TypeAlias = float | Tensor
 _COARSE = 1e-3
 """Tolerance of half precision, in which a factor of 1 may seem to do where another one is meant."""
 
+_NOTHING = 1e-3
+"""A factor of the stream below which it is not the stream that a part is added to."""
+
 _NEAR = 1e-2
 """How near a fitted vector must come to one of the block's own to be tried as that."""
 
@@ -70,6 +73,8 @@ def additions(
         rest = wanted - torch.stack([value * row for value, row in zip(found, rows, strict=True)]).sum(dim=0)
         offset = rest.mean(dim=0)
         error = float((rest - offset).abs().max())
+        if float(torch.as_tensor(found[0]).abs().max()) <= _NOTHING:
+            continue  # what is kept of the stream may not be nothing
         if error <= allowed and (factor is None or error < left / 4):
             is_offset = bool(offset.abs().max() > allowed)
             keep, *factors = (value if isinstance(value, float) else value.to(before) for value in found)

@@ -61,8 +61,6 @@ def block_parts(call: Call, numbers: Numbers) -> BlockParts:
         attention_addition = mlp_addition = _added_together(call, made, mlp.adds, numbers)
         of_beside: tuple[Addition, ...] = ()
     else:
-        if ln1 is not None and ln1.out is not None and _joins(call, ln1.out, made, mlp.reads, numbers):
-            raise OtherShapeError(f"{where} adds to its norm of the residual stream, and not to the stream itself")
         attention_addition, *others_beside = _additions(call, stream, made, mlp.reads, "attention", numbers)
         of_beside = tuple(others_beside)
         (mlp_addition,) = _additions(call, mlp.reads, [mlp.adds], after_mlp, "the MLP", numbers)
@@ -157,11 +155,15 @@ def _rest_of_block(
 
 
 def _joins(
-    call: Call, before: Tensor, made: Sequence[Tensor | None], after: Tensor, numbers: Numbers
+    call: Call, before: Tensor | None, made: Sequence[Tensor | None], after: Tensor, numbers: Numbers
 ) -> list[Addition] | None:
-    known = [one for one in made if one is not None]
-    if after.shape != before.shape or any(one.numel() != before.numel() for one in known):
+    """How these parts join the stream; None where they do not."""
+    if before is None:
         return None
+    known = [one for one in made if one is not None]
+    if any(one.numel() != before.numel() for one in (after, *known)):
+        return None
+    after = after.view_as(before)  # some see all positions as one row of tokens
     size = max(float(tensor.abs().max()) for tensor in (before, after))
     found = additions(before, known, after, size, numbers, call.module)
     return None if found is None else list(found)
@@ -259,6 +261,8 @@ def _additions(
 ) -> tuple[Addition, ...]:
     """How what a part made joins the stream."""
     found = _joins(call, before, made, after, numbers)
+    if found is None and any(is_norm(norm) and _joins(call, norm.out, made, after, numbers) for norm in call.children):
+        raise OtherShapeError(f"{call.name} adds to its norm of the residual stream, and not to the stream itself")
     if found is None:
         raise OtherShapeError(f"what {part} of {call.name} makes is not what is added to the residual stream")
     return tuple(found)

@@ -46,8 +46,20 @@ def decoder_parts(model: PreTrainedModel) -> DecoderParts:
         kinds = ", ".join(sorted({type(child.module).__name__ for child in blocks[0].children if not is_norm(child)}))
         raise OtherShapeError(f"none of its layers has softmax attention (they have {kinds})")
     final_norm, logit_scale, softcap = _head(model, root, blocks[-1], unembedding, numbers)
-    parts = tuple(block_parts(call, numbers) for call in blocks)
+    try:
+        parts = tuple(block_parts(call, numbers) for call in blocks)
+    except OtherShapeError as error:
+        if name := next((name for one, other in pairwise(blocks) if (name := _handed_on(one, other))), None):
+            raise OtherShapeError(f"its layers hand on more than the residual stream ({name})") from error
+        raise
     return DecoderParts(parts, final_norm, unembedding, logit_scale, softcap)
+
+
+def _handed_on(one: Call, other: Call) -> str | None:
+    """An argument of a block that the one before it made beside the stream."""
+    made = one.returned[1:] if isinstance(one.returned, tuple) else ()
+    found = (name for name, value in other.arguments().items() if any(value is beside for beside in made))
+    return next(found, None)
 
 
 def _traced(model: PreTrainedModel, tokens: Int[Tensor, "1 pos"]) -> Call:
@@ -109,10 +121,10 @@ def _head(
     before = numbers.factor(norm.out, last_linear.x, 0.0) if norm.out.shape == last_linear.x.shape else None
     if before is None:
         between = after[after.index(norm) + 1 : after.index(last_linear)]
-        dense, *more = [call for call in between if isinstance(call.module, nn.Linear)] or [None]
-        if dense is not None and not more and same(dense.x, norm.out):
+        dense = [call for call in between if isinstance(call.module, nn.Linear)]
+        if len(dense) == 1 and same(dense[0].x, norm.out):
             raise OtherShapeError(
-                f"a dense layer ({dense.name}) and its activation stand between its final norm and its unembedding, so that "
+                f"a dense layer ({dense[0].name}) and its activation stand between its final norm and its unembedding, so that "
                 "logits are not linear in the residual stream"
             )
         raise OtherShapeError(

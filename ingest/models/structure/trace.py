@@ -18,7 +18,7 @@ _SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax, torch.logsumexp)
 class Call:
     """One call of a module: its name in the model, its first tensor and what it made of that, as they were at that moment.
 
-    `children` are the calls within it, in order, and `given` all its arguments; `attends` says whether a softmax over attention
+    `children` are the calls within it, in order, `given` all its arguments, `returned` all that it made; `attends` says whether a softmax over attention
     scores was taken in it, which a fused kernel of another library hides.
     """
 
@@ -29,6 +29,7 @@ class Call:
     attends: bool = False
     children: list["Call"] = field(default_factory=list)
     given: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), {})
+    returned: Any = None
 
     def arguments(self) -> dict[str, Tensor]:
         """The tensors that it was given, by the names of its arguments."""
@@ -59,7 +60,8 @@ def trace(model: nn.Module, tokens: Int[Tensor, "batch pos"]) -> Call:
         open_calls.append(call)
 
     def end(_: nn.Module, __: tuple[Any, ...], out: Any) -> None:
-        open_calls.pop().out = _kept(_first_tensor([out]))
+        call = open_calls.pop()
+        call.out, call.returned = _kept(_first_tensor([out])), out
 
     handles = []
     for module in names:
