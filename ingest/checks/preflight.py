@@ -133,7 +133,8 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
         f"ablating L{at[0]}H{at[1]} does not do what it does in the model's own forward",
         size=float(expected.abs().max()),
     )
-    stack = [HeadAblation(adapter.heads[-1][0], head, "zero") for head in range(adapter.n_heads)]
+    last_layer = adapter.heads[-1][0]
+    stack = [HeadAblation(last_layer, head, "zero") for head in range(adapter.blocks[last_layer].n_heads)]
     effects = ablate(adapter, clean, replacements, stack)
     if not bool((effects[..., _LOGIT_CHANGE] != 0).any()):
         raise unsupported(name, "ablating a head of the last layer changes no logit")

@@ -244,7 +244,7 @@ class PlainForwards:
 
         def on_values(layer: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             z = arguments[0].clone(memory_format=torch.contiguous_format)
-            by_head = z.view(*inputs.shape, adapter.n_heads, -1)
+            by_head = z.view(*inputs.shape, adapter.blocks[layer].n_heads, -1)
             for row, replaced in enumerate(rows):
                 for (_, head), values in ((at, new) for at, new in replaced.items() if at[0] == layer):
                     by_head[row, :, head] = values[..., : by_head.shape[-1]]
@@ -303,9 +303,9 @@ class PlainForwards:
             return ((zeros, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": zeros})
 
         def keep(layer: int, _: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            first, second = arguments[0].reshape(2, adapter.n_heads, -1)
+            first, second = arguments[0].reshape(2, adapter.blocks[layer].n_heads, -1)
             if bool((first - second).abs().max() <= 1e-3 * first.abs().max()):
-                kept[layer, :, : first.shape[-1]] = first
+                kept[layer, : len(first), : first.shape[-1]] = first
 
         def done(*_: Any) -> None:
             if len(entered) == adapter.n_layers:  # some models use the norm within their blocks, too

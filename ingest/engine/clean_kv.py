@@ -103,7 +103,7 @@ def check_clean_kv(
     try:
         forward = clean_kv_forward(adapter, calls, tokens)
         for layer, stream in enumerate(forward.resid_pre):
-            clean, heads = forward.z[layer], sorted({0, adapter.n_heads - 1})
+            clean, heads = forward.z[layer], sorted({0, adapter.blocks[layer].n_heads - 1})
             _, z = forward.attend(layer, stream.repeat(2, 1, 1))
             alone = forward.z_of_heads(layer, stream.repeat(len(heads), 1, 1), heads)
             off = torch.cat(

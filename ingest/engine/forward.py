@@ -129,7 +129,7 @@ def attend(
     with captured_input(block.output_projection) as inputs:
         returned = block.attention(read, **calls.of(layer, read))
     out: Tensor = returned[0] if isinstance(returned, tuple) else returned
-    z = inputs[0].unflatten(-1, (adapter.n_heads, block.d_head)) if inputs else _no_heads(adapter, normed)
+    z = inputs[0].unflatten(-1, (block.n_heads, block.d_head)) if inputs else _no_heads(adapter, normed)
     added, scale = _added(
         out, block.attention_post_norm, block.attention_post_shape, block.attention_addition, stream.dtype
     )
@@ -149,7 +149,7 @@ def attention_z(
         return _no_heads(adapter, normed)
     with stopped_at(block.output_projection) as inputs:
         block.attention(normed, **calls.of(layer, normed))
-    z: Tensor = inputs[0].unflatten(-1, (adapter.n_heads, block.d_head))
+    z: Tensor = inputs[0].unflatten(-1, (block.n_heads, block.d_head))
     return z
 
 
@@ -292,10 +292,10 @@ def value_biases(adapter: ModelAdapter, calls: AttentionCalls) -> Float[Tensor, 
     )
 
 
-def padded(z: Float[Tensor, "*row d"], adapter: ModelAdapter) -> Float[Tensor, "*row d_head"]:
-    """Vectors of a layer's heads with as many numbers as the longest of any layer."""
-    missing = adapter.d_head - z.shape[-1]
-    return functional.pad(z, (0, missing)) if missing else z
+def padded(z: Float[Tensor, "own_head d"], adapter: ModelAdapter) -> Float[Tensor, "head d_head"]:
+    """Vectors of a layer's heads, as many and with as many numbers as any layer has."""
+    heads, numbers = adapter.n_heads - z.shape[0], adapter.d_head - z.shape[1]
+    return functional.pad(z, (0, numbers, 0, heads)) if heads or numbers else z
 
 
 def head_logit_directions(
@@ -398,10 +398,11 @@ def direct_effects(
     stream, calls = embed(adapter, targets.inputs), calls.of_prompts(adapter, targets.inputs)
     dla = []
     for number, layer in enumerate(clean_layers(adapter, stream, calls)):
-        bias = value_biases[number, :, : layer.z.shape[-1]]
+        bias = value_biases[number, : layer.z.shape[-2], : layer.z.shape[-1]]
         own = layer.z[:, here].to(logit_directions.dtype) - bias.to(logit_directions.dtype)
         directions = head_logit_directions(adapter, number, logit_directions, _at(layer.attention_scale, here))
-        dla.append(project(own, directions).movedim(-1, 0))
+        of_heads = project(own, directions).movedim(-1, 0)
+        dla.append(functional.pad(of_heads, (0, 0, 0, 0, 0, adapter.n_heads - len(of_heads))))
     return torch.stack(dla) / final_scale(adapter, stream[:, here])
 
 

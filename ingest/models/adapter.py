@@ -6,6 +6,7 @@ weights before anything is measured.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -62,6 +63,7 @@ class Block:
     attention_post_shape: NormShape | None
     mlp_post_shape: NormShape | None
     value_bias_counts: bool
+    n_heads: int
     d_head: int
     attention_factor: float = 1.0
     beside: tuple[Beside, ...] = ()
@@ -76,7 +78,8 @@ class ModelAdapter:
     """A model's parts by role. The model itself is not changed: no weight is folded, centred or copied.
 
     Logits are `logit_scale` times what the unembedding makes of the final norm's output; the model itself then bends them by
-    `logit_softcap`, where it has one.
+    `logit_softcap`, where it has one. `n_heads` and `d_head` are the largest of the layers': what holds a vector for every head
+    has zeros behind the last of fewer heads and behind shorter vectors.
     """
 
     model: PreTrainedModel
@@ -151,7 +154,7 @@ class ModelAdapter:
             (layer, head)
             for layer, block in enumerate(self.blocks)
             if block.output_projection is not None
-            for head in range(self.n_heads)
+            for head in range(block.n_heads)
         ]
 
     @property
@@ -173,10 +176,10 @@ class ModelAdapter:
         """W_O of one layer, a slice per query head; zeros where the layer has no heads."""
         projection = self.blocks[layer].output_projection
         if projection is None:
-            return self.unembedding.weight.new_zeros(()).expand(self.n_heads, self.blocks[layer].d_head, self.d_model)
+            return self.unembedding.weight.new_zeros(()).expand(self.n_heads, self.d_head, self.d_model)
         weight: Tensor = projection.weight  # type: ignore[assignment]
         rows = weight if isinstance(projection, Conv1D) else weight.T
-        by_head: Tensor = rows.unflatten(0, (self.n_heads, self.blocks[layer].d_head))
+        by_head: Tensor = rows.unflatten(0, (self.blocks[layer].n_heads, -1))
         return by_head
 
     def neuron_output_weight(self, layer: int) -> Float[Tensor, "neuron d_model"]:
@@ -222,13 +225,14 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
     unembedding, first = parts.unembedding, parts.blocks[0]
     with_heads = next(block for block in parts.blocks if block.output_projection is not None)
     assert with_heads.output_projection is not None
-    n_heads = _n_heads(config)
-    widths = {_n_inputs(block.output_projection) for block in parts.blocks if block.output_projection is not None}
-    if any(width % n_heads for width in widths):
-        raise OtherShapeError(
-            f"its layers have z of {_listed(widths)} numbers, which {n_heads} heads of one size do not have in each layer"
-        )
-    d_head = max(widths) // n_heads
+    by_layer = [_n_heads(config, layer) for layer in range(len(parts.blocks))]
+    n_heads, d_head = max(by_layer), 0
+    for block, of_layer in zip(parts.blocks, by_layer, strict=True):
+        if block.output_projection is not None:
+            width = _n_inputs(block.output_projection)
+            if width % of_layer:
+                raise OtherShapeError(f"{of_layer} heads of a layer do not share its z of {width} numbers equally")
+            d_head = max(d_head, width // of_layer)
     if len({block.is_parallel for block in parts.blocks}) > 1:
         raise OtherShapeError("some of its blocks are parallel and some are sequential")
     d_model, dtype, device = unembedding.in_features, unembedding.weight.dtype, unembedding.weight.device
@@ -257,10 +261,10 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
                     shape_of(block.attention_post_norm),
                     shape_of(block.mlp_post_norm),
                     experts_of,
-                    n_heads,
+                    n_heads if block.output_projection is None else of_layer,
                     d_head,
                 )
-                for block in parts.blocks
+                for block, of_layer in zip(parts.blocks, by_layer, strict=True)
             ]
         ),
         parallel_blocks=first.is_parallel,
@@ -305,6 +309,7 @@ def _block(
         mlp_post_shape=mlp_shape,
         # With sinks attention weights do not add up to one, and no part of z is constant.
         value_bias_counts=not hasattr(parts.attention, "sinks"),
+        n_heads=n_heads,
         d_head=d_head if parts.output_projection is None else _n_inputs(parts.output_projection) // n_heads,
         attention_factor=parts.attention_factor,
         beside=parts.beside,
@@ -364,11 +369,12 @@ def _n_outputs(projection: Projection) -> int:
     return projection.weight.shape[1] if isinstance(projection, Conv1D) else projection.weight.shape[0]
 
 
-def _n_heads(config: object) -> int:
+def _n_heads(config: Any, layer: int) -> int:
+    names = ("num_attention_heads", "n_head", "n_heads", "num_heads")
     try:
-        found = _first_number(config, ("num_attention_heads", "n_head", "n_heads", "num_heads"))
-    except RuntimeError as error:  # by configurations that have a number for each layer
-        raise OtherShapeError("its layers have different numbers of heads") from error
+        found = _first_number(config, names)
+    except RuntimeError:  # by configurations that have a number for each layer
+        found = _first_number(config.per_layer_config[layer], names)
     if found is None:
         raise OtherShapeError("its configuration names no number of attention heads")
     return found
@@ -397,7 +403,3 @@ def _d_mlp(blocks: Iterable[BlockParts], config: object, d_model: int) -> int:
 
 def _first_number(config: object, names: Iterable[str]) -> int | None:
     return next((value for name in names if isinstance(value := getattr(config, name, None), int)), None)
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(str(number) for number in sorted(numbers))

@@ -65,6 +65,9 @@ class Mechanisms:
             notes.append(
                 "Who repairs whom is not measured: heads are not all that changes where attention adds to the stream."
             )
+        if found.edges and len({block.n_heads for block in adapter.blocks}) > 1:
+            found = replace(found, edges=False)
+            notes.append("Who repairs whom is not measured: layers of this model have different numbers of heads.")
         if found.neurons != "none" and any(block.branch for block in adapter.blocks):
             found = replace(found, neurons="none")
             notes.append("Neurons are not measured: what layers add after the MLP counts as the MLP's, and has none.")

@@ -190,7 +190,7 @@ def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize)
     replacements = Replacements(value_biases(adapter, calls), None, None)
 
     def stack_seconds(layer: int, size: int) -> float:
-        stack = [HeadAblation(layer, head % adapter.n_heads, "zero") for head in range(size)]
+        stack = [HeadAblation(layer, head % adapter.blocks[layer].n_heads, "zero") for head in range(size)]
         populations = plan.settings.top_populations
         top = torch.zeros(len(populations), size, *clean.scale.shape, dtype=torch.bool, device=adapter.device)
         top[..., ::ROWS_TO_ONE] = True

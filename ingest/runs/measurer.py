@@ -244,7 +244,9 @@ class Measurer:
         heads = later_half(settings.heads, adapter.n_layers) if settings.mechanisms.self_repression else []
         if not heads:
             return None
-        other_heads = {head: other_head(head, adapter.n_heads, settings.seed, settings.given) for head in heads}
+        other_heads = {
+            head: other_head(head, adapter.blocks[head[0]].n_heads, settings.seed, settings.given) for head in heads
+        }
         batches = []
         # The replacements of co-ablated heads are those of the whole batch.
         size = len(inputs) if self._given else max(1, self.batch_size // SEQUENCES_ABOVE)

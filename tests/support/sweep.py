@@ -266,7 +266,7 @@ def family(case: str, model: PreTrainedModel, adapter: ModelAdapter | None, refu
     if adapter is None:
         reason = str(refusal).removeprefix("model 'small' cannot be measured: ").partition(". Supported models")[0]
         return Family(case, type(model).__name__, reason=reason)
-    n_with_heads = len(adapter.heads) // adapter.n_heads
+    n_with_heads = sum(block.output_projection is not None for block in adapter.blocks)
     has_experts = any(type(module).__name__.endswith("Experts") for module in model.modules())
     return Family(
         case,
@@ -279,6 +279,7 @@ def family(case: str, model: PreTrainedModel, adapter: ModelAdapter | None, refu
         + (", recurrences beside attention" if any(block.beside for block in adapter.blocks) else ""),
         ("shared or own keys" if adapter.n_kv_heads < adapter.n_heads else "own keys")
         + ("" if n_with_heads == adapter.n_layers else ", layers without heads")
+        + (", of several numbers" if len({block.n_heads for block in adapter.blocks}) > 1 else "")
         + (", of several sizes" if len({block.d_head for block in adapter.blocks}) > 1 else "")
         + (", keys shared by layers" if adapter.shares_keys else ""),
         "yes" if any(block.experts for block in adapter.blocks) else "not told apart" if has_experts else "",

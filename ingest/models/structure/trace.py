@@ -18,8 +18,8 @@ _SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax, torch.logsumexp)
 class Call:
     """One call of a module: its name in the model, its first tensor and what it made of that, as they were at that moment.
 
-    `children` are the calls within it, in order, `given` all its arguments, `returned` all that it made; `attends` says whether a softmax over attention
-    scores was taken in it, which a fused kernel of another library hides.
+    `children` are the calls within it, in order, `given` all its arguments, `returned` all that it made; `attends` says whether
+    a softmax over attention scores was taken in it, which a fused kernel of another library hides.
     """
 
     name: str
