@@ -67,7 +67,7 @@ SIZES: dict[str, Any] = {
 _BERT = {"is_decoder": True}
 _SHARED_KEYS = {
     **{"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2},
-    **{"global_head_dim": 16, "num_kv_shared_layers": 2, "final_logit_softcapping": 30.0},
+    **{"global_head_dim": 16, "num_kv_shared_layers": 2, "final_logit_softcapping": 30.0, "sliding_window": 4},
 }
 """Heads of two sizes, and two layers that read the keys and values of the two before them."""
 

@@ -42,6 +42,11 @@ class Addition:
         return scaled if self.offset is None else scaled + self.offset
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the part is added as it is."""
+        return not self.multiplies_stream and isinstance(self.times, float) and self.times == 1 and self.offset is None
+
+    @property
     def multiplies_stream(self) -> bool:
         """Whether something else than all of the stream is kept."""
         return not (isinstance(self.keep, float) and self.keep == 1)
@@ -60,27 +65,32 @@ def additions(
     The first has what is kept and the offset. Values are as exact as numbers of `size` are. Factors that the block or its
     configuration has are taken from there.
     """
+    factor = numbers.factor(parts[0].reshape(before.shape), after - before, size) if len(parts) == 1 else None
+    if factor is not None and numbers.tolerance < _COARSE:
+        return (Addition(times=factor),)
     rows = [part.reshape(-1, before.shape[-1]).double().cpu() for part in (before, *parts)]
     wanted = after.reshape(rows[0].shape).double().cpu()
     allowed = numbers.tolerance * max(size, float(wanted.abs().max()))
-    factor = numbers.factor(parts[0].reshape(before.shape), after - before, size) if len(parts) == 1 else None
-    left = float((wanted - rows[0] - (factor or 0.0) * rows[1]).abs().max()) if factor is not None else allowed
-    if factor is not None and numbers.tolerance < _COARSE:
-        return (Addition(times=factor),)
     known = list(_vectors(block, before.shape[-1]))
     own = [float(value) for value in _numbers(block)]
-    for found in (_scalars(rows, wanted, numbers, own), *_by_dimension(rows, wanted, known)):
+    tried = [] if factor is None else [[1.0, factor]]
+    best: tuple[float, list[Factor], Tensor | None] | None = None
+    for found in (*tried, _scalars(rows, wanted, numbers, own), *_by_dimension(rows, wanted, known)):
+        if float(torch.as_tensor(found[0]).abs().max()) <= _NOTHING:
+            continue  # what is kept of the stream may not be nothing
         rest = wanted - torch.stack([value * row for value, row in zip(found, rows, strict=True)]).sum(dim=0)
         offset = rest.mean(dim=0)
         error = float((rest - offset).abs().max())
-        if float(torch.as_tensor(found[0]).abs().max()) <= _NOTHING:
-            continue  # what is kept of the stream may not be nothing
-        if error <= allowed and (factor is None or error < left / 4):
-            is_offset = bool(offset.abs().max() > allowed)
-            keep, *factors = (value if isinstance(value, float) else value.to(before) for value in found)
-            place = _nearest(offset, known).to(before) if is_offset else None
-            return (Addition(keep, factors[0], place), *(Addition(times=one) for one in factors[1:]))
-    return None if factor is None else (Addition(times=factor),)
+        # In half precision several may do: those of fewer numbers come first, unless another is much nearer.
+        if error <= allowed and (best is None or (numbers.tolerance >= _COARSE and error < best[0] / 4)):
+            best = error, found, _nearest(offset, known) if bool(offset.abs().max() > allowed) else None
+    if best is None:
+        return None
+    _, found, place = best
+    # Copies, so that a factor that is changed later is noticed.
+    keep, *factors = (value if isinstance(value, float) else value.to(before, copy=True) for value in found)
+    first = Addition(keep, factors[0], None if place is None else place.to(before, copy=True))
+    return (first, *(Addition(times=one) for one in factors[1:]))
 
 
 def _scalars(rows: Sequence[Tensor], wanted: Tensor, numbers: Numbers, own: Sequence[float]) -> list[Factor]:

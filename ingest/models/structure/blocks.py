@@ -135,7 +135,7 @@ def _rest_of_block(
             for part in parts
             if part.x is not None
             and part.x.shape == stream.shape
-            and _joins(call, stream, made, part.x, numbers) == [Addition()] * len(made)
+            and _is_plain(_joins(call, stream, made, part.x, numbers))
         ),
         None,
     )
@@ -152,6 +152,11 @@ def _rest_of_block(
                 (module,), True, None, None, post.module, reads, post.out, [part for part in tail if not is_norm(part)]
             )
     return None
+
+
+def _is_plain(found: list[Addition] | None) -> bool:
+    """Whether one part is added to the stream as it is."""
+    return found is not None and len(found) == 1 and found[0].is_plain
 
 
 def _joins(

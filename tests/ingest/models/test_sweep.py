@@ -17,7 +17,7 @@ from support.tiers import only
 TABLE = {family.name: family for family in families()}
 MEASURED = [name for name, family in TABLE.items() if not family.reason]
 REFUSED = [name for name, family in TABLE.items() if family.reason]
-QUICK = ("gemma2", "gpt_oss", "nemotron_h", "qwen3_next")
+QUICK = ("gemma2", "gemma4_text", "gpt_oss", "nemotron_h", "qwen3_next")
 
 WITHOUT_SOFTMAX = {"falcon_mamba", "mamba", "mamba2", "rwkv", "xlstm"}
 """Recurrent models, by their papers."""
