@@ -11,7 +11,8 @@ from selfrepair.ingest.conventions import EFFECTS, Precision
 from selfrepair.ingest.engine.ablation import HeadAblation, Replacements, ablate
 from selfrepair.ingest.engine.attention_calls import captured_input, kept_logits, record_calls
 from selfrepair.ingest.engine.clean_kv import check_clean_kv
-from selfrepair.ingest.engine.forward import apply_mlp, clean_batch, clean_layers, embed, value_biases
+from selfrepair.ingest.engine.forward import clean_batch, clean_layers, embed, value_biases
+from selfrepair.ingest.engine.layers import apply_mlp
 from selfrepair.ingest.engine.memory import is_out_of_memory
 from selfrepair.ingest.engine.projection import project
 from selfrepair.ingest.engine.unembedding import (

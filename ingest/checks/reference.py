@@ -6,7 +6,7 @@ final norm's input and output. What an MLP added is what a block's output has be
 head's output is its z through the output projection itself; norms are frozen at the scale that their own modules applied.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from selfrepair.ingest import compat
+from selfrepair.ingest.checks.plain_hooks import Done, adds, after_call, before_call, entering, run_plain
+from selfrepair.ingest.checks.reaches import reaches
 from selfrepair.ingest.conventions import EFFECTS
-from selfrepair.ingest.models.adapter import Block, ModelAdapter
+from selfrepair.ingest.models.adapter import ModelAdapter
 from selfrepair.ingest.models.structure.additions import Factor
 from selfrepair.ingest.models.structure.roles import Nothing
 from selfrepair.ingest.text.targets import PredictionTargets
@@ -34,9 +36,6 @@ FAILURES = (RuntimeError, TypeError, AttributeError, ValueError, LookupError, As
 
 _PROBE_SIZE = 2.0**12
 """Size of the vector that shows a norm's gain: its eps is 1e-12 of that vector's mean square."""
-
-_SAME = 1e-6
-"""Differences between factors that are rounding."""
 
 
 def message_of(error: Exception) -> str:
@@ -123,10 +122,6 @@ class CleanPrompt:
     def head_values(self, head: Head) -> Float[Tensor, "input d_head"]:
         """Z of a head."""
         return self.forward.z[head[0]][0, :, head[1]]
-
-
-class _Done(Exception):  # noqa: N818 - not an error: it ends a forward
-    pass
 
 
 class PlainForwards:
@@ -229,7 +224,7 @@ class PlainForwards:
             kept.mlp.append(added - kept.attention[layer])
 
         def on_block(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            stream = _stream(arguments, keywords)
+            stream = entering(arguments, keywords)
             if entered:
                 read_mlp(stream)
             entered[:] = [stream[:, here].clone()]  # some blocks add to it in place
@@ -270,20 +265,20 @@ class PlainForwards:
             kept.final = self._read(stream, directions)
             kept.scale = self._final.scale(stream, normed)
             kept.logit = (normed * directions).sum(dim=-1) * adapter.logit_scale
-            raise _Done
+            raise Done
 
         with ExitStack() as hooks:
             for layer, block in enumerate(adapter.blocks):
-                _before(hooks, block.module, lambda _, *call: on_block(*call))
+                before_call(hooks, block.module, lambda _, *call: on_block(*call))
                 if block.output_projection is not None:
-                    _before(
+                    before_call(
                         hooks, block.output_projection, lambda _, *call, at=layer: (on_values(at, call[0]), call[1])
                     )
-                _after(hooks, _adds(block), partial(on_attention, layer, self._reach.attention[layer]))
+                after_call(hooks, adds(block), partial(on_attention, layer, self._reach.attention[layer]))
                 for one, reach in zip(block.beside, self._reach.beside[layer], strict=True):
-                    _after(hooks, one.module, partial(on_beside, layer, reach))
-            _after(hooks, adapter.final_norm, on_final)
-            _forward(adapter, inputs)
+                    after_call(hooks, one.module, partial(on_beside, layer, reach))
+            after_call(hooks, adapter.final_norm, on_final)
+            run_plain(adapter, inputs)
         return kept
 
     def _constant_parts(self) -> Float[Tensor, "layer head d_head"]:
@@ -299,7 +294,7 @@ class PlainForwards:
 
         def zeroed(block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             entered.append(block)
-            zeros = torch.zeros_like(_stream(arguments, keywords))
+            zeros = torch.zeros_like(entering(arguments, keywords))
             return ((zeros, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": zeros})
 
         def keep(layer: int, _: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -309,117 +304,13 @@ class PlainForwards:
 
         def done(*_: Any) -> None:
             if len(entered) == adapter.n_layers:  # some models use the norm within their blocks, too
-                raise _Done
+                raise Done
 
         with ExitStack() as hooks:
             for layer, block in enumerate(adapter.blocks):
-                _before(hooks, block.module, zeroed)
+                before_call(hooks, block.module, zeroed)
                 if block.output_projection is not None:
-                    _before(hooks, block.output_projection, partial(keep, layer))
-            _after(hooks, adapter.final_norm, done)
-            _forward(adapter, torch.zeros(1, 2, dtype=torch.long, device=adapter.device))
+                    before_call(hooks, block.output_projection, partial(keep, layer))
+            after_call(hooks, adapter.final_norm, done)
+            run_plain(adapter, torch.zeros(1, 2, dtype=torch.long, device=adapter.device))
         return kept
-
-
-@dataclass(frozen=True)
-class Reaches:
-    """What is left at the final norm of what is added to the stream by attention of each layer and by what stands beside it,
-    and of the stream that enters each layer, with that of the last one's output behind them.
-    """
-
-    attention: list[Factor]
-    beside: list[list[Factor]]
-    stream: list[Factor]
-
-
-@torch.no_grad()
-def reaches(adapter: ModelAdapter) -> Reaches:
-    """Read off one forward in which whatever has weights in a layer makes zeros, so that only what multiplies the stream acts:
-    in each of its rows, one part adds ones, or ones are added to the stream that enters a layer.
-    """
-    adds = [[_adds(block), *(one.module for one in block.beside)] for block in adapter.blocks]
-    places = [(layer, number) for layer, modules in enumerate(adds) for number in range(-1, len(modules))]
-    rows = {place: row for row, place in enumerate(places, start=1)}
-    entered: list[nn.Module] = []
-    final: list[Tensor] = []
-
-    def ones(out: Any, row: int) -> Any:
-        first = torch.zeros_like(out[0] if isinstance(out, tuple) else out)
-        (first if len(first) == len(rows) + 1 else first.view(len(rows) + 1, 1, -1))[row] = 1
-        return (first, *out[1:]) if isinstance(out, tuple) else first
-
-    def enter(layer: int, block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        entered.append(block)
-        stream = _stream(arguments, keywords)
-        stream = torch.zeros_like(stream) if layer == 0 else stream.clone()
-        stream[rows[layer, -1]] += 1
-        return ((stream, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": stream})
-
-    def done(arguments: tuple[Any, ...], _: Tensor) -> None:
-        if len(entered) == adapter.n_layers:  # some models use the norm within their blocks, too
-            final.append(arguments[0][:, -1])
-            raise _Done
-
-    with ExitStack() as hooks:
-        for layer, block in enumerate(adapter.blocks):
-            for module in block.module.modules():
-                has_weights = any(True for _ in module.parameters(recurse=False))
-                holds_a_part = any(inner in adds[layer] for inner in module.modules())
-                if has_weights and not holds_a_part and "norm" not in type(module).__name__.lower():
-                    hooks.callback(module.register_forward_hook(lambda _, __, out: _zeros(out)).remove)
-            for number, module in enumerate(adds[layer]):
-                if not isinstance(module, Nothing):
-                    at = rows[layer, number]
-                    hooks.callback(module.register_forward_hook(lambda _, __, out, at=at: ones(out, at)).remove)
-            _before(hooks, block.module, partial(enter, layer))
-        _after(hooks, adapter.final_norm, done)
-        _forward(adapter, torch.zeros(len(rows) + 1, 1, dtype=torch.long, device=adapter.device))
-    (stream,) = final
-    found = {place: _factor(stream[row] - stream[0]) for place, row in rows.items()}
-    return Reaches(
-        [found[layer, 0] for layer in range(adapter.n_layers)],
-        [[found[layer, number] for number in range(1, len(modules))] for layer, modules in enumerate(adds)],
-        [*(found[layer, -1] for layer in range(adapter.n_layers)), 1.0],
-    )
-
-
-def _zeros(out: Any) -> Any:
-    if isinstance(out, tuple):
-        return tuple(_zeros(one) for one in out)
-    return torch.zeros_like(out) if isinstance(out, Tensor) else out
-
-
-def _factor(values: Float[Tensor, " d_model"]) -> Factor:
-    """A factor by dimension; one number where they are the same but for rounding."""
-    mean = float(values.double().mean())
-    mean = 1.0 if abs(mean - 1) < _SAME else mean
-    return mean if bool((values - mean).abs().max() < _SAME * abs(mean)) else values
-
-
-def _forward(adapter: ModelAdapter, inputs: Int[Tensor, "row input"]) -> None:
-    """The model's own forward, which a hook ends after the final norm: the unembedding is never needed."""
-    try:
-        adapter.model(input_ids=inputs, use_cache=False)
-    except _Done:
-        return
-    raise RuntimeError("the final norm was not called in the model's forward")
-
-
-def _adds(block: Block) -> nn.Module:
-    """The module whose output attention adds to the stream, but for the multiplier; in a layer without heads, what stands in
-    the place of attention.
-    """
-    return block.attention_post_norm or block.output_projection or block.attention
-
-
-def _stream(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
-    stream: Tensor = arguments[0] if arguments else keywords["hidden_states"]
-    return stream
-
-
-def _before(hooks: ExitStack, module: nn.Module, hook: Callable[..., Any]) -> None:
-    hooks.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
-
-
-def _after(hooks: ExitStack, module: nn.Module, hook: Callable[[tuple[Any, ...], Tensor], None]) -> None:
-    hooks.callback(module.register_forward_hook(lambda _, arguments, out: hook(arguments, out)).remove)

@@ -12,7 +12,8 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from selfrepair.ingest.engine.forward import CleanBatch, MLPOutput, apply_branch, apply_mlp, attend
+from selfrepair.ingest.engine.forward import CleanBatch
+from selfrepair.ingest.engine.layers import MLPOutput, apply_branch, apply_mlp, attend
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.projection import project
 from selfrepair.ingest.engine.routing import RoutedOutput

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from selfrepair.ingest.engine.attention_calls import AttentionCalls
 from selfrepair.ingest.engine.clean_kv_attention import CleanKVCache, KVRecorder
-from selfrepair.ingest.engine.forward import attend, attention_z, embed, run_layer_above_attention
+from selfrepair.ingest.engine.forward import embed
+from selfrepair.ingest.engine.layers import attend, attention_z, run_layer_above_attention
 from selfrepair.ingest.models.adapter import ModelAdapter, unsupported
 from selfrepair.ingest.terms import without_self_repression
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from selfrepair.ingest.models.structure.additions import Addition, Factor, times
+from selfrepair.ingest.models.structure.additions import Addition, Factor, product
 from selfrepair.ingest.models.structure.calls import RESIDUAL, adds_stream
 from selfrepair.ingest.models.structure.experts import RoutedExperts, routed_experts
 from selfrepair.ingest.models.structure.norms import NormShape, norm_shape
@@ -322,21 +322,11 @@ def _with_reaches(blocks: Sequence[Block]) -> tuple[Block, ...]:
     reach: Factor = 1.0
     found: list[Block] = []
     for block in reversed(blocks):
-        after_mlp = _product(reach, 1.0 if block.branch is None else block.branch.addition.keep)
-        after_attention = _product(after_mlp, block.mlp_addition.keep)
+        after_mlp = product(reach, 1.0 if block.branch is None else block.branch.addition.keep)
+        after_attention = product(after_mlp, block.mlp_addition.keep)
         found.append(replace(block, attention_reach=after_attention, mlp_reach=after_mlp, reach=reach))
-        reach = _product(after_attention, block.attention_addition.keep)
+        reach = product(after_attention, block.attention_addition.keep)
     return tuple(reversed(found))
-
-
-def _product(one: Factor, other: Factor) -> Factor:
-    return (
-        times(other, one)
-        if isinstance(other, Tensor)
-        else times(one, other)
-        if isinstance(one, Tensor)
-        else one * other
-    )
 
 
 def _mlp(modules: tuple[nn.Module, ...], *, is_chain: bool) -> Callable[[Tensor], Tensor]:

@@ -28,6 +28,17 @@ def times(x: Float[Tensor, "*row d_model"], factor: Factor) -> Float[Tensor, "*r
     return x if isinstance(factor, float) and factor == 1 else x * factor
 
 
+def product(one: Factor, other: Factor) -> Factor:
+    """Of two factors."""
+    return (
+        times(other, one)
+        if isinstance(other, Tensor)
+        else times(one, other)
+        if isinstance(one, Tensor)
+        else one * other
+    )
+
+
 @dataclass(frozen=True)
 class Addition:
     """The stream becomes keep * stream + times * part + offset. The offset is a constant, None where it is 0."""
