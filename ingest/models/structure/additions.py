@@ -84,9 +84,10 @@ def additions(
     allowed = numbers.tolerance * max(size, float(wanted.abs().max()))
     known = list(_vectors(block, before.shape[-1]))
     own = [float(value) for value in _numbers(block)]
-    tried = [] if factor is None else [[1.0, factor]]
+    candidates: list[list[Factor]] = [] if factor is None else [[1.0, factor]]
+    candidates += [_scalars(rows, wanted, numbers, own), *_by_dimension(rows, wanted, known)]
     best: tuple[float, list[Factor], Tensor | None] | None = None
-    for found in (*tried, _scalars(rows, wanted, numbers, own), *_by_dimension(rows, wanted, known)):
+    for found in candidates:
         if float(torch.as_tensor(found[0]).abs().max()) <= _NOTHING:
             continue  # what is kept of the stream may not be nothing
         rest = wanted - torch.stack([value * row for value, row in zip(found, rows, strict=True)]).sum(dim=0)
