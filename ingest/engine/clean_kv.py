@@ -3,6 +3,7 @@
 Each position sees the clean keys and values of those before it, and its own changed ones.
 """
 
+from collections import UserDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,13 +39,15 @@ class CleanKVForward:
     calls: AttentionCalls
     caches: list[CleanKVCache]
 
+    def of_copies(self, n: int) -> "CleanKVForward":
+        """The same for streams of `n` copies of the prompts' batch, one after the other, that go through layers in order."""
+        return replace(self, calls=self.calls.copies(n))
+
     def attend(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"]
     ) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch pos head d_head"]]:
         """What attention of `layer` adds to the stream, and z, as if the stream were changed at one position alone, for every
         position.
-
-        The batch may be several copies of the prompts' batch, one after the other.
         """
         with self.caches[layer].active():
             attention = attend(self.adapter, layer, stream, self.calls)
@@ -63,20 +66,23 @@ class CleanKVForward:
         self, layer: int, stream: Float[Tensor, "batch pos d_model"], attention: Float[Tensor, "batch pos d_model"]
     ) -> Float[Tensor, "batch pos d_model"]:
         """The stream after `layer`, to which attention adds `attention`."""
-        copies = self.calls.copies(len(stream) // len(self.final_stream))
-        return run_layer_above_attention(self.adapter, layer, stream, attention, copies)
+        return run_layer_above_attention(self.adapter, layer, stream, attention, self.calls)
 
 
 def clean_kv_forward(adapter: ModelAdapter, calls: AttentionCalls, tokens: Int[Tensor, "batch pos"]) -> CleanKVForward:
     """Run the prompts clean and keep every layer's keys and values."""
     recorders = [KVRecorder() for _ in range(adapter.n_layers)]
     calls = calls.of_prompts(adapter, tokens)
+    states = None if calls.states is None else _Watched()
+    calls = replace(calls, states=states)
     recording = _with_caches(calls, recorders)
     stream = embed(adapter, tokens)
     resid_pre, z, scales = [], [], []
     for layer in range(adapter.n_layers):
         resid_pre.append(stream.clone())
         attention = attend(adapter, layer, stream, recording)
+        if states is not None and not hasattr(recorders[layer], "keys"):
+            recorders[layer].keys, recorders[layer].values = states[states.read]  # another layer's
         z.append(attention.z)
         scales.append(attention.scale)
         stream = run_layer_above_attention(adapter, layer, stream, attention.added, recording)
@@ -86,6 +92,16 @@ def clean_kv_forward(adapter: ModelAdapter, calls: AttentionCalls, tokens: Int[T
     return CleanKVForward(
         adapter, resid_pre, z, scales, stream, _with_caches(calls, caches, [cache.mask() for cache in caches]), caches
     )
+
+
+class _Watched(UserDict[str, tuple[Tensor, ...]]):
+    """Keys and values that layers leave for later ones; `read` are those that were read last."""
+
+    read = ""
+
+    def __getitem__(self, key: str) -> tuple[Tensor, ...]:
+        self.read = key
+        return super().__getitem__(key)
 
 
 def check_clean_kv(
@@ -105,8 +121,8 @@ def check_clean_kv(
         forward = clean_kv_forward(adapter, calls, tokens)
         for layer, stream in enumerate(forward.resid_pre):
             clean, heads = forward.z[layer], sorted({0, adapter.blocks[layer].n_heads - 1})
-            _, z = forward.attend(layer, stream.repeat(2, 1, 1))
-            alone = forward.z_of_heads(layer, stream.repeat(len(heads), 1, 1), heads)
+            _, z = forward.of_copies(2).attend(layer, stream.repeat(2, 1, 1))
+            alone = forward.of_copies(len(heads)).z_of_heads(layer, stream.repeat(len(heads), 1, 1), heads)
             off = torch.cat(
                 [
                     (z - clean.repeat(2, 1, 1, 1)).flatten(),

@@ -144,15 +144,18 @@ def _effects(
     changed = forward.resid_pre[layer] + torch.stack([multiple * added for multiple in MULTIPLES], dim=1)
     own, controls = changed[0], changed[1:]
     own_flat = own.flatten(0, 2)
-    out, z = forward.attend(layer, own_flat)
+    running = forward.of_copies(own.shape[:2].numel())
+    out, z = running.attend(layer, own_flat)
     z_own = torch.stack([z.unflatten(0, own.shape[:3])[:, at, ..., head, :] for at, head in enumerate(numbers)], dim=1)
     heads_of_controls = numbers * (len(controls) * len(MULTIPLES))
-    z_controls = forward.z_of_heads(layer, controls.flatten(0, 3), heads_of_controls).unflatten(0, controls.shape[:4])
+    controlled = forward.of_copies(len(heads_of_controls))
+    z_controls = controlled.z_of_heads(layer, controls.flatten(0, 3), heads_of_controls)
+    z_controls = z_controls.unflatten(0, controls.shape[:4])
     after = effects(torch.cat([z_own[None], z_controls]))
 
-    stream = forward.after_attention(layer, own_flat, out)
+    stream = running.after_attention(layer, own_flat, out)
     for above in range(layer + 1, adapter.n_layers):
-        stream = forward.after_attention(above, stream, forward.attend(above, stream)[0])
+        stream = running.after_attention(above, stream, running.attend(above, stream)[0])
     own_scale = final_scale(adapter, stream[:, here]).unflatten(0, own.shape[:3])
     return before, after, after[0] * scale / own_scale
 

@@ -71,11 +71,9 @@ class Mechanisms:
         if found.neurons != "none" and any(block.branch for block in adapter.blocks):
             found = replace(found, neurons="none")
             notes.append("Neurons are not measured: what layers add after the MLP counts as the MLP's, and has none.")
-        if self.self_repression and (besides or adapter.shares_keys):
+        if self.self_repression and besides:
             found = replace(found, self_repression=False)
-            why = "a recurrence reads" if besides else "several layers share"
-            what = "what attention reads" if besides else "keys and values"
-            notes.append(f"Self-repression is not measured: {why} {what} in this model.")
+            notes.append("Self-repression is not measured: something beside attention reads earlier positions, too.")
         if self.experts and not any(block.experts for block in adapter.blocks):
             found = replace(found, experts=False)
             if any(_has_experts(block.module) for block in adapter.blocks):

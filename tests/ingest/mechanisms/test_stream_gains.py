@@ -7,8 +7,12 @@ import torch
 from click.testing import CliRunner
 
 from selfrepair.app.cli.main import main
-from selfrepair.ingest.conventions import EFFECTS
+from selfrepair.ingest.checks.preflight import check_self_repression
+from selfrepair.ingest.checks.reference import PlainForwards
+from selfrepair.ingest.conventions import EFFECTS, PRECISIONS
+from selfrepair.ingest.engine.unembedding import mean_unembedding, target_logit_directions
 from selfrepair.ingest.mechanisms.neurons import SUMS
+from selfrepair.ingest.mechanisms.self_repression import MULTIPLES
 from selfrepair.ingest.mechanisms.top_rows import TopRowsSearch
 from selfrepair.ingest.models.adapter import adapt
 from selfrepair.ingest.request.mechanisms import Mechanisms
@@ -68,13 +72,76 @@ def test_the_logit_lens_ends_at_the_prediction_and_log_probabilities_are_the_mod
     assert found.logprobs is not None
 
 
+def test_self_repression_is_that_of_whole_forwards(repressed):
+    """Of layers that read the keys and values of layers below them."""
+    adapter, found = repressed
+    layers, biases = adapter.model.model.layers, PlainForwards(adapter).value_biases
+    number, prompt, pos, multiple = 0, 1, 4, 3
+    for at, (layer, head) in enumerate(found.heads):
+        size = adapter.blocks[layer].d_head
+        own, projection, post = slice(size * head, size * head + size), *_attention_of(layers[layer])
+        z, made, streams = [], [], []
+
+        def run(add, layer=layer, projection=projection, post=post, z=z, made=made, streams=streams):
+            def change(_, arguments):
+                stream = arguments[0].clone()
+                stream[:, pos] += add
+                return (stream, *arguments[1:])
+
+            hooks = [
+                layers[layer].register_forward_pre_hook(change),
+                projection.register_forward_pre_hook(lambda _, arguments: z.append(arguments[0][0])),
+                post.register_forward_pre_hook(lambda _, arguments: made.append(arguments[0][0])),
+                adapter.final_norm.register_forward_pre_hook(lambda _, arguments: streams.append(arguments[0][0])),
+            ]
+            adapter.model(input_ids=TOKENS[prompt : prompt + 1, :-1])
+            for hook in hooks:
+                hook.remove()
+
+        def output(z, made=made, own=own, projection=projection, post=post, layer=layer, head=head):
+            alone = torch.zeros_like(z)
+            alone[:, own] = z[:, own] - biases[layer, head, : own.stop - own.start]
+            return post.weight * projection(alone) / (made[0].square().mean(-1, keepdim=True) + post.eps).sqrt()
+
+        with torch.no_grad(), sweep.WithoutFloat32():
+            run(0.0)
+            run(multiple * output(z[0])[pos])
+            directions = target_logit_directions(adapter, mean_unembedding(adapter), TOKENS[prompt, 1:])
+            reach = float(torch.prod(torch.stack([one.layer_scalar for one in layers[layer:]])))
+            scale, own_scale = ((s.square().mean(-1) + adapter.final_norm.eps).sqrt() for s in streams)
+            effect = reach * (output(z[1])[pos] @ directions[pos]) / scale[pos]
+        index = MULTIPLES.index(multiple)
+        torch.testing.assert_close(found.direct_effect_after[number, index, at, prompt, pos], effect, rtol=0, atol=1e-8)
+        torch.testing.assert_close(
+            found.direct_effect_after_own_scale[index, at, prompt, pos],
+            effect * scale[pos] / own_scale[pos],
+            rtol=0,
+            atol=1e-8,
+        )
+
+
+def _attention_of(layer):
+    return layer.self_attn.o_proj, layer.post_attention_layernorm
+
+
+@pytest.fixture(scope="module")
+def repressed():
+    with sweep.WithoutFloat32():
+        adapter = adapt(sweep.build("gemma4_text"), "small")
+        settings = RunSettings(("resample",), [(2, 1), (3, 0)], mechanisms=Mechanisms(self_repression=True))
+        measurer = Measurer(adapter, settings, batch_size=4)
+        check_self_repression(adapter, TOKENS, PRECISIONS["float64"], "small")
+        targets, partners = next_token_targets(TOKENS), TOKENS[sweep.PARTNERS][:, :-1]
+        return adapter, measurer.measure(targets, partners, range(len(TOKENS))).self_repression
+
+
 def test_what_does_not_work_is_left_out_with_a_line():
     model = adapt(sweep.build("gemma4_text"), "gemma4")
     found, notes = ALL.available(model)
-    assert not found.self_repression
+    assert found.self_repression
     assert found.edges
     assert found.neurons == "none"
-    assert [note.partition(":")[0] for note in notes] == ["Neurons are not measured", "Self-repression is not measured"]
+    assert [note.partition(":")[0] for note in notes] == ["Neurons are not measured"]
     assert len(model.notes) == 2
     beside = adapt(sweep.build("falcon_h1"), "falcon-h1")
     found, notes = ALL.available(beside)
@@ -88,9 +155,22 @@ def test_a_run_of_a_small_gemma_4_holds_what_verify_checks(tmp_path):
     sweep.build("gemma4_text").to(torch.float32).save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
     texts = tiny.write_texts(tmp_path / "texts.jsonl")
-    words = ["--dataset", str(texts), "--prompts", "2", "--seq-len", "6", "--device", "cpu", "--crosscheck", "4"]
+    words = ["--dataset", str(texts), "--prompts", "2", "--seq-len", "6", "--device", "cpu", "--crosscheck", "1"]
     done = CliRunner().invoke(
-        main, ["ingest", "--model", str(folder), *words, "--ablation", "zero", "--mechanisms", "--db", str(db)]
+        main,
+        [
+            "ingest",
+            "--model",
+            str(folder),
+            *words,
+            "--ablation",
+            "zero",
+            "--layers",
+            "2-3",
+            "--mechanisms",
+            "--db",
+            str(db),
+        ],
     )
     assert done.exit_code == 0, done.output
     assert "multiply the residual stream" in done.output
