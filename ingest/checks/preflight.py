@@ -78,7 +78,8 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
 
     stream = embed(adapter, inputs)
     biases = value_biases(adapter, calls)
-    for number, layer in enumerate(clean_layers(adapter, stream, calls.of_prompts(adapter, inputs))):
+    own = calls.of_prompts(adapter, inputs)
+    for number, layer in enumerate(clean_layers(adapter, stream, own)):
         weight = adapter.head_output_weight(number)
         heads = torch.einsum("bphe,hed->bpd", layer.z, weight)
         block = adapter.blocks[number]
@@ -93,7 +94,9 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
             made = _with_bias(activations @ adapter.neuron_output_weight(number), block.mlp_output)
             compare(made, out, f"neurons and bias do not add up to the MLP's output in layer {number}")
         if block.experts is not None:
-            made, out = (apply_mlp(adapter, number, layer.branch, keep_routing=kept).added for kept in (True, False))
+            made, out = (
+                apply_mlp(adapter, number, layer.branch, own, keep_routing=kept).added for kept in (True, False)
+            )
             compare(made, out, f"experts do not add up to the MLP's output in layer {number}")
         for norm, shape in (
             (block.attention_post_norm, block.attention_post_shape),

@@ -31,7 +31,7 @@ class Reaches:
 
 @torch.no_grad()
 def reaches(adapter: ModelAdapter) -> Reaches:
-    """Read off one forward in which whatever has weights in a layer makes zeros, so that only what multiplies the stream acts:
+    """Read off one forward in which whatever has matrices in a layer makes zeros, so that only what multiplies the stream acts:
     in each of its rows, one part adds ones, or ones are added to the stream that enters a layer.
     """
     parts = [[adds(block), *(one.module for one in block.beside)] for block in adapter.blocks]
@@ -60,9 +60,8 @@ def reaches(adapter: ModelAdapter) -> Reaches:
     with ExitStack() as hooks:
         for layer, block in enumerate(adapter.blocks):
             for module in block.module.modules():
-                has_weights = any(True for _ in module.parameters(recurse=False))
-                holds_a_part = any(inner in parts[layer] for inner in module.modules())
-                if has_weights and not holds_a_part and "norm" not in type(module).__name__.lower():
+                has_weights = any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
+                if has_weights and not any(inner in parts[layer] for inner in module.modules()):
                     hooks.callback(module.register_forward_hook(lambda _, __, out: _zeros(out)).remove)
             for number, module in enumerate(parts[layer]):
                 if not isinstance(module, Nothing):

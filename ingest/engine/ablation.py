@@ -202,7 +202,7 @@ def _run_above(
 
     def run_mlp(above: int) -> MLPOutput:
         kept = {"keep_activations": above in clean.activations, "keep_routing": above in clean.experts}
-        return apply_mlp(adapter, above, flat, **kept)
+        return apply_mlp(adapter, above, flat, calls, **kept)
 
     def add_mlp(above: int, mlp: MLPOutput) -> None:
         block = adapter.blocks[above]

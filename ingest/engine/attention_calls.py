@@ -23,8 +23,9 @@ class AttentionCalls:
     prompts; the tensors named in `per_prompt` are repeated for each of them. Those named in `streams` are the normed stream
     once more, in families whose queries, keys and values come in one by one.
 
-    Two things belong to a forward of certain prompts (`of_prompts`): the `gates` of the layers' branches, and the `states` in
-    which layers leave keys and values for later ones, the argument named `shared`. Both are None in most models.
+    Three things belong to a forward of certain prompts (`of_prompts`): the `gates` of the layers' branches, the `states` in
+    which layers leave keys and values for later ones, the argument named `shared`, and what the MLP of each layer `handed` on
+    to the next one's. They are None in most models.
     """
 
     seq_len: int
@@ -35,29 +36,37 @@ class AttentionCalls:
     shared: str | None = None
     states: MutableMapping[str, tuple[Tensor, ...]] | None = None
     gates: tuple[Tensor | None, ...] | None = None
+    handed: list[Tensor | None] | None = None
 
     def of_prompts(self, adapter: ModelAdapter, tokens: Int[Tensor, "batch pos"] | None) -> "AttentionCalls":
         """The calls of a new forward of these prompts; without any, those of a stream of zeros."""
-        if self.shared is None and not _has_gates(adapter):
+        hands_on = any(block.hands_on for block in adapter.blocks)
+        if self.shared is None and not _has_gates(adapter) and not hands_on:
             return self
         gates = _gates(adapter, tokens) if tokens is not None and _has_gates(adapter) else None
-        return replace(self, states=None if self.shared is None else UserDict(), gates=gates)
+        return replace(
+            self,
+            states=None if self.shared is None else UserDict(),
+            gates=gates,
+            handed=[None] * adapter.n_layers if hands_on else None,
+        )
 
     def copies(self, n: int) -> "AttentionCalls":
         """The calls of `n` copies of the prompts, one after the other, that go on where their forward ended."""
-        if self.states is None and self.gates is None:
+        states, gates, handed = self.states, self.gates, self.handed
+        if states is None and gates is None and handed is None:
             return self
 
         def repeated(value: Tensor) -> Tensor:
             return value.repeat(n, *[1] * (value.ndim - 1))
 
-        states, gates = self.states, self.gates
         return replace(
             self,
             states=None
             if states is None
             else UserDict({name: tuple(repeated(value) for value in values) for name, values in states.items()}),
             gates=None if gates is None else tuple(None if gate is None else repeated(gate) for gate in gates),
+            handed=None if handed is None else [None if one is None else repeated(one) for one in handed],
         )
 
     def gate(self, layer: int) -> Tensor | None:

@@ -112,7 +112,7 @@ def clean_layers(
 
     def run_mlp(layer: int) -> MLPOutput:
         kept = {"keep_activations": layer in keep_activations, "keep_routing": layer in keep_routing}
-        return apply_mlp(adapter, layer, stream, **kept)
+        return apply_mlp(adapter, layer, stream, calls, **kept)
 
     for layer, block in enumerate(adapter.blocks):
         attention = attend(adapter, layer, stream, calls)

@@ -11,6 +11,7 @@ from selfrepair.ingest.engine.routing import RoutedOutput
 from selfrepair.ingest.models.adapter import ModelAdapter
 from selfrepair.ingest.models.structure.additions import Addition, times
 from selfrepair.ingest.models.structure.norms import NormShape
+from selfrepair.ingest.models.structure.roles import HandingMLP
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def apply_mlp(
     adapter: ModelAdapter,
     layer: int,
     stream: Float[Tensor, "batch pos d_model"],
+    calls: AttentionCalls,
     *,
     keep_activations: bool = False,
     keep_routing: bool = False,
@@ -86,6 +88,9 @@ def apply_mlp(
     block = adapter.blocks[layer]
     normed = block.ln2(stream.to(adapter.layer_dtype))
     activations = routed = None
+    if isinstance(block.mlp, HandingMLP):
+        assert calls.handed is not None, "AttentionCalls.of_prompts makes a place for it"
+        block.mlp.handed = calls.handed[layer - 1] if layer else None
     if keep_routing:
         assert block.experts is not None, "Mechanisms.available leaves such layers out"
         with block.experts.read() as found:
@@ -99,6 +104,8 @@ def apply_mlp(
         activations = inputs[0].unflatten(0, stream.shape[:2]) if inputs[0].ndim == 2 else inputs[0]
     else:
         out = block.mlp(normed)
+    if isinstance(block.mlp, HandingMLP) and calls.handed is not None:
+        calls.handed[layer] = block.mlp.handed
     added, scale = _added(out, block.mlp_post_norm, block.mlp_post_shape, block.mlp_addition, stream.dtype)
     return MLPOutput(added, scale, activations, routed)
 
@@ -124,7 +131,7 @@ def run_layer_above_attention(
     block, after = adapter.blocks[layer], stream.clone()
     block.attention_addition.keep_(after)
     after += attention
-    mlp = apply_mlp(adapter, layer, stream if adapter.parallel_blocks else after)
+    mlp = apply_mlp(adapter, layer, stream if adapter.parallel_blocks else after, calls)
     block.mlp_addition.keep_(after)
     after += mlp.added
     further = apply_branch(adapter, layer, after, calls)

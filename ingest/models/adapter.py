@@ -24,6 +24,7 @@ from selfrepair.ingest.models.structure.roles import (
     Beside,
     BlockParts,
     Branch,
+    HandingMLP,
     NotFiniteError,
     OtherShapeError,
     Projection,
@@ -68,6 +69,7 @@ class Block:
     attention_factor: float = 1.0
     beside: tuple[Beside, ...] = ()
     branch: Branch | None = None
+    hands_on: bool = False
     attention_reach: Factor = 1.0
     mlp_reach: Factor = 1.0
     reach: Factor = 1.0
@@ -291,7 +293,7 @@ def _block(
     n_heads: int,
     d_head: int,
 ) -> Block:
-    mlp = _mlp(parts.mlp, is_chain=parts.is_chain)
+    mlp = HandingMLP(*parts.mlp) if parts.hands_on else _mlp(parts.mlp, is_chain=parts.is_chain)
     return Block(
         module=parts.module,
         ln1=parts.ln1 or nn.Identity(),
@@ -301,7 +303,9 @@ def _block(
         ln2=parts.ln2 or nn.Identity(),
         mlp=mlp,
         mlp_output=parts.mlp_output,
-        experts=experts_of(parts.module, mlp) if parts.mlp_output is None else None,
+        experts=experts_of(parts.module, mlp.alone if isinstance(mlp, HandingMLP) else mlp)
+        if parts.mlp_output is None
+        else None,
         mlp_post_norm=parts.mlp_post_norm,
         attention_addition=parts.attention_addition,
         mlp_addition=parts.mlp_addition,
@@ -314,6 +318,7 @@ def _block(
         attention_factor=parts.attention_factor,
         beside=parts.beside,
         branch=parts.branch,
+        hands_on=parts.hands_on,
     )
 
 

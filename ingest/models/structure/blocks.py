@@ -24,8 +24,8 @@ from selfrepair.ingest.models.structure.roles import Beside, BlockParts, Branch,
 from selfrepair.ingest.models.structure.trace import Call
 
 
-def block_parts(call: Call, numbers: Numbers) -> BlockParts:
-    """The parts of one block."""
+def block_parts(call: Call, numbers: Numbers, *, hands_on: bool = False) -> BlockParts:
+    """The parts of one block; `hands_on` says whether it gives the next one more than the stream."""
     where, stream = call.name, call.x
     assert stream is not None, "blocks are chained by their streams"
     parts = [child for child in _parts_of(call) if child.out is not None and not does_nothing(child)]
@@ -41,7 +41,9 @@ def block_parts(call: Call, numbers: Numbers) -> BlockParts:
     rest = [child for child in parts if child not in (ln1, attention, attention_post)]
     norms, mlps = [child for child in rest if is_norm(child)], [child for child in rest if not is_norm(child)]
     beside = _beside_attention(mlps, ln1)
-    mlps = [child for child in mlps if child not in beside]
+    reads_attention = attention.out if attention_post is None else attention_post.out
+    joins = [child for child in mlps if same(child.x, reads_attention) or _makes_the_block(child, mlps, call)]
+    mlps = [child for child in mlps if child not in (*beside, *joins)]
     if not mlps:
         raise OtherShapeError(f"{where} has no MLP")
     made = [added(attention, stream) if attention_post is None else attention_post.out, *(one.out for one in beside)]
@@ -81,6 +83,7 @@ def block_parts(call: Call, numbers: Numbers) -> BlockParts:
         attention_factor=attention_factor,
         beside=tuple(Beside(one.module, addition) for one, addition in zip(beside, of_beside, strict=True)),
         branch=branch,
+        hands_on=hands_on,
     )
 
 
@@ -182,6 +185,11 @@ def _refuse_if_not_added(call: Call, parts: Sequence[Call], attention: Call) -> 
                 f"what attention of {call.name} makes is read by {part.name.rpartition('.')[2]} alone, and not added to the "
                 "residual stream"
             )
+
+
+def _makes_the_block(part: Call, others: Sequence[Call], call: Call) -> bool:
+    """Whether a part joins what another made with the stream, so that its output is the block's."""
+    return same(part.out, call.out) and any(other is not part and same(part.x, other.out) for other in others)
 
 
 def _beside_attention(others: Sequence[Call], ln1: Call | None) -> list[Call]:

@@ -46,8 +46,9 @@ def decoder_parts(model: PreTrainedModel) -> DecoderParts:
         kinds = ", ".join(sorted({type(child.module).__name__ for child in blocks[0].children if not is_norm(child)}))
         raise OtherShapeError(f"none of its layers has softmax attention (they have {kinds})")
     final_norm, logit_scale, softcap = _head(model, root, blocks[-1], unembedding, numbers)
+    hands_on = len(blocks) > 1 and _handed_on(blocks[0], blocks[1]) is not None
     try:
-        parts = tuple(block_parts(call, numbers) for call in blocks)
+        parts = tuple(block_parts(call, numbers, hands_on=hands_on) for call in blocks)
     except OtherShapeError as error:
         if name := next((name for one, other in pairwise(blocks) if (name := _handed_on(one, other))), None):
             raise OtherShapeError(f"its layers hand on more than the residual stream ({name})") from error

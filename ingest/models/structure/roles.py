@@ -54,6 +54,26 @@ class Beside:
     addition: Addition
 
 
+class HandingMLP:
+    """An MLP that is given what the one before it `handed` on, and hands on something itself, beside what it makes."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        if len(modules) != 1:
+            raise OtherShapeError("its layers hand on more than the residual stream")
+        self._module = modules[0]
+        self.handed: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """What the MLP makes; `handed` is replaced by what it hands on."""
+        made, self.handed = self._module(x, self.handed)
+        return made.view_as(x)
+
+    def alone(self, x: Tensor) -> Tensor:
+        """What the MLP makes where nothing was handed to it."""
+        self.handed = None
+        return self(x)
+
+
 @dataclass(frozen=True)
 class BlockParts:
     """The modules of one block; norms are None where there is none. Of several `mlp` modules, each reads what the one before
@@ -61,7 +81,7 @@ class BlockParts:
 
     Additions say how each part joins the stream; attention reads what its norm makes times `attention_factor`. A block without
     softmax heads has in the place of attention what mixes positions there (a convolution, a recurrence), and no
-    `output_projection`.
+    `output_projection`. Of MLPs that `hands_on`, each is also given what that of the layer before made besides.
     """
 
     module: nn.Module
@@ -80,6 +100,7 @@ class BlockParts:
     attention_factor: float = 1.0
     beside: tuple[Beside, ...] = ()
     branch: Branch | None = None
+    hands_on: bool = False
 
 
 @dataclass(frozen=True)
