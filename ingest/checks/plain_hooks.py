@@ -27,7 +27,8 @@ def adds(block: Block) -> nn.Module:
     """The module whose output attention adds to the stream, but for the multiplier; in a layer without heads, what stands in
     the place of attention.
     """
-    return block.attention_post_norm or block.output_projection or block.attention
+    mixed = None if block.mixing is None else block.mixing.module
+    return block.attention_post_norm or mixed or block.output_projection or block.attention
 
 
 def entering(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:

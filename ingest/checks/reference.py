@@ -188,8 +188,11 @@ class PlainForwards:
         z = torch.zeros_like(clean.forward.z[layer][0])
         own = slice(z.shape[-1])
         z[:, number] = values[..., own] - self.value_biases[head][own]
-        z = z[clean.targets.first_position :].flatten(1)[None]
-        output: Tensor = (projection(z) - projection(torch.zeros_like(z)))[0]
+        z = z.flatten(1)[None]
+        made, of_zeros = projection(z), projection(torch.zeros_like(z))
+        if block.mixing is not None:
+            made, of_zeros = block.mixing.module(made), block.mixing.module(of_zeros)
+        output: Tensor = (made - of_zeros)[0, clean.targets.first_position :]
         if post_norm is not None:
             output = post_norm.frozen(output) / clean.forward.post_scale[layer][0, :, None]
         return self._read(output, clean.directions, self._reach.attention[layer]) / clean.forward.scale[0]

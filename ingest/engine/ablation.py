@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from selfrepair.ingest.engine.forward import CleanBatch
-from selfrepair.ingest.engine.layers import MLPOutput, apply_branch, apply_mlp, attend
+from selfrepair.ingest.engine.layers import MLPOutput, apply_branch, apply_mlp, attend, seen_at
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.projection import project
 from selfrepair.ingest.engine.routing import RoutedOutput
@@ -116,8 +116,12 @@ def ablate(
         )
     difference = _difference_added(adapter, clean, layer, difference)
     head_directions = clean.head_directions[layer][:, :, heads].movedim(2, 0)
-    direct = project((before - bias)[:, :, clean.measured], head_directions) / clean.scale
-    ablated_direct = project((after - bias)[:, :, clean.measured], head_directions) / clean.scale
+
+    def direct_effect(z: Float[Tensor, "ablated batch input d_head"]) -> Float[Tensor, "ablated batch pos"]:
+        seen = seen_at(adapter, layer, (z - bias)[:, :, :, None])[:, :, clean.measured, 0]
+        return project(seen, head_directions) / clean.scale
+
+    direct, ablated_direct = direct_effect(before), direct_effect(after)
 
     post_norm = torch.zeros_like(direct)
     if clean.attention_scale[layer] is not None:
@@ -151,6 +155,8 @@ def _difference_added(
 ) -> Float[Tensor, "ablated batch input d_model"]:
     """What changes in the stream when what attention makes changes by `difference`: a post-norm's scale changes with it."""
     block, out = adapter.blocks[layer], clean.attention_out[layer]
+    if block.mixing is not None:
+        difference = block.mixing.linear(difference)
     shape, scale = block.attention_post_shape, clean.attention_scale[layer]
     if shape is not None and scale is not None and out is not None:
         before = out.to(difference.dtype)
@@ -197,7 +203,7 @@ def _run_above(
         if observers:
             ratio = rescaled(clean.attention_scale[above], attention.scale)
             for observer in observers:
-                observer.on_attention(above, by_ablation(attention.z), ratio)
+                observer.on_attention(above, by_ablation(seen_at(adapter, above, attention.z)), ratio)
         return attention.added
 
     def run_mlp(above: int) -> MLPOutput:

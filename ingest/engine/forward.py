@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from selfrepair.ingest.engine.attention_calls import AttentionCalls, stopped_at
-from selfrepair.ingest.engine.layers import MLPOutput, apply_branch, apply_mlp, attend, attention_z
+from selfrepair.ingest.engine.layers import MLPOutput, apply_branch, apply_mlp, attend, attention_z, seen_at
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.projection import project, through_norm
 from selfrepair.ingest.engine.routing import ExpertEffects, RoutedOutput, expert_effects
@@ -187,8 +187,17 @@ def head_logit_directions(
         block.attention_addition.times,
     )
     weight = adapter.head_output_weight(layer).to(directions.dtype)
+    taps = [None] if block.mixing is None else block.mixing.taps.to(directions.dtype)
     with full_precision():
-        return einsum(weight, directions, "head d_head d_model, batch pos d_model -> batch pos head d_head")
+        by_tap = [
+            einsum(
+                weight,
+                directions if tap is None else directions * tap,
+                "head d_head d_model, batch pos d_model -> batch pos head d_head",
+            )
+            for tap in taps
+        ]
+    return by_tap[0] if len(by_tap) == 1 else torch.cat(by_tap, dim=-1)
 
 
 def clean_batch(
@@ -224,7 +233,7 @@ def clean_batch(
         head_directions.append(
             head_logit_directions(adapter, number, logit_directions, _at(layer.attention_scale, here))
         )
-        head_dla.append(project(layer.z[:, here], head_directions[-1]))
+        head_dla.append(project(seen_at(adapter, number, layer.z)[:, here], head_directions[-1]))
         block = adapter.blocks[number]
         attention_dla.append(project(layer.attention[:, here], times(logit_directions, block.attention_reach)))
         mlp_dla.append(project(layer.mlp[:, here], times(logit_directions, block.mlp_reach)))
@@ -270,7 +279,8 @@ def direct_effects(
     dla = []
     for number, layer in enumerate(clean_layers(adapter, stream, calls)):
         bias = value_biases[number, : layer.z.shape[-2], : layer.z.shape[-1]]
-        own = layer.z[:, here].to(logit_directions.dtype) - bias.to(logit_directions.dtype)
+        own = layer.z.to(logit_directions.dtype) - bias.to(logit_directions.dtype)
+        own = seen_at(adapter, number, own)[:, here]
         directions = head_logit_directions(adapter, number, logit_directions, _at(layer.attention_scale, here))
         of_heads = project(own, directions).movedim(-1, 0)
         dla.append(functional.pad(of_heads, (0, 0, 0, 0, 0, adapter.n_heads - len(of_heads))))

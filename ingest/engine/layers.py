@@ -47,13 +47,22 @@ def attend(
         returned = block.attention(read, **calls.of(layer, read))
     out: Tensor = returned[0] if isinstance(returned, tuple) else returned
     z = inputs[0].unflatten(-1, (block.n_heads, block.d_head)) if inputs else _no_heads(adapter, normed)
+    mixed = out if block.mixing is None else block.mixing(out)
     added, scale = _added(
-        out, block.attention_post_norm, block.attention_post_shape, block.attention_addition, stream.dtype
+        mixed, block.attention_post_norm, block.attention_post_shape, block.attention_addition, stream.dtype
     )
     for number, one in enumerate(block.beside):
         made = one.module(normed, **calls.of_beside(layer, number, normed))
         added = added + one.addition.added(made[0] if isinstance(made, tuple) else made)
     return AttentionOutput(added, out, scale, z)
+
+
+def seen_at(
+    adapter: ModelAdapter, layer: int, z: Float[Tensor, "*row pos head d_head"]
+) -> Float[Tensor, "*row pos head d_read"]:
+    """The z that what each position's heads add to the stream is made of: its own, and those before it where they are mixed."""
+    mixing = adapter.blocks[layer].mixing
+    return z if mixing is None else mixing.seen(z)
 
 
 def attention_z(

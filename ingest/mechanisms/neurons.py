@@ -135,8 +135,12 @@ class NeuronObserver(Observer):
         layer, clean = stack[0].layer, self._clean
         head = torch.tensor([ablated.head for ablated in stack], device=self._ablated.device)[self._ablated]
         places = self._prompt, self._pos, head
-        z, dtype = clean.z[layer][:, clean.measured], clean.scale.dtype
-        own = z[places].to(dtype) - value_bias[layer, head, : z.shape[-1]].to(dtype)
+        z, dtype, block = clean.z[layer], clean.scale.dtype, self._adapter.blocks[layer]
+        bias = value_bias[layer, :, : z.shape[-1]].to(dtype)
+        if block.mixing is None:
+            own = z[:, clean.measured][places].to(dtype) - bias[head]
+        else:
+            own = block.mixing.seen(z.to(dtype) - bias[: z.shape[-2]])[:, clean.measured][places]
         return project(own, clean.head_directions[layer][places]) / clean.scale[self._prompt, self._pos]
 
     def _read(self, layer: int, rows: Tensor, activations: Tensor, rescaled: Tensor | None) -> None:

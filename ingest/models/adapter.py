@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from selfrepair.ingest.models.structure.additions import Addition, Factor, product
 from selfrepair.ingest.models.structure.calls import RESIDUAL, adds_stream
 from selfrepair.ingest.models.structure.experts import RoutedExperts, routed_experts
+from selfrepair.ingest.models.structure.mixing import Mixing
 from selfrepair.ingest.models.structure.norms import NormShape, norm_shape
 from selfrepair.ingest.models.structure.numbers import Numbers
 from selfrepair.ingest.models.structure.parts import decoder_parts
@@ -70,6 +71,7 @@ class Block:
     beside: tuple[Beside, ...] = ()
     branch: Branch | None = None
     hands_on: bool = False
+    mixing: Mixing | None = None
     attention_reach: Factor = 1.0
     mlp_reach: Factor = 1.0
     reach: Factor = 1.0
@@ -133,21 +135,6 @@ class ModelAdapter:
     def shares_keys(self) -> bool:
         """Whether attention of some layers reads keys and values that another layer made."""
         return bool(getattr(self.model.config.get_text_config(), "num_kv_shared_layers", 0))
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for the user on what counts as what in this model."""
-        found = []
-        if self.multiplies_stream:
-            found.append(
-                "Layers of this model multiply the residual stream: the effect of what one adds is that of what is left of it "
-                "at the final norm."
-            )
-        if any(block.branch is not None for block in self.blocks):
-            found.append("What layers of this model add to the stream after the MLP counts as the MLP's.")
-        if besides := {type(one.module).__name__ for block in self.blocks for one in block.beside}:
-            found.append(f"What {' and '.join(sorted(besides))} adds beside attention counts as attention's.")
-        return tuple(found)
 
     @property
     def heads(self) -> list[tuple[int, int]]:
@@ -319,6 +306,7 @@ def _block(
         beside=parts.beside,
         branch=parts.branch,
         hands_on=parts.hands_on,
+        mixing=parts.mixing,
     )
 
 

@@ -71,9 +71,9 @@ class Mechanisms:
         if found.neurons != "none" and any(block.branch for block in adapter.blocks):
             found = replace(found, neurons="none")
             notes.append("Neurons are not measured: what layers add after the MLP counts as the MLP's, and has none.")
-        if self.self_repression and besides:
+        if self.self_repression and (besides or any(block.mixing for block in adapter.blocks)):
             found = replace(found, self_repression=False)
-            notes.append("Self-repression is not measured: something beside attention reads earlier positions, too.")
+            notes.append("Self-repression is not measured: more than attention reads earlier positions.")
         if self.experts and not any(block.experts for block in adapter.blocks):
             found = replace(found, experts=False)
             if any(_has_experts(block.module) for block in adapter.blocks):

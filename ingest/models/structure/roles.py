@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from selfrepair.ingest.models.structure.additions import Addition
+from selfrepair.ingest.models.structure.mixing import Mixing
 
 Projection = nn.Linear | Conv1D
 
@@ -81,7 +82,8 @@ class BlockParts:
 
     Additions say how each part joins the stream; attention reads what its norm makes times `attention_factor`. A block without
     softmax heads has in the place of attention what mixes positions there (a convolution, a recurrence), and no
-    `output_projection`. Of MLPs that `hands_on`, each is also given what that of the layer before made besides.
+    `output_projection`. Of MLPs that `hands_on`, each is also given what that of the layer before made besides. A
+    `mixing` stands between attention and the stream.
     """
 
     module: nn.Module
@@ -101,6 +103,7 @@ class BlockParts:
     beside: tuple[Beside, ...] = ()
     branch: Branch | None = None
     hands_on: bool = False
+    mixing: Mixing | None = None
 
 
 @dataclass(frozen=True)
