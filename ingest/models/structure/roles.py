@@ -66,7 +66,8 @@ class HandingMLP:
 
     def __call__(self, x: Tensor) -> Tensor:
         """What the MLP makes; `handed` is replaced by what it hands on."""
-        made, self.handed = self._module(x, self.handed)
+        out: tuple[Tensor, Tensor] = self._module(x, self.handed)
+        made, self.handed = out
         return made.view_as(x)
 
     def alone(self, x: Tensor) -> Tensor:
