@@ -53,9 +53,8 @@ class Mechanisms:
         found, notes = self, []
         if self.neurons == "last" and adapter.blocks[-1].mlp_output is None:
             found = replace(found, neurons="none")
-            notes.append(
-                "Neurons are not measured: the last MLP is a mixture of experts, without one output projection."
-            )
+            why = "is a mixture of experts, without" if _has_experts(adapter.blocks[-1].module) else "does not end in"
+            notes.append(f"Neurons are not measured: the last MLP {why} one output projection.")
         if self.edges and any(block.output_projection is None for block in adapter.blocks):
             found = replace(found, edges=False)
             notes.append("Who repairs whom is not measured: some layers of this model have no attention heads.")

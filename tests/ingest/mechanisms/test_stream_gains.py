@@ -34,7 +34,8 @@ def measured(request):
     """
     with sweep.WithoutFloat32():
         adapter = adapt(sweep.build(request.param), "small")
-        mechanisms = replace(ALL.available(adapter)[0], self_repression=False)
+        wanted = replace(ALL, neurons="last" if request.param == "inkling_text" else "all", self_repression=False)
+        mechanisms, _ = wanted.available(adapter)
         measurer = Measurer(adapter, RunSettings(("resample",), adapter.heads, mechanisms=mechanisms), batch_size=7)
         search = TopRowsSearch(adapter.heads, 50 * 5)
         targets, partners = next_token_targets(TOKENS), TOKENS[sweep.PARTNERS][:, :-1]
