@@ -91,7 +91,7 @@ def block_parts(call: Call, numbers: Numbers, *, hands_on: bool = False) -> Bloc
         attention_factor=attention_factor,
         beside=tuple(Beside(one.module, addition) for one, addition in zip(beside, of_beside, strict=True)),
         branch=branch,
-        hands_on=hands_on,
+        hands_on=hands_on and any(_hands_on(part, call) for part in parts if part.module in mlp.modules),
         mixing=mixing,
     )
 
@@ -114,6 +114,13 @@ def _mixed(parts: Sequence[Call], attention: Call) -> tuple[Call | None, Mixing 
             if mixing is not None:
                 return part, mixing
     return None, None
+
+
+def _hands_on(part: Call, call: Call) -> bool:
+    """Whether what a part makes besides is what the block makes besides."""
+    if not isinstance(part.returned, tuple) or not isinstance(call.returned, tuple):
+        return False
+    return any(one is other for one in part.returned[1:] for other in call.returned[1:] if isinstance(one, Tensor))
 
 
 def _makes_the_block(part: Call, others: Sequence[Call], call: Call) -> bool:
