@@ -130,8 +130,8 @@ def _interrupted_message(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> 
 
 
 def make_plan(request: IngestRequest, parts: Path | None = None, local_rank: int | None = None) -> RunPlan:
-    """Load the model and the prompts of a request and plan the run; `parts` where that is not the usual folder, `local_rank` the
-    number of this process on this machine, where a launcher gave it one.
+    """Load the model and the prompts of a request and plan the run; `parts` where that is not the usual folder, `local_rank`
+    the number of this process on this machine, where a launcher gave it one.
     """
     settings = resolve_settings(request)
     ablations = parse_ablations(settings.ablation)

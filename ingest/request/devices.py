@@ -35,8 +35,8 @@ def check_device(name: str, dtype: str) -> None:
 
 
 def choose_device(name: str, local_rank: int | None = None) -> "torch.device":
-    """`auto` is a CUDA GPU, else Apple's, else the CPU. Of several GPUs it is the one of this process, where its launcher gave it
-    a number on this machine (`local_rank`, from 0). Raises SelfRepairError for one that this machine lacks.
+    """`auto` is a CUDA GPU, else Apple's, else the CPU. Of several GPUs it is the one of this process, where its launcher gave
+    it a number on this machine (`local_rank`, from 0). Raises SelfRepairError for one that this machine lacks.
     """
     import torch
 
@@ -75,8 +75,8 @@ def choose_precision(name: str, device: "torch.device") -> Precision:
 def _gpu_of(local_rank: int, count: int) -> str:
     if local_rank >= count:
         raise SelfRepairError(
-            f"--device auto: this is process {local_rank + 1} on this machine, which has {count} GPUs. Start as many processes as "
-            "there are GPUs, or name the device, such as --device cuda:0."
+            f"--device auto: this is process {local_rank + 1} on this machine, which has {count} GPUs. Start as many processes "
+            "as there are GPUs, or name the device, such as --device cuda:0."
         )
     return f"cuda:{local_rank}"
 

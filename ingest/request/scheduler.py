@@ -104,7 +104,7 @@ class _Variables:
 
 
 def _outer(found: _Variables, wanted: int | None) -> _Place | None:
-    """This process's task of a Slurm array, or its pod of a Kubernetes Job of `wanted` completions."""
+    """The process' task of a Slurm array, or its pod of a Kubernetes Job of `wanted` completions."""
     array, job = found.has(_ARRAY[0]), found.has(_JOB)
     if array and job:
         raise SelfRepairError(
@@ -146,7 +146,7 @@ def _array(found: _Variables) -> _Place:
 
 def _nested(found: _Variables, outer: _Place | None) -> tuple[list[_Place], str]:
     """The places of this process, the outermost first, and what was set and is not used, in words."""
-    places, unused = [outer] if outer else [], ""
+    places = [outer] if outer else []
     torchrun = found.place(*_TORCHRUN) if found.has(*_TORCHRUN) else None
     step = _step(found, is_alone=outer is None and torchrun is None)
     if step is not None and torchrun is None:
@@ -207,8 +207,8 @@ def _local_rank(found: _Variables) -> int | None:
 def _nothing_set(found: _Variables) -> SelfRepairError:
     half = [name for name in _TORCHRUN if found.has(name)]
     return SelfRepairError(
-        f"--shard auto found none of {_ARRAY[0]} (sbatch --array), {' and '.join(_TORCHRUN)} (torchrun), {' and '.join(_STEP)} "
-        f"(srun), {_JOB} (Kubernetes indexed Job){f'; {half[0]} alone does not say which' if half else ''}. Start the command by "
+        f"--shard auto found none of {_ARRAY[0]} (sbatch --array), {' and '.join(_TORCHRUN)} (torchrun), "
+        f"{' and '.join(_STEP)} (srun), {_JOB} (Kubernetes indexed Job){f'; {half[0]} alone does not say which' if half else ''}. Start the command by "
         f"one of these. {_BY_HAND}"
     )
 
