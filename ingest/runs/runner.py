@@ -1,6 +1,9 @@
 """Measure a planned run: its units one by one into part files, then the cross-check; resume where it stopped."""
 
 import contextlib
+import os
+import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +28,7 @@ from selfrepair.ingest.text.targets import PredictionTargets
 from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.parts.activity import measuring
 from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.manifest import MeasuredBy
 from selfrepair.warehouse.schema import NEXT_TOKEN
 
 MEANS_FILE = "means.npy"
@@ -142,7 +146,9 @@ def measure_unit(
     on_rows: Callable[[int], None] = lambda rows: None,
 ) -> None:
     """Measure the prompts of a unit and write its part files; `on_rows` gets numbers of measured rows."""
+    began = time.monotonic()
     measured = measurer.measure(*_inputs(plan, unit), unit.prompt_ids, on_rows)
+    seconds, host = time.monotonic() - began, socket.gethostname()
     parts.write_unit(
         unit.number,
         unit.first,
@@ -151,6 +157,7 @@ def measure_unit(
         prompts=prompt_columns(plan, unit),
         identity_error_max=measured.identity_error_max(),
         mechanisms=mechanism_columns(plan, unit, measured),
+        by=MeasuredBy(host, str(plan.model.adapter.device), f"{host}:{os.getpid()}", seconds),
     )
 
 

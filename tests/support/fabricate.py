@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.manifest import MeasuredBy
 from selfrepair.warehouse.parts.records import CrosscheckCell, DatasetRecord, ModelRecord, RunRecord
 from selfrepair.warehouse.schema import ABLATIONS
 from support.mechanisms import MECHANISMS, measured_frame, random_mechanisms
@@ -56,6 +57,7 @@ def write_unit(parts: PartsFolder, unit: FabricatedUnit) -> None:
         unit.prompts,
         unit.identity_error_max,
         unit.mechanisms,
+        by=MeasuredBy("abacus", "beads:1", f"abacus:{100 + unit.unit}", 2.5 + unit.unit),
     )
 
 

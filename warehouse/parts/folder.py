@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 from selfrepair.warehouse.parts.arrow import Columns, parquet_bytes, part_table
-from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, PartFile, RunStamp, sealed
+from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, MeasuredBy, PartFile, RunStamp, sealed
 from selfrepair.warehouse.parts.records import CrosscheckCell, RunRecord, is_run_key
 from selfrepair.warehouse.parts.version_0_1 import is_of_0_1
 
@@ -124,6 +124,7 @@ class PartsFolder:
         prompts: Columns,
         identity_error_max: float,
         mechanisms: Mapping[str, Columns] | None = None,
+        by: MeasuredBy | None = None,
     ) -> Manifest:
         """Write one finished unit; when it returns, the disk has it and `finished_units` lists it.
 
@@ -159,6 +160,7 @@ class PartsFolder:
             measured_at=datetime.now(UTC).replace(tzinfo=None),
             files={f"{name}.parquet": _part_file(table, contents[f"{name}.parquet"]) for name, table in tables.items()},
             run=self._stamp,
+            by=by,
         )
         n_bytes = sum(len(data) for data in contents.values())
         with files.writing(f"unit {unit} of run {self.run_key}", self.path, n_bytes):
