@@ -7,7 +7,8 @@
                                 ...                     tables of the mechanisms that were measured, if any
                                 manifest.json           rows, sizes and SHA-256 of all these (`Manifest`)
     <root>/<run_key>/crosscheck-0-of-2.json             what shard 0 of 2 computed the slow way
-    <root>/<run_key>/measuring.lock, stopped.txt        whether it is being measured, and why not any more (`activity`)
+    <root>/<run_key>/measuring.lock                     whether it is being measured (`activity`)
+    <root>/<run_key>/worker-1-of-2.4711-c0ffee00.json   who measures it, or did, and why he ended (`workers`)
 
 A unit appears by one rename, so it is there whole or not at all, and any number of processes may write into one root.
 """
