@@ -27,7 +27,7 @@ from selfrepair.ingest.request.selection import (
     without_given,
 )
 from selfrepair.ingest.request.validation import open_dataset
-from selfrepair.ingest.runs.earlier import under_its_key
+from selfrepair.ingest.runs.earlier import as_begun
 from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import measure_run
 from selfrepair.ingest.runs.stored_run import StoredRun, has_namesake, store_run
@@ -54,7 +54,9 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
     check_series(request.model, steps)
     series = [replace(request, checkpoint=None if step is None else str(step)) for step in steps]
     if dry_run:
-        print_estimate(_print_notes(make_plan(series[0])), batch_size, began_at, n_runs=len(series))
+        print_estimate(
+            _print_notes(make_plan(series[0], n_workers=shard.count)), batch_size, began_at, n_runs=len(series)
+        )
         return None
     run_id = None
     for one in series:
@@ -66,7 +68,7 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
 def _ingest_one(
     request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None, *, is_last: bool
 ) -> int | None:
-    plan = _print_notes(make_plan(request, None if parts == Path(f"{db}.parts") else parts))
+    plan = _print_notes(make_plan(request, None if parts == Path(f"{db}.parts") else parts, shard.count))
     if request.name is None and Path(request.model).exists() and has_namesake(db, plan.record.model):
         click.echo(
             f"{db} holds another model called {plan.record.model.name}, with other weights. To tell them apart by name, stop "
@@ -114,7 +116,7 @@ def _interrupted_message(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> 
     """How far an interrupted run is, and how to continue."""
     mine = [unit for unit in plan.units if shard.has(unit.number)]
     with contextlib.suppress(SelfRepairError):  # another program has the warehouse open: its units go uncounted
-        plan = under_its_key(plan, parts, db, lambda text: None, wait_s=0)
+        plan = as_begun(plan, parts, db, lambda text: None, wait_s=0)
     ready = PartsFolder(parts, plan.record.run_key).finished_units()
     with contextlib.suppress(SelfRepairError):
         ready |= loaded_units(db, plan.record.run_key, wait_s=0)
@@ -125,8 +127,10 @@ def _interrupted_message(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> 
     )
 
 
-def make_plan(request: IngestRequest, parts: Path | None = None) -> RunPlan:
-    """Load the model and the prompts of a request and plan the run; `parts` where that is not the usual folder."""
+def make_plan(request: IngestRequest, parts: Path | None = None, n_workers: int = 1) -> RunPlan:
+    """Load the model and the prompts of a request and plan the run for so many workers; `parts` where that is not the usual
+    folder.
+    """
     settings = resolve_settings(request)
     ablations = parse_ablations(settings.ablation)
     device = choose_device(request.device)
@@ -173,6 +177,7 @@ def make_plan(request: IngestRequest, parts: Path | None = None) -> RunPlan:
         run_settings,
         command=request.command(parts),
         n_crosschecks=request.crosscheck,
+        n_workers=n_workers,
     )
 
 

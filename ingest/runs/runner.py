@@ -19,7 +19,7 @@ from selfrepair.ingest.engine.batch_size import auto_batch_size
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch, n_top
 from selfrepair.ingest.request.selection import Shard
 from selfrepair.ingest.runs.crosscheck import choose_crosschecks, crosscheck, known_crosschecks, stored_rows
-from selfrepair.ingest.runs.earlier import under_its_key
+from selfrepair.ingest.runs.earlier import as_begun
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
 from selfrepair.ingest.runs.plan import RunPlan, Unit
@@ -72,7 +72,7 @@ def measure_run(
     After a kill, the next call continues after the last finished unit. Raises SelfRepairError, storing nothing of the
     current unit, when the model or a number fails its checks.
     """
-    plan = under_its_key(plan, parts_root, db, progress.note)
+    plan = as_begun(plan, parts_root, db, progress.note)
     parts = PartsFolder(parts_root, plan.record.run_key)
     mine = [unit for unit in plan.units if shard.has(unit.number)]
     ready = parts.finished_units() | loaded_units(db, plan.record.run_key, resumed_as=plan.record)
@@ -129,7 +129,8 @@ def check_model(plan: RunPlan) -> RunPlan:
 
     Raises SelfRepairError where the model fails.
     """
-    longest = torch.from_numpy(plan.prompts.tokens(plan.units[-1].prompt_ids[-2:]))
+    last = [prompt.tokens for prompt in plan.prompts.prompts[-2:]]
+    longest = torch.tensor([tokens for tokens in last if len(tokens) == len(last[-1])])
     model = plan.model.adapter, longest, plan.settings.precision, plan.model.record.name
     preflight(*model)
     if plan.settings.mechanisms.self_repression:
