@@ -189,7 +189,7 @@ def test_units_hold_every_prompt_once_and_are_of_one_length():
         ([3] * 100, 12, [8] * 12 + [4]),
         ([3] * 20, 8, [2] * 10),
         ([3] * 5, 32, [1] * 5),
-        ([3] * 4 + [5] * 2 + [9], 5, [2, 2, 1, 1, 1]),
+        ([3] * 4 + [5] * 2 + [9], 5, [3, 1, 1, 1, 1]),
     ],
 )
 def test_a_run_of_several_workers_is_cut_into_units_for_all_of_them(lengths, at_least, counts):
