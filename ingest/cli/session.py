@@ -28,7 +28,7 @@ from selfrepair.ingest.request.selection import (
     without_given,
 )
 from selfrepair.ingest.request.validation import open_dataset
-from selfrepair.ingest.runs.earlier import under_its_key
+from selfrepair.ingest.runs.earlier import as_begun
 from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import measure_run
 from selfrepair.ingest.runs.stored_run import StoredRun, has_namesake, store_run
@@ -56,7 +56,10 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
     series = [replace(request, checkpoint=None if step is None else str(step)) for step in steps]
     if dry_run:
         print_estimate(
-            _print_notes(make_plan(series[0], local_rank=placed.local_rank)), batch_size, began_at, n_runs=len(series)
+            _print_notes(make_plan(series[0], n_workers=placed.shard.count, local_rank=placed.local_rank)),
+            batch_size,
+            began_at,
+            n_runs=len(series),
         )
         return None
     run_id = None
@@ -70,7 +73,9 @@ def _ingest_one(
     request: IngestRequest, db: Path, parts: Path, placed: Placement, batch_size: int | None, *, is_last: bool
 ) -> int | None:
     shard = placed.shard
-    plan = _print_notes(make_plan(request, None if parts == Path(f"{db}.parts") else parts, placed.local_rank))
+    plan = _print_notes(
+        make_plan(request, None if parts == Path(f"{db}.parts") else parts, shard.count, placed.local_rank)
+    )
     if request.name is None and Path(request.model).exists() and has_namesake(db, plan.record.model):
         click.echo(
             f"{db} holds another model called {plan.record.model.name}, with other weights. To tell them apart by name, stop "
@@ -118,7 +123,7 @@ def _interrupted_message(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> 
     """How far an interrupted run is, and how to continue."""
     mine = [unit for unit in plan.units if shard.has(unit.number)]
     with contextlib.suppress(SelfRepairError):  # another program has the warehouse open: its units go uncounted
-        plan = under_its_key(plan, parts, db, lambda text: None, wait_s=0)
+        plan = as_begun(plan, parts, db, lambda text: None, wait_s=0)
     ready = PartsFolder(parts, plan.record.run_key).finished_units()
     with contextlib.suppress(SelfRepairError):
         ready |= loaded_units(db, plan.record.run_key, wait_s=0)
@@ -129,9 +134,11 @@ def _interrupted_message(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> 
     )
 
 
-def make_plan(request: IngestRequest, parts: Path | None = None, local_rank: int | None = None) -> RunPlan:
-    """Load the model and the prompts of a request and plan the run; `parts` where that is not the usual folder, `local_rank`
-    the number of this process on this machine, where a launcher gave it one.
+def make_plan(
+    request: IngestRequest, parts: Path | None = None, n_workers: int = 1, local_rank: int | None = None
+) -> RunPlan:
+    """Load the model and the prompts of a request and plan the run for so many workers; `parts` where that is not the usual
+    folder, `local_rank` the number of this process on this machine, where its launcher gave it one.
     """
     settings = resolve_settings(request)
     ablations = parse_ablations(settings.ablation)
@@ -179,6 +186,7 @@ def make_plan(request: IngestRequest, parts: Path | None = None, local_rank: int
         run_settings,
         command=request.command(parts),
         n_crosschecks=request.crosscheck,
+        n_workers=n_workers,
     )
 
 

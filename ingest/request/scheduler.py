@@ -21,13 +21,14 @@ _BY_HAND = "Or name each share: --shard 1/8, 2/8, ..."
 
 @dataclass(frozen=True)
 class Placement:
-    """The shard of this process; what it was taken from, in a sentence, empty for one that was typed; and the number of the
-    process among those on its machine, from 0, None where nobody says.
+    """The shard of this process; what it was taken from, in a sentence, empty for one that was typed; the number of the process
+    among those on its machine, from 0, None where nobody says; and whether other machines may have started the other shards.
     """
 
     shard: Shard
     told: str = ""
     local_rank: int | None = None
+    on_several_machines: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def placement(text: str | None, environment: Mapping[str, str]) -> Placement:
         )
     shard = Shard(index + 1, count)
     told = f"--shard auto is {shard}: {_list(places)}{unused}"
-    return Placement(shard, told, _local_rank(found))
+    nodes = found.number("SLURM_STEP_NUM_NODES", default=1) if any(map(found.has, _IN_STEP)) else 1
+    several = count > 1 and (outer is not None or _groups(found) > 1 or nodes > 1)
+    return Placement(shard, told, _local_rank(found), several)
 
 
 class _Variables:
@@ -205,11 +208,10 @@ def _local_rank(found: _Variables) -> int | None:
 
 
 def _nothing_set(found: _Variables) -> SelfRepairError:
-    half = [name for name in _TORCHRUN if found.has(name)]
+    alone = "".join(f"; {name} alone does not say which" for name in _TORCHRUN if found.has(name))
     return SelfRepairError(
         f"--shard auto found none of {_ARRAY[0]} (sbatch --array), {' and '.join(_TORCHRUN)} (torchrun), "
-        f"{' and '.join(_STEP)} (srun), {_JOB} (Kubernetes indexed Job){f'; {half[0]} alone does not say which' if half else ''}. Start the command by "
-        f"one of these. {_BY_HAND}"
+        f"{' and '.join(_STEP)} (srun), {_JOB} (Kubernetes indexed Job){alone}. Start the command by one of these. {_BY_HAND}"
     )
 
 

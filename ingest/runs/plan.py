@@ -8,7 +8,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from selfrepair.ingest.models.loading import LoadedModel
 from selfrepair.ingest.models.tokenizer import tokenizer_sha256
 from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.request.selection import check_seed
+from selfrepair.ingest.runs.measurer import PROMPTS_AT_ONCE
 from selfrepair.ingest.terms import option, without_self_repression
 from selfrepair.ingest.text.prompts import PromptSet
 from selfrepair.ingest.text.sources import Source
@@ -30,6 +31,9 @@ LEAST_CROSSCHECKS, CELLS_TO_ONE = 16, 32
 
 ROWS_IN_UNIT = 600_000
 """About the number of measurements in a unit: what a killed run repeats at most, and what is kept in memory."""
+
+UNITS_PER_WORKER = 4
+"""Where several workers or shards share a run, it has about so many units for each at least: none waits long at the end."""
 
 _SOFTWARE = ("selfrepair", "torch", "transformers", "transformer-lens")
 
@@ -52,7 +56,7 @@ class Unit:
 class RunPlan:
     """Everything that decides a run's numbers, how it is cut into units, and its record for the warehouse.
 
-    `key_of_0_1` is the key under which version 0.1 may have begun the run (`earlier.under_its_key`), None once that is known.
+    `key_of_0_1` is the key under which version 0.1 may have begun the run (`earlier.as_begun`), None once that is known.
     """
 
     model: LoadedModel
@@ -66,6 +70,11 @@ class RunPlan:
         """The unit with the prompt of that number."""
         return self.units[bisect.bisect_right(self.units, prompt, key=lambda unit: unit.first) - 1]
 
+    def cut_into(self, at_least: int) -> "RunPlan":
+        """The same run in so many units or a few more, as `cut` has it."""
+        units = cut(self.prompts, self.settings.n_head_ablations, at_least)
+        return replace(self, units=units, record=replace(self.record, n_units=len(units)))
+
 
 def plan_run(
     model: LoadedModel,
@@ -75,13 +84,15 @@ def plan_run(
     *,
     command: str | None = None,
     n_crosschecks: int | None = None,
+    n_workers: int = 1,
 ) -> RunPlan:
-    """Cut a run into units and name it; `command` measures it, and `n_crosschecks` of its cells are measured again.
+    """Cut a run into units for `n_workers` and name it; `command` measures it, and `n_crosschecks` of its cells are measured
+    again.
 
     The key hashes what decides the numbers (weights, the model's configuration, prompts and their partners, heads,
     ablations, seed, precision, conventions, mechanisms, co-ablated heads) and nothing that must not (batch size, device,
-    shards, cross-check). Raises SelfRepairError for mechanisms that the model does not have, and for a seed that no file
-    can keep.
+    workers, shards, cross-check). Raises SelfRepairError for mechanisms that the model does not have, and for a seed that no
+    file can keep.
     """
     check_seed(settings.seed)
     mechanisms, n_layers = settings.mechanisms, model.adapter.n_layers
@@ -115,7 +126,8 @@ def plan_run(
         "config": model.record.config_sha256,
     }
     n_head_ablations = settings.n_head_ablations
-    units, n_cells = _units(prompts, n_head_ablations), n_head_ablations * len(prompts)
+    units = cut(prompts, n_head_ablations, UNITS_PER_WORKER * n_workers if n_workers > 1 else 1)
+    n_cells = n_head_ablations * len(prompts)
     if n_crosschecks is None:
         n_crosschecks = min(N_CROSSCHECKS, max(LEAST_CROSSCHECKS, n_cells // CELLS_TO_ONE))
     record = RunRecord(
@@ -162,15 +174,31 @@ def _key(decisive: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _units(prompts: PromptSet, n_head_ablations: int) -> tuple[Unit, ...]:
+def cut(prompts: PromptSet, n_head_ablations: int, at_least: int = 1) -> tuple[Unit, ...]:
+    """The units of a run: as large as possible, but of about `ROWS_IN_UNIT` at most, and `at_least` so many where there are
+    prompts enough. Cut into the number of units that come of it, the run is cut the same way: who goes on with a run needs
+    to know no more.
+    """
+    lengths = [
+        (length, sum(1 for _ in alike)) for length, alike in itertools.groupby(len(p.tokens) for p in prompts.prompts)
+    ]
+
+    def largest(length: int, rows: int) -> int:
+        # Rows that are run: with an answer, only one is measured.
+        count = max(1, rows // (n_head_ablations * (length - 1)))
+        whole_batches = count - count % PROMPTS_AT_ONCE
+        return count if rows == ROWS_IN_UNIT else whole_batches or count
+
+    def n_units(rows: int) -> int:
+        return sum(math.ceil(count / largest(length, rows)) for length, count in lengths)
+
+    sizes = range(1, ROWS_IN_UNIT + 1)
+    rows = max(1, bisect.bisect_right(sizes, -at_least, key=lambda rows: -n_units(rows)))
     units: list[Unit] = []
     first = 0
-    for length, alike in itertools.groupby(len(prompt.tokens) for prompt in prompts.prompts):
-        end = first + sum(1 for _ in alike)
-        # Rows that are run: with an answer, only one is measured.
-        largest = max(1, ROWS_IN_UNIT // (n_head_ablations * (length - 1)))
-        for start in range(first, end, largest):
-            units.append(Unit(len(units), start, min(largest, end - start)))
+    for length, count in lengths:
+        end, most = first + count, largest(length, rows)
+        units += [Unit(len(units) + i, at, min(most, end - at)) for i, at in enumerate(range(first, end, most))]
         first = end
     return tuple(units)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from selfrepair.ingest.conventions import head_label
 from selfrepair.ingest.request.selection import Shard
-from selfrepair.ingest.runs.earlier import under_its_key
+from selfrepair.ingest.runs.earlier import as_begun
 from selfrepair.ingest.runs.plan import RunPlan
 from selfrepair.ingest.runs.runner import Progress, measure_run
 from selfrepair.warehouse.database.connection import open_reader, open_writer
@@ -41,7 +41,7 @@ def store_run(
     """
     with open_writer(db):  # an unwritable warehouse fails before hours of measuring, not after
         pass
-    plan = under_its_key(plan, parts, db, progress.note)
+    plan = as_begun(plan, parts, db, progress.note)
     try:
         outcome = measure_run(plan, parts, db, shard=Shard(1, 1), batch_size=batch_size, progress=progress)
     except SelfRepairError:

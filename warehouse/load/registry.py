@@ -85,6 +85,12 @@ def run_id_of(con: duckdb.DuckDBPyConnection, run_key: str) -> int | None:
     return rows[0][0] if rows else None
 
 
+def n_units_of(con: duckdb.DuckDBPyConnection, run_key: str) -> int | None:
+    """How many units the run with this key was cut into, or None where there is no such run."""
+    rows = con.execute("SELECT n_units FROM runs WHERE run_key = ?", [run_key]).fetchall()
+    return rows[0][0] if rows else None
+
+
 def units_in(con: duckdb.DuckDBPyConnection, run_id: int) -> set[int]:
     """Numbers of the run's loaded units."""
     return {unit for (unit,) in con.execute("SELECT unit FROM units WHERE run_id = ?", [run_id]).fetchall()}

@@ -41,8 +41,8 @@ class Activity:
 
 @contextlib.contextmanager
 def measuring(folder: Path, index: int = 1, count: int = 1, device: str | None = None) -> Iterator[None]:
-    """Within it, this process measures the `index`-th of `count` shares of the run of this existing folder, on `device`; that is
-    known also to those who share the folder over a network.
+    """Within it, this process measures the `index`-th of `count` shares of the run of this existing folder, on `device`; that
+    is known also to those who share the folder over a network.
 
     Several processes may do so at once. Why each ended is kept.
     """

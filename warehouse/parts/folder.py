@@ -93,6 +93,10 @@ class PartsFolder:
         found = ((path, _UNIT.fullmatch(path.name)) for path in self.path.iterdir())
         return {int(match[1]) for path, match in found if match and (path / MANIFEST).is_file()}
 
+    def has_unit(self, unit: int) -> bool:
+        """True when that unit is here with its manifest."""
+        return (self.unit_path(unit) / MANIFEST).is_file()
+
     def stamps(self) -> list[RunStamp]:
         """The stamps of the finished units, each once; of a damaged unit, or one of an earlier version, none."""
         found: dict[RunStamp, None] = {}

@@ -15,7 +15,7 @@ from selfrepair.ingest.mechanisms.top_rows import n_top
 from selfrepair.ingest.models.demo import DEMO_FOLDER
 from selfrepair.ingest.models.loading import load_model
 from selfrepair.ingest.runs import plan
-from selfrepair.ingest.runs.earlier import under_its_key
+from selfrepair.ingest.runs.earlier import as_begun
 from selfrepair.ingest.runs.plan import plan_run
 from selfrepair.ingest.runs.runner import TOP_ROWS_FILE, _top_rows, _top_searched
 from selfrepair.ingest.text.prompts import Prompt, PromptSet
@@ -42,7 +42,7 @@ def plan_of(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "load_model", functools.cache(load_model))
         usual = {"dataset": str(path), "seq_len": 128, "ablation": "resample"}
-        yield lambda **options: session.make_plan(request(**usual | options))
+        yield lambda n_workers=1, **options: session.make_plan(request(**usual | options), n_workers=n_workers)
 
 
 def test_every_choice_of_prompts_is_another_run(plan_of):
@@ -132,24 +132,24 @@ def test_another_configuration_of_the_same_weights_is_another_run(tmp_path, monk
     assert after.record.run_key != before.record.run_key
 
 
-def test_a_run_that_version_0_1_began_goes_on_under_its_key(plan_of, tmp_path):
+def test_a_run_that_version_0_1_began_goes_on_as_begun(plan_of, tmp_path):
     plan, db, notes = plan_of(), tmp_path / "w.duckdb", []
     earlier = replace(plan.record, run_key=plan.key_of_0_1, model=replace(plan.record.model, config_sha256=None))
-    assert under_its_key(plan, tmp_path, db, notes.append).record == plan.record
+    assert as_begun(plan, tmp_path, db, notes.append).record == plan.record
     PartsFolder(tmp_path, earlier.run_key).start(earlier)
-    assert under_its_key(plan, tmp_path, db, notes.append).record == earlier
+    assert as_begun(plan, tmp_path, db, notes.append).record == earlier
     assert len(notes) == 1
     assert "did not record the model's configuration" in notes[0]
     populations = [
-        under_its_key(one, tmp_path, db, notes.append).settings.neuron_populations for one in (plan, plan_of(seed=1))
+        as_begun(one, tmp_path, db, notes.append).settings.neuron_populations for one in (plan, plan_of(seed=1))
     ]
     assert populations == [("top2",), ("top2", "top2_nobos")]
     notes.clear()
     load(db, tmp_path)  # from now on it is in the file, too
     shutil.rmtree(tmp_path / earlier.run_key)
-    assert under_its_key(plan, tmp_path, db, notes.append).record == earlier
+    assert as_begun(plan, tmp_path, db, notes.append).record == earlier
     PartsFolder(tmp_path, plan.record.run_key).start(plan.record)
-    assert under_its_key(plan, tmp_path, db, notes.append).record == plan.record
+    assert as_begun(plan, tmp_path, db, notes.append).record == plan.record
 
 
 @pytest.mark.parametrize("populations", [1, 2])
@@ -168,7 +168,7 @@ def test_units_are_planned_in_time_that_grows_with_the_prompts():
     """20,000 prompts took seconds, since every unit looked through all of them."""
     many = PromptSet([Prompt((5, 9, 7), number) for number in range(20_000)], "none", None)
     began = time.perf_counter()
-    units = plan._units(many, n_head_ablations=plan.ROWS_IN_UNIT)  # a unit for each
+    units = plan.cut(many, n_head_ablations=plan.ROWS_IN_UNIT)  # a unit for each
     planned = plan.RunPlan(None, many, None, units, None)
     assert [planned.unit_of(prompt).first for prompt in range(20_000)] == list(range(20_000))
     assert time.perf_counter() - began < 2
@@ -177,8 +177,43 @@ def test_units_are_planned_in_time_that_grows_with_the_prompts():
 def test_units_hold_every_prompt_once_and_are_of_one_length():
     lengths = [2, 2, 2, 2, 2, 3, 3, 5]
     prompts = PromptSet([Prompt((7,) * length, 0) for length in lengths], "none", None)
-    units = plan._units(prompts, n_head_ablations=plan.ROWS_IN_UNIT // 2)
+    units = plan.cut(prompts, n_head_ablations=plan.ROWS_IN_UNIT // 2)
     assert [(unit.first, unit.count) for unit in units] == [(0, 2), (2, 2), (4, 1), (5, 1), (6, 1), (7, 1)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "at_least", "counts"),
+    [
+        ([3] * 200, 1, [200]),
+        ([3] * 200, 8, [24] * 8 + [8]),  # whole batches
+        ([3] * 100, 12, [8] * 12 + [4]),
+        ([3] * 20, 8, [2] * 10),
+        ([3] * 5, 32, [1] * 5),
+        ([3] * 4 + [5] * 2 + [9], 5, [3, 1, 1, 1, 1]),
+    ],
+)
+def test_a_run_of_several_workers_is_cut_into_units_for_all_of_them(lengths, at_least, counts):
+    prompts = PromptSet([Prompt((7,) * length, 0) for length in lengths], "none", None)
+    units = plan.cut(prompts, 36, at_least)
+    assert [unit.count for unit in units] == counts
+    assert plan.cut(prompts, 36, len(units)) == units
+
+
+def test_a_run_that_was_begun_keeps_its_units_whatever_the_number_of_workers(plan_of, tmp_path):
+    db = tmp_path / "w.duckdb"
+    one, five, two = (plan_of(n_workers=n, n_prompts=100) for n in (1, 5, 2))
+    assert [len(each.units) for each in (one, five, two)] == [2, 20, 13]
+    assert len({each.record.run_key for each in (one, five, two)}) == 1
+    for begun in (one, five):
+        parts = PartsFolder(tmp_path, begun.record.run_key)
+        parts.start(begun.record)
+        assert {as_begun(each, tmp_path, db, pytest.fail).units for each in (one, five, two)} == {begun.units}
+        assert as_begun(two, tmp_path, db, pytest.fail).record.n_units == len(begun.units)
+        shutil.rmtree(parts.path)
+    PartsFolder(tmp_path, five.record.run_key).start(five.record)
+    load(db, tmp_path)
+    shutil.rmtree(tmp_path / five.record.run_key)
+    assert as_begun(one, tmp_path, db, pytest.fail).units == five.units
 
 
 @pytest.mark.parametrize(

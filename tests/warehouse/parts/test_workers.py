@@ -74,10 +74,11 @@ def test_whoever_takes_over_a_share_replaces_those_who_had_it(tmp_path):
 
 
 def test_the_reason_needs_no_room_on_the_disk(tmp_path):
-    with pytest.raises(SelfRepairError), measuring(tmp_path):
+    with measuring(tmp_path, 1, 2):
         (note,) = tmp_path.glob("worker-*")
         size = note.stat().st_size
-        raise SelfRepairError("x" * 10_000)
+    fail(tmp_path, 1, 2, "x" * 10_000)
+    (note,) = tmp_path.glob("worker-*")
     assert note.stat().st_size == size
     assert set(workers(tmp_path)[0].reason) == {"x"}
 
