@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from selfrepair.warehouse.database.connection import open_reader
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import listing
 from selfrepair.warehouse.parts.activity import activity
@@ -159,6 +158,8 @@ class _Run:
 
 
 def _stored(db: Path, wait_s: float) -> list[_Run]:
+    from selfrepair.warehouse.database.connection import open_reader  # a third of a second, where there is no file
+
     with open_reader(db, wait_s) as con:
         found = {row[0]: _Run(*row) for row in con.execute(_RUNS).fetchall()}
         for run_id, unit, rows, at, host, device, worker, seconds in con.execute(_UNITS).fetchall():
