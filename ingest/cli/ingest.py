@@ -29,6 +29,7 @@ def ingest(parts: Path | None, dry_run: bool, db: Path, **options: Any) -> int |
     selfrepair ingest --model EleutherAI/pythia-160m --checkpoint 1000,10000,143000
     """  # noqa: D301
     began_at = time.perf_counter()  # before the import of torch, which is part of the run's time
+    from selfrepair.ingest.cli.shards import print_placement
     from selfrepair.ingest.request.devices import check_device
     from selfrepair.ingest.request.model_shape import check_fits_model
     from selfrepair.ingest.request.scheduler import placement
@@ -36,8 +37,7 @@ def ingest(parts: Path | None, dry_run: bool, db: Path, **options: Any) -> int |
 
     request = IngestRequest(**options)
     check_request(request)
-    if told := placement(request.shard, os.environ).told:
-        click.echo(told, err=True)
+    print_placement(placement(request.shard, os.environ), parts or Path(f"{db}.parts"))
     check_device(request.device, request.dtype)
     check_fits_model(request)
     from selfrepair.ingest.cli import session  # and torch, seconds later

@@ -10,6 +10,7 @@ import click
 
 from selfrepair.ingest.cli.dry_run import print_estimate
 from selfrepair.ingest.cli.progress import TerminalProgress
+from selfrepair.ingest.cli.shards import shard_outcome
 from selfrepair.ingest.engine.memory import free_memory, keep_freed_memory
 from selfrepair.ingest.models.hub.revisions import check_series, parse_checkpoints
 from selfrepair.ingest.models.loading import load_model
@@ -93,16 +94,16 @@ def _ingest_one(
     if request.shard is None:
         _print_outcome(plan, db, run, is_last=is_last)
         return run.run_id
-    if outcome.measured + outcome.resumed == 0:
-        click.echo(
-            f"this run is too small to split into {shard.count} shards: {shard} has nothing to measure, and "
-            "earlier shards measure all of it."
-        )
-        return None
     click.echo(
-        f"shard {shard}: {outcome.measured} units measured, {outcome.resumed} measured before. When every shard "
-        "is done, gather their parts in one folder and run: "
-        f"selfrepair load {shlex.quote(str(parts))} --db {shlex.quote(str(db))}"
+        shard_outcome(
+            shard,
+            outcome.measured,
+            outcome.resumed,
+            run_key=plan.record.run_key,
+            n_units=plan.record.n_units,
+            parts=parts,
+            db=db,
+        )
     )
     return None
 

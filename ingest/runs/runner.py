@@ -76,7 +76,7 @@ def measure_run(
     plan = as_begun(plan, parts_root, db, progress.note)
     parts = PartsFolder(parts_root, plan.record.run_key)
     if shard.count > 1:
-        _check_same_crosschecks(plan, parts)
+        check_same_crosschecks(plan, parts)
     mine = [unit for unit in plan.units if shard.has(unit.number)]
     ready = parts.finished_units() | loaded_units(db, plan.record.run_key, resumed_as=plan.record)
     missing = [unit for unit in mine if unit.number not in ready]
@@ -118,7 +118,7 @@ def measure_run(
     return RunOutcome(measured, len(mine) - measured, crosschecked=True)
 
 
-def _check_same_crosschecks(plan: RunPlan, parts: PartsFolder) -> None:
+def check_same_crosschecks(plan: RunPlan, parts: PartsFolder) -> None:
     """Raise SelfRepairError where another shard was told to cross-check another number of cells: whether the run has all of
     them could not be told.
     """
