@@ -9,9 +9,8 @@ import torch
 from click.testing import CliRunner
 
 from selfrepair.app.cli.main import main
-from selfrepair.ingest.cli import session
 from selfrepair.ingest.models.hub.revisions import parse_checkpoints
-from selfrepair.ingest.runs import stored_run
+from selfrepair.ingest.runs import requested, stored_run
 from selfrepair.ingest.runs.runner import measure_run
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -68,7 +67,7 @@ def stored(tmp_path) -> list[tuple]:
 def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time(ingest, tmp_path, monkeypatch):
     began: list[int] = []
     models: list[weakref.ref] = []
-    load_model = session.load_model
+    load_model = requested.load_model
 
     def load_alone(*arguments, **options):
         assert not [model for model in models if model() is not None], "two models in memory"
@@ -82,7 +81,7 @@ def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time
             raise KeyboardInterrupt
         return measure_run(plan, *arguments, **options)
 
-    monkeypatch.setattr(session, "load_model", load_alone)
+    monkeypatch.setattr(requested, "load_model", load_alone)
     monkeypatch.setattr(stored_run, "measure_run", interrupt_the_second)
     stopped = ingest(checkpoint="0,143000")
     assert stopped.exit_code != 0

@@ -9,7 +9,7 @@ import torch
 from selfrepair.ingest.cli import session
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.models.loading import load_model
-from selfrepair.ingest.runs.stored_run import has_namesake
+from selfrepair.ingest.runs.outcome import has_namesake
 from selfrepair.warehouse.load.loader import load
 from support import tiny
 from support.fabricate import fabricate
