@@ -37,8 +37,8 @@ def ingest(
     """Measure what is requested; returns the run's number in the warehouse, or None for a dry run or a shard.
 
     A series of checkpoints is one run after the other, and the number is the last one's; a dry run probes the first.
-    `began_at` is the `time.perf_counter` of the command's start; `devices` those that would share a dry run's work. Raises SelfRepairError for whatever the user can mend, and
-    for a run whose cross-check failed.
+    `began_at` is the `time.perf_counter` of the command's start; `devices` are those that would share what a dry run is of.
+    Raises SelfRepairError for whatever the user can mend, and for a run whose cross-check failed.
     """
     check_folder(db)  # before the model is loaded
     keep_freed_memory()
