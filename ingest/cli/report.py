@@ -18,12 +18,16 @@ from selfrepair.warehouse.parts.records import ModelRecord, RunRecord
 def warn_of_namesake(request: IngestRequest, model: ModelRecord, db: Path) -> None:
     """Say where `db` holds a local model of the same name with other weights."""
     if request.name is None and Path(request.model).exists() and has_namesake(db, model):
-        longer = "-".join(Path(request.model).resolve().parts[-2:])
         click.echo(
             f"{db} holds another model called {model.name}, with other weights. To tell them apart by name, stop "
-            f"and add --name, such as --name {shlex.quote(longer)}.",
+            f"and add --name, such as --name {shlex.quote(_longer_name(request.model))}.",
             err=True,
         )
+
+
+def _longer_name(folder: str) -> str:
+    """The last two names of a folder's path."""
+    return "-".join(Path(folder).resolve().parts[-2:])
 
 
 def interrupted_message(run_key: str, prompts_of: Mapping[int, int], parts: Path, db: Path) -> str:

@@ -15,9 +15,15 @@ from support.warm import Process
 pytestmark = pytest.mark.slow
 
 MAIN = "from selfrepair.app.cli.main import main; main()"
-RUN = ["--model", "demo", "--prompts", "24", "--seq-len", "48", "--ablation", "mean,zero"]
-OF_THE_CUT = {"main.units", "main.runs", "main.edge_sums", "main.neuron_curves", "main.neuron_sums"}
-"""Tables whose rows are of single units."""
+RUN = ["--model", "demo", "--prompts", "24", "--seq-len", "48", "--packing", "document", "--ablation", "mean,zero"]
+OF_THE_CUT = {
+    *("main.units", "main.runs", "main.edge_sums", "main.neuron_curves", "main.neuron_sums"),
+    "selfrepair_marts.refreshed",
+}
+"""Tables whose rows are of single units, or count them."""
+
+OF_SUMS = {"selfrepair_marts.neuron_totals", "selfrepair_marts.repair_edges"}
+"""Sums of float32 numbers that nearly cancel, added in another order."""
 
 
 @pytest.fixture
@@ -84,7 +90,10 @@ def test_killed_interrupted_and_begun_again_two_processes_store_what_one_does(st
 
     finish(alone)
     found, expected = contents(db), contents(one)
-    assert set(differences(found, expected)) <= OF_THE_CUT
+    assert set(differences(found, expected)) <= OF_THE_CUT | OF_SUMS
+    for table in OF_SUMS:
+        for row, other in zip(found[table], expected[table], strict=True):
+            assert row == pytest.approx(other, abs=1e-5)
     with duckdb.connect(str(db), read_only=True) as con:
         command, device = con.execute("SELECT command, device FROM runs").fetchone()
         workers = con.execute("SELECT count(*), count(DISTINCT worker), min(seconds) > 0 FROM units").fetchone()
@@ -116,5 +125,5 @@ def test_a_model_that_is_refused_ends_the_run_with_its_message(start, server, tm
     _, err = process.communicate()
     assert process.returncode == 1
     assert "Error: " in err
-    assert str(texts) in err
+    assert "gives 0 rows of 128 tokens" in err
     assert "Traceback" not in err

@@ -98,16 +98,15 @@ def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time
 
 
 @pytest.mark.slow
-def test_a_series_is_shared_among_shards(ingest, tmp_path, monkeypatch):
-    monkeypatch.setattr("selfrepair.ingest.runs.plan.ROWS_IN_UNIT", 40)
+def test_a_series_is_shared_among_shards(ingest, tmp_path):
     parts = tmp_path / "parts"
     for shard in ("1/2", "2/2"):
         done = ingest("--shard", shard, "--parts", str(parts), checkpoint="512,143000")
         assert done.exit_code == 0, done.output
-        assert done.stdout.count(f"shard {shard}: 1 units measured") == 2
+        assert done.stdout.count(f"shard {shard}: 2 units measured") == 2
     runs = [PartsFolder(parts, folder.name) for folder in parts.iterdir()]
     assert sorted(run.run().model.checkpoint for run in runs) == [512, 143000]
-    assert [run.finished_units() for run in runs] == [{0, 1}, {0, 1}]
+    assert [run.finished_units() for run in runs] == [{0, 1, 2, 3}] * 2
 
 
 def test_a_dry_run_prices_the_sum(ingest, tmp_path):
