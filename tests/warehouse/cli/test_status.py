@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -153,6 +154,23 @@ def test_the_time_left_is_that_of_the_slowest_and_no_clock_of_two_machines_is_co
         with measuring(parts.path, 2, 2):  # the same shard twice: as if both shared it
             ((found,), _) = statuses(root, db)
             assert found.seconds_left == pytest.approx(2 * 432 / (432 / 8 + 864 / 10))
+
+
+def test_processes_that_one_process_leads_are_told_by_device(run, root, db):
+    parts = run.write(root, units=[0, 1, 2], crosscheck=False)
+    rewrite(parts, 2, by=None)  # of an earlier version
+    with measuring(parts.path, device="cuda:0, cuda:1", processes=2):
+        ((found,), _) = statuses(root, db)
+        assert [(one.device, one.status, one.units) for one in found.by][:1] == [("cuda:0, cuda:1", "running", 0)]
+        for unit in (0, 1):
+            rewrite(parts, unit, by=MeasuredBy(socket.gethostname(), f"cuda:{unit}", f"x:{unit}", 4.0))
+        ((found,), _) = statuses(root, db)
+    assert [(one.device, one.status, one.units, one.seconds) for one in found.by] == [
+        ("cuda:0", "running", 1, 4.0),
+        ("cuda:1", "running", 1, 4.0),
+        (None, "done", 1, None),
+    ]
+    assert (found.rows_per_s, found.seconds_left) == (2 * 432 / 4.0, 3 * 432 / (2 * 432 / 4.0))
 
 
 def test_damaged_manifests_are_named_and_everything_else_is_counted(run, call, root):
