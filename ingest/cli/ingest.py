@@ -1,5 +1,6 @@
 """`selfrepair ingest`. Its help works without torch: what needs it is imported when the command runs."""
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +30,15 @@ def ingest(parts: Path | None, dry_run: bool, db: Path, **options: Any) -> int |
     selfrepair ingest --model EleutherAI/pythia-160m --checkpoint 1000,10000,143000
     """  # noqa: D301
     began_at = time.perf_counter()  # before the import of torch, which is part of the run's time
+    from selfrepair.ingest.cli.shards import print_placement
     from selfrepair.ingest.request.devices import check_device, choose_devices
     from selfrepair.ingest.request.model_shape import check_fits_model
+    from selfrepair.ingest.request.scheduler import placement
     from selfrepair.ingest.request.validation import check_request
 
     request = IngestRequest(**options)
     check_request(request)
+    print_placement(placement(request.shard, os.environ), parts or Path(f"{db}.parts"))
     check_device(request.device, request.dtype)
     devices = [] if request.devices is None else choose_devices(request.devices, request.dtype)
     check_fits_model(request)

@@ -1,7 +1,7 @@
 """One `selfrepair ingest`: plan the run, measure it, load its parts, and print the outcome."""
 
 import contextlib
-import shlex
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +11,13 @@ import click
 from selfrepair.ingest.cli.dry_run import print_estimate
 from selfrepair.ingest.cli.progress import TerminalProgress
 from selfrepair.ingest.cli.report import interrupted_message, print_outcome, warn_of_namesake
+from selfrepair.ingest.cli.shards import shard_outcome
 from selfrepair.ingest.engine.memory import free_memory, keep_freed_memory
 from selfrepair.ingest.models.hub.revisions import check_series, parse_checkpoints
 from selfrepair.ingest.request.devices import WorkerDevice
 from selfrepair.ingest.request.ingest_request import IngestRequest
-from selfrepair.ingest.request.selection import Shard, parse_batch_size, parse_shard
+from selfrepair.ingest.request.scheduler import Placement, placement
+from selfrepair.ingest.request.selection import Shard, parse_batch_size
 from selfrepair.ingest.runs.earlier import as_begun
 from selfrepair.ingest.runs.plan import RunPlan
 from selfrepair.ingest.runs.requested import make_plan
@@ -42,27 +44,30 @@ def ingest(
     """
     check_folder(db)  # before the model is loaded
     keep_freed_memory()
-    shard = parse_shard(request.shard)
+    placed = placement(request.shard, os.environ)
     batch_size = parse_batch_size(request.batch_size)
     steps = parse_checkpoints(request.checkpoint)
     check_series(request.model, steps)
     series = [replace(request, checkpoint=None if step is None else str(step)) for step in steps]
     if dry_run:
-        plan = _print_notes(make_plan(series[0], n_workers=len(devices) or shard.count))
+        n_workers = len(devices) or placed.shard.count
+        plan = _print_notes(make_plan(series[0], n_workers=n_workers, local_rank=placed.local_rank))
         n_gpus = sum(device.device != "cpu" for device in devices)  # processes on the CPU share its cores
         print_estimate(plan, batch_size, began_at, n_runs=len(series), n_devices=max(1, n_gpus))
         return None
     run_id = None
     for one in series:
-        run_id = _ingest_one(one, db, parts, shard, batch_size, is_last=one is series[-1])
+        run_id = _ingest_one(one, db, parts, placed, batch_size, is_last=one is series[-1])
         free_memory()  # modules of a model may refer to each other
     return run_id
 
 
 def _ingest_one(
-    request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None, *, is_last: bool
+    request: IngestRequest, db: Path, parts: Path, placed: Placement, batch_size: int | None, *, is_last: bool
 ) -> int | None:
-    plan = _print_notes(make_plan(request, None if parts == Path(f"{db}.parts") else parts, shard.count))
+    shard = placed.shard
+    to_record = None if parts == Path(f"{db}.parts") else parts
+    plan = _print_notes(make_plan(request, to_record, shard.count, local_rank=placed.local_rank))
     warn_of_namesake(request, plan.record.model, db)
     try:
         with TerminalProgress() as progress:
@@ -75,16 +80,16 @@ def _ingest_one(
     if request.shard is None:
         print_outcome(plan.record, db, run, is_last=is_last)
         return run.run_id
-    if outcome.measured + outcome.resumed == 0:
-        click.echo(
-            f"this run is too small to split into {shard.count} shards: {request.shard} has nothing to measure, and "
-            "earlier shards measure all of it."
-        )
-        return None
     click.echo(
-        f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} measured before. When every shard "
-        "is done, gather their parts in one folder and run: "
-        f"selfrepair load {shlex.quote(str(parts))} --db {shlex.quote(str(db))}"
+        shard_outcome(
+            shard,
+            outcome.measured,
+            outcome.resumed,
+            run_key=plan.record.run_key,
+            n_units=plan.record.n_units,
+            parts=parts,
+            db=db,
+        )
     )
     return None
 

@@ -150,7 +150,7 @@ class Fleet:
                 self._start_measuring(worker)
                 self._ready.append(worker)
             case "measured", _:
-                self._finish_unit(worker)
+                self._finish_unit(worker, is_new=message["is_new"])
                 self._ready.append(worker)
             case "checked", _:
                 self._is_over = True
@@ -207,7 +207,7 @@ class Fleet:
         assert self.planned is not None
         if not self._is_active:
             folder = PartsFolder(self._parts_root, self.planned.record.run_key).path
-            self._activity.enter_context(measuring(folder))
+            self._activity.enter_context(measuring(folder, device=", ".join(one.name for one in self._devices)))
             self._is_active = True
 
     def _assign(self) -> None:
@@ -246,11 +246,11 @@ class Fleet:
         unit = self._at[worker]
         self._progress.worker(worker.name, f"unit {unit.number}", self.planned.rows[unit.number], unit.rows)
 
-    def _finish_unit(self, worker: WorkerProcess) -> None:
+    def _finish_unit(self, worker: WorkerProcess, *, is_new: bool) -> None:
         assert self.planned is not None
         assert self._loader is not None
         del self._at[worker]
-        self.units_measured += 1
+        self.units_measured += is_new
         self._loader.add(self.planned.rows[self._schedule.finish(worker.name)])
 
     def _lose(self, worker: WorkerProcess) -> None:

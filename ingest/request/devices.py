@@ -101,8 +101,9 @@ def _all_devices() -> list[WorkerDevice]:
     return [WorkerDevice(name, name) for name in names]
 
 
-def choose_device(name: str, *, among: bool = False) -> "torch.device":
-    """`auto` is a CUDA GPU, else Apple's, else the CPU; `among`: it is one of `--devices`. Raises SelfRepairError for one that
+def choose_device(name: str, local_rank: int | None = None, *, among: bool = False) -> "torch.device":
+    """`auto` is a CUDA GPU, else Apple's, else the CPU. Of several GPUs it is the one of this process, where its launcher gave
+    it a number on this machine (`local_rank`, from 0). `among`: it is one of `--devices`. Raises SelfRepairError for one that
     this machine lacks.
     """
     import torch
@@ -110,6 +111,8 @@ def choose_device(name: str, *, among: bool = False) -> "torch.device":
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, found in here.items() if found)
+        if name == "cuda" and local_rank is not None and torch.cuda.device_count() > 1:
+            name = _gpu_of(local_rank, torch.cuda.device_count())
     if not here.get(name.split(":")[0], False):
         raise _not_here(name, [device for device, present in here.items() if present], among=among)
     try:
@@ -135,6 +138,15 @@ def choose_precision(name: str, device: "torch.device") -> Precision:
         raise SelfRepairError("--dtype float64 does not exist on Apple GPUs. Use --device cpu.")
     torch.set_float32_matmul_precision("high" if precision.tf32 else "highest")
     return precision
+
+
+def _gpu_of(local_rank: int, count: int) -> str:
+    if local_rank >= count:
+        raise SelfRepairError(
+            f"--device auto: this is process {local_rank + 1} on this machine, which has {count} GPUs. Start as many processes "
+            "as there are GPUs, or name the device, such as --device cuda:0."
+        )
+    return f"cuda:{local_rank}"
 
 
 @functools.cache

@@ -1,9 +1,12 @@
 """Check a request for what no model could make right, before torch is imported; and open its dataset."""
 
+import os
+
 from selfrepair.ingest.models.hub.revisions import check_has_checkpoints, parse_checkpoints
 from selfrepair.ingest.request.devices import parse_devices
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.protocols import resolve_settings
+from selfrepair.ingest.request.scheduler import placement
 from selfrepair.ingest.request.selection import (
     check_crosscheck,
     check_heads,
@@ -11,7 +14,6 @@ from selfrepair.ingest.request.selection import (
     parse_ablations,
     parse_batch_size,
     parse_given,
-    parse_shard,
 )
 from selfrepair.ingest.text.packing import PACKED
 from selfrepair.ingest.text.refusals import check_length
@@ -21,7 +23,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 
 def check_request(request: IngestRequest) -> None:
     """Raise SelfRepairError for a request that is wrong whatever the model; the hub is not used."""
-    parse_shard(request.shard)
+    placement(request.shard, os.environ)
     _check_devices(request)
     parse_batch_size(request.batch_size)
     check_seed(request.seed)

@@ -23,14 +23,20 @@ from selfrepair.ingest.text.sources import RANDOM, random_rows
 
 
 def make_plan(
-    request: IngestRequest, parts: Path | None = None, n_workers: int = 1, device_name: str | None = None
+    request: IngestRequest,
+    parts: Path | None = None,
+    n_workers: int = 1,
+    *,
+    local_rank: int | None = None,
+    device_name: str | None = None,
 ) -> RunPlan:
     """Load the model and the prompts of a request and plan the run for so many workers; `parts` where that is not the usual
-    folder, `device_name` where the device is not the request's.
+    folder, `local_rank` the number of this process on this machine, where its launcher gave it one, `device_name` where the
+    device is not the request's.
     """
     settings = resolve_settings(request)
     ablations = parse_ablations(settings.ablation)
-    device = choose_device(device_name or request.device)
+    device = choose_device(device_name or request.device, local_rank)
     precision = choose_precision(request.dtype, device)
     source = open_dataset(request).with_first_row_read()  # before the model, which may take long to download
     model = load_model(

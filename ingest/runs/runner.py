@@ -25,6 +25,7 @@ from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.runs.unit_columns import measurement_columns, prompt_columns, token_columns
 from selfrepair.ingest.text.targets import PredictionTargets
+from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.parts.activity import measuring
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -74,20 +75,22 @@ def measure_run(
     """
     plan = as_begun(plan, parts_root, db, progress.note)
     parts = PartsFolder(parts_root, plan.record.run_key)
+    if shard.count > 1:
+        check_same_crosschecks(plan, parts)
     mine = [unit for unit in plan.units if shard.has(unit.number)]
     left = what_is_left(plan, parts, db, shard)
     if left.is_nothing:
         return RunOutcome(0, len(mine), crosschecked=False)
-    with measuring(parts.path) if parts.exists() else contextlib.nullcontext():
+    who = shard.index, shard.count, str(plan.model.adapter.device)
+    with measuring(parts.path, *who) if parts.exists() else contextlib.nullcontext():
         plan = check_and_start(plan, parts, progress)
-    with measuring(parts.path):
+    with measuring(parts.path, *who):
         measurer = prepared_measurer(plan, parts, batch_size, progress)
         total = sum(n_rows(plan, unit) for unit in mine)
         progress.stage("measuring", total=total, done=total - sum(n_rows(plan, unit) for unit in left.units))
-        for unit in left.units:
-            measure_unit(plan, measurer, parts, unit, progress.advance)
+        measured = sum(measure_unit(plan, measurer, parts, unit, progress.advance) for unit in left.units)
         crosscheck_run(plan, measurer, parts, db, shard, left.cells, progress)
-    return RunOutcome(len(left.units), len(mine) - len(left.units), crosschecked=True)
+    return RunOutcome(measured, len(mine) - measured, crosschecked=True)
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,26 @@ def what_is_left(plan: RunPlan, parts: PartsFolder, db: Path, shard: Shard) -> L
     ready = parts.finished_units() | loaded_units(db, plan.record.run_key, resumed_as=plan.record)
     missing = [unit for unit in plan.units if shard.has(unit.number) and unit.number not in ready]
     chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(plan.unit_of(prompt).number)]
-    is_checked = set(chosen) <= known_crosschecks(parts, shard, db)
+    is_checked = set(chosen) <= known_crosschecks(parts, db)
     if parts.exists():
         parts.start(plan.record)
     return Left(missing, chosen, is_checked)
+
+
+def check_same_crosschecks(plan: RunPlan, parts: PartsFolder) -> None:
+    """Raise SelfRepairError where another shard was told to cross-check another number of cells: whether the run has all of
+    them could not be told.
+    """
+    try:
+        begun = parts.run().n_crosschecks
+    except SelfRepairError:  # no record yet, or a damaged one, which is told elsewhere
+        return
+    if begun != plan.record.n_crosschecks:
+        before, now = f"--crosscheck {begun}", f"--crosscheck {plan.record.n_crosschecks}"
+        raise SelfRepairError(
+            f"the shards of this run were begun with {before}, and this one has {now}: all need the same. Use {before}; to "
+            f"check more cells once the run is loaded, run the command with {now} and without --shard."
+        )
 
 
 def check_and_start(plan: RunPlan, parts: PartsFolder, progress: Progress) -> RunPlan:
@@ -185,8 +204,14 @@ def measure_unit(
     parts: PartsFolder,
     unit: Unit,
     on_rows: Callable[[int], None] = lambda rows: None,
-) -> None:
-    """Measure the prompts of a unit and write its part files; `on_rows` gets numbers of measured rows."""
+) -> bool:
+    """Measure the prompts of a unit and write its part files; `on_rows` gets numbers of measured rows.
+
+    Returns False where another process, that shares the run in whatever way, has written them meanwhile.
+    """
+    if parts.has_unit(unit.number):
+        on_rows(n_rows(plan, unit))
+        return False
     began = time.monotonic()
     measured = measurer.measure(*_inputs(plan, unit), unit.prompt_ids, on_rows)
     seconds, host = time.monotonic() - began, socket.gethostname()
@@ -200,6 +225,7 @@ def measure_unit(
         mechanisms=mechanism_columns(plan, unit, measured),
         by=MeasuredBy(host, str(plan.model.adapter.device), f"{host}:{os.getpid()}", seconds),
     )
+    return True
 
 
 def _inputs(plan: RunPlan, unit: Unit) -> tuple[PredictionTargets, torch.Tensor | None]:
