@@ -111,7 +111,7 @@ class Fleet:
 
         Raises SelfRepairError as `measure_run` does, where workers plan different runs, and where no worker is left.
         """
-        with self._activity, _interrupted_by_sigterm(), _ended(self._workers):
+        with self._activity, _interrupted_by_sigterm(), self._loader_stopped(), _ended(self._workers):
             n = len(self._devices)
             self._progress.stage(f"loading the model on {n} devices" if n > 1 else "loading the model")
             for device in self._devices:
@@ -119,13 +119,17 @@ class Fleet:
                     WorkerProcess(device, self._order(device), self._inbox, _cpu_threads(device, self._devices))
                 )
                 self._progress.worker(device.name, "loading the model")
-            try:
-                while not self._is_over:
-                    self._hear(*self._inbox.get())
-                    self._assign()
-            finally:
-                if self._loader:
-                    self._loader.stop()
+            while not self._is_over:
+                self._hear(*self._inbox.get())
+                self._assign()
+
+    @contextlib.contextmanager
+    def _loader_stopped(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self._loader:
+                self._loader.stop()
 
     def _order(self, device: WorkerDevice) -> Order:
         return Order(
