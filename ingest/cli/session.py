@@ -65,9 +65,8 @@ def ingest(
 def _ingest_one(
     request: IngestRequest, db: Path, parts: Path, placed: Placement, batch_size: int | None, *, is_last: bool
 ) -> int | None:
-    shard = placed.shard
-    to_record = None if parts == Path(f"{db}.parts") else parts
-    plan = _print_notes(make_plan(request, to_record, shard.count, local_rank=placed.local_rank))
+    shard, recorded = placed.shard, None if parts == Path(f"{db}.parts") else parts
+    plan = _print_notes(make_plan(request, recorded, shard.count, local_rank=placed.local_rank))
     warn_of_namesake(request, plan.record.model, db)
     try:
         with TerminalProgress() as progress:

@@ -211,7 +211,8 @@ class Fleet:
         assert self.planned is not None
         if not self._is_active:
             folder = PartsFolder(self._parts_root, self.planned.record.run_key).path
-            self._activity.enter_context(measuring(folder, device=", ".join(one.name for one in self._devices)))
+            names = ", ".join(device.name for device in self._devices)
+            self._activity.enter_context(measuring(folder, device=names, processes=len(self._devices)))
             self._is_active = True
 
     def _assign(self) -> None:

@@ -102,9 +102,9 @@ def _all_devices() -> list[WorkerDevice]:
 
 
 def choose_device(name: str, local_rank: int | None = None, *, among: bool = False) -> "torch.device":
-    """`auto` is a CUDA GPU, else Apple's, else the CPU. Of several GPUs it is the one of this process, where its launcher gave
-    it a number on this machine (`local_rank`, from 0). `among`: it is one of `--devices`. Raises SelfRepairError for one that
-    this machine lacks.
+    """`auto` is a CUDA GPU, else Apple's, else the CPU; of several GPUs the one of this process, where its launcher gave it a
+    number on this machine (`local_rank`, from 0). `among`: it is one of `--devices`. Raises SelfRepairError for one that this
+    machine lacks.
     """
     import torch
 

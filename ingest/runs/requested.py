@@ -26,13 +26,12 @@ def make_plan(
     request: IngestRequest,
     parts: Path | None = None,
     n_workers: int = 1,
-    *,
-    local_rank: int | None = None,
     device_name: str | None = None,
+    local_rank: int | None = None,
 ) -> RunPlan:
     """Load the model and the prompts of a request and plan the run for so many workers; `parts` where that is not the usual
-    folder, `local_rank` the number of this process on this machine, where its launcher gave it one, `device_name` where the
-    device is not the request's.
+    folder, `device_name` where the device is not the request's, `local_rank` the number of this process on this machine, where
+    its launcher gave it one.
     """
     settings = resolve_settings(request)
     ablations = parse_ablations(settings.ablation)
