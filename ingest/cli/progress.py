@@ -10,6 +10,13 @@ from rich.text import Text
 LINE_EVERY_S = 30.0
 
 
+class _Count(ProgressColumn):
+    """How many are done of how many; nothing where that is not known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed:,.0f}/{task.total:,.0f}")
+
+
 class _Rate(ProgressColumn):
     """Rows, prompts or crosschecks per second since this command began."""
 
@@ -26,7 +33,7 @@ class TerminalProgress:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            _Count(),
             _Rate(),
             TimeRemainingColumn(),
             console=self._console,
@@ -65,10 +72,12 @@ class TerminalProgress:
 
     def worker(self, name: str, text: str, total: int = 0, done: int = 0) -> None:
         """What one of several workers is at, on a line of its own; where there is no terminal, beside the count."""
-        self._at[name] = text
         if name not in self._workers:
-            self._workers[name] = self._bar.add_task(name, total=total)
-        self._bar.update(self._workers[name], description=f"{name}: {text}", total=total, completed=done)
+            self._workers[name] = self._bar.add_task(name, total=None)
+        if self._at.get(name) != text:
+            self._at[name] = text
+            self._bar.reset(self._workers[name], total=total or None, description=f"{name}: {text}")
+        self._bar.update(self._workers[name], completed=done)
 
     def note(self, text: str) -> None:
         """A line above the bar."""

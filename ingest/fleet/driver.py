@@ -111,7 +111,7 @@ class Fleet:
 
         Raises SelfRepairError as `measure_run` does, where workers plan different runs, and where no worker is left.
         """
-        with self._activity, _interrupted_by_sigterm(), _ended(self._workers):
+        with self._activity, _interrupted_by_sigterm(), self._loader_stopped(), _ended(self._workers):
             n = len(self._devices)
             self._progress.stage(f"loading the model on {n} devices" if n > 1 else "loading the model")
             for device in self._devices:
@@ -119,13 +119,17 @@ class Fleet:
                     WorkerProcess(device, self._order(device), self._inbox, _cpu_threads(device, self._devices))
                 )
                 self._progress.worker(device.name, "loading the model")
-            try:
-                while not self._is_over:
-                    self._hear(*self._inbox.get())
-                    self._assign()
-            finally:
-                if self._loader:
-                    self._loader.stop()
+            while not self._is_over:
+                self._hear(*self._inbox.get())
+                self._assign()
+
+    @contextlib.contextmanager
+    def _loader_stopped(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self._loader:
+                self._loader.stop()
 
     def _order(self, device: WorkerDevice) -> Order:
         return Order(
@@ -150,7 +154,7 @@ class Fleet:
                 self._start_measuring(worker)
                 self._ready.append(worker)
             case "measured", _:
-                self._finish_unit(worker)
+                self._finish_unit(worker, is_new=message["is_new"])
                 self._ready.append(worker)
             case "checked", _:
                 self._is_over = True
@@ -247,11 +251,11 @@ class Fleet:
         unit = self._at[worker]
         self._progress.worker(worker.name, f"unit {unit.number}", self.planned.rows[unit.number], unit.rows)
 
-    def _finish_unit(self, worker: WorkerProcess) -> None:
+    def _finish_unit(self, worker: WorkerProcess, *, is_new: bool) -> None:
         assert self.planned is not None
         assert self._loader is not None
         del self._at[worker]
-        self.units_measured += 1
+        self.units_measured += is_new
         self._loader.add(self.planned.rows[self._schedule.finish(worker.name)])
 
     def _lose(self, worker: WorkerProcess) -> None:

@@ -48,7 +48,7 @@ class Work:
         request = IngestRequest(**order.request)
         self._batch_size = parse_batch_size(request.batch_size)
         recorded = None if order.parts_to_record is None else Path(order.parts_to_record)
-        plan = make_plan(request, recorded, order.n_workers, order.device)
+        plan = make_plan(request, recorded, order.n_workers, device_name=order.device)
         notes = [*plan.model.notes, *plan.prompts.notes]
         self._plan = as_begun(plan, self._parts_root, self._db, notes.append)
         self._parts = PartsFolder(self._parts_root, self._plan.record.run_key)
@@ -70,9 +70,10 @@ class Work:
                 self._parts.start(self._plan.record)
                 self._prepare()
             case "measure":
-                measure_unit(self._plan, self._prepared(), self._parts, self._plan.units[command["unit"]], self.advance)
+                unit = self._plan.units[command["unit"]]
+                is_new = measure_unit(self._plan, self._prepared(), self._parts, unit, self.advance)
                 self._tell_done()
-                self._send("measured")
+                self._send("measured", is_new=is_new)
             case "crosscheck":
                 cells = choose_crosschecks(self._plan)
                 crosscheck_run(self._plan, self._prepared(), self._parts, self._db, _ALL, cells, self)

@@ -88,13 +88,7 @@ def measure_run(
         measurer = prepared_measurer(plan, parts, batch_size, progress)
         total = sum(n_rows(plan, unit) for unit in mine)
         progress.stage("measuring", total=total, done=total - sum(n_rows(plan, unit) for unit in left.units))
-        measured = 0
-        for unit in left.units:
-            if parts.has_unit(unit.number):  # by another process that has the same shard, or shares the run otherwise
-                progress.advance(n_rows(plan, unit))
-                continue
-            measure_unit(plan, measurer, parts, unit, progress.advance)
-            measured += 1
+        measured = sum(measure_unit(plan, measurer, parts, unit, progress.advance) for unit in left.units)
         crosscheck_run(plan, measurer, parts, db, shard, left.cells, progress)
     return RunOutcome(measured, len(mine) - measured, crosschecked=True)
 
@@ -210,8 +204,14 @@ def measure_unit(
     parts: PartsFolder,
     unit: Unit,
     on_rows: Callable[[int], None] = lambda rows: None,
-) -> None:
-    """Measure the prompts of a unit and write its part files; `on_rows` gets numbers of measured rows."""
+) -> bool:
+    """Measure the prompts of a unit and write its part files; `on_rows` gets numbers of measured rows.
+
+    Returns False where another process, that shares the run in whatever way, has written them meanwhile.
+    """
+    if parts.has_unit(unit.number):
+        on_rows(n_rows(plan, unit))
+        return False
     began = time.monotonic()
     measured = measurer.measure(*_inputs(plan, unit), unit.prompt_ids, on_rows)
     seconds, host = time.monotonic() - began, socket.gethostname()
@@ -225,6 +225,7 @@ def measure_unit(
         mechanisms=mechanism_columns(plan, unit, measured),
         by=MeasuredBy(host, str(plan.model.adapter.device), f"{host}:{os.getpid()}", seconds),
     )
+    return True
 
 
 def _inputs(plan: RunPlan, unit: Unit) -> tuple[PredictionTargets, torch.Tensor | None]:
