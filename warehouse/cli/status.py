@@ -29,6 +29,7 @@ def status(parts_folder: Path | None, db: Path, as_json: bool) -> None:
     units that are loaded, in part files and missing, who measured them, why others stopped, how long is left, and the
     command to go on with. It changes nothing, and needs no torch.
     """
+    from selfrepair.warehouse.cli.terminal import cell_text
     from selfrepair.warehouse.errors import SelfRepairError
     from selfrepair.warehouse.parts.status import statuses
 
@@ -43,7 +44,7 @@ def status(parts_folder: Path | None, db: Path, as_json: bool) -> None:
         )
     found, notes = statuses(parts, db, run_keys)
     for note in notes:
-        click.echo(note, err=True)
+        click.echo(cell_text(note), err=True)
     if as_json:
         click.echo(json.dumps([_as_json(run) for run in found], indent=1, default=_time))
     elif found:
@@ -55,6 +56,7 @@ def status(parts_folder: Path | None, db: Path, as_json: bool) -> None:
 def described(run: "RunStatus") -> str:
     """A run's status in lines."""
     from selfrepair.warehouse.cli.terminal import cell_text, plain_lines
+    from selfrepair.warehouse.parts.command import warning_of_code
 
     lines = [head(run)]
     if run.status != "complete":
@@ -79,6 +81,7 @@ def described(run: "RunStatus") -> str:
     lines += [f"  {'' if i else 'next':9} {command}" for i, command in enumerate(run.next[:_MOST_NAMED])]
     if len(run.next) > _MOST_NAMED:
         lines.append(f"            and {len(run.next) - _MOST_NAMED} more; the same array again does all of them")
+    lines += [f"            {warning}" for command in run.next[:1] if (warning := warning_of_code(command))]
     return "\n".join(lines)
 
 

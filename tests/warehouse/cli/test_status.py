@@ -204,9 +204,14 @@ def test_what_a_folder_says_does_nothing_to_the_terminal(fabricate, call, root):
         run = fabricate(f"run-{number}", model="a\x1b]0;b\x07")
         parts = replace(run, record=replace(run.record, command=command)).write(root, units=[0], crosscheck=False)
         fail(parts, 1, 1, "c\x1b[2J")
+    (root / "other").mkdir()
+    (root / "other" / "run.json").write_text(json.dumps({"d\x1b]0;e\x07": 1}))
     output = call(status).output
     assert output.replace("\n", "").isprintable()
     assert output.count("the ingest command or call that began it") == len(COMMANDS)
+    record = replace(run.record, command=f"{INGEST} --trust-remote-code")
+    (parts.path / "run.json").write_text(record.to_json())
+    assert "It runs code that comes with the model (--trust-remote-code)" in call(status, parts.path).output
 
 
 def test_another_folder_is_named_in_what_is_typed_next(run, call, db, tmp_path):
