@@ -18,7 +18,8 @@ from selfrepair.app.data.resume_command import RUN_RECORDS, missing_options, res
 from selfrepair.app.wording.columns import meaning, words
 from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, activity_of_run
+from selfrepair.warehouse.parts.activity import activity_of_run
+from selfrepair.warehouse.parts.workers import INCOMPLETE, RUNNING
 
 REFRESH_S = 5
 QUIET = timedelta(minutes=2)

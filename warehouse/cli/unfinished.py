@@ -5,9 +5,10 @@ from pathlib import Path
 
 from selfrepair.warehouse.cli.terminal import cell_text
 from selfrepair.warehouse.database.connection import open_reader
-from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, activity_of_run
+from selfrepair.warehouse.parts.activity import activity_of_run
 from selfrepair.warehouse.parts.command import command_to_resume, warning_of_code
 from selfrepair.warehouse.parts.status import why_failed
+from selfrepair.warehouse.parts.workers import INCOMPLETE, RUNNING
 
 _NOT_COMPLETE = """
 SELECT CAST(run_id AS INTEGER), run_key, status, command, crosscheck_error_max, crosscheck_tolerance
