@@ -76,7 +76,9 @@ class TerminalProgress:
             self._workers[name] = self._bar.add_task(name, total=None)
         if self._at.get(name) != text:
             self._at[name] = text
-            self._bar.reset(self._workers[name], total=total or None, description=f"{name}: {text}")
+            self._bar.reset(self._workers[name], total=total, description=f"{name}: {text}")
+            if not total:  # the bar then says that the worker is at something; `reset` takes None as no change
+                next(task for task in self._bar.tasks if task.id == self._workers[name]).total = None
         self._bar.update(self._workers[name], completed=done)
 
     def note(self, text: str) -> None:

@@ -94,7 +94,7 @@ def test_killed_interrupted_and_begun_again_two_processes_store_what_one_does(st
     assert set(differences(found, expected)) <= OF_THE_CUT | OF_SUMS
     for table in OF_SUMS:
         for row, other in zip(found[table], expected[table], strict=True):
-            assert row == pytest.approx(other, abs=1e-5)
+            assert row == pytest.approx(other, rel=1e-6, abs=1e-5)
     with duckdb.connect(str(db), read_only=True) as con:
         command, device = con.execute("SELECT command, device FROM runs").fetchone()
         workers = con.execute("SELECT count(*), count(DISTINCT worker), min(seconds) > 0 FROM units").fetchone()
