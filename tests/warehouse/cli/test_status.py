@@ -146,14 +146,14 @@ def test_the_time_left_is_that_of_the_slowest_and_no_clock_of_two_machines_is_co
             at = Manifest.from_json(path.read_text()).measured_at + timedelta(hours=unit)
             rewrite(parts, unit, by=MeasuredBy(host, "cpu", f"{host}:7", seconds), measured_at=at)
         ((found,), _) = statuses(root, db)
-        assert found.seconds_left == pytest.approx(2 * 8.0)  # of the slow one's three units, two are left
-        assert found.rows_per_s == pytest.approx(432 / 2 + 432 / 8)
+        assert found.time.seconds_left == pytest.approx(2 * 8.0)  # of the slow one's three units, two are left
+        assert found.time.rows_per_s == pytest.approx(432 / 2 + 432 / 8)
         assert (found.last[0], found.last[1]) == (1, "slow")
         assert [(one.host, one.units, one.seconds) for one in found.by] == [("fast", 1, 2.0), ("slow", 1, 8.0)]
         assert found.next == ()
         with measuring(parts.path, 2, 2):  # the same shard twice: as if both shared it
             ((found,), _) = statuses(root, db)
-            assert found.seconds_left == pytest.approx(2 * 432 / (432 / 8 + 864 / 10))
+            assert found.time.seconds_left == pytest.approx(2 * 432 / (432 / 8 + 864 / 10))
 
 
 def test_processes_that_one_process_leads_are_told_by_device(run, root, db):
@@ -170,7 +170,7 @@ def test_processes_that_one_process_leads_are_told_by_device(run, root, db):
         ("cuda:1", "running", 1, 4.0),
         (None, "done", 1, None),
     ]
-    assert (found.rows_per_s, found.seconds_left) == (2 * 432 / 4.0, 3 * 432 / (2 * 432 / 4.0))
+    assert (found.time.rows_per_s, found.time.seconds_left) == (2 * 432 / 4.0, 3 * 432 / (2 * 432 / 4.0))
 
 
 def test_damaged_manifests_are_named_and_everything_else_is_counted(run, call, root):
