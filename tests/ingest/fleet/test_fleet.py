@@ -105,6 +105,21 @@ def test_killed_interrupted_and_begun_again_two_processes_store_what_one_does(st
     assert "nothing was left to measure" in finish(start(db, "--devices", "cpu:2"))[0]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_ended_while_the_model_is_loaded_no_worker_is_left(start, tmp_path, number):
+    process = start(tmp_path / "w.duckdb", "--devices", "cpu:2")
+    workers = []
+    while process.poll() is None and len(workers) < 2:
+        time.sleep(0.01)
+        workers = workers_of(process)
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert_ended(workers)
+    assert process.returncode == 130
+    assert "Interrupted." in err
+    assert "Traceback" not in err
+
+
 def test_where_no_worker_is_left_the_error_says_why_and_how_to_go_on(start, tmp_path):
     process = start(tmp_path / "w.duckdb", "--devices", "cpu:2")
     while process.poll() is None and len(workers_of(process)) < 2:
