@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from selfrepair.ingest.cli.progress import TerminalProgress
 from selfrepair.ingest.fleet.driver import Fleet
 from selfrepair.ingest.fleet.loading import LoaderBeside
 from selfrepair.ingest.request.devices import parse_devices
@@ -63,6 +64,22 @@ def test_workers_that_plan_other_runs_are_refused(planned, change):
         SelfRepairError, match=r"cuda:1 planned run run-. in 2 units, and cuda:0 run run-a in 2: the model"
     ):
         planned("cuda:1", **{"record": fabricate().record} | change)
+
+
+def test_a_worker_has_a_line_with_the_rows_of_its_unit():
+    with TerminalProgress() as progress:
+        lines = []
+        for at in (("loading the model",), ("unit 3", 10, 4), ("unit 3", 10, 6), ("waiting",), ("unit 7", 9)):
+            progress.worker("cuda:1", *at)
+            (line,) = progress._bar.tasks
+            lines.append((line.description, line.total, line.completed))
+    assert lines == [
+        ("cuda:1: loading the model", None, 0),
+        ("cuda:1: unit 3", 10, 4),
+        ("cuda:1: unit 3", 10, 6),
+        ("cuda:1: waiting", None, 0),
+        ("cuda:1: unit 7", 9, 0),
+    ]
 
 
 def test_units_are_loaded_beside_the_workers_once_they_fill_a_transaction(tmp_path, monkeypatch):
