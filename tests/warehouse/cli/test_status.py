@@ -5,7 +5,7 @@ import re
 import socket
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -159,6 +159,7 @@ def test_the_time_left_is_that_of_the_slowest_and_no_clock_of_two_machines_is_co
 def test_processes_that_one_process_leads_are_told_by_device(run, root, db):
     parts = run.write(root, units=[0, 1, 2], crosscheck=False)
     rewrite(parts, 2, by=None)  # of an earlier version
+    parts.crosscheck_path(0, 1).write_text(json.dumps([asdict(cell) for cell in run.cells]))  # as version 0.1 wrote it
     with measuring(parts.path, device="cuda:0, cuda:1", processes=2):
         ((found,), _) = statuses(root, db)
         assert [(one.device, one.status, one.units) for one in found.by][:1] == [("cuda:0, cuda:1", "running", 0)]
@@ -170,6 +171,7 @@ def test_processes_that_one_process_leads_are_told_by_device(run, root, db):
         ("cuda:1", "running", 1, 4.0),
         (None, "done", 1, None),
     ]
+    assert found.cells == 3
     assert (found.time.rows_per_s, found.time.seconds_left) == (2 * 432 / 4.0, 3 * 432 / (2 * 432 / 4.0))
 
 
