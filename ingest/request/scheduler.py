@@ -153,7 +153,7 @@ def _nested(found: _Variables, outer: _Place | None) -> tuple[list[_Place], str]
     torchrun = found.place(*_TORCHRUN) if found.has(*_TORCHRUN) else None
     step = _step(found, is_alone=outer is None and torchrun is None)
     if step is not None and torchrun is None:
-        return [*places, step], ""
+        return places if places and step.count == 1 else [*places, step], ""
     if torchrun is None:
         return places, ""
     if step is not None and step.count > 1:

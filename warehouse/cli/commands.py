@@ -158,7 +158,7 @@ def runs(db: Path) -> None:
     """List the runs of a warehouse.
 
     Of a run that is not whole, it says whether a process is measuring it and, if not, why and how to continue. Part files are
-    looked for next to the warehouse (<db>.parts).
+    looked for next to the warehouse (<db>.parts). How far each run is, and who measures it: selfrepair status.
     """
     from selfrepair.warehouse.cli.head_names import short_heads
     from selfrepair.warehouse.cli.unfinished import sentences, status_now

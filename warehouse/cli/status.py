@@ -13,7 +13,7 @@ import click
 from selfrepair.warehouse.cli.options import db_option
 
 if TYPE_CHECKING:
-    from selfrepair.warehouse.parts.status import RunStatus
+    from selfrepair.warehouse.parts.status import RunStatus, TimeLeft
 
 _MOST_NAMED = 8
 
@@ -29,6 +29,7 @@ def status(parts_folder: Path | None, db: Path, as_json: bool) -> None:
     units that are loaded, in part files and missing, who measured them, why others stopped, how long is left, and the
     command to go on with. It changes nothing, and needs no torch.
     """
+    from selfrepair.warehouse.cli.terminal import cell_text
     from selfrepair.warehouse.errors import SelfRepairError
     from selfrepair.warehouse.parts.status import statuses
 
@@ -43,7 +44,7 @@ def status(parts_folder: Path | None, db: Path, as_json: bool) -> None:
         )
     found, notes = statuses(parts, db, run_keys)
     for note in notes:
-        click.echo(note, err=True)
+        click.echo(cell_text(note), err=True)
     if as_json:
         click.echo(json.dumps([_as_json(run) for run in found], indent=1, default=_time))
     elif found:
@@ -55,6 +56,7 @@ def status(parts_folder: Path | None, db: Path, as_json: bool) -> None:
 def described(run: "RunStatus") -> str:
     """A run's status in lines."""
     from selfrepair.warehouse.cli.terminal import cell_text, plain_lines
+    from selfrepair.warehouse.parts.command import warning_of_code
 
     lines = [head(run)]
     if run.status != "complete":
@@ -79,6 +81,7 @@ def described(run: "RunStatus") -> str:
     lines += [f"  {'' if i else 'next':9} {command}" for i, command in enumerate(run.next[:_MOST_NAMED])]
     if len(run.next) > _MOST_NAMED:
         lines.append(f"            and {len(run.next) - _MOST_NAMED} more; the same array again does all of them")
+    lines += [f"            {warning}" for command in run.next[:1] if (warning := warning_of_code(command))]
     return "\n".join(lines)
 
 
@@ -136,14 +139,18 @@ def _facts(run: "RunStatus") -> list[tuple[str, str]]:
         unit, host, at = run.last
         by = f" on {host}, by its clock" if host else ""
         last = f"unit {unit}, {at:%Y-%m-%d %H:%M:%S} UTC{by}"
-    left = ""
-    if run.seconds_left == 0:
-        left = "the cross-check"
-    elif run.seconds_left is not None and run.rows_per_s:
-        left = f"about {in_time(run.seconds_left)} at {run.rows_per_s:,.0f} rows/s, for what is being measured"
-    elif run.seconds_of_one is not None:
-        left = f"about {in_time(run.seconds_of_one)} for one process, beside the start and the cross-check"
-    return [("parts", unloaded), ("missing", missing_text(run)), ("last", last), ("left", left)]
+    return [("parts", unloaded), ("missing", missing_text(run)), ("last", last), ("left", left_text(run.time))]
+
+
+def left_text(time: "TimeLeft") -> str:
+    """How long is left: of what is being measured or, where nobody measures, of all that is missing for one process."""
+    if time.seconds_left is not None and time.rows_per_s:
+        if not time.seconds_left:
+            return "the cross-check"
+        return f"about {in_time(time.seconds_left)} at {time.rows_per_s:,.0f} rows/s, for what is being measured"
+    if time.seconds_of_one is not None:
+        return f"about {in_time(time.seconds_of_one)} for one process, beside the start and the cross-check"
+    return ""
 
 
 def in_time(seconds: float) -> str:
@@ -159,7 +166,8 @@ def in_time(seconds: float) -> str:
 
 def _as_json(run: "RunStatus") -> dict[str, Any]:
     last = run.last and dict(zip(("unit", "host", "measured_at"), run.last, strict=True))
-    return {**asdict(run), "last": last, "is_whole": run.is_whole}
+    found = asdict(run)
+    return {**found, **found.pop("time"), "last": last, "is_whole": run.is_whole}
 
 
 def _time(value: object) -> str:

@@ -1,6 +1,7 @@
 """What lies in a folder of part files, read without the packages that write and load them: quick, and nothing is changed."""
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -65,12 +66,15 @@ def manifests(folder: Path) -> tuple[dict[int, Manifest], list[str]]:
 
 
 def crosschecked(folder: Path) -> set[tuple[int, int, int, str]]:
-    """The cells in the cross-check files of a run's folder: prompt, layer, head, ablation. A damaged file has none."""
+    """The cells in the cross-check files of a run's folder: prompt, layer, head, ablation. A damaged file has none; one of
+    version 0.1 is a plain list.
+    """
     found = set()
     for name in _names(folder):
         if CROSSCHECK.fullmatch(name):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                for cell in unsealed(files.read_file(folder / name).decode())["cells"]:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+                text = files.read_file(folder / name).decode()
+                for cell in json.loads(text) if text.startswith("[") else unsealed(text)["cells"]:
                     found.add((cell["prompt_id"], cell["layer"], cell["head"], cell["ablation"]))
     return found
 

@@ -38,6 +38,26 @@ _CELLS = "SELECT run_id, prompt_id, layer, head, CAST(ablation AS VARCHAR) FROM 
 
 
 @dataclass(frozen=True)
+class FinishedUnit:
+    """A finished unit: its rows of measurements, when it was finished by its machine's clock (UTC), and by whom."""
+
+    rows: int
+    at: datetime
+    by: MeasuredBy | None
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """`rows_per_s` is the pace of those who measure, `seconds_left` what they need for the units that are theirs; None where
+    nobody measures. `seconds_of_one` is what one process would need for all that is missing. None where no unit tells.
+    """
+
+    rows_per_s: float | None = None
+    seconds_left: float | None = None
+    seconds_of_one: float | None = None
+
+
+@dataclass(frozen=True)
 class Measurer:
     """Who measured `units` units, or measures: one process, or all that are over and left no note of one device. `shard` is
     `2/3`, `seconds` the time of a unit on average; `reason` says why a process ended before its share was measured.
@@ -57,8 +77,7 @@ class RunStatus:
     """How far a run is. Of its `n_units` units, `loaded` are in the warehouse, `in_parts` in part files alone and good, and
     `missing` are neither; `by_shard` counts the missing ones, where the run is shared, and `silent` are shards of these that
     never wrote into the folder. `cells` of `n_cells` are cross-checked. `last` is the latest unit by its machine's own clock.
-    `rows_per_s` is the pace of those who measure, and `seconds_left` what they need for what they have; `seconds_of_one`
-    what one process would need for all that is missing. `why` says in words why the run is not whole, `next` what to type.
+    `why` says in words why the run is not whole, `next` what to type.
     """
 
     run_key: str
@@ -77,9 +96,7 @@ class RunStatus:
     n_cells: int
     by: tuple[Measurer, ...]
     last: tuple[int, str | None, datetime] | None
-    rows_per_s: float | None
-    seconds_left: float | None
-    seconds_of_one: float | None
+    time: TimeLeft
     damaged: tuple[str, ...] = ()
     why: str = ""
     next: tuple[str, ...] = ()
@@ -119,6 +136,31 @@ def statuses(
     return found, notes
 
 
+def time_left(n_rows: int, n_units: int, units: Mapping[int, FinishedUnit], known: Sequence[Worker]) -> TimeLeft:
+    """How long a run of `n_rows` in `n_units` still takes, of which `units` are finished, from the seconds that they took.
+
+    Those who measure (`known`, the others are left out) have their shards' units, each at its own pace.
+    """
+    paces = _paces(units)
+    if None not in paces:
+        return TimeLeft()
+    missing = [unit for unit in range(n_units) if unit not in units]
+    rows_of_unit = (n_rows - sum(unit.rows for unit in units.values())) / len(missing) if missing else 0.0
+    together: dict[tuple[int, int], float] = defaultdict(float)
+    for worker in known:
+        if worker.status == RUNNING:
+            together[worker.index, worker.count] += paces.get(worker.name, paces[None]) * worker.processes
+    left = [
+        sum(unit % count == index - 1 for unit in missing) * rows_of_unit / pace
+        for (index, count), pace in together.items()
+    ]
+    return TimeLeft(
+        sum(together.values()) if together else None,
+        max(left) if left else None,
+        len(missing) * rows_of_unit / paces[None] if missing else None,
+    )
+
+
 def why_failed(run_id: int, error: float, allowed: float, db: Path) -> str:
     """What is said of a run whose cross-check failed: errors in logits."""
     return (
@@ -126,15 +168,6 @@ def why_failed(run_id: int, error: float, allowed: float, db: Path) -> str:
         "leave it out. Measure it with --dtype float64, and remove this one: "
         f"selfrepair remove {run_id} --db {shlex.quote(str(db))}"
     )
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """A finished unit: its rows of measurements, when it was finished by its machine's clock, and by whom."""
-
-    rows: int
-    at: datetime
-    by: MeasuredBy | None
 
 
 @dataclass(frozen=True)
@@ -153,7 +186,7 @@ class _Run:
     command: str | None = None
     error: float | None = None
     allowed: float | None = None
-    units: dict[int, _Unit] = field(default_factory=dict)
+    units: dict[int, FinishedUnit] = field(default_factory=dict)
     cells: set[tuple[int, int, int, str]] = field(default_factory=set)
 
 
@@ -164,7 +197,7 @@ def _stored(db: Path, wait_s: float) -> list[_Run]:
         found = {row[0]: _Run(*row) for row in con.execute(_RUNS).fetchall()}
         for run_id, unit, rows, at, host, device, worker, seconds in con.execute(_UNITS).fetchall():
             by = None if worker is None else MeasuredBy(host, device, worker, seconds)
-            found[run_id].units[unit] = _Unit(rows, at, by)
+            found[run_id].units[unit] = FinishedUnit(rows, at, by)
         for run_id, *cell in con.execute(_CELLS).fetchall():
             found[run_id].cells.add(tuple(cell))
     return list(found.values())
@@ -187,16 +220,13 @@ def _recorded(folder: Path) -> _Run:
 
 def _status(run: _Run, folder: Path | None, root: Path, db: Path) -> RunStatus:
     read, damaged = listing.manifests(folder) if folder else ({}, [])
-    in_parts = {unit: _unit(manifest) for unit, manifest in read.items() if unit not in run.units}
+    in_parts = {unit: finished_unit(manifest) for unit, manifest in read.items() if unit not in run.units}
     units = in_parts | run.units
     known = workers(folder) if folder and folder.is_dir() else []
     missing = tuple(unit for unit in range(run.n_units) if unit not in units)
     cells = run.cells | (listing.crosschecked(folder) if folder else set())
-    paces = _paces(units)
     running = [worker for worker in known if worker.status == RUNNING]
     missing_of = _missing_of(missing, known)
-    rows_of_unit = (run.rows - sum(unit.rows for unit in units.values())) / len(missing) if missing else 0.0
-    common = paces.get(None)
     status = RunStatus(
         run_key=run.run_key,
         run_id=run.run_id,
@@ -214,9 +244,7 @@ def _status(run: _Run, folder: Path | None, root: Path, db: Path) -> RunStatus:
         n_cells=run.n_cells,
         by=tuple(_measurers(units, known)),
         last=_last(units),
-        rows_per_s=sum(_pace(worker, paces) for worker in running) if running and common else None,
-        seconds_left=_seconds_left(missing, running, paces, rows_of_unit),
-        seconds_of_one=len(missing) * rows_of_unit / common if missing and common else None,
+        time=time_left(run.rows, run.n_units, units, known),
         damaged=tuple(damaged),
     )
     return _with_next(status, run, running, folder, root, db)
@@ -258,8 +286,9 @@ def _command(recorded: str | None, status: RunStatus, root: Path, db: Path) -> s
     return shlex.join(words)
 
 
-def _unit(manifest: Manifest) -> _Unit:
-    return _Unit(manifest.files["measurements.parquet"].rows, manifest.measured_at, manifest.by)
+def finished_unit(manifest: Manifest) -> FinishedUnit:
+    """What a manifest of `listing.manifests` says."""
+    return FinishedUnit(manifest.files["measurements.parquet"].rows, manifest.measured_at, manifest.by)
 
 
 def _missing_of(missing: Sequence[int], known: Sequence[Worker]) -> dict[str, list[int]]:
@@ -273,7 +302,7 @@ def _missing_of(missing: Sequence[int], known: Sequence[Worker]) -> dict[str, li
     return dict(sorted(found.items(), key=lambda one: int(one[0].partition("/")[0])))
 
 
-def _paces(units: Mapping[int, _Unit]) -> dict[str | None, float]:
+def _paces(units: Mapping[int, FinishedUnit]) -> dict[str | None, float]:
     """Rows per second of each process, by its name, and of all together under None: what one of them does on average."""
     rows: Counter[str | None] = Counter()
     seconds: dict[str | None, float] = defaultdict(float)
@@ -285,27 +314,7 @@ def _paces(units: Mapping[int, _Unit]) -> dict[str | None, float]:
     return {name: rows[name] / seconds[name] for name in rows}
 
 
-def _pace(worker: Worker, paces: Mapping[str | None, float]) -> float:
-    """Rows per second of a worker, with all the processes that it has."""
-    return paces.get(worker.name, paces[None]) * worker.processes
-
-
-def _seconds_left(
-    missing: Sequence[int], running: Sequence[Worker], paces: Mapping[str | None, float], rows_of_unit: float
-) -> float | None:
-    """How long those who measure need for the units that are theirs; None where nobody does, or no unit tells."""
-    if None not in paces or not running:
-        return None
-    together = defaultdict(list)
-    for worker in running:
-        together[worker.index, worker.count].append(_pace(worker, paces))
-    return max(
-        sum(unit % count == index - 1 for unit in missing) * rows_of_unit / sum(speeds)
-        for (index, count), speeds in together.items()
-    )
-
-
-def _measurers(units: Mapping[int, _Unit], known: Sequence[Worker]) -> Iterator[Measurer]:
+def _measurers(units: Mapping[int, FinishedUnit], known: Sequence[Worker]) -> Iterator[Measurer]:
     seconds: dict[str | None, list[float]] = defaultdict(list)
     where: dict[str | None, tuple[str | None, str | None]] = {None: (None, None)}
     for unit in units.values():
@@ -339,7 +348,7 @@ def _mean(seconds: Sequence[float]) -> float | None:
     return sum(seconds) / len(seconds) if seconds else None
 
 
-def _last(units: Mapping[int, _Unit]) -> tuple[int, str | None, datetime] | None:
+def _last(units: Mapping[int, FinishedUnit]) -> tuple[int, str | None, datetime] | None:
     if not units:
         return None
     number, unit = max(units.items(), key=lambda one: one[1].at)

@@ -81,6 +81,7 @@ def test_every_process_has_a_share_and_every_share_a_process(case):
             array(12, first=7, count=4, step=5),
             "--shard auto is 2/4: SLURM_ARRAY_TASK_ID=12 of 4 from 7 to 22 in steps of 5",
         ),
+        ({**array(1), **srun(0, 1)}, "--shard auto is 2/3: SLURM_ARRAY_TASK_ID=1 of 3 from 0 to 2"),
         (torchrun(2, 4), "--shard auto is 3/4: RANK=2 of WORLD_SIZE=4"),
         (
             array(1, **torchrun(1, 2)),

@@ -2,9 +2,10 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -145,14 +146,33 @@ def test_the_time_left_is_that_of_the_slowest_and_no_clock_of_two_machines_is_co
             at = Manifest.from_json(path.read_text()).measured_at + timedelta(hours=unit)
             rewrite(parts, unit, by=MeasuredBy(host, "cpu", f"{host}:7", seconds), measured_at=at)
         ((found,), _) = statuses(root, db)
-        assert found.seconds_left == pytest.approx(2 * 8.0)  # of the slow one's three units, two are left
-        assert found.rows_per_s == pytest.approx(432 / 2 + 432 / 8)
+        assert found.time.seconds_left == pytest.approx(2 * 8.0)  # of the slow one's three units, two are left
+        assert found.time.rows_per_s == pytest.approx(432 / 2 + 432 / 8)
         assert (found.last[0], found.last[1]) == (1, "slow")
         assert [(one.host, one.units, one.seconds) for one in found.by] == [("fast", 1, 2.0), ("slow", 1, 8.0)]
         assert found.next == ()
         with measuring(parts.path, 2, 2):  # the same shard twice: as if both shared it
             ((found,), _) = statuses(root, db)
-            assert found.seconds_left == pytest.approx(2 * 432 / (432 / 8 + 864 / 10))
+            assert found.time.seconds_left == pytest.approx(2 * 432 / (432 / 8 + 864 / 10))
+
+
+def test_processes_that_one_process_leads_are_told_by_device(run, root, db):
+    parts = run.write(root, units=[0, 1, 2], crosscheck=False)
+    rewrite(parts, 2, by=None)  # of an earlier version
+    parts.crosscheck_path(0, 1).write_text(json.dumps([asdict(cell) for cell in run.cells]))  # as version 0.1 wrote it
+    with measuring(parts.path, device="cuda:0, cuda:1", processes=2):
+        ((found,), _) = statuses(root, db)
+        assert [(one.device, one.status, one.units) for one in found.by][:1] == [("cuda:0, cuda:1", "running", 0)]
+        for unit in (0, 1):
+            rewrite(parts, unit, by=MeasuredBy(socket.gethostname(), f"cuda:{unit}", f"x:{unit}", 4.0))
+        ((found,), _) = statuses(root, db)
+    assert [(one.device, one.status, one.units, one.seconds) for one in found.by] == [
+        ("cuda:0", "running", 1, 4.0),
+        ("cuda:1", "running", 1, 4.0),
+        (None, "done", 1, None),
+    ]
+    assert found.cells == 3
+    assert (found.time.rows_per_s, found.time.seconds_left) == (2 * 432 / 4.0, 3 * 432 / (2 * 432 / 4.0))
 
 
 def test_damaged_manifests_are_named_and_everything_else_is_counted(run, call, root):
@@ -186,9 +206,14 @@ def test_what_a_folder_says_does_nothing_to_the_terminal(fabricate, call, root):
         run = fabricate(f"run-{number}", model="a\x1b]0;b\x07")
         parts = replace(run, record=replace(run.record, command=command)).write(root, units=[0], crosscheck=False)
         fail(parts, 1, 1, "c\x1b[2J")
+    (root / "other").mkdir()
+    (root / "other" / "run.json").write_text(json.dumps({"d\x1b]0;e\x07": 1}))
     output = call(status).output
     assert output.replace("\n", "").isprintable()
     assert output.count("the ingest command or call that began it") == len(COMMANDS)
+    record = replace(run.record, command=f"{INGEST} --trust-remote-code")
+    (parts.path / "run.json").write_text(record.to_json())
+    assert "It runs code that comes with the model (--trust-remote-code)" in call(status, parts.path).output
 
 
 def test_another_folder_is_named_in_what_is_typed_next(run, call, db, tmp_path):
