@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -224,6 +225,7 @@ def main(db: Path | None, start_s: float, workers: str, seed: int, write: bool) 
     click.echo("\n\n".join(_tables(figures, runs, [int(n) for n in workers.split(",")], seed)))
 
 
+@cache
 def section() -> str:
     """The section of docs/cluster.md, with the tables of fleet.json."""
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))

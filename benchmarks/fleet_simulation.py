@@ -117,9 +117,9 @@ def shares(spans: Sequence[Span], n_workers: int) -> dict[str, float]:
 class Loader:
     """What a loader needs [s]: `call_s` each time that it opens the file, `unit_s` a unit, and its rows.
 
-    It begins when `least_rows` are finished, or all, and takes all that are. `summaries_s` and `summaries_rows_per_s` are of the
-    summaries, which are made anew over all rows. `merge_rows_per_s`: rows of one file appended to another. `commit_s`: a
-    commit to a lake, one writer after the other.
+    It begins when `least_rows` are finished, or all, and takes all that are. `summaries_s` and `summaries_rows_per_s` are
+    of the summaries, which are made anew over all rows; `merge_rows_per_s` of rows of one file appended to another;
+    `commit_s` is of a commit to a lake, one writer after the other.
     """
 
     rows_per_s: float
