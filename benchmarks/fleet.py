@@ -9,6 +9,7 @@ import math
 import random
 import re
 import statistics
+import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -243,37 +244,45 @@ def section() -> str:
         )
         for run in runs
     ]
-    (spot,) = figures["spot"]
+    heading = ("run", "rows", "worker", "rows a second", "time on one worker", "workers that one loader carries")
     return "\n\n".join(
         (
             HEADING,
-            "Whoever measures writes units, and one loader takes them into the file. From so many workers on, it takes longer "
-            "than they do. This is on paper: `python -m benchmarks.fleet` simulates it from the figures in "
-            "`benchmarks/fleet.json`, and `--db WAREHOUSE` (or a folder of part files) from a run of your own, whose units "
-            "say who measured them in how many seconds. [Speed](speed.md#many-workers) says which figures are measured and "
-            "which are estimates.",
-            markdown_table(
-                ("run", "rows", "worker", "rows a second", "one worker", "workers one loader carries"), carries
+            _wrapped(
+                "Workers write units, and one loader takes them into the file; from so many workers on, it is slower than they "
+                "are. This is on paper: `python -m benchmarks.fleet` simulates it from the figures in `benchmarks/fleet.json`, "
+                "or with `--db WAREHOUSE` (or a folder of part files) from a run of your own, whose units say who measured "
+                "them in how many seconds. [Speed](speed.md#many-workers) says which figures are measured and which are "
+                "estimates."
             ),
-            "Workers are no use beyond the number of prompts, which are the smallest units; all need a while to start, some "
-            f"are slower than others, and {_per_hour(figures['hazards'])}. `idle` is the workers' time without a unit, from "
-            "the start to the last unit; `loader busy` ends with the last load, before the summaries.",
+            markdown_table(heading, carries),
+            _wrapped(
+                "Units are handed out as workers ask, as `--devices` does; with `--shard` the slowest shard decides. A unit is "
+                "one prompt at least, so that more workers than prompts are of no use. "
+                f"{_ends(figures['failures'])}. `idle` is the share of workers' time without a unit, until the last one is "
+                "measured; `loader busy` the share of the time until all is loaded; `limit` the loader where loading takes "
+                "longer than measuring, or else what keeps more workers from being faster."
+            ),
             as_built,
-            f"What then helps, as the time until all is done, with {figures['parallel']} loaders where there are several:",
+            _wrapped(
+                f"What then helps, as the time until all is done, with {figures['parallel']} loaders where there are several:"
+            ),
             what_helps,
             "\n".join(
-                (
-                    "- **Summaries only at the end** is what `ingest` does. A `selfrepair load` by hand after every few units "
-                    "makes them anew each time.",
-                    "- **Larger units** save the loader what it needs for each, and leave workers waiting for the last; units "
-                    "hold about 600,000 rows, or one prompt where that has more.",
-                    "- **Several files** are as fast as the loaders if they are asked one by one. Merging them takes as long "
-                    "again as loading, for DuckDB appends at the same rate.",
-                    "- **A lake** with parallel writers would scale, since only commits wait for each other. It is not built; "
-                    "the figure assumes that a writer is as fast as the loader.",
+                _wrapped(text)
+                for text in (
+                    "- **Summaries only at the end** is what `ingest` does; a `selfrepair load` now and then makes them anew "
+                    "each time. They take about as long as loading, and use all cores, of which a load uses one or two.",
+                    "- **Larger units** save the loader what each costs it, and leave workers waiting for the last; units hold "
+                    "600,000 rows, or one prompt where that has more.",
+                    "- **Several files**, one a loader, help where measuring is short: merging appends "
+                    f"{loader.merge_rows_per_s / 1e6:.1f} million rows a second, a load {loader.rows_per_s / 1e6:.2f} "
+                    "million and its units. Runs of several models, each in a file of its own, need no merging.",
+                    "- **A lake** with parallel writers gains most, since only commits wait for each other. It is not built; "
+                    "the figure takes its writers to be as fast as the loader.",
                 )
             ),
-            _spot(runs[0], loader, [Hazard(**spot)], int(figures["parallel"])),
+            _wrapped(_preempted(runs[0], figures)),
         )
     )
 
@@ -290,7 +299,7 @@ def with_section(page: str) -> str:
 def _tables(figures: dict[str, Any], runs: Sequence[Run], workers: Sequence[int], seed: int) -> tuple[str, str]:
     """Each run as it is built on so many workers, and what would help."""
     loader = Loader(**figures["loader"])
-    hazards = [Hazard(**hazard) for hazard in figures["hazards"]]
+    hazards = [Hazard(**figures["failures"])]
     writers = int(figures["parallel"])
     as_built, what_helps = [], []
     for run in runs:
@@ -328,23 +337,27 @@ def _tables(figures: dict[str, Any], runs: Sequence[Run], workers: Sequence[int]
     )  # fmt: skip
 
 
-def _spot(run: Run, loader: Loader, hazards: Sequence[Hazard], writers: int) -> str:
+def _preempted(run: Run, figures: dict[str, Any]) -> str:
     """What preemption costs, in words."""
-    n = 64
-    usual, larger = (simulate(run, n, loader, hazards, writers=writers, larger=larger) for larger in (1, 4))
+    loader, spot, n = Loader(**figures["loader"]), [Hazard(**figures["spot"])], 64
+    usual, larger = (simulate(run, n, loader, spot, writers=1, larger=larger).shares["lost"] for larger in (1, 4))
     return (
-        f"Preemption costs little: where {_per_hour(hazards)}, {usual.shares['lost']:.1%} of the time of {n} workers goes into "
-        f"units of {run.name} that are not finished, and {larger.shares['lost']:.1%} with units 4 times as large. All is "
-        f"measured after {_time(usual.measured)}."
+        f"Preemption costs little. {_ends(figures['spot'])}: then {n} workers spend {usual:.1%} of their time on units of the "
+        f"first run that are not finished, and {larger:.1%} with units 4 times as large."
     )
 
 
-def _per_hour(hazards: Sequence[Hazard | dict[str, float]]) -> str:
-    told = [hazard if isinstance(hazard, Hazard) else Hazard(**hazard) for hazard in hazards]
-    return " and ".join(
-        f"one in {1 / hazard.per_hour:,.0f} ends within an hour"
-        + ("" if hazard.back_s is None else f" and is back after {_time(hazard.back_s)}")
-        for hazard in told
+def _ends(hazard: dict[str, float]) -> str:
+    return f"Each worker ends once in {1 / hazard['per_hour']:.0f} hours and is back after {_time(hazard['back_s'])}"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(
+        text,
+        120,
+        subsequent_indent="  " if text.startswith("- ") else "",
+        break_on_hyphens=False,
+        break_long_words=False,
     )
 
 
