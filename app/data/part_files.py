@@ -8,10 +8,9 @@ from pathlib import Path
 from statistics import median
 
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.files import read_file
 from selfrepair.warehouse.parts.folder import PartsFolder
-from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest
-from selfrepair.warehouse.parts.records import RunRecord, is_run_key
+from selfrepair.warehouse.parts.listing import manifests, run_keys
+from selfrepair.warehouse.parts.records import RunRecord
 
 _PACE_UNITS = 20
 
@@ -36,7 +35,7 @@ def unloaded_runs(root: Path) -> tuple[dict[str, UnloadedRun], list[str]]:
     """The runs below `root` by run_key, and an error message for each one that cannot be read. Only reads."""
     found: dict[str, UnloadedRun] = {}
     errors: list[str] = []
-    for key in _run_keys(root):
+    for key in run_keys(root):
         parts = PartsFolder(root, key)
         try:
             if parts.exists():
@@ -56,20 +55,9 @@ def pace_s(measured_at: Sequence[datetime]) -> float | None:
     return median(gaps) if len(gaps) > 1 else None
 
 
-def _run_keys(root: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in root.iterdir() if is_run_key(path.name))
-    except OSError:
-        return []
-
-
 def _units(parts: PartsFolder) -> dict[int, UnloadedUnit]:
-    units = {}
-    for number in parts.finished_units():
-        try:
-            manifest = Manifest.from_json(read_file(parts.unit_path(number) / MANIFEST).decode())
-            rows = manifest.files["measurements.parquet"].rows
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # loaded and removed since it was listed, or corrupt, which the load will report
-        units[number] = UnloadedUnit(rows, manifest.measured_at)
-    return units
+    """Those whose manifests can be read: a load reports the others."""
+    return {
+        number: UnloadedUnit(manifest.files["measurements.parquet"].rows, manifest.measured_at)
+        for number, manifest in manifests(parts.path)[0].items()
+    }

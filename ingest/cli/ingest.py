@@ -1,5 +1,6 @@
 """`selfrepair ingest`. Its help works without torch: what needs it is imported when the command runs."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,13 @@ def ingest(parts: Path | None, dry_run: bool, db: Path, **options: Any) -> int |
     began_at = time.perf_counter()  # before the import of torch, which is part of the run's time
     from selfrepair.ingest.request.devices import check_device
     from selfrepair.ingest.request.model_shape import check_fits_model
+    from selfrepair.ingest.request.scheduler import placement
     from selfrepair.ingest.request.validation import check_request
 
     request = IngestRequest(**options)
     check_request(request)
+    if told := placement(request.shard, os.environ).told:
+        click.echo(told, err=True)
     check_device(request.device, request.dtype)
     check_fits_model(request)
     from selfrepair.ingest.cli import session  # and torch, seconds later

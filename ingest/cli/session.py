@@ -1,6 +1,7 @@
 """One `selfrepair ingest`: plan the run, measure it, load its parts, and print the outcome."""
 
 import contextlib
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +17,13 @@ from selfrepair.ingest.request.devices import choose_device, choose_precision
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.protocols import resolve_settings
 from selfrepair.ingest.request.run_settings import RunSettings
+from selfrepair.ingest.request.scheduler import Placement, placement
 from selfrepair.ingest.request.selection import (
     Shard,
     parse_ablations,
     parse_batch_size,
     parse_given,
     parse_heads,
-    parse_shard,
     those_with_heads,
     without_given,
 )
@@ -48,27 +49,33 @@ def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, bega
     """
     check_folder(db)  # before the model is loaded
     keep_freed_memory()
-    shard = parse_shard(request.shard)
+    placed = placement(request.shard, os.environ)
     batch_size = parse_batch_size(request.batch_size)
     steps = parse_checkpoints(request.checkpoint)
     check_series(request.model, steps)
     series = [replace(request, checkpoint=None if step is None else str(step)) for step in steps]
     if dry_run:
         print_estimate(
-            _print_notes(make_plan(series[0], n_workers=shard.count)), batch_size, began_at, n_runs=len(series)
+            _print_notes(make_plan(series[0], n_workers=placed.shard.count, local_rank=placed.local_rank)),
+            batch_size,
+            began_at,
+            n_runs=len(series),
         )
         return None
     run_id = None
     for one in series:
-        run_id = _ingest_one(one, db, parts, shard, batch_size, is_last=one is series[-1])
+        run_id = _ingest_one(one, db, parts, placed, batch_size, is_last=one is series[-1])
         free_memory()  # modules of a model may refer to each other
     return run_id
 
 
 def _ingest_one(
-    request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None, *, is_last: bool
+    request: IngestRequest, db: Path, parts: Path, placed: Placement, batch_size: int | None, *, is_last: bool
 ) -> int | None:
-    plan = _print_notes(make_plan(request, None if parts == Path(f"{db}.parts") else parts, shard.count))
+    shard = placed.shard
+    plan = _print_notes(
+        make_plan(request, None if parts == Path(f"{db}.parts") else parts, shard.count, placed.local_rank)
+    )
     if request.name is None and Path(request.model).exists() and has_namesake(db, plan.record.model):
         click.echo(
             f"{db} holds another model called {plan.record.model.name}, with other weights. To tell them apart by name, stop "
@@ -88,12 +95,12 @@ def _ingest_one(
         return run.run_id
     if outcome.measured + outcome.resumed == 0:
         click.echo(
-            f"this run is too small to split into {shard.count} shards: {request.shard} has nothing to measure, and "
+            f"this run is too small to split into {shard.count} shards: {shard} has nothing to measure, and "
             "earlier shards measure all of it."
         )
         return None
     click.echo(
-        f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} measured before. When every shard "
+        f"shard {shard}: {outcome.measured} units measured, {outcome.resumed} measured before. When every shard "
         "is done, gather their parts in one folder and run: "
         f"selfrepair load {shlex.quote(str(parts))} --db {shlex.quote(str(db))}"
     )
@@ -127,13 +134,15 @@ def _interrupted_message(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> 
     )
 
 
-def make_plan(request: IngestRequest, parts: Path | None = None, n_workers: int = 1) -> RunPlan:
+def make_plan(
+    request: IngestRequest, parts: Path | None = None, n_workers: int = 1, local_rank: int | None = None
+) -> RunPlan:
     """Load the model and the prompts of a request and plan the run for so many workers; `parts` where that is not the usual
-    folder.
+    folder, `local_rank` the number of this process on this machine, where its launcher gave it one.
     """
     settings = resolve_settings(request)
     ablations = parse_ablations(settings.ablation)
-    device = choose_device(request.device)
+    device = choose_device(request.device, local_rank)
     precision = choose_precision(request.dtype, device)
     source = open_dataset(request).with_first_row_read()  # before the model, which may take long to download
     model = load_model(

@@ -34,13 +34,17 @@ def check_device(name: str, dtype: str) -> None:
         raise _no_tf32()
 
 
-def choose_device(name: str) -> "torch.device":
-    """`auto` is a CUDA GPU, else Apple's, else the CPU. Raises SelfRepairError for one that this machine lacks."""
+def choose_device(name: str, local_rank: int | None = None) -> "torch.device":
+    """`auto` is a CUDA GPU, else Apple's, else the CPU. Of several GPUs it is the one of this process, where its launcher gave
+    it a number on this machine (`local_rank`, from 0). Raises SelfRepairError for one that this machine lacks.
+    """
     import torch
 
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, found in here.items() if found)
+        if name == "cuda" and local_rank is not None and torch.cuda.device_count() > 1:
+            name = _gpu_of(local_rank, torch.cuda.device_count())
     if not here.get(name.split(":")[0], False):
         raise _not_here(name, [device for device, present in here.items() if present])
     try:
@@ -66,6 +70,15 @@ def choose_precision(name: str, device: "torch.device") -> Precision:
         raise SelfRepairError("--dtype float64 does not exist on Apple GPUs. Use --device cpu.")
     torch.set_float32_matmul_precision("high" if precision.tf32 else "highest")
     return precision
+
+
+def _gpu_of(local_rank: int, count: int) -> str:
+    if local_rank >= count:
+        raise SelfRepairError(
+            f"--device auto: this is process {local_rank + 1} on this machine, which has {count} GPUs. Start as many processes "
+            "as there are GPUs, or name the device, such as --device cuda:0."
+        )
+    return f"cuda:{local_rank}"
 
 
 @functools.cache

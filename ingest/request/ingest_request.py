@@ -91,7 +91,11 @@ class IngestRequest:
     mechanisms: bool = option(
         "Measure every mechanism: --logprobs and --self-repression in addition to those on by default.", False
     )
-    shard: str | None = option("i/n: measure the i-th of n shares of the run and leave it as part files.", None)
+    shard: str | None = option(
+        "i/n: measure the i-th of n shares of the run and leave it as part files. auto: which one, from Slurm's or torchrun's "
+        "environment; auto/N: also from that of a Kubernetes indexed Job of N completions.",
+        None,
+    )
 
     def command(self, parts: Path | None = None) -> str:
         """The `selfrepair ingest` of this request, but for --db and --shard; `parts` where that folder is not the usual one.

@@ -1,8 +1,11 @@
 """Check a request for what no model could make right, before torch is imported; and open its dataset."""
 
+import os
+
 from selfrepair.ingest.models.hub.revisions import check_has_checkpoints, parse_checkpoints
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.protocols import resolve_settings
+from selfrepair.ingest.request.scheduler import placement
 from selfrepair.ingest.request.selection import (
     check_crosscheck,
     check_heads,
@@ -10,7 +13,6 @@ from selfrepair.ingest.request.selection import (
     parse_ablations,
     parse_batch_size,
     parse_given,
-    parse_shard,
 )
 from selfrepair.ingest.text.packing import PACKED
 from selfrepair.ingest.text.refusals import check_length
@@ -19,7 +21,7 @@ from selfrepair.ingest.text.sources import RANDOM, STDLIB, Source, open_source
 
 def check_request(request: IngestRequest) -> None:
     """Raise SelfRepairError for a request that is wrong whatever the model; the hub is not used."""
-    parse_shard(request.shard)
+    placement(request.shard, os.environ)
     parse_batch_size(request.batch_size)
     check_seed(request.seed)
     check_crosscheck(request.crosscheck)

@@ -25,6 +25,7 @@ from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.runs.unit_columns import measurement_columns, prompt_columns, token_columns
 from selfrepair.ingest.text.targets import PredictionTargets
+from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.parts.activity import measuring
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -74,26 +75,34 @@ def measure_run(
     """
     plan = as_begun(plan, parts_root, db, progress.note)
     parts = PartsFolder(parts_root, plan.record.run_key)
+    if shard.count > 1:
+        _check_same_crosschecks(plan, parts)
     mine = [unit for unit in plan.units if shard.has(unit.number)]
     ready = parts.finished_units() | loaded_units(db, plan.record.run_key, resumed_as=plan.record)
     missing = [unit for unit in mine if unit.number not in ready]
     chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(plan.unit_of(prompt).number)]
-    checked = set(chosen) <= known_crosschecks(parts, shard, db)
+    checked = set(chosen) <= known_crosschecks(parts, db)
     if parts.exists():
         parts.start(plan.record)
     if not missing and checked:
         return RunOutcome(0, len(mine), crosschecked=False)
 
-    with measuring(parts.path) if parts.exists() else contextlib.nullcontext():
+    who = shard.index, shard.count, str(plan.model.adapter.device)
+    with measuring(parts.path, *who) if parts.exists() else contextlib.nullcontext():
         progress.stage("preflight")
         plan = check_model(plan)
     parts.start(plan.record)  # only now, so that nothing is left of a model that is refused
-    with measuring(parts.path):
+    with measuring(parts.path, *who):
         measurer = _measurer(plan, parts, batch_size, progress)
         total = sum(_rows(plan, unit) for unit in mine)
         progress.stage("measuring", total=total, done=total - sum(_rows(plan, unit) for unit in missing))
+        measured = 0
         for unit in missing:
+            if parts.has_unit(unit.number):  # by another process that has the same shard, or shares the run otherwise
+                progress.advance(_rows(plan, unit))
+                continue
             measure_unit(plan, measurer, parts, unit, progress.advance)
+            measured += 1
         progress.stage("cross-check", total=len(chosen))
         with duckdb.connect() as con:
             checks = crosscheck(
@@ -106,7 +115,23 @@ def measure_run(
         # Another process of this very run may have loaded it meanwhile, and removed the folder.
         parts.start(plan.record)
         parts.write_crosscheck(shard.index - 1, shard.count, checks)
-    return RunOutcome(len(missing), len(mine) - len(missing), crosschecked=True)
+    return RunOutcome(measured, len(mine) - measured, crosschecked=True)
+
+
+def _check_same_crosschecks(plan: RunPlan, parts: PartsFolder) -> None:
+    """Raise SelfRepairError where another shard was told to cross-check another number of cells: whether the run has all of
+    them could not be told.
+    """
+    try:
+        begun = parts.run().n_crosschecks
+    except SelfRepairError:  # no record yet, or a damaged one, which is told elsewhere
+        return
+    if begun != plan.record.n_crosschecks:
+        before, now = f"--crosscheck {begun}", f"--crosscheck {plan.record.n_crosschecks}"
+        raise SelfRepairError(
+            f"the shards of this run were begun with {before}, and this one has {now}: all need the same. Use {before}; to "
+            f"check more cells once the run is loaded, run the command with {now} and without --shard."
+        )
 
 
 def _measurer(plan: RunPlan, parts: PartsFolder, batch_size: int | None, progress: Progress) -> Measurer:

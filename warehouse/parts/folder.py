@@ -7,7 +7,8 @@
                                 ...                     tables of the mechanisms that were measured, if any
                                 manifest.json           rows, sizes and SHA-256 of all these (`Manifest`)
     <root>/<run_key>/crosscheck-0-of-2.json             what shard 0 of 2 computed the slow way
-    <root>/<run_key>/measuring.lock, stopped.txt        whether it is being measured, and why not any more (`activity`)
+    <root>/<run_key>/measuring.lock                     whether it is being measured (`activity`)
+    <root>/<run_key>/worker-1-of-2.4711-c0ffee00.json   who measures it, or did, and why he ended (`workers`)
 
 A unit appears by one rename, so it is there whole or not at all, and any number of processes may write into one root.
 """
@@ -15,7 +16,6 @@ A unit appears by one rename, so it is there whole or not at all, and any number
 import contextlib
 import hashlib
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -28,15 +28,14 @@ from numpy.typing import NDArray
 
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
+from selfrepair.warehouse.parts import listing
 from selfrepair.warehouse.parts.arrow import Columns, parquet_bytes, part_table
+from selfrepair.warehouse.parts.listing import CROSSCHECK, RUN, UNIT
 from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, MeasuredBy, PartFile, RunStamp, sealed
 from selfrepair.warehouse.parts.records import CrosscheckCell, RunRecord, is_run_key
 from selfrepair.warehouse.parts.version_0_1 import is_of_0_1
 
 _T = TypeVar("_T")
-_RUN = "run.json"
-_UNIT = re.compile(r"unit-(\d{5,})")
-_CROSSCHECK = re.compile(r"crosscheck-(\d+)-of-(\d+)\.json")
 _FIXED = ("n_prompts", "n_units", "n_measurements", "ablations", "given_heads", "selected_heads", "mechanisms")
 
 
@@ -66,16 +65,7 @@ class PartsFolder:
 
     def run(self) -> RunRecord:
         """The record in `run.json`; SelfRepairError when it is missing or unreadable."""
-        path = self.path / _RUN
-        try:
-            return RunRecord.from_json(files.read_file(path).decode())
-        except (OSError, UnicodeDecodeError) as error:
-            raise SelfRepairError(
-                f"{path} cannot be read ({error}), so it is unknown which run these parts belong to. "
-                "Run the ingest command that made them again: it rewrites the file and keeps finished units."
-            ) from error
-        except SelfRepairError as error:
-            raise SelfRepairError(f"{path}: {error}") from error
+        return listing.record(self.path)
 
     def exists(self) -> bool:
         """True when there is anything of this run: its record, a finished unit or a cross-check."""
@@ -83,14 +73,18 @@ class PartsFolder:
 
     def has_record(self) -> bool:
         """True when `run.json` is here."""
-        return (self.path / _RUN).exists()
+        return (self.path / RUN).exists()
 
     def finished_units(self) -> set[int]:
         """Numbers of the units that are here with their manifest; empty when the folder does not exist."""
         if not self.path.is_dir():
             return set()
-        found = ((path, _UNIT.fullmatch(path.name)) for path in self.path.iterdir())
+        found = ((path, UNIT.fullmatch(path.name)) for path in self.path.iterdir())
         return {int(match[1]) for path, match in found if match and (path / MANIFEST).is_file()}
+
+    def has_unit(self, unit: int) -> bool:
+        """True when that unit is here with its manifest."""
+        return (self.unit_path(unit) / MANIFEST).is_file()
 
     def stamps(self) -> list[RunStamp]:
         """The stamps of the finished units, each once; of a damaged unit, or one of an earlier version, none."""
@@ -105,7 +99,7 @@ class PartsFolder:
         """The cross-check files that are here, by name."""
         if not self.path.is_dir():
             return []
-        return sorted(path for path in self.path.iterdir() if _CROSSCHECK.fullmatch(path.name))
+        return sorted(path for path in self.path.iterdir() if CROSSCHECK.fullmatch(path.name))
 
     def unit_path(self, unit: int) -> Path:
         """The folder of a finished unit."""
@@ -236,7 +230,7 @@ class PartsFolder:
         else:
             self._check_same(first, run)
             run = replace(run, started_at=first.started_at, checks=run.checks or first.checks)
-        files.replace_file(self.path / _RUN, run.to_json().encode())
+        files.replace_file(self.path / RUN, run.to_json().encode())
         return run
 
     def _place(self, unit: int, contents: Mapping[str, memoryview]) -> None:
