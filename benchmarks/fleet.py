@@ -175,7 +175,8 @@ def measured_units(path: Path) -> list[MeasuredUnit]:
                 runs[run_id].append(MeasuredUnit(*values))
     if not runs:
         raise click.ClickException(f"no unit in {path} says who measured it: units of this version of selfrepair do")
-    return sorted(max(runs.values(), key=len), key=lambda unit: unit.measured_at)
+    largest = max(runs.values(), key=len)
+    return sorted(largest, key=lambda unit: unit.measured_at)
 
 
 def run_of(units: Sequence[MeasuredUnit], name: str, start_s: float) -> Run:
@@ -370,7 +371,9 @@ def _loader_rate(run: Run, loader: Loader) -> float:
 def _time(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if seconds < 7200:
+        return f"{seconds / 60:.{0 if seconds >= 600 else 1}f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 if __name__ == "__main__":
