@@ -372,7 +372,7 @@ def _time(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:
-        return f"{seconds / 60:.{0 if seconds >= 600 else 1}f} min"
+        return f"{round(seconds / 60, 0 if seconds >= 600 else 1):g} min"
     return f"{seconds / 3600:.1f} h"
 
 
