@@ -33,6 +33,8 @@ class TerminalProgress:
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._workers: dict[str, TaskID] = {}
+        self._at: dict[str, str] = {}
         self._stage, self._total, self._done, self._noted_at = "", 0, 0, time.monotonic()
 
     def __enter__(self) -> "TerminalProgress":
@@ -58,7 +60,15 @@ class TerminalProgress:
             self._bar.advance(self._task, amount)
         if not self._console.is_terminal and time.monotonic() - self._noted_at > LINE_EVERY_S:
             self._noted_at = time.monotonic()
-            self.note(f"{self._stage}: {self._done:,} of {self._total:,}")
+            at = "".join(f"; {name} {text}" for name, text in self._at.items())
+            self.note(f"{self._stage}: {self._done:,} of {self._total:,}{at}")
+
+    def worker(self, name: str, text: str, total: int = 0, done: int = 0) -> None:
+        """What one of several workers is at, on a line of its own; where there is no terminal, beside the count."""
+        self._at[name] = text
+        if name not in self._workers:
+            self._workers[name] = self._bar.add_task(name, total=total)
+        self._bar.update(self._workers[name], description=f"{name}: {text}", total=total, completed=done)
 
     def note(self, text: str) -> None:
         """A line above the bar."""

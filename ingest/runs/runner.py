@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,7 @@ from selfrepair.ingest.checks.preflight import check_self_repression, preflight
 from selfrepair.ingest.engine.batch_size import auto_batch_size
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch, n_top
 from selfrepair.ingest.request.selection import Shard
-from selfrepair.ingest.runs.crosscheck import choose_crosschecks, crosscheck, known_crosschecks, stored_rows
+from selfrepair.ingest.runs.crosscheck import Crosscheck, choose_crosschecks, crosscheck, known_crosschecks, stored_rows
 from selfrepair.ingest.runs.earlier import as_begun
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
@@ -76,49 +76,55 @@ def measure_run(
     plan = as_begun(plan, parts_root, db, progress.note)
     parts = PartsFolder(parts_root, plan.record.run_key)
     if shard.count > 1:
-        _check_same_crosschecks(plan, parts)
+        check_same_crosschecks(plan, parts)
     mine = [unit for unit in plan.units if shard.has(unit.number)]
-    ready = parts.finished_units() | loaded_units(db, plan.record.run_key, resumed_as=plan.record)
-    missing = [unit for unit in mine if unit.number not in ready]
-    chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(plan.unit_of(prompt).number)]
-    checked = set(chosen) <= known_crosschecks(parts, db)
-    if parts.exists():
-        parts.start(plan.record)
-    if not missing and checked:
+    left = what_is_left(plan, parts, db, shard)
+    if left.is_nothing:
         return RunOutcome(0, len(mine), crosschecked=False)
-
     who = shard.index, shard.count, str(plan.model.adapter.device)
     with measuring(parts.path, *who) if parts.exists() else contextlib.nullcontext():
-        progress.stage("preflight")
-        plan = check_model(plan)
-    parts.start(plan.record)  # only now, so that nothing is left of a model that is refused
+        plan = check_and_start(plan, parts, progress)
     with measuring(parts.path, *who):
-        measurer = _measurer(plan, parts, batch_size, progress)
-        total = sum(_rows(plan, unit) for unit in mine)
-        progress.stage("measuring", total=total, done=total - sum(_rows(plan, unit) for unit in missing))
+        measurer = prepared_measurer(plan, parts, batch_size, progress)
+        total = sum(n_rows(plan, unit) for unit in mine)
+        progress.stage("measuring", total=total, done=total - sum(n_rows(plan, unit) for unit in left.units))
         measured = 0
-        for unit in missing:
+        for unit in left.units:
             if parts.has_unit(unit.number):  # by another process that has the same shard, or shares the run otherwise
-                progress.advance(_rows(plan, unit))
+                progress.advance(n_rows(plan, unit))
                 continue
             measure_unit(plan, measurer, parts, unit, progress.advance)
             measured += 1
-        progress.stage("cross-check", total=len(chosen))
-        with duckdb.connect() as con:
-            checks = crosscheck(
-                plan,
-                measurer.means,
-                chosen,
-                lambda prompt, ablated: stored_rows(con, parts, db, plan.unit_of, prompt, ablated),
-                progress.advance,
-            )
-        # Another process of this very run may have loaded it meanwhile, and removed the folder.
-        parts.start(plan.record)
-        parts.write_crosscheck(shard.index - 1, shard.count, checks)
+        crosscheck_run(plan, measurer, parts, db, shard, left.cells, progress)
     return RunOutcome(measured, len(mine) - measured, crosschecked=True)
 
 
-def _check_same_crosschecks(plan: RunPlan, parts: PartsFolder) -> None:
+@dataclass(frozen=True)
+class Left:
+    """What of a run, or of a shard of it, is to do: units to measure, and all its cells, unless they are cross-checked."""
+
+    units: list[Unit]
+    cells: list[Crosscheck]
+    is_checked: bool
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether all was done before."""
+        return not self.units and self.is_checked
+
+
+def what_is_left(plan: RunPlan, parts: PartsFolder, db: Path, shard: Shard) -> Left:
+    """What neither the part files nor the warehouse have. The record of a run that was begun is brought up to date."""
+    ready = parts.finished_units() | loaded_units(db, plan.record.run_key, resumed_as=plan.record)
+    missing = [unit for unit in plan.units if shard.has(unit.number) and unit.number not in ready]
+    chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(plan.unit_of(prompt).number)]
+    is_checked = set(chosen) <= known_crosschecks(parts, db)
+    if parts.exists():
+        parts.start(plan.record)
+    return Left(missing, chosen, is_checked)
+
+
+def check_same_crosschecks(plan: RunPlan, parts: PartsFolder) -> None:
     """Raise SelfRepairError where another shard was told to cross-check another number of cells: whether the run has all of
     them could not be told.
     """
@@ -134,7 +140,41 @@ def _check_same_crosschecks(plan: RunPlan, parts: PartsFolder) -> None:
         )
 
 
-def _measurer(plan: RunPlan, parts: PartsFolder, batch_size: int | None, progress: Progress) -> Measurer:
+def check_and_start(plan: RunPlan, parts: PartsFolder, progress: Progress) -> RunPlan:
+    """Check the run's model, then begin its folder, so that nothing is left of a model that is refused; the plan of
+    `check_model`.
+    """
+    progress.stage("preflight")
+    plan = check_model(plan)
+    parts.start(plan.record)
+    return plan
+
+
+def crosscheck_run(
+    plan: RunPlan,
+    measurer: Measurer,
+    parts: PartsFolder,
+    db: Path,
+    shard: Shard,
+    cells: Sequence[Crosscheck],
+    progress: Progress,
+) -> None:
+    """Measure the cells again and write how they compare with what is stored. The model may be of no further use."""
+    progress.stage("cross-check", total=len(cells))
+    with duckdb.connect() as con:
+        checks = crosscheck(
+            plan,
+            measurer.means,
+            cells,
+            lambda prompt, ablated: stored_rows(con, parts, db, plan.unit_of, prompt, ablated),
+            progress.advance,
+        )
+    # Another process of this very run may have loaded it meanwhile, and removed the folder.
+    parts.start(plan.record)
+    parts.write_crosscheck(shard.index - 1, shard.count, checks)
+
+
+def prepared_measurer(plan: RunPlan, parts: PartsFolder, batch_size: int | None, progress: Progress) -> Measurer:
     """A measurer with the means and top rows of the whole run, which are measured first where they are missing."""
     measurer = Measurer(
         plan.model.adapter,
@@ -251,5 +291,6 @@ def _reference_tokens(plan: RunPlan, unit: Unit) -> torch.Tensor:
     return plan.prompts.targets(unit.prompt_ids).inputs
 
 
-def _rows(plan: RunPlan, unit: Unit) -> int:
+def n_rows(plan: RunPlan, unit: Unit) -> int:
+    """Measurements of a unit."""
     return unit.count * plan.prompts.positions_of(unit.first) * plan.settings.n_head_ablations

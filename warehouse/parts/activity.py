@@ -40,9 +40,11 @@ class Activity:
 
 
 @contextlib.contextmanager
-def measuring(folder: Path, index: int = 1, count: int = 1, device: str | None = None) -> Iterator[None]:
-    """Within it, this process measures the `index`-th of `count` shares of the run of this existing folder, on `device`; that
-    is known also to those who share the folder over a network.
+def measuring(
+    folder: Path, index: int = 1, count: int = 1, device: str | None = None, processes: int = 1
+) -> Iterator[None]:
+    """Within it, this process measures the `index`-th of `count` shares of the run of this existing folder, on `device`, or has
+    so many `processes` measure it; that is known also to those who share the folder over a network.
 
     Several processes may do so at once. Why each ended is kept.
     """
@@ -50,7 +52,7 @@ def measuring(folder: Path, index: int = 1, count: int = 1, device: str | None =
         with contextlib.suppress(OSError):  # a file system without locks: nobody can know
             _lock_shared(folder / _LOCK, locked)
         files.remove(folder / _REASON_OF_ALL)
-        with noted(folder, index, count, device):
+        with noted(folder, index, count, device, processes):
             yield
 
 

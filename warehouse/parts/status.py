@@ -214,7 +214,7 @@ def _status(run: _Run, folder: Path | None, root: Path, db: Path) -> RunStatus:
         n_cells=run.n_cells,
         by=tuple(_measurers(units, known)),
         last=_last(units),
-        rows_per_s=sum(paces.get(worker.name, common) for worker in running) if running and common else None,
+        rows_per_s=sum(_pace(worker, paces) for worker in running) if running and common else None,
         seconds_left=_seconds_left(missing, running, paces, rows_of_unit),
         seconds_of_one=len(missing) * rows_of_unit / common if missing and common else None,
         damaged=tuple(damaged),
@@ -285,15 +285,20 @@ def _paces(units: Mapping[int, _Unit]) -> dict[str | None, float]:
     return {name: rows[name] / seconds[name] for name in rows}
 
 
+def _pace(worker: Worker, paces: Mapping[str | None, float]) -> float:
+    """Rows per second of a worker, with all the processes that it has."""
+    return paces.get(worker.name, paces[None]) * worker.processes
+
+
 def _seconds_left(
     missing: Sequence[int], running: Sequence[Worker], paces: Mapping[str | None, float], rows_of_unit: float
 ) -> float | None:
     """How long those who measure need for the units that are theirs; None where nobody does, or no unit tells."""
-    common, together = paces.get(None), defaultdict(list)
-    if common is None or not running:
+    if None not in paces or not running:
         return None
+    together = defaultdict(list)
     for worker in running:
-        together[worker.index, worker.count].append(paces.get(worker.name, common))
+        together[worker.index, worker.count].append(_pace(worker, paces))
     return max(
         sum(unit % count == index - 1 for unit in missing) * rows_of_unit / sum(speeds)
         for (index, count), speeds in together.items()
@@ -310,6 +315,8 @@ def _measurers(units: Mapping[int, _Unit], known: Sequence[Worker]) -> Iterator[
             where[name] = unit.by.host, unit.by.device
     for worker in known:
         of_worker = seconds.pop(worker.name, [])
+        if worker.processes > 1 and worker.status == RUNNING and worker.host in {host for host, _ in where.values()}:
+            continue  # its processes are told below, by device
         yield Measurer(
             worker.share if worker.count > 1 else None,
             worker.host,
@@ -322,8 +329,10 @@ def _measurers(units: Mapping[int, _Unit], known: Sequence[Worker]) -> Iterator[
     others: dict[tuple[str | None, str | None], list[float]] = defaultdict(list)
     for name, of_worker in seconds.items():
         others[where[name]] += of_worker
+    leading = {worker.host for worker in known if worker.status == RUNNING and worker.processes > 1}
     for (host, device), of_device in sorted(others.items(), key=str):
-        yield Measurer(None, host, device, DONE, len(of_device), _mean(of_device) if host else None)
+        status = RUNNING if host in leading else DONE
+        yield Measurer(None, host, device, status, len(of_device), _mean(of_device) if host else None)
 
 
 def _mean(seconds: Sequence[float]) -> float | None:

@@ -36,7 +36,9 @@ _SECOND_LOOK_S = 0.05
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that measures the `index`-th of `count` shares of a run, or did: of an ended one, `reason` says why."""
+    """A process that measures the `index`-th of `count` shares of a run, or did: of an ended one, `reason` says why. It may
+    have others measure, `processes` in all, on several devices.
+    """
 
     index: int
     count: int
@@ -45,6 +47,7 @@ class Worker:
     device: str | None
     status: str
     reason: str = ""
+    processes: int = 1
 
     @property
     def share(self) -> str:
@@ -58,13 +61,14 @@ class Worker:
 
 
 @contextlib.contextmanager
-def noted(folder: Path, index: int, count: int, device: str | None) -> Iterator[None]:
+def noted(folder: Path, index: int, count: int, device: str | None, processes: int) -> Iterator[None]:
     """Within it, this process has a note in the existing `folder` that it measures that share; then how it ended.
 
     Notes of earlier processes that had the same share, or shared the run among another number, go: others do their work now.
     """
     note: BinaryIO | None = None
     said = {"index": index, "count": count, "host": socket.gethostname(), "pid": os.getpid(), "device": device}
+    said["processes"] = processes
     with contextlib.suppress(OSError):  # a disk that is full or read-only: nobody will know
         _remove_ended(folder, index, count)
         note = _written(folder, said)
@@ -165,6 +169,7 @@ def _read(path: Path) -> Worker | None:
             device=None if found["device"] is None else str(found["device"]),
             status=status,
             reason=str(found.get("reason", "")),
+            processes=max(1, int(found.get("processes", 1))),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selfrepair.ingest.cli import session
 from selfrepair.ingest.mechanisms.top_rows import n_top
 from selfrepair.ingest.models.demo import DEMO_FOLDER
 from selfrepair.ingest.models.loading import load_model
-from selfrepair.ingest.runs import plan
+from selfrepair.ingest.runs import plan, requested
 from selfrepair.ingest.runs.earlier import as_begun
 from selfrepair.ingest.runs.plan import plan_run
 from selfrepair.ingest.runs.runner import TOP_ROWS_FILE, _top_rows, _top_searched
@@ -40,9 +39,9 @@ def plan_of(tmp_path_factory):
     ]
     path = jsonl(tmp_path_factory.mktemp("texts") / "texts.jsonl", *rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "load_model", functools.cache(load_model))
+        patch.setattr(requested, "load_model", functools.cache(load_model))
         usual = {"dataset": str(path), "seq_len": 128, "ablation": "resample"}
-        yield lambda n_workers=1, **options: session.make_plan(request(**usual | options), n_workers=n_workers)
+        yield lambda n_workers=1, **options: requested.make_plan(request(**usual | options), n_workers=n_workers)
 
 
 def test_every_choice_of_prompts_is_another_run(plan_of):
@@ -117,16 +116,16 @@ def test_answers_and_foils_are_of_the_dataset():
 )
 def test_another_configuration_of_the_same_weights_is_another_run(tmp_path, monkeypatch, change):
     """The weights are the same file; what the model computes with them is not."""
-    monkeypatch.setattr(session, "load_model", load_model)  # anew each time
+    monkeypatch.setattr(requested, "load_model", load_model)  # anew each time
     folder = shutil.copytree(DEMO_FOLDER, tmp_path / "model")
     rows = jsonl(tmp_path / "tokens.jsonl", {"tokens": [5, 9, 7]}, {"tokens": [8, 4, 4]})
     asked = request(model=str(folder), dataset=str(rows), n_prompts=2, ablation="zero")
-    before = session.make_plan(asked)
+    before = requested.make_plan(asked)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"use_cache": False, "transformers_version": "9"}))
-    assert session.make_plan(asked).record.run_key == before.record.run_key
+    assert requested.make_plan(asked).record.run_key == before.record.run_key
     (folder / "config.json").write_text(json.dumps(config | change))
-    after = session.make_plan(asked)
+    after = requested.make_plan(asked)
     assert after.record.model.weights_sha256 == before.record.model.weights_sha256
     assert after.record.model.config_sha256 != before.record.model.config_sha256
     assert after.record.run_key != before.record.run_key
@@ -229,5 +228,5 @@ def test_a_run_that_was_begun_keeps_its_units_whatever_the_number_of_workers(pla
 def test_a_run_has_the_key_that_version_0_1_gave_it(tmp_path, options, key):
     """Keys as version 0.1 computed them for the bundled model, whose names of mechanisms they hash."""
     rows = jsonl(tmp_path / "tokens.jsonl", *({"tokens": row} for row in ([5, 9, 7, 8], [8, 4, 4, 11], [2, 12, 6, 30])))
-    plan = session.make_plan(request(dataset=str(rows), n_prompts=3, seed=5, **options))
+    plan = requested.make_plan(request(dataset=str(rows), n_prompts=3, seed=5, **options))
     assert plan.key_of_0_1 == key
