@@ -10,7 +10,7 @@ from pathlib import Path
 from selfrepair.ingest.runs.plan import RunPlan
 from selfrepair.warehouse.database.connection import open_reader
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.load.registry import n_units_of
+from selfrepair.warehouse.load.registry import Cut, cut_of, loaded_cut
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.version_0_1 import NEURON_POPULATIONS
 
@@ -22,7 +22,7 @@ def as_begun(plan: RunPlan, parts_root: Path, db: Path, note: Callable[[str], No
 
     Raises SelfRepairError as `open_reader` does.
     """
-    begun = _n_units(plan, parts_root, db, wait_s)
+    begun = _cuts(plan, parts_root, db, wait_s)
     today, earlier = plan.record.run_key, plan.key_of_0_1
     plan = replace(plan, key_of_0_1=None)
     if earlier in begun and today not in begun:
@@ -32,22 +32,22 @@ def as_begun(plan: RunPlan, parts_root: Path, db: Path, note: Callable[[str], No
         )
         record = replace(plan.record, run_key=earlier, model=replace(plan.record.model, config_sha256=None))
         plan = replace(plan, record=record, settings=replace(plan.settings, neuron_populations=NEURON_POPULATIONS))
-    n_units = begun.get(plan.record.run_key)
-    again = plan.cut_into(n_units) if n_units else plan
-    return again if n_units == again.record.n_units else plan
+    cut = begun.get(plan.record.run_key)
+    again = plan.cut_as(cut.rows_in_unit) if cut else plan
+    return again if cut and cut.n_units == again.record.n_units else plan
 
 
-def _n_units(plan: RunPlan, parts_root: Path, db: Path, wait_s: float) -> dict[str, int | None]:
-    """Units of the run by each of its keys under which it was begun; None where they are not known."""
+def _cuts(plan: RunPlan, parts_root: Path, db: Path, wait_s: float) -> dict[str, Cut | None]:
+    """How the run was cut by each of its keys under which it was begun; None where that is not known."""
     keys = [key for key in (plan.record.run_key, plan.key_of_0_1) if key is not None]
-    begun: dict[str, int | None] = {}
+    begun: dict[str, Cut | None] = {}
     for parts in (PartsFolder(parts_root, key) for key in keys):
         if parts.exists():
             begun[parts.run_key] = None
             with contextlib.suppress(SelfRepairError):  # its record is lost or damaged
-                begun[parts.run_key] = parts.run().n_units
+                begun[parts.run_key] = cut_of(parts.run())
     if begun.get(keys[0]) is None and db.exists():
         with open_reader(db, wait_s) as con:
-            loaded = {key: n_units_of(con, key) for key in keys}
-        begun |= {key: n_units for key, n_units in loaded.items() if n_units is not None}
+            loaded = {key: loaded_cut(con, key) for key in keys}
+        begun |= {key: cut for key, cut in loaded.items() if cut is not None}
     return begun

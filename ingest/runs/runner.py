@@ -223,6 +223,7 @@ def measure_unit(
         prompts=prompt_columns(plan, unit),
         identity_error_max=measured.identity_error_max(),
         mechanisms=mechanism_columns(plan, unit, measured),
+        document_id=unit.document,
         by=MeasuredBy(host, str(plan.model.adapter.device), f"{host}:{os.getpid()}", seconds),
     )
     return True

@@ -50,7 +50,7 @@ _HOLDS = "SELECT (SELECT count(*) FROM runs), (SELECT coalesce(sum(n_measurement
 @click.option(
     "--whole",
     is_flag=True,
-    help="Exit with 1 unless every run in the folder is whole: nothing of it is missing any more.",
+    help="Exit with 1 unless the folder has runs, and each is whole and its cross-check agrees.",
 )
 @click.option("--rows-only", is_flag=True, help="Skip the summaries; selfrepair refresh makes them later.")
 @click.option(

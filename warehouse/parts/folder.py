@@ -119,13 +119,14 @@ class PartsFolder:
         identity_error_max: float,
         mechanisms: Mapping[str, Columns] | None = None,
         by: MeasuredBy | None = None,
+        document_id: int | None = None,
     ) -> Manifest:
         """Write one finished unit; when it returns, the disk has it and `finished_units` lists it.
 
         Each table is a `pyarrow.Table` or a dict of numpy arrays with the warehouse table's columns but `run_id`.
         `ablation` holds names, or codes into `schema.ABLATIONS`. Rows of `measurements` come ordered by layer, head,
         ablation, prompt_id, pos; effects are rounded to 1e-4 here. `mechanisms` holds further tables by name, of
-        `MECHANISM_TABLES`. A unit that is here already stays as it is.
+        `MECHANISM_TABLES`, `document_id` the document of which the unit is a part. A unit that is here already stays as it is.
 
         Raises SelfRepairError, and leaves nothing half-written, for missing, unknown or mistyped columns, a number that
         is not finite, prompts that are not `first_prompt`, `first_prompt + 1`, ..., a full disk.
@@ -155,6 +156,7 @@ class PartsFolder:
             files={f"{name}.parquet": _part_file(table, contents[f"{name}.parquet"]) for name, table in tables.items()},
             run=self._stamp,
             by=by,
+            document_id=document_id,
         )
         n_bytes = sum(len(data) for data in contents.values())
         with files.writing(f"unit {unit} of run {self.run_key}", self.path, n_bytes):

@@ -109,7 +109,7 @@ def _digest(content: dict[str, Any]) -> str:
 @dataclass(frozen=True)
 class Manifest:
     """What a finished unit holds. `identity_error_max` is in logits, `measured_at` in UTC without a zone; `run` and `by` are
-    None in parts of earlier versions.
+    None in parts of earlier versions. `document_id` is the document of which it holds a part, None where it holds whole ones.
     """
 
     unit: int
@@ -120,6 +120,7 @@ class Manifest:
     files: dict[str, PartFile]
     run: RunStamp | None = None
     by: MeasuredBy | None = None
+    document_id: int | None = None
 
     def to_json(self) -> str:
         """The manifest as JSON text; `from_json` reads it back."""

@@ -53,6 +53,12 @@ units = sa.Table(
     column("device", text, f"Device that measured it, such as cuda:1; {_NOT_KEPT}", null=True),
     column("worker", text, f"Process that measured it, as host:pid; {_NOT_KEPT}", null=True),
     column("seconds", double, f"Time that it took, without writing its part files; {_NOT_KEPT} [s]", null=True),
+    column(
+        "document_id",
+        integer,
+        "Document of which it is a part: prompts.document_id; NULL: it holds whole documents, or an earlier version cut it",
+        null=True,
+    ),
     comment="Ledger of loaded units: the rows of a unit and its row here are committed in one transaction.",
 )
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from selfrepair.ingest.mechanisms.top_rows import n_top
 from selfrepair.ingest.models.demo import DEMO_FOLDER
@@ -167,7 +169,7 @@ def test_units_are_planned_in_time_that_grows_with_the_prompts():
     """20,000 prompts took seconds, since every unit looked through all of them."""
     many = PromptSet([Prompt((5, 9, 7), number) for number in range(20_000)], "none", None)
     began = time.perf_counter()
-    units = plan.cut(many, n_head_ablations=plan.ROWS_IN_UNIT)  # a unit for each
+    units = plan.cut(many, plan.ROWS_IN_UNIT, plan.ROWS_IN_UNIT)  # a unit for each
     planned = plan.RunPlan(None, many, None, units, None)
     assert [planned.unit_of(prompt).first for prompt in range(20_000)] == list(range(20_000))
     assert time.perf_counter() - began < 2
@@ -176,7 +178,7 @@ def test_units_are_planned_in_time_that_grows_with_the_prompts():
 def test_units_hold_every_prompt_once_and_are_of_one_length():
     lengths = [2, 2, 2, 2, 2, 3, 3, 5]
     prompts = PromptSet([Prompt((7,) * length, 0) for length in lengths], "none", None)
-    units = plan.cut(prompts, n_head_ablations=plan.ROWS_IN_UNIT // 2)
+    units = plan.cut(prompts, plan.ROWS_IN_UNIT // 2, plan.ROWS_IN_UNIT)
     assert [(unit.first, unit.count) for unit in units] == [(0, 2), (2, 2), (4, 1), (5, 1), (6, 1), (7, 1)]
 
 
@@ -193,15 +195,41 @@ def test_units_hold_every_prompt_once_and_are_of_one_length():
 )
 def test_a_run_of_several_workers_is_cut_into_units_for_all_of_them(lengths, at_least, counts):
     prompts = PromptSet([Prompt((7,) * length, 0) for length in lengths], "none", None)
-    units = plan.cut(prompts, 36, at_least)
+    units = plan.cut(prompts, 36, plan.rows_for(prompts, 36, at_least))
     assert [unit.count for unit in units] == counts
-    assert plan.cut(prompts, 36, len(units)) == units
+
+
+def pieces(documents: list[int], most: int) -> list[tuple[int, int | None]]:
+    prompts = PromptSet([Prompt((7, 7), document) for document in documents], "none", None)
+    return [(unit.count, unit.document) for unit in plan.cut(prompts, 1, most)]
+
+
+def test_a_unit_holds_whole_documents_or_a_part_of_one():
+    assert pieces([0, 0, 1, 1, 1, 2], 5) == [(5, None), (1, None)]
+    assert pieces([0, 0, 1, 1, 1, 2], 4) == [(2, None), (4, None)]
+    assert pieces([0, 1, 1, 1, 1, 1, 2, 2, 3], 3) == [(1, None), (3, 1), (2, 1), (3, None)]
+    assert pieces([0, 0, 1], 1) == [(1, 0), (1, 0), (1, None)]
+
+
+@given(st.lists(st.tuples(st.integers(2, 4), st.integers(1, 9)), min_size=1, max_size=8), st.integers(1, 60))
+def test_units_cover_the_prompts_in_order_whatever_the_documents(documents, rows):
+    prompts = [Prompt((7,) * length, number) for number, (length, n) in enumerate(sorted(documents)) for _ in range(n)]
+    units = plan.cut(PromptSet(prompts, "none", None), 2, rows)
+    assert [unit.number for unit in units] == list(range(len(units)))
+    assert [index for unit in units for index in unit.prompt_ids] == list(range(len(prompts)))
+    for unit in units:
+        mine = [prompts[index] for index in unit.prompt_ids]
+        assert len({len(prompt.tokens) for prompt in mine}) == 1
+        assert unit.count == 1 or unit.count * 2 * (len(mine[0].tokens) - 1) <= rows
+        whole = all(index in unit.prompt_ids for index, prompt in enumerate(prompts) if prompt in mine)
+        assert whole is (unit.document is None)
+        assert unit.document in {None, *(prompt.document for prompt in mine)}
 
 
 def test_a_run_that_was_begun_keeps_its_units_whatever_the_number_of_workers(plan_of, tmp_path):
     db = tmp_path / "w.duckdb"
     one, five, two = (plan_of(n_workers=n, n_prompts=100) for n in (1, 5, 2))
-    assert [len(each.units) for each in (one, five, two)] == [2, 20, 13]
+    assert [len(each.units) for each in (one, five, two)] == [2, 24, 13]
     assert len({each.record.run_key for each in (one, five, two)}) == 1
     for begun in (one, five):
         parts = PartsFolder(tmp_path, begun.record.run_key)
@@ -213,6 +241,14 @@ def test_a_run_that_was_begun_keeps_its_units_whatever_the_number_of_workers(pla
     load(db, tmp_path)
     shutil.rmtree(tmp_path / five.record.run_key)
     assert as_begun(one, tmp_path, db, pytest.fail).units == five.units
+
+
+def test_a_run_that_was_cut_across_documents_goes_on_as_it_was_cut(plan_of, tmp_path):
+    begun = plan_of(n_prompts=100).cut_as(None)
+    PartsFolder(tmp_path, begun.record.run_key).start(begun.record)
+    three = plan_of(n_workers=3, n_prompts=100)
+    assert [(unit.count, unit.document) for unit in begun.units] == [(98, None), (2, None)]
+    assert as_begun(three, tmp_path, tmp_path / "w.duckdb", pytest.fail).units == begun.units != three.units
 
 
 @pytest.mark.parametrize(
