@@ -19,7 +19,7 @@ _M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
 
 LARGEST_KEPT = 2**25
-"""Bytes of the largest blocks that are kept when they are freed, and the most that glibc takes for that; a stack's are smaller."""
+"""Bytes of the largest blocks that are kept when they are freed, the most that glibc takes; those of a stack are smaller."""
 
 
 class BatchSize:

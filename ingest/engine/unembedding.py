@@ -41,14 +41,19 @@ def join_predictions(batches: Sequence[Prediction]) -> Prediction:
 def mean_unembedding(adapter: ModelAdapter) -> Float[Tensor, " d_model"]:
     """W_U averaged over the vocabulary, summed in float64."""
     weight = adapter.unembedding.weight
-    slices = weight.split(max(1, logits_at_once(weight) // adapter.d_model))
+    slices = weight.split(max(1, logits_at_once(weight.device) // adapter.d_model))
     total = torch.stack([float64_sum(rows, 0) for rows in slices]).sum(dim=0)
     return (total / adapter.d_vocab).to(adapter.device, adapter.stream_dtype)
 
 
-def logits_at_once(like: Tensor) -> int:
-    """`LOGITS_AT_ONCE` on the device of `like`."""
-    return LOGITS_AT_ONCE.get(like.device.type, LOGITS_AT_ONCE["cpu"])
+def logits_at_once(device: torch.device) -> int:
+    """`LOGITS_AT_ONCE` on a device."""
+    return LOGITS_AT_ONCE.get(device.type, LOGITS_AT_ONCE["cpu"])
+
+
+def slices_bytes(device: torch.device) -> int:
+    """The most memory that slices of the vocabulary take on a device: with log-probabilities, of both forwards and between."""
+    return 6 * 4 * logits_at_once(device)
 
 
 def target_logit_directions(
@@ -120,7 +125,7 @@ def logit_slices(
     """The logits before a soft-cap, a slice of tokens at a time, with the id of its first token; slices are as wide as those of
     `like`.
     """
-    n_tokens = max(1, logits_at_once(rows) // (rows if like is None else like)[..., 0].numel())
+    n_tokens = max(1, logits_at_once(rows.device) // (rows if like is None else like)[..., 0].numel())
     bias = adapter.unembedding.bias
     for first in range(0, adapter.d_vocab, n_tokens):
         here = slice(first, first + n_tokens)
