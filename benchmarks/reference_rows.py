@@ -7,7 +7,7 @@ float64, by whole forwards of the model's own modules with hooks (`checks.refere
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def main(model: str, prompts: int, seq_len: int) -> None:
         db, began = Path(folder) / "rows.duckdb", time.perf_counter()
         run_id = measure(model, db, prompts, seq_len)
         measured = time.perf_counter()
-        found = compare(db, run_id, model)
+        found = compare(db, run_id, model, on_prompt=lambda so_far: click.echo(so_far, err=True))
     _print(found, model, measured - began, time.perf_counter() - measured)
     if not found.agrees:
         raise click.ClickException(f"some rows differ by more than {ALLOWED:g} logits.")
@@ -86,8 +86,8 @@ def measure(model: str, db: Path, n_prompts: int, seq_len: int) -> int:
     return run_id
 
 
-def compare(db: Path, run_id: int, model: str) -> Comparison:
-    """Measure every row of a run of `model` again in float64."""
+def compare(db: Path, run_id: int, model: str, on_prompt: Callable[[str], None] = lambda so_far: None) -> Comparison:
+    """Measure every row of a run of `model` again in float64; `on_prompt` is told how far it is after each prompt."""
     adapter = load_model(model, precision=PRECISIONS["float64"], device=torch.device("cpu")).adapter
     largest, n_rows = np.zeros(len(EFFECTS)), 0
     with duckdb.connect(str(db), read_only=True) as con, _float64_forwards():
@@ -109,6 +109,9 @@ def compare(db: Path, run_id: int, model: str) -> Comparison:
                     off = np.abs(again.numpy() - stored)
                     largest = np.maximum(largest, off.max(axis=(0, 1)))
                     n_rows += off[..., 0].size
+                on_prompt(
+                    f"prompt {number + 1} of {len(prompts)}: {n_rows:,} rows, largest difference {largest.max():.1e}"
+                )
     return Comparison(n_rows, dict(zip(EFFECTS, largest.tolist(), strict=True)))
 
 
