@@ -33,7 +33,7 @@ WINGS = {
             "checks",
             "runs",
         ),
-        *("bench", "cli"),
+        *("fleet", "bench", "cli"),
     ],
     "queries": ["catalog", "marts", "sandbox", "client", "export", "cli"],
     "api": ["_measurements", "_measure", "_demo_model", "__main__"],

@@ -35,7 +35,7 @@ def human_bytes(n: int) -> str:
     return f"{size / 1000:.1f} TB"
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular(path: Path | str) -> BufferedReader:
     """Open a file for reading; raises OSError for anything else, such as a pipe, at which a reader would wait for ever."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -65,7 +65,7 @@ def is_lfs_pointer(path: Path) -> bool:
         return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path | str) -> bytes:
     """All of a file; raises OSError as `open_regular`."""
     with open_regular(path) as file:
         return file.read()

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,20 @@ import streamlit as st
 from selfrepair.app.components.figure import data_popover
 from selfrepair.app.components.tables import column_headers
 from selfrepair.app.controls.linked import linked_toggle
-from selfrepair.app.data.part_files import UnloadedRun, pace_s, unloaded_runs
+from selfrepair.app.data.part_files import UnloadedRun, unloaded_runs
 from selfrepair.app.data.query import MAX_ROWS, notify, query_rows, warehouse_path
 from selfrepair.app.data.resume_command import RUN_RECORDS, missing_options, resume_command, run_row
 from selfrepair.app.wording.columns import meaning, words
 from selfrepair.app.wording.escape import escape_markdown
+from selfrepair.warehouse.cli.status import left_text
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, activity_of_run
+from selfrepair.warehouse.parts.activity import activity_of_run
+from selfrepair.warehouse.parts.manifest import MeasuredBy
+from selfrepair.warehouse.parts.records import is_run_key
+from selfrepair.warehouse.parts.status import FinishedUnit, time_left
+from selfrepair.warehouse.parts.workers import INCOMPLETE, RUNNING, workers
 
 REFRESH_S = 5
-QUIET = timedelta(minutes=2)
-"""How long the pace of finished units says something about those to come."""
 
 OVERVIEW = """SELECT
     run_id,
@@ -42,7 +44,7 @@ LEFT JOIN datasets USING (dataset_id)
 LEFT JOIN (SELECT run_id, count(*) AS n_units FROM units GROUP BY run_id) AS loaded USING (run_id)
 ORDER BY run_id DESC"""
 
-LEDGER = """SELECT run_id, unit, units.n_measurements, measured_at
+LEDGER = """SELECT run_id, unit, units.n_measurements, measured_at, units.host, units.device, units.worker, units.seconds
 FROM units
 INNER JOIN runs USING (run_id)
 WHERE status = 'incomplete'"""
@@ -59,30 +61,14 @@ def optional_frame(sql: str) -> pl.DataFrame | None:
     return rows.frame
 
 
-def now() -> datetime:
-    """The current time as in the warehouse: UTC, without a zone."""
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
-def duration(time: timedelta) -> str:
-    """A duration in words: '40 s', '12 min', '3 h 5 min', '4 days'."""
-    seconds = max(0, round(time.total_seconds()))
-    if seconds < 90:
-        return f"{seconds} s"
-    minutes, hours = seconds // 60, seconds // 3600
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{hours} h {minutes % 60} min" if hours < 48 else f"{hours // 24} days"
-
-
 def unfinished(
-    run: Mapping[str, Any], loaded: Mapping[int, tuple[int, datetime]], unloaded: UnloadedRun | None, db: Path
+    run: Mapping[str, Any], loaded: Mapping[int, FinishedUnit], unloaded: UnloadedRun | None, db: Path
 ) -> None:
-    """Draw an unfinished run: its progress, and the commands to load and resume it. `loaded`: rows and finish time by unit."""
+    """Draw an unfinished run: its progress, and the commands to load and resume it."""
     in_parts = {} if unloaded is None else unloaded.units
-    units = {number: (unit.n_rows, unit.measured_at) for number, unit in in_parts.items()} | dict(loaded)
+    units = in_parts | dict(loaded)
     not_loaded = in_parts.keys() - loaded.keys()
-    n_units, n_rows = run["n_units"], sum(rows for rows, _ in units.values())
+    n_units, n_rows = run["n_units"], sum(unit.rows for unit in units.values())
     with st.container(border=True):
         st.markdown(
             f"**{escape_markdown(run['model'])}** on {escape_markdown(run['dataset'])}, {run['n_prompts']:,} prompts"
@@ -92,7 +78,7 @@ def unfinished(
             f"{len(units):,} of {n_units:,} units measured, {len(loaded):,} loaded; "
             f"{n_rows:,} of {run['n_measurements']:,} rows",
         )
-        st.caption(f"Started {run['started_at']:%Y-%m-%d %H:%M} UTC. {pace([at for _, at in units.values()], n_units)}")
+        st.caption(f"Started {run['started_at']:%Y-%m-%d %H:%M} UTC. {pace(run, units, Path(f'{db}.parts'))}")
         if not_loaded:
             st.markdown(f"{len(not_loaded):,} of these units are in part files and not loaded yet. Load them:")
             st.code(shlex.join(["selfrepair", "load", "--db", str(db)]), language="bash", wrap_lines=True)
@@ -109,18 +95,15 @@ def unfinished(
         st.caption(f"{missing_options(run)} Only part files next to the warehouse are counted.".strip())
 
 
-def pace(measured_at: list[datetime], n_units: int) -> str:
-    """When the last unit was finished, and how long the remaining ones may take."""
-    if not measured_at:
+def pace(run: Mapping[str, Any], units: Mapping[int, FinishedUnit], parts: Path) -> str:
+    """When the last unit was finished, by the clock of its machine, and how long the remaining ones may take."""
+    if not units:
         return "No unit is finished yet."
-    quiet = now() - max(measured_at)
-    last = f"The last unit was finished {duration(quiet)} ago"
-    seconds = pace_s(measured_at)
-    if len(measured_at) >= n_units:
-        return f"{last}."
-    if seconds is not None and quiet <= max(QUIET, timedelta(seconds=3 * seconds)):
-        return f"{last}; about {duration(timedelta(seconds=seconds * (n_units - len(measured_at))))} left at this pace."
-    return f"{last}."
+    last = max(units.values(), key=lambda unit: unit.at)
+    by = f" on {escape_markdown(last.by.host)}" if last.by else ""
+    known = workers(parts / run["run_key"]) if is_run_key(run["run_key"]) else []
+    left = left_text(time_left(run["n_measurements"], run["n_units"], units, known))
+    return f"The last unit was finished{by} at {last.at:%Y-%m-%d %H:%M} UTC.{f' Left: {left}.' if left else ''}"
 
 
 def page() -> bool:
@@ -132,9 +115,11 @@ def page() -> bool:
         overview = optional_frame(OVERVIEW)
         records, ledger = (None, None) if overview is None else (optional_frame(RUN_RECORDS), optional_frame(LEDGER))
     in_file = {} if records is None else {run["run_key"]: run for run in records.to_dicts()}
-    loaded: dict[int, dict[int, tuple[int, datetime]]] = {}
+    loaded: dict[int, dict[int, FinishedUnit]] = {}
     for row in [] if ledger is None else ledger.to_dicts():
-        loaded.setdefault(row["run_id"], {})[row["unit"]] = (row["n_measurements"], row["measured_at"])
+        by = None if row["worker"] is None else MeasuredBy(row["host"], row["device"], row["worker"], row["seconds"])
+        unit = FinishedUnit(row["n_measurements"], row["measured_at"], by)
+        loaded.setdefault(row["run_id"], {})[row["unit"]] = unit
     for text in errors:
         st.warning(escape_markdown(text), icon=":material/error:")
 

@@ -23,6 +23,9 @@ SECTIONS = {
     },
     "Store": {
         "load": Command("selfrepair.warehouse.cli.commands:load", "Load finished units into the warehouse."),
+        "status": Command(
+            "selfrepair.warehouse.cli.status:status", "Show how far each run is, while it is measured or after."
+        ),
         "verify": Command("selfrepair.warehouse.cli.commands:verify", "Check the consistency of a warehouse."),
         "runs": Command("selfrepair.warehouse.cli.commands:runs", "List the runs of a warehouse."),
         "remove": Command(

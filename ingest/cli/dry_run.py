@@ -6,19 +6,19 @@ from selfrepair.ingest.runs.estimate import FLOOR_BYTES, estimate
 from selfrepair.ingest.runs.plan import RunPlan
 
 
-def print_estimate(plan: RunPlan, batch_size: int | None, began_at: float, n_runs: int) -> None:
-    """Print what the run takes, and what a series of `n_runs` like it takes."""
+def print_estimate(plan: RunPlan, batch_size: int | None, began_at: float, n_runs: int, n_devices: int = 1) -> None:
+    """Print what the run takes, measured by so many devices like this one, and what a series of `n_runs` like it takes."""
     cost = estimate(plan, batch_size, began_at)
-    model = plan.record.model
-    click.echo(
-        f"{model.name}: {model.n_layers} layers x {model.n_heads} heads on {plan.record.device}, {plan.record.dtype}"
-    )
-    stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
+    seconds_of = cost.seconds | {"measuring": cost.seconds["measuring"] / n_devices}
+    model, device = plan.record.model, plan.record.device
+    devices = f"{n_devices} devices such as {device}" if n_devices > 1 else device
+    click.echo(f"{model.name}: {model.n_layers} layers x {model.n_heads} heads on {devices}, {plan.record.dtype}")
+    stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in seconds_of.items())
     for label, value in (
         ("rows", f"{cost.rows:,}"),
         ("bytes", f"about {cost.bytes:,} in a new warehouse"),
         ("forwards", f"{cost.forwards:,} ablated sequences, {cost.batch_size} in one forward"),
-        ("time", f"about {_duration(sum(cost.seconds.values()))}: {stages}"),
+        ("time", f"about {_duration(sum(seconds_of.values()))}: {stages}"),
         ("memory", _memory(cost.memory_mb, cost.gpu_memory_mb)),
     ):
         click.echo(f"  {label:<9} {value}")
@@ -26,7 +26,7 @@ def print_estimate(plan: RunPlan, batch_size: int | None, began_at: float, n_run
         all_bytes = FLOOR_BYTES + n_runs * (cost.bytes - FLOOR_BYTES)
         click.echo(
             f"All {n_runs} checkpoints: {n_runs * cost.rows:,} rows, about {all_bytes:,} bytes and "
-            f"{_duration(n_runs * sum(cost.seconds.values()))}, if the others load as fast as the first."
+            f"{_duration(n_runs * sum(seconds_of.values()))}, if the others load as fast as the first."
         )
     if cost.crosscheck_failure is not None:
         click.echo(f"After measuring, {cost.crosscheck_failure}")

@@ -1,6 +1,8 @@
 """`selfrepair ingest`. Its help works without torch: what needs it is imported when the command runs."""
 
+import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +30,27 @@ def ingest(parts: Path | None, dry_run: bool, db: Path, **options: Any) -> int |
     selfrepair ingest --model EleutherAI/pythia-160m --checkpoint 1000,10000,143000
     """  # noqa: D301
     began_at = time.perf_counter()  # before the import of torch, which is part of the run's time
-    from selfrepair.ingest.request.devices import check_device
+    from selfrepair.ingest.cli.shards import print_placement
+    from selfrepair.ingest.request.devices import check_device, choose_devices
     from selfrepair.ingest.request.model_shape import check_fits_model
+    from selfrepair.ingest.request.scheduler import placement
     from selfrepair.ingest.request.validation import check_request
 
     request = IngestRequest(**options)
     check_request(request)
+    print_placement(placement(request.shard, os.environ), parts or Path(f"{db}.parts"))
     check_device(request.device, request.dtype)
+    devices = [] if request.devices is None else choose_devices(request.devices, request.dtype)
+    if request.devices == "all" and devices[0].device == "cpu":
+        click.echo("no GPU was found: one process measures on the CPU (--devices cpu:2 starts two)", err=True)
     check_fits_model(request)
+    parts = parts or Path(f"{db}.parts")
+    if devices and not dry_run:
+        from selfrepair.ingest.cli import fleet_session
+
+        return fleet_session.ingest(request, devices, db=db, parts=parts)
     from selfrepair.ingest.cli import session  # and torch, seconds later
 
-    return session.ingest(request, db=db, parts=parts or Path(f"{db}.parts"), dry_run=dry_run, began_at=began_at)
+    if devices:
+        request = replace(request, device=devices[0].device)
+    return session.ingest(request, db=db, parts=parts, dry_run=dry_run, began_at=began_at, devices=devices)

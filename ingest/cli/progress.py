@@ -10,6 +10,13 @@ from rich.text import Text
 LINE_EVERY_S = 30.0
 
 
+class _Count(ProgressColumn):
+    """How many are done of how many; nothing where that is not known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed:,.0f}/{task.total:,.0f}")
+
+
 class _Rate(ProgressColumn):
     """Rows, prompts or crosschecks per second since this command began."""
 
@@ -26,13 +33,15 @@ class TerminalProgress:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            _Count(),
             _Rate(),
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._workers: dict[str, TaskID] = {}
+        self._at: dict[str, str] = {}
         self._stage, self._total, self._done, self._noted_at = "", 0, 0, time.monotonic()
 
     def __enter__(self) -> "TerminalProgress":
@@ -58,7 +67,19 @@ class TerminalProgress:
             self._bar.advance(self._task, amount)
         if not self._console.is_terminal and time.monotonic() - self._noted_at > LINE_EVERY_S:
             self._noted_at = time.monotonic()
-            self.note(f"{self._stage}: {self._done:,} of {self._total:,}")
+            at = "".join(f"; {name} {text}" for name, text in self._at.items())
+            self.note(f"{self._stage}: {self._done:,} of {self._total:,}{at}")
+
+    def worker(self, name: str, text: str, total: int = 0, done: int = 0) -> None:
+        """What one of several workers is at, on a line of its own; where there is no terminal, beside the count."""
+        if name not in self._workers:
+            self._workers[name] = self._bar.add_task(name, total=None)
+        if self._at.get(name) != text:
+            self._at[name] = text
+            self._bar.reset(self._workers[name], total=total, description=f"{name}: {text}")
+            if not total:  # the bar then says that the worker is at something; `reset` takes None as no change
+                next(task for task in self._bar.tasks if task.id == self._workers[name]).total = None
+        self._bar.update(self._workers[name], completed=done)
 
     def note(self, text: str) -> None:
         """A line above the bar."""

@@ -1,7 +1,8 @@
 """One `selfrepair ingest`: plan the run, measure it, load its parts, and print the outcome."""
 
 import contextlib
-import shlex
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,70 +10,64 @@ import click
 
 from selfrepair.ingest.cli.dry_run import print_estimate
 from selfrepair.ingest.cli.progress import TerminalProgress
+from selfrepair.ingest.cli.report import interrupted_message, print_outcome, warn_of_namesake
+from selfrepair.ingest.cli.shards import shard_outcome
 from selfrepair.ingest.engine.memory import free_memory, keep_freed_memory
 from selfrepair.ingest.models.hub.revisions import check_series, parse_checkpoints
-from selfrepair.ingest.models.loading import load_model
-from selfrepair.ingest.request.devices import choose_device, choose_precision
+from selfrepair.ingest.request.devices import WorkerDevice
 from selfrepair.ingest.request.ingest_request import IngestRequest
-from selfrepair.ingest.request.protocols import resolve_settings
-from selfrepair.ingest.request.run_settings import RunSettings
-from selfrepair.ingest.request.selection import (
-    Shard,
-    parse_ablations,
-    parse_batch_size,
-    parse_given,
-    parse_heads,
-    parse_shard,
-    those_with_heads,
-    without_given,
-)
-from selfrepair.ingest.request.validation import open_dataset
-from selfrepair.ingest.runs.earlier import under_its_key
-from selfrepair.ingest.runs.plan import RunPlan, plan_run
+from selfrepair.ingest.request.scheduler import Placement, placement
+from selfrepair.ingest.request.selection import Shard, parse_batch_size
+from selfrepair.ingest.runs.earlier import as_begun
+from selfrepair.ingest.runs.plan import RunPlan
+from selfrepair.ingest.runs.requested import make_plan
 from selfrepair.ingest.runs.runner import measure_run
-from selfrepair.ingest.runs.stored_run import StoredRun, has_namesake, store_run
-from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
-from selfrepair.ingest.text.sources import RANDOM, random_rows
+from selfrepair.ingest.runs.stored_run import store_run
 from selfrepair.warehouse.database.connection import check_folder
 from selfrepair.warehouse.errors import SelfRepairError
-from selfrepair.warehouse.load.loader import loaded_units
-from selfrepair.warehouse.parts.folder import PartsFolder
 
 
-def ingest(request: IngestRequest, *, db: Path, parts: Path, dry_run: bool, began_at: float) -> int | None:
+def ingest(
+    request: IngestRequest,
+    *,
+    db: Path,
+    parts: Path,
+    dry_run: bool,
+    began_at: float,
+    devices: Sequence[WorkerDevice] = (),
+) -> int | None:
     """Measure what is requested; returns the run's number in the warehouse, or None for a dry run or a shard.
 
     A series of checkpoints is one run after the other, and the number is the last one's; a dry run probes the first.
-    `began_at` is the `time.perf_counter` of the command's start. Raises SelfRepairError for whatever the user can mend, and
-    for a run whose cross-check failed.
+    `began_at` is the `time.perf_counter` of the command's start; `devices` are those that would share what a dry run is of.
+    Raises SelfRepairError for whatever the user can mend, and for a run whose cross-check failed.
     """
     check_folder(db)  # before the model is loaded
     keep_freed_memory()
-    shard = parse_shard(request.shard)
+    placed = placement(request.shard, os.environ)
     batch_size = parse_batch_size(request.batch_size)
     steps = parse_checkpoints(request.checkpoint)
     check_series(request.model, steps)
     series = [replace(request, checkpoint=None if step is None else str(step)) for step in steps]
     if dry_run:
-        print_estimate(_print_notes(make_plan(series[0])), batch_size, began_at, n_runs=len(series))
+        n_workers = len(devices) or placed.shard.count
+        plan = _print_notes(make_plan(series[0], n_workers=n_workers, local_rank=placed.local_rank))
+        n_gpus = sum(device.device != "cpu" for device in devices)  # processes on the CPU share its cores
+        print_estimate(plan, batch_size, began_at, n_runs=len(series), n_devices=max(1, n_gpus))
         return None
     run_id = None
     for one in series:
-        run_id = _ingest_one(one, db, parts, shard, batch_size, is_last=one is series[-1])
+        run_id = _ingest_one(one, db, parts, placed, batch_size, is_last=one is series[-1])
         free_memory()  # modules of a model may refer to each other
     return run_id
 
 
 def _ingest_one(
-    request: IngestRequest, db: Path, parts: Path, shard: Shard, batch_size: int | None, *, is_last: bool
+    request: IngestRequest, db: Path, parts: Path, placed: Placement, batch_size: int | None, *, is_last: bool
 ) -> int | None:
-    plan = _print_notes(make_plan(request, None if parts == Path(f"{db}.parts") else parts))
-    if request.name is None and Path(request.model).exists() and has_namesake(db, plan.record.model):
-        click.echo(
-            f"{db} holds another model called {plan.record.model.name}, with other weights. To tell them apart by name, stop "
-            f"and add --name, such as --name {shlex.quote(_longer_name(request.model))}.",
-            err=True,
-        )
+    shard, recorded = placed.shard, None if parts == Path(f"{db}.parts") else parts
+    plan = _print_notes(make_plan(request, recorded, shard.count, local_rank=placed.local_rank))
+    warn_of_namesake(request, plan.record.model, db)
     try:
         with TerminalProgress() as progress:
             if request.shard is None:
@@ -82,25 +77,20 @@ def _ingest_one(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_interrupted_message(plan, parts, db, shard)) from None
     if request.shard is None:
-        _print_outcome(plan, db, run, is_last=is_last)
+        print_outcome(plan.record, db, run, is_last=is_last)
         return run.run_id
-    if outcome.measured + outcome.resumed == 0:
-        click.echo(
-            f"this run is too small to split into {shard.count} shards: {request.shard} has nothing to measure, and "
-            "earlier shards measure all of it."
-        )
-        return None
     click.echo(
-        f"shard {request.shard}: {outcome.measured} units measured, {outcome.resumed} measured before. When every shard "
-        "is done, gather their parts in one folder and run: "
-        f"selfrepair load {shlex.quote(str(parts))} --db {shlex.quote(str(db))}"
+        shard_outcome(
+            shard,
+            outcome.measured,
+            outcome.resumed,
+            run_key=plan.record.run_key,
+            n_units=plan.record.n_units,
+            parts=parts,
+            db=db,
+        )
     )
     return None
-
-
-def _longer_name(folder: str) -> str:
-    """The last two names of a folder's path."""
-    return "-".join(Path(folder).resolve().parts[-2:])
 
 
 def _print_notes(plan: RunPlan) -> RunPlan:
@@ -111,79 +101,7 @@ def _print_notes(plan: RunPlan) -> RunPlan:
 
 
 def _interrupted_message(plan: RunPlan, parts: Path, db: Path, shard: Shard) -> str:
-    """How far an interrupted run is, and how to continue."""
-    mine = [unit for unit in plan.units if shard.has(unit.number)]
     with contextlib.suppress(SelfRepairError):  # another program has the warehouse open: its units go uncounted
-        plan = under_its_key(plan, parts, db, lambda text: None, wait_s=0)
-    ready = PartsFolder(parts, plan.record.run_key).finished_units()
-    with contextlib.suppress(SelfRepairError):
-        ready |= loaded_units(db, plan.record.run_key, wait_s=0)
-    done = [unit for unit in mine if unit.number in ready]
-    return (
-        f"Interrupted. {len(done):,} of {len(mine):,} units are finished and safe ({sum(unit.count for unit in done):,} of "
-        f"{sum(unit.count for unit in mine):,} prompts; part files in {parts}); the same command continues from there."
-    )
-
-
-def make_plan(request: IngestRequest, parts: Path | None = None) -> RunPlan:
-    """Load the model and the prompts of a request and plan the run; `parts` where that is not the usual folder."""
-    settings = resolve_settings(request)
-    ablations = parse_ablations(settings.ablation)
-    device = choose_device(request.device)
-    precision = choose_precision(request.dtype, device)
-    source = open_dataset(request).with_first_row_read()  # before the model, which may take long to download
-    model = load_model(
-        request.model,
-        precision=precision,
-        device=device,
-        revision=request.revision,
-        checkpoint=parse_checkpoints(request.checkpoint)[0],
-        trust_remote_code=request.trust_remote_code,
-        called=request.name,
-    )
-    n_layers, n_heads = model.adapter.n_layers, model.adapter.n_heads
-    chosen = parse_heads(request.layers, request.heads, n_layers, n_heads)
-    heads = those_with_heads(chosen, request.heads, request.given, model.adapter.heads)
-    given = parse_given(request.given, ablations, n_layers, n_heads)
-    mechanisms, notes = request.chosen_mechanisms().available(model.adapter)
-    model = replace(model, notes=(*model.notes, *notes))
-    if source.name == RANDOM:
-        rows = random_rows(model.vocabulary, seq_len=settings.seq_len, seed=request.seed)
-        source = replace(source, documents=rows)
-    options = PromptOptions(
-        n_prompts=request.n_prompts,
-        seq_len=settings.seq_len,
-        packing=settings.packing,
-        seed=request.seed,
-        resample="resample" in ablations,
-    )
-    run_settings = RunSettings(
-        ablations=ablations,
-        heads=without_given(heads, given),
-        given=given,
-        mechanisms=mechanisms,
-        seed=request.seed,
-        precision=precision,
-    )
-    prompts = build_prompts(source, model.vocabulary, options)
-    return plan_run(
-        model,
-        source,
-        prompts,
-        run_settings,
-        command=request.command(parts),
-        n_crosschecks=request.crosscheck,
-    )
-
-
-def _print_outcome(plan: RunPlan, db: Path, run: StoredRun, *, is_last: bool) -> None:
-    """Print what this command measured; with the facts of the run, unless it is the last, whose facts the report has."""
-    n_units = run.units_measured
-    done = f"{n_units} {'unit' if n_units == 1 else 'units'} measured now" if n_units else "nothing was left to measure"
-    model = plan.record.model
-    name = model.name if model.checkpoint is None else f"{model.name}, step {model.checkpoint}"
-    facts = (
-        f"; {plan.record.n_measurements:,} rows in {db}, identity within {run.identity_error_max:.1e}, "
-        f"{run.crosscheck_rows:,} rows cross-checked within {run.crosscheck_error_max:.1e} logits"
-    )
-    click.echo(f"run {run.run_id} of {name} is {run.status}: {done}{'' if is_last else facts}")
+        plan = as_begun(plan, parts, db, lambda text: None, wait_s=0)
+    mine = {unit.number: unit.count for unit in plan.units if shard.has(unit.number)}
+    return interrupted_message(plan.record.run_key, mine, parts, db)

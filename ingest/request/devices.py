@@ -5,6 +5,7 @@ import functools
 import importlib.machinery
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,29 +21,100 @@ _BUILT_FOR = re.compile(r"^(cuda|hip)(?:: [^=]*)? = '", re.MULTILINE)
 _DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
 
 
-def check_device(name: str, dtype: str) -> None:
+_OPTIONS, _USE = ("--device", "--devices"), ("--device auto", "--devices all")
+
+
+def check_device(name: str, dtype: str, *, among: bool = False) -> None:
     """Raise SelfRepairError for a device that this machine cannot have, and a precision that it then cannot compute in.
+    `among`: it is one of `--devices`.
 
     Torch is not imported: what passes may still be refused by `choose_device`.
     """
     kind = name.partition(":")[0]
     if kind == "cuda" and not _may_have_cuda():
-        raise _not_here(name, ["mps", "cpu"] if sys.platform == "darwin" else ["cpu"])
+        raise _not_here(name, ["mps", "cpu"] if sys.platform == "darwin" else ["cpu"], among=among)
     if kind == "mps" and sys.platform != "darwin":
-        raise _not_here(name, ["cuda", "cpu"] if _may_have_cuda() else ["cpu"])
+        raise _not_here(name, ["cuda", "cpu"] if _may_have_cuda() else ["cpu"], among=among)
     if dtype == "tf32" and (kind in ("cpu", "mps") or (kind == "auto" and not _may_have_cuda())):
         raise _no_tf32()
 
 
-def choose_device(name: str) -> "torch.device":
-    """`auto` is a CUDA GPU, else Apple's, else the CPU. Raises SelfRepairError for one that this machine lacks."""
+@dataclass(frozen=True)
+class WorkerDevice:
+    """A device with a process of its own: `name` is one of a kind among them, `device` what torch calls it."""
+
+    name: str
+    device: str
+
+
+def parse_devices(text: str) -> list[WorkerDevice] | None:
+    """`cuda:0,cuda:3`, `mps` or `cpu:2` -> a device for each process; None for `all`.
+
+    Raises SelfRepairError for what names no device, names one twice, or leaves open which.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if parts == ["all"]:
+        return None
+    found: list[WorkerDevice] = []
+    for part in parts:
+        match = re.fullmatch(r"(cuda):(\d+)|(cpu)(?::([1-9]\d*))?|(mps)", part)
+        if match is None:
+            raise SelfRepairError(
+                f"--devices {text}: {part or 'nothing'} is no device. Write all, or GPUs by number such as cuda:0,cuda:3, or "
+                "cpu:2 for two processes on the CPU."
+            )
+        n_cpu = int(match[4] or 1) if match[3] else 0
+        if n_cpu > 1:
+            found += [WorkerDevice(f"cpu {number} of {n_cpu}", "cpu") for number in range(1, n_cpu + 1)]
+        else:
+            found.append(WorkerDevice(*[f"cuda:{int(match[2])}" if match[1] else match[3] or match[5]] * 2))
+    kinds = [part.partition(":")[0] if part.startswith("cpu") else part for part in parts]
+    if len({*kinds}) < len(kinds) or len({one.name for one in found}) < len(found):
+        raise SelfRepairError(
+            f"--devices {text} names a device twice. Name each once; cpu:2 is two processes on the CPU."
+        )
+    return found
+
+
+def choose_devices(text: str, dtype: str) -> list[WorkerDevice]:
+    """The devices of `parse_devices`; for `all` every GPU of this machine, or the CPU where there is none.
+
+    Raises SelfRepairError for one that this machine lacks or that does not compute in `dtype`. Torch is imported only where
+    there may be a GPU.
+    """
+    found = parse_devices(text) or _all_devices()
+    for one in found:
+        check_device(one.device, dtype, among=True)
+    if any(one.device != "cpu" for one in found):
+        for one in found:
+            choose_device(one.device, among=True)
+    return found
+
+
+def _all_devices() -> list[WorkerDevice]:
+    n_cuda, has_mps = 0, False
+    if _may_have_cuda() or sys.platform == "darwin":
+        import torch
+
+        n_cuda, has_mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    names = [f"cuda:{number}" for number in range(n_cuda)] or ["mps" if has_mps else "cpu"]
+    return [WorkerDevice(name, name) for name in names]
+
+
+def choose_device(name: str, local_rank: int | None = None, *, among: bool = False) -> "torch.device":
+    """`auto` is a CUDA GPU, else Apple's, else the CPU; of several GPUs the one of this process, where its launcher gave it a
+    number on this machine (`local_rank`, from 0). `among`: it is one of `--devices`. Raises SelfRepairError for one that this
+    machine lacks.
+    """
     import torch
 
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, found in here.items() if found)
+        if name == "cuda" and local_rank is not None and torch.cuda.device_count() > 1:
+            name = _gpu_of(local_rank, torch.cuda.device_count())
     if not here.get(name.split(":")[0], False):
-        raise _not_here(name, [device for device, present in here.items() if present])
+        raise _not_here(name, [device for device, present in here.items() if present], among=among)
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -50,7 +122,7 @@ def choose_device(name: str) -> "torch.device":
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     if (device.index or 0) >= count:
         raise SelfRepairError(
-            f"--device {name} is not on this machine, which has {count}, counted from 0. Use --device auto."
+            f"{_OPTIONS[among]} {name} is not on this machine, which has {count}, counted from 0. Use {_USE[among]}."
         )
     return device
 
@@ -66,6 +138,15 @@ def choose_precision(name: str, device: "torch.device") -> Precision:
         raise SelfRepairError("--dtype float64 does not exist on Apple GPUs. Use --device cpu.")
     torch.set_float32_matmul_precision("high" if precision.tf32 else "highest")
     return precision
+
+
+def _gpu_of(local_rank: int, count: int) -> str:
+    if local_rank >= count:
+        raise SelfRepairError(
+            f"--device auto: this is process {local_rank + 1} on this machine, which has {count} GPUs. Start as many processes "
+            "as there are GPUs, or name the device, such as --device cuda:0."
+        )
+    return f"cuda:{local_rank}"
 
 
 @functools.cache
@@ -88,8 +169,10 @@ def _may_have_cuda() -> bool:
     return True
 
 
-def _not_here(name: str, found: list[str]) -> SelfRepairError:
-    return SelfRepairError(f"--device {name} is not on this machine (found: {', '.join(found)}). Use --device auto.")
+def _not_here(name: str, found: list[str], *, among: bool) -> SelfRepairError:
+    return SelfRepairError(
+        f"{_OPTIONS[among]} {name} is not on this machine (found: {', '.join(found)}). Use {_USE[among]}."
+    )
 
 
 def _no_tf32() -> SelfRepairError:

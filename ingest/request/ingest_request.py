@@ -64,6 +64,11 @@ class IngestRequest:
         type=click.Choice(["float32", "tf32", "float64", "bfloat16", "float16"]),
     )
     device: str = option("auto, cpu, cuda, cuda:1, mps.", "auto")
+    devices: str | None = option(
+        "Several devices of this machine, each with a process of its own: all, or some such as cuda:0,cuda:3; cpu:2 is two "
+        "processes on the CPU.",
+        None,
+    )
     batch_size: str = option("Sequences in one forward; halved when memory runs out.", "auto")
     crosscheck: int | None = option(
         "Cells (one prompt, head and ablation each) measured again after the run, by whole forwards  [default: one in 32, but "
@@ -91,16 +96,21 @@ class IngestRequest:
     mechanisms: bool = option(
         "Measure every mechanism: --logprobs and --self-repression in addition to those on by default.", False
     )
-    shard: str | None = option("i/n: measure the i-th of n shares of the run and leave it as part files.", None)
+    shard: str | None = option(
+        "i/n: measure the i-th of n shares of the run and leave it as part files. auto: which one, from Slurm's or torchrun's "
+        "environment; auto/N: also from that of a Kubernetes indexed Job of N completions.",
+        None,
+    )
 
     def command(self, parts: Path | None = None) -> str:
-        """The `selfrepair ingest` of this request, but for --db and --shard; `parts` where that folder is not the usual one.
+        """The `selfrepair ingest` of this request, but for --db, --devices and --shard; `parts` where that folder is not the
+        usual one.
 
         Local paths that hold for this folder alone begin with a dot.
         """
         named = replace(self, model=_marked(self.model), dataset=self.dataset and _marked(self.dataset))
         folder = [] if parts is None else ["--parts", _marked(str(parts))]
-        return shlex.join(["selfrepair", "ingest", *typed_options(named, leave_out=("shard",)), *folder])
+        return shlex.join(["selfrepair", "ingest", *typed_options(named, leave_out=("devices", "shard")), *folder])
 
     def chosen_mechanisms(self) -> Mechanisms:
         """The mechanisms to measure, --mechanisms included."""

@@ -16,6 +16,9 @@ class Shard:
     index: int
     count: int
 
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
     def has(self, unit: int) -> bool:
         """Whether this shard measures the unit of that number."""
         return unit % self.count == self.index - 1
@@ -129,7 +132,9 @@ def parse_shard(text: str | None) -> Shard:
         return Shard(1, 1)
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise SelfRepairError(f"--shard {text} is not i/n with i from 1 to n. Three machines use 1/3, 2/3 and 3/3.")
+        raise SelfRepairError(
+            f"--shard {text} is not i/n with i from 1 to n. Three machines use 1/3, 2/3 and 3/3; or auto."
+        )
     return Shard(int(match[1]), int(match[2]))
 
 

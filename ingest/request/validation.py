@@ -1,8 +1,12 @@
 """Check a request for what no model could make right, before torch is imported; and open its dataset."""
 
+import os
+
 from selfrepair.ingest.models.hub.revisions import check_has_checkpoints, parse_checkpoints
+from selfrepair.ingest.request.devices import parse_devices
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.protocols import resolve_settings
+from selfrepair.ingest.request.scheduler import placement
 from selfrepair.ingest.request.selection import (
     check_crosscheck,
     check_heads,
@@ -10,16 +14,17 @@ from selfrepair.ingest.request.selection import (
     parse_ablations,
     parse_batch_size,
     parse_given,
-    parse_shard,
 )
 from selfrepair.ingest.text.packing import PACKED
 from selfrepair.ingest.text.refusals import check_length
 from selfrepair.ingest.text.sources import RANDOM, STDLIB, Source, open_source
+from selfrepair.warehouse.errors import SelfRepairError
 
 
 def check_request(request: IngestRequest) -> None:
     """Raise SelfRepairError for a request that is wrong whatever the model; the hub is not used."""
-    parse_shard(request.shard)
+    placement(request.shard, os.environ)
+    _check_devices(request)
     parse_batch_size(request.batch_size)
     check_seed(request.seed)
     check_crosscheck(request.crosscheck)
@@ -30,6 +35,18 @@ def check_request(request: IngestRequest) -> None:
     open_dataset(request)
     if settings.dataset in (STDLIB, RANDOM):  # rows of others may be tokens, of any length
         check_length(settings.seq_len, None, settings.packing)
+
+
+def _check_devices(request: IngestRequest) -> None:
+    if request.devices is None:
+        return
+    parse_devices(request.devices)
+    for option, given in (("--device", request.device != "auto"), ("--shard", request.shard is not None)):
+        if given:
+            raise SelfRepairError(
+                f"--devices shares the run among the devices of this machine, and {option} was given as well. "
+                "Leave one of them out."
+            )
 
 
 def open_dataset(request: IngestRequest) -> Source:

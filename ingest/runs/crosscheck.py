@@ -1,5 +1,6 @@
 """After measuring: effects of random prompts and heads, measured again through whole forwards and hooks."""
 
+import contextlib
 import glob
 import itertools
 import random
@@ -20,7 +21,6 @@ from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.engine.memory import BatchSize, is_out_of_memory
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.models.weights import cast_parameters
-from selfrepair.ingest.request.selection import Shard
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.terms import on_device
 from selfrepair.warehouse.database.connection import open_reader
@@ -183,12 +183,12 @@ def stored_rows(
     return np.stack([columns[name] for name in EFFECTS], axis=-1)
 
 
-def known_crosschecks(parts: PartsFolder, shard: Shard, db: Path) -> set[Crosscheck]:
-    """The cells that the shard's file or the warehouse has already."""
-    try:
-        known = read_cells(parts.crosscheck_path(shard.index - 1, shard.count), parts.run_key)
-    except SelfRepairError:  # there is none, or it is damaged: its cells are measured again
-        known = []
+def known_crosschecks(parts: PartsFolder, db: Path) -> set[Crosscheck]:
+    """The cells that the part files, of whatever shards, or the warehouse have already."""
+    known: list[CrosscheckCell] = []
+    for path in parts.finished_crosschecks():
+        with contextlib.suppress(SelfRepairError):  # it is damaged: its cells are measured again
+            known += read_cells(path, parts.run_key)
     found = {(cell.prompt_id, HeadAblation(cell.layer, cell.head, cell.ablation)) for cell in known}
     if not db.exists():
         return found

@@ -7,8 +7,8 @@ import itertools
 import json
 import math
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from selfrepair.ingest.models.loading import LoadedModel
 from selfrepair.ingest.models.tokenizer import tokenizer_sha256
 from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.request.selection import check_seed
+from selfrepair.ingest.runs.measurer import PROMPTS_AT_ONCE
 from selfrepair.ingest.terms import option, without_self_repression
 from selfrepair.ingest.text.prompts import PromptSet
 from selfrepair.ingest.text.sources import Source
@@ -31,16 +32,23 @@ LEAST_CROSSCHECKS, CELLS_TO_ONE = 16, 32
 ROWS_IN_UNIT = 600_000
 """About the number of measurements in a unit: what a killed run repeats at most, and what is kept in memory."""
 
+UNITS_PER_WORKER = 4
+"""Where several workers or shards share a run, it has about so many units for each at least: none waits long at the end."""
+
 _SOFTWARE = ("selfrepair", "torch", "transformers", "transformer-lens")
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Prompts `first` to `first + count - 1`, all of one length: measured, written and loaded as one."""
+    """Prompts `first` to `first + count - 1`, all of one length: measured, written and loaded as one.
+
+    `document` is the one of which it holds a part; None where it holds whole ones.
+    """
 
     number: int
     first: int
     count: int
+    document: int | None = None
 
     @property
     def prompt_ids(self) -> range:
@@ -52,7 +60,7 @@ class Unit:
 class RunPlan:
     """Everything that decides a run's numbers, how it is cut into units, and its record for the warehouse.
 
-    `key_of_0_1` is the key under which version 0.1 may have begun the run (`earlier.under_its_key`), None once that is known.
+    `key_of_0_1` is the key under which version 0.1 may have begun the run (`earlier.as_begun`), None once that is known.
     """
 
     model: LoadedModel
@@ -66,6 +74,12 @@ class RunPlan:
         """The unit with the prompt of that number."""
         return self.units[bisect.bisect_right(self.units, prompt, key=lambda unit: unit.first) - 1]
 
+    def cut_as(self, rows_in_unit: int | None) -> "RunPlan":
+        """The same run in units of so many rows, as `cut` has them; None: as earlier versions cut it."""
+        n, by_document = self.settings.n_head_ablations, rows_in_unit is not None
+        units = cut(self.prompts, n, ROWS_IN_UNIT if rows_in_unit is None else rows_in_unit, by_document=by_document)
+        return replace(self, units=units, record=replace(self.record, n_units=len(units), rows_in_unit=rows_in_unit))
+
 
 def plan_run(
     model: LoadedModel,
@@ -75,13 +89,15 @@ def plan_run(
     *,
     command: str | None = None,
     n_crosschecks: int | None = None,
+    n_workers: int = 1,
 ) -> RunPlan:
-    """Cut a run into units and name it; `command` measures it, and `n_crosschecks` of its cells are measured again.
+    """Cut a run into units for `n_workers` and name it; `command` measures it, and `n_crosschecks` of its cells are measured
+    again.
 
     The key hashes what decides the numbers (weights, the model's configuration, prompts and their partners, heads,
     ablations, seed, precision, conventions, mechanisms, co-ablated heads) and nothing that must not (batch size, device,
-    shards, cross-check). Raises SelfRepairError for mechanisms that the model does not have, and for a seed that no file
-    can keep.
+    workers, shards, cross-check). Raises SelfRepairError for mechanisms that the model does not have, and for a seed that no
+    file can keep.
     """
     check_seed(settings.seed)
     mechanisms, n_layers = settings.mechanisms, model.adapter.n_layers
@@ -115,7 +131,9 @@ def plan_run(
         "config": model.record.config_sha256,
     }
     n_head_ablations = settings.n_head_ablations
-    units, n_cells = _units(prompts, n_head_ablations), n_head_ablations * len(prompts)
+    rows_in_unit = rows_for(prompts, n_head_ablations, UNITS_PER_WORKER * n_workers if n_workers > 1 else 1)
+    units = cut(prompts, n_head_ablations, rows_in_unit)
+    n_cells = n_head_ablations * len(prompts)
     if n_crosschecks is None:
         n_crosschecks = min(N_CROSSCHECKS, max(LEAST_CROSSCHECKS, n_cells // CELLS_TO_ONE))
     record = RunRecord(
@@ -141,6 +159,7 @@ def plan_run(
         started_at=datetime.now(UTC).replace(tzinfo=None),
         command=command,
         tokenizer_sha256=tokenizer_sha256(model.tokenizer),
+        rows_in_unit=rows_in_unit,
     )
     return RunPlan(model, prompts, settings, units, record, _key(decisive | of_0_1))
 
@@ -162,17 +181,62 @@ def _key(decisive: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _units(prompts: PromptSet, n_head_ablations: int) -> tuple[Unit, ...]:
+def cut(prompts: PromptSet, n_head_ablations: int, rows_in_unit: int, *, by_document: bool = True) -> tuple[Unit, ...]:
+    """The units of a run, of one length and at most `rows_in_unit` rows each, but one prompt at least.
+
+    A unit holds whole documents; one that is longer is cut into units of its own. So what is added up over units can be
+    grouped by document, however a run is cut. Where prompts of a document have several lengths, each length counts as one.
+    Without `by_document`, units are as full as can be, as earlier versions cut them.
+    """
     units: list[Unit] = []
-    first = 0
-    for length, alike in itertools.groupby(len(prompt.tokens) for prompt in prompts.prompts):
-        end = first + sum(1 for _ in alike)
-        # Rows that are run: with an answer, only one is measured.
-        largest = max(1, ROWS_IN_UNIT // (n_head_ablations * (length - 1)))
-        for start in range(first, end, largest):
-            units.append(Unit(len(units), start, min(largest, end - start)))
-        first = end
+    for (length, document), count in _documents(prompts) if by_document else _lengths(prompts):
+        most, last = _most_prompts(length, n_head_ablations, rows_in_unit), units[-1] if units else None
+        first = last.first + last.count if last else 0
+        is_whole = document is None or count <= most
+        if last and by_document and last.document is None and is_whole and _fits(prompts, last, count, length, most):
+            units[-1] = replace(last, count=last.count + count)
+            continue
+        for start in range(first, first + count, most):
+            part_of = None if is_whole else document
+            units.append(Unit(len(units), start, min(most, first + count - start), part_of))
     return tuple(units)
+
+
+def rows_for(prompts: PromptSet, n_head_ablations: int, n_units: int) -> int:
+    """The most rows that each of so many units or more can have."""
+
+    def fewest_units(rows: int) -> int:
+        return sum(
+            math.ceil(count / _most_prompts(length, n_head_ablations, rows)) for (length, _), count in _lengths(prompts)
+        )
+
+    sizes = range(1, ROWS_IN_UNIT + 1)
+    return max(1, bisect.bisect_right(sizes, -n_units, key=lambda rows: -fewest_units(rows)))
+
+
+def _fits(prompts: PromptSet, unit: Unit, count: int, length: int, most: int) -> bool:
+    return unit.count + count <= most and len(prompts.prompts[unit.first].tokens) == length
+
+
+def _documents(prompts: PromptSet) -> Iterator[tuple[tuple[int, int | None], int]]:
+    """Length, number and prompts of each document, one after the other."""
+    for key, alike in itertools.groupby(prompts.prompts, key=lambda prompt: (len(prompt.tokens), prompt.document)):
+        yield key, sum(1 for _ in alike)
+
+
+def _lengths(prompts: PromptSet) -> Iterator[tuple[tuple[int, int | None], int]]:
+    """The same of prompts of one length, whatever their documents."""
+    for length, alike in itertools.groupby(prompts.prompts, key=lambda prompt: len(prompt.tokens)):
+        yield (length, None), sum(1 for _ in alike)
+
+
+def _most_prompts(length: int, n_head_ablations: int, rows_in_unit: int) -> int:
+    """Prompts of a length in a unit at most: those of small units fill batches."""
+    count = max(
+        1, rows_in_unit // (n_head_ablations * (length - 1))
+    )  # rows that are run: of an answer, one is measured
+    whole_batches = count - count % PROMPTS_AT_ONCE
+    return count if rows_in_unit == ROWS_IN_UNIT else whole_batches or count
 
 
 def _device_name(model: LoadedModel) -> str:

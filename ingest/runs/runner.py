@@ -1,7 +1,10 @@
 """Measure a planned run: its units one by one into part files, then the cross-check; resume where it stopped."""
 
 import contextlib
-from collections.abc import Callable
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,16 +18,18 @@ from selfrepair.ingest.checks.preflight import check_self_repression, preflight
 from selfrepair.ingest.engine.batch_size import auto_batch_size
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch, n_top
 from selfrepair.ingest.request.selection import Shard
-from selfrepair.ingest.runs.crosscheck import choose_crosschecks, crosscheck, known_crosschecks, stored_rows
-from selfrepair.ingest.runs.earlier import under_its_key
+from selfrepair.ingest.runs.crosscheck import Crosscheck, choose_crosschecks, crosscheck, known_crosschecks, stored_rows
+from selfrepair.ingest.runs.earlier import as_begun
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.runs.unit_columns import measurement_columns, prompt_columns, token_columns
 from selfrepair.ingest.text.targets import PredictionTargets
+from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.parts.activity import measuring
 from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.manifest import MeasuredBy
 from selfrepair.warehouse.schema import NEXT_TOKEN
 
 MEANS_FILE = "means.npy"
@@ -68,44 +73,102 @@ def measure_run(
     After a kill, the next call continues after the last finished unit. Raises SelfRepairError, storing nothing of the
     current unit, when the model or a number fails its checks.
     """
-    plan = under_its_key(plan, parts_root, db, progress.note)
+    plan = as_begun(plan, parts_root, db, progress.note)
     parts = PartsFolder(parts_root, plan.record.run_key)
+    if shard.count > 1:
+        check_same_crosschecks(plan, parts)
     mine = [unit for unit in plan.units if shard.has(unit.number)]
+    left = what_is_left(plan, parts, db, shard)
+    if left.is_nothing:
+        return RunOutcome(0, len(mine), crosschecked=False)
+    who = shard.index, shard.count, str(plan.model.adapter.device)
+    with measuring(parts.path, *who) if parts.exists() else contextlib.nullcontext():
+        plan = check_and_start(plan, parts, progress)
+    with measuring(parts.path, *who):
+        measurer = prepared_measurer(plan, parts, batch_size, progress)
+        total = sum(n_rows(plan, unit) for unit in mine)
+        progress.stage("measuring", total=total, done=total - sum(n_rows(plan, unit) for unit in left.units))
+        measured = sum(measure_unit(plan, measurer, parts, unit, progress.advance) for unit in left.units)
+        crosscheck_run(plan, measurer, parts, db, shard, left.cells, progress)
+    return RunOutcome(measured, len(mine) - measured, crosschecked=True)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What of a run, or of a shard of it, is to do: units to measure, and all its cells, unless they are cross-checked."""
+
+    units: list[Unit]
+    cells: list[Crosscheck]
+    is_checked: bool
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether all was done before."""
+        return not self.units and self.is_checked
+
+
+def what_is_left(plan: RunPlan, parts: PartsFolder, db: Path, shard: Shard) -> Left:
+    """What neither the part files nor the warehouse have. The record of a run that was begun is brought up to date."""
     ready = parts.finished_units() | loaded_units(db, plan.record.run_key, resumed_as=plan.record)
-    missing = [unit for unit in mine if unit.number not in ready]
+    missing = [unit for unit in plan.units if shard.has(unit.number) and unit.number not in ready]
     chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(plan.unit_of(prompt).number)]
-    checked = set(chosen) <= known_crosschecks(parts, shard, db)
+    is_checked = set(chosen) <= known_crosschecks(parts, db)
     if parts.exists():
         parts.start(plan.record)
-    if not missing and checked:
-        return RunOutcome(0, len(mine), crosschecked=False)
-
-    with measuring(parts.path) if parts.exists() else contextlib.nullcontext():
-        progress.stage("preflight")
-        plan = check_model(plan)
-    parts.start(plan.record)  # only now, so that nothing is left of a model that is refused
-    with measuring(parts.path):
-        measurer = _measurer(plan, parts, batch_size, progress)
-        total = sum(_rows(plan, unit) for unit in mine)
-        progress.stage("measuring", total=total, done=total - sum(_rows(plan, unit) for unit in missing))
-        for unit in missing:
-            measure_unit(plan, measurer, parts, unit, progress.advance)
-        progress.stage("cross-check", total=len(chosen))
-        with duckdb.connect() as con:
-            checks = crosscheck(
-                plan,
-                measurer.means,
-                chosen,
-                lambda prompt, ablated: stored_rows(con, parts, db, plan.unit_of, prompt, ablated),
-                progress.advance,
-            )
-        # Another process of this very run may have loaded it meanwhile, and removed the folder.
-        parts.start(plan.record)
-        parts.write_crosscheck(shard.index - 1, shard.count, checks)
-    return RunOutcome(len(missing), len(mine) - len(missing), crosschecked=True)
+    return Left(missing, chosen, is_checked)
 
 
-def _measurer(plan: RunPlan, parts: PartsFolder, batch_size: int | None, progress: Progress) -> Measurer:
+def check_same_crosschecks(plan: RunPlan, parts: PartsFolder) -> None:
+    """Raise SelfRepairError where another shard was told to cross-check another number of cells: whether the run has all of
+    them could not be told.
+    """
+    try:
+        begun = parts.run().n_crosschecks
+    except SelfRepairError:  # no record yet, or a damaged one, which is told elsewhere
+        return
+    if begun != plan.record.n_crosschecks:
+        before, now = f"--crosscheck {begun}", f"--crosscheck {plan.record.n_crosschecks}"
+        raise SelfRepairError(
+            f"the shards of this run were begun with {before}, and this one has {now}: all need the same. Use {before}; to "
+            f"check more cells once the run is loaded, run the command with {now} and without --shard."
+        )
+
+
+def check_and_start(plan: RunPlan, parts: PartsFolder, progress: Progress) -> RunPlan:
+    """Check the run's model, then begin its folder, so that nothing is left of a model that is refused; the plan of
+    `check_model`.
+    """
+    progress.stage("preflight")
+    plan = check_model(plan)
+    parts.start(plan.record)
+    return plan
+
+
+def crosscheck_run(
+    plan: RunPlan,
+    measurer: Measurer,
+    parts: PartsFolder,
+    db: Path,
+    shard: Shard,
+    cells: Sequence[Crosscheck],
+    progress: Progress,
+) -> None:
+    """Measure the cells again and write how they compare with what is stored. The model may be of no further use."""
+    progress.stage("cross-check", total=len(cells))
+    with duckdb.connect() as con:
+        checks = crosscheck(
+            plan,
+            measurer.means,
+            cells,
+            lambda prompt, ablated: stored_rows(con, parts, db, plan.unit_of, prompt, ablated),
+            progress.advance,
+        )
+    # Another process of this very run may have loaded it meanwhile, and removed the folder.
+    parts.start(plan.record)
+    parts.write_crosscheck(shard.index - 1, shard.count, checks)
+
+
+def prepared_measurer(plan: RunPlan, parts: PartsFolder, batch_size: int | None, progress: Progress) -> Measurer:
     """A measurer with the means and top rows of the whole run, which are measured first where they are missing."""
     measurer = Measurer(
         plan.model.adapter,
@@ -125,7 +188,8 @@ def check_model(plan: RunPlan) -> RunPlan:
 
     Raises SelfRepairError where the model fails.
     """
-    longest = torch.from_numpy(plan.prompts.tokens(plan.units[-1].prompt_ids[-2:]))
+    last = [prompt.tokens for prompt in plan.prompts.prompts[-2:]]
+    longest = torch.tensor([tokens for tokens in last if len(tokens) == len(last[-1])])
     model = plan.model.adapter, longest, plan.settings.precision, plan.model.record.name
     preflight(*model)
     if plan.settings.mechanisms.self_repression:
@@ -140,9 +204,17 @@ def measure_unit(
     parts: PartsFolder,
     unit: Unit,
     on_rows: Callable[[int], None] = lambda rows: None,
-) -> None:
-    """Measure the prompts of a unit and write its part files; `on_rows` gets numbers of measured rows."""
+) -> bool:
+    """Measure the prompts of a unit and write its part files; `on_rows` gets numbers of measured rows.
+
+    Returns False where another process, that shares the run in whatever way, has written them meanwhile.
+    """
+    if parts.has_unit(unit.number):
+        on_rows(n_rows(plan, unit))
+        return False
+    began = time.monotonic()
     measured = measurer.measure(*_inputs(plan, unit), unit.prompt_ids, on_rows)
+    seconds, host = time.monotonic() - began, socket.gethostname()
     parts.write_unit(
         unit.number,
         unit.first,
@@ -151,7 +223,10 @@ def measure_unit(
         prompts=prompt_columns(plan, unit),
         identity_error_max=measured.identity_error_max(),
         mechanisms=mechanism_columns(plan, unit, measured),
+        document_id=unit.document,
+        by=MeasuredBy(host, str(plan.model.adapter.device), f"{host}:{os.getpid()}", seconds),
     )
+    return True
 
 
 def _inputs(plan: RunPlan, unit: Unit) -> tuple[PredictionTargets, torch.Tensor | None]:
@@ -218,5 +293,6 @@ def _reference_tokens(plan: RunPlan, unit: Unit) -> torch.Tensor:
     return plan.prompts.targets(unit.prompt_ids).inputs
 
 
-def _rows(plan: RunPlan, unit: Unit) -> int:
+def n_rows(plan: RunPlan, unit: Unit) -> int:
+    """Measurements of a unit."""
     return unit.count * plan.prompts.positions_of(unit.first) * plan.settings.n_head_ablations

@@ -19,8 +19,11 @@ CODE = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"`((?:app|ingest|queries|warehouse|tests|docs)/[\w/.-]*)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 COMMAND = re.compile(r"\bselfrepair (?!import\b)([a-z]+)\b")
-ELSEWHERE = {"--out"}
-"""Options of scripts that are no command of selfrepair."""
+ELSEWHERE = {"--out"} | {
+    *("--array", "--cpus-per-task", "--dependency", "--gpus", "--gpus-per-node", "--job-name", "--mem", "--nodes"),
+    *("--ntasks-per-node", "--parsable", "--time", "--wrap", "--standalone", "--nproc-per-node", "--no-python"),
+}
+"""Options of scripts that are no command of selfrepair, and of Slurm and torchrun."""
 
 
 def commands() -> Iterator[click.Command]:

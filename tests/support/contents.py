@@ -9,7 +9,7 @@ import duckdb
 
 _LEFT_OUT = (
     *("loaded_at", "applied_at", "last_loaded_at", "refreshed_at", "started_at", "measured_at", "finished_at"),
-    "manifest_sha256",
+    *("manifest_sha256", "host", "worker", "seconds"),
 )
 
 Contents = dict[str, list[tuple[Any, ...]]]

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.manifest import MeasuredBy
 from selfrepair.warehouse.parts.records import CrosscheckCell, DatasetRecord, ModelRecord, RunRecord
 from selfrepair.warehouse.schema import ABLATIONS
 from support.mechanisms import MECHANISMS, measured_frame, random_mechanisms
@@ -28,6 +29,7 @@ class FabricatedUnit:
     prompts: dict[str, np.ndarray | list[str]]
     identity_error_max: float
     mechanisms: dict[str, pa.Table] = field(default_factory=dict)
+    document_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def write_unit(parts: PartsFolder, unit: FabricatedUnit) -> None:
         unit.prompts,
         unit.identity_error_max,
         unit.mechanisms,
+        by=MeasuredBy("abacus", "beads:1", f"abacus:{100 + unit.unit}", 2.5 + unit.unit),
+        document_id=unit.document_id,
     )
 
 
@@ -140,6 +144,7 @@ def fabricate(
         software={"torch": "2.13.0", "selfrepair": "0.1.0"},
         started_at=datetime(2026, 3, 4, 5, 6, 7, 890123),
         command=f"selfrepair ingest --model {model} --seed {seed}",
+        rows_in_unit=600,
     )
     cells = [
         CrosscheckCell(0, 0, 1, ablations[0], seq_len - 1, CROSSCHECK_ERROR),

@@ -33,7 +33,7 @@ _MOST_STOPS = 3  # of one command, before it is left alone
 _SHARE_OF_FULL_DISKS = 0.3
 _ROOM = 400_000_000
 _PROGRAM = (
-    "import selfrepair.warehouse.load.loader as loader; loader._ROWS_PER_TRANSACTION = 1; "
+    "import selfrepair.warehouse.load.loader as loader; loader.ROWS_PER_TRANSACTION = 1; "
     "import sys; 'ingest' in sys.argv and exec('import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600'); "
     "from selfrepair.app.cli.main import main; main()"
 )

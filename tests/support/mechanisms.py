@@ -1,6 +1,6 @@
 """Rows of the mechanisms' tables at random, summed up from single changes that tests can work with, too."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -336,6 +336,15 @@ def mechanism_runs(seed: int, neuron_percent: int = 10, step: int = 1) -> tuple[
         seed=seed,
         neuron_percent=neuron_percent,
         step=step,
+    )
+
+
+def as_parts_of_a_document(con: duckdb.DuckDBPyConnection, units: Sequence[int]) -> None:
+    """Have the ledger say that these units of run 1 hold parts of one document."""
+    con.executemany(
+        "INSERT INTO units (run_id, unit, first_prompt, n_prompts, n_measurements, identity_error_max, manifest_sha256, "
+        "measured_at, loaded_at, document_id) VALUES (1, ?, 0, 0, 0, 0, '', now(), now(), 9)",
+        [[unit] for unit in units],
     )
 
 

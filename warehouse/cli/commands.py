@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -46,6 +47,11 @@ _HOLDS = "SELECT (SELECT count(*) FROM runs), (SELECT coalesce(sum(n_measurement
 @click.argument("parts_folder", type=click.Path(file_okay=False, path_type=Path), required=False)
 @db_option
 @click.option("--keep-parts", is_flag=True, help="Keep the part files after loading them.")
+@click.option(
+    "--whole",
+    is_flag=True,
+    help="Exit with 1 unless the folder has runs, and each is whole and its cross-check agrees.",
+)
 @click.option("--rows-only", is_flag=True, help="Skip the summaries; selfrepair refresh makes them later.")
 @click.option(
     "--wait",
@@ -56,14 +62,26 @@ _HOLDS = "SELECT (SELECT count(*) FROM runs), (SELECT coalesce(sum(n_measurement
     metavar="SECONDS",
     help="How long to wait while another program has the warehouse open.",
 )
-def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool, wait_s: float) -> None:
+@click.pass_context
+def load(
+    ctx: click.Context,
+    parts_folder: Path | None,
+    db: Path,
+    keep_parts: bool,
+    whole: bool,
+    rows_only: bool,
+    wait_s: float,
+) -> None:
     """Load finished units into the warehouse.
 
     PARTS_FOLDER is the folder of part files that ingest wrote; by default the one next to the warehouse (<db>.parts). Each
     unit is loaded exactly once: a load that was killed can be repeated, and units that are loaded already are skipped; where
-    there is nothing to load, it says so. Loading also upgrades a warehouse of an older version.
+    there is nothing to load, it says so. It loads what is finished, whatever else failed or is still measured; the last line
+    says what of a run is then missing, and how to measure it. Loading also upgrades a warehouse of an older version.
     """
+    from selfrepair.warehouse.cli.status import loaded_runs, why_not_whole
     from selfrepair.warehouse.load.loader import load as load_parts
+    from selfrepair.warehouse.parts.status import COMPLETE
 
     if parts_folder is not None and (
         parts_folder.exists() or parts_folder.absolute() != Path(f"{db}.parts").absolute()
@@ -94,6 +112,18 @@ def load(parts_folder: Path | None, db: Path, keep_parts: bool, rows_only: bool,
     else:
         click.echo(f"nothing to load: there is no folder {parts}; part files are removed once they are loaded")
     click.echo(f"{db} now holds {_holds(db)}")
+    found = loaded_runs(parts, db, report.runs, wait_s)
+    for run in found:
+        if text := why_not_whole(run, db, parts):
+            click.echo(f"\n{text}", err=whole)
+    if whole and not (found and all(run.status == COMPLETE for run in found)):
+        if not found:
+            click.echo(
+                f"{parts} has no run that could be whole. See: selfrepair status --db {quote(str(db))}", err=True
+            )
+        ctx.exit(1)
+    if whole:
+        click.echo(f"whole: {', '.join(f'run {run.run_id}' for run in found)}")
 
 
 @click.command()
@@ -128,7 +158,7 @@ def runs(db: Path) -> None:
     """List the runs of a warehouse.
 
     Of a run that is not whole, it says whether a process is measuring it and, if not, why and how to continue. Part files are
-    looked for next to the warehouse (<db>.parts).
+    looked for next to the warehouse (<db>.parts). How far each run is, and who measures it: selfrepair status.
     """
     from selfrepair.warehouse.cli.head_names import short_heads
     from selfrepair.warehouse.cli.unfinished import sentences, status_now

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from shlex import quote
 
 from selfrepair.warehouse.cli.terminal import cell_text
 from selfrepair.warehouse.database.connection import open_reader
-from selfrepair.warehouse.parts.activity import INCOMPLETE, RUNNING, activity_of_run
+from selfrepair.warehouse.parts.activity import activity_of_run
 from selfrepair.warehouse.parts.command import command_to_resume, warning_of_code
+from selfrepair.warehouse.parts.status import why_failed
+from selfrepair.warehouse.parts.workers import INCOMPLETE, RUNNING
 
 _NOT_COMPLETE = """
 SELECT CAST(run_id AS INTEGER), run_key, status, command, crosscheck_error_max, crosscheck_tolerance
@@ -35,8 +36,4 @@ def sentences(db: Path, parts_root: Path) -> Iterator[str]:
                 warning = f" {warning_of_code(again)}" if again else ""
                 yield f"{why}{warning.rstrip()} To continue it: {again or 'the ingest command or call that began it'}"
         else:
-            yield (
-                f"run {run_id} is {cell_text(status)}: its cross-check differs by {error:.2g} logits ({allowed:.2g} are "
-                "allowed), and summaries leave it out. Measure it with --dtype float64, and remove this one: "
-                f"selfrepair remove {run_id} --db {quote(str(db))}"
-            )
+            yield why_failed(run_id, error, allowed, db)

@@ -26,7 +26,7 @@ AFTER_LOAD = "selfrepair.after_load"
 for others that have it open [s], and an `OnWait`.
 """
 
-_ROWS_PER_TRANSACTION = 4_000_000
+ROWS_PER_TRANSACTION = 4_000_000
 """Units share a transaction: one each would leave half-filled row groups, and takes up to three times as long. As many are
 laid out together by head (`by_head`): with more of them, what asks for one prompt would have to read more.
 """
@@ -200,7 +200,7 @@ class _RunLoad:
                 batch.append(check_unit(self.parts.unit_path(unit), unit, self.parts.run_key, self.stamp))
             except SelfRepairError as error:
                 self.damaged.append(str(error))
-            if sum(unit.n_measurements for unit in batch) >= _ROWS_PER_TRANSACTION:
+            if sum(unit.n_measurements for unit in batch) >= ROWS_PER_TRANSACTION:
                 yield batch
                 batch = []
         if batch:

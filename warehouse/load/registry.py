@@ -1,7 +1,7 @@
 """The rows of models, datasets and runs: written on first sight, brought up to date after each load."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -79,10 +79,28 @@ WHERE run_id = $run_id
 """
 
 
+class Cut(NamedTuple):
+    """How a run is cut into units: how many there are, and the rows of each at most; None: by an earlier version."""
+
+    n_units: int
+    rows_in_unit: int | None
+
+
 def run_id_of(con: duckdb.DuckDBPyConnection, run_key: str) -> int | None:
     """The number of the run with this key, or None."""
     rows = con.execute("SELECT run_id FROM runs WHERE run_key = ?", [run_key]).fetchall()
     return rows[0][0] if rows else None
+
+
+def cut_of(run: RunRecord) -> Cut:
+    """How the run was cut when it was begun."""
+    return Cut(run.n_units, run.rows_in_unit)
+
+
+def loaded_cut(con: duckdb.DuckDBPyConnection, run_key: str) -> Cut | None:
+    """How the run with this key was cut, or None where there is no such run."""
+    rows = con.execute("SELECT n_units, rows_in_unit FROM runs WHERE run_key = ?", [run_key]).fetchall()
+    return Cut(*rows[0]) if rows else None
 
 
 def units_in(con: duckdb.DuckDBPyConnection, run_id: int) -> set[int]:

@@ -3,7 +3,7 @@
 import glob
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import duckdb
@@ -129,8 +129,8 @@ def append_units(
                 raise SelfRepairError(f"{table} took {rows:,} rows, and the manifests say {wanted:,}")
     con.executemany(
         "INSERT INTO units (run_id, unit, first_prompt, n_prompts, n_measurements, identity_error_max, "
-        "manifest_sha256, measured_at, loaded_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
+        "manifest_sha256, measured_at, document_id, host, device, worker, seconds, loaded_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
         [
             (
                 run_id,
@@ -141,6 +141,8 @@ def append_units(
                 unit.manifest.identity_error_max,
                 unit.manifest_sha256,
                 unit.manifest.measured_at,
+                unit.manifest.document_id,
+                *(astuple(unit.manifest.by) if unit.manifest.by else (None,) * 4),
             )
             for unit in units
         ],

@@ -1,28 +1,34 @@
-"""Whether a run is being measured, and why it no longer is: a lock and a note in the run's folder of part files.
+"""Whether a run is being measured, and why it no longer is: a lock in the run's folder of part files, and notes of its workers.
 
 A lock is given back by the system however a process ends, and needs no clock that several machines agree on.
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import stat
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from selfrepair.warehouse import files
-from selfrepair.warehouse.errors import ResumableError
 from selfrepair.warehouse.parts.records import is_run_key
-
-INCOMPLETE, RUNNING, STOPPED = "incomplete", "running", "stopped"
+from selfrepair.warehouse.parts.workers import (
+    INCOMPLETE,
+    KILLED,
+    RUNNING,
+    STOPPED,
+    are_locked,
+    noted,
+    why_ended,
+    workers,
+)
 
 _LOCK = "measuring.lock"
-_REASON = "stopped.txt"
-_SECOND_LOOK_S = 0.05
+_REASON_OF_ALL = "stopped.txt"
+"""Why the last process ended, in folders of earlier versions."""
+
+_SHARE_MEASURED = "its process has measured its share; what is missing is a load, or another shard"
 
 
 @dataclass(frozen=True)
@@ -34,24 +40,20 @@ class Activity:
 
 
 @contextlib.contextmanager
-def measuring(folder: Path) -> Iterator[None]:
-    """Within it, the run of this existing folder is being measured, also for those who share the folder over a network.
+def measuring(
+    folder: Path, index: int = 1, count: int = 1, device: str | None = None, processes: int = 1
+) -> Iterator[None]:
+    """Within it, this process measures the `index`-th of `count` shares of the run of this existing folder, on `device`, or has
+    so many `processes` measure it; that is known also to those who share the folder over a network.
 
-    Several processes may do so at once. Why it ended is kept, unless it was killed.
+    Several processes may do so at once. Why each ended is kept.
     """
     with contextlib.ExitStack() as locked:
         with contextlib.suppress(OSError):  # a file system without locks: nobody can know
             _lock_shared(folder / _LOCK, locked)
-        files.remove(folder / _REASON)
-        reason = "its process has measured its share; what is missing is a load, or another shard"
-        try:
+        files.remove(folder / _REASON_OF_ALL)
+        with noted(folder, index, count, device, processes):
             yield
-        except BaseException as error:
-            reason = _reason(error)
-            raise
-        finally:
-            with contextlib.suppress(OSError):  # a full disk; or the folder is gone, loaded by another process
-                files.replace_file(folder / _REASON, reason.encode())
 
 
 def activity_of_run(root: Path, run_key: str) -> Activity:
@@ -63,16 +65,18 @@ def activity_of_run(root: Path, run_key: str) -> Activity:
 
 def activity(folder: Path) -> Activity:
     """What is known of a run that is not whole, from its folder of part files. Changes nothing."""
-    try:
-        if _is_locked(folder / _LOCK):
-            return Activity(RUNNING)
-    except OSError:
+    (is_locked,) = are_locked([folder / _LOCK])
+    if is_locked is None:
         there = f"nothing in {folder} tells" if folder.is_dir() else f"there is no {folder}"
         return Activity(INCOMPLETE, f"{there}, so that it is unknown whether a process still measures it")
+    if is_locked:
+        return Activity(RUNNING)
+    if told := workers(folder):
+        return Activity(STOPPED, why_ended(told) or _SHARE_MEASURED)
     try:
-        return Activity(STOPPED, files.read_file(folder / _REASON).decode(errors="replace"))
+        return Activity(STOPPED, files.read_file(folder / _REASON_OF_ALL).decode(errors="replace"))
     except OSError:
-        return Activity(STOPPED, "its process was killed, or the machine went down")
+        return Activity(STOPPED, KILLED)
 
 
 def _lock_shared(path: Path, locked: contextlib.ExitStack) -> None:
@@ -84,36 +88,3 @@ def _lock_shared(path: Path, locked: contextlib.ExitStack) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK, 0o666)
     locked.callback(os.close, descriptor)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock. Another one that looks holds it for a moment, too: a second look decides.
-
-    Raises OSError where that cannot be told.
-    """
-    with _opened(path) as file:
-        for pause_s in (_SECOND_LOOK_S, 0.0):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(pause_s)
-            else:
-                return False
-    return True
-
-
-def _opened(path: Path) -> BinaryIO:
-    """Open for writing, without which NFS gives no exclusive lock; only for reading where one may not write."""
-    try:
-        return path.open("r+b")
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        return files.open_regular(path)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "it was interrupted"
-    text = error.problem if isinstance(error, ResumableError) else str(error)
-    return " ".join(text.split()) or type(error).__name__

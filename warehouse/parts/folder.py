@@ -7,7 +7,8 @@
                                 ...                     tables of the mechanisms that were measured, if any
                                 manifest.json           rows, sizes and SHA-256 of all these (`Manifest`)
     <root>/<run_key>/crosscheck-0-of-2.json             what shard 0 of 2 computed the slow way
-    <root>/<run_key>/measuring.lock, stopped.txt        whether it is being measured, and why not any more (`activity`)
+    <root>/<run_key>/measuring.lock                     whether it is being measured (`activity`)
+    <root>/<run_key>/worker-1-of-2.4711-c0ffee00.json   who measures it, or did, and why he ended (`workers`)
 
 A unit appears by one rename, so it is there whole or not at all, and any number of processes may write into one root.
 """
@@ -15,7 +16,6 @@ A unit appears by one rename, so it is there whole or not at all, and any number
 import contextlib
 import hashlib
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -28,15 +28,14 @@ from numpy.typing import NDArray
 
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
+from selfrepair.warehouse.parts import listing
 from selfrepair.warehouse.parts.arrow import Columns, parquet_bytes, part_table
-from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, PartFile, RunStamp, sealed
+from selfrepair.warehouse.parts.listing import CROSSCHECK, RUN, UNIT
+from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, MeasuredBy, PartFile, RunStamp, sealed
 from selfrepair.warehouse.parts.records import CrosscheckCell, RunRecord, is_run_key
 from selfrepair.warehouse.parts.version_0_1 import is_of_0_1
 
 _T = TypeVar("_T")
-_RUN = "run.json"
-_UNIT = re.compile(r"unit-(\d{5,})")
-_CROSSCHECK = re.compile(r"crosscheck-(\d+)-of-(\d+)\.json")
 _FIXED = ("n_prompts", "n_units", "n_measurements", "ablations", "given_heads", "selected_heads", "mechanisms")
 
 
@@ -66,16 +65,7 @@ class PartsFolder:
 
     def run(self) -> RunRecord:
         """The record in `run.json`; SelfRepairError when it is missing or unreadable."""
-        path = self.path / _RUN
-        try:
-            return RunRecord.from_json(files.read_file(path).decode())
-        except (OSError, UnicodeDecodeError) as error:
-            raise SelfRepairError(
-                f"{path} cannot be read ({error}), so it is unknown which run these parts belong to. "
-                "Run the ingest command that made them again: it rewrites the file and keeps finished units."
-            ) from error
-        except SelfRepairError as error:
-            raise SelfRepairError(f"{path}: {error}") from error
+        return listing.record(self.path)
 
     def exists(self) -> bool:
         """True when there is anything of this run: its record, a finished unit or a cross-check."""
@@ -83,14 +73,18 @@ class PartsFolder:
 
     def has_record(self) -> bool:
         """True when `run.json` is here."""
-        return (self.path / _RUN).exists()
+        return (self.path / RUN).exists()
 
     def finished_units(self) -> set[int]:
         """Numbers of the units that are here with their manifest; empty when the folder does not exist."""
         if not self.path.is_dir():
             return set()
-        found = ((path, _UNIT.fullmatch(path.name)) for path in self.path.iterdir())
+        found = ((path, UNIT.fullmatch(path.name)) for path in self.path.iterdir())
         return {int(match[1]) for path, match in found if match and (path / MANIFEST).is_file()}
+
+    def has_unit(self, unit: int) -> bool:
+        """True when that unit is here with its manifest."""
+        return (self.unit_path(unit) / MANIFEST).is_file()
 
     def stamps(self) -> list[RunStamp]:
         """The stamps of the finished units, each once; of a damaged unit, or one of an earlier version, none."""
@@ -105,7 +99,7 @@ class PartsFolder:
         """The cross-check files that are here, by name."""
         if not self.path.is_dir():
             return []
-        return sorted(path for path in self.path.iterdir() if _CROSSCHECK.fullmatch(path.name))
+        return sorted(path for path in self.path.iterdir() if CROSSCHECK.fullmatch(path.name))
 
     def unit_path(self, unit: int) -> Path:
         """The folder of a finished unit."""
@@ -124,13 +118,15 @@ class PartsFolder:
         prompts: Columns,
         identity_error_max: float,
         mechanisms: Mapping[str, Columns] | None = None,
+        by: MeasuredBy | None = None,
+        document_id: int | None = None,
     ) -> Manifest:
         """Write one finished unit; when it returns, the disk has it and `finished_units` lists it.
 
         Each table is a `pyarrow.Table` or a dict of numpy arrays with the warehouse table's columns but `run_id`.
         `ablation` holds names, or codes into `schema.ABLATIONS`. Rows of `measurements` come ordered by layer, head,
         ablation, prompt_id, pos; effects are rounded to 1e-4 here. `mechanisms` holds further tables by name, of
-        `MECHANISM_TABLES`. A unit that is here already stays as it is.
+        `MECHANISM_TABLES`, `document_id` the document of which the unit is a part. A unit that is here already stays as it is.
 
         Raises SelfRepairError, and leaves nothing half-written, for missing, unknown or mistyped columns, a number that
         is not finite, prompts that are not `first_prompt`, `first_prompt + 1`, ..., a full disk.
@@ -159,6 +155,8 @@ class PartsFolder:
             measured_at=datetime.now(UTC).replace(tzinfo=None),
             files={f"{name}.parquet": _part_file(table, contents[f"{name}.parquet"]) for name, table in tables.items()},
             run=self._stamp,
+            by=by,
+            document_id=document_id,
         )
         n_bytes = sum(len(data) for data in contents.values())
         with files.writing(f"unit {unit} of run {self.run_key}", self.path, n_bytes):
@@ -234,7 +232,7 @@ class PartsFolder:
         else:
             self._check_same(first, run)
             run = replace(run, started_at=first.started_at, checks=run.checks or first.checks)
-        files.replace_file(self.path / _RUN, run.to_json().encode())
+        files.replace_file(self.path / RUN, run.to_json().encode())
         return run
 
     def _place(self, unit: int, contents: Mapping[str, memoryview]) -> None:

@@ -68,7 +68,8 @@ class RunRecord:
     `n_prompts`, `n_units`, `n_measurements` (rows) and `n_crosschecks` (cells) are what the whole run will have, all
     shards together. Heads are written `L9H6`, mechanisms as `schema.MECHANISMS` names them. `crosscheck_tolerance` is in
     logits, `started_at` in UTC without a zone. `command` is the one that measures it, but for --db; None for `measure`.
-    `tokenizer_sha256` is None without a tokenizer, and in records of earlier versions, as `checks` is in those.
+    `tokenizer_sha256` is None without a tokenizer, and in records of earlier versions, as `checks` and `rows_in_unit`, which
+    says how the run is cut, are in those.
     """
 
     run_key: str
@@ -93,6 +94,7 @@ class RunRecord:
     command: str | None = None
     tokenizer_sha256: str | None = None
     checks: str | None = None
+    rows_in_unit: int | None = None
 
     def stamp(self) -> RunStamp:
         """What the run's parts are stamped with."""
@@ -101,6 +103,8 @@ class RunRecord:
         lasting["n_crosschecks"] = min(_ONCE_CROSSCHECKED, cells)  # whatever it is: it decides no number
         if not self.model.post_norms:  # parts of a model without them were stamped before there was the field
             del lasting["model"]["post_norms"]
+        if self.rows_in_unit is None:  # likewise
+            del lasting["rows_in_unit"]
         return RunStamp(
             run_key=self.run_key,
             selfrepair=self.software.get("selfrepair", "unknown"),

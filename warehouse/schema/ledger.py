@@ -17,6 +17,8 @@ from selfrepair.warehouse.schema.base import (
     utc,
 )
 
+_NOT_KEPT = "NULL: not kept by the version that measured it"
+
 crosschecks = sa.Table(
     "crosschecks",
     metadata,
@@ -47,6 +49,16 @@ units = sa.Table(
     column("manifest_sha256", text, "SHA-256 of the manifest of the unit's part files, in hexadecimal"),
     column("measured_at", utc, "When the unit's part files were finished [UTC]"),
     column("loaded_at", utc, "When the unit was loaded into this file [UTC]"),
+    column("host", text, f"Name of the machine that measured the unit; {_NOT_KEPT}", null=True),
+    column("device", text, f"Device that measured it, such as cuda:1; {_NOT_KEPT}", null=True),
+    column("worker", text, f"Process that measured it, as host:pid; {_NOT_KEPT}", null=True),
+    column("seconds", double, f"Time that it took, without writing its part files; {_NOT_KEPT} [s]", null=True),
+    column(
+        "document_id",
+        integer,
+        "Document of which it is a part: prompts.document_id; NULL: it holds whole documents, or an earlier version cut it",
+        null=True,
+    ),
     comment="Ledger of loaded units: the rows of a unit and its row here are committed in one transaction.",
 )
 

@@ -149,6 +149,13 @@ runs = sa.Table(
         "earlier versions",
         null=True,
     ),
+    column(
+        "rows_in_unit",
+        integer,
+        "Rows of measurements that a unit has at most, unless it is of one prompt; NULL: cut by an earlier version, across "
+        "documents [rows]",
+        null=True,
+    ),
     sa.UniqueConstraint("run_key"),
     sa.CheckConstraint("n_prompts > 0"),
     sa.CheckConstraint("n_units > 0"),

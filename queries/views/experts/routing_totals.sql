@@ -17,10 +17,43 @@
 --   sum_change DOUBLE: Sum over rows of the change in the MLP's direct effect [logits]
 --   sum_shared_change DOUBLE: The part of it that is always on: shared experts, and what else in the MLP does not depend on
 --     the routing [logits]
---   n_clusters BIGINT: Documents with such rows; those of two units counted twice [clusters]
+--   n_clusters BIGINT: Documents with such rows [clusters]
 --   rerouted_clusters STRUCT(n DOUBLE, d DOUBLE, nn DOUBLE, nd DOUBLE, dd DOUBLE): What the error of the share of re-routed
 --     rows is made of (ratio_se)
 
+WITH parts AS (
+    SELECT run_id, unit, document_id
+    FROM units
+    WHERE document_id IS NOT NULL
+),
+clusters AS (
+    SELECT * EXCLUDE (unit)
+    FROM routing_sums
+    ANTI JOIN parts USING (run_id, unit)
+    UNION ALL BY NAME
+    SELECT
+        run_id,
+        ablation,
+        population,
+        layer,
+        head,
+        mlp_layer,
+        max(n_experts) AS n_experts,
+        sum(n_rows) AS n_rows,
+        sum(rerouted_rows) AS rerouted_rows,
+        sum(replaced_experts) AS replaced_experts,
+        sum(chosen_experts) AS chosen_experts,
+        sum(weight_distance) AS weight_distance,
+        sum(change) AS change,
+        sum(shared_change) AS shared_change,
+        1 AS n_clusters,
+        CAST(sum(n_rows) AS DOUBLE) * sum(n_rows) AS squared_rows,
+        CAST(sum(n_rows) AS DOUBLE) * sum(rerouted_rows) AS rows_by_rerouted,
+        CAST(sum(rerouted_rows) AS DOUBLE) * sum(rerouted_rows) AS squared_cluster_rerouted
+    FROM routing_sums
+    INNER JOIN parts USING (run_id, unit)
+    GROUP BY run_id, ablation, population, layer, head, mlp_layer, document_id
+)
 SELECT
     run_id,
     ablation,
@@ -44,6 +77,6 @@ SELECT
         'nd': sum(rows_by_rerouted),
         'dd': sum(squared_rows)
     } AS rerouted_clusters
-FROM routing_sums
+FROM clusters
 GROUP BY run_id, ablation, population, layer, head, mlp_layer
 ORDER BY run_id, ablation, population, layer, head, mlp_layer

@@ -9,11 +9,11 @@
 -- mean_repair_attention, those of the MLPs to its mean_repair_mlp. In parallel blocks a head does not change the MLP
 -- of its own layer.
 --
--- The standard error is clustered by document, as that of every mean (repair_estimates), with two differences: a document
--- whose prompts lie in two units counts as two clusters, and in top2 the cut's own uncertainty is not taken off, since the
--- changes around the cut are not stored. Where nothing repairs, these are 0 on average, and the error is that of
--- repair_estimates; where something does, it is too small. Units that were measured by a version which did not keep documents
--- apart are one cluster each.
+-- The standard error is clustered by document, as that of every mean (repair_estimates), with two differences: a prompt that
+-- repeats one of another document counts as that one only within a unit, and in top2 the cut's own uncertainty is not taken
+-- off, since the changes around the cut are not stored. Where nothing repairs, these are 0 on average, and the error is that of
+-- repair_estimates; where something does, it is too small. In runs of earlier versions, whose runs.rows_in_unit is NULL, a document
+-- whose prompts lie in two units counts as two, or each unit as one.
 --
 -- Columns:
 --   population VARCHAR: Rows used of the ablated head: 'all' measured positions; 'top2', the 2 % with the highest clean
@@ -23,10 +23,54 @@
 --   sd DOUBLE: Standard deviation of that change over the rows, divided by rows - 1; NULL: one row [logits]
 --   standard_error DOUBLE: Standard error of mean_change, clustered by document; NULL: one cluster [logits]
 --   n_rows BIGINT: Rows that the numbers cover [rows]
---   n_clusters BIGINT: Documents with such rows, by which standard_error is clustered; those of two units counted twice
---     [clusters]
+--   n_clusters BIGINT: Documents with such rows, by which standard_error is clustered [clusters]
 
-WITH sums AS (
+WITH parts AS (
+    SELECT run_id, unit, document_id
+    FROM units
+    WHERE document_id IS NOT NULL
+),
+clusters AS (
+    SELECT
+        run_id,
+        ablation,
+        population,
+        layer,
+        head,
+        target_kind,
+        target_layer,
+        target_head,
+        n_rows,
+        change,
+        squared_change,
+        coalesce(n_clusters, 1) AS n_clusters,
+        coalesce(squared_cluster_change, change * change) AS nn,
+        coalesce(rows_by_change, n_rows * change) AS nd,
+        coalesce(squared_rows, CAST(n_rows AS DOUBLE) * n_rows) AS dd
+    FROM edge_sums
+    ANTI JOIN parts USING (run_id, unit)
+    UNION ALL
+    SELECT
+        run_id,
+        ablation,
+        population,
+        layer,
+        head,
+        target_kind,
+        target_layer,
+        target_head,
+        sum(n_rows),
+        sum(change),
+        sum(squared_change),
+        1,
+        sum(change) * sum(change),
+        sum(n_rows) * sum(change),
+        CAST(sum(n_rows) AS DOUBLE) * sum(n_rows)
+    FROM edge_sums
+    INNER JOIN parts USING (run_id, unit)
+    GROUP BY run_id, ablation, population, layer, head, target_kind, target_layer, target_head, document_id
+),
+sums AS (
     SELECT
         run_id,
         ablation,
@@ -37,17 +81,11 @@ WITH sums AS (
         target_layer,
         target_head,
         CAST(sum(n_rows) AS BIGINT) AS n_rows,
-        CAST(sum(coalesce(n_clusters, 1)) AS BIGINT) AS n_clusters,
+        CAST(sum(n_clusters) AS BIGINT) AS n_clusters,
         sum(change) AS change,
         sum(squared_change) AS squared_change,
-        {
-            'n': sum(change),
-            'd': sum(CAST(n_rows AS DOUBLE)),
-            'nn': sum(coalesce(squared_cluster_change, change * change)),
-            'nd': sum(coalesce(rows_by_change, n_rows * change)),
-            'dd': sum(coalesce(squared_rows, CAST(n_rows AS DOUBLE) * n_rows))
-        } AS clusters
-    FROM edge_sums
+        {'n': sum(change), 'd': sum(CAST(n_rows AS DOUBLE)), 'nn': sum(nn), 'nd': sum(nd), 'dd': sum(dd)} AS clusters
+    FROM clusters
     GROUP BY run_id, ablation, population, layer, head, target_kind, target_layer, target_head
 )
 SELECT

@@ -4,7 +4,6 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from click.testing import CliRunner
 
 from selfrepair import Warehouse
 from selfrepair.app.cli.main import main
-from selfrepair.app.data.part_files import pace_s, unloaded_runs
+from selfrepair.app.data.part_files import unloaded_runs
 from selfrepair.app.data.resume_command import missing_options, resume_command, run_row
 from selfrepair.ingest.cli import session
 from selfrepair.ingest.request import devices, model_shape
 from selfrepair.ingest.request.ingest_request import IngestRequest
+from selfrepair.ingest.request.selection import parse_heads
 from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.parts.activity import measuring
 from support.fabricate import fabricate
@@ -147,7 +147,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
     assert program == "selfrepair"
     assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
     (request,) = requests
-    chosen = session.parse_heads(request.layers, request.heads, 3, 4)
+    chosen = parse_heads(request.layers, request.heads, 3, 4)
     assert [f"L{layer}H{head}" for layer, head in chosen] == heads
     given = {name: value for name, value in asdict(request).items() if name not in ("layers", "heads")}
     assert given == {
@@ -163,6 +163,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "name": None,
         "dtype": "float32",
         "device": "cuda",
+        "devices": None,
         "batch_size": "auto",
         "seed": 3,
         "shard": None,
@@ -239,6 +240,9 @@ def test_a_run_says_whether_it_is_measured_and_why_not(half: Path, monkeypatch: 
         app = opened("ingests", half, monkeypatch)
         assert app.dataframe[0].value["status"].to_list() == ["running"]
         assert "A process is measuring it." in said(app)
+        assert re.search(
+            r"finished on abacus at 20.{14} UTC\. Left: about [34] s at 123 rows/s, for what is", said(app)
+        )
     with pytest.raises(MemoryError), measuring(folder):
         raise MemoryError("no room for layer 3")
     app.run()
@@ -251,12 +255,6 @@ def test_part_files_are_only_read(half: Path) -> None:
     before = sorted(root.rglob("*"))
     runs, wrong = unloaded_runs(root)
     assert (list(runs), wrong) == (["half"], [])
-    assert {number: unit.n_rows for number, unit in runs["half"].units.items()} == {2: 432}
+    assert {number: unit.rows for number, unit in runs["half"].units.items()} == {2: 432}
     assert sorted(root.rglob("*")) == before
     assert unloaded_runs(root / "none") == ({}, [])
-
-
-def test_the_pace_is_the_usual_gap_between_units() -> None:
-    at = [datetime(2026, 1, 1) + timedelta(seconds=seconds) for seconds in (0, 10, 20, 3000, 3010)]
-    assert pace_s(at) == 10
-    assert pace_s(at[:2]) is None

@@ -120,14 +120,13 @@ def test_the_warehouse_holds_to_every_rule(whole):
 
 @pytest.mark.slow
 def test_units_and_shards_bring_the_same_numbers(model, texts, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "ROWS_IN_UNIT", 900)  # two prompts
     db, parts = tmp_path / "w.duckdb", tmp_path / "parts"
     options = ("--mechanisms", "--neurons", "all", "--parts", str(parts), "--batch-size", "5")
     for shard in ("2/2", "1/2"):
         done = ingest(model, texts, db, *options, "--shard", shard)
         assert done.exit_code == 0, done.output
     assert CliRunner().invoke(main, ["load", str(parts), "--db", str(db)]).exit_code == 0
-    assert ask(db, "SELECT count(*) FROM units") == [(4,)]
+    assert ask(db, "SELECT count(*) FROM units") == [(8,)]
     assert [check for check in verify(db) if not check.ok] == []
     for table, key in KEYS.items():
         rows = f"SELECT COLUMNS(c -> c <> 'run_id') FROM {table} ORDER BY {key}"

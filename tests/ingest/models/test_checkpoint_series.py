@@ -9,9 +9,8 @@ import torch
 from click.testing import CliRunner
 
 from selfrepair.app.cli.main import main
-from selfrepair.ingest.cli import session
 from selfrepair.ingest.models.hub.revisions import parse_checkpoints
-from selfrepair.ingest.runs import stored_run
+from selfrepair.ingest.runs import requested, stored_run
 from selfrepair.ingest.runs.runner import measure_run
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -68,7 +67,7 @@ def stored(tmp_path) -> list[tuple]:
 def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time(ingest, tmp_path, monkeypatch):
     began: list[int] = []
     models: list[weakref.ref] = []
-    load_model = session.load_model
+    load_model = requested.load_model
 
     def load_alone(*arguments, **options):
         assert not [model for model in models if model() is not None], "two models in memory"
@@ -82,7 +81,7 @@ def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time
             raise KeyboardInterrupt
         return measure_run(plan, *arguments, **options)
 
-    monkeypatch.setattr(session, "load_model", load_alone)
+    monkeypatch.setattr(requested, "load_model", load_alone)
     monkeypatch.setattr(stored_run, "measure_run", interrupt_the_second)
     stopped = ingest(checkpoint="0,143000")
     assert stopped.exit_code != 0
@@ -99,16 +98,15 @@ def test_an_interrupted_series_goes_on_with_the_same_command_one_model_at_a_time
 
 
 @pytest.mark.slow
-def test_a_series_is_shared_among_shards(ingest, tmp_path, monkeypatch):
-    monkeypatch.setattr("selfrepair.ingest.runs.plan.ROWS_IN_UNIT", 40)
+def test_a_series_is_shared_among_shards(ingest, tmp_path):
     parts = tmp_path / "parts"
     for shard in ("1/2", "2/2"):
         done = ingest("--shard", shard, "--parts", str(parts), checkpoint="512,143000")
         assert done.exit_code == 0, done.output
-        assert done.stdout.count(f"shard {shard}: 1 units measured") == 2
+        assert done.stdout.count(f"shard {shard}: 2 units measured") == 2
     runs = [PartsFolder(parts, folder.name) for folder in parts.iterdir()]
     assert sorted(run.run().model.checkpoint for run in runs) == [512, 143000]
-    assert [run.finished_units() for run in runs] == [{0, 1}, {0, 1}]
+    assert [run.finished_units() for run in runs] == [{0, 1, 2, 3}] * 2
 
 
 def test_a_dry_run_prices_the_sum(ingest, tmp_path):

@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
-from selfrepair.ingest.cli import session
 from selfrepair.ingest.request.model_shape import check_fits_model
 from selfrepair.ingest.request.validation import check_request
+from selfrepair.ingest.runs import requested
 from selfrepair.warehouse.errors import SelfRepairError
 from support.prompts import jsonl, request
 
@@ -84,10 +84,10 @@ def test_a_usual_request_passes():
 def test_a_dataset_that_cannot_be_read_is_refused_before_the_model_is_loaded(
     tmp_path, monkeypatch, rows, options, message
 ):
-    monkeypatch.setattr(session, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(requested, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     path = jsonl(tmp_path / "a.jsonl", *rows)
     with pytest.raises(SelfRepairError, match=message):
-        session.make_plan(request(dataset=str(path), **options))
+        requested.make_plan(request(dataset=str(path), **options))
 
 
 def test_all_neurons_of_a_mixture_of_experts_are_refused_by_its_config(tmp_path):

@@ -6,10 +6,10 @@ import duckdb
 import pytest
 import torch
 
-from selfrepair.ingest.cli import session
+from selfrepair.ingest.cli import report
 from selfrepair.ingest.conventions import PRECISIONS
 from selfrepair.ingest.models.loading import load_model
-from selfrepair.ingest.runs.stored_run import has_namesake
+from selfrepair.ingest.runs.outcome import has_namesake
 from selfrepair.warehouse.load.loader import load
 from support import tiny
 from support.fabricate import fabricate
@@ -35,4 +35,4 @@ def test_a_folder_can_have_another_name(tmp_path):
         for called in (None, "mine")
     ]
     assert named == ["final", "mine"]
-    assert session._longer_name(str(folder)) == "one-final"
+    assert report._longer_name(str(folder)) == "one-final"

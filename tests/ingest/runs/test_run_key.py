@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from selfrepair.ingest.cli import session
 from selfrepair.ingest.mechanisms.top_rows import n_top
 from selfrepair.ingest.models.demo import DEMO_FOLDER
 from selfrepair.ingest.models.loading import load_model
-from selfrepair.ingest.runs import plan
-from selfrepair.ingest.runs.earlier import under_its_key
+from selfrepair.ingest.runs import plan, requested
+from selfrepair.ingest.runs.earlier import as_begun
 from selfrepair.ingest.runs.plan import plan_run
 from selfrepair.ingest.runs.runner import TOP_ROWS_FILE, _top_rows, _top_searched
 from selfrepair.ingest.text.prompts import Prompt, PromptSet
@@ -40,9 +41,9 @@ def plan_of(tmp_path_factory):
     ]
     path = jsonl(tmp_path_factory.mktemp("texts") / "texts.jsonl", *rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "load_model", functools.cache(load_model))
+        patch.setattr(requested, "load_model", functools.cache(load_model))
         usual = {"dataset": str(path), "seq_len": 128, "ablation": "resample"}
-        yield lambda **options: session.make_plan(request(**usual | options))
+        yield lambda n_workers=1, **options: requested.make_plan(request(**usual | options), n_workers=n_workers)
 
 
 def test_every_choice_of_prompts_is_another_run(plan_of):
@@ -117,39 +118,39 @@ def test_answers_and_foils_are_of_the_dataset():
 )
 def test_another_configuration_of_the_same_weights_is_another_run(tmp_path, monkeypatch, change):
     """The weights are the same file; what the model computes with them is not."""
-    monkeypatch.setattr(session, "load_model", load_model)  # anew each time
+    monkeypatch.setattr(requested, "load_model", load_model)  # anew each time
     folder = shutil.copytree(DEMO_FOLDER, tmp_path / "model")
     rows = jsonl(tmp_path / "tokens.jsonl", {"tokens": [5, 9, 7]}, {"tokens": [8, 4, 4]})
     asked = request(model=str(folder), dataset=str(rows), n_prompts=2, ablation="zero")
-    before = session.make_plan(asked)
+    before = requested.make_plan(asked)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"use_cache": False, "transformers_version": "9"}))
-    assert session.make_plan(asked).record.run_key == before.record.run_key
+    assert requested.make_plan(asked).record.run_key == before.record.run_key
     (folder / "config.json").write_text(json.dumps(config | change))
-    after = session.make_plan(asked)
+    after = requested.make_plan(asked)
     assert after.record.model.weights_sha256 == before.record.model.weights_sha256
     assert after.record.model.config_sha256 != before.record.model.config_sha256
     assert after.record.run_key != before.record.run_key
 
 
-def test_a_run_that_version_0_1_began_goes_on_under_its_key(plan_of, tmp_path):
+def test_a_run_that_version_0_1_began_goes_on_as_begun(plan_of, tmp_path):
     plan, db, notes = plan_of(), tmp_path / "w.duckdb", []
     earlier = replace(plan.record, run_key=plan.key_of_0_1, model=replace(plan.record.model, config_sha256=None))
-    assert under_its_key(plan, tmp_path, db, notes.append).record == plan.record
+    assert as_begun(plan, tmp_path, db, notes.append).record == plan.record
     PartsFolder(tmp_path, earlier.run_key).start(earlier)
-    assert under_its_key(plan, tmp_path, db, notes.append).record == earlier
+    assert as_begun(plan, tmp_path, db, notes.append).record == earlier
     assert len(notes) == 1
     assert "did not record the model's configuration" in notes[0]
     populations = [
-        under_its_key(one, tmp_path, db, notes.append).settings.neuron_populations for one in (plan, plan_of(seed=1))
+        as_begun(one, tmp_path, db, notes.append).settings.neuron_populations for one in (plan, plan_of(seed=1))
     ]
     assert populations == [("top2",), ("top2", "top2_nobos")]
     notes.clear()
     load(db, tmp_path)  # from now on it is in the file, too
     shutil.rmtree(tmp_path / earlier.run_key)
-    assert under_its_key(plan, tmp_path, db, notes.append).record == earlier
+    assert as_begun(plan, tmp_path, db, notes.append).record == earlier
     PartsFolder(tmp_path, plan.record.run_key).start(plan.record)
-    assert under_its_key(plan, tmp_path, db, notes.append).record == plan.record
+    assert as_begun(plan, tmp_path, db, notes.append).record == plan.record
 
 
 @pytest.mark.parametrize("populations", [1, 2])
@@ -168,7 +169,7 @@ def test_units_are_planned_in_time_that_grows_with_the_prompts():
     """20,000 prompts took seconds, since every unit looked through all of them."""
     many = PromptSet([Prompt((5, 9, 7), number) for number in range(20_000)], "none", None)
     began = time.perf_counter()
-    units = plan._units(many, n_head_ablations=plan.ROWS_IN_UNIT)  # a unit for each
+    units = plan.cut(many, plan.ROWS_IN_UNIT, plan.ROWS_IN_UNIT)  # a unit for each
     planned = plan.RunPlan(None, many, None, units, None)
     assert [planned.unit_of(prompt).first for prompt in range(20_000)] == list(range(20_000))
     assert time.perf_counter() - began < 2
@@ -177,8 +178,77 @@ def test_units_are_planned_in_time_that_grows_with_the_prompts():
 def test_units_hold_every_prompt_once_and_are_of_one_length():
     lengths = [2, 2, 2, 2, 2, 3, 3, 5]
     prompts = PromptSet([Prompt((7,) * length, 0) for length in lengths], "none", None)
-    units = plan._units(prompts, n_head_ablations=plan.ROWS_IN_UNIT // 2)
+    units = plan.cut(prompts, plan.ROWS_IN_UNIT // 2, plan.ROWS_IN_UNIT)
     assert [(unit.first, unit.count) for unit in units] == [(0, 2), (2, 2), (4, 1), (5, 1), (6, 1), (7, 1)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "at_least", "counts"),
+    [
+        ([3] * 200, 1, [200]),
+        ([3] * 200, 8, [24] * 8 + [8]),  # whole batches
+        ([3] * 100, 12, [8] * 12 + [4]),
+        ([3] * 20, 8, [2] * 10),
+        ([3] * 5, 32, [1] * 5),
+        ([3] * 4 + [5] * 2 + [9], 5, [3, 1, 1, 1, 1]),
+    ],
+)
+def test_a_run_of_several_workers_is_cut_into_units_for_all_of_them(lengths, at_least, counts):
+    prompts = PromptSet([Prompt((7,) * length, 0) for length in lengths], "none", None)
+    units = plan.cut(prompts, 36, plan.rows_for(prompts, 36, at_least))
+    assert [unit.count for unit in units] == counts
+
+
+def pieces(documents: list[int], most: int) -> list[tuple[int, int | None]]:
+    prompts = PromptSet([Prompt((7, 7), document) for document in documents], "none", None)
+    return [(unit.count, unit.document) for unit in plan.cut(prompts, 1, most)]
+
+
+def test_a_unit_holds_whole_documents_or_a_part_of_one():
+    assert pieces([0, 0, 1, 1, 1, 2], 5) == [(5, None), (1, None)]
+    assert pieces([0, 0, 1, 1, 1, 2], 4) == [(2, None), (4, None)]
+    assert pieces([0, 1, 1, 1, 1, 1, 2, 2, 3], 3) == [(1, None), (3, 1), (2, 1), (3, None)]
+    assert pieces([0, 0, 1], 1) == [(1, 0), (1, 0), (1, None)]
+
+
+@given(st.lists(st.tuples(st.integers(2, 4), st.integers(1, 9)), min_size=1, max_size=8), st.integers(1, 60))
+def test_units_cover_the_prompts_in_order_whatever_the_documents(documents, rows):
+    prompts = [Prompt((7,) * length, number) for number, (length, n) in enumerate(sorted(documents)) for _ in range(n)]
+    units = plan.cut(PromptSet(prompts, "none", None), 2, rows)
+    assert [unit.number for unit in units] == list(range(len(units)))
+    assert [index for unit in units for index in unit.prompt_ids] == list(range(len(prompts)))
+    for unit in units:
+        mine = [prompts[index] for index in unit.prompt_ids]
+        assert len({len(prompt.tokens) for prompt in mine}) == 1
+        assert unit.count == 1 or unit.count * 2 * (len(mine[0].tokens) - 1) <= rows
+        whole = all(index in unit.prompt_ids for index, prompt in enumerate(prompts) if prompt in mine)
+        assert whole is (unit.document is None)
+        assert unit.document in {None, *(prompt.document for prompt in mine)}
+
+
+def test_a_run_that_was_begun_keeps_its_units_whatever_the_number_of_workers(plan_of, tmp_path):
+    db = tmp_path / "w.duckdb"
+    one, five, two = (plan_of(n_workers=n, n_prompts=100) for n in (1, 5, 2))
+    assert [len(each.units) for each in (one, five, two)] == [2, 24, 13]
+    assert len({each.record.run_key for each in (one, five, two)}) == 1
+    for begun in (one, five):
+        parts = PartsFolder(tmp_path, begun.record.run_key)
+        parts.start(begun.record)
+        assert {as_begun(each, tmp_path, db, pytest.fail).units for each in (one, five, two)} == {begun.units}
+        assert as_begun(two, tmp_path, db, pytest.fail).record.n_units == len(begun.units)
+        shutil.rmtree(parts.path)
+    PartsFolder(tmp_path, five.record.run_key).start(five.record)
+    load(db, tmp_path)
+    shutil.rmtree(tmp_path / five.record.run_key)
+    assert as_begun(one, tmp_path, db, pytest.fail).units == five.units
+
+
+def test_a_run_that_was_cut_across_documents_goes_on_as_it_was_cut(plan_of, tmp_path):
+    begun = plan_of(n_prompts=100).cut_as(None)
+    PartsFolder(tmp_path, begun.record.run_key).start(begun.record)
+    three = plan_of(n_workers=3, n_prompts=100)
+    assert [(unit.count, unit.document) for unit in begun.units] == [(98, None), (2, None)]
+    assert as_begun(three, tmp_path, tmp_path / "w.duckdb", pytest.fail).units == begun.units != three.units
 
 
 @pytest.mark.parametrize(
@@ -194,5 +264,5 @@ def test_units_hold_every_prompt_once_and_are_of_one_length():
 def test_a_run_has_the_key_that_version_0_1_gave_it(tmp_path, options, key):
     """Keys as version 0.1 computed them for the bundled model, whose names of mechanisms they hash."""
     rows = jsonl(tmp_path / "tokens.jsonl", *({"tokens": row} for row in ([5, 9, 7, 8], [8, 4, 4, 11], [2, 12, 6, 30])))
-    plan = session.make_plan(request(dataset=str(rows), n_prompts=3, seed=5, **options))
+    plan = requested.make_plan(request(dataset=str(rows), n_prompts=3, seed=5, **options))
     assert plan.key_of_0_1 == key

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from support.empty import with_views
-from support.mechanisms import Mechanisms, measured_mechanisms, mechanism_runs
+from support.mechanisms import Mechanisms, as_parts_of_a_document, measured_mechanisms, mechanism_runs
 from support.random_runs import FAILED, STEPS, with_repair
 
 Fill = Callable[..., None]
@@ -141,6 +141,23 @@ def test_a_unit_that_did_not_keep_documents_apart_is_one_cluster(
     wanted = clustered(single, "unit")
     assert_close(found["standard_error"], wanted["standard_error"], 1e-7)
     assert found["n_clusters"].to_list() == wanted["n_clusters"].to_list()
+
+
+@pytest.mark.parametrize("parts", [[0], [0, 1]])
+def test_a_document_that_lies_in_several_units_is_one_cluster(
+    filled: Con, runs: tuple[list[dict[str, Any]], Mechanisms], parts: list[int]
+) -> None:
+    filled.execute("BEGIN")
+    as_parts_of_a_document(filled, parts)
+    found = answer(filled, "repair_edges").filter(pl.col("run_id") != FAILED)
+    filled.execute("ROLLBACK")
+    in_parts = pl.col("run_id").eq(1) & pl.col("unit").is_in(parts)
+    single = measured_mechanisms(runs[1].edges)
+    assert single.filter(run_id=1)["unit"].n_unique() == 2
+    wanted = clustered(single.with_columns(cluster=pl.when(in_parts).then(-1).otherwise("prompt_id")), "cluster")
+    for name in ("mean_change", "sd", "standard_error"):
+        assert_close(found[name], wanted[name], 1e-7)
+    assert found.select("n_rows", "n_clusters").rows() == wanted.select("n_rows", "n_clusters").rows()
 
 
 def test_verdicts_allow_for_how_many_edges_are_tested(

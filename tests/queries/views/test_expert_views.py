@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from support.empty import with_views
 from support.experts import N_CHOSEN, N_EXPERTS, NEVER_CHOSEN
-from support.mechanisms import Mechanisms, measured_mechanisms, mechanism_runs
+from support.mechanisms import Mechanisms, as_parts_of_a_document, measured_mechanisms, mechanism_runs
 from support.random_runs import FAILED
 
 Con = duckdb.DuckDBPyConnection
@@ -65,20 +65,47 @@ def test_rerouting_has_the_means_of_the_rows(filled: Con, single: pl.DataFrame) 
     assert 0.05 < found["rerouted_share"].mean() < 0.95  # type: ignore[operator]
 
 
-def test_the_interval_of_the_share_is_clustered(filled: Con, single: pl.DataFrame) -> None:
+def errors(single: pl.DataFrame, cluster: str) -> pl.DataFrame:
+    """The error of the share of re-routed rows over clusters, and how many there are."""
     rerouted = (pl.col("clean") != pl.col("ablated")).cast(pl.Float64)
     pulls = single.with_columns(residual=rerouted - rerouted.mean().over(MLP))
-    pulls = pulls.group_by(*MLP, "prompt_id").agg(pl.col("residual").sum(), pl.len().alias("n"))
+    pulls = pulls.group_by(*MLP, cluster).agg(pl.col("residual").sum(), pl.len().alias("n"))
     n = pl.len().cast(pl.Float64)
     error = ((pl.col("residual") ** 2).sum() * n / (n - 1)).sqrt() / pl.col("n").sum()
-    wanted = (
-        pulls.group_by(MLP).agg(pl.when(n > 1).then(error).alias("rerouted_share_se"), n.alias("n_clusters")).sort(MLP)
-    )
+    shares = (pl.when(n > 1).then(error).alias("rerouted_share_se"), n.alias("n_clusters"))
+    return pulls.group_by(MLP).agg(*shares).sort(MLP)
+
+
+def test_the_interval_of_the_share_is_clustered(filled: Con, single: pl.DataFrame) -> None:
     found = answer(filled, "rerouting", ["rerouted_share_se", "n_clusters"])
-    assert_frame_equal(found, wanted, abs_tol=1e-9, check_dtypes=False)
+    assert_frame_equal(found, errors(single, "prompt_id"), abs_tol=1e-9, check_dtypes=False)
     ends = filled.sql("SELECT min(rerouted_share_low), max(rerouted_share_high) FROM rerouting").fetchall()[0]
     assert ends[0] >= 0
     assert ends[1] <= 1
+
+
+@pytest.mark.parametrize("parts", [[0], [0, 1]])
+def test_a_document_that_lies_in_several_units_is_one_cluster(
+    filled: Con, single: pl.DataFrame, parts: list[int]
+) -> None:
+    errors_of = ["rerouted_share_se", "n_clusters"]
+    others = [
+        "rerouted_share",
+        "mean_replaced_experts",
+        "mean_weight_distance",
+        "mean_change",
+        "mean_shared_change",
+        "n_rows",
+    ]
+    before = answer(filled, "rerouting", others)
+    filled.execute("BEGIN")
+    as_parts_of_a_document(filled, parts)
+    found = answer(filled, "rerouting", [*errors_of, *others])
+    filled.execute("ROLLBACK")
+    in_parts = pl.col("run_id").eq(1) & pl.col("unit").is_in(parts)
+    wanted = errors(single.with_columns(cluster=pl.when(in_parts).then(-1).otherwise("prompt_id")), "cluster")
+    assert_frame_equal(found.select(wanted.columns), wanted, abs_tol=1e-9, check_dtypes=False)
+    assert_frame_equal(found.drop(errors_of), before, abs_tol=1e-12)
 
 
 def test_every_expert_has_a_row_and_those_never_chosen_no_mean(filled: Con, single: pl.DataFrame) -> None:

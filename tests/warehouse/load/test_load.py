@@ -130,7 +130,7 @@ def test_the_run_its_model_and_dataset_arrive(run, root, db, ask):
 
 
 def test_the_ledger_and_the_crosschecks_arrive(run, root, db, ask):
-    parts = run.write(root)
+    parts = replace(run, units=[run.units[0], replace(run.units[1], document_id=72)]).write(root)
     manifests = [(parts.unit_path(unit) / "manifest.json").read_bytes() for unit in (0, 1)]
     load(db, root, keep_parts=True)
     found = stored(ask, "units", "unit")
@@ -147,6 +147,11 @@ def test_the_ledger_and_the_crosschecks_arrive(run, root, db, ask):
         "n_prompts": [3, 3],
         "n_measurements": [432, 432],
         "identity_error_max": [0.625e-5, 1.25e-5],
+        "host": ["abacus", "abacus"],
+        "device": ["beads:1", "beads:1"],
+        "worker": ["abacus:100", "abacus:101"],
+        "seconds": [2.5, 3.5],
+        "document_id": [None, 72],
     }
     assert ask("SELECT * EXCLUDE (run_id) FROM crosschecks ORDER BY prompt_id") == [
         (0, 0, 1, "resample", 4, 3.5e-5),

@@ -106,7 +106,7 @@ def test_a_first_load_that_is_cut_off_leaves_a_file_that_opens(fabricate, moment
 def test_a_load_that_is_cut_off_anywhere_comes_to_the_same_when_repeated(
     fabricate, moments, db, root, unbroken, monkeypatch
 ):
-    monkeypatch.setattr(loader, "_ROWS_PER_TRANSACTION", 1)
+    monkeypatch.setattr(loader, "ROWS_PER_TRANSACTION", 1)
     left = moments(lambda: load(db, root), "execute", "commit", "begin", "close", "register", every=47)
     assert len(left) > 7
     for folder in left:

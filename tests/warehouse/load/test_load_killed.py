@@ -15,7 +15,7 @@ LOADER = """
 import sys, time
 from pathlib import Path
 from selfrepair.warehouse.load import loader as load
-load._ROWS_PER_TRANSACTION = 1  # a transaction for each unit: more moments to be killed in
+load.ROWS_PER_TRANSACTION = 1  # a transaction for each unit: more moments to be killed in
 print("ready", flush=True)
 began = time.perf_counter()
 report = load.load(Path(sys.argv[1]), Path(sys.argv[2]), wait_s=60, after_load=False)

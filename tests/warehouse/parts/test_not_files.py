@@ -78,7 +78,7 @@ def test_a_lock_that_is_none_gives_way_to_one(put: Callable[[Path], Path], tmp_p
         with measuring(tmp_path):
             assert activity(tmp_path).status == RUNNING
     assert lock.is_file()
-    assert "has measured its share" in (tmp_path / "stopped.txt").read_text(encoding="utf-8")
+    assert "has measured its share" in activity(tmp_path).reason
 
 
 def test_a_warehouse_that_is_none_is_not_opened(put: Callable[[Path], Path], tmp_path: Path) -> None:
