@@ -158,8 +158,9 @@ def one_row() -> OneRow:
 
 def _summarise(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(
-        "INSERT INTO units SELECT run_id, 0, 0, 1, count(*), 0, 'hash', TIMESTAMP '2026-01-02', TIMESTAMP '2026-01-03' "
-        "FROM measurements GROUP BY run_id"
+        "INSERT INTO units BY NAME SELECT run_id, 0 AS unit, 0 AS first_prompt, 1 AS n_prompts, count(*) AS n_measurements, "
+        "0 AS identity_error_max, 'hash' AS manifest_sha256, TIMESTAMP '2026-01-02' AS measured_at, "
+        "TIMESTAMP '2026-01-03' AS loaded_at FROM measurements GROUP BY run_id"
     )
     marts.refresh(con)
 

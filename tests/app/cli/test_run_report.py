@@ -28,7 +28,12 @@ SELECT
     'complete' AS status, TIMESTAMP '2026-01-01' AS started_at, 2.14e-5 AS identity_error_max,
     1e-3 AS crosscheck_tolerance, 1.26e-5 AS crosscheck_error_max, 127 AS crosscheck_rows;
 """
-UNIT = "INSERT INTO units VALUES (7, 0, 0, 1, 60, 0, 'hash', TIMESTAMP '2026-01-01', TIMESTAMP '2026-01-01')"
+UNIT = """
+INSERT INTO units BY NAME
+SELECT
+    7 AS run_id, 0 AS unit, 0 AS first_prompt, 1 AS n_prompts, 60 AS n_measurements, 0 AS identity_error_max,
+    'hash' AS manifest_sha256, TIMESTAMP '2026-01-01' AS measured_at, TIMESTAMP '2026-01-01' AS loaded_at
+"""
 PROMPT = "INSERT INTO prompts VALUES (7, 0, 0, NULL, [0], '')"
 """One top row for each head and ablation: the first position, where direct_effect is highest."""
 
