@@ -76,7 +76,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
                 name, f"{failure} (off by {error:.2g} of its size, {precision.preflight:g} allowed in {precision.name})"
             )
 
-    stream = embed(adapter, inputs)
+    stream, mean = embed(adapter, inputs), mean_unembedding(adapter)
     biases = value_biases(adapter, calls)
     own = calls.of_prompts(adapter, inputs)
     for number, layer in enumerate(clean_layers(adapter, stream, own)):
@@ -112,7 +112,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     )
 
     compare(bent(adapter, logits), returned.to(logits.dtype), "its logits are not what its unembedding makes")
-    logit_directions = target_logit_directions(adapter, mean_unembedding(adapter), targets)
+    logit_directions = target_logit_directions(adapter, mean, targets)
     last = slice(-n_logits, None)
     centred = _of_targets(logits, targets[:, last])
     found = project(stream, logit_directions) / final_scale(adapter, stream) + _constant(adapter, targets)
@@ -122,7 +122,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
         "final norm and unembedding do not give the model's logits",
     )
 
-    clean = clean_batch(adapter, calls, mean_unembedding(adapter), next_token_targets(tokens))
+    clean = clean_batch(adapter, calls, mean, next_token_targets(tokens))
     replacements = Replacements(biases, None, None)
     at = adapter.heads[0]
     (first,) = ablate(adapter, clean, replacements, [HeadAblation(*at, "zero")])
