@@ -53,7 +53,7 @@ def ingest(
         n_workers = len(devices) or placed.shard.count
         plan = _print_notes(make_plan(series[0], n_workers=n_workers, local_rank=placed.local_rank))
         n_gpus = sum(device.device != "cpu" for device in devices)  # processes on the CPU share its cores
-        print_estimate(plan, batch_size, began_at, n_runs=len(series), n_devices=max(1, n_gpus))
+        print_estimate(plan, batch_size, began_at, len(series), n_devices=max(1, n_gpus), shard=placed.shard)
         return None
     run_id = None
     for one in series:

@@ -8,7 +8,7 @@ import click
 from selfrepair.ingest.request.scheduler import Placement
 from selfrepair.ingest.request.selection import Shard
 from selfrepair.warehouse.parts.sharing import disk_of_one_machine
-from selfrepair.warehouse.parts.status import statuses
+from selfrepair.warehouse.parts.status import MEASURED, statuses
 
 
 def print_placement(placed: Placement, parts: Path) -> None:
@@ -34,12 +34,13 @@ def shard_outcome(
             f"this run is too small to split into {shard.count} shards: it has {n_units} units, and {shard} has none of them "
             f"to measure. The others measure all of it; then: {load}"
         )
-    silent = [one for run in statuses(parts, db, [run_key])[0] for one in run.silent if one.endswith(f"/{shard.count}")]
+    found = statuses(parts, db, [run_key])[0]
+    did = f"shard {shard}: {measured} {'unit' if measured == 1 else 'units'} measured, {resumed} measured before."
+    if any(run.is_whole for run in found):
+        return f"{did} All of the run is in {db}. Next: selfrepair runs --db {quote(str(db))}"
+    if any(run.status == MEASURED for run in found):
+        return f"{did} All of the run is measured. Next: {load}"
+    silent = [one for run in found for one in run.silent if one.endswith(f"/{shard.count}")]
     named = ", ".join(silent[:8]) + (f" and {len(silent) - 8} more" if len(silent) > 8 else "")
-    others = (
-        f"Nothing is in {parts} of {named} yet: if they have begun, they do not see this folder. " if silent else ""
-    )
-    return (
-        f"shard {shard}: {measured} units measured, {resumed} measured before. {others}When every shard is done, gather their "
-        f"parts in one folder and run: {load}"
-    )
+    others = f"{parts} has nothing of {named} yet: if they have begun, they do not see this folder. " if silent else ""
+    return f"{did} {others}When every shard is done, gather their part files in one folder and run: {load}"

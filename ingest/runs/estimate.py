@@ -75,7 +75,7 @@ PROBED_CROSSCHECKS = 12
 class Estimate:
     """`forwards` counts ablated sequences, each run through the layers above its head only. `seconds` is by stage.
 
-    `memory_mb` is the peak of the machine's own memory, `gpu_memory_mb` that of a GPU, or None without one.
+    `memory_mb` is the peak of RAM, `gpu_memory_mb` that of a GPU, or None without one.
     `crosscheck_failure` says why the probe of the cross-check failed, which then has no seconds.
     """
 

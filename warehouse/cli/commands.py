@@ -106,7 +106,7 @@ def load(
             f"{_counted(report.crosschecks, 'cross-checked cell')} in {report.seconds:.1f} s"
         )
     elif report.runs:
-        click.echo(f"nothing new in {parts}: everything in it is loaded already")
+        click.echo(f"nothing new in {parts}: every finished unit in it is loaded already")
     elif parts.is_dir():
         click.echo(f"nothing to load: no part files in {parts}; they are removed once they are loaded")
     else:
@@ -119,7 +119,9 @@ def load(
     if whole and not (found and all(run.status == COMPLETE for run in found)):
         if not found:
             click.echo(
-                f"{parts} has no run that could be whole. See: selfrepair status --db {quote(str(db))}", err=True
+                "--whole checks the runs whose part files it finds, and fails where there are none. How far the runs of the "
+                f"warehouse are: selfrepair status --db {quote(str(db))}",
+                err=True,
             )
         ctx.exit(1)
     if whole:

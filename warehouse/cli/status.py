@@ -63,7 +63,7 @@ def described(run: "RunStatus") -> str:
         lines += [f"  {name:9} {text}" for name, text in _facts(run) if text]
     if run.by:
         rows = [
-            (one.shard, one.host, one.device, one.status, one.units, one.seconds and round(one.seconds, 1), one.reason)
+            (one.shard, one.host, one.device, one.status, one.units, one.seconds and f"{one.seconds:,.1f}", one.reason)
             for one in run.by
         ]
         names = ["shard", "host", "device", "state", "units", "s/unit", ""]
@@ -111,8 +111,8 @@ def head(run: "RunStatus") -> str:
     name = f"run {cell_text(run.run_key)}" if run.run_id is None else f"run {run.run_id}"
     of = cell_text(f"({run.model} on {run.dataset}, {run.n_prompts:,} prompts)")
     done = run.n_units - len(run.missing)
-    loaded = "all" if run.loaded == done else f"{run.loaded:,}"
-    return f"{name} {of} is {run.status}: {done:,} of {run.n_units:,} units measured, {loaded} of them loaded"
+    loaded = f", {'all' if run.loaded == done else f'{run.loaded:,}'} of them loaded" if done else ""
+    return f"{name} {of} is {run.status}: {done:,} of {run.n_units:,} units measured{loaded}"
 
 
 def missing_text(run: "RunStatus") -> str:
@@ -133,7 +133,8 @@ def missing_text(run: "RunStatus") -> str:
 
 
 def _facts(run: "RunStatus") -> list[tuple[str, str]]:
-    unloaded = f"{run.in_parts:,} units in part files, to be loaded" if run.in_parts else ""
+    units = "unit" if run.in_parts == 1 else "units"
+    unloaded = f"{run.in_parts:,} {units} in part files, to be loaded" if run.in_parts else ""
     last = ""
     if run.last is not None:
         unit, host, at = run.last
@@ -149,7 +150,7 @@ def left_text(time: "TimeLeft") -> str:
             return "the cross-check"
         return f"about {in_time(time.seconds_left)} at {time.rows_per_s:,.0f} rows/s, for what is being measured"
     if time.seconds_of_one is not None:
-        return f"about {in_time(time.seconds_of_one)} for one process, beside the start and the cross-check"
+        return f"about {in_time(time.seconds_of_one)} for one process, apart from the start and the cross-check"
     return ""
 
 
@@ -167,7 +168,8 @@ def in_time(seconds: float) -> str:
 def _as_json(run: "RunStatus") -> dict[str, Any]:
     last = run.last and dict(zip(("unit", "host", "measured_at"), run.last, strict=True))
     found = asdict(run)
-    return {**found, **found.pop("time"), "last": last, "is_whole": run.is_whole}
+    time = found.pop("time")
+    return {**found, **time, "last": last, "is_whole": run.is_whole}
 
 
 def _time(value: object) -> str:

@@ -216,7 +216,7 @@ def test_a_dry_run_writes_nothing(start, model, texts, tmp_path):
     db = tmp_path / "w.duckdb"
     out = finish(start(model, texts, db, "--dry-run", program=MAIN))
     assert f"{ROWS:,}" in out
-    assert re.search(r"memory +about [\d,]{3,} MB of the machine's own", out)
+    assert re.search(r"memory +about [\d,]{3,} MB of RAM", out)
     assert "Nothing was written" in out
     duration = r"(?:(\d+) min )?(\d+) s"
     ((minutes, seconds, stages),) = re.findall(rf"time +about {duration}: (.*)", out)

@@ -22,6 +22,7 @@ from selfrepair.warehouse.parts.status import statuses
 from support import tiny
 from support.contents import contents, differences
 from support.fabricate import fabricate
+from support.loaded import load_rows
 from support.warm import Process, Server
 
 MAIN = "from selfrepair.app.cli.main import main; main()"
@@ -57,7 +58,7 @@ def test_an_array_in_any_order_and_again_is_the_run_of_one_process(start, server
 
     out, err = task(3)
     assert err.startswith("--shard auto is 3/3: SLURM_ARRAY_TASK_ID=3 of 3 from 1 to 3\n")
-    assert "shard 3/3: 2 units measured, 0 measured before. Nothing is in" in out
+    assert f"shard 3/3: 2 units measured, 0 measured before. {parts} has nothing of" in out
     assert " of 1/3, 2/3 yet: if they have begun, they do not see this folder." in out
     loaded = server.start(MAIN, ["load", "--whole", "--rows-only", "--db", str(db)])
     assert "misses 6 units: 3 of shard 1/3" in loaded.communicate()[1]
@@ -69,7 +70,7 @@ def test_an_array_in_any_order_and_again_is_the_run_of_one_process(start, server
     assert (run.status, run.loaded, run.in_parts, {one.host for one in run.by}) == ("measured", 2, 6, {gethostname()})
     out, _ = finished(server.start(MAIN, ["load", "--whole", "--db", str(db)]))
     assert out.endswith("\nwhole: run 1\n")
-    assert "shard 2/3: 0 units measured, 3 measured before." in task(2)[0]
+    assert f"shard 2/3: 0 units measured, 3 measured before. All of the run is in {db}." in task(2)[0]
     assert differences(contents(db), contents(alone)) == []
     assert statuses(parts, db)[0][0].status == "complete"
 
@@ -109,12 +110,20 @@ def test_a_shard_says_who_has_not_begun_and_one_without_units_ends_well(tmp_path
     with measuring(parts.path, 1, 4), measuring(parts.path, 3, 4):
         pass
     assert shard_outcome(Shard(1, 4), 1, 0, **of) == (
-        f"shard 1/4: 1 units measured, 0 measured before. Nothing is in {parts.root} of 2/4, 4/4 yet: if they have begun, they "
-        f"do not see this folder. When every shard is done, gather their parts in one folder and run: {load}"
+        f"shard 1/4: 1 unit measured, 0 measured before. {parts.root} has nothing of 2/4, 4/4 yet: if they have begun, they "
+        f"do not see this folder. When every shard is done, gather their part files in one folder and run: {load}"
     )
     assert shard_outcome(Shard(5, 5), 0, 0, **of) == (
         "this run is too small to split into 5 shards: it has 4 units, and 5/5 has none of them to measure. The others measure "
         f"all of it; then: {load}"
+    )
+    run.write(tmp_path / "my parts")
+    assert shard_outcome(Shard(1, 4), 1, 0, **of) == (
+        f"shard 1/4: 1 unit measured, 0 measured before. All of the run is measured. Next: {load}"
+    )
+    load_rows(db, parts.root)
+    assert shard_outcome(Shard(1, 4), 0, 1, **of) == (
+        f"shard 1/4: 0 units measured, 1 measured before. All of the run is in {db}. Next: selfrepair runs --db {db}"
     )
 
 

@@ -59,7 +59,8 @@ def test_load_takes_another_folder_and_can_keep_it(fabricate, call, tmp_path):
     assert "loaded 2 units" in call(commands.load, parts.root, "--keep-parts").output
     assert parts.finished_units() == {0, 1}
     assert (
-        f"nothing new in {parts.root}: everything in it is loaded already\n" in call(commands.load, parts.root).output
+        f"nothing new in {parts.root}: every finished unit in it is loaded already\n"
+        in call(commands.load, parts.root).output
     )
 
 

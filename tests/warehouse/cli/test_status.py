@@ -65,7 +65,7 @@ def test_a_shared_run_is_told_by_shard_and_by_whom(run, call, db, root):
     assert [line.split()[2:] for line in lines[7:10]] == [
         ["cpu", "running", "0", "-"],
         ["cuda:1", "stopped", "0", "-", "the", "disk", "of", "this", "node", "is", "full"],
-        ["beads:1", "done", "2", "4.000"],
+        ["beads:1", "done", "2", "4.0"],
     ]
     assert lines[10:] == [
         f"  next      {INGEST} --db {db} --shard 2/3",
@@ -93,8 +93,17 @@ def test_the_last_line_of_a_load_says_what_is_missing_and_whole_needs_all(run, c
     assert (done.exit_code, done.output.splitlines()[-1]) == (0, "whole: run 1")
     again = call(commands.load, "--rows-only", "--whole")
     assert again.exit_code == 1
-    assert again.stderr == f"{root} has no run that could be whole. See: selfrepair status --db {db}\n"
+    assert again.stderr.startswith(
+        "--whole checks the runs whose part files it finds, and fails where there are none. "
+    )
+    assert again.stderr.endswith(f" selfrepair status --db {db}\n")
     assert call(status).output.splitlines()[0].endswith("is complete: 6 of 6 units measured, all of them loaded")
+
+
+def test_of_a_run_without_units_none_are_called_loaded(run, call, root):
+    parts = run.write(root, units=[], crosscheck=False)
+    fail(parts, 1, 1, "out of memory")
+    assert call(status).output.splitlines()[0].endswith(" is stopped: 0 of 6 units measured")
 
 
 def test_a_run_with_a_failed_cross_check_is_not_whole(fabricate, call, db, root):
@@ -129,6 +138,7 @@ def test_json_has_everything(run, call, db, root):
     assert (found["seconds_left"], found["rows_per_s"], found["is_whole"]) == (None, None, False)
     assert found["next"] == [f"{INGEST} --db {db} --shard {i}/4" for i in (1, 3, 4)]
     assert found["last"]["unit"] == 5
+    assert "time" not in found
     assert [(one["host"], one["units"], one["seconds"]) for one in found["by"]][1:] == [("abacus", 3, 4.5)]
 
 
