@@ -250,11 +250,11 @@ def section() -> str:
         (
             HEADING,
             _wrapped(
-                "Workers write units, and one loader takes them into the file; from so many workers on, it is slower than they "
-                "are. This is on paper: `python -m benchmarks.fleet` simulates it from the figures in `benchmarks/fleet.json`, "
-                "or with `--db WAREHOUSE` (or a folder of part files) from a run of your own, whose units say who measured "
-                "them in how many seconds. [Speed](speed.md#many-workers) says which figures are measured and which are "
-                "estimates."
+                "Workers write units, and one loader takes them into the file; with enough workers, it falls behind. "
+                "The times below are not measured: `python -m benchmarks.fleet` simulates them from the figures in "
+                "`benchmarks/fleet.json`, or with `--db WAREHOUSE` (or a folder of part files) from a run of your "
+                "own, whose units say who measured them in how many seconds. [Speed](speed.md#many-workers) says "
+                "which figures are measured and which are estimates."
             ),
             markdown_table(heading, carries),
             _wrapped(

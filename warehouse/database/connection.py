@@ -222,7 +222,7 @@ def _explained(path: Path, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
             raise _write_failure(path, error) from error
         if altered := _altered(con):
             raise SelfRepairError(
-                f"{path} was changed by something else than selfrepair, and this fails with it "
+                f"{path} was changed by a program other than selfrepair, and this fails with it "
                 f"({_first_line(compat.reason(error))}): {'; '.join(altered)}. Undo that in DuckDB, or name another file"
                 f"{in_words(' with --db', '')}."
             ) from error

@@ -215,7 +215,7 @@ def _norm_before(
                 found = numbers.factor(child.out, attention.x, 0.0)
                 norm, factor = (norm, factor) if found is None else (child, found)
     if not same(attention.x if norm is None else norm.x, stream):
-        raise OtherShapeError(f"attention of {where} reads something else than the residual stream or its norm")
+        raise OtherShapeError(f"attention of {where} reads something other than the residual stream or its norm")
     return norm, factor
 
 

@@ -129,7 +129,7 @@ def _head(
                 "logits are not linear in the residual stream"
             )
         raise OtherShapeError(
-            f"something else than its final norm ({norm.name}) stands between its layers and its unembedding"
+            f"something other than its final norm ({norm.name}) stands between its layers and its unembedding"
         )
     logits, raw = root.out, last_linear.out
     assert logits is not None, "a causal language model returns logits"
