@@ -186,8 +186,9 @@ class Fleet:
                     f"began it while the model was loaded. Then {again()}: it goes on in those units."
                 )
             raise SelfRepairError(
-                f"{worker.name} planned run {record.run_key}, and {self.planned.worker} run {self.planned.record.run_key}: the "
-                f"model, its tokenizer or the prompts changed while they were loaded. Once they are as they should be, {again()}."
+                f"{worker.name} planned run {record.run_key}, and {self.planned.worker} run {self.planned.record.run_key}: "
+                "the model, its tokenizer or the prompts changed while they were loaded. Once they are as they should be, "
+                f"{again()}."
             )
         self._progress.worker(worker.name, "waiting")
 

@@ -76,7 +76,7 @@ def test_workers_that_plan_other_runs_are_refused(planned, change, message):
 
 
 def test_a_worker_that_is_killed_within_a_message_is_told_as_any_other(monkeypatch):
-    half = "import os; os.write(1, b'{\"kind\": \"planned\", \"rows\": [1, 2'); os.kill(os.getpid(), 9)"
+    half = 'import os; os.write(1, b\'{"kind": "planned", "rows": [1, 2\'); os.kill(os.getpid(), 9)'
     monkeypatch.setattr(processes, "_COMMAND", [sys.executable, "-c", half])
     inbox = queue.SimpleQueue()
     (device,) = parse_devices("cpu")
