@@ -83,7 +83,7 @@ class WorkerProcess:
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
             return f"was killed by {name}{', as when memory runs out' if -code == signal.SIGKILL else ''}"
-        return f"ended: {self._said[-1]}" if self._said else f"ended with exit code {code}"
+        return f"ended: {self._said[-1].rstrip('.')}" if self._said else f"ended with exit code {code}"
 
     def _keep_last_lines(self) -> None:
         assert self._process.stderr is not None

@@ -307,7 +307,7 @@ def _paces(units: Mapping[int, FinishedUnit]) -> dict[str | None, float]:
     rows: Counter[str | None] = Counter()
     seconds: dict[str | None, float] = defaultdict(float)
     for unit in units.values():
-        if unit.by is not None and unit.by.seconds > 0:
+        if unit.by is not None and unit.by.seconds > 0 and unit.rows > 0:
             for name in (unit.by.worker, None):
                 rows[name] += unit.rows
                 seconds[name] += unit.by.seconds

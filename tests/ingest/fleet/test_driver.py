@@ -86,6 +86,29 @@ def test_a_worker_that_is_killed_within_a_message_is_told_as_any_other(monkeypat
     worker.close()
 
 
+@pytest.mark.parametrize(
+    ("error", "refusals", "fate"),
+    [
+        ("DeviceMemoryError", [], "ended: no room on cuda:3. Use another"),
+        ("SelfRepairError", ["no room on cuda:3. Use another."], "ended with exit code 1"),
+    ],
+)
+def test_memory_that_runs_out_on_one_device_ends_its_worker_alone(monkeypatch, error, refusals, fate):
+    code = (
+        "import sys, types; from selfrepair.warehouse import errors; from selfrepair.ingest.fleet import worker\n"
+        f"def work(*_): raise errors.{error}('no room on cuda:3. Use another.')\n"
+        "sys.modules['selfrepair.ingest.fleet.work'] = types.SimpleNamespace(Work=work); worker.main()"
+    )
+    monkeypatch.setattr(processes, "_COMMAND", [sys.executable, "-c", code])
+    inbox = queue.SimpleQueue()
+    (device,) = parse_devices("cpu")
+    worker = WorkerProcess(device, Order({}, "cpu", 1, "w.duckdb", "parts", None), inbox, 1)
+    told = [message["text"] for _, message in iter(lambda: inbox.get(timeout=20), (worker, None))]
+    assert told == refusals
+    assert worker.fate() == fate
+    worker.close()
+
+
 def test_a_worker_has_a_line_with_the_rows_of_its_unit():
     with TerminalProgress() as progress:
         lines = []
