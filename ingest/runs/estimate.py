@@ -192,7 +192,7 @@ def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize)
     replacements = Replacements(value_biases(adapter, calls), None, None)
 
     def stack_seconds(layer: int, size: int) -> float:
-        stack = [HeadAblation(layer, head % adapter.n_heads, "zero") for head in range(size)]
+        stack = [HeadAblation(layer, head % adapter.blocks[layer].n_heads, "zero") for head in range(size)]
         populations = plan.settings.top_populations
         top = torch.zeros(len(populations), size, *clean.scale.shape, dtype=torch.bool, device=adapter.device)
         top[..., ::ROWS_TO_ONE] = True
@@ -201,7 +201,7 @@ def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize)
         def work() -> None:
             observers = Observers(adapter, clean, targets, mechanisms)
             of_stack = observers.of_stack(stack, top if mechanisms.need_top_rows else None, replacements.value_bias)
-            ablate(adapter, calls, clean, replacements, stack, of_stack)
+            ablate(adapter, clean, replacements, stack, of_stack)
             observers.collect(0)
 
         return min(seconds(work, adapter.device, 1 + PROBES)[1:]) / size  # the first one warms up
