@@ -16,9 +16,10 @@ from rich.table import Table
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from selfrepair.ingest.models.demo import DEMO_FOLDER
+from selfrepair.ingest.models.tokenizer import Vocabulary
 from selfrepair.ingest.text import stdlib
 from selfrepair.ingest.text.documents import Document
-from selfrepair.ingest.text.prompts import PACKINGS, build_prompts
+from selfrepair.ingest.text.prompts import PACKINGS, PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import Source
 
 SEQ_LEN = 128
@@ -48,14 +49,8 @@ def _prompts(texts: list[str], tokenizer: PreTrainedTokenizerBase, packing: str,
     """Make prompts; returns how many tokens they have."""
     found = build_prompts(
         Source("stdlib, repeated", None, None, _repeated(texts)),
-        tokenizer,
-        n_prompts=n_prompts,
-        seq_len=SEQ_LEN,
-        d_vocab=len(tokenizer),
-        context=None,
-        seed=0,
-        resample=False,
-        packing=packing,
+        Vocabulary(tokenizer, len(tokenizer), None),
+        PromptOptions(n_prompts, SEQ_LEN, packing, resample=False),
     )
     return sum(len(prompt.tokens) for prompt in found.prompts)
 

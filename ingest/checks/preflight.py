@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from selfrepair.ingest.conventions import EFFECTS, Precision
 from selfrepair.ingest.engine.ablation import HeadAblation, Replacements, ablate
-from selfrepair.ingest.engine.attention_calls import captured_input, record_calls
+from selfrepair.ingest.engine.attention_calls import captured_input, kept_logits, record_calls
 from selfrepair.ingest.engine.clean_kv import check_clean_kv
-from selfrepair.ingest.engine.forward import apply_mlp, clean_batch, clean_layers, embed, value_biases
+from selfrepair.ingest.engine.forward import clean_batch, clean_layers, embed, value_biases
+from selfrepair.ingest.engine.layers import apply_mlp
 from selfrepair.ingest.engine.memory import is_out_of_memory
 from selfrepair.ingest.engine.projection import project
 from selfrepair.ingest.engine.unembedding import (
@@ -75,9 +76,10 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
                 name, f"{failure} (off by {error:.2g} of its size, {precision.preflight:g} allowed in {precision.name})"
             )
 
-    stream = embed(adapter, inputs)
+    stream, mean = embed(adapter, inputs), mean_unembedding(adapter)
     biases = value_biases(adapter, calls)
-    for number, layer in enumerate(clean_layers(adapter, stream, calls)):
+    own = calls.of_prompts(adapter, inputs)
+    for number, layer in enumerate(clean_layers(adapter, stream, own)):
         weight = adapter.head_output_weight(number)
         heads = torch.einsum("bphe,hed->bpd", layer.z, weight)
         block = adapter.blocks[number]
@@ -92,7 +94,9 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
             made = _with_bias(activations @ adapter.neuron_output_weight(number), block.mlp_output)
             compare(made, out, f"neurons and bias do not add up to the MLP's output in layer {number}")
         if block.experts is not None:
-            made, out = (apply_mlp(adapter, number, layer.branch, keep_routing=kept).added for kept in (True, False))
+            made, out = (
+                apply_mlp(adapter, number, layer.branch, own, keep_routing=kept).added for kept in (True, False)
+            )
             compare(made, out, f"experts do not add up to the MLP's output in layer {number}")
         for norm, shape in (
             (block.attention_post_norm, block.attention_post_shape),
@@ -108,7 +112,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     )
 
     compare(bent(adapter, logits), returned.to(logits.dtype), "its logits are not what its unembedding makes")
-    logit_directions = target_logit_directions(adapter, mean_unembedding(adapter), targets)
+    logit_directions = target_logit_directions(adapter, mean, targets)
     last = slice(-n_logits, None)
     centred = _of_targets(logits, targets[:, last])
     found = project(stream, logit_directions) / final_scale(adapter, stream) + _constant(adapter, targets)
@@ -118,10 +122,10 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
         "final norm and unembedding do not give the model's logits",
     )
 
-    clean = clean_batch(adapter, calls, mean_unembedding(adapter), next_token_targets(tokens))
+    clean = clean_batch(adapter, calls, mean, next_token_targets(tokens))
     replacements = Replacements(biases, None, None)
     at = adapter.heads[0]
-    (first,) = ablate(adapter, calls, clean, replacements, [HeadAblation(*at, "zero")])
+    (first,) = ablate(adapter, clean, replacements, [HeadAblation(*at, "zero")])
     with _without_head(adapter, *at, biases[at]):
         _, ablated_logits, _ = _own_forward(adapter, inputs, n_logits)
     expected = _of_targets(ablated_logits, targets[:, last])
@@ -133,8 +137,9 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
         f"ablating L{at[0]}H{at[1]} does not do what it does in the model's own forward",
         size=float(expected.abs().max()),
     )
-    stack = [HeadAblation(adapter.heads[-1][0], head, "zero") for head in range(adapter.n_heads)]
-    effects = ablate(adapter, calls, clean, replacements, stack)
+    last_layer = adapter.heads[-1][0]
+    stack = [HeadAblation(last_layer, head, "zero") for head in range(adapter.blocks[last_layer].n_heads)]
+    effects = ablate(adapter, clean, replacements, stack)
     if not bool((effects[..., _LOGIT_CHANGE] != 0).any()):
         raise unsupported(name, "ablating a head of the last layer changes no logit")
 
@@ -159,12 +164,12 @@ def _of_targets(logits: Tensor, targets: Tensor) -> Tensor:
 @contextmanager
 def _without_head(adapter: ModelAdapter, layer: int, head: int, value_bias: Tensor) -> Iterator[None]:
     """Within it a head's z is its value bias in the model's own forwards."""
-    projection = adapter.blocks[layer].output_projection
+    projection, d_head = adapter.blocks[layer].output_projection, adapter.blocks[layer].d_head
     assert projection is not None, "a layer with heads"
 
     def ablate_z(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         z = arguments[0].clone()
-        z[..., head * adapter.d_head : (head + 1) * adapter.d_head] = value_bias
+        z[..., head * d_head : (head + 1) * d_head] = value_bias[:d_head]
         return z, *arguments[1:]
 
     handle = projection.register_forward_pre_hook(ablate_z)
@@ -183,7 +188,9 @@ def _own_forward(adapter: ModelAdapter, inputs: Tensor, n_logits: int) -> tuple[
         lambda _, arguments, out: seen.append((arguments[0].clone(), out.clone()))
     )
     try:
-        logits: Tensor = adapter.model(input_ids=inputs, use_cache=False, logits_to_keep=n_logits).logits
+        logits: Tensor = adapter.model(
+            input_ids=inputs, use_cache=False, logits_to_keep=kept_logits(adapter, n_logits)
+        ).logits
     finally:
         handle.remove()
     stream, normed = seen[-1]  # a norm without weights may be used before the layers, too

@@ -6,7 +6,7 @@ final norm's input and output. What an MLP added is what a block's output has be
 head's output is its z through the output projection itself; norms are frozen at the scale that their own modules applied.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +17,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from selfrepair.ingest import compat
+from selfrepair.ingest.checks.plain_hooks import Done, adds, after_call, before_call, entering, run_plain
+from selfrepair.ingest.checks.reaches import reaches
 from selfrepair.ingest.conventions import EFFECTS
-from selfrepair.ingest.models.adapter import Block, ModelAdapter
+from selfrepair.ingest.models.adapter import ModelAdapter
+from selfrepair.ingest.models.structure.additions import Factor
 from selfrepair.ingest.models.structure.roles import Nothing
 from selfrepair.ingest.text.targets import PredictionTargets
 
@@ -121,10 +124,6 @@ class CleanPrompt:
         return self.forward.z[head[0]][0, :, head[1]]
 
 
-class _Done(Exception):  # noqa: N818 - not an error: it ends a forward
-    pass
-
-
 class PlainForwards:
     """Measures effects of ablated heads through hooks on a model in float32 or better; `value_biases` are the constant parts
     of every head's z, [layer, head, d_head].
@@ -140,6 +139,7 @@ class PlainForwards:
             for block in adapter.blocks
         ]
         self._mean_unembedding = weight.mean(dim=0)
+        self._reach = reaches(adapter)
         self.value_biases = self._constant_parts()
 
     def clean(self, targets: PredictionTargets, given: NewValues | None = None) -> CleanPrompt:
@@ -186,15 +186,21 @@ class PlainForwards:
         projection = block.output_projection
         assert projection is not None, "a head has one"
         z = torch.zeros_like(clean.forward.z[layer][0])
-        z[:, number] = values - self.value_biases[head]
-        z = z[clean.targets.first_position :].flatten(1)[None]
-        output: Tensor = (projection(z) - projection(torch.zeros_like(z)))[0]
+        own = slice(z.shape[-1])
+        z[:, number] = values[..., own] - self.value_biases[head][own]
+        z = z.flatten(1)[None]
+        made, of_zeros = projection(z), projection(torch.zeros_like(z))
+        if block.mixing is not None:
+            made, of_zeros = block.mixing.module(made), block.mixing.module(of_zeros)
+        output: Tensor = (made - of_zeros)[0, clean.targets.first_position :]
         if post_norm is not None:
             output = post_norm.frozen(output) / clean.forward.post_scale[layer][0, :, None]
-        return self._read(output, clean.directions, block.multiplier) / clean.forward.scale[0]
+        return self._read(output, clean.directions, self._reach.attention[layer]) / clean.forward.scale[0]
 
-    def _read(self, vectors: Tensor, directions: Tensor, multiplier: float = 1.0) -> Float[Tensor, "*row pos"]:
-        return (self._final.frozen(vectors) * directions).sum(dim=-1) * (multiplier * self.adapter.logit_scale)
+    def _read(self, vectors: Tensor, directions: Tensor, reach: Factor = 1.0) -> Float[Tensor, "*row pos"]:
+        if isinstance(reach, Tensor):  # by dimension
+            vectors, reach = vectors * reach, 1.0
+        return (self._final.frozen(vectors) * directions).sum(dim=-1) * (reach * self.adapter.logit_scale)
 
     def _run(
         self,
@@ -207,13 +213,21 @@ class PlainForwards:
         """One whole forward of the model, up to its final norm; in each row, heads have other z."""
         adapter, kept, here = self.adapter, Forward(), slice(-len(directions), None)
         entered: list[Tensor] = []
+        beside: dict[int, list[Tensor]] = {}
 
         def read_mlp(stream: Tensor) -> None:
-            added = self._read(stream[:, here] - entered[-1], directions)
-            kept.mlp.append(added - kept.attention[len(kept.mlp)])
+            layer = len(kept.mlp)
+            before, after = self._reach.stream[layer : layer + 2]
+            if isinstance(before, float) and before == after == 1:
+                added = self._read(stream[:, here] - entered[-1], directions)
+            else:
+                added = self._read(stream[:, here], directions, after) - self._read(entered[-1], directions, before)
+            for reading in beside.pop(layer, ()):
+                kept.attention[layer] += reading
+            kept.mlp.append(added - kept.attention[layer])
 
         def on_block(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            stream = _stream(arguments, keywords)
+            stream = entering(arguments, keywords)
             if entered:
                 read_mlp(stream)
             entered[:] = [stream[:, here].clone()]  # some blocks add to it in place
@@ -222,22 +236,26 @@ class PlainForwards:
                 if keep_values:
                     kept.z.append(stream.new_zeros(*inputs.shape, adapter.n_heads, adapter.d_head))
 
+        def on_beside(layer: int, reach: Factor, _: tuple[Any, ...], out: Any) -> None:
+            made = out[0] if isinstance(out, tuple) else out
+            beside.setdefault(layer, []).append(self._read(made[:, here], directions, reach))
+
         def on_values(layer: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             z = arguments[0].clone(memory_format=torch.contiguous_format)
-            by_head = z.view(*inputs.shape, adapter.n_heads, adapter.d_head)
+            by_head = z.view(*inputs.shape, adapter.blocks[layer].n_heads, -1)
             for row, replaced in enumerate(rows):
                 for (_, head), values in ((at, new) for at, new in replaced.items() if at[0] == layer):
-                    by_head[row, :, head] = values
+                    by_head[row, :, head] = values[..., : by_head.shape[-1]]
             if keep_values:
                 kept.z.append(by_head.clone())
             return z, *arguments[1:]
 
-        def on_attention(layer: int, multiplier: float, arguments: tuple[Any, ...], out: Any) -> None:
+        def on_attention(layer: int, reach: Factor, arguments: tuple[Any, ...], out: Any) -> None:
             made = out[0] if isinstance(out, tuple) else out
             added = made.reshape(*inputs.shape, -1)[:, here]
             if keep_values and adapter.blocks[layer].output_projection is None:
                 kept.z.append(made.new_zeros(*inputs.shape, adapter.n_heads, adapter.d_head))
-            kept.attention.append(self._read(added, directions, multiplier))
+            kept.attention.append(self._read(added, directions, reach))
             post_norm = self._post_norms[layer]
             if post_norm is not None:
                 kept.post_scale[layer] = post_norm.scale(arguments[0].reshape(*inputs.shape, -1)[:, here], added)
@@ -250,18 +268,20 @@ class PlainForwards:
             kept.final = self._read(stream, directions)
             kept.scale = self._final.scale(stream, normed)
             kept.logit = (normed * directions).sum(dim=-1) * adapter.logit_scale
-            raise _Done
+            raise Done
 
         with ExitStack() as hooks:
             for layer, block in enumerate(adapter.blocks):
-                _before(hooks, block.module, lambda _, *call: on_block(*call))
+                before_call(hooks, block.module, lambda _, *call: on_block(*call))
                 if block.output_projection is not None:
-                    _before(
+                    before_call(
                         hooks, block.output_projection, lambda _, *call, at=layer: (on_values(at, call[0]), call[1])
                     )
-                _after(hooks, _adds(block), partial(on_attention, layer, block.multiplier))
-            _after(hooks, adapter.final_norm, on_final)
-            _forward(adapter, inputs)
+                after_call(hooks, adds(block), partial(on_attention, layer, self._reach.attention[layer]))
+                for one, reach in zip(block.beside, self._reach.beside[layer], strict=True):
+                    after_call(hooks, one.module, partial(on_beside, layer, reach))
+            after_call(hooks, adapter.final_norm, on_final)
+            run_plain(adapter, inputs)
         return kept
 
     def _constant_parts(self) -> Float[Tensor, "layer head d_head"]:
@@ -277,52 +297,23 @@ class PlainForwards:
 
         def zeroed(block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             entered.append(block)
-            zeros = torch.zeros_like(_stream(arguments, keywords))
+            zeros = torch.zeros_like(entering(arguments, keywords))
             return ((zeros, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": zeros})
 
         def keep(layer: int, _: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            first, second = arguments[0].reshape(2, adapter.n_heads, adapter.d_head)
+            first, second = arguments[0].reshape(2, adapter.blocks[layer].n_heads, -1)
             if bool((first - second).abs().max() <= 1e-3 * first.abs().max()):
-                kept[layer] = first
+                kept[layer, : len(first), : first.shape[-1]] = first
 
         def done(*_: Any) -> None:
             if len(entered) == adapter.n_layers:  # some models use the norm within their blocks, too
-                raise _Done
+                raise Done
 
         with ExitStack() as hooks:
             for layer, block in enumerate(adapter.blocks):
-                _before(hooks, block.module, zeroed)
+                before_call(hooks, block.module, zeroed)
                 if block.output_projection is not None:
-                    _before(hooks, block.output_projection, partial(keep, layer))
-            _after(hooks, adapter.final_norm, done)
-            _forward(adapter, torch.zeros(1, 2, dtype=torch.long, device=adapter.device))
+                    before_call(hooks, block.output_projection, partial(keep, layer))
+            after_call(hooks, adapter.final_norm, done)
+            run_plain(adapter, torch.zeros(1, 2, dtype=torch.long, device=adapter.device))
         return kept
-
-
-def _forward(adapter: ModelAdapter, inputs: Int[Tensor, "row input"]) -> None:
-    """The model's own forward, which a hook ends after the final norm: the unembedding is never needed."""
-    try:
-        adapter.model(input_ids=inputs, use_cache=False)
-    except _Done:
-        return
-    raise RuntimeError("the final norm was not called in the model's forward")
-
-
-def _adds(block: Block) -> nn.Module:
-    """The module whose output attention adds to the stream, but for the multiplier; in a layer without heads, what stands in
-    the place of attention.
-    """
-    return block.attention_post_norm or block.output_projection or block.attention
-
-
-def _stream(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
-    stream: Tensor = arguments[0] if arguments else keywords["hidden_states"]
-    return stream
-
-
-def _before(hooks: ExitStack, module: nn.Module, hook: Callable[..., Any]) -> None:
-    hooks.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
-
-
-def _after(hooks: ExitStack, module: nn.Module, hook: Callable[[tuple[Any, ...], Tensor], None]) -> None:
-    hooks.callback(module.register_forward_hook(lambda _, arguments, out: hook(arguments, out)).remove)

@@ -12,13 +12,14 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from selfrepair.ingest.engine.attention_calls import AttentionCalls
-from selfrepair.ingest.engine.forward import CleanBatch, MLPOutput, apply_mlp, attend
+from selfrepair.ingest.engine.forward import CleanBatch
+from selfrepair.ingest.engine.layers import MLPOutput, apply_branch, apply_mlp, attend, seen_at
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.projection import project
 from selfrepair.ingest.engine.routing import RoutedOutput
 from selfrepair.ingest.engine.unembedding import final_scale
 from selfrepair.ingest.models.adapter import ModelAdapter
+from selfrepair.ingest.models.structure.additions import Addition, Factor, times
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ class Observer:
         activations: Float[Tensor, "ablated batch pos neuron"] | None,
         rescaled: Float[Tensor, "ablated batch pos"] | None,
     ) -> None:
-        """The MLP of `layer` ran; its DLA changed by `dla_change` (logits times S). `rescaled` as in `on_attention`."""
+        """The MLP of `layer` ran, and the branch after it; their DLA changed by `dla_change` (logits times S). `rescaled` as in
+        `on_attention`.
+        """
 
     def on_experts(
         self,
@@ -90,7 +93,6 @@ class Observer:
 
 def ablate(
     adapter: ModelAdapter,
-    calls: AttentionCalls,
     clean: CleanBatch,
     replacements: Replacements,
     stack: Sequence[HeadAblation],
@@ -101,11 +103,12 @@ def ablate(
     heads = [ablated.head for ablated in stack]
     dtype = adapter.stream_dtype
     weight = adapter.head_output_weight(layer)[heads].to(dtype)
-    bias = replacements.value_bias[layer, heads][:, None, None].to(dtype)
     before = clean.z[layer][:, :, heads].movedim(2, 0).to(dtype)
-    after = torch.stack([replacements.of(ablated).expand_as(z) for ablated, z in zip(stack, before, strict=True)]).to(
-        dtype
-    )
+    own = slice(before.shape[-1])
+    bias = replacements.value_bias[layer, heads, own][:, None, None].to(dtype)
+    after = torch.stack(
+        [replacements.of(ablated)[..., own].expand_as(z) for ablated, z in zip(stack, before, strict=True)]
+    ).to(dtype)
 
     with full_precision():
         difference = einsum(
@@ -113,16 +116,21 @@ def ablate(
         )
     difference = _difference_added(adapter, clean, layer, difference)
     head_directions = clean.head_directions[layer][:, :, heads].movedim(2, 0)
-    direct = project((before - bias)[:, :, clean.measured], head_directions) / clean.scale
-    ablated_direct = project((after - bias)[:, :, clean.measured], head_directions) / clean.scale
+
+    def direct_effect(z: Float[Tensor, "ablated batch input d_head"]) -> Float[Tensor, "ablated batch pos"]:
+        seen = seen_at(adapter, layer, (z - bias)[:, :, :, None])[:, :, clean.measured, 0]
+        return project(seen, head_directions) / clean.scale
+
+    direct, ablated_direct = direct_effect(before), direct_effect(after)
 
     post_norm = torch.zeros_like(direct)
     if clean.attention_scale[layer] is not None:
-        added = project(difference[:, :, clean.measured], clean.logit_directions) / clean.scale
+        directions = times(clean.logit_directions, adapter.blocks[layer].attention_reach)
+        added = project(difference[:, :, clean.measured], directions) / clean.scale
         post_norm = added - (ablated_direct - direct)
 
     stream = clean.branch[layer] + difference
-    attention, mlp = _run_above(adapter, calls, clean, stream, layer, observers)
+    attention, mlp = _run_above(adapter, clean, stream, layer, observers)
 
     final = stream[:, :, clean.measured]
     scale = final_scale(adapter, final)
@@ -147,17 +155,18 @@ def _difference_added(
 ) -> Float[Tensor, "ablated batch input d_model"]:
     """What changes in the stream when what attention makes changes by `difference`: a post-norm's scale changes with it."""
     block, out = adapter.blocks[layer], clean.attention_out[layer]
+    if block.mixing is not None:
+        difference = block.mixing.linear(difference)
     shape, scale = block.attention_post_shape, clean.attention_scale[layer]
     if shape is not None and scale is not None and out is not None:
         before = out.to(difference.dtype)
         changed = before + difference
         difference = shape.linear(changed) / shape.scale(changed)[..., None] - shape.linear(before) / scale[..., None]
-    return difference if block.multiplier == 1 else difference * block.multiplier
+    return times(difference, block.attention_addition.times)
 
 
 def _run_above(
     adapter: ModelAdapter,
-    calls: AttentionCalls,
     clean: CleanBatch,
     stream: Float[Tensor, "ablated batch input d_model"],
     layer: int,
@@ -168,13 +177,19 @@ def _run_above(
     attention_change = torch.zeros_like(stream[:, :, here, 0])
     mlp_change = torch.zeros_like(attention_change)
     flat = stream.flatten(0, 1)
+    calls = clean.calls.copies(len(stream))
 
-    def add(out: Tensor, clean_dla: Tensor, total_change: Tensor) -> Tensor:
+    def add(out: Tensor, clean_dla: Tensor, total_change: Tensor, addition: Addition, reach: Factor) -> Tensor:
         out = out.unflatten(0, stream.shape[:2])
-        change = project(out[:, :, here], clean.logit_directions) - clean_dla
+        change = project(out[:, :, here], times(clean.logit_directions, reach)) - clean_dla
         total_change += change
+        addition.keep_(stream)
         stream.add_(out)
         return change
+
+    def add_attention(above: int, attention: Tensor) -> None:
+        block = adapter.blocks[above]
+        add(attention, clean.attention_dla[above], attention_change, block.attention_addition, block.attention_reach)
 
     def by_ablation(values: Tensor) -> Tensor:
         here_alone: Tensor = values.unflatten(0, stream.shape[:2])[:, :, here]
@@ -188,21 +203,26 @@ def _run_above(
         if observers:
             ratio = rescaled(clean.attention_scale[above], attention.scale)
             for observer in observers:
-                observer.on_attention(above, by_ablation(attention.z), ratio)
+                observer.on_attention(above, by_ablation(seen_at(adapter, above, attention.z)), ratio)
         return attention.added
 
     def run_mlp(above: int) -> MLPOutput:
         kept = {"keep_activations": above in clean.activations, "keep_routing": above in clean.experts}
-        return apply_mlp(adapter, above, flat, **kept)
+        return apply_mlp(adapter, above, flat, calls, **kept)
 
     def add_mlp(above: int, mlp: MLPOutput) -> None:
-        change = add(mlp.added, clean.mlp_dla[above], mlp_change)
+        block = adapter.blocks[above]
+        change = add(mlp.added, clean.mlp_dla[above], mlp_change, block.mlp_addition, block.mlp_reach)
+        further, clean_dla = apply_branch(adapter, above, flat, calls), clean.further_dla[above]
+        whole_change = change
+        if block.branch is not None and further is not None and clean_dla is not None:
+            whole_change = change + add(further, clean_dla, mlp_change, block.branch.addition, block.reach)
         if observers:
             activations = None if mlp.activations is None else by_ablation(mlp.activations)
             routed = None if mlp.routed is None else mlp.routed.at(by_ablation)
             ratio = rescaled(clean.mlp_scale[above], mlp.scale)
             for observer in observers:
-                observer.on_mlp(above, change, activations, ratio)
+                observer.on_mlp(above, whole_change, activations, ratio)
                 if routed is not None:
                     observer.on_experts(above, change, routed, ratio)
 
@@ -212,9 +232,9 @@ def _run_above(
         attention = run_attention(above)
         if adapter.parallel_blocks:
             mlp = run_mlp(above)
-            add(attention, clean.attention_dla[above], attention_change)
+            add_attention(above, attention)
         else:
-            add(attention, clean.attention_dla[above], attention_change)
+            add_attention(above, attention)
             mlp = run_mlp(above)
         add_mlp(above, mlp)
     for observer in observers:

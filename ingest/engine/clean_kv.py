@@ -3,6 +3,7 @@
 Each position sees the clean keys and values of those before it, and its own changed ones.
 """
 
+from collections import UserDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from selfrepair.ingest.engine.attention_calls import AttentionCalls
 from selfrepair.ingest.engine.clean_kv_attention import CleanKVCache, KVRecorder
-from selfrepair.ingest.engine.forward import apply_mlp, attend, attention_z, embed
+from selfrepair.ingest.engine.forward import embed
+from selfrepair.ingest.engine.layers import attend, attention_z, run_layer_above_attention
 from selfrepair.ingest.models.adapter import ModelAdapter, unsupported
 from selfrepair.ingest.terms import without_self_repression
 
@@ -37,13 +39,15 @@ class CleanKVForward:
     calls: AttentionCalls
     caches: list[CleanKVCache]
 
+    def of_copies(self, n: int) -> "CleanKVForward":
+        """The same for streams of `n` copies of the prompts' batch, one after the other, that go through layers in order."""
+        return replace(self, calls=self.calls.copies(n))
+
     def attend(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"]
     ) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch pos head d_head"]]:
         """What attention of `layer` adds to the stream, and z, as if the stream were changed at one position alone, for every
         position.
-
-        The batch may be several copies of the prompts' batch, one after the other.
         """
         with self.caches[layer].active():
             attention = attend(self.adapter, layer, stream, self.calls)
@@ -62,32 +66,42 @@ class CleanKVForward:
         self, layer: int, stream: Float[Tensor, "batch pos d_model"], attention: Float[Tensor, "batch pos d_model"]
     ) -> Float[Tensor, "batch pos d_model"]:
         """The stream after `layer`, to which attention adds `attention`."""
-        after = stream + attention
-        return after.add_(apply_mlp(self.adapter, layer, stream if self.adapter.parallel_blocks else after).added)
+        return run_layer_above_attention(self.adapter, layer, stream, attention, self.calls)
 
 
 def clean_kv_forward(adapter: ModelAdapter, calls: AttentionCalls, tokens: Int[Tensor, "batch pos"]) -> CleanKVForward:
     """Run the prompts clean and keep every layer's keys and values."""
     recorders = [KVRecorder() for _ in range(adapter.n_layers)]
+    calls = calls.of_prompts(adapter, tokens)
+    states = None if calls.states is None else _Watched()
+    calls = replace(calls, states=states)
     recording = _with_caches(calls, recorders)
     stream = embed(adapter, tokens)
     resid_pre, z, scales = [], [], []
     for layer in range(adapter.n_layers):
         resid_pre.append(stream.clone())
         attention = attend(adapter, layer, stream, recording)
+        if states is not None and not hasattr(recorders[layer], "keys"):
+            recorders[layer].keys, recorders[layer].values = states[states.read]  # another layer's
         z.append(attention.z)
         scales.append(attention.scale)
-        if adapter.parallel_blocks:
-            stream = stream + attention.added + apply_mlp(adapter, layer, stream).added
-        else:
-            stream = stream + attention.added
-            stream = stream + apply_mlp(adapter, layer, stream).added
+        stream = run_layer_above_attention(adapter, layer, stream, attention.added, recording)
     caches = [
         CleanKVCache(recorder, block.attention) for recorder, block in zip(recorders, adapter.blocks, strict=True)
     ]
     return CleanKVForward(
         adapter, resid_pre, z, scales, stream, _with_caches(calls, caches, [cache.mask() for cache in caches]), caches
     )
+
+
+class _Watched(UserDict[str, tuple[Tensor, ...]]):
+    """Keys and values that layers leave for later ones; `read` are those that were read last."""
+
+    read = ""
+
+    def __getitem__(self, key: str) -> tuple[Tensor, ...]:
+        self.read = key
+        return super().__getitem__(key)
 
 
 def check_clean_kv(
@@ -106,9 +120,9 @@ def check_clean_kv(
     try:
         forward = clean_kv_forward(adapter, calls, tokens)
         for layer, stream in enumerate(forward.resid_pre):
-            clean, heads = forward.z[layer], sorted({0, adapter.n_heads - 1})
-            _, z = forward.attend(layer, stream.repeat(2, 1, 1))
-            alone = forward.z_of_heads(layer, stream.repeat(len(heads), 1, 1), heads)
+            clean, heads = forward.z[layer], sorted({0, adapter.blocks[layer].n_heads - 1})
+            _, z = forward.of_copies(2).attend(layer, stream.repeat(2, 1, 1))
+            alone = forward.of_copies(len(heads)).z_of_heads(layer, stream.repeat(len(heads), 1, 1), heads)
             off = torch.cat(
                 [
                     (z - clean.repeat(2, 1, 1, 1)).flatten(),

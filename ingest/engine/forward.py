@@ -9,15 +9,17 @@ from dataclasses import dataclass
 import torch
 from einops import einsum
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
-from selfrepair.ingest.engine.attention_calls import AttentionCalls, captured_input, stopped_at
+from selfrepair.ingest.engine.attention_calls import AttentionCalls, stopped_at
+from selfrepair.ingest.engine.layers import MLPOutput, apply_branch, apply_mlp, attend, attention_z, seen_at
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.projection import project, through_norm
 from selfrepair.ingest.engine.routing import ExpertEffects, RoutedOutput, expert_effects
 from selfrepair.ingest.engine.unembedding import Prediction, final_scale, predict, target_logit_directions
 from selfrepair.ingest.models.adapter import ModelAdapter
-from selfrepair.ingest.models.structure.norms import NormShape
+from selfrepair.ingest.models.structure.additions import times
 from selfrepair.ingest.text.targets import PredictionTargets
 
 
@@ -25,10 +27,11 @@ from selfrepair.ingest.text.targets import PredictionTargets
 class LayerOutputs:
     """One layer of a clean forward. `branch` is the stream that an ablated head's difference is added to.
 
-    `attention` and `mlp` are what each adds to the stream; `attention_out` is what attention made before its post-norm and
-    multiplier, and the scales are those of the post-norms, None where there are none. In sequential blocks the branch is the
-    stream after attention (this layer's MLP sees the ablation), in parallel blocks the stream after the whole layer (it does
-    not). `activations` and `routed` are None unless they are kept.
+    `attention` and `mlp` are what each adds to the stream, what stands beside attention with it, and `further` what the
+    layer's branch adds, None without one. `attention_out` is what attention made before its post-norm and multiplier, and the
+    scales are those of the post-norms, None where there are none. In sequential blocks the branch is the stream after
+    attention (this layer's MLP sees the ablation), in parallel blocks the stream after the whole layer (it does not).
+    `activations` and `routed` are None unless they are kept.
     """
 
     z: Float[Tensor, "batch pos head d_head"]
@@ -40,6 +43,7 @@ class LayerOutputs:
     mlp_scale: Float[Tensor, "batch pos"] | None
     routed: RoutedOutput | None
     branch: Float[Tensor, "batch pos d_model"]
+    further: Float[Tensor, "batch pos d_model"] | None
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,10 @@ class CleanBatch:
     `activations` are those of the MLPs that were to be kept, `experts` what experts do in those whose routing was to be
     kept, `logit_lens` has the prediction after each layer or is empty.
     `attention_out` is what attention made before its post-norm, and the scales are those of the post-norms: None where there
-    are none.
+    are none. `calls` are the forward's own, `further_dla` those of layers' branches.
     """
+
+    calls: AttentionCalls
 
     z: list[Float[Tensor, "batch input head d_head"]]
     branch: list[Float[Tensor, "batch input d_model"]]
@@ -67,6 +73,7 @@ class CleanBatch:
     logit_directions: Float[Tensor, "batch pos d_model"]
     attention_dla: list[Float[Tensor, "batch pos"]]
     mlp_dla: list[Float[Tensor, "batch pos"]]
+    further_dla: list[Float[Tensor, "batch pos"] | None]
     stream: Float[Tensor, "batch pos d_model"]
     final_dla: Float[Tensor, "batch pos"]
     scale: Float[Tensor, "batch pos"]
@@ -90,99 +97,6 @@ def embed(adapter: ModelAdapter, tokens: Int[Tensor, "batch pos"]) -> Float[Tens
     return inputs[0].to(adapter.stream_dtype, copy=True)
 
 
-@dataclass(frozen=True)
-class AttentionOutput:
-    """What attention of a layer did: `added` goes into the stream, `out` is what it was before the post-norm, whose scale is
-    `scale` (None where there is no post-norm), and the multiplier.
-    """
-
-    added: Float[Tensor, "batch pos d_model"]
-    out: Float[Tensor, "batch pos d_model"]
-    scale: Float[Tensor, "batch pos"] | None
-    z: Float[Tensor, "batch pos head d_head"]
-
-
-@dataclass(frozen=True)
-class MLPOutput:
-    """What the MLP of a layer did: as `AttentionOutput`, with the neurons' activations and the routing where they are kept."""
-
-    added: Float[Tensor, "batch pos d_model"]
-    scale: Float[Tensor, "batch pos"] | None
-    activations: Float[Tensor, "batch pos neuron"] | None
-    routed: RoutedOutput | None
-
-
-def attend(
-    adapter: ModelAdapter, layer: int, stream: Float[Tensor, "batch pos d_model"], calls: AttentionCalls
-) -> AttentionOutput:
-    """Attention of `layer` on `stream`."""
-    block = adapter.blocks[layer]
-    normed = block.ln1(stream.to(adapter.layer_dtype))
-    with captured_input(block.output_projection) as inputs:
-        returned = block.attention(normed, **calls.of(layer, normed))
-    out: Tensor = returned[0] if isinstance(returned, tuple) else returned
-    z = inputs[0].unflatten(-1, (adapter.n_heads, adapter.d_head)) if inputs else _no_heads(adapter, normed)
-    added, scale = _added(out, block.attention_post_norm, block.attention_post_shape, block.multiplier, stream.dtype)
-    return AttentionOutput(added, out, scale, z)
-
-
-def attention_z(
-    adapter: ModelAdapter, layer: int, stream: Float[Tensor, "batch pos d_model"], calls: AttentionCalls
-) -> Float[Tensor, "batch pos head d_head"]:
-    """The same z, without computing the output."""
-    block = adapter.blocks[layer]
-    normed = block.ln1(stream.to(adapter.layer_dtype))
-    if block.output_projection is None:
-        return _no_heads(adapter, normed)
-    with stopped_at(block.output_projection) as inputs:
-        block.attention(normed, **calls.of(layer, normed))
-    z: Tensor = inputs[0].unflatten(-1, (adapter.n_heads, adapter.d_head))
-    return z
-
-
-def _no_heads(adapter: ModelAdapter, normed: Tensor) -> Float[Tensor, "batch pos head d_head"]:
-    """Z of a layer without heads: zeros, which take no memory."""
-    return normed.new_zeros(()).expand(*normed.shape[:2], adapter.n_heads, adapter.d_head)
-
-
-def apply_mlp(
-    adapter: ModelAdapter,
-    layer: int,
-    stream: Float[Tensor, "batch pos d_model"],
-    *,
-    keep_activations: bool = False,
-    keep_routing: bool = False,
-) -> MLPOutput:
-    """The MLP of `layer` on `stream`."""
-    block = adapter.blocks[layer]
-    normed = block.ln2(stream.to(adapter.layer_dtype))
-    activations = routed = None
-    if keep_routing:
-        assert block.experts is not None, "Mechanisms.available leaves such layers out"
-        with block.experts.read() as found:
-            out = block.mlp(normed)
-        routing = found[0].each(lambda values: values.unflatten(0, stream.shape[:2]))
-        routed = RoutedOutput(routing, out - routing.outputs.sum(dim=-2) * block.experts.factor)
-    elif keep_activations:
-        assert block.mlp_output is not None, "Mechanisms.neuron_layers refuses such layers"
-        with captured_input(block.mlp_output) as inputs:
-            out = block.mlp(normed)
-        activations = inputs[0].unflatten(0, stream.shape[:2]) if inputs[0].ndim == 2 else inputs[0]
-    else:
-        out = block.mlp(normed)
-    added, scale = _added(out, block.mlp_post_norm, block.mlp_post_shape, block.multiplier, stream.dtype)
-    return MLPOutput(added, scale, activations, routed)
-
-
-def _added(
-    out: Tensor, post_norm: nn.Module | None, shape: NormShape | None, multiplier: float, dtype: torch.dtype
-) -> tuple[Tensor, Tensor | None]:
-    """What is added to the stream of what a part made, and its post-norm's scale."""
-    scale = None if shape is None else shape.scale(out.to(dtype))
-    added = out if post_norm is None else post_norm(out)
-    return (added if multiplier == 1 else added * multiplier), scale
-
-
 def clean_layers(
     adapter: ModelAdapter,
     stream: Float[Tensor, "batch pos d_model"],
@@ -190,16 +104,17 @@ def clean_layers(
     keep_activations: Collection[int] = (),
     keep_routing: Collection[int] = (),
 ) -> Iterator[LayerOutputs]:
-    """Run the layers on `stream`, which is updated in place and ends as the final residual stream.
+    """Run the layers on `stream`, which is updated in place and ends as the final residual stream; `calls` are those of its
+    prompts.
 
     `keep_activations` are the layers whose MLP activations are kept, `keep_routing` those whose routing is.
     """
 
     def run_mlp(layer: int) -> MLPOutput:
         kept = {"keep_activations": layer in keep_activations, "keep_routing": layer in keep_routing}
-        return apply_mlp(adapter, layer, stream, **kept)
+        return apply_mlp(adapter, layer, stream, calls, **kept)
 
-    for layer in range(adapter.n_layers):
+    for layer, block in enumerate(adapter.blocks):
         attention = attend(adapter, layer, stream, calls)
         if adapter.parallel_blocks:
             mlp = run_mlp(layer)
@@ -207,10 +122,16 @@ def clean_layers(
             stream += mlp.added
             branch = stream.clone()
         else:
+            block.attention_addition.keep_(stream)
             stream += attention.added
             branch = stream.clone()
             mlp = run_mlp(layer)
+            block.mlp_addition.keep_(stream)
             stream += mlp.added
+        further = apply_branch(adapter, layer, stream, calls)
+        if block.branch is not None and further is not None:
+            block.branch.addition.keep_(stream)
+            stream += further
         yield LayerOutputs(
             attention.z,
             mlp.activations,
@@ -221,6 +142,7 @@ def clean_layers(
             mlp.scale,
             mlp.routed,
             branch,
+            further,
         )
 
 
@@ -231,13 +153,20 @@ def value_biases(adapter: ModelAdapter, calls: AttentionCalls) -> Float[Tensor, 
     itself computes it, whatever the family's layout of weights. It is 0 where attention weights need not add up to one.
     """
     zeros = torch.zeros(1, calls.seq_len, adapter.d_model, dtype=adapter.stream_dtype, device=adapter.device)
-    biases = [attention_z(adapter, layer, zeros, calls)[0, 0] for layer in range(adapter.n_layers)]
+    calls = calls.of_prompts(adapter, None)
+    biases = [padded(attention_z(adapter, layer, zeros, calls)[0, 0], adapter) for layer in range(adapter.n_layers)]
     return torch.stack(
         [
             bias if block.value_bias_counts else torch.zeros_like(bias)
             for bias, block in zip(biases, adapter.blocks, strict=True)
         ]
     )
+
+
+def padded(z: Float[Tensor, "own_head d"], adapter: ModelAdapter) -> Float[Tensor, "head d_head"]:
+    """Vectors of a layer's heads, as many and with as many numbers as any layer has."""
+    heads, numbers = adapter.n_heads - z.shape[0], adapter.d_head - z.shape[1]
+    return functional.pad(z, (0, numbers, 0, heads)) if heads or numbers else z
 
 
 def head_logit_directions(
@@ -251,10 +180,24 @@ def head_logit_directions(
     Behind a post-norm, whose scale is `attention_scale`, w is what the norm makes of it while its scale is fixed.
     """
     block = adapter.blocks[layer]
-    directions = through_norm(logit_directions, block.attention_post_shape, attention_scale, block.multiplier)
+    directions = through_norm(
+        times(logit_directions, block.attention_reach),
+        block.attention_post_shape,
+        attention_scale,
+        block.attention_addition.times,
+    )
     weight = adapter.head_output_weight(layer).to(directions.dtype)
+    taps = [None] if block.mixing is None else block.mixing.taps.to(directions.dtype)
     with full_precision():
-        return einsum(weight, directions, "head d_head d_model, batch pos d_model -> batch pos head d_head")
+        by_tap = [
+            einsum(
+                weight,
+                directions if tap is None else directions * tap,
+                "head d_head d_model, batch pos d_model -> batch pos head d_head",
+            )
+            for tap in taps
+        ]
+    return by_tap[0] if len(by_tap) == 1 else torch.cat(by_tap, dim=-1)
 
 
 def clean_batch(
@@ -270,8 +213,9 @@ def clean_batch(
     """Run the prompts of `targets` clean and keep what ablations need, with every layer's DLA to the targets."""
     here = slice(targets.first_position, None)
     logit_directions = target_logit_directions(adapter, mean_unembedding, targets.ids, targets.foils)
-    stream = embed(adapter, targets.inputs)
+    stream, calls = embed(adapter, targets.inputs), calls.of_prompts(adapter, targets.inputs)
     z, branch, activations, head_directions, head_dla, attention_dla, mlp_dla = [], [], {}, [], [], [], []
+    further_dla: list[Tensor | None] = []
     attention_out, attention_scale, mlp_scale = [], [], []
     experts: dict[int, ExpertEffects] = {}
     lens: list[Prediction] = []
@@ -289,13 +233,17 @@ def clean_batch(
         head_directions.append(
             head_logit_directions(adapter, number, logit_directions, _at(layer.attention_scale, here))
         )
-        head_dla.append(project(layer.z[:, here], head_directions[-1]))
-        attention_dla.append(project(layer.attention[:, here], logit_directions))
-        mlp_dla.append(project(layer.mlp[:, here], logit_directions))
+        head_dla.append(project(seen_at(adapter, number, layer.z)[:, here], head_directions[-1]))
+        block = adapter.blocks[number]
+        attention_dla.append(project(layer.attention[:, here], times(logit_directions, block.attention_reach)))
+        mlp_dla.append(project(layer.mlp[:, here], times(logit_directions, block.mlp_reach)))
+        further = layer.further
+        further_dla.append(None if further is None else project(further[:, here], times(logit_directions, block.reach)))
         if logit_lens:
-            lens.append(predict(adapter, stream[:, here], targets.ids, targets.foils))
+            lens.append(predict(adapter, times(stream[:, here], block.reach), targets.ids, targets.foils))
     stream = stream[:, here]
     return CleanBatch(
+        calls=calls,
         z=z,
         branch=branch,
         attention_out=attention_out,
@@ -308,6 +256,7 @@ def clean_batch(
         logit_directions=logit_directions,
         attention_dla=attention_dla,
         mlp_dla=mlp_dla,
+        further_dla=further_dla,
         stream=stream,
         final_dla=project(stream, logit_directions),
         scale=final_scale(adapter, stream),
@@ -326,12 +275,15 @@ def direct_effects(
     """The direct effect of every head [logits] in a clean forward, and nothing else of it."""
     here = slice(targets.first_position, None)
     logit_directions = target_logit_directions(adapter, mean_unembedding, targets.ids, targets.foils)
-    stream = embed(adapter, targets.inputs)
+    stream, calls = embed(adapter, targets.inputs), calls.of_prompts(adapter, targets.inputs)
     dla = []
     for number, layer in enumerate(clean_layers(adapter, stream, calls)):
-        own = layer.z[:, here].to(logit_directions.dtype) - value_biases[number].to(logit_directions.dtype)
+        bias = value_biases[number, : layer.z.shape[-2], : layer.z.shape[-1]]
+        own = layer.z.to(logit_directions.dtype) - bias.to(logit_directions.dtype)
+        own = seen_at(adapter, number, own)[:, here]
         directions = head_logit_directions(adapter, number, logit_directions, _at(layer.attention_scale, here))
-        dla.append(project(own, directions).movedim(-1, 0))
+        of_heads = project(own, directions).movedim(-1, 0)
+        dla.append(functional.pad(of_heads, (0, 0, 0, 0, 0, adapter.n_heads - len(of_heads))))
     return torch.stack(dla) / final_scale(adapter, stream[:, here])
 
 
@@ -340,7 +292,7 @@ def head_values(
 ) -> list[Float[Tensor, "batch pos head d_head"]]:
     """Z of every head, a list over layers."""
     stream = embed(adapter, tokens)
-    return [layer.z for layer in clean_layers(adapter, stream, calls)]
+    return [layer.z for layer in clean_layers(adapter, stream, calls.of_prompts(adapter, tokens))]
 
 
 def _at(scale: Tensor | None, here: slice) -> Tensor | None:

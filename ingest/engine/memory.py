@@ -16,7 +16,10 @@ Result = TypeVar("Result")
 
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
-_M_MMAP_MAX = -4
+_M_MMAP_THRESHOLD = -3
+
+LARGEST_KEPT = 2**25
+"""Bytes of the largest blocks that are kept when they are freed, the most that glibc takes; those of a stack are smaller."""
 
 
 class BatchSize:
@@ -81,7 +84,8 @@ def free_memory() -> None:
 def keep_freed_memory() -> None:
     """Tell glibc not to return freed blocks to the kernel between layers; on other systems, nothing happens.
 
-    Fresh pages for activations cost more than the arithmetic on them.
+    Fresh pages for activations cost more than the arithmetic on them. Larger blocks are returned: between them, small ones
+    that stay would keep the heap from using the room of one for the next, so that it grew with every layer.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -89,7 +93,7 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:
         return
-    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 2**26)
 

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from selfrepair.ingest.models.structure.additions import Factor, times
 from selfrepair.ingest.models.structure.norms import NormShape
 
 
@@ -19,11 +20,13 @@ def through_norm(
     directions: Float[Tensor, "*row d_model"],
     shape: NormShape | None,
     scale: Float[Tensor, "*row"] | None,
-    multiplier: float,
+    multiplier: Factor,
 ) -> Float[Tensor, "*row d_model"]:
     """The directions in what a part makes that are `directions` in what it adds to the stream, at a fixed scale of its
     post-norm.
     """
+    if isinstance(multiplier, Tensor):  # it acts on what the norm makes
+        directions, multiplier = directions * multiplier, 1.0
     if shape is not None and scale is not None:
         directions = shape.direction(directions) / scale[..., None]
-    return directions if multiplier == 1 else directions * multiplier
+    return times(directions, multiplier)

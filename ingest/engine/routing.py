@@ -8,6 +8,7 @@ from torch import Tensor
 
 from selfrepair.ingest.engine.projection import project, through_norm
 from selfrepair.ingest.models.adapter import ModelAdapter
+from selfrepair.ingest.models.structure.additions import times
 from selfrepair.ingest.models.structure.experts import Routing
 
 
@@ -56,7 +57,9 @@ def expert_effects(
     """Of the MLP of a layer, at the clean scale of its post-norm, where it has one."""
     block, routing = adapter.blocks[layer], routed.routing
     assert block.experts is not None, "only MLPs with routed experts have a routing"
-    directions = through_norm(logit_directions, block.mlp_post_shape, mlp_scale, block.multiplier)
+    directions = through_norm(
+        times(logit_directions, block.mlp_reach), block.mlp_post_shape, mlp_scale, block.mlp_addition.times
+    )
     of_chosen = project(routing.outputs, directions[..., None, :]) * block.experts.factor
     empty = of_chosen.new_zeros(*of_chosen.shape[:-1], block.experts.n_experts + 1)
     index = routing.index.long()

@@ -32,9 +32,9 @@ def co_ablated(
 def _replaced(
     adapter: ModelAdapter, z: Tensor, head_ablations: Sequence[HeadAblation], replacements: Replacements
 ) -> Tensor:
-    by_head = z.clone().unflatten(-1, (adapter.n_heads, adapter.d_head))
+    by_head = z.clone().unflatten(-1, (adapter.blocks[head_ablations[0].layer].n_heads, -1))
     for ablated in head_ablations:
-        new = replacements.of(ablated).to(z.dtype)
+        new = replacements.of(ablated)[..., : by_head.shape[-1]].to(z.dtype)
         head = by_head[:, :, ablated.head]
         by_head[:, :, ablated.head] = new if new.ndim == 1 else new.repeat(len(head) // len(new), 1, 1)
     replaced: Tensor = by_head.flatten(-2)

@@ -8,12 +8,8 @@ from torch import Tensor
 
 from selfrepair.ingest.engine.ablation import Observer
 from selfrepair.ingest.engine.forward import CleanBatch
-from selfrepair.ingest.engine.precision import full_precision
-from selfrepair.ingest.engine.unembedding import bent, scaled
+from selfrepair.ingest.engine.unembedding import bent, in_slice, logit_slices, normed
 from selfrepair.ingest.models.adapter import ModelAdapter
-
-LOGITS_AT_ONCE = 2**24
-"""Most logits of a stack held at once: all its rows, times a slice of the vocabulary."""
 
 MEASURES = ("logprob_change", "kl")
 """Columns of `logprob_changes`: log p'(target) - log p(target), and KL(p || p') [nats]."""
@@ -26,11 +22,11 @@ class CleanPredictions:
         self.adapter = adapter
         self.shape = targets.shape
         self.targets = targets.flatten()
-        self.normed = _normed(adapter, clean.stream)
+        self.normed = normed(adapter, clean.stream)
         rows = self.normed.shape[:-1]
         self.log_z = torch.full(rows, -torch.inf, dtype=adapter.stream_dtype, device=targets.device)
         self.target_logit = torch.zeros_like(self.log_z)
-        for first, logits in _slices(adapter, self.normed):
+        for first, logits in _bent_slices(adapter, self.normed):
             self.log_z = torch.logaddexp(self.log_z, logits.logsumexp(-1))
             _take(self.target_logit, logits, self.targets, first)
 
@@ -49,11 +45,11 @@ class LogprobObserver(Observer):
         sum of exp x: one pass over the vocabulary.
         """
         clean = self._clean
-        normed = _normed(clean.adapter, stream.flatten(0, 1)).unflatten(0, (len(stream), -1))
-        log_z = torch.full(normed.shape[:-1], -torch.inf, dtype=stream.dtype, device=stream.device)
+        rows = normed(clean.adapter, stream).unflatten(0, (len(stream), -1))
+        log_z = torch.full(rows.shape[:-1], -torch.inf, dtype=stream.dtype, device=stream.device)
         target_logit, expected_fall = torch.zeros_like(log_z), torch.zeros_like(log_z)
         for (first, logits), (_, before) in zip(
-            _slices(clean.adapter, normed), _slices(clean.adapter, clean.normed, like=normed), strict=True
+            _bent_slices(clean.adapter, rows), _bent_slices(clean.adapter, clean.normed, like=rows), strict=True
         ):
             log_z = torch.logaddexp(log_z, logits.logsumexp(-1))
             _take(target_logit, logits, clean.targets.expand(log_z.shape), first)
@@ -68,29 +64,15 @@ class LogprobObserver(Observer):
         return self._measures.cpu()
 
 
-def _normed(adapter: ModelAdapter, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "row d_model"]:
-    """The final norm's output, a row for each position."""
-    normed: Tensor = adapter.final_norm(stream.to(adapter.layer_dtype)).flatten(0, 1)
-    return normed
-
-
-def _slices(
-    adapter: ModelAdapter, normed: Float[Tensor, "*stack row d_model"], like: Tensor | None = None
+def _bent_slices(
+    adapter: ModelAdapter, rows: Float[Tensor, "*stack row d_model"], like: Tensor | None = None
 ) -> Iterator[tuple[int, Float[Tensor, "*stack row token"]]]:
-    """The logits, a slice of tokens at a time, with the id of its first token; slices are as wide as those of `like`."""
-    n_rows = (normed if like is None else like)[..., 0].numel()
-    n_tokens = max(1, LOGITS_AT_ONCE // n_rows)
-    bias = adapter.unembedding.bias
-    for first in range(0, adapter.d_vocab, n_tokens):
-        here = slice(first, first + n_tokens)
-        with full_precision():
-            logits = torch.nn.functional.linear(
-                normed, adapter.unembedding.weight[here], None if bias is None else bias[here]
-            )
-        yield first, bent(adapter, scaled(adapter, logits))
+    """`logit_slices` behind the soft-cap, where there is one."""
+    for first, logits in logit_slices(adapter, rows, like):
+        yield first, bent(adapter, logits)
 
 
 def _take(values: Tensor, logits: Tensor, targets: Tensor, first: int) -> None:
     """Copy the targets' logits into `values` where the slice that begins at token `first` has them."""
-    here = (targets >= first) & (targets < first + logits.shape[-1])
+    here = in_slice(targets, first, logits)
     values[here] = logits[here].gather(-1, (targets[here] - first)[:, None])[:, 0]

@@ -14,6 +14,7 @@ from selfrepair.ingest.engine.forward import CleanBatch
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.projection import project, through_norm
 from selfrepair.ingest.models.adapter import ModelAdapter
+from selfrepair.ingest.models.structure.additions import times
 from selfrepair.warehouse.schema import CHANGE_SHARES, EFFECT_STEP, NEURONS_KEPT, NEURONS_RANKED
 
 ROWS_AT_ONCE = 1024
@@ -134,9 +135,12 @@ class NeuronObserver(Observer):
         layer, clean = stack[0].layer, self._clean
         head = torch.tensor([ablated.head for ablated in stack], device=self._ablated.device)[self._ablated]
         places = self._prompt, self._pos, head
-        own = clean.z[layer][:, clean.measured][places].to(clean.scale.dtype) - value_bias[layer, head].to(
-            clean.scale.dtype
-        )
+        z, dtype, block = clean.z[layer], clean.scale.dtype, self._adapter.blocks[layer]
+        bias = value_bias[layer, :, : z.shape[-1]].to(dtype)
+        if block.mixing is None:
+            own = z[:, clean.measured][places].to(dtype) - bias[head]
+        else:
+            own = block.mixing.seen(z.to(dtype) - bias[: z.shape[-2]])[:, clean.measured][places]
         return project(own, clean.head_directions[layer][places]) / clean.scale[self._prompt, self._pos]
 
     def _read(self, layer: int, rows: Tensor, activations: Tensor, rescaled: Tensor | None) -> None:
@@ -145,10 +149,10 @@ class NeuronObserver(Observer):
         clean, dtype = self._clean, self._clean.scale.dtype
         block, scale = self._adapter.blocks[layer], clean.mlp_scale[layer]
         directions = through_norm(
-            clean.logit_directions[prompt, pos],
+            times(clean.logit_directions[prompt, pos], block.mlp_reach),
             block.mlp_post_shape,
             None if scale is None else scale[:, clean.measured][prompt, pos],
-            block.multiplier,
+            block.mlp_addition.times,
         )
         with full_precision():
             weight = directions @ self._adapter.neuron_output_weight(layer).to(dtype).T

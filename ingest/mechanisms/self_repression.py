@@ -19,6 +19,7 @@ from selfrepair.ingest.engine.forward import head_logit_directions
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.projection import project
 from selfrepair.ingest.engine.unembedding import final_scale
+from selfrepair.ingest.models.structure.additions import times
 
 MULTIPLES = (1, 3, 5)
 """How many times the vector is added."""
@@ -126,7 +127,7 @@ def _effects(
     head_directions = head_logit_directions(
         adapter, layer, logit_directions, None if of_norm is None else of_norm[:, here]
     )[:, :, numbers].movedim(2, 0)
-    bias = value_bias.to(logit_directions.dtype)
+    bias = value_bias[:, : adapter.blocks[layer].d_head].to(logit_directions.dtype)
 
     def effects(z: Float[Tensor, "*stack head batch pos d_head"]) -> Float[Tensor, "*stack head batch pos"]:
         own = z[..., here, :].to(logit_directions.dtype) - bias[numbers][:, None, None]
@@ -143,15 +144,18 @@ def _effects(
     changed = forward.resid_pre[layer] + torch.stack([multiple * added for multiple in MULTIPLES], dim=1)
     own, controls = changed[0], changed[1:]
     own_flat = own.flatten(0, 2)
-    out, z = forward.attend(layer, own_flat)
+    running = forward.of_copies(own.shape[:2].numel())
+    out, z = running.attend(layer, own_flat)
     z_own = torch.stack([z.unflatten(0, own.shape[:3])[:, at, ..., head, :] for at, head in enumerate(numbers)], dim=1)
     heads_of_controls = numbers * (len(controls) * len(MULTIPLES))
-    z_controls = forward.z_of_heads(layer, controls.flatten(0, 3), heads_of_controls).unflatten(0, controls.shape[:4])
+    controlled = forward.of_copies(len(heads_of_controls))
+    z_controls = controlled.z_of_heads(layer, controls.flatten(0, 3), heads_of_controls)
+    z_controls = z_controls.unflatten(0, controls.shape[:4])
     after = effects(torch.cat([z_own[None], z_controls]))
 
-    stream = forward.after_attention(layer, own_flat, out)
+    stream = running.after_attention(layer, own_flat, out)
     for above in range(layer + 1, adapter.n_layers):
-        stream = forward.after_attention(above, stream, forward.attend(above, stream)[0])
+        stream = running.after_attention(above, stream, running.attend(above, stream)[0])
     own_scale = final_scale(adapter, stream[:, here]).unflatten(0, own.shape[:3])
     return before, after, after[0] * scale / own_scale
 
@@ -186,7 +190,7 @@ def _output(forward: CleanKVForward, head: Head, bias: Tensor) -> Float[Tensor, 
     block, scale = forward.adapter.blocks[layer], forward.attention_scale[layer]
     if block.attention_post_shape is not None and scale is not None:
         output = block.attention_post_shape.linear(output) / scale[..., None]
-    return output if block.multiplier == 1 else output * block.multiplier
+    return times(output, block.attention_addition.times)
 
 
 def _random(like: Tensor, seed: str) -> Tensor:

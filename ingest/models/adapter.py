@@ -4,8 +4,9 @@ The parts are found by watching one forward (`structure`), so that a family need
 weights before anything is measured.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,11 +14,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from selfrepair.ingest.models.structure.additions import Addition, Factor, product
+from selfrepair.ingest.models.structure.calls import RESIDUAL, adds_stream
 from selfrepair.ingest.models.structure.experts import RoutedExperts, routed_experts
+from selfrepair.ingest.models.structure.mixing import Mixing
 from selfrepair.ingest.models.structure.norms import NormShape, norm_shape
 from selfrepair.ingest.models.structure.numbers import Numbers
-from selfrepair.ingest.models.structure.parts import RESIDUAL, adds_stream, decoder_parts
-from selfrepair.ingest.models.structure.roles import BlockParts, NotFiniteError, OtherShapeError, Projection
+from selfrepair.ingest.models.structure.parts import decoder_parts
+from selfrepair.ingest.models.structure.roles import (
+    Beside,
+    BlockParts,
+    Branch,
+    HandingMLP,
+    NotFiniteError,
+    OtherShapeError,
+    Projection,
+)
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 
 SUPPORTED = "selfrepair models --supported"
@@ -26,9 +38,13 @@ SUPPORTED = "selfrepair models --supported"
 
 @dataclass(frozen=True)
 class Block:
-    """One layer's native modules. Attention reads `ln1` of the residual stream, the MLP `ln2` of it; what each makes is
-    normalised by its post-norm, where there is one, multiplied by `multiplier` and added to the stream. A block without heads
-    has no `output_projection`, and what mixes positions there is its `attention`.
+    """One layer's native modules. Attention reads `ln1` of the residual stream, times `attention_factor`, the MLP `ln2` of it;
+    what each makes is normalised by its post-norm, where there is one, and joins the stream as its addition says. A block
+    without heads has no `output_projection`, and what mixes positions there is its `attention`. Others may do so `beside`
+    attention, and a `branch` may read the stream after the MLP and add to it.
+
+    Layers may multiply the stream: what is added to it reaches the final norm times `attention_reach` or `mlp_reach`, the
+    products of the factors above, and the stream after the layer, with what the branch adds, times `reach`.
 
     `mlp_output` is the MLP's last projection, whose inputs are the neurons' activations; None where there is not just one.
     `experts` are its routed experts; None where it has none, or none that can be told apart.
@@ -44,10 +60,21 @@ class Block:
     mlp_output: nn.Module | None
     experts: RoutedExperts | None
     mlp_post_norm: nn.Module | None
-    multiplier: float
+    attention_addition: Addition
+    mlp_addition: Addition
     attention_post_shape: NormShape | None
     mlp_post_shape: NormShape | None
     value_bias_counts: bool
+    n_heads: int
+    d_head: int
+    attention_factor: float = 1.0
+    beside: tuple[Beside, ...] = ()
+    branch: Branch | None = None
+    hands_on: bool = False
+    mixing: Mixing | None = None
+    attention_reach: Factor = 1.0
+    mlp_reach: Factor = 1.0
+    reach: Factor = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +82,8 @@ class ModelAdapter:
     """A model's parts by role. The model itself is not changed: no weight is folded, centred or copied.
 
     Logits are `logit_scale` times what the unembedding makes of the final norm's output; the model itself then bends them by
-    `logit_softcap`, where it has one.
+    `logit_softcap`, where it has one. `n_heads` and `d_head` are the largest of the layers': what holds a vector for every head
+    has zeros behind the last of fewer heads and behind shorter vectors.
     """
 
     model: PreTrainedModel
@@ -91,13 +119,31 @@ class ModelAdapter:
         return any(block.attention_post_norm is not None for block in self.blocks)
 
     @property
+    def multiplies_stream(self) -> bool:
+        """Whether layers multiply the residual stream."""
+        return any(
+            addition.multiplies_stream
+            for block in self.blocks
+            for addition in (
+                block.attention_addition,
+                block.mlp_addition,
+                *([] if block.branch is None else [block.branch.addition]),
+            )
+        )
+
+    @property
+    def shares_keys(self) -> bool:
+        """Whether attention of some layers reads keys and values that another layer made."""
+        return bool(getattr(self.model.config.get_text_config(), "num_kv_shared_layers", 0))
+
+    @property
     def heads(self) -> list[tuple[int, int]]:
         """Layer and number of every head that can be ablated."""
         return [
             (layer, head)
             for layer, block in enumerate(self.blocks)
             if block.output_projection is not None
-            for head in range(self.n_heads)
+            for head in range(block.n_heads)
         ]
 
     @property
@@ -122,7 +168,7 @@ class ModelAdapter:
             return self.unembedding.weight.new_zeros(()).expand(self.n_heads, self.d_head, self.d_model)
         weight: Tensor = projection.weight  # type: ignore[assignment]
         rows = weight if isinstance(projection, Conv1D) else weight.T
-        by_head: Tensor = rows.unflatten(0, (self.n_heads, self.d_head))
+        by_head: Tensor = rows.unflatten(0, (self.blocks[layer].n_heads, -1))
         return by_head
 
     def neuron_output_weight(self, layer: int) -> Float[Tensor, "neuron d_model"]:
@@ -167,13 +213,15 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
     config = model.config.get_text_config()
     unembedding, first = parts.unembedding, parts.blocks[0]
     with_heads = next(block for block in parts.blocks if block.output_projection is not None)
-    n_heads = _n_heads(config)
-    widths = {_n_inputs(block.output_projection) for block in parts.blocks if block.output_projection is not None}
-    if len(widths) > 1 or min(widths) % n_heads:
-        raise OtherShapeError(
-            f"its layers have z of {_listed(widths)} numbers, which {n_heads} heads of one size do not have in each layer"
-        )
-    d_head = widths.pop() // n_heads
+    assert with_heads.output_projection is not None
+    by_layer = [_n_heads(config, layer) for layer in range(len(parts.blocks))]
+    n_heads, d_head = max(by_layer), 0
+    for block, of_layer in zip(parts.blocks, by_layer, strict=True):
+        if block.output_projection is not None:
+            width = _n_inputs(block.output_projection)
+            if width % of_layer:
+                raise OtherShapeError(f"{of_layer} heads of a layer do not share its z of {width} numbers equally")
+            d_head = max(d_head, width // of_layer)
     if len({block.is_parallel for block in parts.blocks}) > 1:
         raise OtherShapeError("some of its blocks are parallel and some are sequential")
     d_model, dtype, device = unembedding.in_features, unembedding.weight.dtype, unembedding.weight.device
@@ -195,9 +243,18 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
     return ModelAdapter(
         model=model,
         architecture=_architecture(model),
-        blocks=tuple(
-            _block(block, shape_of(block.attention_post_norm), shape_of(block.mlp_post_norm), experts_of)
-            for block in parts.blocks
+        blocks=_with_reaches(
+            [
+                _block(
+                    block,
+                    shape_of(block.attention_post_norm),
+                    shape_of(block.mlp_post_norm),
+                    experts_of,
+                    n_heads if block.output_projection is None else of_layer,
+                    d_head,
+                )
+                for block, of_layer in zip(parts.blocks, by_layer, strict=True)
+            ]
         ),
         parallel_blocks=first.is_parallel,
         final_norm=parts.final_norm,
@@ -206,7 +263,7 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
         logit_scale=parts.logit_scale,
         logit_softcap=parts.logit_softcap,
         n_heads=n_heads,
-        n_kv_heads=_n_kv_heads(with_heads.attention, n_heads, d_head),
+        n_kv_heads=_n_kv_heads(with_heads.attention, n_heads, _n_inputs(with_heads.output_projection) // n_heads),
         d_head=d_head,
         d_model=d_model,
         d_mlp=_d_mlp(parts.blocks, config, d_model),
@@ -220,8 +277,10 @@ def _block(
     attention_shape: NormShape | None,
     mlp_shape: NormShape | None,
     experts_of: Callable[[nn.Module, Callable[[Tensor], Tensor]], RoutedExperts | None],
+    n_heads: int,
+    d_head: int,
 ) -> Block:
-    mlp = _mlp(parts.mlp, is_chain=parts.is_chain)
+    mlp = HandingMLP(*parts.mlp) if parts.hands_on else _mlp(parts.mlp, is_chain=parts.is_chain)
     return Block(
         module=parts.module,
         ln1=parts.ln1 or nn.Identity(),
@@ -231,14 +290,36 @@ def _block(
         ln2=parts.ln2 or nn.Identity(),
         mlp=mlp,
         mlp_output=parts.mlp_output,
-        experts=experts_of(parts.module, mlp) if parts.mlp_output is None else None,
+        experts=experts_of(parts.module, mlp.alone if isinstance(mlp, HandingMLP) else mlp)
+        if parts.mlp_output is None
+        else None,
         mlp_post_norm=parts.mlp_post_norm,
-        multiplier=parts.multiplier,
+        attention_addition=parts.attention_addition,
+        mlp_addition=parts.mlp_addition,
         attention_post_shape=attention_shape,
         mlp_post_shape=mlp_shape,
         # With sinks attention weights do not add up to one, and no part of z is constant.
         value_bias_counts=not hasattr(parts.attention, "sinks"),
+        n_heads=n_heads,
+        d_head=d_head if parts.output_projection is None else _n_inputs(parts.output_projection) // n_heads,
+        attention_factor=parts.attention_factor,
+        beside=parts.beside,
+        branch=parts.branch,
+        hands_on=parts.hands_on,
+        mixing=parts.mixing,
     )
+
+
+def _with_reaches(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """The blocks, with what is left at the final norm of what each adds."""
+    reach: Factor = 1.0
+    found: list[Block] = []
+    for block in reversed(blocks):
+        after_mlp = product(reach, 1.0 if block.branch is None else block.branch.addition.keep)
+        after_attention = product(after_mlp, block.mlp_addition.keep)
+        found.append(replace(block, attention_reach=after_attention, mlp_reach=after_mlp, reach=reach))
+        reach = product(after_attention, block.attention_addition.keep)
+    return tuple(reversed(found))
 
 
 def _mlp(modules: tuple[nn.Module, ...], *, is_chain: bool) -> Callable[[Tensor], Tensor]:
@@ -271,11 +352,12 @@ def _n_outputs(projection: Projection) -> int:
     return projection.weight.shape[1] if isinstance(projection, Conv1D) else projection.weight.shape[0]
 
 
-def _n_heads(config: object) -> int:
+def _n_heads(config: Any, layer: int) -> int:
+    names = ("num_attention_heads", "n_head", "n_heads", "num_heads")
     try:
-        found = _first_number(config, ("num_attention_heads", "n_head", "n_heads", "num_heads"))
-    except RuntimeError as error:  # by configurations that have a number for each layer
-        raise OtherShapeError("its layers have different numbers of heads") from error
+        found = _first_number(config, names)
+    except RuntimeError:  # by configurations that have a number for each layer
+        found = _first_number(config.per_layer_config[layer], names)
     if found is None:
         raise OtherShapeError("its configuration names no number of attention heads")
     return found
@@ -286,7 +368,7 @@ def _n_kv_heads(attention: nn.Module, n_heads: int, d_head: int) -> int:
     linear = {
         name.rpartition(".")[2]: module for name, module in attention.named_modules() if isinstance(module, Projection)
     }
-    for name in ("v_proj", "value", "v"):
+    for name in ("v_proj", "value", "v", "k_proj"):
         if name in linear:
             return max(1, _n_outputs(linear[name]) // d_head)
     joint = max((_n_outputs(module) for module in linear.values()), default=0)
@@ -304,7 +386,3 @@ def _d_mlp(blocks: Iterable[BlockParts], config: object, d_model: int) -> int:
 
 def _first_number(config: object, names: Iterable[str]) -> int | None:
     return next((value for name in names if isinstance(value := getattr(config, name, None), int)), None)
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(str(number) for number in sorted(numbers))

@@ -18,6 +18,7 @@ from selfrepair.ingest.compat import attention_kernel, can_switch_attention, for
 from selfrepair.ingest.conventions import PRECISIONS, Precision
 from selfrepair.ingest.models.configuration import config_sha256
 from selfrepair.ingest.models.loading import LoadedModel, adapter_of, model_record
+from selfrepair.ingest.models.notes import notes_on
 from selfrepair.ingest.models.tokenizer import check_vocabulary
 from selfrepair.ingest.models.weights import attention_kind, use_fused_gelu, weights_sha256
 from selfrepair.warehouse.errors import SelfRepairError
@@ -56,7 +57,7 @@ def share_model(
     adapter = adapter_of(twin, name)
     if tokenizer is not None:
         check_vocabulary(tokenizer, name, adapter.d_vocab)
-    return LoadedModel(adapter, tokenizer, model_record(adapter, name, digest, config_digest))
+    return LoadedModel(adapter, tokenizer, model_record(adapter, name, digest, config_digest), notes=notes_on(adapter))
 
 
 def precision_of(model: LoadedModel) -> Precision:

@@ -22,6 +22,7 @@ from selfrepair.ingest.models.formats.peft_adapters import Adapter, read_adapter
 from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.ingest.models.hub.refusals import first_line, not_fetched, not_loaded
 from selfrepair.ingest.models.hub.revisions import revision_of
+from selfrepair.ingest.models.notes import notes_on
 from selfrepair.ingest.models.tokenizer import Vocabulary, check_vocabulary, load_tokenizer
 from selfrepair.ingest.models.weight_files import ADAPTER, SAVE_AGAIN, TRY_ANOTHER_REVISION, NotWholeError, is_adapter
 from selfrepair.ingest.models.weights import (
@@ -97,7 +98,7 @@ def load_model(
     record = model_record(
         adapter, called or _shown(name), digest, config_digest, revision=origin, checkpoint=checkpoint
     )
-    return LoadedModel(adapter, tokenizer, record, notes=found.notes, packages=found.packages)
+    return LoadedModel(adapter, tokenizer, record, notes=(*found.notes, *notes_on(adapter)), packages=found.packages)
 
 
 def adapter_of(model: PreTrainedModel, name: str) -> ModelAdapter:

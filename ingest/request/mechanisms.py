@@ -53,12 +53,26 @@ class Mechanisms:
         found, notes = self, []
         if self.neurons == "last" and adapter.blocks[-1].mlp_output is None:
             found = replace(found, neurons="none")
-            notes.append(
-                "Neurons are not measured: the last MLP is a mixture of experts, without one output projection."
-            )
+            why = "is a mixture of experts, without" if _has_experts(adapter.blocks[-1].module) else "does not end in"
+            notes.append(f"Neurons are not measured: the last MLP {why} one output projection.")
         if self.edges and any(block.output_projection is None for block in adapter.blocks):
             found = replace(found, edges=False)
             notes.append("Who repairs whom is not measured: some layers of this model have no attention heads.")
+        besides = any(block.beside for block in adapter.blocks)
+        if found.edges and besides:
+            found = replace(found, edges=False)
+            notes.append(
+                "Who repairs whom is not measured: heads are not all that changes where attention adds to the stream."
+            )
+        if found.edges and len({block.n_heads for block in adapter.blocks}) > 1:
+            found = replace(found, edges=False)
+            notes.append("Who repairs whom is not measured: layers of this model have different numbers of heads.")
+        if found.neurons != "none" and any(block.branch for block in adapter.blocks):
+            found = replace(found, neurons="none")
+            notes.append("Neurons are not measured: what layers add after the MLP counts as the MLP's, and has none.")
+        if self.self_repression and (besides or any(block.mixing for block in adapter.blocks)):
+            found = replace(found, self_repression=False)
+            notes.append("Self-repression is not measured: more than attention reads earlier positions.")
         if self.experts and not any(block.experts for block in adapter.blocks):
             found = replace(found, experts=False)
             if any(_has_experts(block.module) for block in adapter.blocks):

@@ -11,7 +11,7 @@ from selfrepair.ingest.engine.ablation import HeadAblation, Replacements, ablate
 from selfrepair.ingest.engine.attention_calls import AttentionCalls, record_calls
 from selfrepair.ingest.engine.batch_size import auto_batch_size
 from selfrepair.ingest.engine.clean_kv import clean_kv_forward
-from selfrepair.ingest.engine.forward import CleanBatch, clean_batch, value_biases
+from selfrepair.ingest.engine.forward import CleanBatch, clean_batch, head_values, value_biases
 from selfrepair.ingest.engine.memory import BatchSize, peak_memory_mb, peak_process_mb
 from selfrepair.ingest.engine.timing import seconds
 from selfrepair.ingest.engine.unembedding import mean_unembedding
@@ -186,11 +186,13 @@ def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize)
         return clean_batch(adapter, calls, mean, targets, **kept, logit_lens=mechanisms.logit_lens)
 
     clean_seconds = min(seconds(run_clean, adapter.device, 1 + PROBES)[1:])
+    # Forwards of partners, for means and for top rows predict nothing.
+    plain_seconds = min(seconds(lambda: head_values(adapter, calls, targets.inputs), adapter.device, 1 + PROBES)[1:])
     clean = run_clean()
     replacements = Replacements(value_biases(adapter, calls), None, None)
 
     def stack_seconds(layer: int, size: int) -> float:
-        stack = [HeadAblation(layer, head % adapter.n_heads, "zero") for head in range(size)]
+        stack = [HeadAblation(layer, head % adapter.blocks[layer].n_heads, "zero") for head in range(size)]
         populations = plan.settings.top_populations
         top = torch.zeros(len(populations), size, *clean.scale.shape, dtype=torch.bool, device=adapter.device)
         top[..., ::ROWS_TO_ONE] = True
@@ -199,7 +201,7 @@ def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize)
         def work() -> None:
             observers = Observers(adapter, clean, targets, mechanisms)
             of_stack = observers.of_stack(stack, top if mechanisms.need_top_rows else None, replacements.value_bias)
-            ablate(adapter, calls, clean, replacements, stack, of_stack)
+            ablate(adapter, clean, replacements, stack, of_stack)
             observers.collect(0)
 
         return min(seconds(work, adapter.device, 1 + PROBES)[1:]) / size  # the first one warms up
@@ -211,11 +213,11 @@ def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize)
     one_prompt = sum(highest + per_layer * (adapter.n_layers - 1 - layer) for layer, _ in plan.settings.heads) * len(
         plan.settings.ablations
     )
-    passes = (
-        1 + ("resample" in plan.settings.ablations) + ("mean" in plan.settings.ablations) + mechanisms.need_top_rows
+    plain_passes = (
+        ("resample" in plan.settings.ablations) + ("mean" in plan.settings.ablations) + mechanisms.need_top_rows
     )
     one_prompt += _self_repression_seconds(plan, targets.inputs, calls, clean, replacements.value_bias, batch_size.size)
-    return prompts * (one_prompt + passes * clean_seconds)
+    return prompts * (one_prompt + clean_seconds + plain_passes * plain_seconds)
 
 
 def _self_repression_seconds(

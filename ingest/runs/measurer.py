@@ -20,6 +20,7 @@ from selfrepair.ingest.engine.forward import (
     direct_effects,
     embed,
     head_values,
+    padded,
     value_biases,
 )
 from selfrepair.ingest.engine.memory import BatchSize
@@ -125,8 +126,9 @@ class Measurer:
 
         def add_batch(here: slice) -> None:
             batch = tokens[here].to(adapter.device)
-            layers = clean_layers(adapter, embed(adapter, batch), self._calls_for(batch.shape[1]))
-            sums.add_(torch.stack([float64_sum(layer.z, (0, 1)) for layer in layers]))
+            calls = self._calls_for(batch.shape[1]).of_prompts(adapter, batch)
+            layers = clean_layers(adapter, embed(adapter, batch), calls)
+            sums.add_(torch.stack([padded(float64_sum(layer.z, (0, 1)), adapter) for layer in layers]))
 
         self._batch_size.for_each_batch(len(tokens), _clean_prompts_at_once, add_batch)
         return sums
@@ -214,7 +216,7 @@ class Measurer:
         for stack in _stacks(self.head_ablations, heads_at_once):
             top = self._top(stack, prompt_ids, targets.n_positions)
             of_stack = observers.of_stack(stack, top, replacements.value_bias)
-            part = ablate(self.adapter, calls, clean, replacements, stack, of_stack).cpu()
+            part = ablate(self.adapter, clean, replacements, stack, of_stack).cpu()
             check_effects(part, stack, prompt_ids, self.settings.precision)
             observers.collect(done)
             effects[done : done + len(stack)] = part
@@ -242,7 +244,9 @@ class Measurer:
         heads = later_half(settings.heads, adapter.n_layers) if settings.mechanisms.self_repression else []
         if not heads:
             return None
-        other_heads = {head: other_head(head, adapter.n_heads, settings.seed, settings.given) for head in heads}
+        other_heads = {
+            head: other_head(head, adapter.blocks[head[0]].n_heads, settings.seed, settings.given) for head in heads
+        }
         batches = []
         # The replacements of co-ablated heads are those of the whole batch.
         size = len(inputs) if self._given else max(1, self.batch_size // SEQUENCES_ABOVE)

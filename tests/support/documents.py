@@ -85,8 +85,8 @@ def families_page() -> str:
                 f"({first / len(norms_first):.0%}).",
                 "A small random model of each is built. Every head of it is ablated, and every row equals a reference to 1e-8 "
                 "logits in float64: whole forwards of the plain modules with hooks, which share nothing with the engine "
-                "(tests/ingest/models/test_sweep.py). Each is also broken in eight ways after its parts were found, and the "
-                "preflight refuses it. Real weights pass the same preflight before every run. Written by "
+                "(tests/ingest/models/test_sweep.py). Each is also broken in up to nine ways after its parts were found, and "
+                "the preflight refuses it. Real weights pass the same preflight before every run. Written by "
                 "`python tests/support/sweep.py` and `python tests/support/documents.py`; `selfrepair models --supported` "
                 "prints it.",
                 "Families have the names that config.json gives as `model_type`. Experts are routed ones, whose re-routing is "

@@ -1,6 +1,7 @@
 """Pictures of every page, light and dark: `python -m support.screenshots WAREHOUSE FOLDER`, in the folder `tests`.
 
-The README's are `heads.png`, `tokens.png` and `mechanisms.png` of `python -m support.screenshots demo.duckdb FOLDER`.
+The README's are `heads.png`, `tokens.png` and `mechanisms.png` of `python -m support.screenshots demo.duckdb FOLDER`; that of
+`make real` is `real-model.png` of `python -m support.screenshots real.duckdb FOLDER real`.
 """
 
 import sys
@@ -17,6 +18,9 @@ README = {
     "mechanisms": ("components", 980),
 }
 """Pictures of the README: what is opened, and how high the picture is [pixels]."""
+
+REAL = {"real-model": ("components", 980)}
+"""The same of `docs/real-model.md`."""
 
 
 def screenshots(db: Path, folder: Path) -> list[Path]:
@@ -36,7 +40,14 @@ def screenshots(db: Path, folder: Path) -> list[Path]:
                 page.screenshot(path=files[-1])
                 watched.check()
                 watched.close()
-        for name, (link, height) in README.items():
+    return [*files, *pictures(db, folder, README)]
+
+
+def pictures(db: Path, folder: Path, wanted: dict[str, tuple[str, int]]) -> list[Path]:
+    """Write the pictures that are wanted into `folder`; the files."""
+    files = []
+    with served(db) as address, launched() as browser:
+        for name, (link, height) in wanted.items():
             watched = Watched(browser, address)
             watched.page.set_viewport_size({"width": 1400, "height": height})
             watched.open(link).wait_for_timeout(SETTLED_MS)
@@ -47,5 +58,7 @@ def screenshots(db: Path, folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    for file in screenshots(Path(sys.argv[1]), Path(sys.argv[2])):
+    warehouse, to, *real = sys.argv[1:]
+    made = pictures(Path(warehouse), Path(to), REAL) if real else screenshots(Path(warehouse), Path(to))
+    for file in made:
         print(file)

@@ -65,6 +65,12 @@ SIZES: dict[str, Any] = {
 """Sizes by the names that configurations have for them."""
 
 _BERT = {"is_decoder": True}
+_SHARED_KEYS = {
+    **{"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    **{"global_head_dim": 16, "num_kv_shared_layers": 2, "final_logit_softcapping": 30.0, "sliding_window": 4},
+}
+"""Heads of two sizes, and two layers that read the keys and values of the two before them."""
+
 OTHER_SIZES: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
     **dict.fromkeys(("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie"), _BERT),
@@ -86,8 +92,7 @@ OTHER_SIZES: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 4},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
     "gemma3n_text": {"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0, 0.0]},
-    "gemma4_text": {"global_head_dim": 16, "num_kv_shared_layers": 0},
-    "gemma4_unified_text": {"global_head_dim": 16, "num_kv_shared_layers": 0},
+    **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), _SHARED_KEYS),
     "jamba": {
         **{"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
         **{"use_mamba_kernels": False, "mamba_dt_rank": 4},
@@ -122,6 +127,17 @@ _SEQUENTIAL = {"parallel_attn": False, "alibi": True, "multi_query": False, "num
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon (new_decoder_architecture)": ("falcon", {"new_decoder_architecture": True}),
     "falcon (sequential)": ("falcon", {**_SEQUENTIAL, "bias": True}),
+    "gemma4_text (experts)": (
+        "gemma4_text",
+        {
+            "enable_moe_block": True,
+            "num_experts": 4,
+            "top_k_experts": 2,
+            "hidden_size_per_layer_input": 0,
+            "num_kv_shared_layers": 0,
+            "attention_k_eq_v": True,
+        },
+    ),
     "gpt_neox (sequential)": ("gpt_neox", {"use_parallel_residual": False}),
     "opt (norms after its parts)": ("opt", {"do_layer_norm_before": False}),
     "stablelm (parallel)": ("stablelm", {"use_parallel_residual": True}),
@@ -198,6 +214,9 @@ def build(case: str) -> PreTrainedModel:
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 is_gain = parameter.ndim == 1 and path.endswith("weight")
                 parameter.copy_(1 + 0.3 * noise if is_gain else 0.3 * noise)
+        for path, buffer in model.named_buffers():
+            if path.endswith("layer_scalar"):
+                buffer.copy_(1 + 0.3 * torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
     return model
 
 
@@ -247,15 +266,22 @@ def family(case: str, model: PreTrainedModel, adapter: ModelAdapter | None, refu
     if adapter is None:
         reason = str(refusal).removeprefix("model 'small' cannot be measured: ").partition(". Supported models")[0]
         return Family(case, type(model).__name__, reason=reason)
-    n_with_heads = len(adapter.heads) // adapter.n_heads
+    n_with_heads = sum(block.output_projection is not None for block in adapter.blocks)
     has_experts = any(type(module).__name__.endswith("Experts") for module in model.modules())
     return Family(
         case,
         type(model).__name__,
         adapter.norm,
-        ("parallel" if adapter.parallel_blocks else "sequential") + (", post-norms" if adapter.has_post_norms else ""),
+        ("parallel" if adapter.parallel_blocks else "sequential")
+        + (", post-norms" if adapter.has_post_norms else "")
+        + (", stream multiplied" if adapter.multiplies_stream else "")
+        + (", a branch after the MLP" if any(block.branch for block in adapter.blocks) else "")
+        + (", recurrences beside attention" if any(block.beside for block in adapter.blocks) else ""),
         ("shared or own keys" if adapter.n_kv_heads < adapter.n_heads else "own keys")
-        + ("" if n_with_heads == adapter.n_layers else ", layers without heads"),
+        + ("" if n_with_heads == adapter.n_layers else ", layers without heads")
+        + (", of several numbers" if len({block.n_heads for block in adapter.blocks}) > 1 else "")
+        + (", of several sizes" if len({block.d_head for block in adapter.blocks}) > 1 else "")
+        + (", keys shared by layers" if adapter.shares_keys else ""),
         "yes" if any(block.experts for block in adapter.blocks) else "not told apart" if has_experts else "",
     )
 

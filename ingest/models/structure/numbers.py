@@ -1,10 +1,14 @@
 """The factors that a configuration can have."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+
+_NEAR = 1e-2
+"""How near, at most, a number must come to one of the block's own."""
 
 
 class Numbers:
@@ -23,6 +27,8 @@ class Numbers:
             *(value / math.sqrt(n_layers) for value in values),
             *(a / b for a in values for b in values),
         ]
+        parts = range(2, 2 * int(n_layers) + 3)  # factors by depth
+        self._of_depth = [*(1 / math.sqrt(n) for n in parts), *(math.sqrt((n - 1) / n) for n in parts)]
         dtype = next(model.parameters()).dtype
         self.tolerance = 64 * max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
 
@@ -37,3 +43,12 @@ class Numbers:
             if bool((value * own - wanted).abs().max() <= allowed):
                 return value
         return measured if bool((measured * own - wanted).abs().max() <= allowed) else None
+
+    def nearest(self, measured: float, own: Sequence[float] = ()) -> float:
+        """The factor that a number measured to rounding is meant to be, `own` ones of a block among them; itself where none
+        is near.
+        """
+        found = min(own or (math.inf,), key=lambda value: abs(value - measured))
+        if not abs(found - measured) <= min(self.tolerance, _NEAR) * abs(measured):
+            found = min((*self._known, *self._of_depth), key=lambda value: abs(value - measured))
+        return found if abs(found - measured) <= self.tolerance * max(1.0, abs(measured)) else measured

@@ -5,9 +5,6 @@ first norm made of the stream, a norm that reads what attention made is a post-n
 residual stream does not add up, and is refused with what was found.
 """
 
-import inspect
-import re
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -16,23 +13,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from selfrepair.ingest import compat
+from selfrepair.ingest.models.structure.blocks import block_parts
+from selfrepair.ingest.models.structure.calls import has_softmax_heads, is_norm, same
 from selfrepair.ingest.models.structure.numbers import Numbers
 from selfrepair.ingest.models.structure.roles import (
-    BlockParts,
     DecoderParts,
     NotFiniteError,
-    Nothing,
     OtherShapeError,
-    Projection,
 )
 from selfrepair.ingest.models.structure.trace import Call, trace
 
-RESIDUAL = "residual"
-"""Name of the argument with the residual stream, in families whose modules add their output to it themselves."""
-
-_ATTENTION = re.compile("attention|attn", re.IGNORECASE)
-_WITHOUT_SOFTMAX = re.compile("linear|lightning|delta|recurrent|mamba|conv", re.IGNORECASE)
-_NORM = re.compile("norm", re.IGNORECASE)
 _N_PROBED = 11
 """Tokens of the prompt that is traced: not as many as a mixture has experts."""
 
@@ -52,12 +42,25 @@ def decoder_parts(model: PreTrainedModel) -> DecoderParts:
     numbers = Numbers(model)
     blocks = _block_calls(model, root)
     hides_softmax = compat.attention_kernel(model) not in ("eager", "sdpa")
-    if not any(call.attends or (hides_softmax and _has_softmax_heads(call)) for b in blocks for call in b.walk()):
-        kinds = ", ".join(sorted({type(child.module).__name__ for child in blocks[0].children if not _is_norm(child)}))
+    if not any(call.attends or (hides_softmax and has_softmax_heads(call)) for b in blocks for call in b.walk()):
+        kinds = ", ".join(sorted({type(child.module).__name__ for child in blocks[0].children if not is_norm(child)}))
         raise OtherShapeError(f"none of its layers has softmax attention (they have {kinds})")
     final_norm, logit_scale, softcap = _head(model, root, blocks[-1], unembedding, numbers)
-    parts = tuple(_block(call, numbers) for call in blocks)
+    hands_on = len(blocks) > 1 and _handed_on(blocks[0], blocks[1]) is not None
+    try:
+        parts = tuple(block_parts(call, numbers, hands_on=hands_on) for call in blocks)
+    except OtherShapeError as error:
+        if name := next((name for one, other in pairwise(blocks) if (name := _handed_on(one, other))), None):
+            raise OtherShapeError(f"its layers hand on more than the residual stream ({name})") from error
+        raise
     return DecoderParts(parts, final_norm, unembedding, logit_scale, softcap)
+
+
+def _handed_on(one: Call, other: Call) -> str | None:
+    """An argument of a block that the one before it made beside the stream."""
+    made = one.returned[1:] if isinstance(one.returned, tuple) else ()
+    found = (name for name, value in other.arguments().items() if any(value is beside for beside in made))
+    return next(found, None)
 
 
 def _traced(model: PreTrainedModel, tokens: Int[Tensor, "1 pos"]) -> Call:
@@ -93,7 +96,7 @@ def _block_calls(model: PreTrainedModel, root: Call) -> list[Call]:
             continue
         chain = [of_module[0] for of_module in found]
         is_longer = sum(1 for call in chain for _ in call.walk()) > sum(1 for call in best for _ in call.walk())
-        if is_longer and all(_same(before.out, after.x) for before, after in pairwise(chain)):
+        if is_longer and all(same(before.out, after.x) for before, after in pairwise(chain)):
             best = chain
     if not best or best[0].x is None or best[0].x.ndim != 3:
         raise OtherShapeError("it has no list of layers through which one residual stream passes")
@@ -107,17 +110,24 @@ def _head(
     calls = list(root.walk())
     after = calls[calls.index(last) + 1 + sum(1 for _ in last.walk()) :]
     last_linear = next((call for call in after if call.module is unembedding), None)
-    if any(_is_norm(call) and _same(call.out, last.out) for call in last.walk()):
+    if any(is_norm(call) and same(call.out, last.out) for call in last.walk()):
         raise OtherShapeError(
             "it normalises the residual stream itself after its layers' parts, so that head outputs are not terms of it"
         )
-    norm = next(
-        (call for call in after if _same(call.x, last.out) and call.out is not None and not call.children), None
-    )
+    norm = next((call for call in after if same(call.x, last.out) and call.out is not None and not call.children), None)
     if last_linear is None or norm is None or last_linear.x is None or last_linear.out is None or norm.out is None:
         raise OtherShapeError("no final norm and unembedding were seen after its layers")
+    if norm.out.ndim == last_linear.x.ndim == 3 and norm.out.shape[1] > last_linear.x.shape[1]:
+        raise OtherShapeError("it puts positions of its own before those of the prompt")
     before = numbers.factor(norm.out, last_linear.x, 0.0) if norm.out.shape == last_linear.x.shape else None
     if before is None:
+        between = after[after.index(norm) + 1 : after.index(last_linear)]
+        dense = [call for call in between if isinstance(call.module, nn.Linear)]
+        if len(dense) == 1 and same(dense[0].x, norm.out):
+            raise OtherShapeError(
+                f"a dense layer ({dense[0].name}) and its activation stand between its final norm and its unembedding, so that "
+                "logits are not linear in the residual stream"
+            )
         raise OtherShapeError(
             f"something else than its final norm ({norm.name}) stands between its layers and its unembedding"
         )
@@ -139,246 +149,3 @@ def _softcap(model: PreTrainedModel) -> float | None:
     config = model.config.get_text_config()
     names = ("final_logit_softcapping", "logits_soft_cap", "final_logit_softcap", "output_logits_soft_cap")
     return next((float(value) for name in names if (value := getattr(config, name, None))), None)
-
-
-def _block(call: Call, numbers: Numbers) -> BlockParts:
-    """The parts of one block."""
-    where, stream = call.name, call.x
-    assert stream is not None, "blocks are chained by their streams"
-    parts = [child for child in _parts_of(call) if child.out is not None and not _does_nothing(child)]
-    of_stream = [child for child in parts if not _is_norm(child)]
-    if len(of_stream) == 1:
-        return _block_of_one(call, parts, of_stream[0], numbers)
-    attention = _attention_call(parts, where)
-    place = parts.index(attention)
-    ln1 = _norm_before(parts[:place], attention, stream, where)
-    has_heads = _has_softmax_heads(attention)
-    projection = _output_projection(attention, stream, where) if has_heads else None
-    attention_post = None if adds_stream(attention.module) else _norm_after(parts[place:], attention.out)
-    rest = [child for child in parts if child not in (ln1, attention, attention_post)]
-    norms, mlps = [child for child in rest if _is_norm(child)], [child for child in rest if not _is_norm(child)]
-    if not mlps:
-        raise OtherShapeError(f"{where} has no MLP")
-    ln2 = next((norm for norm in norms if _same(norm.out, mlps[0].x)), None)
-    shared = ln2 is None and ln1 is not None and _same(ln1.out, mlps[0].x)
-    if shared:
-        ln2 = ln1
-    reads = mlps[0].x if ln2 is None else ln2.x
-    assert reads is not None, "a module that was called with no tensor made none"
-    is_chain = all(_same(before.out, after.x) for before, after in pairwise(mlps))
-    of_mlp = _made_by_mlps(mlps, reads, is_chain, where)
-    mlp_post = None if adds_stream(mlps[-1].module) else _norm_after(norms, of_mlp)
-    if others := [norm for norm in norms if norm not in (ln2, mlp_post)]:
-        name = others[0].name.rpartition(".")[2]
-        raise OtherShapeError(f"{where} has another norm ({name}) than those of its residual stream")
-    is_parallel = _same(reads, stream)
-    return BlockParts(
-        module=call.module,
-        ln1=_module(ln1),
-        attention=attention.module,
-        output_projection=projection,
-        attention_post_norm=_module(attention_post),
-        ln2=_module(ln2),
-        mlp=tuple(mlp.module for mlp in mlps),
-        is_chain=is_chain,
-        mlp_output=_mlp_output(mlps[-1], of_mlp) if is_chain else None,
-        mlp_post_norm=_module(mlp_post),
-        multiplier=_multiplier(
-            call,
-            reads,
-            _added(attention, stream) if attention_post is None else attention_post.out,
-            of_mlp if mlp_post is None else mlp_post.out,
-            numbers,
-            is_parallel=is_parallel,
-        ),
-        is_parallel=is_parallel,
-    )
-
-
-def _parts_of(call: Call) -> list[Call]:
-    """The calls within a block; of a module that holds attention and its norm, as in DBRX, those within it."""
-    return [
-        part
-        for child in call.children
-        for part in (
-            child.children if any(_is_norm(inner) and _same(inner.x, call.x) for inner in child.children) else [child]
-        )
-    ]
-
-
-def _block_of_one(call: Call, parts: Sequence[Call], part: Call, numbers: Numbers) -> BlockParts:
-    """The parts of a block that is only attention, or what stands in its place, or only an MLP."""
-    stream, has_heads = call.x, _has_softmax_heads(part)
-    assert stream is not None, "blocks are chained by their streams"
-    is_mlp = not has_heads and _is_positionwise(part)
-    norm, post = _norm_before(parts, part, stream, call.name), _norm_after(parts, part.out)
-    made, after = (part if post is None else post).out, call.out
-    assert made is not None
-    assert after is not None
-    size = float(torch.maximum(stream.abs(), after.abs()).max())
-    multiplier = numbers.factor(made.view_as(stream), after - stream, size)
-    if multiplier is None:
-        raise OtherShapeError(f"what {part.name} makes is not what is added to the residual stream")
-    ln, post_norm = _module(norm), _module(post)
-    return BlockParts(
-        module=call.module,
-        ln1=None if is_mlp else ln,
-        attention=Nothing() if is_mlp else part.module,
-        output_projection=_output_projection(part, stream, call.name) if has_heads else None,
-        attention_post_norm=None if is_mlp else post_norm,
-        ln2=ln if is_mlp else None,
-        mlp=(part.module if is_mlp else Nothing(),),
-        is_chain=True,
-        mlp_output=_mlp_output(part, part.out) if is_mlp and part.out is not None else None,
-        mlp_post_norm=post_norm if is_mlp else None,
-        multiplier=multiplier,
-        is_parallel=False,
-    )
-
-
-def _is_positionwise(call: Call) -> bool:
-    """Whether a module makes of one position alone what it makes of it after others."""
-    assert call.x is not None, "modules that were given no tensor have no place in a block"
-    assert call.out is not None
-    try:
-        alone = call.module(call.x[:, -1:])
-    except (TypeError, AttributeError, ValueError, RuntimeError):  # it needs more than the stream
-        return False
-    return _same(alone[0] if isinstance(alone, tuple) else alone, call.out[:, -1:], is_rounded=True)
-
-
-def _attention_call(parts: Sequence[Call], where: str) -> Call:
-    """The part that mixes positions: attention or, in a block without softmax heads, what stands in its place."""
-    found = [child for child in parts if _has_softmax_heads(child)]
-    if not found:
-        found = [child for child in parts if not _is_norm(child)][:1]
-    if len(found) == 1:
-        return found[0]
-    kinds = ", ".join(sorted({type(child.module).__name__ for child in parts}))
-    raise OtherShapeError(f"{where} has {len(found) or 'no'} attention module{'s'[: len(found)]} (it has {kinds})")
-
-
-def _has_softmax_heads(call: Call) -> bool:
-    kind = _own_name(type(call.module))
-    return (call.attends or bool(_ATTENTION.search(kind))) and not _WITHOUT_SOFTMAX.search(kind) and not _is_norm(call)
-
-
-def _own_name(module_class: type[nn.Module]) -> str:
-    """A class's name in lower case without its family's, which may be that of another kind of layer (RecurrentGemma)."""
-    family = module_class.__module__.split(".")[-2:][0].replace("_", "")
-    return module_class.__name__.lower().removeprefix(family)
-
-
-def _norm_before(before: Sequence[Call], attention: Call, stream: Tensor, where: str) -> Call | None:
-    """The norm through which attention reads the stream; None where it reads the stream itself."""
-    norm = next((child for child in before if _is_norm(child) and _same(child.out, attention.x)), None)
-    if not _same(attention.x if norm is None else norm.x, stream):
-        raise OtherShapeError(f"attention of {where} reads something else than the residual stream or its norm")
-    return norm
-
-
-def _norm_after(calls: Sequence[Call], made: Tensor | None) -> Call | None:
-    """The norm of what a part made."""
-    return next((call for call in calls if _is_norm(call) and _same(call.x, made)), None)
-
-
-def _output_projection(attention: Call, stream: Tensor, where: str) -> Projection:
-    """The linear map from all heads' z to what attention makes."""
-    made = _added(attention, stream)
-    for call in reversed(list(attention.walk())):
-        if isinstance(call.module, Projection) and _same(call.out, made, is_rounded=adds_stream(attention.module)):
-            if not call.module.weight.is_floating_point():
-                raise OtherShapeError(f"the weights of {call.name} are quantised")
-            return call.module
-    raise OtherShapeError(f"attention of {where} has no output projection to split by head")
-
-
-def _made_by_mlps(mlps: Sequence[Call], reads: Tensor, is_chain: bool, where: str) -> Tensor:
-    if is_chain:
-        return _added(mlps[-1], reads)
-    if all(_same(mlp.x, mlps[0].x) for mlp in mlps):
-        return torch.stack([_added(mlp, reads) for mlp in mlps]).sum(dim=0)
-    names = ", ".join(mlp.name.rpartition(".")[2] for mlp in mlps)
-    raise OtherShapeError(f"{where} has more parts than attention and an MLP ({names})")
-
-
-def _mlp_output(last: Call, made: Tensor) -> Projection | None:
-    """The one linear map from neurons' activations to what the MLP makes; None for a mixture of experts."""
-    for call in reversed([last, *last.walk()]):
-        if isinstance(call.module, Projection) and _same(call.out, made, is_rounded=adds_stream(last.module)):
-            return call.module
-    return None
-
-
-def _multiplier(
-    call: Call,
-    reads: Tensor,
-    of_attention: Tensor | None,
-    of_mlp: Tensor | None,
-    numbers: Numbers,
-    *,
-    is_parallel: bool,
-) -> float:
-    """What both parts are multiplied by on their way into the stream."""
-    before, after = call.x, call.out
-    assert before is not None
-    assert after is not None
-    assert of_attention is not None
-    assert of_mlp is not None
-    size = max(float(tensor.abs().max()) for tensor in (before, reads, after))
-    if is_parallel:
-        found = [numbers.factor(of_attention + of_mlp.view_as(of_attention), after - before, size)]
-    else:
-        found = [
-            numbers.factor(of_attention, reads - before, size),
-            numbers.factor(of_mlp.view_as(before), after - reads, size),
-        ]
-    for part, factor in zip(("attention", "the MLP"), found, strict=False):
-        if factor is None and not is_parallel and _scales_stream(before, of_attention, reads):
-            raise OtherShapeError(f"{call.name} multiplies the residual stream itself where attention adds to it")
-        if factor is None:
-            raise OtherShapeError(f"what {part} of {call.name} makes is not what is added to the residual stream")
-    if len({round(factor, 6) for factor in found if factor is not None}) > 1:
-        raise OtherShapeError(f"attention and the MLP of {call.name} have multipliers of their own ({found})")
-    return float(found[0] or 0.0)
-
-
-def _scales_stream(before: Tensor, made: Tensor, after: Tensor) -> bool:
-    """Whether every dimension of `after` is a multiple of the stream `before` plus a multiple of what a part `made`."""
-    terms = (
-        torch.stack([before.flatten(0, -2), made.reshape(before.shape).flatten(0, -2)], dim=-1).transpose(0, 1).double()
-    )
-    wanted = after.flatten(0, -2).T[..., None].double()
-    error = terms @ torch.linalg.lstsq(terms, wanted).solution - wanted
-    return bool(error.abs().max() <= 1e-3 * wanted.abs().max())
-
-
-def adds_stream(module: nn.Module) -> bool:
-    """Whether a module adds the residual stream to what it makes itself, as in Bloom."""
-    return RESIDUAL in inspect.signature(module.forward).parameters
-
-
-def _added(call: Call, stream: Tensor) -> Tensor:
-    """What a part makes, without the stream that it may have added."""
-    assert call.out is not None, "calls that made no tensor are left out"
-    return call.out - stream if adds_stream(call.module) else call.out
-
-
-def _module(call: Call | None) -> nn.Module | None:
-    return None if call is None else call.module
-
-
-def _does_nothing(call: Call) -> bool:
-    return _same(call.x, call.out) and not any(True for _ in call.module.parameters())
-
-
-def _is_norm(call: Call) -> bool:
-    return bool(_NORM.search(type(call.module).__name__)) and call.x is not None and not call.children
-
-
-def _same(one: Tensor | None, other: Tensor | None, *, is_rounded: bool = False) -> bool:
-    """Whether two tensors are the same numbers, whatever their shapes; but for rounding where one is a difference."""
-    if one is None or other is None or one.numel() != other.numel():
-        return False
-    a, b = one.flatten(), other.flatten()
-    return bool((a - b).abs().max() <= 1e-2 * b.abs().max()) if is_rounded else torch.equal(a, b)

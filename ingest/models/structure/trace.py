@@ -1,5 +1,6 @@
 """One forward of a model as a tree of its modules' calls, with what went in and what came out."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +18,8 @@ _SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax, torch.logsumexp)
 class Call:
     """One call of a module: its name in the model, its first tensor and what it made of that, as they were at that moment.
 
-    `children` are the calls within it, in order; `attends` says whether a softmax over attention scores was taken in it, which
-    a fused kernel of another library hides.
+    `children` are the calls within it, in order, `given` all its arguments, `returned` all that it made; `attends` says whether
+    a softmax over attention scores was taken in it, which a fused kernel of another library hides.
     """
 
     name: str
@@ -27,6 +28,17 @@ class Call:
     out: Tensor | None = None
     attends: bool = False
     children: list["Call"] = field(default_factory=list)
+    given: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), {})
+    returned: Any = None
+
+    def arguments(self) -> dict[str, Tensor]:
+        """The tensors that it was given, by the names of its arguments."""
+        arguments, keywords = self.given
+        try:
+            bound = inspect.signature(self.module.forward).bind(*arguments, **keywords).arguments
+        except TypeError:
+            return {}
+        return {name: value for name, value in bound.items() if isinstance(value, Tensor)}
 
     def walk(self) -> Iterator["Call"]:
         """All calls within it, in the order in which they began."""
@@ -43,11 +55,13 @@ def trace(model: nn.Module, tokens: Int[Tensor, "batch pos"]) -> Call:
 
     def begin(module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
         call = Call(names[module], module, _kept(_first_tensor([*arguments, *_streams_first(keywords)])))
+        call.given = arguments, keywords
         open_calls[-1].children.append(call)
         open_calls.append(call)
 
     def end(_: nn.Module, __: tuple[Any, ...], out: Any) -> None:
-        open_calls.pop().out = _kept(_first_tensor([out]))
+        call = open_calls.pop()
+        call.out, call.returned = _kept(_first_tensor([out])), out
 
     handles = []
     for module in names:

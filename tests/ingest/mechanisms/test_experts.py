@@ -126,7 +126,7 @@ def test_every_sum_equals_the_naive_one(case, in_float64):
                     continue
                 block, both = adapter.blocks[layer], []
                 for run in (clean[prompt], other):
-                    added = run.parts[layer] * block.experts.factor * block.multiplier
+                    added = run.parts[layer] * block.experts.factor * block.mlp_addition.times
                     if block.mlp_post_norm is not None:
                         norm, mean_square = block.mlp_post_norm, run.made[layer].square().mean(-1)
                         added = added * norm.weight / (mean_square + norm.variance_epsilon).sqrt()[:, None, None]

@@ -240,7 +240,7 @@ def test_log_probabilities_equal_the_naive_ones(family, measured, monkeypatch):
 
 
 def test_slices_of_the_vocabulary_change_nothing(family, measured, monkeypatch):
-    monkeypatch.setattr("selfrepair.ingest.mechanisms.logprobs.LOGITS_AT_ONCE", 300)
+    monkeypatch.setattr("selfrepair.ingest.engine.unembedding.LOGITS_AT_ONCE", {"cpu": 300})
     _, sliced = measure(families.build(family), mechanisms=Mechanisms(logprobs=True))
     torch.testing.assert_close(sliced.logprobs, measured[1].logprobs, rtol=0, atol=1e-10)
 

@@ -17,7 +17,7 @@ from support.tiers import only
 TABLE = {family.name: family for family in families()}
 MEASURED = [name for name, family in TABLE.items() if not family.reason]
 REFUSED = [name for name, family in TABLE.items() if family.reason]
-QUICK = ("gemma2", "gpt_oss", "nemotron_h", "qwen3_next")
+QUICK = ("gemma2", "gemma4_text", "gpt_oss", "nemotron_h", "qwen3_next")
 
 WITHOUT_SOFTMAX = {"falcon_mamba", "mamba", "mamba2", "rwkv", "xlstm"}
 """Recurrent models, by their papers."""
@@ -111,6 +111,19 @@ def mlp_output(adapter) -> Callable[[], None] | None:
     return next((scaled(block.mlp_output) for block in adapter.blocks if block.mlp_output is not None), None)
 
 
+def stream_gain(adapter) -> Callable[[], None] | None:
+    """What a layer multiplies the stream by: a number of its own, or one of its depth."""
+    if not adapter.multiplies_stream:
+        return None
+    block = next(block for block in adapter.blocks if block.reach is not adapter.blocks[-1].reach).module
+    own = [*block.parameters(recurse=False), *block.buffers(recurse=False)]
+    if not own:
+        return scaled(block)
+    for tensor in own:
+        tensor.data.mul_(1.1)
+    return lambda: [tensor.data.div_(1.1) for tensor in own]
+
+
 def path_beside_the_stream(adapter) -> Callable[[], None]:
     """From attention to the last MLP: the clean forward is the same when it is run layer by layer, an ablated one is not."""
     first, last = adapter.blocks[adapter.heads[0][0]].output_projection, adapter.blocks[-1].ln2
@@ -134,6 +147,7 @@ BROKEN = (
     logits,
     post_norm,
     mlp_output,
+    stream_gain,
 )
 
 
