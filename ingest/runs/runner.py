@@ -24,6 +24,7 @@ from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.runs.unit_columns import measurement_columns, prompt_columns, token_columns
+from selfrepair.ingest.terms import option
 from selfrepair.ingest.text.targets import PredictionTargets
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import loaded_units
@@ -132,10 +133,10 @@ def check_same_crosschecks(plan: RunPlan, parts: PartsFolder) -> None:
     except SelfRepairError:  # no record yet, or a damaged one, which is told elsewhere
         return
     if begun != plan.record.n_crosschecks:
-        before, now = f"--crosscheck {begun}", f"--crosscheck {plan.record.n_crosschecks}"
+        before, now = option("crosscheck", begun), option("crosscheck", plan.record.n_crosschecks)
         raise SelfRepairError(
             f"the shards of this run were begun with {before}, and this one has {now}: all need the same. Use {before}; to "
-            f"check more cells once the run is loaded, run the command with {now} and without --shard."
+            f"check more cells once the run is loaded, measure the whole run with {now}, not a shard."
         )
 
 

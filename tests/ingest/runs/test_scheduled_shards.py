@@ -129,6 +129,6 @@ def test_shards_with_another_number_of_cross_checks_are_refused_before_they_meas
     parts = run.write(tmp_path)
     check_same_crosschecks(SimpleNamespace(record=run.record), parts)
     with pytest.raises(
-        SelfRepairError, match=r"begun with --crosscheck 3, and this one has --crosscheck 5.* without --shard"
+        SelfRepairError, match=r"begun with --crosscheck 3, and this one has --crosscheck 5.* the whole run with"
     ):
         check_same_crosschecks(plan, parts)
