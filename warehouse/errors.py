@@ -27,6 +27,10 @@ class InUseError(SelfRepairError):
     """Another program, or another connection of this one, has the warehouse file open for longer than was waited."""
 
 
+class DeviceMemoryError(SelfRepairError):
+    """The memory of one device does not suffice; another device's may."""
+
+
 class ResumableError(SelfRepairError):
     """Work that stopped on the way, of which all that was finished is kept where the next call finds it.
 

@@ -1,6 +1,10 @@
-"""Time the engine: against this machine's own matmul rate, and against the per-head hook method, in one process."""
+"""Time the engine: against this machine's own matmul rate, the per-head hook method and TransformerLens' own patching, in one
+process.
+"""
 
+import contextlib
 import copy
+import io
 import json
 import platform
 import statistics
@@ -9,9 +13,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
+import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
+from transformer_lens import patching
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, PretrainedConfig
 
 from selfrepair.ingest.checks import hooks
@@ -53,7 +59,8 @@ class Figures:
     """What one benchmark found; rates are medians over rounds. A token-head is one position of one ablated head.
 
     The hook method runs two whole forwards a head (`checks.hooks`). The code released with Rushing & Nanda (2024) runs four:
-    it also runs the partner prompts anew, twice for each head.
+    it also runs the partner prompts anew, twice for each head. TransformerLens' `patching.generic_activation_patch` runs one
+    whole forward a head, for one number of all tokens: it says how much the logits change, and not what repairs.
     """
 
     shape: str
@@ -71,6 +78,7 @@ class Figures:
     hook_token_heads_per_s: float
     times_the_hook_method: float
     times_the_released_code: float
+    times_transformer_lens: float
     peak_memory_mb: float
     torch: str
     python: str
@@ -87,7 +95,7 @@ def run(request: BenchRequest) -> None:
 
 
 def measure(request: BenchRequest) -> Figures:
-    """Time engine, matmul and hook method in turns, so that a machine whose speed drifts drifts for all three."""
+    """Time engine, matmul and hooks in turns, so that a machine whose speed drifts drifts for all."""
     keep_freed_memory()
     device = choose_device(request.device)
     precision = choose_precision(request.dtype, device)
@@ -101,6 +109,9 @@ def measure(request: BenchRequest) -> Figures:
     bridge = hooks.boot(hooked)
     hooked_prompts = min(n_prompts, HOOKED_PROMPTS)
     bridge.set_use_attn_result(True)  # every head's output re-projected in every forward, as in the paper's code
+    hooked_heads = [
+        HeadAblation(number * adapter.n_layers // HOOKED_HEADS, 0, "resample") for number in range(HOOKED_HEADS)
+    ]
     with torch.no_grad():
         hooked_clean = hooks.run_clean(bridge, tokens[:hooked_prompts].to(device))
 
@@ -109,17 +120,34 @@ def measure(request: BenchRequest) -> Figures:
 
     def by_hooks(partner_forwards: int = 0) -> None:
         with torch.no_grad():
-            for number in range(HOOKED_HEADS):
+            for ablated in hooked_heads:
                 for _ in range(partner_forwards):
                     bridge.run_with_cache(hooked_clean.tokens.roll(1, 0))
-                ablated = HeadAblation(number * adapter.n_layers // HOOKED_HEADS, 0, "resample")
                 replacement = hooked_clean.head_values(ablated).roll(1, 0)
                 hooks.measure_head_ablation(bridge, hooked_clean, ablated, replacement)
+
+    def from_partner(z: Any, index: Any, clean: Any) -> Any:
+        return patching.layer_head_vector_patch_setter(z, index, clean.roll(1, 0))
+
+    def by_patching() -> None:
+        bridge.set_use_attn_result(False)
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # it shows a bar of its own
+            patching.generic_activation_patch(
+                bridge,
+                hooked_clean.tokens,
+                hooked_clean.cache,
+                lambda logits: logits[:, :-1].gather(-1, hooked_clean.tokens[:, 1:, None]).mean(),
+                patch_setter=from_partner,
+                activation_name="z",
+                index_df=pd.DataFrame([(one.layer, one.head) for one in hooked_heads], columns=["layer", "head"]),
+            )
+        bridge.set_use_attn_result(True)
 
     matmul, matmul_flops = _matmul(adapter, size * seq_len)
     rounds = []
     measurer.measure(next_token_targets(tokens[:1]), tokens[:1, :-1], range(1))  # warm-up, on part of the work
     by_hooks()
+    by_patching()
     matmul()
     for _ in range(request.repeats):
         before = seconds(matmul, device, MATMULS)
@@ -127,8 +155,9 @@ def measure(request: BenchRequest) -> Figures:
         after = seconds(matmul, device, MATMULS)
         (hook_seconds,) = seconds(by_hooks, device, 1)
         (released_seconds,) = seconds(lambda: by_hooks(partner_forwards=2), device, 1)
+        (patching_seconds,) = seconds(by_patching, device, 1)
         peak = matmul_flops / statistics.median(before + after)
-        rounds.append((engine_seconds, peak, hook_seconds, released_seconds))
+        rounds.append((engine_seconds, peak, hook_seconds, released_seconds, patching_seconds))
 
     token_heads = len(heads) * n_prompts * (seq_len - 1)
     hooked_token_heads = HOOKED_HEADS * hooked_prompts * (seq_len - 1)
@@ -147,9 +176,10 @@ def measure(request: BenchRequest) -> Figures:
         gflops=statistics.median(flops / engine for engine, *_ in rounds) / 1e9,
         matmul_peak_gflops=statistics.median(peak for _, peak, *_ in rounds) / 1e9,
         share_of_peak=statistics.median(flops / engine / peak for engine, peak, *_ in rounds),
-        hook_token_heads_per_s=statistics.median(hooked_token_heads / hook for _, _, hook, _ in rounds),
-        times_the_hook_method=statistics.median(hook / engine for engine, _, hook, _ in rounds) * per_head,
-        times_the_released_code=statistics.median(released / engine for engine, _, _, released in rounds) * per_head,
+        hook_token_heads_per_s=statistics.median(hooked_token_heads / hook for _, _, hook, *_ in rounds),
+        times_the_hook_method=statistics.median(hook / engine for engine, _, hook, *_ in rounds) * per_head,
+        times_the_released_code=statistics.median(released / engine for engine, _, _, released, _ in rounds) * per_head,
+        times_transformer_lens=statistics.median(patched / engine for engine, *_, patched in rounds) * per_head,
         peak_memory_mb=peak_memory_mb(device),
         torch=torch.__version__,
         python=platform.python_version(),
@@ -224,6 +254,7 @@ def _print(figures: Figures) -> None:
         ("hook method, token-heads per second", f"{figures.hook_token_heads_per_s:,.0f}"),
         ("times the hook method (two forwards per head)", f"{figures.times_the_hook_method:.1f}"),
         ("times the paper's released code (four)", f"{figures.times_the_released_code:.1f}"),
+        ("times TransformerLens' patching (one, for one number)", f"{figures.times_transformer_lens:.1f}"),
         ("peak memory [MB], both models", f"{figures.peak_memory_mb:,.0f}"),
     ):
         table.add_row(label, value)

@@ -14,7 +14,8 @@ from selfrepair.ingest.request.options import add_options
 @add_options(BenchRequest)
 def bench(**options: Any) -> None:
     """Time the engine on a model shape: token-heads per second, share of this machine's matmul rate measured in the
-    same run, peak memory, and the ratio to the per-head hook method timed in the same process.
+    same run, peak memory, and how many times faster it is than the per-head hook method and TransformerLens' patching in the
+    same process.
 
     With --mechanisms: what edges, neurons, logit lens, self-repression and log-probabilities add to the time, the bytes and
     the memory of an ingest with one ablation type.

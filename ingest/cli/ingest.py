@@ -38,13 +38,13 @@ def ingest(parts: Path | None, dry_run: bool, db: Path, **options: Any) -> int |
 
     request = IngestRequest(**options)
     check_request(request)
-    print_placement(placement(request.shard, os.environ), parts or Path(f"{db}.parts"))
+    parts = parts or Path(f"{db}.parts")
+    print_placement(placement(request.shard, os.environ), parts)
     check_device(request.device, request.dtype)
     devices = [] if request.devices is None else choose_devices(request.devices, request.dtype)
     if request.devices == "all" and devices[0].device == "cpu":
         click.echo("no GPU was found: one process measures on the CPU (--devices cpu:2 starts two)", err=True)
     check_fits_model(request)
-    parts = parts or Path(f"{db}.parts")
     if devices and not dry_run:
         from selfrepair.ingest.cli import fleet_session
 

@@ -84,8 +84,8 @@ def _ingest_one(
             shard,
             outcome.measured,
             outcome.resumed,
-            run_key=plan.record.run_key,
-            n_units=plan.record.n_units,
+            run_key=outcome.record.run_key,
+            n_units=outcome.record.n_units,
             parts=parts,
             db=db,
         )

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 
 from selfrepair.ingest import compat
-from selfrepair.warehouse.errors import SelfRepairError, in_words, with_dtype
+from selfrepair.warehouse.errors import DeviceMemoryError, in_words, with_dtype
 
 Result = TypeVar("Result")
 
@@ -36,7 +36,7 @@ class BatchSize:
     def fit(self, work: Callable[[int], Result]) -> Result:
         """The result of `work` at the current size, called again at half of it for as long as memory runs out.
 
-        Raises SelfRepairError when not even one sequence fits.
+        Raises DeviceMemoryError when not even one sequence fits.
         """
         while True:
             try:
@@ -60,7 +60,7 @@ class BatchSize:
 
     def _halve(self) -> None:
         if self.size == 1:
-            raise SelfRepairError(
+            raise DeviceMemoryError(
                 f"not even one sequence fits in the memory of {self._device}. Try "
                 f"{in_words('a shorter --seq-len', 'shorter prompts')}, {with_dtype('bfloat16')}, or a device with more memory."
             )

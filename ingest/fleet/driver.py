@@ -180,10 +180,15 @@ class Fleet:
                 self._progress.note(note)
             self._on_planned(record)
         elif not found.is_like(self.planned):
+            if record.run_key == self.planned.record.run_key:
+                raise SelfRepairError(
+                    f"{worker.name} planned run {record.run_key} in other units than {self.planned.worker}: another process "
+                    f"began it while the model was loaded. Then {again()}: it goes on in those units."
+                )
             raise SelfRepairError(
-                f"{worker.name} planned run {record.run_key} in {len(found.rows)} units, and {self.planned.worker} run "
-                f"{self.planned.record.run_key} in {len(self.planned.rows)}: the model, its tokenizer or the prompts changed "
-                f"while they were loaded. Once they are as they should be, {again()}."
+                f"{worker.name} planned run {record.run_key}, and {self.planned.worker} run {self.planned.record.run_key}: "
+                "the model, its tokenizer or the prompts changed while they were loaded. Once they are as they should be, "
+                f"{again()}."
             )
         self._progress.worker(worker.name, "waiting")
 
@@ -261,6 +266,7 @@ class Fleet:
     def _lose(self, worker: WorkerProcess) -> None:
         """A worker ended that was not told to: what it was at is another's. Raises SelfRepairError where it was the last."""
         self._workers.remove(worker)
+        worker.close()
         self._fates.append(f"{worker.name} {worker.fate()}")
         for those in (self._waiting, self._ready):
             if worker in those:

@@ -81,19 +81,21 @@ class WorkerProcess:
         """How it ended, in words."""
         code = self._process.wait()
         if code < 0:
-            name = signal.Signals(-code).name
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
             return f"was killed by {name}{', as when memory runs out' if -code == signal.SIGKILL else ''}"
-        return f"ended: {self._said[-1]}" if self._said else f"ended with exit code {code}"
+        return f"ended: {self._said[-1].rstrip('.')}" if self._said else f"ended with exit code {code}"
 
     def _keep_last_lines(self) -> None:
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self._said += [text for text in (line.strip(),) if text]
+        with self._process.stderr as stderr:
+            for line in stderr:
+                self._said += [text for text in (line.strip(),) if text]
 
     def _receive(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._inbox.put((self, json.loads(line)))
+        with self._process.stdout as stdout, contextlib.suppress(ValueError):  # killed, it may leave half a line
+            for line in stdout:
+                self._inbox.put((self, json.loads(line)))
         self._process.wait()
         self._stderr.join(GRACE_S)
         self._inbox.put((self, None))

@@ -10,7 +10,7 @@ import traceback
 from typing import IO, Any
 
 from selfrepair.ingest.fleet.messages import Message, Order, write_message
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import DeviceMemoryError, SelfRepairError
 
 
 def main() -> None:
@@ -34,6 +34,8 @@ def main() -> None:
         work = Work(order, send)
         while True:
             work.do(commands.get())
+    except DeviceMemoryError as error:  # those on other devices go on
+        print(error, file=sys.stderr)
     except SelfRepairError as error:
         send("refused", text=str(error))
     except BaseException:

@@ -185,7 +185,8 @@ def cut(prompts: PromptSet, n_head_ablations: int, rows_in_unit: int, *, by_docu
     """The units of a run, of one length and at most `rows_in_unit` rows each, but one prompt at least.
 
     A unit holds whole documents; one that is longer is cut into units of its own. So what is added up over units can be
-    grouped by document, however a run is cut. Where prompts of a document have several lengths, each length counts as one.
+    grouped by document, however a run is cut. Where prompts of a document have several lengths, each length counts as one;
+    where they do not follow each other, as those of interleaved chunks (stdlib), so do those of each unit.
     Without `by_document`, units are as full as can be, as earlier versions cut them.
     """
     units: list[Unit] = []

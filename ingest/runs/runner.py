@@ -24,12 +24,14 @@ from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.mechanism_columns import mechanism_columns
 from selfrepair.ingest.runs.plan import RunPlan, Unit
 from selfrepair.ingest.runs.unit_columns import measurement_columns, prompt_columns, token_columns
+from selfrepair.ingest.terms import option
 from selfrepair.ingest.text.targets import PredictionTargets
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.parts.activity import measuring
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.manifest import MeasuredBy
+from selfrepair.warehouse.parts.records import RunRecord
 from selfrepair.warehouse.schema import NEXT_TOKEN
 
 MEANS_FILE = "means.npy"
@@ -52,11 +54,15 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a call of `measure_run` did: units measured now, units that existed before, and whether it cross-checked."""
+    """What a call of `measure_run` did: units measured now, units that existed before, and whether it cross-checked.
+
+    `record` is that of the run as it was begun.
+    """
 
     measured: int
     resumed: int
     crosschecked: bool
+    record: RunRecord
 
 
 def measure_run(
@@ -80,7 +86,7 @@ def measure_run(
     mine = [unit for unit in plan.units if shard.has(unit.number)]
     left = what_is_left(plan, parts, db, shard)
     if left.is_nothing:
-        return RunOutcome(0, len(mine), crosschecked=False)
+        return RunOutcome(0, len(mine), crosschecked=False, record=plan.record)
     who = shard.index, shard.count, str(plan.model.adapter.device)
     with measuring(parts.path, *who) if parts.exists() else contextlib.nullcontext():
         plan = check_and_start(plan, parts, progress)
@@ -90,7 +96,7 @@ def measure_run(
         progress.stage("measuring", total=total, done=total - sum(n_rows(plan, unit) for unit in left.units))
         measured = sum(measure_unit(plan, measurer, parts, unit, progress.advance) for unit in left.units)
         crosscheck_run(plan, measurer, parts, db, shard, left.cells, progress)
-    return RunOutcome(measured, len(mine) - measured, crosschecked=True)
+    return RunOutcome(measured, len(mine) - measured, crosschecked=True, record=plan.record)
 
 
 @dataclass(frozen=True)
@@ -127,10 +133,10 @@ def check_same_crosschecks(plan: RunPlan, parts: PartsFolder) -> None:
     except SelfRepairError:  # no record yet, or a damaged one, which is told elsewhere
         return
     if begun != plan.record.n_crosschecks:
-        before, now = f"--crosscheck {begun}", f"--crosscheck {plan.record.n_crosschecks}"
+        before, now = option("crosscheck", begun), option("crosscheck", plan.record.n_crosschecks)
         raise SelfRepairError(
             f"the shards of this run were begun with {before}, and this one has {now}: all need the same. Use {before}; to "
-            f"check more cells once the run is loaded, run the command with {now} and without --shard."
+            f"check more cells once the run is loaded, measure the whole run with {now}, not a shard."
         )
 
 

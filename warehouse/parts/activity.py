@@ -41,7 +41,7 @@ class Activity:
 
 @contextlib.contextmanager
 def measuring(
-    folder: Path, index: int = 1, count: int = 1, device: str | None = None, processes: int = 1
+    folder: Path, index: int = 1, count: int = 1, device: str | None = None, processes: int = 0
 ) -> Iterator[None]:
     """Within it, this process measures the `index`-th of `count` shares of the run of this existing folder, on `device`, or has
     so many `processes` measure it; that is known also to those who share the folder over a network.

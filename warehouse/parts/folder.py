@@ -27,7 +27,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from selfrepair.warehouse import files
-from selfrepair.warehouse.errors import SelfRepairError, with_dtype
+from selfrepair.warehouse.errors import SelfRepairError, again, with_dtype
 from selfrepair.warehouse.parts import listing
 from selfrepair.warehouse.parts.arrow import Columns, parquet_bytes, part_table
 from selfrepair.warehouse.parts.listing import CROSSCHECK, RUN, UNIT
@@ -256,6 +256,12 @@ class PartsFolder:
             files.remove(temporary)
 
     def _check_same(self, first: RunRecord, run: RunRecord) -> None:
+        if first.rows_in_unit != run.rows_in_unit:  # since a run that was begun is planned in its own units
+            raise SelfRepairError(
+                f"run {self.run_key} is in other units in {self.path}: another process began it, for another number of "
+                f"workers or shards, while this one loaded the model. Wait until it measures, and {again()}: it goes on in "
+                "those units."
+            )
         of_0_1 = is_of_0_1(first.software.get("selfrepair", ""))
         for name in _FIXED if of_0_1 else (*_FIXED, "tokenizer_sha256"):
             old, new = getattr(first, name), getattr(run, name)

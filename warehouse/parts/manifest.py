@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from math import inf
 from typing import Any
 
 PART_TABLES = ("prompts", "tokens", "measurements")
@@ -136,6 +137,13 @@ class Manifest:
                 "measured_at": datetime.fromisoformat(found["measured_at"]),
                 "files": {name: PartFile(**entry) for name, entry in found["files"].items()},
                 "run": RunStamp(**found["run"]) if found.get("run") else None,
-                "by": MeasuredBy(**found["by"]) if found.get("by") else None,
+                "by": _measured_by(**found["by"]) if found.get("by") else None,
             }
         )
+
+
+def _measured_by(host: object, device: object, worker: object, seconds: object) -> MeasuredBy:
+    is_named = isinstance(host, str) and isinstance(device, str) and isinstance(worker, str)
+    if not (is_named and isinstance(seconds, int | float) and 0 <= seconds < inf):
+        raise ValueError("who measured it cannot be told")
+    return MeasuredBy(str(host), str(device), str(worker), seconds)

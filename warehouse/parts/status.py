@@ -149,7 +149,7 @@ def time_left(n_rows: int, n_units: int, units: Mapping[int, FinishedUnit], know
     together: dict[tuple[int, int], float] = defaultdict(float)
     for worker in known:
         if worker.status == RUNNING:
-            together[worker.index, worker.count] += paces.get(worker.name, paces[None]) * worker.processes
+            together[worker.index, worker.count] += paces.get(worker.name, paces[None]) * max(1, worker.processes)
     left = [
         sum(unit % count == index - 1 for unit in missing) * rows_of_unit / pace
         for (index, count), pace in together.items()
@@ -307,7 +307,7 @@ def _paces(units: Mapping[int, FinishedUnit]) -> dict[str | None, float]:
     rows: Counter[str | None] = Counter()
     seconds: dict[str | None, float] = defaultdict(float)
     for unit in units.values():
-        if unit.by is not None and unit.by.seconds > 0:
+        if unit.by is not None and unit.by.seconds > 0 and unit.rows > 0:
             for name in (unit.by.worker, None):
                 rows[name] += unit.rows
                 seconds[name] += unit.by.seconds
@@ -324,7 +324,7 @@ def _measurers(units: Mapping[int, FinishedUnit], known: Sequence[Worker]) -> It
             where[name] = unit.by.host, unit.by.device
     for worker in known:
         of_worker = seconds.pop(worker.name, [])
-        if worker.processes > 1 and worker.status == RUNNING and worker.host in {host for host, _ in where.values()}:
+        if worker.processes and worker.status == RUNNING and worker.host in {host for host, _ in where.values()}:
             continue  # its processes are told below, by device
         yield Measurer(
             worker.share if worker.count > 1 else None,
@@ -338,7 +338,7 @@ def _measurers(units: Mapping[int, FinishedUnit], known: Sequence[Worker]) -> It
     others: dict[tuple[str | None, str | None], list[float]] = defaultdict(list)
     for name, of_worker in seconds.items():
         others[where[name]] += of_worker
-    leading = {worker.host for worker in known if worker.status == RUNNING and worker.processes > 1}
+    leading = {worker.host for worker in known if worker.status == RUNNING and worker.processes}
     for (host, device), of_device in sorted(others.items(), key=str):
         status = RUNNING if host in leading else DONE
         yield Measurer(None, host, device, status, len(of_device), _mean(of_device) if host else None)

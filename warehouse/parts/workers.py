@@ -37,7 +37,7 @@ _SECOND_LOOK_S = 0.05
 @dataclass(frozen=True)
 class Worker:
     """A process that measures the `index`-th of `count` shares of a run, or did: of an ended one, `reason` says why. It may
-    have others measure, `processes` in all, on several devices.
+    have `processes` others measure, on a device each; 0: it measures itself.
     """
 
     index: int
@@ -47,7 +47,7 @@ class Worker:
     device: str | None
     status: str
     reason: str = ""
-    processes: int = 1
+    processes: int = 0
 
     @property
     def share(self) -> str:
@@ -169,7 +169,7 @@ def _read(path: Path) -> Worker | None:
             device=None if found["device"] is None else str(found["device"]),
             status=status,
             reason=str(found.get("reason", "")),
-            processes=max(1, int(found.get("processes", 1))),
+            processes=int(found.get("processes", 0)),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -17,7 +17,7 @@
 --   sum_change DOUBLE: Sum over rows of the change in the MLP's direct effect [logits]
 --   sum_shared_change DOUBLE: The part of it that is always on: shared experts, and what else in the MLP does not depend on
 --     the routing [logits]
---   n_clusters BIGINT: Documents with such rows [clusters]
+--   n_clusters BIGINT: Documents with such rows; interleaved ones (stdlib) count once in each unit [clusters]
 --   rerouted_clusters STRUCT(n DOUBLE, d DOUBLE, nn DOUBLE, nd DOUBLE, dd DOUBLE): What the error of the share of re-routed
 --     rows is made of (ratio_se)
 

@@ -13,7 +13,8 @@
 -- repeats one of another document counts as that one only within a unit, and in top2 the cut's own uncertainty is not taken
 -- off, since the changes around the cut are not stored. Where nothing repairs, these are 0 on average, and the error is that of
 -- repair_estimates; where something does, it is too small. In runs of earlier versions, whose runs.rows_in_unit is NULL, a document
--- whose prompts lie in two units counts as two, or each unit as one.
+-- whose prompts lie in two units counts as two, or each unit as one. In every run, a document whose prompts do not follow each
+-- other counts once in each of their units: stdlib interleaves its documents, and beyond a few hundred prompts comes back to them.
 --
 -- Columns:
 --   population VARCHAR: Rows used of the ablated head: 'all' measured positions; 'top2', the 2 % with the highest clean
@@ -23,7 +24,8 @@
 --   sd DOUBLE: Standard deviation of that change over the rows, divided by rows - 1; NULL: one row [logits]
 --   standard_error DOUBLE: Standard error of mean_change, clustered by document; NULL: one cluster [logits]
 --   n_rows BIGINT: Rows that the numbers cover [rows]
---   n_clusters BIGINT: Documents with such rows, by which standard_error is clustered [clusters]
+--   n_clusters BIGINT: Documents with such rows, by which standard_error is clustered; interleaved ones (stdlib) count once in
+--     each unit [clusters]
 
 WITH parts AS (
     SELECT run_id, unit, document_id

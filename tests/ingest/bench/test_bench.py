@@ -56,12 +56,13 @@ def test_figures_hold_together(tmp_path, capsys, monkeypatch):
     ratio = figures["token_heads_per_s"] / figures["hook_token_heads_per_s"]
     assert figures["times_the_hook_method"] == pytest.approx(ratio)
     assert figures["times_the_released_code"] > 0
+    assert 0 < figures["times_transformer_lens"] < figures["times_the_released_code"]
     assert figures["peak_memory_mb"] > 50
     assert "times the hook method" in capsys.readouterr().out
     assert PRECISIONS[figures["dtype"]].torch_dtype == "float32"
 
 
-def test_the_hook_method_runs_two_forwards_a_head_and_the_released_code_four(tmp_path, monkeypatch):
+def test_the_hook_method_runs_two_forwards_a_head_the_released_code_four_and_patching_one(tmp_path, monkeypatch):
     forwards, timed = [], []
     boot, seconds = engine.hooks.boot, engine.seconds
 
@@ -80,7 +81,7 @@ def test_the_hook_method_runs_two_forwards_a_head_and_the_released_code_four(tmp
     monkeypatch.setattr(engine.hooks, "boot", booted)
     monkeypatch.setattr(engine, "seconds", counted_seconds)
     engine.run(BenchRequest(shape="demo", seq_len=8, n_prompts=2, heads_per_layer=1, device="cpu", repeats=1))
-    assert timed == [0, 0, 0, 2 * engine.HOOKED_HEADS, 4 * engine.HOOKED_HEADS]
+    assert timed == [0, 0, 0, 2 * engine.HOOKED_HEADS, 4 * engine.HOOKED_HEADS, engine.HOOKED_HEADS]
 
 
 def test_a_file_that_may_not_be_written_is_refused_before_anything_is_timed(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """What the driver decides by itself, without a process: which plans agree, and when finished units are loaded."""
 
+import queue
+import sys
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -7,8 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from selfrepair.ingest.cli.progress import TerminalProgress
+from selfrepair.ingest.fleet import processes
 from selfrepair.ingest.fleet.driver import Fleet
 from selfrepair.ingest.fleet.loading import LoaderBeside
+from selfrepair.ingest.fleet.messages import Order
+from selfrepair.ingest.fleet.processes import WorkerProcess
 from selfrepair.ingest.request.devices import parse_devices
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.warehouse.errors import SelfRepairError
@@ -57,13 +62,51 @@ def test_plans_that_agree_are_one_run_on_all_their_devices(planned):
     assert fleet._progress.notes == ["note of cuda:0"]
 
 
-@pytest.mark.parametrize("change", [{"record": fabricate("run-b").record}, {"rows": (4, 5)}])
-def test_workers_that_plan_other_runs_are_refused(planned, change):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"record": fabricate("run-b").record}, "cuda:1 planned run run-b, and cuda:0 run run-a: the model"),
+        ({"rows": (4, 5)}, "cuda:1 planned run run-a in other units than cuda:0: another process began it"),
+    ],
+)
+def test_workers_that_plan_other_runs_are_refused(planned, change, message):
     planned("cuda:0", fabricate().record)
-    with pytest.raises(
-        SelfRepairError, match=r"cuda:1 planned run run-. in 2 units, and cuda:0 run run-a in 2: the model"
-    ):
+    with pytest.raises(SelfRepairError, match=message):
         planned("cuda:1", **{"record": fabricate().record} | change)
+
+
+def test_a_worker_that_is_killed_within_a_message_is_told_as_any_other(monkeypatch):
+    half = 'import os; os.write(1, b\'{"kind": "planned", "rows": [1, 2\'); os.kill(os.getpid(), 9)'
+    monkeypatch.setattr(processes, "_COMMAND", [sys.executable, "-c", half])
+    inbox = queue.SimpleQueue()
+    (device,) = parse_devices("cpu")
+    worker = WorkerProcess(device, Order({}, "cpu", 1, "w.duckdb", "parts", None), inbox, 1)
+    assert inbox.get(timeout=20) == (worker, None)
+    assert worker.fate() == "was killed by SIGKILL, as when memory runs out"
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "refusals", "fate"),
+    [
+        ("DeviceMemoryError", [], "ended: no room on cuda:3. Use another"),
+        ("SelfRepairError", ["no room on cuda:3. Use another."], "ended with exit code 1"),
+    ],
+)
+def test_memory_that_runs_out_on_one_device_ends_its_worker_alone(monkeypatch, error, refusals, fate):
+    code = (
+        "import sys, types; from selfrepair.warehouse import errors; from selfrepair.ingest.fleet import worker\n"
+        f"def work(*_): raise errors.{error}('no room on cuda:3. Use another.')\n"
+        "sys.modules['selfrepair.ingest.fleet.work'] = types.SimpleNamespace(Work=work); worker.main()"
+    )
+    monkeypatch.setattr(processes, "_COMMAND", [sys.executable, "-c", code])
+    inbox = queue.SimpleQueue()
+    (device,) = parse_devices("cpu")
+    worker = WorkerProcess(device, Order({}, "cpu", 1, "w.duckdb", "parts", None), inbox, 1)
+    told = [message["text"] for _, message in iter(lambda: inbox.get(timeout=20), (worker, None))]
+    assert told == refusals
+    assert worker.fate() == fate
+    worker.close()
 
 
 def test_a_worker_has_a_line_with_the_rows_of_its_unit():

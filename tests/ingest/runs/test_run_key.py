@@ -209,6 +209,7 @@ def test_a_unit_holds_whole_documents_or_a_part_of_one():
     assert pieces([0, 0, 1, 1, 1, 2], 4) == [(2, None), (4, None)]
     assert pieces([0, 1, 1, 1, 1, 1, 2, 2, 3], 3) == [(1, None), (3, 1), (2, 1), (3, None)]
     assert pieces([0, 0, 1], 1) == [(1, 0), (1, 0), (1, None)]
+    assert pieces([0, 1, 0, 1], 2) == [(2, None), (2, None)]  # interleaved
 
 
 @given(st.lists(st.tuples(st.integers(2, 4), st.integers(1, 9)), min_size=1, max_size=8), st.integers(1, 60))

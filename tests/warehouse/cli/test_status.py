@@ -181,12 +181,18 @@ def test_processes_that_one_process_leads_are_told_by_device(run, root, db):
         ("cuda:1", "running", 1, 4.0),
         (None, "done", 1, None),
     ]
+    with measuring(parts.path, device="cuda:1", processes=1):
+        assert [(one.device, one.status, one.units) for one in statuses(root, db)[0][0].by][:2] == [
+            ("cuda:0", "running", 1),
+            ("cuda:1", "running", 1),
+        ]
     assert found.cells == 3
     assert (found.time.rows_per_s, found.time.seconds_left) == (2 * 432 / 4.0, 3 * 432 / (2 * 432 / 4.0))
 
 
 def test_damaged_manifests_are_named_and_everything_else_is_counted(run, call, root):
     parts = run.write(root)
+    rewrite(parts, 5, by=MeasuredBy("a", "b", ["c"], float("nan")))
     texts = {0: "", 1: "[]", 2: "{}"}
     for unit, text in texts.items():
         (parts.unit_path(unit) / "manifest.json").write_text(text)
@@ -203,9 +209,9 @@ def test_damaged_manifests_are_named_and_everything_else_is_counted(run, call, r
     assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
     assert f"{root / 'other' / 'run.json'}: the record of a run is not JSON" in done.stderr
     lines = done.output.splitlines()
-    assert "1 of 6 units measured" in "\n".join(lines)
+    assert "0 of 6 units measured" in "\n".join(lines)
     damaged = [line.split()[1] for line in lines if line.startswith("  damaged")]
-    assert damaged == [str(parts.unit_path(unit) / "manifest.json") for unit in (0, 1, 2, 3, 7)]
+    assert damaged == [str(parts.unit_path(unit) / "manifest.json") for unit in (0, 1, 2, 3, 5, 7)]
     assert "it was altered after it was written" in done.output
     assert "it is of unit 4" in done.output
     assert "Delete these units' folders" in done.output

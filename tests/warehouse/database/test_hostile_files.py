@@ -130,7 +130,7 @@ def test_what_fails_on_a_file_that_was_changed_says_what_was(
     with duckdb.connect(str(path)) as con:
         con.execute(change)
     with (
-        pytest.raises(SelfRepairError, match=f"w.duckdb was changed by something else .*{said}"),
+        pytest.raises(SelfRepairError, match=f"w.duckdb was changed by a program other .*{said}"),
         open_writer(path) as con,
     ):
         con.execute(f"BEGIN; {query}")

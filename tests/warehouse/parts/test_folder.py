@@ -88,6 +88,7 @@ def test_starting_again_keeps_when_it_began(run, root):
     ("change", "message"),
     [
         ({"n_units": 9}, "n_units = 2, but now it is requested with 9"),
+        ({"rows_in_unit": 9}, "another process began it, .* run the same command again: it goes on in those units"),
         ({"selected_heads": ("L0H0",)}, "selected_heads = L0H0, L0H1, .*but now it is requested with L0H0"),
     ],
 )
