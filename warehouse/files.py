@@ -107,12 +107,16 @@ _PROCESS = secrets.token_hex(3)
 """Tells this process from another one of its number, as containers have it, and a killed one."""
 
 _numbers = itertools.count(1)
-_MORE_DIGITS = 10  # that a process' number, and that of its files, may come to have
+_MOST_DIGITS = 10  # of a process' number, and of that of its files
 
 
 def temporary_name(name: str) -> str:
     """A hidden name beside `name`, a new one each time, that tells which machine and process is writing; for `sweep`."""
-    return f".{name}.{_host()}.{os.getpid()}-{_PROCESS}-{next(_numbers)}.tmp"
+    return _temporary_name(name, os.getpid(), next(_numbers))
+
+
+def _temporary_name(name: str, process: int, number: int) -> str:
+    return f".{name}.{_host()}.{process}-{_PROCESS}-{number}.tmp"
 
 
 def bytes_too_many(path: Path) -> int:
@@ -123,7 +127,8 @@ def bytes_too_many(path: Path) -> int:
         most = os.pathconf(path.parent, "PC_NAME_MAX")
     except (AttributeError, ValueError, OSError):  # Windows
         most = 255
-    return len(os.fsencode(temporary_name(path.name) + WAL)) + _MORE_DIGITS - most
+    largest = 10**_MOST_DIGITS - 1
+    return len(os.fsencode(_temporary_name(path.name, largest, largest) + WAL)) - most
 
 
 def sweep(folder: Path, name: str = "") -> None:

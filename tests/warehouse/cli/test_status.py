@@ -294,6 +294,7 @@ def test_part_files_are_told_without_what_measures_writes_and_loads_them(tmp_pat
         "from selfrepair.warehouse.cli.status import status\n"
         "status(standalone_mode=False)"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"no run in {tmp_path}")

@@ -271,6 +271,10 @@ def test_a_name_with_no_room_for_those_of_the_files_beside_it(tmp_path):
         connection.check_folder(tmp_path / ("w" * 253))
     with pytest.raises(SelfRepairError, match="bytes too long"):
         connection.check_folder(tmp_path / ("漢" * 80))
+    too_many = files.bytes_too_many(tmp_path / "w")
+    names = [files.temporary_name("w") for _ in range(1000)]  # they become longer, and what is refused does not
+    assert len(names[-1]) > len(names[0])
+    assert files.bytes_too_many(tmp_path / "w") == too_many
     longest = tmp_path / ("w" * (253 - files.bytes_too_many(tmp_path / ("w" * 253))))
     with open_writer(longest):
         pass

@@ -21,7 +21,8 @@ from support.loaded import load_rows
 
 COMMANDS = {"load": load, "refresh": refresh, "remove": remove}
 STOP = """
-import importlib, os, sys
+import importlib, os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may ignore it, as nohup does
 where, when, sign, *arguments = sys.argv[1:]
 module, name = where.rsplit(".", 1)
 module = importlib.import_module("selfrepair." + module)
