@@ -80,6 +80,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
     biases = value_biases(adapter, calls)
     own = calls.of_prompts(adapter, inputs)
     for number, layer in enumerate(clean_layers(adapter, stream, own)):
+        stream = layer.stream
         weight = adapter.head_output_weight(number)
         heads = torch.einsum("bphe,hed->bpd", layer.z, weight)
         block = adapter.blocks[number]
@@ -107,6 +108,7 @@ def _prove(adapter: ModelAdapter, tokens: Int[Tensor, "batch seq"], precision: P
                 branch = layer.branch.to(adapter.layer_dtype)
                 normed = norm(branch) - norm(torch.zeros_like(branch))
                 compare(linear, normed.to(linear.dtype), f"a norm of layer {number} is not what it was found to be")
+    stream = stream.to(adapter.device)
     compare(
         stream, final_input.to(stream.dtype), "attention and MLP outputs do not add up to the final residual stream"
     )
@@ -169,7 +171,7 @@ def _without_head(adapter: ModelAdapter, layer: int, head: int, value_bias: Tens
 
     def ablate_z(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         z = arguments[0].clone()
-        z[..., head * d_head : (head + 1) * d_head] = value_bias[:d_head]
+        z[..., head * d_head : (head + 1) * d_head] = value_bias[:d_head].to(z)
         return z, *arguments[1:]
 
     handle = projection.register_forward_pre_hook(ablate_z)

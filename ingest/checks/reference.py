@@ -132,10 +132,11 @@ class PlainForwards:
     def __init__(self, adapter: ModelAdapter) -> None:
         self.adapter = adapter
         zero = torch.zeros(adapter.d_model, dtype=adapter.stream_dtype, device=adapter.device)
+        self._home = adapter.device
         weight: Tensor = adapter.unembedding.weight
         self._final = Norm.of(adapter.final_norm, zero)
         self._post_norms = [
-            None if block.attention_post_norm is None else Norm.of(block.attention_post_norm, zero)
+            None if block.attention_post_norm is None else Norm.of(block.attention_post_norm, zero.to(block.device))
             for block in adapter.blocks
         ]
         self._mean_unembedding = weight.mean(dim=0)
@@ -187,7 +188,7 @@ class PlainForwards:
         assert projection is not None, "a head has one"
         z = torch.zeros_like(clean.forward.z[layer][0])
         own = slice(z.shape[-1])
-        z[:, number] = values[..., own] - self.value_biases[head][own]
+        z[:, number] = values[..., own].to(z) - self.value_biases[head][own].to(z)
         z = z.flatten(1)[None]
         made, of_zeros = projection(z), projection(torch.zeros_like(z))
         if block.mixing is not None:
@@ -198,6 +199,7 @@ class PlainForwards:
         return self._read(output, clean.directions, self._reach.attention[layer]) / clean.forward.scale[0]
 
     def _read(self, vectors: Tensor, directions: Tensor, reach: Factor = 1.0) -> Float[Tensor, "*row pos"]:
+        vectors = vectors.to(self._home)  # layers may be on other devices
         if isinstance(reach, Tensor):  # by dimension
             vectors, reach = vectors * reach, 1.0
         return (self._final.frozen(vectors) * directions).sum(dim=-1) * (reach * self.adapter.logit_scale)
@@ -219,7 +221,7 @@ class PlainForwards:
             layer = len(kept.mlp)
             before, after = self._reach.stream[layer : layer + 2]
             if isinstance(before, float) and before == after == 1:
-                added = self._read(stream[:, here] - entered[-1], directions)
+                added = self._read(stream[:, here].to(self._home) - entered[-1], directions)
             else:
                 added = self._read(stream[:, here], directions, after) - self._read(entered[-1], directions, before)
             for reading in beside.pop(layer, ()):
@@ -230,7 +232,7 @@ class PlainForwards:
             stream = entering(arguments, keywords)
             if entered:
                 read_mlp(stream)
-            entered[:] = [stream[:, here].clone()]  # some blocks add to it in place
+            entered[:] = [stream[:, here].to(self._home, copy=True)]  # some blocks add to it in place
             if isinstance(adapter.blocks[len(kept.mlp)].attention, Nothing):
                 kept.attention.append(torch.zeros_like(entered[0][..., 0]))
                 if keep_values:
@@ -245,7 +247,7 @@ class PlainForwards:
             by_head = z.view(*inputs.shape, adapter.blocks[layer].n_heads, -1)
             for row, replaced in enumerate(rows):
                 for (_, head), values in ((at, new) for at, new in replaced.items() if at[0] == layer):
-                    by_head[row, :, head] = values[..., : by_head.shape[-1]]
+                    by_head[row, :, head] = values[..., : by_head.shape[-1]].to(z)
             if keep_values:
                 kept.z.append(by_head.clone())
             return z, *arguments[1:]

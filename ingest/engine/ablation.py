@@ -55,7 +55,10 @@ class Replacements:
 
 
 class Observer:
-    """Sees the forward of the layers above an ablated stack; the methods here ignore what they are given."""
+    """Sees the forward of the layers above an ablated stack; the methods here ignore what they are given.
+
+    That is on the layer's device, but for changes of DLA and the final stream, which are on the adapter's.
+    """
 
     def on_attention(
         self,
@@ -105,10 +108,14 @@ def ablate(
     weight = adapter.head_output_weight(layer)[heads].to(dtype)
     before = clean.z[layer][:, :, heads].movedim(2, 0).to(dtype)
     own = slice(before.shape[-1])
-    bias = replacements.value_bias[layer, heads, own][:, None, None].to(dtype)
+    bias = replacements.value_bias[layer, heads, own][:, None, None].to(before)
     after = torch.stack(
-        [replacements.of(ablated)[..., own].expand_as(z) for ablated, z in zip(stack, before, strict=True)]
+        [
+            replacements.of(ablated)[..., own].to(before.device).expand_as(z)
+            for ablated, z in zip(stack, before, strict=True)
+        ]
     ).to(dtype)
+    home, here = adapter.device, adapter.blocks[layer].device
 
     with full_precision():
         difference = einsum(
@@ -119,20 +126,20 @@ def ablate(
 
     def direct_effect(z: Float[Tensor, "ablated batch input d_head"]) -> Float[Tensor, "ablated batch pos"]:
         seen = seen_at(adapter, layer, (z - bias)[:, :, :, None])[:, :, clean.measured, 0]
-        return project(seen, head_directions) / clean.scale
+        return project(seen, head_directions).to(home) / clean.scale
 
     direct, ablated_direct = direct_effect(before), direct_effect(after)
 
     post_norm = torch.zeros_like(direct)
     if clean.attention_scale[layer] is not None:
-        directions = times(clean.logit_directions, adapter.blocks[layer].attention_reach)
-        added = project(difference[:, :, clean.measured], directions) / clean.scale
+        directions = times(clean.directions_on[here], adapter.blocks[layer].attention_reach)
+        added = project(difference[:, :, clean.measured], directions).to(home) / clean.scale
         post_norm = added - (ablated_direct - direct)
 
     stream = clean.branch[layer] + difference
-    attention, mlp = _run_above(adapter, clean, stream, layer, observers)
+    stream, attention, mlp = _run_above(adapter, clean, stream, layer, observers)
 
-    final = stream[:, :, clean.measured]
+    final = stream[:, :, clean.measured].to(home)
     scale = final_scale(adapter, final)
     final_dla = project(final, clean.logit_directions)
     return torch.stack(
@@ -171,17 +178,20 @@ def _run_above(
     stream: Float[Tensor, "ablated batch input d_model"],
     layer: int,
     observers: Sequence[Observer],
-) -> tuple[Float[Tensor, "ablated batch pos"], Float[Tensor, "ablated batch pos"]]:
-    """Run what sees the ablation, updating `stream` in place; the summed changes of attention's and MLPs' DLA."""
-    here = clean.measured
-    attention_change = torch.zeros_like(stream[:, :, here, 0])
+) -> tuple[
+    Float[Tensor, "ablated batch input d_model"], Float[Tensor, "ablated batch pos"], Float[Tensor, "ablated batch pos"]
+]:
+    """Run what sees the ablation; the final stream, and the summed changes of attention's and MLPs' DLA."""
+    here, home = clean.measured, adapter.device
+    attention_change = torch.zeros_like(stream[:, :, here, 0], device=home)
     mlp_change = torch.zeros_like(attention_change)
     flat = stream.flatten(0, 1)
     calls = clean.calls.copies(len(stream))
 
     def add(out: Tensor, clean_dla: Tensor, total_change: Tensor, addition: Addition, reach: Factor) -> Tensor:
         out = out.unflatten(0, stream.shape[:2])
-        change = project(out[:, :, here], times(clean.logit_directions, reach)) - clean_dla
+        directions = clean.directions_on[out.device]
+        change = project(out[:, :, here], times(directions, reach)).to(home) - clean_dla
         total_change += change
         addition.keep_(stream)
         stream.add_(out)
@@ -229,6 +239,8 @@ def _run_above(
     if not adapter.parallel_blocks:
         add_mlp(layer, run_mlp(layer))
     for above in range(layer + 1, adapter.n_layers):
+        stream = stream.to(adapter.blocks[above].device)
+        flat = stream.flatten(0, 1)
         attention = run_attention(above)
         if adapter.parallel_blocks:
             mlp = run_mlp(above)
@@ -238,8 +250,8 @@ def _run_above(
             mlp = run_mlp(above)
         add_mlp(above, mlp)
     for observer in observers:
-        observer.on_final_stream(stream[:, :, here])
-    return attention_change, mlp_change
+        observer.on_final_stream(stream[:, :, here].to(home))
+    return stream, attention_change, mlp_change
 
 
 def identity_error(effects: Float[Tensor, "*row effect"]) -> Float[Tensor, "*row"]:

@@ -1,7 +1,7 @@
 """How many sequences go through a layer at once with `--batch-size auto`.
 
 It only ever changes speed and memory. On the CPU it follows from the model's shape alone, so that a resumed run has the
-same size again; on a GPU from the free memory, less what slices of the vocabulary take, and running out of it halves the size
+same size again; on a GPU from the free memory, of several that of the fullest, less what slices of the vocabulary take, and running out of it halves the size
 (`memory.BatchSize`).
 """
 
@@ -25,7 +25,10 @@ def auto_batch_size(adapter: ModelAdapter, seq_len: int) -> int:
     bytes_per_number = torch.finfo(adapter.layer_dtype).bits // 8
     if adapter.device.type != "cuda":
         return max(1, CPU_HIDDEN_BYTES // (seq_len * adapter.d_mlp * bytes_per_number))
-    free = torch.cuda.mem_get_info(adapter.device)[0] - slices_bytes(adapter.device)
+    free = min(
+        torch.cuda.mem_get_info(device)[0] - (slices_bytes(device) if device == adapter.device else 0)
+        for device in adapter.devices
+    )
     # Hidden activations twice (before and after the nonlinearity), the stream and its copies in float32.
     per_token = 3 * adapter.d_mlp * bytes_per_number + 10 * adapter.d_model * 4
     return max(1, min(GPU_TOKENS // seq_len, int(GPU_SHARE * free / (per_token * seq_len))))

@@ -78,7 +78,8 @@ def clean_kv_forward(adapter: ModelAdapter, calls: AttentionCalls, tokens: Int[T
     recording = _with_caches(calls, recorders)
     stream = embed(adapter, tokens)
     resid_pre, z, scales = [], [], []
-    for layer in range(adapter.n_layers):
+    for layer, block in enumerate(adapter.blocks):
+        stream = stream.to(block.device)
         resid_pre.append(stream.clone())
         attention = attend(adapter, layer, stream, recording)
         if states is not None and not hasattr(recorders[layer], "keys"):
@@ -90,7 +91,13 @@ def clean_kv_forward(adapter: ModelAdapter, calls: AttentionCalls, tokens: Int[T
         CleanKVCache(recorder, block.attention) for recorder, block in zip(recorders, adapter.blocks, strict=True)
     ]
     return CleanKVForward(
-        adapter, resid_pre, z, scales, stream, _with_caches(calls, caches, [cache.mask() for cache in caches]), caches
+        adapter,
+        resid_pre,
+        z,
+        scales,
+        stream.to(adapter.device),
+        _with_caches(calls, caches, [cache.mask() for cache in caches]),
+        caches,
     )
 
 

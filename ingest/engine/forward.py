@@ -31,7 +31,8 @@ class LayerOutputs:
     layer's branch adds, None without one. `attention_out` is what attention made before its post-norm and multiplier, and the
     scales are those of the post-norms, None where there are none. In sequential blocks the branch is the stream after
     attention (this layer's MLP sees the ablation), in parallel blocks the stream after the whole layer (it does not).
-    `activations` and `routed` are None unless they are kept.
+    `activations` and `routed` are None unless they are kept. `stream` is the one after the layer, which the next one changes.
+    All are on the layer's device.
     """
 
     z: Float[Tensor, "batch pos head d_head"]
@@ -44,6 +45,7 @@ class LayerOutputs:
     routed: RoutedOutput | None
     branch: Float[Tensor, "batch pos d_model"]
     further: Float[Tensor, "batch pos d_model"] | None
+    stream: Float[Tensor, "batch pos d_model"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class CleanBatch:
     `activations` are those of the MLPs that were to be kept, `experts` what experts do in those whose routing was to be
     kept, `logit_lens` has the prediction after each layer or is empty.
     `attention_out` is what attention made before its post-norm, and the scales are those of the post-norms: None where there
-    are none. `calls` are the forward's own, `further_dla` those of layers' branches.
+    are none. `calls` are the forward's own, `further_dla` those of layers' branches. What is a vector for each position or
+    head, and `head_dla`, is on its layer's device, all else on the adapter's; `directions_on` has the logit directions on each.
     """
 
     calls: AttentionCalls
@@ -71,6 +74,7 @@ class CleanBatch:
     head_directions: list[Float[Tensor, "batch pos head d_head"]]
     head_dla: list[Float[Tensor, "batch pos head"]]
     logit_directions: Float[Tensor, "batch pos d_model"]
+    directions_on: dict[torch.device, Float[Tensor, "batch pos d_model"]]
     attention_dla: list[Float[Tensor, "batch pos"]]
     mlp_dla: list[Float[Tensor, "batch pos"]]
     further_dla: list[Float[Tensor, "batch pos"] | None]
@@ -104,7 +108,7 @@ def clean_layers(
     keep_activations: Collection[int] = (),
     keep_routing: Collection[int] = (),
 ) -> Iterator[LayerOutputs]:
-    """Run the layers on `stream`, which is updated in place and ends as the final residual stream; `calls` are those of its
+    """Run the layers on `stream`, which is updated in place for as long as layers are on its device; `calls` are those of its
     prompts.
 
     `keep_activations` are the layers whose MLP activations are kept, `keep_routing` those whose routing is.
@@ -115,6 +119,7 @@ def clean_layers(
         return apply_mlp(adapter, layer, stream, calls, **kept)
 
     for layer, block in enumerate(adapter.blocks):
+        stream = stream.to(block.device)
         attention = attend(adapter, layer, stream, calls)
         if adapter.parallel_blocks:
             mlp = run_mlp(layer)
@@ -143,6 +148,7 @@ def clean_layers(
             mlp.routed,
             branch,
             further,
+            stream,
         )
 
 
@@ -154,7 +160,10 @@ def value_biases(adapter: ModelAdapter, calls: AttentionCalls) -> Float[Tensor, 
     """
     zeros = torch.zeros(1, calls.seq_len, adapter.d_model, dtype=adapter.stream_dtype, device=adapter.device)
     calls = calls.of_prompts(adapter, None)
-    biases = [padded(attention_z(adapter, layer, zeros, calls)[0, 0], adapter) for layer in range(adapter.n_layers)]
+    biases = [
+        padded(attention_z(adapter, layer, zeros.to(block.device), calls)[0, 0], adapter).to(adapter.device)
+        for layer, block in enumerate(adapter.blocks)
+    ]
     return torch.stack(
         [
             bias if block.value_bias_counts else torch.zeros_like(bias)
@@ -213,6 +222,8 @@ def clean_batch(
     """Run the prompts of `targets` clean and keep what ablations need, with every layer's DLA to the targets."""
     here = slice(targets.first_position, None)
     logit_directions = target_logit_directions(adapter, mean_unembedding, targets.ids, targets.foils)
+    directions_on = {device: logit_directions.to(device) for device in adapter.devices}
+    home = adapter.device
     stream, calls = embed(adapter, targets.inputs), calls.of_prompts(adapter, targets.inputs)
     z, branch, activations, head_directions, head_dla, attention_dla, mlp_dla = [], [], {}, [], [], [], []
     further_dla: list[Tensor | None] = []
@@ -220,28 +231,30 @@ def clean_batch(
     experts: dict[int, ExpertEffects] = {}
     lens: list[Prediction] = []
     for number, layer in enumerate(clean_layers(adapter, stream, calls, keep_activations, keep_routing)):
+        block, stream = adapter.blocks[number], layer.stream
+        directions = directions_on[block.device]
         z.append(layer.z)
         branch.append(layer.branch)
         if layer.activations is not None:
             activations[number] = layer.activations[:, here]
         if layer.routed is not None:
             routed, scale = layer.routed.at(lambda values: values[:, here]), _at(layer.mlp_scale, here)
-            experts[number] = expert_effects(adapter, number, routed, logit_directions, scale)
+            experts[number] = expert_effects(adapter, number, routed, directions, scale).to(home)
         attention_out.append(None if layer.attention_scale is None else layer.attention_out)
         attention_scale.append(layer.attention_scale)
         mlp_scale.append(layer.mlp_scale)
-        head_directions.append(
-            head_logit_directions(adapter, number, logit_directions, _at(layer.attention_scale, here))
-        )
+        head_directions.append(head_logit_directions(adapter, number, directions, _at(layer.attention_scale, here)))
         head_dla.append(project(seen_at(adapter, number, layer.z)[:, here], head_directions[-1]))
-        block = adapter.blocks[number]
-        attention_dla.append(project(layer.attention[:, here], times(logit_directions, block.attention_reach)))
-        mlp_dla.append(project(layer.mlp[:, here], times(logit_directions, block.mlp_reach)))
+        attention_dla.append(project(layer.attention[:, here], times(directions, block.attention_reach)).to(home))
+        mlp_dla.append(project(layer.mlp[:, here], times(directions, block.mlp_reach)).to(home))
         further = layer.further
-        further_dla.append(None if further is None else project(further[:, here], times(logit_directions, block.reach)))
+        further_dla.append(
+            None if further is None else project(further[:, here], times(directions, block.reach)).to(home)
+        )
         if logit_lens:
-            lens.append(predict(adapter, times(stream[:, here], block.reach), targets.ids, targets.foils))
-    stream = stream[:, here]
+            at_end = times(stream[:, here], block.reach).to(home)
+            lens.append(predict(adapter, at_end, targets.ids, targets.foils))
+    stream = stream[:, here].to(home)
     return CleanBatch(
         calls=calls,
         z=z,
@@ -254,6 +267,7 @@ def clean_batch(
         head_directions=head_directions,
         head_dla=head_dla,
         logit_directions=logit_directions,
+        directions_on=directions_on,
         attention_dla=attention_dla,
         mlp_dla=mlp_dla,
         further_dla=further_dla,
@@ -278,13 +292,14 @@ def direct_effects(
     stream, calls = embed(adapter, targets.inputs), calls.of_prompts(adapter, targets.inputs)
     dla = []
     for number, layer in enumerate(clean_layers(adapter, stream, calls)):
+        stream, of_layer = layer.stream, logit_directions.to(layer.stream.device)
         bias = value_biases[number, : layer.z.shape[-2], : layer.z.shape[-1]]
-        own = layer.z.to(logit_directions.dtype) - bias.to(logit_directions.dtype)
+        own = layer.z.to(of_layer.dtype) - bias.to(of_layer)
         own = seen_at(adapter, number, own)[:, here]
-        directions = head_logit_directions(adapter, number, logit_directions, _at(layer.attention_scale, here))
-        of_heads = project(own, directions).movedim(-1, 0)
+        directions = head_logit_directions(adapter, number, of_layer, _at(layer.attention_scale, here))
+        of_heads = project(own, directions).movedim(-1, 0).to(adapter.device)
         dla.append(functional.pad(of_heads, (0, 0, 0, 0, 0, adapter.n_heads - len(of_heads))))
-    return torch.stack(dla) / final_scale(adapter, stream[:, here])
+    return torch.stack(dla) / final_scale(adapter, stream[:, here].to(adapter.device))
 
 
 def head_values(

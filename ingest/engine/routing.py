@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -41,6 +42,11 @@ class ExpertEffects:
     def n_experts(self) -> int:
         """The experts that there are."""
         return self.dla.shape[-1] - 1
+
+    def to(self, device: torch.device) -> "ExpertEffects":
+        """The same on a device."""
+        chosen, weights = self.chosen.to(device), self.weights.to(device)
+        return ExpertEffects(chosen, weights, self.dla.to(device), self.shared_dla.to(device))
 
     def rescaled(self, ratio: Float[Tensor, "*batch pos"]) -> "ExpertEffects":
         """The same behind a post-norm whose scale is the clean one over `ratio`."""

@@ -34,7 +34,7 @@ def _replaced(
 ) -> Tensor:
     by_head = z.clone().unflatten(-1, (adapter.blocks[head_ablations[0].layer].n_heads, -1))
     for ablated in head_ablations:
-        new = replacements.of(ablated)[..., : by_head.shape[-1]].to(z.dtype)
+        new = replacements.of(ablated)[..., : by_head.shape[-1]].to(z)
         head = by_head[:, :, ablated.head]
         by_head[:, :, ablated.head] = new if new.ndim == 1 else new.repeat(len(head) // len(new), 1, 1)
     replaced: Tensor = by_head.flatten(-2)

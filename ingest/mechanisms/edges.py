@@ -75,7 +75,7 @@ class EdgeObserver(Observer):
         dla = project(z, self._clean.head_directions[layer])
         if rescaled is not None:
             dla = dla * rescaled[..., None]
-        change = (dla - self._clean.head_dla[layer]) / self._clean.scale[..., None]
+        change = (dla - self._clean.head_dla[layer]).to(self._rows.device) / self._clean.scale[..., None]
         self._add(change, slice(layer * self._n_heads, (layer + 1) * self._n_heads))
 
     def on_mlp(

@@ -81,9 +81,11 @@ class ExpertObserver(Observer):
     ) -> None:
         """Add what an MLP's experts do, each forward's through its own post-norm."""
         clean, before, mlp = self._clean, self._clean.experts[layer], self._layers.index(layer)
-        after = expert_effects(self._adapter, layer, routed, clean.logit_directions, clean.mlp_scale_at(layer))
+        directions = clean.directions_on[self._adapter.blocks[layer].device]
+        after = expert_effects(self._adapter, layer, routed, directions, clean.mlp_scale_at(layer))
         if rescaled is not None:
             after = after.rescaled(rescaled)
+        after = after.to(self._rows.device)
         change = (after.dla - before.dla) / clean.scale[..., None]
         of_row = (
             (after.chosen != before.chosen).any(dim=-1),

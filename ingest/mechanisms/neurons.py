@@ -134,29 +134,31 @@ class NeuronObserver(Observer):
         """The clean direct effect of each row's ablated head [logits]."""
         layer, clean = stack[0].layer, self._clean
         head = torch.tensor([ablated.head for ablated in stack], device=self._ablated.device)[self._ablated]
-        places = self._prompt, self._pos, head
         z, dtype, block = clean.z[layer], clean.scale.dtype, self._adapter.blocks[layer]
-        bias = value_bias[layer, :, : z.shape[-1]].to(dtype)
+        *_, head = places = tuple(index.to(z.device) for index in (self._prompt, self._pos, head))
+        bias = value_bias[layer, :, : z.shape[-1]].to(z.device, dtype)
         if block.mixing is None:
             own = z[:, clean.measured][places].to(dtype) - bias[head]
         else:
             own = block.mixing.seen(z.to(dtype) - bias[: z.shape[-2]])[:, clean.measured][places]
-        return project(own, clean.head_directions[layer][places]) / clean.scale[self._prompt, self._pos]
+        of_rows = project(own, clean.head_directions[layer][places]).to(clean.scale.device)
+        return of_rows / clean.scale[self._prompt, self._pos]
 
     def _read(self, layer: int, rows: Tensor, activations: Tensor, rescaled: Tensor | None) -> None:
         number = self._layers.index(layer)
-        ablated, prompt, pos = self._ablated[rows], self._prompt[rows], self._pos[rows]
         clean, dtype = self._clean, self._clean.scale.dtype
         block, scale = self._adapter.blocks[layer], clean.mlp_scale[layer]
+        here, home = block.device, clean.scale.device
+        ablated, prompt, pos = (index[rows].to(here) for index in (self._ablated, self._prompt, self._pos))
         directions = through_norm(
-            times(clean.logit_directions[prompt, pos], block.mlp_reach),
+            times(clean.directions_on[here][prompt, pos], block.mlp_reach),
             block.mlp_post_shape,
             None if scale is None else scale[:, clean.measured][prompt, pos],
             block.mlp_addition.times,
         )
         with full_precision():
             weight = directions @ self._adapter.neuron_output_weight(layer).to(dtype).T
-        weight /= clean.scale[prompt, pos, None]
+        weight /= clean.scale.to(here)[prompt, pos, None]
         before = clean.activations[layer][prompt, pos].to(dtype) * weight
         after = activations[ablated, prompt, pos].to(dtype) * weight
         if rescaled is not None:
@@ -166,11 +168,11 @@ class NeuronObserver(Observer):
         largest, neurons = size.topk(self._ranked, dim=-1)
         kept = neurons[:, : self._kept]
         kept_before = before.gather(-1, kept)
-        self._neurons[rows, number] = kept.int()
-        self._effects[rows, number] = torch.stack([kept_before, kept_before + change.gather(-1, kept)], dim=-1)
+        effects = torch.stack([kept_before, kept_before + change.gather(-1, kept)], dim=-1)
+        self._neurons[rows, number], self._effects[rows, number] = kept.int().to(home), effects.to(home)
         self._measured[rows, number] = True
 
-        direct = self._direct[rows]
+        direct = self._direct[rows].to(here)
         shares = torch.tensor(list(CHANGE_SHARES.values()), dtype=dtype, device=direct.device)
         highest = change.topk(self._ranked, dim=-1).values
         exceed = torch.cat(
@@ -191,4 +193,4 @@ class NeuronObserver(Observer):
         for population, is_member in enumerate(self._members[:, rows]):
             (mine,) = is_member.nonzero(as_tuple=True)
             for total, values in by_row:
-                total[:, population, number].index_add_(0, ablated[mine], values[mine])
+                total[:, population, number].index_add_(0, self._ablated[rows][mine], values.to(home)[mine])

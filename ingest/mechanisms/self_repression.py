@@ -122,16 +122,17 @@ def _effects(
     """The direct effects of `SelfRepression` for some heads of one layer, each with its other head."""
     adapter, numbers = forward.adapter, list(other_heads)
     here = slice(-logit_directions.shape[1], None)
-    scale = final_scale(adapter, forward.final_stream[:, here])
+    scale, home = final_scale(adapter, forward.final_stream[:, here]), adapter.device
+    logit_directions, drawn = (of.to(adapter.blocks[layer].device) for of in (logit_directions, drawn))
     of_norm = forward.attention_scale[layer]
     head_directions = head_logit_directions(
         adapter, layer, logit_directions, None if of_norm is None else of_norm[:, here]
     )[:, :, numbers].movedim(2, 0)
-    bias = value_bias[:, : adapter.blocks[layer].d_head].to(logit_directions.dtype)
+    bias = value_bias[:, : adapter.blocks[layer].d_head].to(logit_directions)
 
     def effects(z: Float[Tensor, "*stack head batch pos d_head"]) -> Float[Tensor, "*stack head batch pos"]:
         own = z[..., here, :].to(logit_directions.dtype) - bias[numbers][:, None, None]
-        return project(own, head_directions) / scale
+        return project(own, head_directions).to(home) / scale
 
     before = effects(forward.z[layer][:, :, numbers].movedim(2, 0))
     added = torch.stack(
@@ -155,8 +156,9 @@ def _effects(
 
     stream = running.after_attention(layer, own_flat, out)
     for above in range(layer + 1, adapter.n_layers):
+        stream = stream.to(adapter.blocks[above].device)
         stream = running.after_attention(above, stream, running.attend(above, stream)[0])
-    own_scale = final_scale(adapter, stream[:, here]).unflatten(0, own.shape[:3])
+    own_scale = final_scale(adapter, stream[:, here].to(home)).unflatten(0, own.shape[:3])
     return before, after, after[0] * scale / own_scale
 
 

@@ -46,7 +46,7 @@ class Block:
     Layers may multiply the stream: what is added to it reaches the final norm times `attention_reach` or `mlp_reach`, the
     products of the factors above, and the stream after the layer, with what the branch adds, times `reach`.
 
-    `mlp_output` is the MLP's last projection, whose inputs are the neurons' activations; None where there is not just one.
+    `device` is that of its weights. `mlp_output` is the MLP's last projection, whose inputs are the neurons' activations; None where there is not just one.
     `experts` are its routed experts; None where it has none, or none that can be told apart.
     """
 
@@ -67,6 +67,7 @@ class Block:
     value_bias_counts: bool
     n_heads: int
     d_head: int
+    device: torch.device
     attention_factor: float = 1.0
     beside: tuple[Beside, ...] = ()
     branch: Branch | None = None
@@ -84,6 +85,10 @@ class ModelAdapter:
     Logits are `logit_scale` times what the unembedding makes of the final norm's output; the model itself then bends them by
     `logit_softcap`, where it has one. `n_heads` and `d_head` are the largest of the layers': what holds a vector for every head
     has zeros behind the last of fewer heads and behind shorter vectors.
+
+    The blocks may be spread over several devices. What is kept of a block in a forward stays on its device, and the residual
+    stream moves where the next block is on another one; prompts, logit directions, the final norm and its scale, logits and
+    effects are on `device`.
     """
 
     model: PreTrainedModel
@@ -148,8 +153,18 @@ class ModelAdapter:
 
     @property
     def device(self) -> torch.device:
-        """The device of the weights."""
+        """The device of the unembedding, and of all weights unless the layers are spread."""
         return self.unembedding.weight.device
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """The devices of all layers, in order, and of the unembedding."""
+        return list(dict.fromkeys([*(block.device for block in self.blocks), self.device]))
+
+    @property
+    def device_names(self) -> str:
+        """The devices as `--device` takes them."""
+        return "+".join(map(str, self.devices))
 
     @property
     def layer_dtype(self) -> torch.dtype:
@@ -165,7 +180,8 @@ class ModelAdapter:
         """W_O of one layer, a slice per query head; zeros where the layer has no heads."""
         projection = self.blocks[layer].output_projection
         if projection is None:
-            return self.unembedding.weight.new_zeros(()).expand(self.n_heads, self.d_head, self.d_model)
+            zero = torch.zeros((), dtype=self.layer_dtype, device=self.blocks[layer].device)
+            return zero.expand(self.n_heads, self.d_head, self.d_model)
         weight: Tensor = projection.weight  # type: ignore[assignment]
         rows = weight if isinstance(projection, Conv1D) else weight.T
         by_head: Tensor = rows.unflatten(0, (self.blocks[layer].n_heads, -1))
@@ -224,9 +240,9 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
             d_head = max(d_head, width // of_layer)
     if len({block.is_parallel for block in parts.blocks}) > 1:
         raise OtherShapeError("some of its blocks are parallel and some are sequential")
-    d_model, dtype, device = unembedding.in_features, unembedding.weight.dtype, unembedding.weight.device
+    d_model, dtype = unembedding.in_features, unembedding.weight.dtype
 
-    def shape_of(module: nn.Module | None) -> NormShape | None:
+    def shape_of(module: nn.Module | None, device: torch.device) -> NormShape | None:
         if module is None:
             return None
         shape = norm_shape(module, d_model, dtype, device)
@@ -235,10 +251,10 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
         return shape
 
     def experts_of(block: nn.Module, mlp: Callable[[Tensor], Tensor]) -> RoutedExperts | None:
-        return routed_experts(block, mlp, unembedding.weight[0], numbers)
+        return routed_experts(block, mlp, unembedding.weight[0].to(_device_of(block)), numbers)
 
     numbers = Numbers(model)
-    final_shape = shape_of(parts.final_norm)
+    final_shape = shape_of(parts.final_norm, unembedding.weight.device)
     assert final_shape is not None, "every decoder has a final norm, or was refused"
     return ModelAdapter(
         model=model,
@@ -247,8 +263,8 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
             [
                 _block(
                     block,
-                    shape_of(block.attention_post_norm),
-                    shape_of(block.mlp_post_norm),
+                    shape_of(block.attention_post_norm, _device_of(block.module)),
+                    shape_of(block.mlp_post_norm, _device_of(block.module)),
                     experts_of,
                     n_heads if block.output_projection is None else of_layer,
                     d_head,
@@ -302,6 +318,7 @@ def _block(
         value_bias_counts=not hasattr(parts.attention, "sinks"),
         n_heads=n_heads,
         d_head=d_head if parts.output_projection is None else _n_inputs(parts.output_projection) // n_heads,
+        device=_device_of(parts.module),
         attention_factor=parts.attention_factor,
         beside=parts.beside,
         branch=parts.branch,
@@ -310,11 +327,16 @@ def _block(
     )
 
 
+def _device_of(block: nn.Module) -> torch.device:
+    return next(block.parameters()).device
+
+
 def _with_reaches(blocks: Sequence[Block]) -> tuple[Block, ...]:
     """The blocks, with what is left at the final norm of what each adds."""
     reach: Factor = 1.0
     found: list[Block] = []
     for block in reversed(blocks):
+        reach = reach.to(block.device) if isinstance(reach, Tensor) else reach
         after_mlp = product(reach, 1.0 if block.branch is None else block.branch.addition.keep)
         after_attention = product(after_mlp, block.mlp_addition.keep)
         found.append(replace(block, attention_reach=after_attention, mlp_reach=after_mlp, reach=reach))

@@ -1,6 +1,7 @@
 """Load a causal language model and its tokenizer, by hub id, local folder, or `demo` for the bundled one."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.ingest.models.hub.refusals import first_line, not_fetched, not_loaded
 from selfrepair.ingest.models.hub.revisions import revision_of
 from selfrepair.ingest.models.notes import notes_on
+from selfrepair.ingest.models.placement.spread import check_spread, spread
 from selfrepair.ingest.models.tokenizer import Vocabulary, check_vocabulary, load_tokenizer
 from selfrepair.ingest.models.weight_files import ADAPTER, SAVE_AGAIN, TRY_ANOTHER_REVISION, NotWholeError, is_adapter
 from selfrepair.ingest.models.weights import (
@@ -61,12 +63,14 @@ def load_model(
     *,
     precision: Precision,
     device: torch.device,
+    spread_over: Sequence[torch.device] = (),
     revision: str | None = None,
     checkpoint: int | None = None,
     trust_remote_code: bool = False,
     called: str | None = None,
 ) -> LoadedModel:
-    """Load `name` for measuring; its record is `called` so, or by its hub id, or its folder's name.
+    """Load `name` for measuring, on `device` or with its layers `spread_over` several; its record is `called` so, or by its
+    hub id, or its folder's name.
 
     Raises SelfRepairError for an unknown, gated, offline or incomplete model, for one with another's tokenizer or code of
     its own that is not trusted, and for a family that does not fit.
@@ -86,9 +90,10 @@ def load_model(
         raise _not_read(name, revision, error) from error
     model = found.model
     digest, config_digest = weights_sha256(model), config_sha256(model)
-    _place(model, name, precision, device)
+    _place(model, name, precision, spread_over or [device])
     use_fused_gelu(model)
     adapter = adapter_of(model, name)
+    check_spread(adapter, name)
     if not bool(adapter.final_shape.gain.any()):
         reason = "the gain of its final norm is zero everywhere, so that no token tells anything"
         raise _not_read(name, revision, NotWholeError(reason))
@@ -108,7 +113,7 @@ def adapter_of(model: PreTrainedModel, name: str) -> ModelAdapter:
     except (TypeError, AttributeError, ValueError, LookupError, AssertionError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError) or compat.says_out_of_memory(error):
             weights = next(model.parameters())
-            raise _no_room(name, weights.device, str(weights.dtype).removeprefix("torch.")) from error
+            raise _no_room(name, str(weights.device), str(weights.dtype).removeprefix("torch.")) from error
         raise unsupported(name, f"a few tokens do not run through it ({error})") from error
 
 
@@ -192,20 +197,23 @@ def _shown(name: str) -> str:
     return path.resolve().name if path.is_dir() else path.resolve().stem
 
 
-def _place(model: PreTrainedModel, name: str, precision: Precision, device: torch.device) -> None:
-    """Cast the parameters and move the model to its device."""
+def _place(model: PreTrainedModel, name: str, precision: Precision, devices: Sequence[torch.device]) -> None:
+    """Cast the parameters and move the model to its devices."""
     try:
         cast_parameters(model, getattr(torch, precision.torch_dtype))
-        nn.Module.to(model, device=device)
+        if len(devices) > 1:
+            spread(model, name, devices)
+        else:
+            nn.Module.to(model, device=devices[0])
         model.eval()
     except torch.OutOfMemoryError as error:
-        raise _no_room(name, device, precision.name) from error
+        raise _no_room(name, "+".join(map(str, devices)), precision.name) from error
 
 
-def _no_room(name: str, device: torch.device, dtype: str) -> SelfRepairError:
+def _no_room(name: str, device: str, dtype: str) -> SelfRepairError:
     return SelfRepairError(
-        f"model '{name}' does not fit in the memory of {device} in {dtype}. "
-        "Try --dtype bfloat16, --device cpu, or a device with more memory."
+        f"model '{name}' does not fit in the memory of {device} in {dtype}. Try --dtype bfloat16, several GPUs such as "
+        "--device cuda:0+cuda:1, or --device cpu."
     )
 
 

@@ -30,6 +30,10 @@ def check_device(name: str, dtype: str, *, among: bool = False) -> None:
 
     Torch is not imported: what passes may still be refused by `choose_device`.
     """
+    if "+" in name:
+        for part in parse_spread(name):
+            check_device(part, dtype, among=among)
+        return
     kind = name.partition(":")[0]
     if kind == "cuda" and not _may_have_cuda():
         raise _not_here(name, ["mps", "cpu"] if sys.platform == "darwin" else ["cpu"], among=among)
@@ -41,14 +45,29 @@ def check_device(name: str, dtype: str, *, among: bool = False) -> None:
 
 @dataclass(frozen=True)
 class WorkerDevice:
-    """A device with a process of its own: `name` is one of a kind among them, `device` what torch calls it."""
+    """A device with a process of its own: `name` is one of a kind among them, `device` what torch calls it. Several devices
+    that share one process' model are joined by +.
+    """
 
     name: str
     device: str
 
 
+def parse_spread(text: str) -> list[str]:
+    """`cuda:0+cuda:1` -> the devices that share the layers of one model. Raises SelfRepairError for other than GPUs by number."""
+    parts = [part.strip() for part in text.split("+")]
+    if not all(re.fullmatch(r"cuda:\d+", part) for part in parts):
+        raise SelfRepairError(
+            f"--device {text}: the layers of a model are shared by GPUs of this machine, by number, such as cuda:0+cuda:1."
+        )
+    names = [f"cuda:{int(part.partition(':')[2])}" for part in parts]
+    if len({*names}) < len(names):
+        raise SelfRepairError(f"--device {text} names a device twice. Name each once.")
+    return names
+
+
 def parse_devices(text: str) -> list[WorkerDevice] | None:
-    """`cuda:0,cuda:3`, `mps` or `cpu:2` -> a device for each process; None for `all`.
+    """`cuda:0,cuda:3`, `cuda:0+cuda:1,cuda:2+cuda:3`, `mps` or `cpu:2` -> a device for each process; None for `all`.
 
     Raises SelfRepairError for what names no device, names one twice, or leaves open which.
     """
@@ -57,11 +76,14 @@ def parse_devices(text: str) -> list[WorkerDevice] | None:
         return None
     found: list[WorkerDevice] = []
     for part in parts:
+        if "+" in part:
+            found.append(WorkerDevice(*["+".join(parse_spread(part))] * 2))
+            continue
         match = re.fullmatch(r"(cuda):(\d+)|(cpu)(?::([1-9]\d*))?|(mps)", part)
         if match is None:
             raise SelfRepairError(
                 f"--devices {text}: {part or 'nothing'} is no device. Write all, or GPUs by number such as cuda:0,cuda:3, or "
-                "cpu:2 for two processes on the CPU."
+                "cpu:2 for two processes on the CPU. cuda:0+cuda:1 is one process, whose model is spread over both."
             )
         n_cpu = int(match[4] or 1) if match[3] else 0
         if n_cpu > 1:
@@ -69,7 +91,8 @@ def parse_devices(text: str) -> list[WorkerDevice] | None:
         else:
             found.append(WorkerDevice(*[f"cuda:{int(match[2])}" if match[1] else match[3] or match[5]] * 2))
     kinds = [part.partition(":")[0] if part.startswith("cpu") else part for part in parts]
-    if len({*kinds}) < len(kinds) or len({one.name for one in found}) < len(found):
+    single = [device for one in found for device in one.name.split("+")]
+    if len({*kinds}) < len(kinds) or len({*single}) < len(single):
         raise SelfRepairError(
             f"--devices {text} names a device twice. Name each once; cpu:2 is two processes on the CPU."
         )
@@ -87,7 +110,7 @@ def choose_devices(text: str, dtype: str) -> list[WorkerDevice]:
         check_device(one.device, dtype, among=True)
     if any(one.device != "cpu" for one in found):
         for one in found:
-            choose_device(one.device, among=True)
+            choose_devices_of_one(one.device, among=True)
     return found
 
 
@@ -99,6 +122,15 @@ def _all_devices() -> list[WorkerDevice]:
         n_cuda, has_mps = torch.cuda.device_count(), torch.backends.mps.is_available()
     names = [f"cuda:{number}" for number in range(n_cuda)] or ["mps" if has_mps else "cpu"]
     return [WorkerDevice(name, name) for name in names]
+
+
+def choose_devices_of_one(
+    name: str, local_rank: int | None = None, *, among: bool = False
+) -> "list[torch.device]":
+    """The device of `choose_device`, or the several that share the layers of one model."""
+    if "+" not in name:
+        return [choose_device(name, local_rank, among=among)]
+    return [choose_device(part, among=among) for part in parse_spread(name)]
 
 
 def choose_device(name: str, local_rank: int | None = None, *, among: bool = False) -> "torch.device":

@@ -63,10 +63,12 @@ class IngestRequest:
         "float32",
         type=click.Choice(["float32", "tf32", "float64", "bfloat16", "float16"]),
     )
-    device: str = option("auto, cpu, cuda, cuda:1, mps.", "auto")
+    device: str = option(
+        "auto, cpu, cuda, cuda:1, mps; cuda:0+cuda:1 spreads the layers of a model that one does not hold.", "auto"
+    )
     devices: str | None = option(
         "Several devices of this machine, each with a process of its own: all, or some such as cuda:0,cuda:3; cpu:2 is two "
-        "processes on the CPU.",
+        "processes on the CPU, cuda:0+cuda:1,cuda:2+cuda:3 two with two GPUs each.",
         None,
     )
     batch_size: str = option("Sequences in one forward; halved when memory runs out.", "auto")

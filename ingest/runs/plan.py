@@ -243,5 +243,8 @@ def _most_prompts(length: int, n_head_ablations: int, rows_in_unit: int) -> int:
 def _device_name(model: LoadedModel) -> str:
     import torch
 
-    device = model.adapter.device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    names = [
+        torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        for device in model.adapter.devices
+    ]
+    return " + ".join(names)

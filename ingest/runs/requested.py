@@ -5,7 +5,7 @@ from pathlib import Path
 
 from selfrepair.ingest.models.hub.revisions import parse_checkpoints
 from selfrepair.ingest.models.loading import load_model
-from selfrepair.ingest.request.devices import choose_device, choose_precision
+from selfrepair.ingest.request.devices import choose_devices_of_one, choose_precision
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.protocols import resolve_settings
 from selfrepair.ingest.request.run_settings import RunSettings
@@ -35,13 +35,14 @@ def make_plan(
     """
     settings = resolve_settings(request)
     ablations = parse_ablations(settings.ablation)
-    device = choose_device(device_name or request.device, local_rank)
-    precision = choose_precision(request.dtype, device)
+    devices = choose_devices_of_one(device_name or request.device, local_rank)
+    precision = choose_precision(request.dtype, devices[0])
     source = open_dataset(request).with_first_row_read()  # before the model, which may take long to download
     model = load_model(
         request.model,
         precision=precision,
-        device=device,
+        device=devices[0],
+        spread_over=devices[1:] and devices,
         revision=request.revision,
         checkpoint=parse_checkpoints(request.checkpoint)[0],
         trust_remote_code=request.trust_remote_code,

@@ -87,7 +87,7 @@ def measure_run(
     left = what_is_left(plan, parts, db, shard)
     if left.is_nothing:
         return RunOutcome(0, len(mine), crosschecked=False, record=plan.record)
-    who = shard.index, shard.count, str(plan.model.adapter.device)
+    who = shard.index, shard.count, plan.model.adapter.device_names
     with measuring(parts.path, *who) if parts.exists() else contextlib.nullcontext():
         plan = check_and_start(plan, parts, progress)
     with measuring(parts.path, *who):
@@ -230,7 +230,7 @@ def measure_unit(
         identity_error_max=measured.identity_error_max(),
         mechanisms=mechanism_columns(plan, unit, measured),
         document_id=unit.document,
-        by=MeasuredBy(host, str(plan.model.adapter.device), f"{host}:{os.getpid()}", seconds),
+        by=MeasuredBy(host, plan.model.adapter.device_names, f"{host}:{os.getpid()}", seconds),
     )
     return True
 

@@ -72,5 +72,5 @@ def same(one: Tensor | None, other: Tensor | None, *, is_rounded: bool = False) 
     """Whether two tensors are the same numbers, whatever their shapes; but for rounding where one is a difference."""
     if one is None or other is None or one.numel() != other.numel():
         return False
-    a, b = one.flatten(), other.flatten()
+    a, b = one.flatten(), other.flatten().to(one.device)
     return bool((a - b).abs().max() <= 1e-2 * b.abs().max()) if is_rounded else torch.equal(a, b)

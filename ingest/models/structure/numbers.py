@@ -36,7 +36,7 @@ class Numbers:
         """The number that `part` was multiplied by to give `whole`, which is as exact as numbers of `size` are; None where
         there is none.
         """
-        own, wanted = part.double(), whole.double()
+        own, wanted = part.double(), whole.double().to(part.device)
         measured = float((own * wanted).sum() / own.square().sum().clamp_min(1e-300))
         allowed = self.tolerance * max(size, float(wanted.abs().max()))
         for value in sorted(self._known, key=lambda value: (value != 1.0, abs(value - measured)))[:2]:

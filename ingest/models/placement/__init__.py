@@ -1,0 +1,1 @@
+"""Where a model's weights lie: on one device, or its layers on several."""
