@@ -58,11 +58,11 @@ def parse_spread(text: str) -> list[str]:
     parts = [part.strip() for part in text.split("+")]
     if not all(re.fullmatch(r"cuda:\d+", part) for part in parts):
         raise SelfRepairError(
-            f"--device {text}: the layers of a model are shared by GPUs of this machine, by number, such as cuda:0+cuda:1."
+            f"{text}: the layers of a model are shared by GPUs of this machine, by number, such as cuda:0+cuda:1."
         )
     names = [f"cuda:{int(part.partition(':')[2])}" for part in parts]
     if len({*names}) < len(names):
-        raise SelfRepairError(f"--device {text} names a device twice. Name each once.")
+        raise SelfRepairError(f"{text} names a device twice. Name each once.")
     return names
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 FIRST, SECOND = torch.device("lazy:0"), torch.device("lazy:1")
@@ -63,27 +62,40 @@ class _MadeFromNumbers(TorchFunctionMode):
 
 
 def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    tensors = [one for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
-    placed = {id(one.values): one for one in tensors if isinstance(one, PlacedTensor)}
+    placed: dict[int, PlacedTensor] = {}
+    where: set[torch.device] = set()
+    asked: list[torch.device] = []
     name = function.overloadpacket.__name__
     if name == "_has_compatible_shallow_copy_type":
         return False  # so that `nn.Module.to` makes new parameters
-    of_cpu = any(one.ndim for one in tensors if not isinstance(one, PlacedTensor)) and name not in _TAKES_INDICES
-    where = {str(one.device) for one in placed.values()} | ({"cpu"} if of_cpu else set())
-    if len(where) > 1 and name not in _MOVES:
-        raise RuntimeError(f"{name}: expected all tensors to be on the same device, but found {', '.join(sorted(where))}")
-    asked = next((one for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, torch.device)), None)
-    device = asked or next((one.device for one in placed.values()), torch.device("cpu"))
-    plain = pytree.tree_map_only(PlacedTensor, lambda one: one.values, (args, kwargs))
-    plain = pytree.tree_map_only(torch.device, lambda _: torch.device("cpu"), plain)
 
-    def on_device(one: Tensor) -> Tensor:
-        own = placed.get(id(one))  # what was changed in place, or left as it was
-        return own if own is not None and own.device == device else PlacedTensor(one, device)
+    def plain(value: Any) -> Any:
+        if isinstance(value, PlacedTensor):
+            placed[id(value.values)] = value
+            where.add(value.device)
+            return value.values
+        if isinstance(value, Tensor) and value.ndim and name not in _TAKES_INDICES:
+            where.add(value.device)
+        if isinstance(value, torch.device):
+            asked.append(value)
+            return torch.device("cpu")
+        return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+
+    args, kwargs = [plain(value) for value in args], {key: plain(value) for key, value in kwargs.items()}
+    if len(where) > 1 and name not in _MOVES:
+        found = ", ".join(sorted(map(str, where)))
+        raise RuntimeError(f"{name}: expected all tensors to be on the same device, but found {found}")
+    device = asked[0] if asked else next((one.device for one in placed.values()), torch.device("cpu"))
+
+    def on_device(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            own = placed.get(id(value))  # what was changed in place, or left as it was
+            return own if own is not None and own.device == device else PlacedTensor(value, device)
+        return type(value)(map(on_device, value)) if type(value) in (list, tuple) else value
 
     with torch.inference_mode(False), torch.no_grad():  # several views of a weight at once cannot be inference tensors
-        made = function(*plain[0], **plain[1])
-        return made if device.type == "cpu" else pytree.tree_map_only(Tensor, on_device, made)
+        made = function(*args, **kwargs)
+        return made if device.type == "cpu" else on_device(made)
 
 
 @contextmanager

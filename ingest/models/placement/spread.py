@@ -19,8 +19,11 @@ def spread(model: PreTrainedModel, name: str, devices: Sequence[torch.device]) -
     """Put the layers of `model` on `devices`, in this order, each about as full as the others.
 
     Embeddings are on the first device, the final norm and the unembedding on the last; where the unembedding is the
-    embedding, they are all on the first. Raises SelfRepairError where weights do not fit, or layers are fewer than devices.
+    embedding, they are all on the first. Raises SelfRepairError where weights do not fit, where layers are fewer than
+    devices, and where they share keys.
     """
+    if getattr(model.config.get_text_config(), "num_kv_shared_layers", 0):
+        raise _cannot(name, "layers read keys and values of another layer")
     layers = _layers(model)
     if layers is None or len(layers) < len(devices):
         found = "no list of layers" if layers is None else f"{len(layers)} layers"
@@ -53,7 +56,6 @@ def check_spread(adapter: ModelAdapter, name: str) -> None:
     if len(adapter.devices) < 2:
         return
     reasons = {
-        "layers read keys and values of another layer": adapter.shares_keys,
         "MLPs read what the one before them handed on": any(block.hands_on for block in adapter.blocks),
         "layers read something of the prompt beside the residual stream": any(
             block.branch is not None and block.branch.argument is not None for block in adapter.blocks
@@ -61,7 +63,11 @@ def check_spread(adapter: ModelAdapter, name: str) -> None:
     }
     reason = next((reason for reason, is_so in reasons.items() if is_so), None)
     if reason is not None:
-        raise unsupported(name, f"its {reason}, so that its layers cannot be spread over devices. Name one --device")
+        raise _cannot(name, reason)
+
+
+def _cannot(name: str, reason: str) -> SelfRepairError:
+    return unsupported(name, f"its {reason}, so that its layers cannot be spread over devices. Name a single --device")
 
 
 def shared_layers(sizes: Sequence[int], others: Sequence[int], room: Sequence[int | None]) -> list[int]:

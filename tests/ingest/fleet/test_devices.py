@@ -7,7 +7,7 @@ import pytest
 
 from selfrepair.ingest.fleet.driver import _cpu_threads
 from selfrepair.ingest.request import devices
-from selfrepair.ingest.request.devices import choose_devices, parse_devices
+from selfrepair.ingest.request.devices import choose_devices, choose_devices_of_one, parse_devices
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.validation import check_request
 from selfrepair.warehouse.errors import SelfRepairError
@@ -22,6 +22,7 @@ from selfrepair.warehouse.errors import SelfRepairError
         ("cpu:2", ["cpu 1 of 2", "cpu 2 of 2"], ["cpu", "cpu"]),
         ("cuda:1, cpu", ["cuda:1", "cpu"], ["cuda:1", "cpu"]),
         ("mps", ["mps"], ["mps"]),
+        ("cuda:0+cuda:01,cuda:2 + cuda:3", ["cuda:0+cuda:1", "cuda:2+cuda:3"], ["cuda:0+cuda:1", "cuda:2+cuda:3"]),
     ],
 )
 def test_each_device_has_a_process_of_a_name_of_its_own(text, names, kinds):
@@ -41,6 +42,9 @@ def test_each_device_has_a_process_of_a_name_of_its_own(text, names, kinds):
         ("cuda:1,cuda:01", "names a device twice"),
         ("cpu,cpu:2", "names a device twice"),
         ("mps,mps", "names a device twice"),
+        ("cuda:0+cuda:0", "names a device twice"),
+        ("cuda:0+cuda:1,cuda:1", "names a device twice"),
+        ("cuda:0+cpu", r"cuda:0\+cpu: the layers of a model are shared by GPUs of this machine, by number"),
     ],
 )
 def test_what_names_no_device_or_one_twice_is_refused(text, message):
@@ -76,6 +80,10 @@ def test_all_is_every_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", torch)
     assert [one.device for one in choose_devices("all", "tf32")] == ["cuda:0", "cuda:1", "cuda:2"]
     assert [one.device for one in choose_devices("cuda:2", "tf32")] == ["cuda:2"]
+    assert [one.device for one in choose_devices("cuda:0+cuda:1,cuda:2", "tf32")] == ["cuda:0+cuda:1", "cuda:2"]
+    assert [one.index for one in choose_devices_of_one("cuda:0+cuda:2")] == [0, 2]
+    with pytest.raises(SelfRepairError, match="--devices cuda:3 is not on this machine, which has 3, counted from 0"):
+        choose_devices("cuda:1+cuda:3", "float32")
     with pytest.raises(SelfRepairError, match="--devices cuda:3 is not on this machine, which has 3, counted from 0"):
         choose_devices("cuda:1,cuda:3", "float32")
 
