@@ -16,9 +16,14 @@ from selfrepair.warehouse.cli.options import db_option
 @click.command(short_help="Measure a model and keep every row.")
 @add_options(IngestRequest)
 @click.option("--parts", type=click.Path(path_type=Path), help="Folder for part files  [default: <db>.parts]")
-@click.option("--dry-run", is_flag=True, help="Print the estimated rows, disk space and time, and write nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the estimated rows, disk space, time and memory, and write nothing."
+)
+@click.option(
+    "--workers", type=click.IntRange(1), help="With --dry-run: also the time on so many devices like this one."
+)
 @db_option
-def ingest(parts: Path | None, dry_run: bool, db: Path, **options: Any) -> int | None:
+def ingest(parts: Path | None, dry_run: bool, workers: int | None, db: Path, **options: Any) -> int | None:
     """Measure self-repair of a model on prompts: every token, every head, every ablation, into the warehouse.
 
     The same command again resumes where it stopped; finished units are never measured or stored twice. Part files are
@@ -36,6 +41,10 @@ def ingest(parts: Path | None, dry_run: bool, db: Path, **options: Any) -> int |
     from selfrepair.ingest.request.scheduler import placement
     from selfrepair.ingest.request.validation import check_request
 
+    if workers is not None and not dry_run:
+        raise click.UsageError(
+            "--workers belongs to --dry-run. To share a run among workers, use --devices or --shard auto."
+        )
     request = IngestRequest(**options)
     check_request(request)
     parts = parts or Path(f"{db}.parts")
@@ -53,4 +62,6 @@ def ingest(parts: Path | None, dry_run: bool, db: Path, **options: Any) -> int |
 
     if devices:
         request = replace(request, device=devices[0].device)
-    return session.ingest(request, db=db, parts=parts, dry_run=dry_run, began_at=began_at, devices=devices)
+    return session.ingest(
+        request, db=db, parts=parts, dry_run=dry_run, began_at=began_at, devices=devices, n_workers=workers or 1
+    )

@@ -35,11 +35,13 @@ def ingest(
     dry_run: bool,
     began_at: float,
     devices: Sequence[WorkerDevice] = (),
+    n_workers: int = 1,
 ) -> int | None:
     """Measure what is requested; returns the run's number in the warehouse, or None for a dry run or a shard.
 
     A series of checkpoints is one run after the other, and the number is the last one's; a dry run probes the first.
-    `began_at` is the `time.perf_counter` of the command's start; `devices` are those that would share what a dry run is of.
+    `began_at` is the `time.perf_counter` of the command's start; `devices` are those that would share what a dry run is of,
+    or `n_workers` such as this one.
     Raises SelfRepairError for whatever the user can mend, and for a run whose cross-check failed.
     """
     check_folder(db)  # before the model is loaded
@@ -50,10 +52,19 @@ def ingest(
     check_series(request.model, steps)
     series = [replace(request, checkpoint=None if step is None else str(step)) for step in steps]
     if dry_run:
-        n_workers = len(devices) or placed.shard.count
-        plan = _print_notes(make_plan(series[0], n_workers=n_workers, local_rank=placed.local_rank))
+        plan = make_plan(
+            series[0], n_workers=max(n_workers, len(devices) or placed.shard.count), local_rank=placed.local_rank
+        )
         n_gpus = sum(device.device != "cpu" for device in devices)  # processes on the CPU share its cores
-        print_estimate(plan, batch_size, began_at, len(series), n_devices=max(1, n_gpus), shard=placed.shard)
+        print_estimate(
+            _print_notes(plan),
+            batch_size,
+            began_at,
+            len(series),
+            n_workers=max(n_workers, n_gpus, placed.shard.count),
+            n_processes=len(devices) or 1,
+            shard=placed.shard,
+        )
         return None
     run_id = None
     for one in series:

@@ -105,6 +105,16 @@ def peak_memory_mb(device: torch.device) -> float:
     return peak_process_mb()
 
 
+def available_mb() -> float | None:
+    """What this process has of the machine's memory and can still get [MB]; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as found:
+            free = next(int(line.split()[1]) for line in found if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+    return free / 2**10 + peak_process_mb()
+
+
 def peak_process_mb() -> float:
     """The peak of the process's memory so far [MB], without a GPU's."""
     scale = 1 if sys.platform == "darwin" else 2**10

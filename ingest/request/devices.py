@@ -124,9 +124,7 @@ def _all_devices() -> list[WorkerDevice]:
     return [WorkerDevice(name, name) for name in names]
 
 
-def choose_devices_of_one(
-    name: str, local_rank: int | None = None, *, among: bool = False
-) -> "list[torch.device]":
+def choose_devices_of_one(name: str, local_rank: int | None = None, *, among: bool = False) -> "list[torch.device]":
     """The device of `choose_device`, or the several that share the layers of one model."""
     if "+" not in name:
         return [choose_device(name, local_rank, among=among)]

@@ -1,5 +1,6 @@
 """What a run would take, from its plan and a timed probe of each of its stages; nothing is written."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from selfrepair.ingest.engine.attention_calls import AttentionCalls, record_call
 from selfrepair.ingest.engine.batch_size import auto_batch_size
 from selfrepair.ingest.engine.clean_kv import clean_kv_forward
 from selfrepair.ingest.engine.forward import CleanBatch, clean_batch, head_values, value_biases
-from selfrepair.ingest.engine.memory import BatchSize, peak_memory_mb, peak_process_mb
+from selfrepair.ingest.engine.memory import BatchSize, peak_process_mb
 from selfrepair.ingest.engine.timing import seconds
 from selfrepair.ingest.engine.unembedding import mean_unembedding
 from selfrepair.ingest.mechanisms.observers import Observers
@@ -24,6 +25,7 @@ from selfrepair.ingest.mechanisms.self_repression import (
 )
 from selfrepair.ingest.mechanisms.top_rows import ROWS_TO_ONE
 from selfrepair.ingest.runs.crosscheck import Crosscheck, by_prompt, choose_crosschecks, crosscheck
+from selfrepair.ingest.runs.estimated_memory import GPUMemory, gpus_memory, measure_one_stack, process_mb
 from selfrepair.ingest.runs.mechanism_columns import SELF_REPRESSION_ROWS
 from selfrepair.ingest.runs.plan import RunPlan
 from selfrepair.ingest.runs.runner import check_model
@@ -61,11 +63,11 @@ STORED_ROWS_PER_S = 250_000
 STORED_POSITIONS_PER_S = 100_000
 """The same for positions, with the texts of their tokens."""
 
-BYTES_PER_UNIT_ROW, BYTES_WITH_MECHANISMS = 800, 3000
-"""About the memory of a measured row until its unit is written and loaded, measured on the demo model."""
-
 READ_SECONDS = 0.02
 """Seconds in which the cross-check finds the stored rows of one prompt and head."""
+
+PREPARING, MEASURING, LOADING = "means and top rows", "measuring", "writing and loading"
+"""Stages of a run that are shared in their own way when workers share it."""
 
 PROBES = 2
 PROBED_CROSSCHECKS = 12
@@ -73,9 +75,10 @@ PROBED_CROSSCHECKS = 12
 
 @dataclass(frozen=True)
 class Estimate:
-    """`forwards` counts ablated sequences, each run through the layers above its head only. `seconds` is by stage.
+    """`forwards` counts ablated sequences, each run through the layers above its head only. `seconds` is by stage, of one
+    worker.
 
-    `memory_mb` is the peak of RAM, `gpu_memory_mb` that of a GPU, or None without one.
+    `memory_mb` is the peak of RAM of a process, `gpus` that of each of its GPUs.
     `crosscheck_failure` says why the probe of the cross-check failed, which then has no seconds.
     """
 
@@ -83,10 +86,23 @@ class Estimate:
     bytes: int
     forwards: int
     batch_size: int
+    n_units: int
     seconds: dict[str, float]
     memory_mb: float
-    gpu_memory_mb: float | None
+    gpus: list[GPUMemory]
     crosscheck_failure: str | None
+
+    def seconds_with(self, n_workers: int) -> float:
+        """Of so many workers, each on a device of its own: all wait for what the first one prepares and for the cross-check;
+        a unit is one worker's; finished ones are loaded meanwhile.
+        """
+        if n_workers == 1:
+            return sum(self.seconds.values())
+        turns = math.ceil(self.n_units / n_workers)
+        loading, beside = self.seconds[LOADING], self.seconds.keys() - {MEASURING, LOADING}
+        measuring = self.seconds[MEASURING] * turns / self.n_units
+        last_load = loading * min(1.0, n_workers / self.n_units)
+        return sum(self.seconds[stage] for stage in beside) + max(measuring, loading - last_load) + last_load
 
 
 def estimate(plan: RunPlan, sequences: int | None, began_at: float) -> Estimate:
@@ -95,18 +111,19 @@ def estimate(plan: RunPlan, sequences: int | None, began_at: float) -> Estimate:
     `began_at` is the `time.perf_counter` of the command's start: start-up takes the run as long as this call.
     """
     check_model(plan)
-    adapter = plan.model.adapter
+    adapter, resident_mb = plan.model.adapter, peak_process_mb()
     targets = plan.prompts.targets([len(plan.prompts) - 1]).to(adapter.device)
     seconds_of = {"start-up": time.perf_counter() - began_at}
     batch_size = BatchSize(sequences or auto_batch_size(adapter, plan.prompts.seq_len), adapter.device)
-    seconds_of["measuring"] = _measuring(plan, targets, batch_size)
+    seconds_of[PREPARING], seconds_of[MEASURING] = _measuring(plan, targets, batch_size)
+    measure_one_stack(plan, batch_size.size)
     failure = None
     try:
         seconds_of["cross-check"] = _crosscheck_seconds(plan)
     except SelfRepairError as error:
         failure = str(error)
     rows, positions = plan.record.n_measurements, plan.prompts.n_positions
-    seconds_of["writing and loading"] = rows / STORED_ROWS_PER_S + positions / STORED_POSITIONS_PER_S
+    seconds_of[LOADING] = rows / STORED_ROWS_PER_S + positions / STORED_POSITIONS_PER_S
     return Estimate(
         rows=rows,
         bytes=round(
@@ -118,19 +135,12 @@ def estimate(plan: RunPlan, sequences: int | None, began_at: float) -> Estimate:
         ),
         forwards=len(plan.prompts) * plan.settings.n_head_ablations,
         batch_size=batch_size.size,
-        seconds=seconds_of,
-        memory_mb=peak_process_mb() + _unit_mb(plan),
-        gpu_memory_mb=peak_memory_mb(adapter.device) if adapter.device.type == "cuda" else None,
+        n_units=plan.record.n_units,
+        seconds={stage: its_seconds for stage, its_seconds in seconds_of.items() if its_seconds},
+        memory_mb=process_mb(plan, resident_mb),
+        gpus=gpus_memory(adapter),
         crosscheck_failure=failure,
     )
-
-
-def _unit_mb(plan: RunPlan) -> float:
-    """The memory of the largest unit [MB]."""
-    rows = (
-        max(unit.count * plan.prompts.positions_of(unit.first) for unit in plan.units) * plan.settings.n_head_ablations
-    )
-    return rows * (BYTES_WITH_MECHANISMS if plan.settings.mechanisms.names else BYTES_PER_UNIT_ROW) / 2**20
 
 
 def _mechanism_bytes(plan: RunPlan) -> float:
@@ -170,8 +180,9 @@ def _expert_bytes(plan: RunPlan) -> float:
 
 
 @torch.inference_mode()
-def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize) -> float:
-    """Seconds of all forwards, from stacks of the lowest and highest layer; halves `batch_size` until they fit.
+def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize) -> tuple[float, float]:
+    """Seconds of the forwards before the first unit and of those of all units, from stacks of the lowest and highest layer;
+    halves `batch_size` until they fit.
 
     A stack's time falls linearly with its layer, since only the layers above run.
     """
@@ -213,11 +224,10 @@ def _measuring(plan: RunPlan, targets: PredictionTargets, batch_size: BatchSize)
     one_prompt = sum(highest + per_layer * (adapter.n_layers - 1 - layer) for layer, _ in plan.settings.heads) * len(
         plan.settings.ablations
     )
-    plain_passes = (
-        ("resample" in plan.settings.ablations) + ("mean" in plan.settings.ablations) + mechanisms.need_top_rows
-    )
+    before = ("mean" in plan.settings.ablations) + mechanisms.need_top_rows
+    partners = "resample" in plan.settings.ablations
     one_prompt += _self_repression_seconds(plan, targets.inputs, calls, clean, replacements.value_bias, batch_size.size)
-    return prompts * (one_prompt + clean_seconds + plain_passes * plain_seconds)
+    return prompts * before * plain_seconds, prompts * (one_prompt + clean_seconds + partners * plain_seconds)
 
 
 def _self_repression_seconds(

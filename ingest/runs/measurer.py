@@ -269,13 +269,18 @@ class Measurer:
         return torch.stack(masks, dim=1).to(self.adapter.device)
 
     def _prompts_at_once(self, batch_size: int) -> int:
-        in_a_layer = max(sum(1 for _ in group) for _, group in _by_layer(self.head_ablations))
-        return min(MOST_PROMPTS_AT_ONCE, max(_clean_prompts_at_once(batch_size), batch_size // in_a_layer))
+        return prompts_at_once(self.head_ablations, batch_size)
 
     def _calls_for(self, seq_len: int) -> AttentionCalls:
         if seq_len not in self._calls:
             self._calls[seq_len] = record_calls(self.adapter, seq_len)
         return self._calls[seq_len]
+
+
+def prompts_at_once(head_ablations: Sequence[HeadAblation], batch_size: int) -> int:
+    """How many prompts share a clean forward: the fewer heads are ablated, the more."""
+    in_a_layer = max(sum(1 for _ in group) for _, group in _by_layer(head_ablations))
+    return min(MOST_PROMPTS_AT_ONCE, max(_clean_prompts_at_once(batch_size), batch_size // in_a_layer))
 
 
 def _clean_prompts_at_once(batch_size: int) -> int:

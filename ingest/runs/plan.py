@@ -244,7 +244,6 @@ def _device_name(model: LoadedModel) -> str:
     import torch
 
     names = [
-        torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        for device in model.adapter.devices
+        torch.cuda.get_device_name(device) if device.type == "cuda" else device.type for device in model.adapter.devices
     ]
     return " + ".join(names)

@@ -109,9 +109,7 @@ def n_bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
-def _fullest(
-    numbers: Sequence[int], sizes: Sequence[int], others: Sequence[int], room: Sequence[int | None]
-) -> float:
+def _fullest(numbers: Sequence[int], sizes: Sequence[int], others: Sequence[int], room: Sequence[int | None]) -> float:
     used = [*others]
     for number, size in zip(numbers, sizes, strict=True):
         used[number] += size

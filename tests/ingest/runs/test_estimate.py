@@ -28,5 +28,5 @@ def test_each_prompt_is_predicted_once_after_each_layer(tmp_path, monkeypatch, a
 
     monkeypatch.setattr(estimate, "seconds", predictions)
     adapter = plan.model.adapter
-    counted = estimate._measuring(plan, plan.prompts.targets([3]), BatchSize(4, adapter.device))
+    counted = sum(estimate._measuring(plan, plan.prompts.targets([3]), BatchSize(4, adapter.device)))
     assert counted == len(plan.prompts) * adapter.n_layers

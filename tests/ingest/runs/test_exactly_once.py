@@ -220,7 +220,7 @@ def test_a_dry_run_writes_nothing(start, model, texts, tmp_path):
     duration = r"(?:(\d+) min )?(\d+) s"
     ((minutes, seconds, stages),) = re.findall(rf"time +about {duration}: (.*)", out)
     found = {name: 60 * int(m or 0) + int(s) for name, m, s in re.findall(rf"([a-z][a-z -]*) {duration}", stages)}
-    assert list(found) == ["start-up", "measuring", "cross-check", "writing and loading"]
+    assert list(found) == ["start-up", "means and top rows", "measuring", "cross-check", "writing and loading"]
     assert 60 * int(minutes or 0) + int(seconds) == pytest.approx(sum(found.values()), abs=2)  # each is rounded
     assert list(tmp_path.iterdir()) == []
 
