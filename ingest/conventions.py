@@ -17,7 +17,8 @@ class Precision:
     """How a run computes, and how far rounding may take it.
 
     `torch_dtype` is what the layers compute in; the residual stream and every effect are kept in float32 or better.
-    `identity` and `crosscheck` are the largest allowed differences in logits, `preflight` the largest relative one.
+    `weights_dtype` is what matrices are stored in, where that differs. `identity` and `crosscheck` are the largest allowed
+    differences in logits, `preflight` the largest relative one.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Precision:
     crosscheck: float
     preflight: float
     tf32: bool = False
+    weights_dtype: str | None = None
 
 
 PRECISIONS = {
@@ -35,6 +37,14 @@ PRECISIONS = {
         Precision("float64", "float64", identity=1e-6, crosscheck=1e-3, preflight=1e-6),
         Precision("tf32", "float32", identity=IDENTITY_ERROR_LIMIT, crosscheck=0.1, preflight=1e-2, tf32=True),
         Precision("bfloat16", "bfloat16", identity=IDENTITY_ERROR_LIMIT, crosscheck=2.0, preflight=5e-2),
+        Precision(
+            "bfloat16-weights",
+            "float32",
+            identity=IDENTITY_ERROR_LIMIT,
+            crosscheck=1e-3,
+            preflight=1e-4,
+            weights_dtype="bfloat16",
+        ),
         Precision("float16", "float16", identity=IDENTITY_ERROR_LIMIT, crosscheck=0.5, preflight=1e-2),
     )
 }

@@ -21,6 +21,7 @@ from selfrepair.ingest.checks.plain_hooks import Done, adds, after_call, before_
 from selfrepair.ingest.checks.reaches import reaches
 from selfrepair.ingest.conventions import EFFECTS
 from selfrepair.ingest.models.adapter import ModelAdapter
+from selfrepair.ingest.models.placement.upcast import stored_weight
 from selfrepair.ingest.models.structure.additions import Factor
 from selfrepair.ingest.models.structure.roles import Nothing
 from selfrepair.ingest.text.targets import PredictionTargets
@@ -145,9 +146,9 @@ class PlainForwards:
 
     def clean(self, targets: PredictionTargets, given: NewValues | None = None) -> CleanPrompt:
         """The forward that ablations of one prompt are compared with."""
-        weight: Tensor = self.adapter.unembedding.weight
-        base = self._mean_unembedding if targets.foils is None else weight[targets.foils[0]]
-        directions = weight[targets.ids[0]] - base
+        weight, dtype = stored_weight(self.adapter.unembedding), self.adapter.stream_dtype
+        base = self._mean_unembedding if targets.foils is None else weight[targets.foils[0]].to(dtype)
+        directions = weight[targets.ids[0]].to(dtype) - base
         forward = self._run(targets.inputs, [given or {}], directions, keep_values=True)
         return CleanPrompt(targets, given or {}, directions, forward)
 

@@ -1,8 +1,8 @@
 """How many sequences go through a layer at once with `--batch-size auto`.
 
 It only ever changes speed and memory. On the CPU it follows from the model's shape alone, so that a resumed run has the
-same size again; on a GPU from the free memory, of several that of the fullest, less what slices of the vocabulary take, and running out of it halves the size
-(`memory.BatchSize`).
+same size again; on a GPU from the free memory, of several that of the fullest, less what slices of the vocabulary take, and
+running out of it halves the size (`memory.BatchSize`).
 """
 
 import torch

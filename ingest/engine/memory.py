@@ -5,6 +5,7 @@ import gc
 import resource
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -108,8 +109,8 @@ def peak_memory_mb(device: torch.device) -> float:
 def available_mb() -> float | None:
     """What this process has of the machine's memory and can still get [MB]; None where the system does not say."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as found:
-            free = next(int(line.split()[1]) for line in found if line.startswith("MemAvailable:"))
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return None
     return free / 2**10 + peak_process_mb()

@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from selfrepair.ingest.engine.precision import float64_sum, full_precision
 from selfrepair.ingest.models.adapter import ModelAdapter
+from selfrepair.ingest.models.placement.upcast import stored_weight
 
 LOGITS_AT_ONCE = {"cpu": 2**22, "cuda": 2**24}
 """Most numbers that anything as long as the vocabulary takes at once, by device: rows of a batch times a slice of the tokens.
@@ -40,7 +41,7 @@ def join_predictions(batches: Sequence[Prediction]) -> Prediction:
 
 def mean_unembedding(adapter: ModelAdapter) -> Float[Tensor, " d_model"]:
     """W_U averaged over the vocabulary, summed in float64."""
-    weight = adapter.unembedding.weight
+    weight = stored_weight(adapter.unembedding)
     slices = weight.split(max(1, logits_at_once(weight.device) // adapter.d_model))
     total = torch.stack([float64_sum(rows, 0) for rows in slices]).sum(dim=0)
     return (total / adapter.d_vocab).to(adapter.device, adapter.stream_dtype)
@@ -65,8 +66,9 @@ def target_logit_directions(
     """w(y) of every target y, or w(y) minus the foil's: its dot product with a vector in the residual stream is the vector's
     direct logit attribution times S.
     """
-    rows = adapter.unembedding.weight[targets].to(adapter.stream_dtype)
-    base = mean if foils is None else adapter.unembedding.weight[foils].to(adapter.stream_dtype)
+    weight = stored_weight(adapter.unembedding)
+    rows = weight[targets].to(adapter.stream_dtype)
+    base = mean if foils is None else weight[foils].to(adapter.stream_dtype)
     return adapter.final_shape.direction(rows - base) * adapter.logit_scale
 
 
@@ -126,11 +128,11 @@ def logit_slices(
     `like`.
     """
     n_tokens = max(1, logits_at_once(rows.device) // (rows if like is None else like)[..., 0].numel())
-    bias = adapter.unembedding.bias
+    weight, bias = stored_weight(adapter.unembedding), adapter.unembedding.bias
     for first in range(0, adapter.d_vocab, n_tokens):
         here = slice(first, first + n_tokens)
         with full_precision():
-            made = linear(rows, adapter.unembedding.weight[here], None if bias is None else bias[here])
+            made = linear(rows, weight[here].to(rows.dtype), None if bias is None else bias[here])
         yield first, scaled(adapter, made)
 
 
@@ -138,7 +140,7 @@ def _logits_of(
     adapter: ModelAdapter, rows: Float[Tensor, "row d_model"], tokens: Int[Tensor, " row"]
 ) -> Float[Tensor, " row"]:
     """The logit of one token in each row, rounded as the unembedding rounds it."""
-    weight, bias, dtype = adapter.unembedding.weight, adapter.unembedding.bias, adapter.stream_dtype
+    weight, bias, dtype = stored_weight(adapter.unembedding), adapter.unembedding.bias, adapter.stream_dtype
     with full_precision():
         made = torch.linalg.vecdot(rows.to(dtype), weight[tokens].to(dtype))
     made = made if bias is None else made + bias[tokens]

@@ -46,8 +46,8 @@ class Block:
     Layers may multiply the stream: what is added to it reaches the final norm times `attention_reach` or `mlp_reach`, the
     products of the factors above, and the stream after the layer, with what the branch adds, times `reach`.
 
-    `device` is that of its weights. `mlp_output` is the MLP's last projection, whose inputs are the neurons' activations; None where there is not just one.
-    `experts` are its routed experts; None where it has none, or none that can be told apart.
+    `device` is that of its weights. `mlp_output` is the MLP's last projection, whose inputs are the neurons' activations; None
+    where there is not just one. `experts` are its routed experts; None where it has none, or none that can be told apart.
     """
 
     module: nn.Module
@@ -88,7 +88,7 @@ class ModelAdapter:
 
     The blocks may be spread over several devices. What is kept of a block in a forward stays on its device, and the residual
     stream moves where the next block is on another one; prompts, logit directions, the final norm and its scale, logits and
-    effects are on `device`.
+    effects are on `device`, that of the unembedding. Layers compute in `layer_dtype`, in which weights may not be stored.
     """
 
     model: PreTrainedModel
@@ -98,6 +98,8 @@ class ModelAdapter:
     final_norm: nn.Module
     final_shape: NormShape
     unembedding: nn.Linear
+    layer_dtype: torch.dtype
+    device: torch.device
     logit_scale: float
     logit_softcap: float | None
     n_heads: int
@@ -152,11 +154,6 @@ class ModelAdapter:
         ]
 
     @property
-    def device(self) -> torch.device:
-        """The device of the unembedding, and of all weights unless the layers are spread."""
-        return self.unembedding.weight.device
-
-    @property
     def devices(self) -> list[torch.device]:
         """The devices of all layers, in order, and of the unembedding."""
         return list(dict.fromkeys([*(block.device for block in self.blocks), self.device]))
@@ -165,11 +162,6 @@ class ModelAdapter:
     def device_names(self) -> str:
         """The devices as `--device` takes them."""
         return "+".join(map(str, self.devices))
-
-    @property
-    def layer_dtype(self) -> torch.dtype:
-        """What the layers compute in."""
-        return self.unembedding.weight.dtype
 
     @property
     def stream_dtype(self) -> torch.dtype:
@@ -240,12 +232,12 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
             d_head = max(d_head, width // of_layer)
     if len({block.is_parallel for block in parts.blocks}) > 1:
         raise OtherShapeError("some of its blocks are parallel and some are sequential")
-    d_model, dtype = unembedding.in_features, unembedding.weight.dtype
+    d_model, dtype, device = unembedding.in_features, unembedding.weight.dtype, unembedding.weight.device
 
-    def shape_of(module: nn.Module | None, device: torch.device) -> NormShape | None:
+    def shape_of(module: nn.Module | None, its_device: torch.device) -> NormShape | None:
         if module is None:
             return None
-        shape = norm_shape(module, d_model, dtype, device)
+        shape = norm_shape(module, d_model, dtype, its_device)
         if shape is None:
             raise OtherShapeError(f"its {type(module).__name__} is neither a LayerNorm nor an RMSNorm")
         return shape
@@ -254,7 +246,7 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
         return routed_experts(block, mlp, unembedding.weight[0].to(_device_of(block)), numbers)
 
     numbers = Numbers(model)
-    final_shape = shape_of(parts.final_norm, unembedding.weight.device)
+    final_shape = shape_of(parts.final_norm, device)
     assert final_shape is not None, "every decoder has a final norm, or was refused"
     return ModelAdapter(
         model=model,
@@ -276,6 +268,8 @@ def _adapt(model: PreTrainedModel) -> ModelAdapter:
         final_norm=parts.final_norm,
         final_shape=final_shape,
         unembedding=unembedding,
+        layer_dtype=dtype,
+        device=device,
         logit_scale=parts.logit_scale,
         logit_softcap=parts.logit_softcap,
         n_heads=n_heads,

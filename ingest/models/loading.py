@@ -25,6 +25,7 @@ from selfrepair.ingest.models.hub.refusals import first_line, not_fetched, not_l
 from selfrepair.ingest.models.hub.revisions import revision_of
 from selfrepair.ingest.models.notes import notes_on
 from selfrepair.ingest.models.placement.spread import check_spread, spread
+from selfrepair.ingest.models.placement.upcast import store_matrices
 from selfrepair.ingest.models.tokenizer import Vocabulary, check_vocabulary, load_tokenizer
 from selfrepair.ingest.models.weight_files import ADAPTER, SAVE_AGAIN, TRY_ANOTHER_REVISION, NotWholeError, is_adapter
 from selfrepair.ingest.models.weights import (
@@ -88,7 +89,9 @@ def load_model(
         raise
     except Exception as error:  # transformers raises a dozen unrelated types
         raise _not_read(name, revision, error) from error
-    model = found.model
+    model, notes = found.model, found.notes
+    if precision.weights_dtype is not None and model.dtype != getattr(torch, precision.weights_dtype):
+        notes = (*notes, f"The weights are rounded to {precision.weights_dtype}, and that is what is measured.")
     digest, config_digest = weights_sha256(model), config_sha256(model)
     _place(model, name, precision, spread_over or [device])
     use_fused_gelu(model)
@@ -103,7 +106,7 @@ def load_model(
     record = model_record(
         adapter, called or _shown(name), digest, config_digest, revision=origin, checkpoint=checkpoint
     )
-    return LoadedModel(adapter, tokenizer, record, notes=(*found.notes, *notes_on(adapter)), packages=found.packages)
+    return LoadedModel(adapter, tokenizer, record, notes=(*notes, *notes_on(adapter)), packages=found.packages)
 
 
 def adapter_of(model: PreTrainedModel, name: str) -> ModelAdapter:
@@ -200,7 +203,11 @@ def _shown(name: str) -> str:
 def _place(model: PreTrainedModel, name: str, precision: Precision, devices: Sequence[torch.device]) -> None:
     """Cast the parameters and move the model to its devices."""
     try:
-        cast_parameters(model, getattr(torch, precision.torch_dtype))
+        computed = getattr(torch, precision.torch_dtype)
+        if precision.weights_dtype is None:
+            cast_parameters(model, computed)
+        else:
+            store_matrices(model, getattr(torch, precision.weights_dtype), computed)
         if len(devices) > 1:
             spread(model, name, devices)
         else:
@@ -212,8 +219,8 @@ def _place(model: PreTrainedModel, name: str, precision: Precision, devices: Seq
 
 def _no_room(name: str, device: str, dtype: str) -> SelfRepairError:
     return SelfRepairError(
-        f"model '{name}' does not fit in the memory of {device} in {dtype}. Try --dtype bfloat16, several GPUs such as "
-        "--device cuda:0+cuda:1, or --device cpu."
+        f"model '{name}' does not fit in the memory of {device} in {dtype}. Try --dtype bfloat16-weights, several GPUs such "
+        "as --device cuda:0+cuda:1, or --device cpu."
     )
 
 

@@ -4,13 +4,13 @@ Memory never holds more than one copy of them, and one parameter.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -82,9 +82,12 @@ def weights_sha256(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
+def cast_parameters(
+    model: nn.Module, dtype: torch.dtype, those: Callable[[Tensor], bool] = lambda parameter: True
+) -> None:
     """Replace the parameters of another type by ones of this type, one by one, and leave the buffers: rotary frequencies stay
     in float32, as in a half-precision load by transformers itself. A model that shares the parameters keeps its own.
+    `those` says which are replaced.
     """
     places: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
@@ -92,7 +95,7 @@ def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
             places.setdefault(id(parameter), []).append((module, name))
     for (module, name), *tied in places.values():
         parameter = getattr(module, name)
-        if parameter.dtype != dtype:
+        if parameter.dtype != dtype and those(parameter):
             cast = nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
             for place, its_name in ((module, name), *tied):
                 setattr(place, its_name, cast)

@@ -54,7 +54,9 @@ class WorkerDevice:
 
 
 def parse_spread(text: str) -> list[str]:
-    """`cuda:0+cuda:1` -> the devices that share the layers of one model. Raises SelfRepairError for other than GPUs by number."""
+    """`cuda:0+cuda:1` -> the devices that share the layers of one model. Raises SelfRepairError for other than GPUs by
+    number.
+    """
     parts = [part.strip() for part in text.split("+")]
     if not all(re.fullmatch(r"cuda:\d+", part) for part in parts):
         raise SelfRepairError(

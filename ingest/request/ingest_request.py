@@ -59,9 +59,10 @@ class IngestRequest:
     name: str | None = option("What the warehouse calls a local model  [default: its folder's name]", None)
     trust_remote_code: bool = option("Run custom code that comes with the model, if it needs any.", False)
     dtype: str = option(
-        "What the layers compute in; the residual stream is kept in float32 or better.",
+        "What the layers compute in; the residual stream is kept in float32 or better. bfloat16-weights: float32, with the "
+        "weights stored in bfloat16.",
         "float32",
-        type=click.Choice(["float32", "tf32", "float64", "bfloat16", "float16"]),
+        type=click.Choice(["float32", "tf32", "float64", "bfloat16", "bfloat16-weights", "float16"]),
     )
     device: str = option(
         "auto, cpu, cuda, cuda:1, mps; cuda:0+cuda:1 spreads the layers of a model that one does not hold.", "auto"

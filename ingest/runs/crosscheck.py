@@ -105,7 +105,8 @@ def _crosscheck(
     on_checked: Callable[[int], None],
 ) -> list[CrosscheckCell]:
     adapter, prompts = plan.model.adapter, plan.prompts
-    cast_parameters(adapter.model, adapter.stream_dtype)
+    if adapter.layer_dtype != adapter.stream_dtype:
+        cast_parameters(adapter.model, adapter.stream_dtype)
     forwards = PlainForwards(adapter)
     if means is not None:
         means = means.to(adapter.device, adapter.stream_dtype)

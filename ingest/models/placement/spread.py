@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from selfrepair.ingest.models.adapter import ModelAdapter, unsupported
+from selfrepair.ingest.models.placement.upcast import stored_weight
 from selfrepair.warehouse.errors import SelfRepairError
 
 
@@ -29,7 +30,7 @@ def spread(model: PreTrainedModel, name: str, devices: Sequence[torch.device]) -
         found = "no list of layers" if layers is None else f"{len(layers)} layers"
         raise SelfRepairError(f"model '{name}' has {found}, which {len(devices)} devices cannot share. Name fewer.")
     before, after = _around(model, layers)
-    is_tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    is_tied = stored_weight(model.get_output_embeddings()) is stored_weight(model.get_input_embeddings())
     end = 0 if is_tied else len(devices) - 1
     others = [0] * len(devices)
     others[0] += sum(map(n_bytes, before))

@@ -29,7 +29,7 @@ class Numbers:
         ]
         parts = range(2, 2 * int(n_layers) + 3)  # factors by depth
         self._of_depth = [*(1 / math.sqrt(n) for n in parts), *(math.sqrt((n - 1) / n) for n in parts)]
-        dtype = next(model.parameters()).dtype
+        dtype = model.get_output_embeddings().weight.dtype  # as it computes, in whatever type it is stored
         self.tolerance = 64 * max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
 
     def factor(self, part: Tensor, whole: Tensor, size: float) -> float | None:
