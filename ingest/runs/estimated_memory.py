@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from selfrepair.ingest.engine.ablation import HeadAblation
-from selfrepair.ingest.engine.memory import peak_memory_mb, peak_process_mb
+from selfrepair.ingest.engine.memory import available_mb, peak_memory_mb, peak_process_mb
 from selfrepair.ingest.mechanisms.top_rows import TopRowsSearch
 from selfrepair.ingest.models.adapter import ModelAdapter
 from selfrepair.ingest.runs.measurer import Measurer, prompts_at_once
@@ -14,8 +14,13 @@ from selfrepair.ingest.runs.plan import RunPlan
 BYTES_PER_UNIT_ROW, BYTES_WITH_MECHANISMS = 300, 500
 """About the memory of a measured row until its unit is written, measured on the bundled model."""
 
-LOADING_MB, LOADING_BYTES_PER_ROW = 100, 550
-"""About the memory that loading and summarising take, and more for each row of the run, measured on the bundled model."""
+LOADING_MB, LOADING_BYTES_PER_ROW = 330, 250
+"""About the memory that loading and summarising take, and more for each row of the run: measured with 600,000 rows and 3.6
+million.
+"""
+
+MOST_OF_DUCKDB = 0.8
+"""Share of a machine's memory that DuckDB takes at most."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,9 @@ def process_mb(plan: RunPlan, resident_mb: float) -> float:
     per_row = BYTES_WITH_MECHANISMS if plan.settings.mechanisms.names else BYTES_PER_UNIT_ROW
     unit_mb = rows * plan.settings.n_head_ablations * per_row / 2**20
     loading_mb = LOADING_MB + plan.record.n_measurements * LOADING_BYTES_PER_ROW / 2**20
+    most = available_mb()
+    if most is not None:
+        loading_mb = min(loading_mb, MOST_OF_DUCKDB * most)
     return max(peak_process_mb() + unit_mb, resident_mb + loading_mb)
 
 
