@@ -134,13 +134,13 @@ class PlainForwards:
         self.adapter = adapter
         zero = torch.zeros(adapter.d_model, dtype=adapter.stream_dtype, device=adapter.device)
         self._home = adapter.device
-        weight: Tensor = adapter.unembedding.weight
+        weight = stored_weight(adapter.unembedding)
         self._final = Norm.of(adapter.final_norm, zero)
         self._post_norms = [
             None if block.attention_post_norm is None else Norm.of(block.attention_post_norm, zero.to(block.device))
             for block in adapter.blocks
         ]
-        self._mean_unembedding = weight.mean(dim=0)
+        self._mean_unembedding = weight.mean(dim=0, dtype=adapter.stream_dtype)
         self._reach = reaches(adapter)
         self.value_biases = self._constant_parts()
 

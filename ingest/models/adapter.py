@@ -322,7 +322,7 @@ def _block(
 
 
 def _device_of(block: nn.Module) -> torch.device:
-    return next(block.parameters()).device
+    return next(block.parameters(), torch.empty(0)).device
 
 
 def _with_reaches(blocks: Sequence[Block]) -> tuple[Block, ...]:

@@ -24,7 +24,7 @@ from selfrepair.ingest.models.hub.access import offline_reason
 from selfrepair.ingest.models.hub.refusals import first_line, not_fetched, not_loaded
 from selfrepair.ingest.models.hub.revisions import revision_of
 from selfrepair.ingest.models.notes import notes_on
-from selfrepair.ingest.models.placement.spread import check_spread, spread
+from selfrepair.ingest.models.placement.spread import check_spread, free_bytes, n_bytes, spread
 from selfrepair.ingest.models.placement.upcast import store_matrices
 from selfrepair.ingest.models.tokenizer import Vocabulary, check_vocabulary, load_tokenizer
 from selfrepair.ingest.models.weight_files import ADAPTER, SAVE_AGAIN, TRY_ANOTHER_REVISION, NotWholeError, is_adapter
@@ -208,8 +208,12 @@ def _place(model: PreTrainedModel, name: str, precision: Precision, devices: Seq
             cast_parameters(model, computed)
         else:
             store_matrices(model, getattr(torch, precision.weights_dtype), computed)
+        free = free_bytes(devices[0])
         if len(devices) > 1:
             spread(model, name, devices)
+        elif free is not None and free < n_bytes(model):
+            sizes = f" (its weights are {n_bytes(model) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free)"
+            raise _no_room(name, f"{devices[0]}{sizes}", precision.name)
         else:
             nn.Module.to(model, device=devices[0])
         model.eval()
@@ -219,7 +223,7 @@ def _place(model: PreTrainedModel, name: str, precision: Precision, devices: Seq
 
 def _no_room(name: str, device: str, dtype: str) -> SelfRepairError:
     return SelfRepairError(
-        f"model '{name}' does not fit in the memory of {device} in {dtype}. Try --dtype bfloat16-weights, several GPUs such "
+        f"in {dtype}, model '{name}' does not fit in the memory of {device}. Try --dtype bfloat16-weights, several GPUs such "
         "as --device cuda:0+cuda:1, or --device cpu."
     )
 

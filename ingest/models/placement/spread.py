@@ -77,7 +77,7 @@ def shared_layers(sizes: Sequence[int], others: Sequence[int], room: Sequence[in
     `others` are the bytes of what else each device holds, `room` those that it has free: where that is not known, all have
     the same.
     """
-    free = [float(one) if one else 1.0 for one in room] if None not in room else [1.0] * len(room)
+    free = [1.0 if one is None or None in room else max(float(one), 1.0) for one in room]
 
     def share(most: float) -> list[int] | None:
         numbers, number, used = [], 0, float(others[0])
@@ -114,7 +114,7 @@ def _fullest(numbers: Sequence[int], sizes: Sequence[int], others: Sequence[int]
     used = [*others]
     for number, size in zip(numbers, sizes, strict=True):
         used[number] += size
-    return max(mine / free if free else 0.0 for mine, free in zip(used, room, strict=True))
+    return max(0.0 if free is None else mine / max(free, 1) for mine, free in zip(used, room, strict=True))
 
 
 def _layers(model: PreTrainedModel) -> nn.ModuleList | None:

@@ -7,7 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from selfrepair.ingest.conventions import PRECISIONS
+from selfrepair.ingest.models import loading
 from selfrepair.ingest.models.adapter import adapt
+from selfrepair.ingest.models.placement import spread as placement
 from selfrepair.ingest.models.placement.spread import check_spread, shared_layers, spread
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.selection import Shard
@@ -103,6 +106,20 @@ def test_a_whole_run_with_every_mechanism_is_the_same(tmp_path, monkeypatch):
 )
 def test_devices_are_as_full_as_each_other(sizes, others, room, expected):
     assert shared_layers(sizes, others, room) == expected
+
+
+def test_weights_that_do_not_fit_are_refused_with_their_sizes(tmp_path, monkeypatch):
+    monkeypatch.setattr(placement, "free_bytes", lambda device: 1000)
+    message = (
+        r"model 'llama' does not fit on these devices: its weights are 0.0 GB, free are 0.0 GB on lazy:0, 0.0 GB on"
+    )
+    with pytest.raises(SelfRepairError, match=message):
+        spread(sweep.build("llama"), "llama", [FIRST, SECOND])
+    monkeypatch.setattr(loading, "free_bytes", lambda device: 0)
+    with pytest.raises(
+        SelfRepairError, match=r"memory of cpu \(its weights are 0.0 GB, and 0.0 GB are free\). Try --dtype"
+    ):
+        loading.load_model(str(tiny.save(tmp_path / "m")), precision=PRECISIONS["float32"], device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
