@@ -128,8 +128,8 @@ def _check_weights(model: PreTrainedModel) -> None:
     if len(devices) > 1 or "meta" in devices:
         raise SelfRepairError(
             f"the model's parameters are on {' and '.join(devices)}, and must be on one device. Move them, for example "
-            'model.to("cuda"), or load the model without device_map. One that is larger than a device: selfrepair ingest '
-            "--model FOLDER --device cuda:0+cuda:1"
+            'model.to("cuda"), or load the model without device_map. For one that is larger than a device, use '
+            "selfrepair ingest --device cuda:0+cuda:1 with the model's folder."
         )
 
 
