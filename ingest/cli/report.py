@@ -17,10 +17,10 @@ from selfrepair.warehouse.parts.records import ModelRecord, RunRecord
 
 def warn_of_namesake(request: IngestRequest, model: ModelRecord, db: Path) -> None:
     """Say where `db` holds a local model of the same name with other weights."""
-    if request.name is None and Path(request.model).exists() and has_namesake(db, model):
+    if request.series is None and Path(request.model).exists() and has_namesake(db, model):
         click.echo(
             f"{db} holds another model called {model.name}, with other weights. To tell them apart by name, stop "
-            f"and add --name, such as --name {shlex.quote(_longer_name(request.model))}.",
+            f"and add --series, such as --series {shlex.quote(_longer_name(request.model))}.",
             err=True,
         )
 

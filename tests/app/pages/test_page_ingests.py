@@ -160,6 +160,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "revision": None if checkpoint is not None else revision,
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "trust_remote_code": False,
+        "series": None,
         "name": None,
         "dtype": "float32",
         "device": "cuda",
@@ -228,7 +229,7 @@ def test_what_version_0_1_did_not_write_down_is_to_be_added() -> None:
 def test_a_run_from_python_is_continued_by_its_call() -> None:
     run = run_row(replace(HALF.record, command=None, ablations=("mean",)))
     assert resume_command(run, Path("w.duckdb")) == (
-        'measure(model, prompts, ablations="mean", given="L0H3", seed=3, name="half-model", dataset_name="tiny-text", '
+        'measure(model, prompts, ablations="mean", given="L0H3", seed=3, model_name="half-model", dataset_name="tiny-text", '
         'into="w.duckdb")'
     )
     assert "repeat the call, with the same model, prompts and tokenizer" in missing_options(run)

@@ -774,8 +774,8 @@ def test_binding_fills_in_what_is_left_out() -> None:
         ),
         (
             "run_checks",
-            {"run_id": "x"},
-            "parameter 'run_id' of question 'run_checks' takes a whole number, not 'x'. "
+            {"run_id": 1.5},
+            "parameter 'run_id' of question 'run_checks' takes a run's number or name, not 1.5. "
             "See: selfrepair describe run_checks",
         ),
         (
@@ -826,6 +826,7 @@ def test_a_model_stands_for_its_only_run(reader: Reader) -> None:
         ({"model": "three", "run_id": None}, "model 'three' is not in this warehouse"),
         ({"model": "one", "run_id": 2}, "run 2 is of two, not of one"),
         ({"model": None, "run_id": 9}, "there is no run 9"),
+        ({"model": None, "run_id": "x"}, "no run of this warehouse is called 'x'"),
         ({"run_id": 1, "other_run_id": 9}, "there is no run 9"),
     ):
         with pytest.raises(SelfRepairError, match=message):
