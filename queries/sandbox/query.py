@@ -150,7 +150,8 @@ def _run_filter(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:
     """The run_id that `filters` mean: the one they name if it is there, or the only one of each model they name."""
     run_id, model = filters.get("run_id"), filters.get("model")
     if isinstance(run_id, str | Integral):
-        return {"run_id": which_run(runs, model if isinstance(model, str) else None, run_id)["run_id"]}
+        number = run_id if isinstance(run_id, str) else int(run_id)
+        return {"run_id": which_run(runs, model if isinstance(model, str) else None, number)["run_id"]}
     if isinstance(run_id, list):
         return {"run_id": [each if each is None else which_run(runs, None, each)["run_id"] for each in run_id]}
     if model is None or "run_id" in filters:
