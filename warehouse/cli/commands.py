@@ -114,7 +114,7 @@ def load(
         click.echo(f"nothing to load: no part files in {parts}; they are removed once they are loaded")
     else:
         click.echo(f"nothing to load: there is no folder {parts}; part files are removed once they are loaded")
-    click.echo(f"{db} now holds {_holds(db)}")
+    click.echo(f"{db} now holds {holds(db)}")
     found = loaded_runs(parts, db, report.runs, wait_s)
     for run in found:
         if text := why_not_whole(run, db, parts):
@@ -149,12 +149,12 @@ def verify(ctx: click.Context, db: Path) -> None:
     n_violated = sum(not check.ok for check in checks)
     if n_violated:
         click.echo(
-            f"\n{n_violated} of {len(checks)} rules are violated: {db} holds {_holds(db)}, some of them wrong. Restore a "
+            f"\n{n_violated} of {len(checks)} rules are violated: {db} holds {holds(db)}, some of them wrong. Restore a "
             "copy, or remove the run and measure it again: selfrepair remove RUN_ID",
             err=True,
         )
         ctx.exit(1)
-    click.echo(f"\nall {len(checks)} rules hold: {db} holds {_holds(db)}")
+    click.echo(f"\nall {len(checks)} rules hold: {db} holds {holds(db)}")
 
 
 @click.command()
@@ -202,14 +202,14 @@ def remove(run: str, db: Path, parts: Path | None, yes: bool) -> None:
     run_id = run_number(db, run, on_wait=say)
     if was_removed(db, run_id, on_wait=say):
         call_entry_points(db, 60.0, say)  # it may have been stopped before them
-        click.echo(f"run {run_id} was removed before, and nothing of it is left\n{db} now holds {_holds(db)}")
+        click.echo(f"run {run_id} was removed before, and nothing of it is left\n{db} now holds {holds(db)}")
         return
     stored = stored_run(db, run_id, on_wait=say)
     named = f"run {run_id} ({stored.model} on {stored.dataset}, {stored.status}, {stored.n_measurements:,} rows)"
     if not yes:
         click.confirm(f"Remove {named} from {db}?", abort=True)
     remove_run(db, stored, parts or Path(f"{db}.parts"), on_wait=say)
-    click.echo(f"removed {named}\n{db} now holds {_holds(db)}")
+    click.echo(f"removed {named}\n{db} now holds {holds(db)}")
 
 
 def _check_parts(folder: Path, db: Path) -> None:
@@ -263,7 +263,7 @@ def print_rows(
         click.echo(no_run(db))
 
 
-def _holds(db: Path) -> str:
+def holds(db: Path) -> str:
     """Contents of the warehouse: `2 runs, 3,657,600 rows`."""
     from selfrepair.warehouse.database.connection import open_reader
 

@@ -134,21 +134,23 @@ def register(con: duckdb.DuckDBPyConnection, run: RunRecord) -> int:
     columns = {name: value for name, value in vars(run).items() if name not in NO_COLUMNS}
     columns["run_name"] = name_to_give(con, run.run_name, run.run_key)
     try:
-        model_id = _find(con, "models", "model_id", run.model, _MODEL_KEY)
-        if model_id is None:
-            model_id = _insert(con, "models", "model_id", vars(run.model))
-        columns |= {
-            "model_id": model_id,
-            "dataset_id": _dataset_id(con, run.dataset),
-            "status": "incomplete",
-            "crosscheck_rows": 0,
-        }
-        return _insert(con, "runs", "run_id", columns)
+        return add_run(con, columns | {"status": "incomplete", "crosscheck_rows": 0}, run.model, run.dataset)
     except (duckdb.ConstraintException, duckdb.ConversionException) as error:
         raise SelfRepairError(
             f"run {run.run_key} breaks a rule of the tables: {error}. Its run.json was altered or another version "
             "wrote it; measure again."
         ) from error
+
+
+def add_run(
+    con: duckdb.DuckDBPyConnection, columns: Mapping[str, Any], model: ModelRecord, dataset: DatasetRecord
+) -> int:
+    """Write the row of a run, with its model's and its dataset's where they are missing; its number, which no run ever had."""
+    model_id = _find(con, "models", "model_id", model, _MODEL_KEY)
+    if model_id is None:
+        model_id = _insert(con, "models", "model_id", vars(model))
+    own = {"model_id": model_id, "dataset_id": _dataset_id(con, dataset)}
+    return _insert(con, "runs", "run_id", {**columns, **own})
 
 
 def check_resumed(con: duckdb.DuckDBPyConnection, run: RunRecord) -> None:
