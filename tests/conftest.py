@@ -7,6 +7,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("SLURM_CPUS_ON_NODE", "1")  # of all variables the one that tells DuckDB how many threads to start
 os.environ.setdefault("SELFREPAIR_TEST_SEED", str(int.from_bytes(os.urandom(4))))  # one for all workers of a run
 
 import gc
