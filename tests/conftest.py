@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support import templates
-from support.warm import Server, warm_server
+from support.warm import STORING, Server, warm_server
 
 settings.register_profile("quick", max_examples=20, deadline=None, print_blob=True)
 settings.register_profile("fuzz", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -38,7 +38,21 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_finish() -> None:
+    _freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    if len(sys.modules) > _n_frozen[0] + 100:
+        _freeze()
+
+
+_n_frozen = [0]
+"""How many modules there were at the last `_freeze`."""
+
+
+def _freeze() -> None:
     """What imports made lives as long as the process: the garbage collector need not look through it again and again."""
+    _n_frozen[:] = [len(sys.modules)]
     gc.collect()
     gc.freeze()
 
@@ -66,6 +80,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Starts ingests that have everything imported, in processes of their own."""
     with warm_server(tmp_path_factory.mktemp("processes")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def warehouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Forks programs that have all of the warehouse imported, and not torch; to them a warning is an error."""
+    with warm_server(tmp_path_factory.mktemp("processes"), STORING, ["-W", "error"]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Who asks a warehouse gets one thread unless it says how many: the workers of a run share the processors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("selfrepair.warehouse.database.limits._n_processors", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

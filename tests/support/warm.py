@@ -18,7 +18,13 @@ from typing import IO
 
 TICK_S = 0.005
 
-MEASURING = ("transformer_lens.model_bridge", "selfrepair.queries.catalog.relations")
+MEASURING = (
+    "transformer_lens.model_bridge",
+    "selfrepair.app.cli.run_report",
+    "selfrepair.warehouse.schema.tables",
+    "selfrepair.queries.marts.install",
+    "selfrepair.queries.catalog.relations",
+)
 """Modules of programs that measure a model."""
 
 STORING = (
@@ -31,6 +37,14 @@ STORING = (
     "selfrepair.queries.catalog.relations",
 )
 """Modules of programs that write a warehouse; torch is not among them."""
+
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(Path(__file__).parents[1]),
+    "SLURM_CPUS_ON_NODE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 class Process:
@@ -95,11 +109,11 @@ class Server:
         self._folder = folder
         self._n_started = 0
         self._server = subprocess.Popen(
-            [sys.executable, *options, __file__, str(folder), *modules],
+            [sys.executable, "-P", *options, __file__, str(folder), *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+            env={**os.environ, **_ENVIRONMENT},
         )
 
     def start(self, program: str, arguments: list[str], *, is_told: bool = False) -> Process:
@@ -167,7 +181,7 @@ def _serve(folder: Path, modules: Sequence[str]) -> None:
 def _run(streams: list[int], program: str, arguments: list[str]) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    sys.stdin = open(0, closefd=False)
+    sys.stdin = os.fdopen(0, closefd=False)
     sys.argv = ["-c", *arguments]
     code = 1
     try:

@@ -6,7 +6,7 @@ import pytest
 
 from support.fabricate import FabricatedRun
 from support.fabricate import fabricate as fabricate_run
-from support.warm import STORING, Process, Server, warm_server
+from support.warm import Process, Server
 
 
 @pytest.fixture
@@ -34,13 +34,6 @@ def ask(db: Path) -> Callable[..., list[tuple]]:
             return con.execute(query, parameters).fetchall()
 
     return _ask
-
-
-@pytest.fixture(scope="session")
-def warehouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Forks programs that have all of the warehouse imported, and to which a warning is an error."""
-    with warm_server(tmp_path_factory.mktemp("processes"), STORING, ["-W", "error"]) as server:
-        yield server
 
 
 @pytest.fixture

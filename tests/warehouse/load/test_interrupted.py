@@ -169,9 +169,7 @@ def test_no_room_while_summaries_are_made(command, fabricate, db, root, tmp_path
     assert differences(contents(db), expected) == []
 
 
-def _stop(
-    spawn: Callable[..., Process], where: str, when: str, sign: int, db: Path, line: list[str]
-) -> None:
+def _stop(spawn: Callable[..., Process], where: str, when: str, sign: int, db: Path, line: list[str]) -> None:
     process = spawn(STOP, where, when, int(sign), *line, "--db", db)
     _, err = process.communicate(timeout=60)
     assert process.returncode in (-sign, 130), err
