@@ -37,6 +37,21 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"random data: --hypothesis-seed={config.option.hypothesis_seed}"
 
 
+_LONGEST = (
+    "test_an_array_in_any_order_and_again_is_the_run_of_one_process",
+    "test_coverage.py",
+    "test_killed_interrupted_and_begun_again_two_processes_store_what_one_does",
+    "test_what_a_link_says_holds_from_page_to_page_and_on_the_way_back",
+    "test_wheel.py",
+)
+"""Files and tests of half a minute and more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first: at the end, one worker would wait for the other's."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONGEST))
+
+
 def pytest_collection_finish() -> None:
     _freeze()
 
