@@ -108,7 +108,7 @@ def test_a_load_that_is_cut_off_anywhere_comes_to_the_same_when_repeated(
     fabricate, moments, db, root, unbroken, monkeypatch
 ):
     monkeypatch.setattr(loader, "ROWS_PER_TRANSACTION", 1)
-    left = moments(lambda: load(db, root), "execute", "commit", "begin", "close", "register", every=197)
+    left = moments(lambda: load(db, root), "execute", "commit", "begin", "close", "register", every=83)
     assert len(left) > 3
     for folder in left:
         load(folder / db.name, folder / root.name)
