@@ -20,9 +20,11 @@ from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.selection import parse_heads
 from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.parts.activity import measuring
+from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded
 from support.pages import opened, said
+from support.templates import copied
 
 OF_VERSION_0_1 = {"command": None, "config_sha256": None}
 HALF = fabricate("half", model="half-model", seed=3, n_units=4)
@@ -31,10 +33,12 @@ HALF = fabricate("half", model="half-model", seed=3, n_units=4)
 @pytest.fixture
 def half(tmp_path: Path) -> Path:
     """A warehouse with two of a run's four units; a third waits in part files."""
-    db, parts = tmp_path / "w.duckdb", tmp_path / "w.duckdb.parts"
-    HALF.write(parts, [0, 1], crosscheck=False)
-    load(db, parts)
-    HALF.write(parts, [2], crosscheck=False)
+
+    def make(folder: Path) -> None:
+        load(installed(folder), HALF.write(folder / "parts", [0, 1], crosscheck=False).root)
+
+    db = copied(tmp_path, "half-a-run", make)
+    HALF.write(tmp_path / "w.duckdb.parts", [2], crosscheck=False)
     return db
 
 

@@ -25,7 +25,7 @@ from selfrepair.queries.catalog.which_run import RUNS
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError, errors_in
 from selfrepair.warehouse.schema import PARTS
-from support.empty import installed, with_views
+from support.empty import installed, with_marts, with_views
 from support.fabricate import fabricate
 from support.loaded import stored
 
@@ -162,7 +162,7 @@ def described() -> Mapping[str, catalog.Relation]:
 
 @pytest.fixture(scope="module")
 def empty() -> Iterator[duckdb.DuckDBPyConnection]:
-    with with_views() as con:
+    with with_marts() as con:
         yield con
 
 
