@@ -20,9 +20,6 @@ WITHOUT_RUN, WITHOUT_HEAD = ("sql", "ingests"), ("overview",)
 STRIDES = range(1, 13)
 """From each page to the one so many further on: 13 is a prime number, so each stride comes by all pages, and all pairs do."""
 
-N_STRIDES = 4
-"""How many of them one test takes, by the seed of the run: each pair of pages takes its turn."""
-
 
 @pytest.fixture
 def watched(browser: Browser, tmp_path: Path) -> Iterator[Watched]:
@@ -68,10 +65,11 @@ def expect_choice(watched: Watched, head: str = "L1H2") -> None:
 
 
 @pytest.mark.slow
-def test_what_a_link_says_holds_from_page_to_page_and_on_the_way_back(watched: Watched) -> None:
+@pytest.mark.parametrize("strides", [STRIDES[first::3] for first in range(3)])
+def test_what_a_link_says_holds_from_page_to_page_and_on_the_way_back(watched: Watched, strides: range) -> None:
     watched.open(f"heads?{urlencode(LINK)}")
     visited = ["heads"]
-    for stride in random.sample(STRIDES, N_STRIDES):
+    for stride in random.sample(strides, len(strides)):
         for _ in PAGES:
             visited.append(PAGES[(PAGES.index(visited[-1]) + stride) % len(PAGES)])
             go(watched, visited[-1])
