@@ -74,7 +74,7 @@ def activity(folder: Path) -> Activity:
     if told := workers(folder):
         return Activity(STOPPED, why_ended(told) or _SHARE_MEASURED)
     try:
-        return Activity(STOPPED, files.read_file(folder / _REASON_OF_ALL).decode(errors="replace"))
+        return Activity(STOPPED, files.read_own(folder / _REASON_OF_ALL).decode(errors="replace"))
     except OSError:
         return Activity(STOPPED, KILLED)
 
@@ -84,7 +84,7 @@ def _lock_shared(path: Path, locked: contextlib.ExitStack) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
             files.remove(path)
-    # NFS gives a shared lock of a file that is open for reading, as that of another user may be; a pipe must not be waited for
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    # NFS gives a shared lock of a file that is open for reading, as that of another user may be
+    descriptor = files.open_own(path, os.O_RDONLY | os.O_CREAT)
     locked.callback(os.close, descriptor)
     fcntl.flock(descriptor, fcntl.LOCK_SH)

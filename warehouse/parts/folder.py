@@ -243,8 +243,8 @@ class PartsFolder:
             for name, data in contents.items():
                 files.write_file(temporary / name, data)
             files.sync_folder(temporary)
-            if final.is_dir() and not (final / MANIFEST).is_file():
-                files.remove(final)
+            if not (final / MANIFEST).is_file():
+                files.remove(final)  # a link that leads nowhere, too
             if not final.is_dir():
                 temporary.rename(final)
             files.sync_folder(self.path)

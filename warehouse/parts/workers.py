@@ -139,11 +139,11 @@ def _is_locked(path: Path) -> bool | None:
 def _opened(path: Path) -> BinaryIO:
     """Open for writing, without which NFS gives no exclusive lock; only for reading where one may not write."""
     try:
-        return path.open("r+b")
+        return os.fdopen(files.open_own(path, os.O_RDWR), "r+b")
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        return files.open_regular(path)
+        return os.fdopen(files.open_own(path, os.O_RDONLY), "rb")
 
 
 def _notes(folder: Path) -> list[Path]:
@@ -157,7 +157,7 @@ def _notes(folder: Path) -> list[Path]:
 def _read(path: Path) -> Worker | None:
     """What a note says; `running` where its end is not in it, and `incomplete` where it never had the lock."""
     try:
-        found = json.loads(files.read_file(path))
+        found = json.loads(files.read_own(path))
         status = found.get("status") or (RUNNING if found["locked"] else INCOMPLETE)
         if status not in (DONE, STOPPED, RUNNING, INCOMPLETE):
             return None
