@@ -1,7 +1,7 @@
-"""Links in the places of files that selfrepair makes beside a warehouse and among part files: what they lead to stays as it is."""
+"""Links in the places of files that selfrepair makes beside a warehouse and among part files: nothing they lead to changes."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ Link = Callable[[Path], None]
 
 
 @pytest.fixture(params=["a file", "nothing"])
-def link(request: pytest.FixtureRequest, tmp_path: Path) -> Link:
+def link(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Link]:
     """Puts a link in a place, and checks in the end that it led to what it does now."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -41,11 +41,8 @@ def link(request: pytest.FixtureRequest, tmp_path: Path) -> Link:
     def put(path: Path) -> None:
         path.symlink_to(file)
 
-    def check() -> None:
-        assert _seen(elsewhere) == before
-
-    request.addfinalizer(check)
-    return put
+    yield put
+    assert _seen(elsewhere) == before
 
 
 def _seen(folder: Path) -> list[tuple[str, str, float]]:

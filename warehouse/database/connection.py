@@ -58,7 +58,8 @@ def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None)
     if not path.exists():
         _create(path)
     else:
-        files.sweep(Path(os.path.realpath(path)).parent, f"{os.path.basename(os.path.realpath(path))}.")
+        real = Path(os.path.realpath(path))
+        files.sweep(real.parent, f"{real.name}.")
     with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained(path, con):
         migrate(con)
         yield con
@@ -207,7 +208,7 @@ def _spill_folder(real: str, pid: int) -> str:
     nobody else knows. It would follow a link in the place of the usual one, and end the process. The same for all connections
     of a process, or they could not be open at once.
     """
-    return os.path.join(os.path.dirname(real), files.temporary_name(os.path.basename(real)))
+    return str(Path(real).with_name(files.temporary_name(Path(real).name)))
 
 
 @contextlib.contextmanager
