@@ -154,8 +154,10 @@ def build_prompts(
     """The first `n_prompts` prompts of `source`.
 
     Text becomes rows that start with BOS, by one of `PACKINGS`. Rows of tokens, and prompts with an answer, stay as they
-    are. `counts` has what was counted of the documents before. Raises SelfRepairError for too little text, too long rows, unknown token ids, and where resample ablation finds no
-    partner or, in every pair, nothing that differs.
+    are. `counts` has what was counted of the documents before.
+
+    Raises SelfRepairError for too little text, too long rows, unknown token ids, and where resample ablation finds no partner
+    or, in every pair, nothing that differs.
     """
     n_prompts, packing = options.n_prompts, options.packing
     tokenizer, context = vocabulary.tokenizer, vocabulary.context
