@@ -123,15 +123,15 @@ def load(
     if whole and not (found and all(run.status == COMPLETE for run in found)):
         if not found:
             click.echo(
-                f"--whole: there is no run in {parts} and none in {db}. Nothing was measured, or {parts} is not the folder that "
-                "the shards write into",
+                f"--whole: there is no run in {parts} and none in {db}. Nothing was measured, or {parts} is not the folder "
+                "that the shards write into",
                 err=True,
             )
         elif not report.runs:
             click.echo(
-                f"--whole: there are no part files, and of the runs in {db} that may be meant, not all are whole. One alone: "
-                f"selfrepair load {quote(str(parts))}/KEY --db {quote(str(db))} --whole, with the run's key of selfrepair status "
-                "--json",
+                f"--whole: there are no part files, and of the runs in {db} that may be meant, not all are whole. One "
+                f"alone: selfrepair load {quote(str(parts))}/KEY --db {quote(str(db))} --whole, with the run's key of "
+                "selfrepair status --json",
                 err=True,
             )
         ctx.exit(1)

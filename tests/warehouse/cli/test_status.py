@@ -113,7 +113,7 @@ def test_without_part_files_whole_needs_every_run_that_may_be_meant(fabricate, c
     one = call(commands.load, root / "run-a", "--rows-only", "--whole")
     assert (one.exit_code, one.output.splitlines()[-1]) == (0, "whole: run 1, loaded before")
     assert call(commands.load, root / "run-b", "--rows-only", "--whole").exit_code == 1
-    with pytest.raises(SelfRepairError, match="there is no folder .*run-c"):
+    with pytest.raises(SelfRepairError, match=r"there is no folder .*run-c"):
         call(commands.load, root / "run-c", "--rows-only", "--whole")
 
 
