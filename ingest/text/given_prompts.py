@@ -17,7 +17,7 @@ PROMPTS = "prompts"
 
 
 def given_prompts(
-    prompts: object, tokenizer: PreTrainedTokenizerBase | None, counts: DocumentCounts
+    prompts: object, tokenizer: PreTrainedTokenizerBase | None, counts: DocumentCounts | None = None
 ) -> list[DatasetRow]:
     """The prompts as rows of a dataset, in their order.
 
@@ -35,6 +35,7 @@ def given_prompts(
     plain = list(_plain(prompts))
     if not plain:
         raise SelfRepairError("prompts is empty. Pass one or more.")
+    counts = counts or DocumentCounts()
     special = None if tokenizer is None else SpecialTokens(tokenizer)
     rows = [_row(number, prompt, tokenizer, special, counts) for number, prompt in enumerate(plain)]
     return list(read_rows(PROMPTS, rows, TEXT))
