@@ -229,6 +229,7 @@ class PartsFolder:
         except SelfRepairError as error:
             if self.has_record():
                 raise SelfRepairError(f"{error} To measure again, remove {self.path} first.") from error
+            self._check_units(run)
         else:
             self._check_same(first, run)
             run = replace(run, started_at=first.started_at, checks=run.checks or first.checks)
@@ -254,6 +255,16 @@ class PartsFolder:
                 raise
         finally:
             files.remove(temporary)
+
+    def _check_units(self, run: RunRecord) -> None:
+        """Where the record is lost, the units must be those of `run`: of another cut, they would pass for units of this one."""
+        stamps = self.stamps()
+        if stamps and run.stamp() not in stamps:
+            raise SelfRepairError(
+                f"{self.path} has lost its {RUN}, and its units are not those of this command: the run was begun for another "
+                "number of workers or shards, or in another way. Give the command with that number again (--shard i/N, "
+                f"--devices), put the {RUN} back, or delete that folder to measure its units again."
+            )
 
     def _check_same(self, first: RunRecord, run: RunRecord) -> None:
         if first.rows_in_unit != run.rows_in_unit:  # since a run that was begun is planned in its own units
