@@ -56,11 +56,12 @@ def _pages(file: IO[bytes], column: Any) -> Iterator[Page]:
     n_values = 0
     while n_values < column.num_values:
         header, length = _header(file, at, size)
-        kind = next((header[kind] for kind in _KINDS if isinstance(header.get(kind), dict)), {})
-        compressed, uncompressed = header.get(_COMPRESSED), header.get(_UNCOMPRESSED)
-        found = kind.get(_N_VALUES, 0)
-        if not all(isinstance(one, int) and one >= 0 for one in (compressed, uncompressed, found)):
+        kind: dict[int, Any] = next((header[kind] for kind in _KINDS if isinstance(header.get(kind), dict)), {})
+        sizes = [header.get(_COMPRESSED), header.get(_UNCOMPRESSED), kind.get(_N_VALUES, 0)]
+        numbers = [one for one in sizes if isinstance(one, int) and one >= 0]
+        if len(numbers) < len(sizes):
             raise ValueError(f"the page at byte {at} of column {column.path_in_schema} has no sizes")
+        compressed, uncompressed, found = numbers
         page = Page(uncompressed, 0 if isinstance(header.get(_DICTIONARY), dict) else found)
         n_values += page.n_values
         yield page
