@@ -116,6 +116,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--of", nargs="+", choices=COMMANDS, default=COMMANDS, help="which commands")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no small disk stays mounted
     draw = random.Random(given.seed)
     can_mount = sys.platform == "linux" and os.geteuid() == 0
     print(f"{given.n} commands to stop of {', '.join(given.of)}, --seed {given.seed}", flush=True)

@@ -201,14 +201,13 @@ def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
     later runs use the free space; the run's number is never given to another one. Stop an ingest of the run first, or its
     next units restore the run.
     """
-    from selfrepair.warehouse.load.loader import call_entry_points
-    from selfrepair.warehouse.load.removal import remove_run, stored_run, was_removed
+    from selfrepair.warehouse.load.removal import finish_removal, remove_run, stored_run, was_removed
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
     if was_removed(db, run_id, on_wait=say):
-        call_entry_points(db, 60.0, say)  # it may have been stopped before them
+        finish_removal(db, on_wait=say)  # it may have been stopped before its end
         click.echo(f"run {run_id} was removed before, and nothing of it is left\n{db} now holds {_holds(db)}")
         return
     run = stored_run(db, run_id, on_wait=say)
