@@ -26,6 +26,7 @@ HUB_NO_ROOM = "Not enough free disk space"
 TESTED_VERSIONS = {
     "datasets": "5.2.0",
     "huggingface-hub": "2.4.0",
+    "ray": "2.60.0",
     "torch": "2.13.0",
     "transformer-lens": "4.3.0",
     "transformers": "5.23.0",
@@ -195,3 +196,14 @@ def is_unknown_architecture(error: Exception) -> bool:
 def first_misfit(error: Exception) -> str:
     """Of an error that lists the weights of another shape than their modules', the first (torch); else the whole message."""
     return next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), str(error))
+
+
+def ray_address(typed: str | None) -> str | None:
+    """`auto`, or None for whatever there is -> host:port of the running cluster; None where none is known (ray).
+
+    Raises ConnectionError for `auto` where none is.
+    """
+    from ray._private import services
+
+    found = services.canonicalize_bootstrap_address(typed)
+    return None if found is None else str(found)
