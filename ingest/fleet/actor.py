@@ -33,6 +33,7 @@ class Actor:
     def __init__(self) -> None:
         self._commands: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._own: tempfile.TemporaryDirectory[str] | None = None
 
     def greet(self, address: str, sign: tuple[str, str]) -> dict[str, Any]:
         """Who this is, whether what the driver wrote into the mailbox is here (`sees`), and what was written for the driver
@@ -64,6 +65,11 @@ class Actor:
             found.append(self._messages.get())
         return found
 
+    def stop(self) -> None:
+        """Leave nothing behind: the process is killed next."""
+        if self._own is not None:
+            self._own.cleanup()
+
     def _say(self, kind: str, **values: Any) -> None:
         self._messages.put({"kind": kind, **values})
 
@@ -73,9 +79,9 @@ class Actor:
                 os.chdir(folder)
             suffix, prefix = files.temporary_affixes()
             with files.needing_temporary_files():
-                own = tempfile.TemporaryDirectory(suffix, prefix)
-            with own:
-                self._measure(replace(order, parts=own.name, db=f"{own.name}/none.duckdb"), address, threads)
+                self._own = tempfile.TemporaryDirectory(suffix, prefix, ignore_cleanup_errors=True)
+            with self._own as own:
+                self._measure(replace(order, parts=own, db=f"{own}/none.duckdb"), address, threads)
         except (DeviceMemoryError, MailboxError) as error:  # those on other devices and nodes go on
             self._say("ended", text=str(error))
         except ResumableError as error:

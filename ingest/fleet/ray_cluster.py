@@ -148,6 +148,7 @@ class RayWorker:
         self._spot, self._order, self._inbox, self._exchange = spot, order, inbox, exchange
         self._mailbox, self._sign, self._on_sign = mailbox, sign, on_sign
         self._fate = "ended"
+        self._stopped: Any = None
         self._actor: Any = (
             ray.remote(Actor)
             .options(
@@ -166,14 +167,17 @@ class RayWorker:
         self._actor.send.remote({"kind": kind, **values})
 
     def close(self) -> None:
-        """End it."""
-        import ray
-
+        """Tell it to end."""
         with contextlib.suppress(Exception):  # the cluster is gone
-            ray.kill(self._actor)
+            self._stopped = self._actor.stop.remote()
 
     def wait(self) -> None:
-        """Wait until its end is known."""
+        """Wait until it has ended; kill it where it does not."""
+        import ray
+
+        with contextlib.suppress(Exception):
+            ray.wait([self._stopped], timeout=_GRACE_S)
+        self._kill()
         self._thread.join(_GRACE_S)
 
     def fate(self) -> str:
@@ -192,7 +196,15 @@ class RayWorker:
             self._fate = _fate_of(error)
         except Exception as error:
             self._fate = f"ended: {type(error).__name__}: {error}"
+        self._kill()
         self._inbox.put((self, None))
+
+    def _kill(self) -> None:
+        """End its process, which may be there though it is of no use any more, and give back its GPU."""
+        import ray
+
+        with contextlib.suppress(Exception):  # the cluster is gone
+            ray.kill(self._actor)
 
     def _is_met(self) -> bool:
         """Whether it is there and may measure. Raises SelfRepairError where it does not see the mailbox."""
@@ -339,4 +351,4 @@ def _fate_of(error: Exception) -> str:
         return "ended: its node went down"
     if "No module named" in text:
         return f"cannot start: {text[text.index('No module named') :].split(chr(39))[1]} is not installed on its node"
-    return "was killed or crashed"
+    return "was killed, or its node went down"

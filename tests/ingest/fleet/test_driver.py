@@ -13,7 +13,7 @@ from selfrepair.ingest.fleet import processes
 from selfrepair.ingest.fleet.driver import Fleet
 from selfrepair.ingest.fleet.loading import LoaderBeside
 from selfrepair.ingest.fleet.messages import Order
-from selfrepair.ingest.fleet.processes import WorkerProcess
+from selfrepair.ingest.fleet.processes import Machine, WorkerProcess
 from selfrepair.ingest.request.devices import parse_devices
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.warehouse.errors import SelfRepairError
@@ -37,7 +37,7 @@ def planned(tmp_path):
     seen = []
     fleet = Fleet(
         IngestRequest(model="demo"),
-        parse_devices("cuda:0,cuda:1"),
+        Machine(parse_devices("cuda:0,cuda:1")),
         tmp_path / "w.duckdb",
         tmp_path / "parts",
         parts_to_record=None,
