@@ -60,6 +60,8 @@ class Driver:
         return self.answer(answer)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_summaries")
 def test_two_drivers_one_after_the_other_store_what_one_process_does(tmp_path, monkeypatch):
     mailbox, parts, db = Mailbox(f"file://{tmp_path / 'bucket'}"), tmp_path / "parts", tmp_path / "w.duckdb"
     monkeypatch.chdir(tmp_path)
