@@ -205,5 +205,6 @@ def ray_address(typed: str | None) -> str | None:
     """
     from ray._private import services
 
-    found = services.canonicalize_bootstrap_address(typed)
+    canonical: Any = services.canonicalize_bootstrap_address  # takes None, whatever its annotation says
+    found = canonical(typed)
     return None if found is None else str(found)

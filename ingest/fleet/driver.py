@@ -87,8 +87,8 @@ class Place(Protocol):
     def carried(self, kind: str, devices: str | None = None) -> dict[str, Any]:
         """What a command of that kind carries besides; `devices` names those of all workers."""
 
-    def end(self, *, is_whole: bool) -> None:
-        """No worker is left; `is_whole` where all is measured."""
+    def finish(self) -> None:
+        """The run is measured, and no worker is left."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Fleet:
             while not self._is_over:
                 self._hear(*self._inbox.get())
                 self._assign()
-        self._place.end(is_whole=True)
+        self._place.finish()
 
     @contextlib.contextmanager
     def _loader_stopped(self) -> Iterator[None]:

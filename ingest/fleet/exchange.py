@@ -78,9 +78,9 @@ class Exchange:
                 self._parts.start(self._known)  # another process may have loaded the run meanwhile
                 self._write(message["files"])
 
-    def end(self, *, is_whole: bool) -> None:
-        """Nothing is delivered any more; of a run that is measured whole nothing is left in the mailbox."""
-        if is_whole and self._record is not None:
+    def finish(self) -> None:
+        """The run is measured: nothing of it is left in the mailbox."""
+        if self._record is not None:
             self._mailbox.remove(self._record.run_key)
 
     @property

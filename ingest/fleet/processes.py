@@ -47,8 +47,8 @@ class Machine:
         """Commands carry nothing: what there is, is on this machine's disk."""
         return {}
 
-    def end(self, *, is_whole: bool) -> None:
-        """No worker is left."""
+    def finish(self) -> None:
+        """The run is measured: nothing is to be done."""
 
 
 class WorkerProcess:

@@ -23,6 +23,7 @@ from selfrepair.ingest.fleet.mailbox import LostUnitError, Mailbox, MailboxError
 from selfrepair.ingest.fleet.messages import Order
 from selfrepair.ingest.request.cluster import LOCAL
 from selfrepair.ingest.request.devices import WorkerDevice
+from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.runs.stored import all_cuts
 from selfrepair.warehouse.errors import SelfRepairError, again
 from selfrepair.warehouse.parts.records import RunRecord
@@ -60,8 +61,7 @@ class RayCluster:
         self._address, self._cores, self._mailbox = address, cores, mailbox
         self._spots: list[Spot] = []
         self._exchange: Exchange | None = None
-        self._sign = ("", "")
-        self._signs: list[str] = []
+        self._sign: tuple[str, str] | None = None
 
     def __enter__(self) -> "RayCluster":
         """Connect. Raises SelfRepairError where there is no cluster, no room in it, or a mailbox that cannot be written."""
@@ -69,7 +69,6 @@ class RayCluster:
 
         try:
             self._sign = self._mailbox.sign()  # before the cluster is started, which takes seconds
-            self._signs.append(self._sign[0])
             _connect(self._address)
             self._spots = _spots(ray.nodes(), self._cores)
         except BaseException:
@@ -82,8 +81,8 @@ class RayCluster:
     ) -> None:
         import ray
 
-        while self._signs:
-            self._mailbox.remove(self._signs.pop())
+        if self._sign is not None:
+            self._mailbox.remove(self._sign[0])
         self._mailbox.clean()
         ray.shutdown()
 
@@ -99,16 +98,14 @@ class RayCluster:
 
     def workers(self, order: Callable[[WorkerDevice], Order], inbox: "queue.SimpleQueue[Any]") -> "Iterator[RayWorker]":
         """Start the workers, one after the other."""
+        assert self._sign is not None, "a cluster is entered first"
         first = order(self.devices[0])
         parts, db = Path(first.parts), Path(first.db)
-        from selfrepair.ingest.request.ingest_request import IngestRequest
-
         recorded = None if first.parts_to_record is None else Path(first.parts_to_record)
         self._exchange = Exchange(self._mailbox, parts, db, IngestRequest(**first.request).command(recorded))
-        cuts = {key: tuple(cut) for key, cut in all_cuts(parts, db).items()}
+        cuts = {key: (cut.n_units, cut.rows_in_unit) for key, cut in all_cuts(parts, db).items()}
         for spot, device in zip(self._spots, self.devices, strict=True):
-            its = replace(order(device), cuts=cuts)
-            yield RayWorker(spot, its, inbox, self._exchange, self._mailbox, self._sign, self._signs.append)
+            yield RayWorker(spot, replace(order(device), cuts=cuts), inbox, self._exchange, self._mailbox, self._sign)
 
     def begin(self, record: RunRecord, prompts: Sequence[int]) -> None:
         """The run was planned."""
@@ -120,10 +117,10 @@ class RayCluster:
         assert self._exchange is not None
         return self._exchange.carried(kind, devices)
 
-    def end(self, *, is_whole: bool) -> None:
-        """No worker is left."""
+    def finish(self) -> None:
+        """The run is measured, and no worker is left."""
         if self._exchange is not None:
-            self._exchange.end(is_whole=is_whole)
+            self._exchange.finish()
 
 
 class RayWorker:
@@ -137,7 +134,6 @@ class RayWorker:
         exchange: Exchange,
         mailbox: Mailbox,
         sign: tuple[str, str],
-        on_sign: Callable[[str], None],
     ) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -146,7 +142,7 @@ class RayWorker:
 
         self.name = self.title = spot.name
         self._spot, self._order, self._inbox, self._exchange = spot, order, inbox, exchange
-        self._mailbox, self._sign, self._on_sign = mailbox, sign, on_sign
+        self._mailbox, self._sign = mailbox, sign
         self._fate = "ended"
         self._stopped: Any = None
         self._actor: Any = (
@@ -224,8 +220,9 @@ class RayWorker:
             return False
         if "error" in found:
             raise SelfRepairError(found["error"])
-        self._on_sign(found["sign"][0])
-        if not (found["sees"] and self._mailbox.sees(found["sign"])):
+        is_seen = self._mailbox.sees(found["sign"])
+        self._mailbox.remove(found["sign"][0])
+        if not (found["sees"] and is_seen):
             raise SelfRepairError(
                 f"{found['host']} and {socket.gethostname()} do not see each other's files in {self._mailbox.address}: it is "
                 "another folder on each. Name one that all share with --parts, or a bucket such as --parts s3://bucket/folder."

@@ -90,7 +90,7 @@ class Work:
     def _lead(self, devices: str, units_done: Sequence[int], cells_done: Sequence[Cell]) -> None:
         """`units_done` and `cells_done` are those of a run whose part files and warehouse are another machine's."""
         self._record(devices)
-        done = Done(units_done, [(prompt, HeadAblation(*head)) for prompt, *head in cells_done])
+        done = Done(units_done, [(prompt, HeadAblation(layer, head, way)) for prompt, layer, head, way in cells_done])
         left = what_is_left(self._plan, self._parts, self._db, _ALL, done)
         units = [unit.number for unit in left.units]
         cells = [(prompt, ablated.layer, ablated.head, ablated.ablation) for prompt, ablated in left.cells]

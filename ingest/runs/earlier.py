@@ -33,7 +33,7 @@ def as_begun(
     begun: Mapping[str, Cut | None] = _cuts(plan, parts_root, db, wait_s) if told is None else told
     today, earlier = plan.record.run_key, plan.key_of_0_1
     plan = replace(plan, key_of_0_1=None)
-    if earlier in begun and today not in begun:
+    if earlier is not None and earlier in begun and today not in begun:
         note(
             f"continuing run {earlier} of version 0.1, which did not record the model's configuration: this model's is assumed "
             "to be the same."

@@ -85,7 +85,7 @@ def test_two_drivers_one_after_the_other_store_what_one_process_does(tmp_path, m
     run = finish_run(second.record, db, parts, 3, pytest.fail)
     assert run.status == "complete"
     assert run.crosscheck_rows == 33
-    second.exchange.end(is_whole=True)
+    second.exchange.finish()
     assert mailbox.deliveries(first.record.run_key) == []
 
     third = Driver(mailbox, parts, db)

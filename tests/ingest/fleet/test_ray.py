@@ -70,4 +70,4 @@ def test_a_node_and_the_driver_killed_the_nodes_store_what_one_process_does(star
     assert "Traceback" not in err
     assert_same_run(db, one)
     assert measured_by(db)[1] >= 3
-    assert [*bucket.iterdir()] == []
+    assert {path.name.partition("-")[0] for path in bucket.iterdir()} <= {"sign"}  # that of the driver that was killed
