@@ -5,6 +5,7 @@ no class tells two apart, in one place.
 upgrade leads here. Packages are imported where they are used: the hub alone is needed to fetch a model.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -208,3 +209,16 @@ def ray_address(typed: str | None) -> str | None:
     canonical: Any = services.canonicalize_bootstrap_address  # takes None, whatever its annotation says
     found = canonical(typed)
     return None if found is None else str(found)
+
+
+@contextmanager
+def ray_tries_for(seconds: float) -> Iterator[None]:
+    """Within it, a cluster that refuses to be joined is tried for so long, unless the user says how long (ray)."""
+    name = "RAY_gcs_server_port_wait_time_s"
+    is_set = name in os.environ
+    os.environ.setdefault(name, str(int(seconds)))
+    try:
+        yield
+    finally:
+        if not is_set:
+            del os.environ[name]

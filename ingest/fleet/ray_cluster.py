@@ -9,6 +9,8 @@ import logging
 import os
 import queue
 import socket
+import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -255,22 +257,39 @@ def _connect(address: str) -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     import ray
-    from ray.exceptions import AuthenticationError
+    from ray.exceptions import RayError
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     found = _found(address)
-    try:
-        if found is None:
-            ray.init("local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
-        else:
-            ray.init(found, **quiet)
-    except AuthenticationError as error:
-        raise SelfRepairError(
-            f"--ray {address}: the cluster does not take this machine's token. Give it the cluster's, in RAY_AUTH_TOKEN or "
-            f"~/.ray/auth_token, with RAY_AUTH_MODE=token; then {again()}."
-        ) from error
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SelfRepairError(f"--ray {address}: {' '.join(str(error).split())[:500]}") from error
+    with _captured_stderr() as said:
+        try:
+            if found is None:
+                ray.init("local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
+            else:
+                with compat.ray_tries_for(_CONNECT_S):
+                    ray.init(found, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+            text = f"{error} {said()}"
+            if "token" in text.lower():
+                raise SelfRepairError(
+                    f"--ray {address}: the cluster does not take this machine's token. Give it the cluster's, in "
+                    f"RAY_AUTH_TOKEN or ~/.ray/auth_token, with RAY_AUTH_MODE=token; then {again()}."
+                ) from error
+            raise SelfRepairError(f"--ray {address}: {' '.join(str(error).split())[:500]}") from error
+
+
+@contextlib.contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """What Ray's own libraries write to standard error goes into a file, whose text the value returns."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        before = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: os.pread(file.fileno(), 100_000, 0).decode(errors="replace")
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 def _found(address: str) -> str | None:
