@@ -19,6 +19,7 @@ from typing import Any
 from selfrepair.ingest.fleet.exchange import ARRAYS
 from selfrepair.ingest.fleet.mailbox import Mailbox, MailboxError
 from selfrepair.ingest.fleet.messages import Message, Order
+from selfrepair.ingest.terms import devices_are_named
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import DeviceMemoryError, ResumableError, SelfRepairError
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -101,6 +102,7 @@ class Actor:
             torch.set_num_threads(threads)
         if order.device != "cpu":  # Ray shows the actor its own GPU alone, as the first
             order = replace(order, called=f"cuda:{os.environ.get('CUDA_VISIBLE_DEVICES', '0').partition(',')[0]}")
+        devices_are_named("--device {} without --ray")
         carrier = _Carrier(Path(order.parts), Mailbox(address), self)
         work = Work(order, carrier.send)
         while True:

@@ -59,8 +59,8 @@ def one_that_measures(nodes: list, db: Path, process: Process) -> object:
     by_raylet = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
     while process.poll() is None:
         for path in Path(f"{db}.parts").glob("*/unit-*/manifest.json"):
-            worker = json.loads(path.read_text())["by"]["worker"]
-            with contextlib.suppress(psutil.NoSuchProcess):  # an earlier driver's
+            with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):  # it is loaded, or an earlier driver's
+                worker = json.loads(path.read_text())["by"]["worker"]
                 for parent in psutil.Process(int(worker.rpartition(":")[2])).parents():
                     if parent.pid in by_raylet:
                         return by_raylet[parent.pid]
