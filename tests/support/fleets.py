@@ -28,7 +28,7 @@ _OF_SUMS = {
 
 def finish(process: Process) -> tuple[str, str]:
     """Wait for a process that ends well; what it wrote."""
-    out, err = process.communicate()
+    out, err = process.communicate(timeout=1500)  # many workers on a busy machine
     assert process.returncode == 0, err
     return out, err
 
