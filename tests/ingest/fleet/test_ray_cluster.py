@@ -1,12 +1,16 @@
 """Where actors go, what is taken for a cluster, and which options go together: without a cluster."""
 
 import socket
+import sys
 import threading
+from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 
 from selfrepair.ingest.fleet import ray_cluster
-from selfrepair.ingest.fleet.ray_cluster import _answers, _spots
+from selfrepair.ingest.fleet.mailbox import Mailbox
+from selfrepair.ingest.fleet.ray_cluster import RayWorker, _answers, _spots
 from selfrepair.ingest.request.cluster import check_parts
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.validation import check_request
@@ -115,3 +119,41 @@ def test_an_address_without_a_cluster_and_none_at_all_are_told(monkeypatch):
     assert ray_cluster._found("local") is None
     with pytest.raises(SelfRepairError, match="nothing answers at gpu1:6379"):
         ray_cluster._found("auto")
+
+
+@pytest.fixture
+def meet(tmp_path, monkeypatch):
+    """What the driver's side makes of an actor's greeting."""
+    ray = SimpleNamespace(wait=lambda asked, timeout: (asked, []), get=lambda answer: answer)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr("selfrepair.ingest.fleet.mailbox._SEEN_WITHIN_S", 0)
+    mailbox = Mailbox(str(tmp_path / "mail"))
+
+    def _meet(**greeting: object) -> str:
+        worker = object.__new__(RayWorker)
+        worker.name, worker._mailbox, worker._sign, worker._fate = "gpu2", mailbox, mailbox.sign(), ""
+        found = {"selfrepair": version("selfrepair"), "host": "gpu2", "pid": 7, "sees": True, "sign": mailbox.sign()}
+        worker._actor = SimpleNamespace(greet=SimpleNamespace(remote=lambda *of: found | greeting))
+        assert not worker._is_met()
+        return worker.fate()
+
+    return _meet
+
+
+def test_a_node_of_another_version_is_refused_alone(meet):
+    assert meet(selfrepair="9.9.9") == (
+        f"is refused: gpu2 has selfrepair 9.9.9, this machine {version('selfrepair')}. Install the same on both"
+    )
+
+
+@pytest.mark.parametrize("greeting", [{"sees": False}, {"sign": ("sign-of-another-folder", "x")}])
+def test_a_folder_that_is_another_one_on_a_node_ends_the_run(meet, greeting):
+    with pytest.raises(
+        SelfRepairError, match=r"gpu2 and .* do not see each other's files in .*mail: it is another folder"
+    ):
+        meet(**greeting)
+
+
+def test_a_bucket_that_a_node_cannot_use_ends_the_run(meet):
+    with pytest.raises(SelfRepairError, match="cannot read s3://x"):
+        meet(error="cannot read s3://x")
