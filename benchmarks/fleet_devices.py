@@ -20,10 +20,9 @@ import duckdb
 import psutil
 
 _RATE = """
-SELECT
-    sum(n_measurements) / epoch(max(measured_at) - min(measured_at - to_microseconds(CAST(seconds * 1e6 AS BIGINT)))),
-    count(*)
-FROM units WHERE worker IN (SELECT worker FROM units GROUP BY worker HAVING count(*) > 4)
+SELECT sum(n_measurements), epoch(max(measured_at) - min(measured_at - to_microseconds(CAST(seconds * 1e6 AS BIGINT)))),
+    sum(seconds) / count(DISTINCT worker), count(*)
+FROM units WHERE worker IN (SELECT worker FROM units GROUP BY worker HAVING count(*) > $least)
 """
 _SEEN_EVERY_S = 0.2
 
@@ -51,11 +50,13 @@ def measure(db: Path, prompts: int, *options: str) -> float:
     return sum(spent.values())
 
 
-def rows_per_second(db: Path) -> tuple[float, int]:
-    """Rows per second between the first unit's begin and the last one's end, and how many units."""
+def rows_per_second(db: Path, least: int = 0) -> tuple[float, float, int]:
+    """Rows per second between the first unit's begin and the last one's end, the share of that time in which a worker
+    measured, and how many units; of workers with more than `least`.
+    """
     with duckdb.connect(str(db), read_only=True) as con:
-        ((rate, n_units),) = con.execute(_RATE).fetchall()
-    return float(rate), int(n_units)
+        ((rows, seconds, measuring_s, n_units),) = con.execute(_RATE, {"least": least}).fetchall()
+    return rows / seconds, measuring_s / seconds, n_units
 
 
 def main() -> None:
@@ -73,8 +74,11 @@ def main() -> None:
                 db = folder / f"{name}.duckdb"
                 measure(db, prompts, *_SHORT, "--shard", f"{prompts // 4}/{prompts // 4}")
                 cpu_s = measure(db, prompts, *_SHORT, *options)
-                rate, n_units = rows_per_second(db)
-                print(f"{' '.join(options)}: {rate:,.0f} rows/s over {n_units} units, {cpu_s:,.0f} CPU seconds in all")
+                rate, share, n_units = rows_per_second(db, least=4)
+                print(
+                    f"{' '.join(options)}: {rate:,.0f} rows/s over {n_units} units, measuring {share:.0%} of the time; "
+                    f"{cpu_s:,.0f} CPU seconds in all"
+                )
             return
         rates = []
         for n in (1, 2):
