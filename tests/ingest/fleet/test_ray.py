@@ -55,15 +55,17 @@ def start(server, cluster) -> Callable[..., Process]:
 
 
 def one_that_measures(nodes: list, db: Path, process: Process) -> object:
-    """Wait until a worker on one of the nodes has measured a unit, and so is at the next; that node."""
+    """Wait until a worker of this driver on one of the nodes has measured a unit, and so is at the next; that node."""
+    began = psutil.Process(process.pid).create_time()  # workers of the driver that was killed may live on for a moment
     by_raylet = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
     while process.poll() is None:
         for path in Path(f"{db}.parts").glob("*/unit-*/manifest.json"):
             with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):  # it is loaded, or an earlier driver's
                 worker = json.loads(path.read_text())["by"]["worker"]
-                for parent in psutil.Process(int(worker.rpartition(":")[2])).parents():
-                    if parent.pid in by_raylet:
-                        return by_raylet[parent.pid]
+                its = psutil.Process(int(worker.rpartition(":")[2]))
+                found = [by_raylet[parent.pid] for parent in its.parents() if parent.pid in by_raylet]
+                if found and its.create_time() > began:
+                    return found[0]
         time.sleep(0.01)
     pytest.fail(process.communicate()[1])
 
