@@ -78,7 +78,7 @@ def _whole_command(request: IngestRequest, db: Path, parts: Path | None, bucket:
     return shlex.join(
         [
             *shlex.split(request.command(parts)),
-            *request.by_whom(),
+            *request.left_out(),
             *(["--parts", bucket] if bucket else []),
             *["--db", str(db)],
         ]

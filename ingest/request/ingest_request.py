@@ -12,7 +12,7 @@ import click
 from selfrepair.ingest.request.mechanisms import NEURONS, Mechanisms
 from selfrepair.ingest.request.options import option, typed_options
 
-_BY_WHOM = ("devices", "ray", "ray_cpus", "shard")
+_NOT_OF_THE_RUN = ("devices", "ray", "ray_cpus", "shard", "name")
 
 _BUNDLED = ("demo", "stdlib", "random")
 """Names that are never those of files."""
@@ -58,7 +58,14 @@ class IngestRequest:
         "labels the run.",
         None,
     )
-    name: str | None = option("What the warehouse calls a local model  [default: its folder's name]", None)
+    series: str | None = option(
+        "What the warehouse calls a local model  [default: its folder's name]. Checkpoints of one training share it, each with "
+        "its --checkpoint.",
+        None,
+    )
+    name: str | None = option(
+        "What the warehouse calls the run, beside its number; selfrepair name gives another.", None
+    )
     trust_remote_code: bool = option("Run custom code that comes with the model, if it needs any.", False)
     dtype: str = option(
         "What the layers compute in; the residual stream is kept in float32 or better.",
@@ -118,19 +125,18 @@ class IngestRequest:
     )
 
     def command(self, parts: Path | None = None) -> str:
-        """The `selfrepair ingest` of this request, but for --db and for who measures it (--devices, --ray, --shard); `parts`
+        """The `selfrepair ingest` of this request, but for --db, --name and who measures it (--devices, --ray, --shard); `parts`
         where that folder is not the usual one.
 
         Local paths that hold for this folder alone begin with a dot.
         """
         named = replace(self, model=_marked(self.model), dataset=self.dataset and _marked(self.dataset))
         folder = [] if parts is None else ["--parts", _marked(str(parts))]
-        return shlex.join(["selfrepair", "ingest", *typed_options(named, leave_out=_BY_WHOM), *folder])
+        return shlex.join(["selfrepair", "ingest", *typed_options(named, leave_out=_NOT_OF_THE_RUN), *folder])
 
-    def by_whom(self) -> list[str]:
-        """The words that `command` leaves out, which say who measures."""
-        others = [field.name for field in fields(self) if field.name not in _BY_WHOM]
-        return typed_options(self, leave_out=others)
+    def left_out(self) -> list[str]:
+        """The words that `command` leaves out, but for --db: who measures the run, and what it is called."""
+        return typed_options(self, leave_out=[one.name for one in fields(self) if one.name not in _NOT_OF_THE_RUN])
 
     def chosen_mechanisms(self) -> Mechanisms:
         """The mechanisms to measure, --mechanisms included."""

@@ -82,7 +82,7 @@ def test_who_measures_is_told_and_not_recorded(ray):
     request = IngestRequest(model="demo", ray=ray, ray_cpus=2)
     check_request(request)
     assert request.command() == "selfrepair ingest --model demo"
-    assert request.by_whom() == ["--ray", *([] if ray == "local" else [ray]), "--ray-cpus", "2"]
+    assert request.left_out() == ["--ray", *([] if ray == "local" else [ray]), "--ray-cpus", "2"]
 
 
 @pytest.mark.parametrize(
