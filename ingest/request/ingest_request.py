@@ -125,8 +125,8 @@ class IngestRequest:
     )
 
     def command(self, parts: Path | None = None) -> str:
-        """The `selfrepair ingest` of this request, but for --db, --name and who measures it (--devices, --ray, --shard); `parts`
-        where that folder is not the usual one.
+        """The `selfrepair ingest` of this request, but for --db, --name and who measures it (--devices, --ray, --shard);
+        `parts` where that folder is not the usual one.
 
         Local paths that hold for this folder alone begin with a dot.
         """
