@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +41,16 @@ class Activity:
 
 @contextlib.contextmanager
 def measuring(
-    folder: Path, index: int = 1, count: int = 1, device: str | None = None, processes: int = 0
+    folder: Path,
+    index: int = 1,
+    count: int = 1,
+    device: str | None = None,
+    processes: int = 0,
+    hosts: Sequence[str] = (),
 ) -> Iterator[None]:
     """Within it, this process measures the `index`-th of `count` shares of the run of this existing folder, on `device`, or has
-    so many `processes` measure it; that is known also to those who share the folder over a network.
+    so many `processes` measure it, on the machines `hosts` where those are others; that is known also to those who share the
+    folder over a network.
 
     Several processes may do so at once. Why each ended is kept.
     """
@@ -52,7 +58,7 @@ def measuring(
         with contextlib.suppress(OSError):  # a file system without locks: nobody can know
             _lock_shared(folder / _LOCK, locked)
         files.remove(folder / _REASON_OF_ALL)
-        with noted(folder, index, count, device, processes):
+        with noted(folder, index, count, device, processes, hosts):
             yield
 
 

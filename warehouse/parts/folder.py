@@ -159,11 +159,14 @@ class PartsFolder:
             by=by,
             document_id=document_id,
         )
+        self.place_unit(unit, {**contents, MANIFEST: memoryview(manifest.to_json().encode())})
+        return manifest
+
+    def place_unit(self, unit: int, contents: Mapping[str, memoryview]) -> None:
+        """Have a unit of these files, its manifest among them, appear whole, as `write_unit` does; one that is here stays."""
         n_bytes = sum(len(data) for data in contents.values())
         with files.writing(f"unit {unit} of run {self.run_key}", self.path, n_bytes):
-            placed = {**contents, MANIFEST: memoryview(manifest.to_json().encode())}
-            _again_if_removed(lambda: self._place(unit, placed))
-        return manifest
+            _again_if_removed(lambda: self._place(unit, contents))
 
     def write_crosscheck(self, shard: int, n_shards: int, cells: Sequence[CrosscheckCell]) -> None:
         """Write what `shard` of `n_shards` computed the slow way, all at once.

@@ -328,7 +328,7 @@ def _measurers(units: Mapping[int, FinishedUnit], known: Sequence[Worker]) -> It
             where[name] = unit.by.host, unit.by.device
     for worker in known:
         of_worker = seconds.pop(worker.name, [])
-        if worker.processes and worker.status == RUNNING and worker.host in {host for host, _ in where.values()}:
+        if worker.status == RUNNING and _hosts_led(worker) & {host for host, _ in where.values()}:
             continue  # its processes are told below, by device
         yield Measurer(
             worker.share if worker.count > 1 else None,
@@ -342,10 +342,15 @@ def _measurers(units: Mapping[int, FinishedUnit], known: Sequence[Worker]) -> It
     others: dict[tuple[str | None, str | None], list[float]] = defaultdict(list)
     for name, of_worker in seconds.items():
         others[where[name]] += of_worker
-    leading = {worker.host for worker in known if worker.status == RUNNING and worker.processes}
+    leading = {host for worker in known if worker.status == RUNNING for host in _hosts_led(worker)}
     for (host, device), of_device in sorted(others.items(), key=str):
         status = RUNNING if host in leading else DONE
         yield Measurer(None, host, device, status, len(of_device), _mean(of_device) if host else None)
+
+
+def _hosts_led(worker: Worker) -> set[str | None]:
+    """The machines on which a process has others measure."""
+    return {*(worker.hosts or (worker.host,))} if worker.processes else set()
 
 
 def _mean(seconds: Sequence[float]) -> float | None:

@@ -37,7 +37,7 @@ _SECOND_LOOK_S = 0.05
 @dataclass(frozen=True)
 class Worker:
     """A process that measures the `index`-th of `count` shares of a run, or did: of an ended one, `reason` says why. It may
-    have `processes` others measure, on a device each; 0: it measures itself.
+    have `processes` others measure, on a device each, of the machines `hosts` where those are others; 0: it measures itself.
     """
 
     index: int
@@ -48,6 +48,7 @@ class Worker:
     status: str
     reason: str = ""
     processes: int = 0
+    hosts: tuple[str, ...] = ()
 
     @property
     def share(self) -> str:
@@ -61,14 +62,16 @@ class Worker:
 
 
 @contextlib.contextmanager
-def noted(folder: Path, index: int, count: int, device: str | None, processes: int) -> Iterator[None]:
+def noted(
+    folder: Path, index: int, count: int, device: str | None, processes: int, hosts: Sequence[str] = ()
+) -> Iterator[None]:
     """Within it, this process has a note in the existing `folder` that it measures that share; then how it ended.
 
     Notes of earlier processes that had the same share, or shared the run among another number, go: others do their work now.
     """
     note: BinaryIO | None = None
     said = {"index": index, "count": count, "host": socket.gethostname(), "pid": os.getpid(), "device": device}
-    said["processes"] = processes
+    said |= {"processes": processes, "hosts": [*hosts]}
     with contextlib.suppress(OSError):  # a disk that is full or read-only: nobody will know
         _remove_ended(folder, index, count)
         note = _written(folder, said)
@@ -170,6 +173,7 @@ def _read(path: Path) -> Worker | None:
             status=status,
             reason=str(found.get("reason", "")),
             processes=int(found.get("processes", 0)),
+            hosts=tuple(str(host) for host in found.get("hosts", ())),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -221,6 +221,11 @@ def test_processes_that_one_process_leads_are_told_by_device(run, root, db):
             ("cuda:0", "running", 1),
             ("cuda:1", "running", 1),
         ]
+    with measuring(parts.path, device="gpu1, gpu2", processes=2, hosts=["gpu1", "gpu2"]):
+        rewrite(parts, 2, by=MeasuredBy("gpu2", "cuda:0", "gpu2:9", 4.0))
+        by = {(one.host, one.device): one.status for one in statuses(root, db)[0][0].by}
+    assert by["gpu2", "cuda:0"] == "running"
+    assert by[socket.gethostname(), "cuda:0"] == "done"
     assert found.cells == 3
     assert (found.time.rows_per_s, found.time.seconds_left) == (2 * 432 / 4.0, 3 * 432 / (2 * 432 / 4.0))
 
