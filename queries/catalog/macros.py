@@ -132,13 +132,6 @@ MACROS = (
         -2.515517,
     ),
     Macro(
-        "normal_of_t",  # Wallace (1959): for 11 degrees and more within 1 %
-        "(t, freedom) AS sign(t) * (8e0 * freedom + 1) / (8e0 * freedom + 3) * sqrt(freedom * ln(1 + t * t / freedom))",
-        "The value of a standard normal number as unlikely as Student's t with that many degrees of freedom.",
-        "(0, 2)",
-        0.0,
-    ),
-    Macro(
         "t_of_many",  # by Wallace's transform: for 11 degrees at most 1 % too wide, for 40 exact to 3e-4, for fewer wider
         "(freedom, n) AS CASE WHEN freedom >= 1 THEN sqrt(freedom * (exp((normal_tail(0.025e0 / n) * (8e0 * freedom + 3) "
         "/ (8e0 * freedom + 1)) ** 2 / freedom) - 1)) END",
