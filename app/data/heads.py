@@ -42,10 +42,7 @@ def parts(head: str, population: str, columns: Mapping[str, str], *, of_effect: 
 
 
 def _part(part: str, column: str, of_effect: bool) -> str:
-    if of_effect:
-        value = f"{part.lower().replace('-', '_')}_fraction_of_effect"
-    else:
-        value = f"mean_{column}"
+    value = f"{part.lower().replace('-', '_')}_fraction_of_effect" if of_effect else f"mean_{column}"
     return f"{{'part': {literal(part)}, 'value': {value}, 'low': {value}_low, 'high': {value}_high}}"
 
 

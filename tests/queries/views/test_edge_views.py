@@ -163,7 +163,7 @@ def test_a_document_that_lies_in_several_units_is_one_cluster(
 def test_verdicts_have_a_margin_and_hold_for_all_edges_together(
     con: Con, fill: Fill, one_row: Callable[..., dict[str, Any]]
 ) -> None:
-    """20 heads are ablated; 400 edges of 20 documents repair nobody, 20 do. Of the last five heads, what counts is much more."""
+    """20 heads are ablated; 400 edges of 20 documents repair nobody, 20 do. For the last five heads, the margin is wide."""
     rng = np.random.default_rng(8)
     effects = np.where(np.arange(20) < 15, 2.0, 150.0)
     places = [*np.ndindex(1, 20), (1, 20)]
