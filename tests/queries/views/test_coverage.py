@@ -23,7 +23,7 @@ TRUTH = 0
 """The run that holds every document once; runs 1 to `DRAWS` hold as many, drawn from these."""
 
 HELD = {"all": (0.92, 0.99), "top2": (0.92, 0.99), "top2_nobos": (0.92, 0.99)}
-"""Lowest and highest share of draws, over 600 intervals of an estimate, known to 1 %; docs/measurement.md has those of 3,000."""
+"""Lowest and highest share of draws, over 600 intervals of an estimate, known to 1 %; docs/measurement.md has 3,000."""
 
 
 def measured(folder: Path) -> None:
