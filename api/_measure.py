@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
@@ -35,6 +36,7 @@ from selfrepair.queries.client.calls import SWITCH, TEXT, WHOLE, Takes, all_are,
 from selfrepair.warehouse.database.address import warehouse_path
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, errors_in
 from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
+from selfrepair.warehouse.load.names import check_name
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from selfrepair.warehouse.schema import MECHANISMS
 
@@ -65,8 +67,9 @@ _TAKES = {
     "mechanisms": _TEXTS,
     "seed": WHOLE,
     "batch_size": WHOLE,
-    "name": TEXT,
+    "model_name": TEXT,
     "dataset_name": TEXT,
+    "name": TEXT,
     "into": Takes("the path of a file", is_path),
     "progress": SWITCH,
 }
@@ -93,8 +96,9 @@ class _Options(TypedDict, total=False):
     mechanisms: str | Sequence[str]
     seed: int
     batch_size: int | None
-    name: str | None
+    model_name: str | None
     dataset_name: str
+    name: str | None
     progress: bool
 
 
@@ -119,8 +123,9 @@ def measure(
     mechanisms: str | Sequence[str] = (),
     seed: int = 0,
     batch_size: int | None = None,
-    name: str | None = None,
+    model_name: str | None = None,
     dataset_name: str = "prompts",
+    name: str | None = None,
     into: str | Path | None = None,
     progress: bool = False,
 ) -> Measurements | int:
@@ -147,8 +152,9 @@ def measure(
             self_repression.
         seed: Seed of the resample pairing and all randomness.
         batch_size: Sequences in one forward, halved when memory runs out; changes no number. Default: by the model's shape.
-        name: The model's name. Default: its configuration's. Give an edited model a different name.
+        model_name: The model's name. Default: its configuration's. Give an edited model a different name.
         dataset_name: The prompts' name in a warehouse.
+        name: The run's own name in the warehouse `into`, beside its number.
         into: A DuckDB file to write the run into, created if missing. The same call again measures only what is missing.
         progress: Show progress on standard error.
 
@@ -159,18 +165,23 @@ def measure(
         SelfRepairError: For a model, prompts or settings that cannot be measured, or a failed check; says what to do.
 
     >>> from selfrepair import measure
-    >>> run = measure(model, [[0, 5, 9, 7], [0, 8, 3, 4]], ablations="zero", name="tiny")
+    >>> run = measure(model, [[0, 5, 9, 7], [0, 8, 3, 4]], ablations="zero", model_name="tiny")
     >>> run.self_repair.select("label", "prompt_id", "pos").head(2).rows()
     [('L0H0', 0, 0), ('L0H0', 0, 1)]
 
     """
     with errors_in("python"):
         db = None if into is None else warehouse_path(into)
+        if name is not None:
+            check_name(name)
+            if into is None:
+                raise SelfRepairError(f"name={name!r} names a run in a warehouse: give its file, too, as into=FILE.")
         if tokenizer is None:
             tokenizer = getattr(model, "tokenizer", None)
         with _isolated_torch():
-            shared = share_model(model, name, tokenizer)
+            shared = share_model(model, model_name, tokenizer)
             plan = _plan(shared, prompts, dataset_name, ablations, layers, heads, given, mechanisms, seed)
+            plan = replace(plan, record=replace(plan.record, run_name=name))
             try:
                 return _run(plan, db, batch_size, progress)
             finally:

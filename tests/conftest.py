@@ -7,6 +7,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("SLURM_CPUS_ON_NODE", "1")  # of all variables the one that tells DuckDB how many threads to start
 os.environ.setdefault("SELFREPAIR_TEST_SEED", str(int.from_bytes(os.urandom(4))))  # one for all workers of a run
 
 import gc
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support import templates
-from support.warm import Server, warm_server
+from support.warm import STORING, Server, warm_server
 
 settings.register_profile("quick", max_examples=20, deadline=None, print_blob=True)
 settings.register_profile("fuzz", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -36,8 +37,37 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"random data: --hypothesis-seed={config.option.hypothesis_seed}"
 
 
+_LONGEST = (
+    "test_an_array_in_any_order_and_again_is_the_run_of_one_process",
+    "test_coverage.py",
+    "test_killed_interrupted_and_begun_again_two_processes_store_what_one_does",
+    "test_what_a_link_says_holds_from_page_to_page_and_on_the_way_back",
+    "test_wheel.py",
+)
+"""Files and tests of half a minute and more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first: at the end, one worker would wait for the other's."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONGEST))
+
+
 def pytest_collection_finish() -> None:
+    _freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    if len(sys.modules) > _n_frozen[0] + 100:
+        _freeze()
+
+
+_n_frozen = [0]
+"""How many modules there were at the last `_freeze`."""
+
+
+def _freeze() -> None:
     """What imports made lives as long as the process: the garbage collector need not look through it again and again."""
+    _n_frozen[:] = [len(sys.modules)]
     gc.collect()
     gc.freeze()
 
@@ -65,6 +95,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Starts ingests that have everything imported, in processes of their own."""
     with warm_server(tmp_path_factory.mktemp("processes")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def warehouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Forks programs that have all of the warehouse imported, and not torch; to them a warning is an error."""
+    with warm_server(tmp_path_factory.mktemp("processes"), STORING, ["-W", "error"]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Who asks a warehouse gets one thread unless it says how many: the workers of a run share the processors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("selfrepair.warehouse.database.limits._n_processors", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,6 +31,10 @@ SECTIONS = {
         "remove": Command(
             "selfrepair.warehouse.cli.commands:remove", "Remove a run from a warehouse, with all its rows."
         ),
+        "merge": Command("selfrepair.warehouse.cli.merge:merge", "Make one warehouse of several."),
+        "name": Command("selfrepair.warehouse.cli.names:name", "Give a run a name."),
+        "note": Command("selfrepair.warehouse.cli.names:note", "Keep a note with a run, in place of the one before."),
+        "tag": Command("selfrepair.warehouse.cli.names:tag", "Add tags to a run, or remove some."),
         "models": Command("selfrepair.ingest.cli.models:models", "List the models of a warehouse."),
         "refresh": Command("selfrepair.queries.cli.refresh:refresh", "Bring the views and their summaries up to date."),
     },

@@ -6,7 +6,7 @@ from selfrepair.app.components.about import describe_other
 from selfrepair.app.controls.linked import linked_selectbox
 from selfrepair.app.controls.sidebar import all_runs
 from selfrepair.app.data.choice import Choice
-from selfrepair.app.data.chosen import choose
+from selfrepair.app.data.chosen import choose, chosen
 from selfrepair.queries.catalog.which_run import Run
 from selfrepair.warehouse.schema import ABLATIONS
 
@@ -21,6 +21,9 @@ def choose_comparison(choice: Choice) -> Choice | None:
     if not comparable:
         return None
     own = str(choice.run["run_id"])
+    by_name = {run["run_name"]: number for number, run in comparable.items()}
+    if (named := by_name.get(chosen("run_b"))) is not None:  # a link may name it
+        choose("run_b", named)
     number = linked_selectbox(
         "Compare with run",
         list(comparable),

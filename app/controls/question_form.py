@@ -12,9 +12,8 @@ from selfrepair.app.wording.columns import words
 from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.queries.catalog.parameters import Parameter
 from selfrepair.queries.catalog.questions import Question, bind, filled_in, with_run
-from selfrepair.queries.catalog.which_run import Run, dataset_of
+from selfrepair.queries.catalog.which_run import Run, dataset_of, label_of
 
-_RUNS = ("run_id", "other_run_id")
 _MAX_INTEGER = 2**31 - 1
 
 
@@ -40,8 +39,8 @@ def _widget(question: str, parameter: Parameter, runs: Sequence[Run]) -> Any:
     first = 0 if parameter.required else None
     if parameter.name == "model":
         return st.selectbox(**common, options=_models(runs), index=first, placeholder="all models")
-    if parameter.name in _RUNS:
-        texts = {run["run_id"]: f"{run['run_id']}: {run['model']}, {dataset_of(run)}, {run['status']}" for run in runs}
+    if parameter.type == "RUN":
+        texts = {run["run_id"]: f"{label_of(run)}: {run['model']}, {dataset_of(run)}, {run['status']}" for run in runs}
         numbers = list(reversed(texts))
         index = min(1, len(numbers) - 1) if parameter.name == "other_run_id" and numbers else first
         return st.selectbox(

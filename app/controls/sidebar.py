@@ -11,7 +11,7 @@ from selfrepair.app.data.choice import POPULATIONS, Choice
 from selfrepair.app.data.chosen import choose, chosen, doubt, say, show_run, shown_run
 from selfrepair.app.data.query import query_frame, warehouse_path
 from selfrepair.app.wording.escape import escape_markdown
-from selfrepair.queries.catalog.which_run import RUNS, Run, dataset_of, few_clusters, few_rows
+from selfrepair.queries.catalog.which_run import RUNS, Run, dataset_of, few_clusters, few_rows, label_of
 from selfrepair.warehouse.schema import ABLATIONS
 
 
@@ -41,6 +41,7 @@ def choose_run() -> Choice:
             "Run",
             list(numbers),
             key="run",
+            format_func=lambda number: label_of(numbers[number]),
             on_change=lambda: _choose(numbers[st.session_state["run"]]),
             help="Rows of different runs are never mixed. Failed runs are not listed.",
         )
@@ -97,7 +98,11 @@ def _chosen_run(runs: list[Run]) -> Run:
     model, number = ({**shown_run(), **_asked()}.get(name) for name in ("model", "run"))
     of_model = [run for run in runs if run["model"] == model]
     first = (of_model or runs)[0]
-    run = first if number is None else next((run for run in runs if str(run["run_id"]) == number), None)
+    run = (
+        first
+        if number is None
+        else next((run for run in runs if number in (str(run["run_id"]), run["run_name"])), None)
+    )
     if run is None:
         doubt("run", str(number), f"run {first['run_id']}", "here, or failed its cross-check")
         run = first

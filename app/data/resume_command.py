@@ -132,7 +132,7 @@ def _call(run: Mapping[str, Any], db: Path) -> str:
         "given": ",".join(run["given_heads"]),
         "mechanisms": ",".join(run["mechanisms"] or ()),
         "seed": run["seed"],
-        "name": run["model"],
+        "model_name": run["model"],
         "dataset_name": run["dataset"],
         "into": str(db),
     }

@@ -11,16 +11,17 @@ against it, and the cross-check's method is compared with it on a small copy of 
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.models.adapter import ModelAdapter
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Names: TypeAlias = Callable[[str], bool] | None
 """Which activations, by hook name, a cache keeps; None keeps them all."""
@@ -29,11 +30,13 @@ Hooks: TypeAlias = Sequence[tuple[str | Callable[..., Any], Callable[..., Any]]]
 """Hooks by the name of the activation that they change."""
 
 
-def boot(adapter: ModelAdapter) -> TransformerBridge:
+def boot(adapter: ModelAdapter) -> "TransformerBridge":
     """A bridge around the adapter's model in compatibility mode.
 
     It takes the model over: weights are folded and modules wrapped in place, so that the engine cannot use it again.
     """
+    from transformer_lens.model_bridge.sources import build_bridge_from_module  # seconds, which most workers do without
+
     adapter.model.set_attn_implementation("eager")
     bridge = build_bridge_from_module(
         adapter.model, adapter.architecture, hf_config=adapter.model.config, model_name=adapter.architecture
@@ -86,7 +89,7 @@ def replacing(ablated: HeadAblation, replacement: Float[Tensor, "batch seq d_hea
 
 
 def run_clean(
-    bridge: TransformerBridge,
+    bridge: "TransformerBridge",
     tokens: Int[Tensor, "batch seq"],
     names: Names = None,
     hooks: Hooks = (),
@@ -106,7 +109,7 @@ def run_clean(
 
 
 def measure_head_ablation(
-    bridge: TransformerBridge, clean: HookedRun, ablated: HeadAblation, replacement: Float[Tensor, "batch seq d_head"]
+    bridge: "TransformerBridge", clean: HookedRun, ablated: HeadAblation, replacement: Float[Tensor, "batch seq d_head"]
 ) -> Float[Tensor, "batch pos effect"]:
     """All effects of one head ablation [logits], in the order of `conventions.EFFECTS`; `replacement` as in `replacing`."""
     hooks = [*clean.hooks, *replacing(ablated, replacement)]
@@ -134,7 +137,7 @@ def measure_head_ablation(
 
 
 def _direct_effects(
-    bridge: TransformerBridge, cache: Any, logit_directions: Tensor, scaling_cache: Any
+    bridge: "TransformerBridge", cache: Any, logit_directions: Tensor, scaling_cache: Any
 ) -> tuple[Float[Tensor, "layer head batch pos"], Float[Tensor, "layer batch pos"]]:
     """Every head's output, re-projected into the residual stream, and every MLP's, times the logit directions.
 
@@ -150,7 +153,7 @@ def _direct_effects(
     return torch.stack(heads), torch.cat(mlps)
 
 
-def _head_outputs(bridge: TransformerBridge, cache: Any, layer: int) -> Float[Tensor, "head batch seq d_model"]:
+def _head_outputs(bridge: "TransformerBridge", cache: Any, layer: int) -> Float[Tensor, "head batch seq d_model"]:
     """The output of each head of a layer; with `use_attn_result`, the bridge has it in its cache."""
     name = f"blocks.{layer}.attn.hook_result"
     if name in cache.cache_dict:

@@ -17,10 +17,10 @@ from selfrepair.warehouse.parts.records import ModelRecord, RunRecord
 
 def warn_of_namesake(request: IngestRequest, model: ModelRecord, db: Path) -> None:
     """Say where `db` holds a local model of the same name with other weights."""
-    if request.name is None and Path(request.model).exists() and has_namesake(db, model):
+    if request.series is None and Path(request.model).exists() and has_namesake(db, model):
         click.echo(
             f"{db} holds another model called {model.name}, with other weights. To tell them apart by name, stop "
-            f"and add --name, such as --name {shlex.quote(_longer_name(request.model))}.",
+            f"and add --series, such as --series {shlex.quote(_longer_name(request.model))}.",
             err=True,
         )
 
@@ -52,4 +52,10 @@ def print_outcome(record: RunRecord, db: Path, run: StoredRun, *, is_last: bool)
         f"; {record.n_measurements:,} rows in {db}, identity within {run.identity_error_max:.1e}, "
         f"{run.crosscheck_rows:,} rows cross-checked within {run.crosscheck_error_max:.1e} logits"
     )
-    click.echo(f"run {run.run_id} of {name} is {run.status}: {done}{'' if is_last else facts}")
+    called = "" if run.run_name is None else f" ({run.run_name})"
+    click.echo(f"run {run.run_id}{called} of {name} is {run.status}: {done}{'' if is_last else facts}")
+    if record.run_name not in (None, run.run_name) and run.run_name is not None:
+        click.echo(
+            f"it keeps the name {run.run_name}; to change it: selfrepair name {run.run_id} {shlex.quote(record.run_name)} "
+            f"--db {shlex.quote(str(db))}"
+        )

@@ -56,7 +56,14 @@ class IngestRequest:
         "labels the run.",
         None,
     )
-    name: str | None = option("What the warehouse calls a local model  [default: its folder's name]", None)
+    series: str | None = option(
+        "What the warehouse calls a local model  [default: its folder's name]. Checkpoints of one training share it, each with "
+        "its --checkpoint.",
+        None,
+    )
+    name: str | None = option(
+        "What the warehouse calls the run, beside its number; selfrepair name gives another.", None
+    )
     trust_remote_code: bool = option("Run custom code that comes with the model, if it needs any.", False)
     dtype: str = option(
         "What the layers compute in; the residual stream is kept in float32 or better.",
@@ -103,14 +110,16 @@ class IngestRequest:
     )
 
     def command(self, parts: Path | None = None) -> str:
-        """The `selfrepair ingest` of this request, but for --db, --devices and --shard; `parts` where that folder is not the
-        usual one.
+        """The `selfrepair ingest` of this request, but for --db, --devices, --shard and --name; `parts` where that folder is
+        not the usual one.
 
         Local paths that hold for this folder alone begin with a dot.
         """
         named = replace(self, model=_marked(self.model), dataset=self.dataset and _marked(self.dataset))
         folder = [] if parts is None else ["--parts", _marked(str(parts))]
-        return shlex.join(["selfrepair", "ingest", *typed_options(named, leave_out=("devices", "shard")), *folder])
+        return shlex.join(
+            ["selfrepair", "ingest", *typed_options(named, leave_out=("devices", "shard", "name")), *folder]
+        )
 
     def chosen_mechanisms(self) -> Mechanisms:
         """The mechanisms to measure, --mechanisms included."""

@@ -19,6 +19,7 @@ from selfrepair.ingest.text.packing import PACKED
 from selfrepair.ingest.text.refusals import check_length
 from selfrepair.ingest.text.sources import RANDOM, STDLIB, Source, open_source
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load.names import check_name
 
 
 def check_request(request: IngestRequest) -> None:
@@ -28,6 +29,7 @@ def check_request(request: IngestRequest) -> None:
     parse_batch_size(request.batch_size)
     check_seed(request.seed)
     check_crosscheck(request.crosscheck)
+    _check_name(request)
     check_has_checkpoints(request.model, parse_checkpoints(request.checkpoint))
     settings = resolve_settings(request)
     check_heads(request.layers, request.heads, request.given)
@@ -47,6 +49,17 @@ def _check_devices(request: IngestRequest) -> None:
                 f"--devices shares the run among the devices of this machine, and {option} was given as well. "
                 "Leave one of them out."
             )
+
+
+def _check_name(request: IngestRequest) -> None:
+    if request.name is None:
+        return
+    check_name(request.name)
+    if len(parse_checkpoints(request.checkpoint)) > 1:
+        raise SelfRepairError(
+            "--name names one run, and every checkpoint is one. Leave it out, and name each afterwards: selfrepair name RUN "
+            "NAME"
+        )
 
 
 def open_dataset(request: IngestRequest) -> Source:

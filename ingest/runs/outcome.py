@@ -28,6 +28,7 @@ class StoredRun:
     identity_error_max: float
     crosscheck_error_max: float
     crosscheck_rows: int
+    run_name: str | None
     units_measured: int
 
 
@@ -55,7 +56,8 @@ def _check_stored(record: RunRecord, db: Path, units_measured: int) -> StoredRun
         run_id = run_id_of(connection, record.run_key)
         assert run_id is not None, "the load registered the run"
         found = connection.execute(
-            "SELECT status, identity_error_max, crosscheck_error_max, crosscheck_rows FROM runs WHERE run_id = $run_id",
+            "SELECT status, identity_error_max, crosscheck_error_max, crosscheck_rows, run_name FROM runs "
+            "WHERE run_id = $run_id",
             {"run_id": run_id},
         ).fetchone()
         worst = connection.execute(
@@ -66,8 +68,8 @@ def _check_stored(record: RunRecord, db: Path, units_measured: int) -> StoredRun
             {"run_id": run_id},
         ).fetchone()
     assert found is not None
-    status, identity, difference, n_rows = found
-    run = StoredRun(run_id, status, identity, difference, n_rows, units_measured)
+    status, identity, difference, n_rows, run_name = found
+    run = StoredRun(run_id, status, identity, difference, n_rows, run_name, units_measured)
     if run.status == "failed" and worst is not None:
         prompt, layer, head, ablation, error = worst
         raise SelfRepairError(

@@ -45,7 +45,7 @@ def make_plan(
         revision=request.revision,
         checkpoint=parse_checkpoints(request.checkpoint)[0],
         trust_remote_code=request.trust_remote_code,
-        called=request.name,
+        called=request.series,
     )
     n_layers, n_heads = model.adapter.n_layers, model.adapter.n_heads
     chosen = parse_heads(request.layers, request.heads, n_layers, n_heads)
@@ -72,7 +72,7 @@ def make_plan(
         precision=precision,
     )
     prompts = build_prompts(source, model.vocabulary, options)
-    return plan_run(
+    plan = plan_run(
         model,
         source,
         prompts,
@@ -81,3 +81,4 @@ def make_plan(
         n_crosschecks=request.crosscheck,
         n_workers=n_workers,
     )
+    return replace(plan, record=replace(plan.record, run_name=request.name))

@@ -10,7 +10,7 @@
 Those of the last kind are `shared.PARAMETERS`, with another default where it is given.
 
 A parameter without `= default` has to be given; `= NULL` makes it one that may be left out. Its type is VARCHAR,
-INTEGER, DOUBLE, BOOLEAN, one of these with [], or the words it may be, separated by |.
+INTEGER, DOUBLE, BOOLEAN, RUN (a run's number or name), one of these with [], or the words it may be, separated by |.
 """
 
 import math
@@ -45,7 +45,7 @@ class Parameter:
     @property
     def sql_type(self) -> str:
         """The type as DuckDB has it."""
-        return "VARCHAR" if self.choices else self.type
+        return "VARCHAR" if self.choices else _SQL_TYPES.get(self.type, self.type)
 
     @property
     def takes_several(self) -> bool:
@@ -61,7 +61,7 @@ class Parameter:
         if self.takes_several:
             parse = _PARSERS[self.type.removesuffix("[]")]
             return [self._one(parse, item) for item in _items(value)]
-        parsed = self._one(_PARSERS[self.sql_type], value)
+        parsed = self._one(_PARSERS["VARCHAR" if self.choices else self.type], value)
         if self.choices and parsed not in self.choices:
             raise ValueError(f"takes {self.takes}, not '{value}'")
         return parsed
@@ -151,6 +151,12 @@ def _integer(value: object) -> Value:
     return number
 
 
+def _run(value: object) -> Value:
+    """A number, or a name that stands for one once the runs are known (`questions.with_run`)."""
+    is_name = isinstance(value, str) and value.strip() != "" and not value.lstrip("+-").isdecimal()
+    return value if is_name else _integer(value)  # type: ignore[return-value]
+
+
 def _double(value: object) -> Value:
     if isinstance(value, bool) or not isinstance(value, str | Real):
         raise TypeError
@@ -173,10 +179,15 @@ _PARSERS: Mapping[str, Callable[[object], Value]] = {
     "INTEGER": _integer,
     "DOUBLE": _double,
     "BOOLEAN": _boolean,
+    "RUN": _run,
 }
+_SQL_TYPES = {"RUN": "INTEGER"}
+"""Types that DuckDB does not have, by what they are there."""
+
 _TAKES = {
     "VARCHAR": ("text", "texts, separated by commas"),
     "INTEGER": ("a whole number", "whole numbers, separated by commas"),
     "DOUBLE": ("a number", "numbers, separated by commas"),
     "BOOLEAN": ("true or false", "true or false, several separated by commas"),
+    "RUN": ("a run's number or name", "numbers or names of runs, separated by commas"),
 }

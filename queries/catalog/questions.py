@@ -144,7 +144,7 @@ def with_run(values: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
                 "self_repair, where it failed in the table crosschecks."
             )
     if found.get("other_run_id") is not None:
-        which_run(runs, None, found["other_run_id"])
+        found["other_run_id"] = which_run(runs, None, found["other_run_id"])["run_id"]
     for place, number in (("layer", "n_layers"), ("head", "n_heads")):
         most = max((run[number] for run in chosen), default=None)
         if most is not None and found.get(place) is not None and not 0 <= found[place] < most:

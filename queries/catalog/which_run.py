@@ -1,16 +1,17 @@
-"""Which run is meant: by its number, or by its model's name where that is enough."""
+"""Which run is meant: by its number or name, or by its model's name where that is enough."""
 
 import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from selfrepair.queries.catalog.next_step import argument, see
+from selfrepair.queries.catalog.next_step import argument, did_you_mean, see
 from selfrepair.warehouse.errors import SelfRepairError, no_run
 from selfrepair.warehouse.schema import NEXT_TOKEN
 
 RUNS = """
 SELECT
     runs.run_id,
+    runs.run_name,
     models.name AS model,
     models.revision,
     models.checkpoint,
@@ -26,7 +27,9 @@ SELECT
     len(runs.selected_heads) AS n_selected_heads,
     models.n_layers,
     models.n_heads,
-    models.post_norms
+    models.post_norms,
+    runs.tags,
+    runs.note
 FROM runs
 INNER JOIN models USING (model_id)
 INNER JOIN datasets USING (dataset_id)
@@ -38,8 +41,8 @@ Run = dict[str, Any]
 """One row of `RUNS`."""
 
 
-def which_run(runs: Sequence[Run], model: str | int | None, run_id: int | None) -> Run:
-    """The one of `runs` with the number `run_id`, or else the only one of `model`, a name or a run's number.
+def which_run(runs: Sequence[Run], model: str | int | None, run_id: str | int | None) -> Run:
+    """The one of `runs` with the number or name `run_id`, or else the only one of `model`, a name or a run's number.
 
     A run whose cross-check failed is only meant when its number is given. Raises SelfRepairError when there is no such
     run or model (with the nearest names), when the two contradict each other, and when the model has several runs: each
@@ -52,7 +55,7 @@ def which_run(runs: Sequence[Run], model: str | int | None, run_id: int | None) 
     if not runs:
         raise SelfRepairError(no_run())
     if run_id is not None:
-        return _by_number(runs, model, run_id)
+        return _checked(runs, model, _by_name(runs, run_id) if isinstance(run_id, str) else _by_number(runs, run_id))
     if model is None:
         raise SelfRepairError(f"name a model or a run. There are:\n{_listed(runs)}")
     found = [run for run in runs if run["model"] == model]
@@ -106,13 +109,34 @@ def dataset_of(run: Run) -> str:
     return run["dataset"] if run["logit_of"] == NEXT_TOKEN else f"{run['dataset']} ({run['logit_of']})"
 
 
-def _by_number(runs: Sequence[Run], model: str | None, run_id: int) -> Run:
+def label_of(run: Run) -> str:
+    """What a run is called: `3`, or `3 (baseline)` where it has a name."""
+    return f"{run['run_id']}" if run["run_name"] is None else f"{run['run_id']} ({run['run_name']})"
+
+
+def _by_number(runs: Sequence[Run], run_id: int) -> Run:
     for run in runs:
         if run["run_id"] == run_id:
-            if model not in (None, run["model"]):
-                raise SelfRepairError(f"run {run_id} is of {run['model']}, not of {model}. There are:\n{_listed(runs)}")
             return run
     raise SelfRepairError(f"there is no run {run_id} in this warehouse. There are:\n{_listed(runs)}")
+
+
+def _by_name(runs: Sequence[Run], name: str) -> Run:
+    if name.isdecimal():
+        return _by_number(runs, int(name))
+    for run in runs:
+        if run["run_name"] == name:
+            return run
+    names = [run["run_name"] for run in runs if run["run_name"] is not None]
+    raise SelfRepairError(
+        f"no run of this warehouse is called '{name}'{did_you_mean(name, names)} There are:\n{_listed(runs)}"
+    )
+
+
+def _checked(runs: Sequence[Run], model: str | None, run: Run) -> Run:
+    if model not in (None, run["model"]):
+        raise SelfRepairError(f"run {label_of(run)} is of {run['model']}, not of {model}. There are:\n{_listed(runs)}")
+    return run
 
 
 def _unknown_model(runs: Sequence[Run], name: str) -> str:
@@ -125,7 +149,7 @@ def _unknown_model(runs: Sequence[Run], name: str) -> str:
 
 
 def _listed(runs: Sequence[Run]) -> str:
-    return "\n".join(f"  run {run['run_id']}: {_described(run)}" for run in runs)
+    return "\n".join(f"  run {label_of(run)}: {_described(run)}" for run in runs)
 
 
 def _described(run: Run) -> str:

@@ -61,6 +61,10 @@ def is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def _is_run(value: object) -> bool:
+    return is_whole(value) or is_text(value)
+
+
 def is_path(value: object) -> bool:
     """True for what names a file."""
     return isinstance(value, str | os.PathLike)
@@ -102,7 +106,7 @@ WAREHOUSE: Mapping[str, Takes] = {
     "flat": SWITCH,
     "columns": Takes("names of columns, 'all' or 'headline'", lambda value: is_text(value) or all_are(value, is_text)),
     "model": Takes("a model's name or a run's number", lambda value: is_text(value) or is_whole(value)),
-    "run": Takes("a run's number, or several", lambda value: is_whole(value) or all_are(value, is_whole)),
+    "run": Takes("a run's number or name, or several", lambda value: _is_run(value) or all_are(value, _is_run)),
     "layer": Takes('the number of a layer (head="L9H6" alone names both)', is_whole),
     "head": Takes(
         'the number of a head, or its name, such as "L9H6"', lambda value: is_whole(value) or bool(place_of(value))

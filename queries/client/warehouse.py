@@ -169,7 +169,7 @@ class Warehouse:
         name: str,
         /,
         *,
-        run: int | None = None,
+        run: str | int | None = None,
         columns: Chosen = "all",
         limit: int | None = MOST_ROWS,
         timeout_s: float | None = TIME_LIMIT_S,
@@ -177,7 +177,7 @@ class Warehouse:
     ) -> pl.DataFrame:
         """Rows of a view or table, those in which each column named in `filters` has the value, or one of a list.
 
-        None stands for NULL. `run` is a run's number; `model="gpt2"` is enough where the model has one run, and raises
+        None stands for NULL. `run` is a run's number or name; `model="gpt2"` is enough where the model has one run, and raises
         with a list of its runs where it has several. `head="L9H6"` names a head with its layer, `head=["L9H6", "L9H9"]`
         several. `limit` and `timeout_s` are those of `sql`. What the columns mean, and their units: `describe(name)`.
 
@@ -232,7 +232,7 @@ class Warehouse:
         ablation: str = "resample",
         *,
         top: int | None = None,
-        run: int | None = None,
+        run: str | int | None = None,
         timeout_s: float | None = TIME_LIMIT_S,
     ) -> pl.DataFrame:
         """Every measured row of one head under one ablation, with the token it was read at and the target.

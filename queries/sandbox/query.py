@@ -6,6 +6,7 @@ opening of the file instead of two, and opening takes as long as most answers.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 from selfrepair.queries.catalog.filters import conditions_of, unknown_column
@@ -118,7 +119,7 @@ class HeadQuery:
     view: str
     order: str
     model: str | int
-    run: int | None
+    run: str | int | None
     layer: int
     head: int
     ablation: str
@@ -148,8 +149,11 @@ def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
 def _run_filter(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:
     """The run_id that `filters` mean: the one they name if it is there, or the only one of each model they name."""
     run_id, model = filters.get("run_id"), filters.get("model")
-    if isinstance(run_id, int):
-        return {"run_id": which_run(runs, model if isinstance(model, str) else None, run_id)["run_id"]}
+    if isinstance(run_id, str | Integral):
+        number = run_id if isinstance(run_id, str) else int(run_id)
+        return {"run_id": which_run(runs, model if isinstance(model, str) else None, number)["run_id"]}
+    if isinstance(run_id, list):
+        return {"run_id": [each if each is None else which_run(runs, None, each)["run_id"] for each in run_id]}
     if model is None or "run_id" in filters:
         return {}
     models = model if isinstance(model, list) else [model]

@@ -97,7 +97,7 @@ def demo_rows(tmp_path_factory) -> tuple[list[list[int]], Path]:
 def test_an_unedited_model_has_the_rows_of_ingest(demo_rows) -> None:
     ids, db = demo_rows
     model, tokenizer = demo_model()
-    found = measure(model, ids, tokenizer=tokenizer, name="demo", mechanisms="logit_lens")
+    found = measure(model, ids, tokenizer=tokenizer, model_name="demo", mechanisms="logit_lens")
     frames = {"measurements": found.measurements, "tokens": found.tokens, "prompts": found.prompts, **found.mechanisms}
     assert set(frames) == {"measurements", "tokens", "prompts", "logit_lens"}
     warehouse = Warehouse(db)
@@ -187,9 +187,9 @@ def test_every_mechanism_has_its_tables() -> None:
 
 def test_the_same_call_again_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, db = edited("gpt2"), tmp_path / "w.duckdb"
-    run = measure(model, IDS, ablations="zero", into=db, name="edited")
+    run = measure(model, IDS, ablations="zero", into=db, model_name="edited")
     monkeypatch.setattr(runner, "measure_unit", None)
-    assert measure(model, IDS, ablations="zero", into=db, name="edited", batch_size=3) == run
+    assert measure(model, IDS, ablations="zero", into=db, model_name="edited", batch_size=3) == run
     assert [path.name for path in tmp_path.iterdir()] == ["w.duckdb"]
 
 
@@ -197,7 +197,7 @@ def test_the_same_call_again_measures_nothing(tmp_path: Path, monkeypatch: pytes
 def test_other_weights_of_the_same_name_are_another_run(tmp_path: Path) -> None:
     db = tmp_path / "w.duckdb"
     runs = [
-        measure(model, IDS, ablations="zero", into=str(db), name="mine")
+        measure(model, IDS, ablations="zero", into=str(db), model_name="mine")
         for model in (families.build("gpt2"), edited("gpt2"))
     ]
     assert runs == [1, 2]

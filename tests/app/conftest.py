@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from selfrepair.app.components import figure
-from support.browser import Watched, chromium, launched, served
+from support.browser import Watched, chromium, launched, new_context, served
 from support.loaded import loaded
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
 
 _compared: set[str] = set()
@@ -48,6 +48,12 @@ def browser() -> Iterator["Browser"]:
 
 
 @pytest.fixture(scope="session")
+def visitor(browser: "Browser") -> "BrowserContext":
+    """What pages are opened in one after the other: Streamlit's scripts, megabytes of them, are read once for all."""
+    return new_context(browser)
+
+
+@pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the app is served over a small warehouse: one run of tiny-model."""
     with served(loaded(tmp_path_factory.mktemp("served"))) as address:
@@ -55,9 +61,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def watched(browser: "Browser", address: str) -> Iterator[Watched]:
+def watched(browser: "Browser", address: str, visitor: "BrowserContext") -> Iterator[Watched]:
     """An empty page of that app, which is checked once more when the test is done."""
-    page = Watched(browser, address)
+    page = Watched(browser, address, lent=visitor)
     yield page
     page.check()
     page.close()

@@ -113,13 +113,13 @@ def with_torch(wheel, tmp_path_factory) -> Path:
 def measured(with_torch, tmp_path_factory) -> tuple[Path, str]:
     """A folder with the demo's warehouse, and what the demo printed."""
     folder = tmp_path_factory.mktemp("demo")
-    return folder, run(with_torch / "selfrepair", "demo", "--prompts", "6", cwd=folder)
+    return folder, run(with_torch / "selfrepair", "demo", "--prompts", "2", cwd=folder)
 
 
 def test_demo_measures_the_bundled_model_from_the_wheel(measured, with_torch):
     folder, printed = measured
     assert (folder / "selfrepair.duckdb").is_file()
-    assert f"{6 * 127 * 6 * 8 * 3:,}" in printed
+    assert f"{2 * 127 * 6 * 8 * 3:,}" in printed
     where = run(
         with_torch / "python", "-c", "import selfrepair.ingest.runs.plan as plan; print(plan.__file__)", cwd=folder
     )
@@ -136,7 +136,7 @@ def test_without_torch_help_and_query_work_and_ingest_says_what_to_install(wheel
     assert "--batch-size" in run(programs / "selfrepair", "ingest", "--help", cwd=tmp_path)
     folder, _ = measured
     counted = run(programs / "selfrepair", "query", "SELECT count(*) AS n FROM self_repair", "--csv", cwd=folder)
-    assert counted.split() == ["n", str(6 * 127 * 6 * 8 * 3)]
+    assert counted.split() == ["n", str(2 * 127 * 6 * 8 * 3)]
     refused = run(programs / "selfrepair", "ingest", "--model", "demo", cwd=tmp_path, fails=True)
     assert "pip install 'selfrepair[ingest] @ file:///" in refused
     assert "Traceback" not in refused

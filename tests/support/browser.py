@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from selfrepair.app.server.serve import HOME
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 COMMAND = [sys.executable, "-c", "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')", "app"]
 PAGES = sorted(path.stem for path in (HOME.parent / "app_pages").glob("[!_]*.py"))
@@ -83,13 +83,28 @@ def launched() -> Iterator["Browser"]:
             browser.close()
 
 
+def new_context(browser: "Browser", scheme: Literal["light", "dark"] = "light") -> "BrowserContext":
+    """What a visitor has of their own: cookies and whatever else pages store."""
+    context = browser.new_context(
+        viewport={"width": 1400, "height": 1000}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    return context
+
+
 class Watched:
     """A page of the app, and what went wrong on it: boxes with exceptions, errors of the console, requests to other hosts."""
 
-    def __init__(self, browser: "Browser", address: str, scheme: Literal["light", "dark"] = "light") -> None:
-        context = browser.new_context(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
-        context.set_default_timeout(PATIENCE_MS)
-        self.page: Page = context.new_page()
+    def __init__(
+        self,
+        browser: "Browser",
+        address: str,
+        scheme: Literal["light", "dark"] = "light",
+        lent: "BrowserContext | None" = None,
+    ) -> None:
+        self._context = lent or new_context(browser, scheme)
+        self._is_lent = lent is not None
+        self.page: Page = self._context.new_page()
         self.wrong: list[str] = []
         self.address = address
         self.page.on("console", self._heard)
@@ -115,8 +130,13 @@ class Watched:
             raise AssertionError("\n".join([self.page.url, *boxes, *self.wrong]))
 
     def close(self) -> None:
-        """Close the page and all that belongs to it."""
-        self.page.context.close()
+        """Close the page and all that belongs to it; of a context that was `lent`, only what the page has stored there."""
+        if not self._is_lent:
+            self._context.close()
+            return
+        self.page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+        self.page.close()
+        self._context.clear_cookies()
 
     def _heard(self, message: "ConsoleMessage") -> None:
         # Below /sql and the like, Streamlit looks for its server there first, and finds it at / then.

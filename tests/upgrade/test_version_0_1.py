@@ -7,9 +7,6 @@ import math
 import re
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,8 +22,10 @@ from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.verify.verification import verify
 from support.templates import made_once
 from support.version_0_1 import RENAMED, checksums, recorded, today, todays_run, todays_value, unpacked
+from support.warm import Process
 
 MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
+WITHOUT_REPORT = "import selfrepair.app.cli.run_report as report; report.print_report = lambda *of, **options: None; "
 GONE = {"top_sums", "repair_estimates", "prompt_sums", "top_cuts", "stretch_sums"}
 """Building blocks of 0.1 that are not here, or have more rows."""
 
@@ -220,28 +219,32 @@ def test_no_view_or_summary_of_an_earlier_name_stays(con):
     assert not set(table_rows(con)) & set(RENAMED)
 
 
-@pytest.mark.slow
 def test_part_files_are_gone_once_they_are_loaded(packed):
     parts = packed / "warehouse.duckdb.parts"
-    assert load(packed / "warehouse.duckdb", parts).units == 4
+    assert load(packed / "warehouse.duckdb", parts, after_load=False).units == 4
     left = {path.parent.name for path in parts.rglob("unit-*")}
     assert left == set()
 
 
 @pytest.mark.slow
-def test_a_load_killed_at_any_moment_can_be_repeated(packed, tmp_path):
+def test_a_load_killed_at_any_moment_can_be_repeated(packed, tmp_path, warehouse_server):
     """Killed before, in and after the upgrade, and while units are loaded; what is there at last is what belongs there."""
     db, parts = packed / "warehouse.duckdb", packed / "warehouse.duckdb.parts"
     reference = unpacked(tmp_path / "reference")
-    command = [sys.executable, "-c", MAIN, "load", "--db", "warehouse.duckdb", "--rows-only"]
+
+    def start(folder: Path) -> Process:
+        load = ["load", "--db", "warehouse.duckdb", "--rows-only"]
+        return warehouse_server.start(f"import os; os.chdir({str(folder)!r}); {MAIN}", load)
+
     began = time.perf_counter()
-    subprocess.run(command, cwd=reference, check=True, capture_output=True)
+    out, err = start(reference).communicate()
     seconds = time.perf_counter() - began
+    assert "4 units" in out, err
     schemas = []
-    for share in (0.3, 0.5, 0.65, 0.75, 0.85, 0.95):
-        process = subprocess.Popen(command, cwd=packed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for share in (0.05, 0.2, 0.4, 0.6, 0.8, 0.95):
+        process = start(packed)
         time.sleep(share * seconds)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
         with duckdb.connect(str(db)) as con:
             schemas += con.execute("SELECT max(version) FROM schema_migration").fetchall()
@@ -267,7 +270,7 @@ def test_the_same_commands_measure_what_is_missing_and_nothing_else(packed, load
     for name, run in then["runs"].items():
         program, *arguments = shlex.split(run["command"])
         assert program == "selfrepair"
-        process = server.start(f"import os; os.chdir({str(packed)!r}); {MAIN}", arguments)
+        process = server.start(f"import os; os.chdir({str(packed)!r}); {WITHOUT_REPORT}{MAIN}", arguments)
         out, err = process.communicate()
         assert process.returncode == 0, err
         measured = "2 units measured now" if name == "unfinished" else "nothing was left to measure"

@@ -1,7 +1,4 @@
-import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -9,8 +6,7 @@ import pytest
 
 from support.fabricate import FabricatedRun
 from support.fabricate import fabricate as fabricate_run
-
-HERE = Path(__file__).parent
+from support.warm import Process, Server
 
 
 @pytest.fixture
@@ -41,21 +37,13 @@ def ask(db: Path) -> Callable[..., list[tuple]]:
 
 
 @pytest.fixture
-def spawn():
+def spawn(warehouse_server: Server) -> Iterator[Callable[..., Process]]:
     """Start a Python script in a process of its own; all are killed at the end."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Process] = []
 
-    def _spawn(script: str, *args: object) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", script, *map(str, args)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(HERE.parent)},
-        )
-        started.append(process)
-        return process
+    def _spawn(script: str, *args: object) -> Process:
+        started.append(warehouse_server.start(script, [str(arg) for arg in args], is_told=True))
+        return started[-1]
 
     yield _spawn
     for process in started:

@@ -1,6 +1,6 @@
 """`selfrepair load`, `verify`, `runs` and `remove`. Imports happen when a command runs, so that help is quick."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -12,6 +12,7 @@ from selfrepair.warehouse.cli.options import db_option
 _RUNS = """
 SELECT
     runs.run_id,
+    runs.run_name AS name,
     models.name || coalesce('@' || models.revision, '') || coalesce(' step ' || models.checkpoint, '') AS model,
     datasets.name || coalesce('/' || datasets.split, '') || coalesce(' (' || nullif(runs.logit_of, 'next_token') || ')', '')
         AS dataset,
@@ -31,7 +32,9 @@ SELECT
     runs.identity_error_max,
     runs.crosscheck_error_max,
     coalesce(runs.checks, 'identity, cross-check (TransformerBridge)') AS checks,
-    date_trunc('second', runs.started_at) AS started_at_utc
+    date_trunc('second', runs.started_at) AS started_at_utc,
+    nullif(array_to_string(runs.tags, ', '), '') AS tags,
+    runs.note
 FROM runs
 LEFT JOIN models USING (model_id)
 LEFT JOIN datasets USING (dataset_id)
@@ -111,7 +114,7 @@ def load(
         click.echo(f"nothing to load: no part files in {parts}; they are removed once they are loaded")
     else:
         click.echo(f"nothing to load: there is no folder {parts}; part files are removed once they are loaded")
-    click.echo(f"{db} now holds {_holds(db)}")
+    click.echo(f"{db} now holds {holds(db)}")
     found = loaded_runs(parts, db, report.runs, wait_s)
     for run in found:
         if text := why_not_whole(run, db, parts):
@@ -146,12 +149,12 @@ def verify(ctx: click.Context, db: Path) -> None:
     n_violated = sum(not check.ok for check in checks)
     if n_violated:
         click.echo(
-            f"\n{n_violated} of {len(checks)} rules are violated: {db} holds {_holds(db)}, some of them wrong. Restore a "
+            f"\n{n_violated} of {len(checks)} rules are violated: {db} holds {holds(db)}, some of them wrong. Restore a "
             "copy, or remove the run and measure it again: selfrepair remove RUN_ID",
             err=True,
         )
         ctx.exit(1)
-    click.echo(f"\nall {len(checks)} rules hold: {db} holds {_holds(db)}")
+    click.echo(f"\nall {len(checks)} rules hold: {db} holds {holds(db)}")
 
 
 @click.command()
@@ -167,13 +170,13 @@ def runs(db: Path) -> None:
 
     parts = Path(f"{db}.parts")
     shown_as = {"heads": lambda stored: short_heads(**stored), "status": lambda stored: status_now(parts, **stored)}
-    print_rows(db, _RUNS, shown_as)
+    print_rows(db, _RUNS, shown_as, only_if_any=("name", "tags", "note"))
     for text in sentences(db, parts):
         click.echo(f"\n{text}")
 
 
 @click.command(short_help="Remove a run from a warehouse, with all its rows.")
-@click.argument("run_id", type=int)
+@click.argument("run")
 @db_option
 @click.option(
     "--parts",
@@ -181,30 +184,32 @@ def runs(db: Path) -> None:
     help="Folder of its part files  [default: <db>.parts]",
 )
 @click.option("--yes", is_flag=True, help="Remove without asking for confirmation.")
-def remove(run_id: int, db: Path, parts: Path | None, yes: bool) -> None:
+def remove(run: str, db: Path, parts: Path | None, yes: bool) -> None:
     """Remove a run, with all its rows and part files.
 
-    RUN_ID is the number that selfrepair runs shows. Asks for confirmation. A removed run can only be measured again; to keep
-    a copy first: selfrepair export. If this is interrupted, the same command finishes it. The file does not shrink, but
-    later runs use the free space; the run's number is never given to another one. Stop an ingest of the run first, or its
-    next units restore the run.
+    RUN is the number or name that selfrepair runs shows. Asks for confirmation. A removed run can only be measured
+    again; to keep a copy first: selfrepair export. If this is interrupted, the same command finishes it. The file does
+    not shrink, but later runs use the free space; the run's number is never given to another one. Stop an ingest of the
+    run first, or its next units restore the run.
     """
     from selfrepair.warehouse.load.loader import call_entry_points
+    from selfrepair.warehouse.load.names import run_number
     from selfrepair.warehouse.load.removal import remove_run, stored_run, was_removed
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
+    run_id = run_number(db, run, on_wait=say)
     if was_removed(db, run_id, on_wait=say):
         call_entry_points(db, 60.0, say)  # it may have been stopped before them
-        click.echo(f"run {run_id} was removed before, and nothing of it is left\n{db} now holds {_holds(db)}")
+        click.echo(f"run {run_id} was removed before, and nothing of it is left\n{db} now holds {holds(db)}")
         return
-    run = stored_run(db, run_id, on_wait=say)
-    named = f"run {run_id} ({run.model} on {run.dataset}, {run.status}, {run.n_measurements:,} rows)"
+    stored = stored_run(db, run_id, on_wait=say)
+    named = f"run {run_id} ({stored.model} on {stored.dataset}, {stored.status}, {stored.n_measurements:,} rows)"
     if not yes:
         click.confirm(f"Remove {named} from {db}?", abort=True)
-    remove_run(db, run, parts or Path(f"{db}.parts"), on_wait=say)
-    click.echo(f"removed {named}\n{db} now holds {_holds(db)}")
+    remove_run(db, stored, parts or Path(f"{db}.parts"), on_wait=say)
+    click.echo(f"removed {named}\n{db} now holds {holds(db)}")
 
 
 def _check_parts(folder: Path, db: Path) -> None:
@@ -225,10 +230,16 @@ def _check_parts(folder: Path, db: Path) -> None:
     raise SelfRepairError(f"{found}. Nothing was loaded. Name the folder that ingest wrote, such as {db}.parts")
 
 
-def print_rows(db: Path, query: str, shown_as: Mapping[str, Callable[[Any], str]] | None = None) -> None:
+def print_rows(
+    db: Path,
+    query: str,
+    shown_as: Mapping[str, Callable[[Any], str]] | None = None,
+    only_if_any: Collection[str] = (),
+) -> None:
     """Print the rows of `query`, or that the warehouse holds no run yet.
 
-    `shown_as` maps columns to functions that turn their values into text.
+    `shown_as` maps columns to functions that turn their values into text; those `only_if_any` row has a value are left out
+    else.
     """
     from selfrepair.warehouse.cli.terminal import print_records
     from selfrepair.warehouse.database.connection import open_reader
@@ -241,13 +252,18 @@ def print_rows(db: Path, query: str, shown_as: Mapping[str, Callable[[Any], str]
     for name, show in (shown_as or {}).items():
         index = columns.index(name)
         rows = [(*row[:index], show(row[index]), *row[index + 1 :]) for row in rows]
+    shown = [
+        index
+        for index, name in enumerate(columns)
+        if name not in only_if_any or any(row[index] is not None for row in rows)
+    ]
     if rows:
-        print_records(columns, rows)
+        print_records([columns[index] for index in shown], [[row[index] for index in shown] for row in rows])
     else:
         click.echo(no_run(db))
 
 
-def _holds(db: Path) -> str:
+def holds(db: Path) -> str:
     """Contents of the warehouse: `2 runs, 3,657,600 rows`."""
     from selfrepair.warehouse.database.connection import open_reader
 

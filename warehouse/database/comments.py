@@ -23,9 +23,12 @@ def write_comments(con: duckdb.DuckDBPyConnection) -> int:
         (table.name, column.name): column.comment for table in metadata.sorted_tables for column in table.columns
     }
     differing = [place for place, comment in wanted.items() if place in installed and installed[place] != comment]
+    statements = []
     for table, column in differing:
         place = f"TABLE {table}" if column is None else f"COLUMN {table}.{column}"
         comment = wanted[table, column]
         text = "NULL" if comment is None else "'" + comment.replace("'", "''") + "'"
-        con.execute(f"COMMENT ON {place} IS {text}")
+        statements.append(f"COMMENT ON {place} IS {text}")
+    if statements:
+        con.execute(";\n".join(statements))  # one by one they take half as long again
     return len(differing)

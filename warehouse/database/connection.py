@@ -174,7 +174,7 @@ def _create(path: Path) -> None:
             con.execute("CHECKPOINT")
         assert not log.exists(), "closing a file that was checkpointed removes its log"
         with contextlib.suppress(FileExistsError):  # another process was faster
-            _move_to_free_name(temporary, path)
+            move_to_free_name(temporary, path)
         files.sync_folder(path.parent)
     except (duckdb.Error, OSError) as error:
         raise _write_failure(path, error) from error
@@ -183,8 +183,8 @@ def _create(path: Path) -> None:
         files.remove(log)
 
 
-def _move_to_free_name(source: Path, target: Path) -> None:
-    """Raises FileExistsError where there is something at `target`."""
+def move_to_free_name(source: Path, target: Path) -> None:
+    """Give a file another name in its folder. Raises FileExistsError where there is something of that name."""
     try:
         os.link(source, target)
     except OSError as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -21,6 +22,9 @@ from selfrepair.warehouse.database.address import another_file
 from selfrepair.warehouse.database.comments import write_comments
 from selfrepair.warehouse.database.transactions import registered, transaction
 from selfrepair.warehouse.errors import SelfRepairError, again, in_words
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _FOLDER = Path(__file__).parents[1] / "migrations"
 _NAMES = """
@@ -154,10 +158,17 @@ def _apply(con: duckdb.DuckDBPyConnection, step: Migration) -> None:
 
 
 def _insert_rows(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """The rows of a CSV file into the table of its name. Another database reads it: this one reads no files."""
-    sql = _READ_CSV.format(path=glob.escape(str(path)).replace("'", "''"))
-    with duckdb.connect() as reader, registered(con, _ROWS, reader.sql(sql).to_arrow_table()):
+    """The rows of a CSV file into the table of its name."""
+    with registered(con, _ROWS, _rows_of(path)):
         con.execute(f"INSERT INTO {path.stem} FROM {_ROWS}")
+
+
+@cache
+def _rows_of(path: Path) -> "pa.Table":
+    """The rows of a CSV file. A database of its own reads it: a warehouse's reads no files."""
+    sql = _READ_CSV.format(path=glob.escape(str(path)).replace("'", "''"))
+    with duckdb.connect() as reader:
+        return reader.sql(sql).to_arrow_table()
 
 
 def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:

@@ -15,6 +15,7 @@ from selfrepair.warehouse.database.connection import OnWait, open_reader, open_w
 from selfrepair.warehouse.database.transactions import transaction
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.crosschecks import append_cells, read_cells
+from selfrepair.warehouse.load.names import why_unnamed
 from selfrepair.warehouse.load.registry import check_resumed, refresh, register, run_id_of, units_in
 from selfrepair.warehouse.load.units import CheckedUnit, append_units, by_head, check_unit, refused
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -65,7 +66,8 @@ def load(
 
     What is loaded already is skipped. When `db` is written whole, loaded part files are removed unless `keep_parts`, and an
     empty `parts_root` unless `keep_folder`; after an error the next load removes them. Makes `db` and brings its schema up
-    to date. Waits up to `wait_s` seconds for other processes to close `db`.
+    to date. Waits up to `wait_s` seconds for other processes to close `db`. `on_wait` is told that it waits, and where a run
+    does not get the name that it was to have.
 
     When all is loaded, the entry points of `AFTER_LOAD` are called unless `after_load` is False.
 
@@ -80,7 +82,7 @@ def load(
             "parts from elsewhere: selfrepair load FOLDER"
         )
     with open_writer(db, wait_s, on_wait) as con:
-        loads = [_RunLoad(con, parts, report) for parts in _run_folders(parts_root, run_key)]
+        loads = [_RunLoad(con, parts, report, on_wait) for parts in _run_folders(parts_root, run_key)]
         # Each thread would leave a half-filled row group of its own; the checkpoint then merges some, and the file keeps
         # the abandoned blocks. One thread loads two million rows a second, and the same file everywhere.
         con.execute("SET threads = 1")
@@ -141,8 +143,11 @@ def _run_folders(root: Path, run_key: str | None) -> list[PartsFolder]:
 class _RunLoad:
     """One run's way into the warehouse."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, parts: PartsFolder, report: LoadReport) -> None:
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, parts: PartsFolder, report: LoadReport, note: OnWait | None
+    ) -> None:
         self.con = con
+        self.note = note
         self.parts = parts
         self.report = report
         self.damaged: list[str] = []
@@ -191,7 +196,10 @@ class _RunLoad:
                 f"{self.parts.path}: every unit in it {stamps[0].difference(self.stamp)}. Nothing of it was loaded. Put back "
                 f"the units and the run.json of run {run.run_key}, or delete the folder and measure the run again."
             )
-        return register(self.con, run)
+        run_id = register(self.con, run)
+        if self.note and (why := why_unnamed(self.con, run_id, run.run_name)):
+            self.note(why)
+        return run_id
 
     def _batches(self, units: Sequence[int]) -> Iterator[list[CheckedUnit]]:
         batch: list[CheckedUnit] = []

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from selfrepair.warehouse.errors import SelfRepairError, in_words
+from selfrepair.warehouse.load.names import check_name_is_free, name_to_give
 from selfrepair.warehouse.parts.folder import check_version
 from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord, RunRecord
 
@@ -120,22 +121,20 @@ def register(con: duckdb.DuckDBPyConnection, run: RunRecord) -> int:
         _check_same(con, run_id, run)
         con.execute(
             "UPDATE runs SET command = coalesce(command, $command), checks = coalesce($checks, checks), "
-            "n_crosschecks = least(n_crosschecks, $cells) WHERE run_id = $run_id",
-            {"command": run.command, "checks": run.checks, "cells": run.n_crosschecks, "run_id": run_id},
+            "n_crosschecks = least(n_crosschecks, $cells), run_name = coalesce(run_name, $name) WHERE run_id = $run_id",
+            {
+                "command": run.command,
+                "checks": run.checks,
+                "cells": run.n_crosschecks,
+                "name": name_to_give(con, run.run_name, run.run_key),
+                "run_id": run_id,
+            },
         )
         return run_id
     columns = {name: value for name, value in vars(run).items() if name not in NO_COLUMNS}
+    columns["run_name"] = name_to_give(con, run.run_name, run.run_key)
     try:
-        model_id = _find(con, "models", "model_id", run.model, _MODEL_KEY)
-        if model_id is None:
-            model_id = _insert(con, "models", "model_id", vars(run.model))
-        columns |= {
-            "model_id": model_id,
-            "dataset_id": _dataset_id(con, run.dataset),
-            "status": "incomplete",
-            "crosscheck_rows": 0,
-        }
-        return _insert(con, "runs", "run_id", columns)
+        return add_run(con, columns | {"status": "incomplete", "crosscheck_rows": 0}, run.model, run.dataset)
     except (duckdb.ConstraintException, duckdb.ConversionException) as error:
         raise SelfRepairError(
             f"run {run.run_key} breaks a rule of the tables: {error}. Its run.json was altered or another version "
@@ -143,11 +142,26 @@ def register(con: duckdb.DuckDBPyConnection, run: RunRecord) -> int:
         ) from error
 
 
+def add_run(
+    con: duckdb.DuckDBPyConnection, columns: Mapping[str, Any], model: ModelRecord, dataset: DatasetRecord
+) -> int:
+    """Write the row of a run, with its model's and its dataset's where they are missing; its number, which no run ever had."""
+    model_id = _find(con, "models", "model_id", model, _MODEL_KEY)
+    if model_id is None:
+        model_id = _insert(con, "models", "model_id", vars(model))
+    own = {"model_id": model_id, "dataset_id": _dataset_id(con, dataset)}
+    return _insert(con, "runs", "run_id", {**columns, **own})
+
+
 def check_resumed(con: duckdb.DuckDBPyConnection, run: RunRecord) -> None:
-    """Raise SelfRepairError where the file has a run of this key that the parts of `run` do not belong to. Changes nothing."""
-    run_id = run_id_of(con, run.run_key)
-    if run_id is not None:
+    """Raise SelfRepairError where the file has a run of this key that the parts of `run` do not belong to, or another run of
+    the name that it is to have. Changes nothing.
+    """
+    found = con.execute("SELECT run_id, run_name FROM runs WHERE run_key = ?", [run.run_key]).fetchall()
+    for run_id, _ in found:
         _check_same(con, run_id, run)
+    if run.run_name is not None and not any(name for _, name in found):
+        check_name_is_free(con, run.run_name, run.run_key)
 
 
 def refresh(con: duckdb.DuckDBPyConnection, run_id: int) -> bool:

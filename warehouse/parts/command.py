@@ -5,13 +5,14 @@ from pathlib import Path
 
 _PROGRAM = ["selfrepair", "ingest"]
 _RUNS_CODE = "--trust-remote-code"
+_RENAMED = {"--name": "--series"}
 
 
 def command_to_resume(recorded: object, db: Path) -> str | None:
     """The recorded `selfrepair ingest` with this warehouse, quoted anew, so that a shell takes it as this one command.
 
     None for whatever else is recorded, such as another program, or characters that act on a terminal when they are printed
-    or pasted there.
+    or pasted there. A local model's name, which earlier versions gave by --name, is given by --series.
     """
     if not isinstance(recorded, str) or not recorded.isprintable():
         return None
@@ -19,6 +20,7 @@ def command_to_resume(recorded: object, db: Path) -> str | None:
         words = shlex.split(recorded)
     except ValueError:  # a quote that does not end
         return None
+    words = [_RENAMED.get(word, word) for word in words]
     return shlex.join([*words, "--db", str(db)]) if words[:2] == _PROGRAM else None
 
 

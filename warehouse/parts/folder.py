@@ -53,8 +53,9 @@ class PartsFolder:
     def start(self, run: RunRecord) -> RunRecord:
         """Write `run.json` and sweep what killed writers left; returns the record that now counts.
 
-        A run that was begun before keeps its `started_at`, and its `checks` unless `run` has some. Raises SelfRepairError when
-        the folder holds a run of the same key that is cut into other units or measures other heads, or cannot be written.
+        A run that was begun before keeps its `started_at`, and its `checks` and `run_name` unless `run` has some. Raises
+        SelfRepairError when the folder holds a run of the same key that is cut into other units or measures other heads, or
+        cannot be written.
         """
         if run.run_key != self.run_key:
             raise SelfRepairError(f"run {run.run_key} cannot start in the folder of run {self.run_key}")
@@ -231,7 +232,12 @@ class PartsFolder:
                 raise SelfRepairError(f"{error} To measure again, remove {self.path} first.") from error
         else:
             self._check_same(first, run)
-            run = replace(run, started_at=first.started_at, checks=run.checks or first.checks)
+            run = replace(
+                run,
+                started_at=first.started_at,
+                checks=run.checks or first.checks,
+                run_name=run.run_name or first.run_name,
+            )
         files.replace_file(self.path / RUN, run.to_json().encode())
         return run
 

@@ -12,7 +12,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.manifest import RunStamp
 from selfrepair.warehouse.parts.version_0_1 import current_mechanisms
 
-_OF_A_MACHINE = ("device", "software", "started_at", "command", "checks")
+_OF_A_MACHINE = ("device", "software", "started_at", "command", "checks", "run_name")
 """What of a run's record may change when another command or machine goes on with it, beside `n_crosschecks`."""
 
 _ONCE_CROSSCHECKED = 64
@@ -69,7 +69,7 @@ class RunRecord:
     shards together. Heads are written `L9H6`, mechanisms as `schema.MECHANISMS` names them. `crosscheck_tolerance` is in
     logits, `started_at` in UTC without a zone. `command` is the one that measures it, but for --db; None for `measure`.
     `tokenizer_sha256` is None without a tokenizer, and in records of earlier versions, as `checks` and `rows_in_unit`, which
-    says how the run is cut, are in those.
+    says how the run is cut, are in those. `run_name` is what the run is called, None: by its number.
     """
 
     run_key: str
@@ -95,6 +95,7 @@ class RunRecord:
     tokenizer_sha256: str | None = None
     checks: str | None = None
     rows_in_unit: int | None = None
+    run_name: str | None = None
 
     def stamp(self) -> RunStamp:
         """What the run's parts are stamped with."""

@@ -9,7 +9,7 @@
 --
 -- Parameters:
 --   run_id INTEGER: Number of the first run (see the list of runs)
---   other_run_id INTEGER: Number of the run to compare it with
+--   other_run_id RUN: Number or name of the run to compare it with
 --   ablation, population, at_most
 --
 -- Columns:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import polars as pl
 import pytest
-from playwright.sync_api import Browser, Download, expect
+from playwright.sync_api import Browser, BrowserContext, Download, expect
 
 from selfrepair.app.charts.heads.tails import HEADS
 from support.browser import PAGES, Watched, served
@@ -30,8 +30,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def watched_hostile(browser: Browser, hostile: str) -> Iterator[Watched]:
-    page = Watched(browser, hostile)
+def watched_hostile(browser: Browser, hostile: str, visitor: BrowserContext) -> Iterator[Watched]:
+    page = Watched(browser, hostile, lent=visitor)
     yield page
     page.check()
     page.close()

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from selfrepair.app.cli import main as main_module
 from selfrepair.app.cli.failures import EXTRAS, _install_line, extra_of, install_line
 from selfrepair.app.cli.main import SECTIONS, main
-from selfrepair.warehouse.database.connection import open_writer
+from support.empty import installed
 
 COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}
 WITHOUT_INGEST = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS['ingest']!r})); "
@@ -28,10 +28,7 @@ MAIN = "from selfrepair.app.cli.main import main; main(prog_name='selfrepair')"
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Path:
-    path = tmp_path / "w.duckdb"
-    with open_writer(path):
-        pass
-    return path
+    return installed(tmp_path)
 
 
 def loaded(name: str) -> click.Command:

@@ -14,6 +14,7 @@ from selfrepair.app.charts.models.repair_parts import stacked_parts
 from selfrepair.app.charts.models.sensitivity import DEFINITIONS, sensitivity_grid
 from selfrepair.app.charts.style.palette import ABLATIONS, PARTS
 from selfrepair.warehouse.database.connection import open_writer
+from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded, stored
 from support.pages import opened, said
@@ -145,9 +146,7 @@ def test_without_summaries_it_says_what_to_run(tmp_path: Path, monkeypatch: pyte
 
 def test_without_a_file_or_runs_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "selfrepair demo" in said(opened("components", tmp_path / "none.duckdb", monkeypatch)).replace("\\", "")
-    with open_writer(tmp_path / "w.duckdb"):
-        pass
-    assert "selfrepair demo" in said(opened("components", tmp_path / "w.duckdb", monkeypatch)).replace("\\", "")
+    assert "selfrepair demo" in said(opened("components", installed(tmp_path), monkeypatch)).replace("\\", "")
 
 
 def test_stacks_hold_every_part_and_its_sign() -> None:

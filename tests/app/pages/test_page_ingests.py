@@ -20,9 +20,11 @@ from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.selection import parse_heads
 from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.parts.activity import measuring
+from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded
 from support.pages import opened, said
+from support.templates import copied
 
 OF_VERSION_0_1 = {"command": None, "config_sha256": None}
 HALF = fabricate("half", model="half-model", seed=3, n_units=4)
@@ -31,10 +33,12 @@ HALF = fabricate("half", model="half-model", seed=3, n_units=4)
 @pytest.fixture
 def half(tmp_path: Path) -> Path:
     """A warehouse with two of a run's four units; a third waits in part files."""
-    db, parts = tmp_path / "w.duckdb", tmp_path / "w.duckdb.parts"
-    HALF.write(parts, [0, 1], crosscheck=False)
-    load(db, parts)
-    HALF.write(parts, [2], crosscheck=False)
+
+    def make(folder: Path) -> None:
+        load(installed(folder), HALF.write(folder / "parts", [0, 1], crosscheck=False).root)
+
+    db = copied(tmp_path, "half-a-run", make)
+    HALF.write(tmp_path / "w.duckdb.parts", [2], crosscheck=False)
     return db
 
 
@@ -160,6 +164,7 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "revision": None if checkpoint is not None else revision,
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "trust_remote_code": False,
+        "series": None,
         "name": None,
         "dtype": "float32",
         "device": "cuda",
@@ -228,7 +233,7 @@ def test_what_version_0_1_did_not_write_down_is_to_be_added() -> None:
 def test_a_run_from_python_is_continued_by_its_call() -> None:
     run = run_row(replace(HALF.record, command=None, ablations=("mean",)))
     assert resume_command(run, Path("w.duckdb")) == (
-        'measure(model, prompts, ablations="mean", given="L0H3", seed=3, name="half-model", dataset_name="tiny-text", '
+        'measure(model, prompts, ablations="mean", given="L0H3", seed=3, model_name="half-model", dataset_name="tiny-text", '
         'into="w.duckdb")'
     )
     assert "repeat the call, with the same model, prompts and tokenizer" in missing_options(run)

@@ -20,9 +20,9 @@ import pytest
 
 from selfrepair.app.cli.failures import EXTRAS, install_line
 from selfrepair.app.server.serve import _address_here, _link, app
-from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from support.browser import COMMAND, free_port
+from support.empty import installed
 
 
 def heed_signals() -> None:
@@ -70,10 +70,7 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
 @pytest.fixture
 def db(tmp_path: Path) -> Path:
     """A warehouse without runs."""
-    path = tmp_path / "w.duckdb"
-    with open_writer(path):
-        pass
-    return path
+    return installed(tmp_path)
 
 
 def test_it_says_where_it_serves_and_serves_there(db: Path) -> None:

@@ -21,7 +21,12 @@ pytestmark = pytest.mark.slow
 ARGUMENTS = ("--prompts", "8", "--seq-len", "12", "--device", "cpu", "--batch-size", "6")
 MAIN = "from selfrepair.app.cli.main import main; main()"
 CUT = "import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; plan.N_CROSSCHECKS = 8; "
-WITHOUT_SUMMARIES = "import selfrepair.warehouse.load.loader as loader; loader.AFTER_LOAD = 'nobody'; "
+WITHOUT_SUMMARIES = (
+    "import selfrepair.warehouse.load.loader as loader; loader.AFTER_LOAD = 'nobody'; "
+    "import selfrepair.app.cli.run_report as report; report.print_report = lambda *of, **options: None; "
+)
+"""No views, nor the report, which would compute all of them for itself."""
+
 SMALL_UNITS = CUT + WITHOUT_SUMMARIES + MAIN
 ROWS = 8 * 11 * 3 * 4 * 3  # prompts x positions x layers x heads x ablations
 COLUMNS = """

@@ -25,7 +25,7 @@ from selfrepair.queries.catalog.which_run import RUNS
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import SelfRepairError, errors_in
 from selfrepair.warehouse.schema import PARTS
-from support.empty import installed, with_views
+from support.empty import installed, with_marts, with_views
 from support.fabricate import fabricate
 from support.loaded import stored
 
@@ -162,7 +162,7 @@ def described() -> Mapping[str, catalog.Relation]:
 
 @pytest.fixture(scope="module")
 def empty() -> Iterator[duckdb.DuckDBPyConnection]:
-    with with_views() as con:
+    with with_marts() as con:
         yield con
 
 
@@ -774,8 +774,8 @@ def test_binding_fills_in_what_is_left_out() -> None:
         ),
         (
             "run_checks",
-            {"run_id": "x"},
-            "parameter 'run_id' of question 'run_checks' takes a whole number, not 'x'. "
+            {"run_id": 1.5},
+            "parameter 'run_id' of question 'run_checks' takes a run's number or name, not 1.5. "
             "See: selfrepair describe run_checks",
         ),
         (
@@ -826,6 +826,7 @@ def test_a_model_stands_for_its_only_run(reader: Reader) -> None:
         ({"model": "three", "run_id": None}, "model 'three' is not in this warehouse"),
         ({"model": "one", "run_id": 2}, "run 2 is of two, not of one"),
         ({"model": None, "run_id": 9}, "there is no run 9"),
+        ({"model": None, "run_id": "x"}, "no run of this warehouse is called 'x'"),
         ({"run_id": 1, "other_run_id": 9}, "there is no run 9"),
     ):
         with pytest.raises(SelfRepairError, match=message):

@@ -11,10 +11,10 @@ from polars.testing import assert_frame_equal
 
 from selfrepair.queries.catalog.relations import reads, relations, views
 from selfrepair.queries.marts import refresh as marts
-from selfrepair.queries.marts.install import install, install_temp, prepare_reader
+from selfrepair.queries.marts.install import install, prepare_reader
 from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.schema.tables import metadata
-from support.empty import installed
+from support.empty import compute, installed
 from support.fabricate import FabricatedRun, fabricate
 from support.loaded import stored
 
@@ -51,7 +51,7 @@ def rows_of(con: Con, relation: str, grain: tuple[str, ...]) -> pl.DataFrame:
 
 def assert_marts_equal_their_views(db: Path) -> None:
     with duckdb.connect(db) as stored, stored.cursor() as live:
-        install_temp(live)
+        compute(live, *(view.name for view in MARTS))
         for view in MARTS:
             found, expected = rows_of(stored, f"main.{view.name}", view.grain), rows_of(live, view.name, view.grain)
             assert_frame_equal(found, expected, rel_tol=1e-6, abs_tol=1e-8)  # sums in another order, some as FLOAT

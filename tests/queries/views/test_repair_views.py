@@ -279,6 +279,7 @@ def measured_rows(draw: st.DrawFn) -> list[Row]:
 def test_views_equal_the_reference(rows: list[Row], prompts_in_document: int, shared: Shared, fill: Fill) -> None:
     with with_views() as con:
         fill(con, map(stored, rows), prompts_in_document=prompts_in_document, shared=shared)
+        compute(con, *GRAINS)
         for view, grain in GRAINS.items():
             expected = reference(rows, grain, prompts_in_document, shared)
             found = {tuple(row[name] for name in grain): row for row in fetched(con, f"FROM {view}")}

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from selfrepair.warehouse.load import loader
 from support.contents import Contents, contents, differences
 from support.kills import before
 from support.loaded import load_rows
+from support.warm import Process
 
 COMMANDS = {"load": load, "refresh": refresh, "remove": remove}
 STOP = """
@@ -169,9 +169,7 @@ def test_no_room_while_summaries_are_made(command, fabricate, db, root, tmp_path
     assert differences(contents(db), expected) == []
 
 
-def _stop(
-    spawn: Callable[..., "subprocess.Popen[str]"], where: str, when: str, sign: int, db: Path, line: list[str]
-) -> None:
+def _stop(spawn: Callable[..., Process], where: str, when: str, sign: int, db: Path, line: list[str]) -> None:
     process = spawn(STOP, where, when, int(sign), *line, "--db", db)
     _, err = process.communicate(timeout=60)
     assert process.returncode in (-sign, 130), err

@@ -41,7 +41,7 @@ def test_a_record_from_before_post_norms_is_one_without_them_and_has_the_same_st
     before = json.loads(run.to_json())
     del before["model"]["post_norms"]
     assert RunRecord.from_json(json.dumps(before)) == run
-    no_part = ("device", "software", "started_at", "command", "checks")
+    no_part = ("device", "software", "started_at", "command", "checks", "run_name")
     lasting = {name: value for name, value in before.items() if name not in no_part}
     lasting["n_crosschecks"] = min(64, run.n_prompts * len(run.selected_heads) * len(run.ablations))
     assert run.stamp().record_sha256 == hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
@@ -55,7 +55,7 @@ def test_the_fields_are_the_tables_columns(fabricate):
     assert ["dataset_id", *vars(run.dataset)] == list(tables["datasets"].columns.keys())
     known_later = {
         *("run_id", "model_id", "dataset_id", "status", "finished_at"),
-        *("identity_error_max", "crosscheck_error_max", "crosscheck_rows"),
+        *("identity_error_max", "crosscheck_error_max", "crosscheck_rows", "note", "tags"),
     }
     assert set(vars(run)) - {"model", "dataset", "tokenizer_sha256"} == set(tables["runs"].columns.keys()) - known_later
 
