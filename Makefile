@@ -41,11 +41,12 @@ fuzz: $(DEV)
 	end=$$(($$(date +%s) + $(FUZZ_SECONDS))); while [ $$(date +%s) -lt $$end ]; do \
 		$(BIN)/pytest $(IN_PARALLEL) --hypothesis-profile fuzz --quiet tests/fuzz || exit 1; done
 
-# Commands that are killed, or run out of disk (as root), at random moments, and given again.
+# Commands that are killed, or run out of disk (as root), at random moments, and given again; KILLS_OF=fleet for these alone.
 KILLS ?= 200
+KILLS_OF ?=
 
 kills: $(DEV)
-	PYTHONPATH=tests $(BIN)/python -m support.kills $(KILLS)
+	PYTHONPATH=tests $(BIN)/python -m support.kills $(KILLS) $(if $(KILLS_OF),--of $(KILLS_OF))
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from selfrepair._demo_model import demo_model
     from selfrepair._measure import measure
     from selfrepair._measurements import Measurements
-    from selfrepair.queries.client.notices import FewRows, NotMeasured, OutOfDate, Truncated
+    from selfrepair.queries.client.notices import FewRows, NotMeasured, OutOfDate, SpecialTokensInText, Truncated
     from selfrepair.queries.client.warehouse import Warehouse
     from selfrepair.warehouse.database.limits import Limits
     from selfrepair.warehouse.errors import SelfRepairError
@@ -24,6 +24,7 @@ __all__ = [
     "NotMeasured",
     "OutOfDate",
     "SelfRepairError",
+    "SpecialTokensInText",
     "Truncated",
     "Warehouse",
     "__version__",
@@ -38,6 +39,7 @@ _MODULES = {
     "NotMeasured": "queries.client.notices",
     "OutOfDate": "queries.client.notices",
     "SelfRepairError": "warehouse.errors",
+    "SpecialTokensInText": "queries.client.notices",
     "Truncated": "queries.client.notices",
     "Warehouse": "queries.client.warehouse",
     "demo_model": "_demo_model",

@@ -29,10 +29,12 @@ from selfrepair.ingest.request.selection import (
 from selfrepair.ingest.runs.plan import RunPlan, plan_run
 from selfrepair.ingest.runs.runner import Progress
 from selfrepair.ingest.runs.stored_run import store_run
+from selfrepair.ingest.text.documents import DocumentCounts
 from selfrepair.ingest.text.given_prompts import given_prompts
 from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import Source
 from selfrepair.queries.client.calls import SWITCH, TEXT, WHOLE, Takes, all_are, checked, is_path, is_text, is_whole
+from selfrepair.queries.client.notices import SpecialTokensInText, warn
 from selfrepair.warehouse.database.address import warehouse_path
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, errors_in
 from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
@@ -164,6 +166,9 @@ def measure(
     Raises:
         SelfRepairError: For a model, prompts or settings that cannot be measured, or a failed check; says what to do.
 
+    Warns:
+        SpecialTokensInText: Where texts spell special tokens; says which, in how many, and in how many BOS is then twice.
+
     >>> from selfrepair import measure
     >>> run = measure(model, [[0, 5, 9, 7], [0, 8, 3, 4]], ablations="zero", model_name="tiny")
     >>> run.self_repair.select("label", "prompt_id", "pos").head(2).rows()
@@ -194,6 +199,8 @@ def _run(plan: RunPlan, db: Path | None, batch_size: int | None, progress: bool)
         raise SelfRepairError(f"batch_size={batch_size} measures nothing. Pass 1 or more, or None.")
     with contextlib.ExitStack() as stack:
         watcher: Progress = stack.enter_context(TerminalProgress()) if progress else _Silent()
+        for note in (*plan.model.notes, *plan.prompts.notes):
+            watcher.note(note)
         if db is not None:
             return store_run(plan, db, Path(f"{db}.parts"), batch_size=batch_size, progress=watcher).run_id
         with needing_temporary_files():
@@ -233,7 +240,8 @@ def _plan(
         seed=seed,
         precision=precision_of(model),
     )
-    rows = given_prompts(prompts, model.tokenizer)
+    counts = DocumentCounts()
+    rows = given_prompts(prompts, model.tokenizer, counts)
     source = Source(dataset_name, None, None, iter(rows))
     options = PromptOptions(
         n_prompts=len(rows),
@@ -242,7 +250,10 @@ def _plan(
         resample="resample" in kinds,
         distinct_partners=True,
     )
-    return plan_run(model, source, build_prompts(source, model.vocabulary, options), settings)
+    found = build_prompts(source, model.vocabulary, options, counts)
+    for sentence in counts.sentences():
+        warn(sentence, SpecialTokensInText)
+    return plan_run(model, source, found, settings)
 
 
 def _layers(layers: str | int | Sequence[int] | None) -> str | None:

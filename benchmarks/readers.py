@@ -1,11 +1,13 @@
 """How long readers wait while loads run back to back: `python -m benchmarks.readers FOLDER`.
 
-One process removes a made-up run (`synthetic`) and loads it again, without a pause; others ask for `head_repair` every so
-often, from Python with the file closed after each answer, as the app does with the file left open, and by the command line.
+One process, or several, removes a made-up run (`synthetic`) and loads it again, without a pause; others ask for `head_repair`
+every so often, from Python with the file closed after each answer, as the app does with the file left open, and by the
+command line. Sixteen readers and four loaders: `--readers 16 --loaders 4`.
 """
 
 import multiprocessing
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -35,61 +37,79 @@ FILTERS = {"model": MODEL, "ablation": "resample", "population": "top2"}
 @click.option("--rows", default=500_000, show_default=True, help="Rows of each load.")
 @click.option("--seconds", default=60.0, show_default=True, help="How long to load.")
 @click.option("--readers", "n_readers", default=4, show_default=True, help="Processes that ask from Python.")
+@click.option(
+    "--loaders", "n_loaders", default=1, show_default=True, help="Processes that load, each a run of its own."
+)
 @click.option("--pause", "pause_s", default=0.5, show_default=True, help="Seconds between two questions of a reader.")
 @click.option("--cli/--no-cli", default=True, show_default=True, help="One more reader runs selfrepair query.")
-def main(folder: Path, rows: int, seconds: float, n_readers: int, pause_s: float, cli: bool) -> None:
+def main(folder: Path, rows: int, seconds: float, n_readers: int, n_loaders: int, pause_s: float, cli: bool) -> None:
     """Load ROWS rows into a warehouse in FOLDER again and again, and time its readers."""
     folder.mkdir(parents=True, exist_ok=True)
     db = folder / "selfrepair.duckdb"
-    for seed, key in enumerate(("kept", "loaded")):
+    loaded = [f"loaded-{number}" for number in range(n_loaders)]
+    for seed, key in enumerate(("kept", *loaded)):
         if not (folder / "parts" / key).exists():
             write_run(folder / "parts" / key, key, f"made-up-{key}", shape_of(rows), seed)
     load(db, folder / "parts" / "kept", keep_parts=True)
     context = multiprocessing.get_context("spawn")
     times: Times = context.Queue()
-    done, ready = context.Event(), context.Barrier(n_readers + cli + 1)
+    done, ready = context.Event(), context.Barrier(n_readers + cli + n_loaders)
     kinds = [("from Python", 0.0), ("kept open", 5.0)]
     shared = pause_s, ready, done, times
-    readers = [context.Process(target=_ask, args=(db, *kinds[number % 2], *shared)) for number in range(n_readers)]
-    readers += [context.Process(target=_ask_in_shell, args=(db, *shared))] if cli else []
-    for process in readers:
+    readers = [
+        context.Process(daemon=True, target=_ask, args=(db, *kinds[number % 2], *shared)) for number in range(n_readers)
+    ]
+    readers += [context.Process(daemon=True, target=_ask_in_shell, args=(db, *shared))] if cli else []
+    loaders = [
+        context.Process(daemon=True, target=_load_for, args=(seconds, db, folder / "parts" / key, ready, times))
+        for key in loaded[1:]
+    ]
+    for process in [*readers, *loaders]:
         process.start()
-    ready.wait()
-    loads, removals = _load_for(seconds, db, folder / "parts" / "loaded")
+    _load_for(seconds, db, folder / "parts" / loaded[0], ready, times)
     done.set()
     _print_load()
-    for process in readers:
-        process.join()
-    _print("loads", loads)
-    _print("removals", removals)
     found: dict[str, list[float]] = {}
     errors: list[str] = []
     while True:
+        is_over = not any(process.is_alive() for process in [*readers, *loaders])
         try:
             kind, took_s, error = times.get(timeout=0.5)
         except Empty:
-            break
+            if is_over:
+                break
+            continue
         found.setdefault(kind, []).append(took_s)
         errors += [error] if error else []
-    for kind, answers in sorted(found.items()):
-        _print(f"answers {kind}", answers)
-    click.echo(f"errors: {len(errors)} {errors[:1] if errors else ''}")
+    for kind, took in sorted(found.items()):
+        _print(kind, took)
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    click.echo(f"processor time {sum(one.ru_utime + one.ru_stime for one in used):.0f} s")
+    click.echo(f"errors: {len(errors)} {errors[:3] if errors else ''}")
 
 
-def _load_for(seconds: float, db: Path, parts: Path) -> tuple[list[float], list[float]]:
-    """How long each load and each removal took [s]."""
-    loads: list[float] = []
-    removals: list[float] = []
+def _load_for(seconds: float, db: Path, parts: Path, ready: Barrier, times: "Times") -> None:
+    """Load a run and remove it again, and tell how long each took."""
+    ready.wait()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        began = time.perf_counter()
-        load(db, parts, keep_parts=True)
-        loads.append(time.perf_counter() - began)
-        newest = Warehouse(db, wait_s=60).sql("SELECT max(run_id) FROM runs").item()
-        began = time.perf_counter()
-        remove_run(db, stored_run(db, newest, wait_s=60), parts.parent / "none")
-        removals.append(time.perf_counter() - began)
-    return loads, removals
+        for what, step in (("loads", _load), ("removals", _remove)):
+            began, error = time.perf_counter(), ""
+            try:
+                step(db, parts)
+            except SelfRepairError as caught:
+                error = str(caught)
+            times.put((what, time.perf_counter() - began, error))
+
+
+def _load(db: Path, parts: Path) -> None:
+    load(db, parts.parent, run_key=parts.name, keep_parts=True, wait_s=300)
+
+
+def _remove(db: Path, parts: Path) -> None:
+    query = "SELECT run_id FROM runs WHERE run_key = $key"
+    for number in Warehouse(db, wait_s=300).sql(query, {"key": parts.name})["run_id"]:
+        remove_run(db, stored_run(db, number, wait_s=300), parts.parent / "none", wait_s=300)
 
 
 def _ask(db: Path, kind: str, keep_open_s: float, pause_s: float, ready: Barrier, done: Event, times: "Times") -> None:
@@ -102,7 +122,7 @@ def _ask(db: Path, kind: str, keep_open_s: float, pause_s: float, ready: Barrier
             assert warehouse.view(VIEW, **FILTERS).height == 144
         except SelfRepairError as caught:
             error = str(caught)
-        times.put((kind, time.perf_counter() - began, error))
+        times.put((f"answers {kind}", time.perf_counter() - began, error))
         time.sleep(pause_s)
 
 
@@ -113,7 +133,7 @@ def _ask_in_shell(db: Path, pause_s: float, ready: Barrier, done: Event, times: 
     while not done.is_set():
         began = time.perf_counter()
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        times.put(("in a shell", time.perf_counter() - began, answer.stderr if answer.returncode else ""))
+        times.put(("answers in a shell", time.perf_counter() - began, answer.stderr if answer.returncode else ""))
         time.sleep(pause_s)
 
 

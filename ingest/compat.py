@@ -5,6 +5,7 @@ no class tells two apart, in one place.
 upgrade leads here. Packages are imported where they are used: the hub alone is needed to fetch a model.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ HUB_NO_ROOM = "Not enough free disk space"
 TESTED_VERSIONS = {
     "datasets": "5.2.0",
     "huggingface-hub": "2.4.0",
+    "ray": "2.60.0",
     "torch": "2.13.0",
     "transformer-lens": "4.3.0",
     "transformers": "5.23.0",
@@ -195,3 +197,28 @@ def is_unknown_architecture(error: Exception) -> bool:
 def first_misfit(error: Exception) -> str:
     """Of an error that lists the weights of another shape than their modules', the first (torch); else the whole message."""
     return next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), str(error))
+
+
+def ray_address(typed: str | None) -> str | None:
+    """`auto`, or None for whatever there is -> host:port of the running cluster; None where none is known (ray).
+
+    Raises ConnectionError for `auto` where none is.
+    """
+    from ray._private import services
+
+    canonical: Any = services.canonicalize_bootstrap_address  # takes None, whatever its annotation says
+    found = canonical(typed)
+    return None if found is None else str(found)
+
+
+@contextmanager
+def ray_tries_for(seconds: float) -> Iterator[None]:
+    """Within it, a cluster that refuses to be joined is tried for so long, unless the user says how long (ray)."""
+    name = "RAY_gcs_server_port_wait_time_s"
+    is_set = name in os.environ
+    os.environ.setdefault(name, str(int(seconds)))
+    try:
+        yield
+    finally:
+        if not is_set:
+            del os.environ[name]

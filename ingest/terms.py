@@ -1,11 +1,15 @@
 """What errors call the choices of a request: options of `selfrepair ingest`, or arguments of `measure`."""
 
+from contextvars import ContextVar
 from pathlib import Path
 
 from selfrepair.warehouse.errors import in_words
 
 _ARGUMENTS = {"ablation": "ablations"}
 """Arguments of `measure` that have another name than the option."""
+
+
+_device: ContextVar[str] = ContextVar("device", default="--device {}")
 
 
 def option(name: str, value: object = None) -> str:
@@ -17,8 +21,13 @@ def option(name: str, value: object = None) -> str:
 
 
 def on_device(name: str) -> str:
-    """How the model gets onto another device: `--device cpu` or `model.to("cpu")`."""
-    return in_words(f"--device {name}", f'model.to("{name}")')
+    """How the model gets onto another device: `--device cpu`, or what `devices_are_named` says, or `model.to("cpu")`."""
+    return in_words(_device.get().format(name), f'model.to("{name}")')
+
+
+def devices_are_named(words: str) -> None:
+    """From now on, this thread's errors name devices by these words, such as `--devices {}`."""
+    _device.set(words)
 
 
 def without_self_repression() -> str:

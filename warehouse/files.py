@@ -37,11 +37,28 @@ def human_bytes(n: int) -> str:
 
 def open_regular(path: Path | str) -> BufferedReader:
     """Open a file for reading; raises OSError for anything else, such as a pipe, at which a reader would wait for ever."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    return os.fdopen(_descriptor(path, os.O_RDONLY), "rb")
+
+
+def open_own(path: Path, flags: int) -> int:
+    """A descriptor of a file of ours, such as a lock, opened or made with `flags`; raises OSError for anything else in its
+    place, and for a link: whoever may write beside a warehouse could have it lead to a file of its reader's.
+    """
+    return _descriptor(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def read_own(path: Path) -> bytes:
+    """All of a file of ours; raises OSError as `open_own`."""
+    with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
+def _descriptor(path: Path | str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0), 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, not a file", str(path))
-    return os.fdopen(descriptor, "rb")
+    return descriptor
 
 
 @contextlib.contextmanager

@@ -138,7 +138,7 @@ with right:
     st.subheader("Self-repair by component")
     linked_segments("Unit", UNITS, key="unit")
     bars = query_frame(parts_sql)
-    bars_mean = f"{'95 % intervals' if of_effect else 'two standard errors each way'}, clustered by document"
+    bars_mean = "95 % intervals, clustered by document"
     st.caption(
         f"Rows used: {rows_used}. Error bars: {bars_mean}. The components add up to the total."
         + (" A single document has no interval." if noise["n_clusters"] == 1 else "")

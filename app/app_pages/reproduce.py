@@ -166,7 +166,7 @@ def in_training(choice: Choice, label: str) -> None:
     )
     about = About(
         head=label if level == "one head" else "",
-        bars="two standard errors each way",
+        bars="95 % intervals, clustered by document",
         runs=f"every checkpoint measured as run {choice.run['run_id']} of {choice.run['model']}",
     )
     show_figure(over_training(points, measure), points, sql, name="training", about=about)

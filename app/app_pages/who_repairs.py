@@ -192,7 +192,7 @@ with left:
     if bars.is_empty():
         st.info(f"There is no head or MLP after {label}.", icon=":material/info:")
     else:
-        st.caption(f"The {bars.height:,} largest changes, with 95 % intervals, clustered by document.")
+        st.caption(f"The {bars.height:,} largest changes, with 95 % intervals of each alone, clustered by document.")
         about = About(head=label, population=population, bars="95 % intervals, clustered by document")
         show_figure(target_bars(bars), bars, bars_sql, name="edge_bars", about=about)
 with right:

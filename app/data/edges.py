@@ -48,7 +48,8 @@ def targets_of_head(where_head: str) -> str:
     """What changes most when a head (condition `where_head`) is ablated, with its interval."""
     return (
         "SELECT\n    target_label, target_kind, target_rank, mean_change, standard_error,\n"
-        "    mean_change_low AS low, mean_change_high AS high, verdict, share_of_effect, n_rows, n_clusters\nFROM who_repairs\n"
+        "    mean_change_low AS low, mean_change_high AS high, verdict, margin, n_tested, share_of_effect, n_rows,\n"
+        "    n_clusters\nFROM who_repairs\n"
         f"WHERE {where_head}\nORDER BY abs(mean_change) DESC, target_rank\nLIMIT {MAX_BARS}"
     )
 

@@ -34,8 +34,7 @@ def where_head(choice: Choice, layer: int, head: int) -> str:
 def parts(head: str, population: str, columns: Mapping[str, str], *, of_effect: bool) -> str:
     """part, value, low and high of a head's self-repair: means [logits], or `of_effect` fractions of the direct effect.
 
-    `columns` are those of `PARTS` that the run has. The interval of a mean is two standard errors each way, that of a
-    fraction the view's.
+    `columns` are those of `PARTS` that the run has; intervals are the view's.
     """
     rows = ",\n    ".join(_part(part, column, of_effect) for part, column in columns.items())
     where = f"{head} AND population = {literal(population)}"
@@ -43,13 +42,8 @@ def parts(head: str, population: str, columns: Mapping[str, str], *, of_effect: 
 
 
 def _part(part: str, column: str, of_effect: bool) -> str:
-    if of_effect:
-        value = f"{part.lower().replace('-', '_')}_fraction_of_effect"
-        low, high = f"{value}_low", f"{value}_high"
-    else:
-        value = f"mean_{column}"
-        low, high = f"{value} - 2 * {value}_se", f"{value} + 2 * {value}_se"
-    return f"{{'part': {literal(part)}, 'value': {value}, 'low': {low}, 'high': {high}}}"
+    value = f"{part.lower().replace('-', '_')}_fraction_of_effect" if of_effect else f"mean_{column}"
+    return f"{{'part': {literal(part)}, 'value': {value}, 'low': {value}_low, 'high': {value}_high}}"
 
 
 def sampled_rows(head: str) -> str:

@@ -93,12 +93,10 @@ def series(run_id: int, ablation: str) -> str:
 
 
 def training(series_id: int, condition: str, measure: str) -> str:
-    """One measure at every checkpoint of a series, for rows that meet `condition`, with an interval of two standard errors
-    each way.
-    """
+    """One measure at every checkpoint of a series, for rows that meet `condition`, with its interval."""
     return (
         f"SELECT\n    checkpoint_place, checkpoint, level, layer, label, {measure},\n"
-        f"    {measure} - 2 * {measure}_se AS low,\n    {measure} + 2 * {measure}_se AS high,\n"
+        f"    {measure}_low AS low,\n    {measure}_high AS high,\n"
         "    n_rows, n_prompts, run_id\nFROM repair_over_training\n"
         f"WHERE series_id = {series_id} AND {condition}\nORDER BY layer, checkpoint_place"
     )

@@ -74,14 +74,27 @@ class Door:
         if scope["type"] == "http" and (link := self._other_link(scope, is_foreign)) is not None:
             await self._redirect(scope, send, link, headers, arrived_at[1])
             return
+        is_begun = False
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            nonlocal is_begun
+            is_refused = message["type"] == "websocket.close" and not is_begun
+            is_begun = True
+            if is_refused:
+                await _answer(scope, send, HTTPStatus.FORBIDDEN, "selfrepair: there is no such connection\n", headers)
+                return
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 kept = [(name, value) for name, value in message["headers"] if bytes(name).lower() not in headers]
                 message = {**message, "headers": [*kept, *headers.items()]}
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:  # a server's own answer to it would have none of these headers
+            if not is_begun:
+                text = "selfrepair: the app failed at this; the reason is in the terminal in which it runs\n"
+                await _answer(scope, send, HTTPStatus.INTERNAL_SERVER_ERROR, text, self._headers(None))
+            raise
 
     def _check_names(self, scope: Scope, arrived_at: Address) -> Authority:
         """The Host, which is one of the app's own; an Origin is one of these, too."""

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ import click
 
 from selfrepair.app.cli.failures import EXTRAS
 from selfrepair.app.server.hosts import authority, is_loopback, parse_allowed
+from selfrepair.warehouse import files
 from selfrepair.warehouse.cli.options import db_option
 from selfrepair.warehouse.errors import SelfRepairError, check_there
 
@@ -120,14 +122,33 @@ def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, .
 
 
 def _base_path() -> str:
-    """Where on its host a proxy has the app, without slashes at the ends: Streamlit's own setting."""
-    path = os.environ.get(BASE_PATH_VARIABLE, "").strip("/")
+    """Where on its host a proxy has the app, without slashes at the ends: Streamlit's own setting, by the environment or, as
+    Streamlit looks for it, in the config.toml of this folder or the user's.
+    """
+    name, given = BASE_PATH_VARIABLE, os.environ.get(BASE_PATH_VARIABLE)
+    for folder in (Path.cwd(), Path.home()):
+        if given is None:
+            file = folder / ".streamlit" / "config.toml"
+            name, given = f"server.baseUrlPath of {file}", _base_path_in(file)
+    path = (given or "").strip("/")
     if not re.fullmatch(r"[\w.~/-]*", path, re.ASCII) or "//" in path or ".." in path:
         raise SelfRepairError(
-            f"{BASE_PATH_VARIABLE} is '{path}', which is no path that the app can be served at. Use letters, digits and "
+            f"{name} is '{path}', which is no path that the app can be served at. Use letters, digits and "
             "slashes, or unset it."
         )
     return path
+
+
+def _base_path_in(file: Path) -> str | None:
+    """As one of Streamlit's files has it, which Streamlit itself says where it cannot be read."""
+    try:
+        server = tomllib.loads(files.read_file(file).decode()).get("server", {})
+        value = server.get("baseUrlPath") if isinstance(server, dict) else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    if isinstance(value, str) and value.startswith("env:"):
+        return os.environ.get(value.removeprefix("env:"))
+    return None if value is None else str(value)
 
 
 def _checked_token(token: str | None, host: str, addresses: list[str]) -> str | None:

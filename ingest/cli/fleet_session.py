@@ -1,42 +1,61 @@
-"""One `selfrepair ingest --devices`: worker processes measure the run, and the outcome is printed. Without torch."""
+"""One `selfrepair ingest --devices` or `--ray`: workers measure the run, and the outcome is printed. Without torch."""
 
+import contextlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from selfrepair.ingest.cli.progress import TerminalProgress
 from selfrepair.ingest.cli.report import interrupted_message, print_outcome, warn_of_namesake
-from selfrepair.ingest.fleet.driver import Fleet
+from selfrepair.ingest.fleet.driver import Fleet, Place
+from selfrepair.ingest.fleet.processes import Machine
 from selfrepair.ingest.models.hub.revisions import check_series, parse_checkpoints
 from selfrepair.ingest.request.devices import WorkerDevice
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.warehouse.database.connection import check_folder
 
 
-def ingest(request: IngestRequest, devices: Sequence[WorkerDevice], *, db: Path, parts: Path) -> int:
-    """Measure what is requested on these devices, a series of checkpoints one after the other; returns the last run's number.
+def ingest(
+    request: IngestRequest, devices: Sequence[WorkerDevice], *, db: Path, parts: Path, bucket: str | None = None
+) -> int:
+    """Measure what is requested on these devices or on a cluster, a series of checkpoints one after the other; returns the last
+    run's number. In a `bucket`, nodes leave what this machine then keeps in `parts`.
 
-    Raises SelfRepairError as `session.ingest` does.
+    Raises SelfRepairError as `session.ingest` does, and where there is no cluster.
     """
     check_folder(db)
     steps = parse_checkpoints(request.checkpoint)
     check_series(request.model, steps)
     series = [replace(request, checkpoint=None if step is None else str(step)) for step in steps]
-    for one in series:
-        run_id = _ingest_one(one, devices, db, parts, is_last=one is series[-1])
+    with contextlib.ExitStack() as entered:
+        place: Place
+        if request.ray is None:
+            place = Machine(devices)
+        else:
+            import ray  # noqa: F401  # what is missing is told before anything else
+
+            from selfrepair.ingest.fleet.mailbox import FOLDER, Mailbox
+            from selfrepair.ingest.fleet.ray_cluster import RayCluster
+
+            mailbox = Mailbox(bucket or str(parts.absolute() / FOLDER))
+            place = entered.enter_context(RayCluster(request.ray, request.ray_cpus, mailbox))
+        for one in series:
+            run_id = _ingest_one(one, place, db, parts, bucket, is_last=one is series[-1])
     return run_id
 
 
 def _ingest_one(
-    request: IngestRequest, devices: Sequence[WorkerDevice], db: Path, parts: Path, *, is_last: bool
+    request: IngestRequest, place: Place, db: Path, parts: Path, bucket: str | None, *, is_last: bool
 ) -> int:
+    recorded = None if parts == Path(f"{db}.parts") else parts
     with TerminalProgress() as progress:
         fleet = Fleet(
             request,
-            devices,
+            place,
             db,
             parts,
-            parts_to_record=None if parts == Path(f"{db}.parts") else parts,
+            parts_to_record=recorded,
             progress=progress,
             on_planned=lambda record: warn_of_namesake(request, record.model, db),
         )
@@ -46,7 +65,21 @@ def _ingest_one(
             if fleet.planned is None:
                 raise
             prompts_of = dict(enumerate(fleet.planned.prompts))
-            raise KeyboardInterrupt(interrupted_message(fleet.planned.record.run_key, prompts_of, parts, db)) from None
+            command = _whole_command(request, db, recorded, bucket)
+            key = fleet.planned.record.run_key
+            raise KeyboardInterrupt(interrupted_message(key, prompts_of, parts, db, command)) from None
     assert fleet.planned is not None
     print_outcome(fleet.planned.record, db, run, is_last=is_last)
     return run.run_id
+
+
+def _whole_command(request: IngestRequest, db: Path, parts: Path | None, bucket: str | None) -> str:
+    """The command as it was typed, with those who measure."""
+    return shlex.join(
+        [
+            *shlex.split(request.command(parts)),
+            *request.left_out(),
+            *(["--parts", bucket] if bucket else []),
+            *["--db", str(db)],
+        ]
+    )

@@ -30,15 +30,20 @@ def _longer_name(folder: str) -> str:
     return "-".join(Path(folder).resolve().parts[-2:])
 
 
-def interrupted_message(run_key: str, prompts_of: Mapping[int, int], parts: Path, db: Path) -> str:
-    """How far an interrupted run is, and how to continue; `prompts_of` has the number of prompts of each of its units."""
+def interrupted_message(
+    run_key: str, prompts_of: Mapping[int, int], parts: Path, db: Path, command: str | None = None
+) -> str:
+    """How far an interrupted run is, and how to continue, by `command` where it is given; `prompts_of` has the number of
+    prompts of each of its units.
+    """
     ready = PartsFolder(parts, run_key).finished_units()
     with contextlib.suppress(SelfRepairError):  # another program has the warehouse open: its units go uncounted
         ready |= loaded_units(db, run_key, wait_s=0)
     done = [count for unit, count in prompts_of.items() if unit in ready]
     return (
         f"Interrupted. {len(done):,} of {len(prompts_of):,} units are finished and safe ({sum(done):,} of "
-        f"{sum(prompts_of.values()):,} prompts; part files in {parts}); the same command continues from there."
+        f"{sum(prompts_of.values()):,} prompts; part files in {parts}); the same command continues from there"
+        f"{'.' if command is None else f': {command}'}"
     )
 
 

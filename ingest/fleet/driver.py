@@ -1,19 +1,17 @@
-"""Share a run among worker processes, one a device, and load what they measure. Without torch."""
+"""Share a run among workers, one a device, and load what they measure. Without torch."""
 
 import contextlib
-import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from selfrepair.ingest.fleet.loading import LoaderBeside
 from selfrepair.ingest.fleet.messages import Message, Order
-from selfrepair.ingest.fleet.processes import WorkerProcess
 from selfrepair.ingest.fleet.schedule import Schedule
 from selfrepair.ingest.request.devices import WorkerDevice
 from selfrepair.ingest.request.ingest_request import IngestRequest
@@ -41,6 +39,58 @@ class FleetProgress(Protocol):
         """What a worker is at, and how many of its unit's rows are done."""
 
 
+class Worker(Protocol):
+    """A worker that was started: its messages come into the inbox beside it, at its end None. `title` is its name with what
+    else tells it from others.
+    """
+
+    name: str
+    title: str
+
+    def send(self, kind: str, **values: Any) -> None:
+        """Send a command."""
+
+    def close(self) -> None:
+        """Tell it to end."""
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+
+    def fate(self) -> str:
+        """How it ended, in words."""
+
+
+Inbox: TypeAlias = "queue.SimpleQueue[tuple[Worker, Message | None]]"
+
+
+class Place(Protocol):
+    """Where workers run: the devices of this machine, or the nodes of a cluster. `hosts` names its machines where they are
+    others, `advice` says what helps where memory ran out.
+    """
+
+    advice: str
+
+    @property
+    def devices(self) -> Sequence[WorkerDevice]:
+        """The device of each worker."""
+
+    @property
+    def hosts(self) -> Sequence[str]:
+        """The workers' machines, unless that is this one."""
+
+    def workers(self, order: Callable[[WorkerDevice], Order], inbox: Any) -> Iterable[Worker]:
+        """Start the workers, one after the other."""
+
+    def begin(self, record: RunRecord, prompts: Sequence[int]) -> None:
+        """The run was planned, with so many prompts in each unit."""
+
+    def carried(self, kind: str, devices: str | None = None) -> dict[str, Any]:
+        """What a command of that kind carries besides; `devices` names those of all workers."""
+
+    def finish(self) -> None:
+        """The run is measured, and no worker is left."""
+
+
 @dataclass(frozen=True)
 class PlannedRun:
     """A run as a worker planned it: prompts and rows of each unit."""
@@ -50,14 +100,27 @@ class PlannedRun:
     prompts: tuple[int, ...]
     rows: tuple[int, ...]
 
-    def is_like(self, other: "PlannedRun") -> bool:
-        """Whether both are the same run, cut into the same units."""
-        mine, its = ((one.record.run_key, one.prompts, one.rows) for one in (self, other))
-        return mine == its
+    def difference(self, other: "PlannedRun") -> str | None:
+        """What tells this run from the other worker's, in words; None where both are the same, however they are cut."""
+        mine, its = self.record.stamp(), other.record.stamp()
+        for what, found, wanted in (
+            ("another version of selfrepair", mine.selfrepair, its.selfrepair),
+            ("other weights", mine.weights_sha256, its.weights_sha256),
+            ("another tokenizer", mine.tokenizer_sha256, its.tokenizer_sha256),
+        ):
+            if found != wanted:
+                return f"{self.worker} has {what} than {other.worker}"
+        if mine.run_key != its.run_key:
+            return f"{self.worker} planned run {mine.run_key}, and {other.worker} run {its.run_key}"
+        return None
+
+    def is_cut_like(self, other: "PlannedRun") -> bool:
+        """Whether both have the same units."""
+        return (self.prompts, self.rows) == (other.prompts, other.rows)
 
 
 class Fleet:
-    """Workers that measure one run on `devices`; `on_planned` is called once its record is known.
+    """The workers of `place` measure one run; `on_planned` is called once its record is known.
 
     `parts_to_record` is the folder of part files where the recorded command has to name it.
     """
@@ -65,7 +128,7 @@ class Fleet:
     def __init__(
         self,
         request: IngestRequest,
-        devices: Sequence[WorkerDevice],
+        place: Place,
         db: Path,
         parts: Path,
         *,
@@ -75,10 +138,10 @@ class Fleet:
     ) -> None:
         self.planned: PlannedRun | None = None
         self.units_measured = 0
-        self._request, self._devices, self._on_planned = request, devices, on_planned
+        self._request, self._place, self._on_planned = request, place, on_planned
         self._db, self._parts_root, self._parts_to_record, self._progress = db, parts, parts_to_record, progress
-        self._inbox: queue.SimpleQueue[tuple[WorkerProcess, Message | None]] = queue.SimpleQueue()
-        self._workers: list[WorkerProcess] = []
+        self._inbox: Inbox = queue.SimpleQueue()
+        self._workers: list[Worker] = []
         self._fates: list[str] = []
         self._device_names: list[str] = []
         self._activity = contextlib.ExitStack()
@@ -87,10 +150,10 @@ class Fleet:
         self._loader: LoaderBeside | None = None
         # Where each living worker is, after it loaded the model: one leads what is done once for the run, before or after
         # the units; others wait until there is something to join, are ready for a unit, or have one.
-        self._leader: WorkerProcess | None = None
-        self._waiting: list[WorkerProcess] = []
-        self._ready: list[WorkerProcess] = []
-        self._at: dict[WorkerProcess, _Unit] = {}
+        self._leader: Worker | None = None
+        self._waiting: list[Worker] = []
+        self._ready: list[Worker] = []
+        self._at: dict[Worker, _Unit] = {}
 
     def store(self) -> StoredRun:
         """Measure what is missing of the run, load it and say what came of it, as `stored_run.store_run` does."""
@@ -112,16 +175,15 @@ class Fleet:
         Raises SelfRepairError as `measure_run` does, where workers plan different runs, and where no worker is left.
         """
         with self._activity, _interrupted_by_sigterm(), self._loader_stopped(), _ended(self._workers):
-            n = len(self._devices)
+            n = len(self._place.devices)
             self._progress.stage(f"loading the model on {n} devices" if n > 1 else "loading the model")
-            for device in self._devices:
-                self._workers.append(
-                    WorkerProcess(device, self._order(device), self._inbox, _cpu_threads(device, self._devices))
-                )
-                self._progress.worker(device.name, "loading the model")
+            for worker in self._place.workers(self._order, self._inbox):
+                self._workers.append(worker)
+                self._progress.worker(worker.name, "loading the model")
             while not self._is_over:
                 self._hear(*self._inbox.get())
                 self._assign()
+        self._place.finish()
 
     @contextlib.contextmanager
     def _loader_stopped(self) -> Iterator[None]:
@@ -135,13 +197,13 @@ class Fleet:
         return Order(
             request=asdict(self._request),
             device=device.device,
-            n_workers=len(self._devices),
+            n_workers=len(self._place.devices),
             db=str(self._db),
             parts=str(self._parts_root),
             parts_to_record=None if self._parts_to_record is None else str(self._parts_to_record),
         )
 
-    def _hear(self, worker: WorkerProcess, message: Message | None) -> None:
+    def _hear(self, worker: Worker, message: Message | None) -> None:
         match message and message["kind"], message:
             case _, None:
                 self._lose(worker)
@@ -168,7 +230,7 @@ class Fleet:
             case "refused", _:
                 raise SelfRepairError(message["text"])
 
-    def _plan(self, worker: WorkerProcess, message: Message) -> None:
+    def _plan(self, worker: Worker, message: Message) -> None:
         """Take the first worker's plan for the run, and that of others for a check."""
         record = RunRecord.from_json(message["record"])
         found = PlannedRun(worker.name, record, tuple(message["prompts"]), tuple(message["rows"]))
@@ -176,19 +238,19 @@ class Fleet:
             self._device_names.append(record.device)
         if self.planned is None:
             self.planned = found
+            self._place.begin(record, found.prompts)
             for note in message["notes"]:
                 self._progress.note(note)
             self._on_planned(record)
-        elif not found.is_like(self.planned):
-            if record.run_key == self.planned.record.run_key:
-                raise SelfRepairError(
-                    f"{worker.name} planned run {record.run_key} in other units than {self.planned.worker}: another process "
-                    f"began it while the model was loaded. Then {again()}: it goes on in those units."
-                )
+        elif (difference := found.difference(self.planned)) is not None:
             raise SelfRepairError(
-                f"{worker.name} planned run {record.run_key}, and {self.planned.worker} run {self.planned.record.run_key}: "
-                "the model, its tokenizer or the prompts changed while they were loaded. Once they are as they should be, "
-                f"{again()}."
+                f"{difference}: the model, its tokenizer or the prompts are not the same there, or changed while they were "
+                f"loaded. Once they are as they should be, {again()}."
+            )
+        elif not found.is_cut_like(self.planned):
+            raise SelfRepairError(
+                f"{worker.name} planned run {record.run_key} in other units than {self.planned.worker}: another process began "
+                f"it while the model was loaded. Then {again()}: it goes on in those units."
             )
         self._progress.worker(worker.name, "waiting")
 
@@ -200,7 +262,7 @@ class Fleet:
         if message["is_begun"]:
             self._hold_activity()
 
-    def _start_measuring(self, worker: WorkerProcess) -> None:
+    def _start_measuring(self, worker: Worker) -> None:
         """A worker is prepared: if it is the one that leads, the others need no longer wait."""
         if worker is not self._leader:
             return
@@ -216,8 +278,11 @@ class Fleet:
         assert self.planned is not None
         if not self._is_active:
             folder = PartsFolder(self._parts_root, self.planned.record.run_key).path
-            names = ", ".join(device.name for device in self._devices)
-            self._activity.enter_context(measuring(folder, device=names, processes=len(self._devices)))
+            devices = self._place.devices
+            names = ", ".join(device.name for device in devices)
+            self._activity.enter_context(
+                measuring(folder, device=names, processes=len(devices), hosts=self._place.hosts)
+            )
             self._is_active = True
 
     def _assign(self) -> None:
@@ -226,10 +291,10 @@ class Fleet:
         if not self._is_prepared:
             if self._leader is None and self._waiting:
                 self._leader = self._waiting.pop(0)
-                self._leader.send("lead", devices=devices)
+                self._leader.send("lead", devices=devices, **self._place.carried("lead", devices))
             return
         while self._waiting:
-            self._waiting.pop(0).send("join", devices=devices)
+            self._waiting.pop(0).send("join", devices=devices, **self._place.carried("join"))
         for worker in [*self._ready]:
             number = self._schedule.hand_out(worker.name)
             if number is None:
@@ -243,27 +308,27 @@ class Fleet:
             if self._loader:
                 self._loader.stop()  # stored rows stay where they are while they are compared
             self._leader = self._ready.pop(0)
-            self._leader.send("crosscheck")
+            self._leader.send("crosscheck", **self._place.carried("crosscheck"))
 
-    def _advance(self, worker: WorkerProcess, rows: int) -> None:
+    def _advance(self, worker: Worker, rows: int) -> None:
         if worker in self._at:
             self._at[worker].rows += rows
             self._show_unit(worker)
         self._progress.advance(rows)
 
-    def _show_unit(self, worker: WorkerProcess) -> None:
+    def _show_unit(self, worker: Worker) -> None:
         assert self.planned is not None
         unit = self._at[worker]
         self._progress.worker(worker.name, f"unit {unit.number}", self.planned.rows[unit.number], unit.rows)
 
-    def _finish_unit(self, worker: WorkerProcess, *, is_new: bool) -> None:
+    def _finish_unit(self, worker: Worker, *, is_new: bool) -> None:
         assert self.planned is not None
         assert self._loader is not None
         del self._at[worker]
         self.units_measured += is_new
         self._loader.add(self.planned.rows[self._schedule.finish(worker.name)])
 
-    def _lose(self, worker: WorkerProcess) -> None:
+    def _lose(self, worker: Worker) -> None:
         """A worker ended that was not told to: what it was at is another's. Raises SelfRepairError where it was the last."""
         self._workers.remove(worker)
         worker.close()
@@ -274,7 +339,7 @@ class Fleet:
         if worker is self._leader:
             self._leader = None
         self._schedule.lose(worker.name)
-        told = f"{worker.name} (process {worker.pid}) {worker.fate()}"
+        told = f"{worker.title} {worker.fate()}"
         unit = self._at.pop(worker, None)
         if unit is not None:
             self._progress.advance(-unit.rows)
@@ -283,8 +348,7 @@ class Fleet:
         if not self._workers:
             raise ResumableError(
                 f"no worker is left: {'; '.join(self._fates)}.",
-                f"What is finished is kept: {again()}, and it goes on from there. If memory ran out, name fewer processes "
-                "with --devices.",
+                f"What is finished is kept: {again()}, and it goes on from there. {self._place.advice}",
             )
         self._progress.note(told)
 
@@ -298,7 +362,7 @@ class _Unit:
 
 
 @contextlib.contextmanager
-def _ended(workers: list[WorkerProcess]) -> Iterator[None]:
+def _ended(workers: list[Worker]) -> Iterator[None]:
     """Whatever happens within, no worker is left."""
     try:
         yield
@@ -324,11 +388,3 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _cpu_threads(device: WorkerDevice, devices: Sequence[WorkerDevice]) -> int | None:
-    """Threads of a worker on the CPU, which shares the cores with others there; None: as torch has it."""
-    if device.device != "cpu":
-        return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // sum(one.device == "cpu" for one in devices))

@@ -1,4 +1,5 @@
-"""What the driver and a worker tell each other: JSON objects, one a line, over the worker's standard input and output.
+"""What the driver and a worker tell each other: JSON objects, one a line, over the worker's standard input and output; or
+dicts, to and from an actor of Ray (`exchange` says what these carry besides).
 
 The driver's first line is the `Order`. The worker then says `planned`, and from there on answers each command:
 
@@ -23,7 +24,9 @@ Message = dict[str, Any]
 class Order:
     """What a worker is to measure and where: fields of an `IngestRequest`, and paths as they were typed.
 
-    `parts_to_record` is the folder of part files where the recorded command has to name it.
+    `parts_to_record` is the folder of part files where the recorded command has to name it. Where `db` and `parts` are
+    another machine's, `cuts` says how their runs are cut, as the fields of `registry.Cut`. `called` names the device in what
+    is measured, where torch's name of it does not tell it from others of the machine.
     """
 
     request: dict[str, Any]
@@ -32,6 +35,8 @@ class Order:
     db: str
     parts: str
     parts_to_record: str | None
+    cuts: dict[str, tuple[int, int | None]] | None = None
+    called: str | None = None
 
 
 def write_message(file: IO[str], kind: str, **values: Any) -> None:

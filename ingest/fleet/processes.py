@@ -8,16 +8,16 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from selfrepair.ingest.fleet.messages import Order, write_message
 from selfrepair.ingest.request.devices import WorkerDevice
+from selfrepair.warehouse.parts.records import RunRecord
 
 if TYPE_CHECKING:
-    import queue
-
-    from selfrepair.ingest.fleet.messages import Message
+    from selfrepair.ingest.fleet.driver import Inbox
 
 GRACE_S = 5.0
 """How long a worker may take to end after its input has [s]; it ends at once unless its machine is at its limit."""
@@ -25,7 +25,30 @@ GRACE_S = 5.0
 _COMMAND = [sys.executable, "-P", "-m", "selfrepair.ingest.fleet.worker"]  # -P: a user's own torch.py is not torch
 _LINES_KEPT = 20
 
-Inbox: TypeAlias = "queue.SimpleQueue[tuple[WorkerProcess, Message | None]]"
+
+class Machine:
+    """Devices of this machine, with a process each: the Place of a `Fleet`, whose workers all see its files."""
+
+    advice = "If memory ran out, name fewer processes with --devices."
+    hosts: Sequence[str] = ()
+
+    def __init__(self, devices: Sequence[WorkerDevice]) -> None:
+        self.devices = devices
+
+    def workers(self, order: Callable[[WorkerDevice], Order], inbox: "Inbox") -> "Iterator[WorkerProcess]":
+        """Start the processes, one after the other."""
+        for device in self.devices:
+            yield WorkerProcess(device, order(device), inbox, _cpu_threads(device, self.devices))
+
+    def begin(self, record: RunRecord, prompts: Sequence[int]) -> None:
+        """The run was planned."""
+
+    def carried(self, kind: str, devices: str | None = None) -> dict[str, Any]:
+        """Commands carry nothing: what there is, is on this machine's disk."""
+        return {}
+
+    def finish(self) -> None:
+        """The run is measured: nothing is to be done."""
 
 
 class WorkerProcess:
@@ -34,7 +57,7 @@ class WorkerProcess:
     It is in a session of its own: Ctrl-C is the driver's, whose end it notices by its input's.
     """
 
-    def __init__(self, device: WorkerDevice, order: Order, inbox: Inbox, threads: int | None) -> None:
+    def __init__(self, device: WorkerDevice, order: Order, inbox: "Inbox", threads: int | None) -> None:
         self.name = device.name
         self._inbox = inbox
         self._said: deque[str] = deque(maxlen=_LINES_KEPT)
@@ -49,6 +72,7 @@ class WorkerProcess:
             env={"OMP_NUM_THREADS": str(threads), **os.environ} if threads else None,
         )
         self.pid = self._process.pid
+        self.title = f"{self.name} (process {self.pid})"
         self._stderr = threading.Thread(target=self._keep_last_lines, daemon=True)
         self._stderr.start()
         threading.Thread(target=self._receive, daemon=True).start()
@@ -99,3 +123,11 @@ class WorkerProcess:
         self._process.wait()
         self._stderr.join(GRACE_S)
         self._inbox.put((self, None))
+
+
+def _cpu_threads(device: WorkerDevice, devices: Sequence[WorkerDevice]) -> int | None:
+    """Threads of a worker on the CPU, which shares the cores with others there; None: as torch has it."""
+    if device.device != "cpu":
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // sum(one.device == "cpu" for one in devices))

@@ -1,10 +1,12 @@
 """What a worker does: the steps of `runner.measure_run`, each when the driver says so."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from selfrepair.ingest.engine.ablation import HeadAblation
 from selfrepair.ingest.engine.memory import keep_freed_memory
 from selfrepair.ingest.fleet.messages import Message, Order
 from selfrepair.ingest.request.ingest_request import IngestRequest
@@ -14,6 +16,7 @@ from selfrepair.ingest.runs.earlier import as_begun
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.requested import make_plan
 from selfrepair.ingest.runs.runner import (
+    Done,
     check_and_start,
     crosscheck_run,
     measure_unit,
@@ -21,6 +24,8 @@ from selfrepair.ingest.runs.runner import (
     prepared_measurer,
     what_is_left,
 )
+from selfrepair.ingest.runs.stored import Cell
+from selfrepair.warehouse.load.registry import Cut
 from selfrepair.warehouse.parts.folder import PartsFolder
 
 ADVANCE_EVERY_S = 0.2
@@ -50,7 +55,9 @@ class Work:
         recorded = None if order.parts_to_record is None else Path(order.parts_to_record)
         plan = make_plan(request, recorded, order.n_workers, device_name=order.device)
         notes = [*plan.model.notes, *plan.prompts.notes]
-        self._plan = as_begun(plan, self._parts_root, self._db, notes.append)
+        self._called = order.called
+        cuts = None if order.cuts is None else {key: Cut(*cut) for key, cut in order.cuts.items()}
+        self._plan = as_begun(plan, self._parts_root, self._db, notes.append, told=cuts)
         self._parts = PartsFolder(self._parts_root, self._plan.record.run_key)
         send(
             "planned",
@@ -64,14 +71,14 @@ class Work:
         """Do as the driver says, and answer."""
         match command["kind"]:
             case "lead":
-                self._lead(command["devices"])
+                self._lead(command["devices"], command.get("units_done", ()), command.get("cells_done", ()))
             case "join":
                 self._record(command["devices"])
                 self._parts.start(self._plan.record)
                 self._prepare()
             case "measure":
                 unit = self._plan.units[command["unit"]]
-                is_new = measure_unit(self._plan, self._prepared(), self._parts, unit, self.advance)
+                is_new = measure_unit(self._plan, self._prepared(), self._parts, unit, self.advance, self._called)
                 self._tell_done()
                 self._send("measured", is_new=is_new)
             case "crosscheck":
@@ -80,11 +87,15 @@ class Work:
                 self._tell_done()
                 self._send("checked")
 
-    def _lead(self, devices: str) -> None:
+    def _lead(self, devices: str, units_done: Sequence[int], cells_done: Sequence[Cell]) -> None:
+        """`units_done` and `cells_done` are those of a run whose part files and warehouse are another machine's."""
         self._record(devices)
-        left = what_is_left(self._plan, self._parts, self._db, _ALL)
+        done = Done(units_done, [(prompt, HeadAblation(layer, head, way)) for prompt, layer, head, way in cells_done])
+        left = what_is_left(self._plan, self._parts, self._db, _ALL, done)
         units = [unit.number for unit in left.units]
-        self._send("left", units=units, is_nothing=left.is_nothing, is_begun=self._parts.exists())
+        cells = [(prompt, ablated.layer, ablated.head, ablated.ablation) for prompt, ablated in left.cells]
+        is_begun = self._parts.exists()
+        self._send("left", units=units, is_nothing=left.is_nothing, is_begun=is_begun, cells=cells)
         if not left.is_nothing:
             self._plan = check_and_start(self._plan, self._parts, self)
             self._prepare()

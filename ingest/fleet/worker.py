@@ -10,6 +10,7 @@ import traceback
 from typing import IO, Any
 
 from selfrepair.ingest.fleet.messages import Message, Order, write_message
+from selfrepair.ingest.terms import devices_are_named
 from selfrepair.warehouse.errors import DeviceMemoryError, SelfRepairError
 
 
@@ -28,6 +29,7 @@ def main() -> None:
         except OSError:  # the driver is gone
             os._exit(1)
 
+    devices_are_named("--devices {}")
     try:
         from selfrepair.ingest.fleet.work import Work  # and torch, which takes seconds: the input may end meanwhile
 

@@ -4,13 +4,15 @@ This module needs click alone, so that help works without torch and the hub's cl
 """
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import click
 
 from selfrepair.ingest.request.mechanisms import NEURONS, Mechanisms
 from selfrepair.ingest.request.options import option, typed_options
+
+_NOT_OF_THE_RUN = ("devices", "ray", "ray_cpus", "shard", "name")
 
 _BUNDLED = ("demo", "stdlib", "random")
 """Names that are never those of files."""
@@ -79,6 +81,19 @@ class IngestRequest:
         "processes on the CPU, cuda:0+cuda:1,cuda:2+cuda:3 two with two GPUs each.",
         None,
     )
+    ray: str | None = option(
+        "Workers on the nodes of a Ray cluster: host:port or ray://host:port; auto for the one that runs on this machine; "
+        "without an address that one too, or one that is started for this command. The extra `ray` has it.",
+        None,
+        metavar="[ADDRESS]",
+        alone="local",
+    )
+    ray_cpus: int | None = option(
+        "With --ray: workers on the CPU, of so many cores each  [default: a worker for each GPU; without any, all cores of a "
+        "node]",
+        None,
+        type=click.IntRange(1),
+    )
     batch_size: str = option("Sequences in one forward; halved when memory runs out.", "auto")
     crosscheck: int | None = option(
         "Cells (one prompt, head and ablation each) measured again after the run, by whole forwards  [default: one in 32, but "
@@ -113,16 +128,18 @@ class IngestRequest:
     )
 
     def command(self, parts: Path | None = None) -> str:
-        """The `selfrepair ingest` of this request, but for --db, --devices, --shard and --name; `parts` where that folder is
-        not the usual one.
+        """The `selfrepair ingest` of this request, but for --db, --name and who measures it (--devices, --ray, --shard);
+        `parts` where that folder is not the usual one.
 
         Local paths that hold for this folder alone begin with a dot.
         """
         named = replace(self, model=_marked(self.model), dataset=self.dataset and _marked(self.dataset))
         folder = [] if parts is None else ["--parts", _marked(str(parts))]
-        return shlex.join(
-            ["selfrepair", "ingest", *typed_options(named, leave_out=("devices", "shard", "name")), *folder]
-        )
+        return shlex.join(["selfrepair", "ingest", *typed_options(named, leave_out=_NOT_OF_THE_RUN), *folder])
+
+    def left_out(self) -> list[str]:
+        """The words that `command` leaves out, but for --db: who measures the run, and what it is called."""
+        return typed_options(self, leave_out=[one.name for one in fields(self) if one.name not in _NOT_OF_THE_RUN])
 
     def chosen_mechanisms(self) -> Mechanisms:
         """The mechanisms to measure, --mechanisms included."""

@@ -11,13 +11,23 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def option(help: str, default: Any = dataclasses.MISSING, *, flag: str | None = None, type: Any = None) -> Any:
-    """A field that `add_options` makes an option of.
+def option(
+    help: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    flag: str | None = None,
+    type: Any = None,
+    metavar: str | None = None,
+    alone: str | None = None,
+) -> Any:
+    """A field that `add_options` makes an option of; typed without a value, it has the value `alone`, unless that is None.
 
     `flag` is the option's name unless it is the field's; `type` click's type unless the annotation says enough. A field
     without a default is required, one whose default is True gets a second option `--no-...`.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "flag": flag, "type": type})
+    return dataclasses.field(
+        default=default, metadata={"help": help, "flag": flag, "type": type, "metavar": metavar, "alone": alone}
+    )
 
 
 def add_options(request: type) -> Callable[[Command], Command]:
@@ -41,6 +51,8 @@ def typed_options(request: Any, leave_out: Collection[str] = ()) -> list[str]:
             continue
         if isinstance(value, bool):
             words.append(flag if value else _negation(flag))
+        elif value == field.metadata["alone"]:
+            words.append(flag)
         else:
             words += [flag, str(value)]
     return words
@@ -57,7 +69,13 @@ def _negation(flag: str) -> str:
 def _option(field: "dataclasses.Field[Any]", annotation: Any) -> Callable[[Command], Command]:
     flag = _flag(field)
     kind = next((one for one in typing.get_args(annotation) if one is not types.NoneType), annotation)
-    settings: dict[str, Any] = {"help": field.metadata["help"], "type": field.metadata["type"] or kind}
+    settings: dict[str, Any] = {
+        "help": field.metadata["help"],
+        "type": field.metadata["type"] or kind,
+        "metavar": field.metadata["metavar"],
+    }
+    if field.metadata["alone"] is not None:
+        settings |= {"is_flag": False, "flag_value": field.metadata["alone"]}
     if field.default is dataclasses.MISSING:
         settings["required"] = True
     else:

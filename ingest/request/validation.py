@@ -3,6 +3,7 @@
 import os
 
 from selfrepair.ingest.models.hub.revisions import check_has_checkpoints, parse_checkpoints
+from selfrepair.ingest.request.cluster import check_ray
 from selfrepair.ingest.request.devices import parse_devices
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.protocols import resolve_settings
@@ -26,6 +27,7 @@ def check_request(request: IngestRequest) -> None:
     """Raise SelfRepairError for a request that is wrong whatever the model; the hub is not used."""
     placement(request.shard, os.environ)
     _check_devices(request)
+    check_ray(request)
     parse_batch_size(request.batch_size)
     check_seed(request.seed)
     check_crosscheck(request.crosscheck)

@@ -1,6 +1,5 @@
 """After measuring: effects of random prompts and heads, measured again through whole forwards and hooks."""
 
-import contextlib
 import glob
 import itertools
 import random
@@ -22,10 +21,10 @@ from selfrepair.ingest.engine.memory import BatchSize, is_out_of_memory
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.models.weights import cast_parameters
 from selfrepair.ingest.runs.plan import RunPlan, Unit
+from selfrepair.ingest.runs.stored import known_cells
 from selfrepair.ingest.terms import on_device
 from selfrepair.warehouse.database.connection import open_reader
-from selfrepair.warehouse.errors import ResumableError, SelfRepairError, again
-from selfrepair.warehouse.load.crosschecks import read_cells
+from selfrepair.warehouse.errors import ResumableError, again
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.records import CrosscheckCell
 from selfrepair.warehouse.parts.version_0_1 import completed
@@ -186,19 +185,4 @@ def stored_rows(
 
 def known_crosschecks(parts: PartsFolder, db: Path) -> set[Crosscheck]:
     """The cells that the part files, of whatever shards, or the warehouse have already."""
-    known: list[CrosscheckCell] = []
-    for path in parts.finished_crosschecks():
-        with contextlib.suppress(SelfRepairError):  # it is damaged: its cells are measured again
-            known += read_cells(path, parts.run_key)
-    found = {(cell.prompt_id, HeadAblation(cell.layer, cell.head, cell.ablation)) for cell in known}
-    if not db.exists():
-        return found
-    with open_reader(db, wait_s=60) as connection:
-        rows = connection.execute(
-            """
-            SELECT prompt_id, layer, head, CAST(ablation AS VARCHAR)
-            FROM crosschecks JOIN runs USING (run_id) WHERE run_key = $run_key
-            """,
-            {"run_key": parts.run_key},
-        ).fetchall()
-    return found | {(prompt, HeadAblation(layer, head, ablation)) for prompt, layer, head, ablation in rows}
+    return {(prompt, HeadAblation(layer, head, way)) for prompt, layer, head, way in known_cells(parts, db)}

@@ -3,7 +3,7 @@ neither the model's configuration nor its buffers.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,17 +15,25 @@ from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.version_0_1 import NEURON_POPULATIONS
 
 
-def as_begun(plan: RunPlan, parts_root: Path, db: Path, note: Callable[[str], None], wait_s: float = 60.0) -> RunPlan:
+def as_begun(
+    plan: RunPlan,
+    parts_root: Path,
+    db: Path,
+    note: Callable[[str], None],
+    wait_s: float = 60.0,
+    told: Mapping[str, Cut] | None = None,
+) -> RunPlan:
     """The plan as the part files or `db` have it already: in the units that the run was cut into, for whatever number of
     workers; `key_of_0_1` settled. It has the key of version 0.1 where that run is there and none of today's key; `note` is then
-    told that the model's configuration was not recorded, and neurons are read in the rows that 0.1 read them in.
+    told that the model's configuration was not recorded, and neurons are read in the rows that 0.1 read them in. Where those
+    are another machine's, `told` says how each run that they have is cut.
 
     Raises SelfRepairError as `open_reader` does.
     """
-    begun = _cuts(plan, parts_root, db, wait_s)
+    begun: Mapping[str, Cut | None] = _cuts(plan, parts_root, db, wait_s) if told is None else told
     today, earlier = plan.record.run_key, plan.key_of_0_1
     plan = replace(plan, key_of_0_1=None)
-    if earlier in begun and today not in begun:
+    if earlier is not None and earlier in begun and today not in begun:
         note(
             f"continuing run {earlier} of version 0.1, which did not record the model's configuration: this model's is assumed "
             "to be the same."

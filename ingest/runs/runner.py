@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -113,12 +113,22 @@ class Left:
         return not self.units and self.is_checked
 
 
-def what_is_left(plan: RunPlan, parts: PartsFolder, db: Path, shard: Shard) -> Left:
-    """What neither the part files nor the warehouse have. The record of a run that was begun is brought up to date."""
-    ready = parts.finished_units() | loaded_units(db, plan.record.run_key, resumed_as=plan.record)
+@dataclass(frozen=True)
+class Done:
+    """What is finished of a run whose part files and warehouse are another machine's: units, and cross-checked cells."""
+
+    units: Collection[int] = ()
+    cells: Collection[Crosscheck] = ()
+
+
+def what_is_left(plan: RunPlan, parts: PartsFolder, db: Path, shard: Shard, done: Done = Done()) -> Left:
+    """What neither the part files nor the warehouse have, nor is `done`. The record of a run that was begun is brought up to
+    date.
+    """
+    ready = parts.finished_units() | loaded_units(db, plan.record.run_key, resumed_as=plan.record) | {*done.units}
     missing = [unit for unit in plan.units if shard.has(unit.number) and unit.number not in ready]
     chosen = [(prompt, head) for prompt, head in choose_crosschecks(plan) if shard.has(plan.unit_of(prompt).number)]
-    is_checked = set(chosen) <= known_crosschecks(parts, db)
+    is_checked = set(chosen) <= known_crosschecks(parts, db) | {*done.cells}
     if parts.exists():
         parts.start(plan.record)
     return Left(missing, chosen, is_checked)
@@ -210,8 +220,10 @@ def measure_unit(
     parts: PartsFolder,
     unit: Unit,
     on_rows: Callable[[int], None] = lambda rows: None,
+    called: str | None = None,
 ) -> bool:
-    """Measure the prompts of a unit and write its part files; `on_rows` gets numbers of measured rows.
+    """Measure the prompts of a unit and write its part files; `on_rows` gets numbers of measured rows. `called` is what they
+    call the device, where others on the machine are called the same by torch.
 
     Returns False where another process, that shares the run in whatever way, has written them meanwhile.
     """
@@ -230,7 +242,7 @@ def measure_unit(
         identity_error_max=measured.identity_error_max(),
         mechanisms=mechanism_columns(plan, unit, measured),
         document_id=unit.document,
-        by=MeasuredBy(host, plan.model.adapter.device_names, f"{host}:{os.getpid()}", seconds),
+        by=MeasuredBy(host, called or plan.model.adapter.device_names, f"{host}:{os.getpid()}", seconds),
     )
     return True
 

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import human_bytes
+from selfrepair.warehouse.parts.pages import VALUE_BYTES, group_bytes
 
 BLOCK_CHARACTERS = BLOCK_BYTES = 2**18
 LONGEST_LINE = 2**26
@@ -22,9 +24,6 @@ memory.
 """
 
 ROWS_AT_ONCE = 256
-_VALUE_BYTES = 8
-"""What a number takes in memory, and so does every row or value of a list, at least."""
-
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 """How files of these kinds begin."""
 
@@ -71,8 +70,8 @@ def json_lines(path: Path) -> Iterator[Any]:
 def parquet_rows(path: Path, most_bytes: int) -> Iterator[Any]:
     """Every row as a dictionary, one at a time.
 
-    Raises ValueError or OSError where it is no Parquet file, and SelfRepairError where its footer says that a group of rows,
-    decompressed, takes more than `most_bytes`, or a text is longer than `LONGEST_LINE`.
+    Raises ValueError or OSError where it is no Parquet file, and SelfRepairError where its footer or its pages say that a group
+    of rows, decompressed, takes more than `most_bytes`, or a text is longer than `LONGEST_LINE`.
     """
     import pyarrow.parquet as pq
 
@@ -86,7 +85,7 @@ def parquet_rows(path: Path, most_bytes: int) -> Iterator[Any]:
     ]
     # A text that many rows share is in memory once: some compressed kilobytes can hold a long one that thousands have.
     with pq.ParquetFile(path, read_dictionary=texts) as file:
-        for number, row in enumerate(_rows(path, file.iter_batches(batch_size=ROWS_AT_ONCE), most_bytes)):
+        for number, row in enumerate(_rows(path, _batches(path, file, most_bytes), most_bytes)):
             for name, value in row.items():
                 if isinstance(value, str) and len(value) > LONGEST_LINE:
                     raise SelfRepairError(
@@ -94,6 +93,15 @@ def parquet_rows(path: Path, most_bytes: int) -> Iterator[Any]:
                         "Write a longer document as several."
                     )
             yield row
+
+
+def _batches(path: Path, file: Any, most_bytes: int) -> Iterator[Any]:
+    """The rows in batches; what the pages of a group say is compared with what is allowed before any is read."""
+    with files.open_regular(path) as opened:
+        for number in range(file.metadata.num_row_groups):
+            if (n_bytes := group_bytes(opened, file.metadata.row_group(number))) > most_bytes:
+                raise _too_large(path, n_bytes, most_bytes)
+            yield from file.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[number])
 
 
 def _rows(path: Path, batches: Iterable[Any], most_bytes: int) -> Iterator[dict[str, Any]]:
@@ -122,14 +130,14 @@ def _n_bytes_of_shared(array: Any) -> int:
 
 def _check_row_groups(path: Path, footer: Any, most_bytes: int) -> None:
     """A file of some kilobytes can say in a few bytes that billions of rows, or of values of one list, are the same."""
-    n_bytes = footer.num_rows * _VALUE_BYTES
+    n_bytes = footer.num_rows * VALUE_BYTES
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
         columns = [group.column(place) for place in range(group.num_columns)]
         n_bytes = max(
             n_bytes,
-            sum(max(column.total_uncompressed_size, _VALUE_BYTES * column.num_values) for column in columns),
-            group.num_rows * _VALUE_BYTES,
+            sum(max(column.total_uncompressed_size, VALUE_BYTES * column.num_values) for column in columns),
+            group.num_rows * VALUE_BYTES,
         )
     if n_bytes > most_bytes:
         raise _too_large(path, n_bytes, most_bytes)

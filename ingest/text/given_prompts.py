@@ -6,22 +6,24 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from selfrepair.ingest.text.documents import DatasetRow
+from selfrepair.ingest.text.documents import DatasetRow, DocumentCounts
 from selfrepair.ingest.text.packing import begin_token
 from selfrepair.ingest.text.sources import ANSWER, TEXT, TOKENS, read_rows
-from selfrepair.ingest.text.tokenizing import encode
+from selfrepair.ingest.text.tokenizing import SpecialTokens, encode
 from selfrepair.warehouse.errors import SelfRepairError
 
 PROMPTS = "prompts"
 """What errors call the rows."""
 
 
-def given_prompts(prompts: object, tokenizer: PreTrainedTokenizerBase | None) -> list[DatasetRow]:
+def given_prompts(
+    prompts: object, tokenizer: PreTrainedTokenizerBase | None, counts: DocumentCounts | None = None
+) -> list[DatasetRow]:
     """The prompts as rows of a dataset, in their order.
 
     `prompts` is a [prompt, seq] array or tensor of ids, or an iterable of texts, of ids, or of rows as a .jsonl file has
-    them (`text` or `tokens`, and `answer`, `foil`). A text becomes BOS and its tokens, whole. Raises SelfRepairError for
-    anything else, and for texts without a tokenizer.
+    them (`text` or `tokens`, and `answer`, `foil`). A text becomes BOS and its tokens, whole; those that spell special tokens
+    are counted in `counts`. Raises SelfRepairError for anything else, and for texts without a tokenizer.
     """
     if isinstance(prompts, Mapping):
         raise SelfRepairError(
@@ -33,11 +35,19 @@ def given_prompts(prompts: object, tokenizer: PreTrainedTokenizerBase | None) ->
     plain = list(_plain(prompts))
     if not plain:
         raise SelfRepairError("prompts is empty. Pass one or more.")
-    rows = [_row(number, prompt, tokenizer) for number, prompt in enumerate(plain)]
+    counts = counts or DocumentCounts()
+    special = None if tokenizer is None else SpecialTokens(tokenizer)
+    rows = [_row(number, prompt, tokenizer, special, counts) for number, prompt in enumerate(plain)]
     return list(read_rows(PROMPTS, rows, TEXT))
 
 
-def _row(number: int, prompt: Any, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
+def _row(
+    number: int,
+    prompt: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+    special: SpecialTokens | None,
+    counts: DocumentCounts,
+) -> dict[str, Any]:
     if isinstance(prompt, str):
         prompt = {TEXT: prompt}
     if not isinstance(prompt, Mapping):
@@ -46,11 +56,12 @@ def _row(number: int, prompt: Any, tokenizer: PreTrainedTokenizerBase | None) ->
         return {**prompt, TOKENS: _ids(number, prompt[TOKENS])}
     if prompt.get(TEXT) is None:
         return dict(prompt)
-    if tokenizer is None:
+    if tokenizer is None or special is None:
         raise SelfRepairError(f"prompts[{number}] is text. Pass the model's tokenizer=, or token ids.")
     if prompt.get(ANSWER) is not None:
         return dict(prompt)
     (ids,) = encode([prompt[TEXT]], tokenizer)
+    special.count(number, ids, counts)
     return {TOKENS: [begin_token(tokenizer), *ids]}
 
 

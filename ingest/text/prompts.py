@@ -148,16 +148,20 @@ class PromptOptions:
     distinct_partners: bool = False
 
 
-def build_prompts(source: Source, vocabulary: Vocabulary, options: PromptOptions) -> PromptSet:
+def build_prompts(
+    source: Source, vocabulary: Vocabulary, options: PromptOptions, counts: DocumentCounts | None = None
+) -> PromptSet:
     """The first `n_prompts` prompts of `source`.
 
     Text becomes rows that start with BOS, by one of `PACKINGS`. Rows of tokens, and prompts with an answer, stay as they
-    are. Raises SelfRepairError for too little text, too long rows, unknown token ids, and where resample ablation finds no
-    partner or, in every pair, nothing that differs.
+    are. `counts` has what was counted of the documents before.
+
+    Raises SelfRepairError for too little text, too long rows, unknown token ids, and where resample ablation finds no partner
+    or, in every pair, nothing that differs.
     """
     n_prompts, packing = options.n_prompts, options.packing
     tokenizer, context = vocabulary.tokenizer, vocabulary.context
-    counts = DocumentCounts()
+    counts = counts or DocumentCounts()
     logit_of = NEXT_TOKEN
     first, documents = _peek(source)
     if isinstance(first, AnswerRow):

@@ -30,6 +30,13 @@ class Macro:
         return f"(selfrepair macro {self.name})"
 
 
+_T_975 = (
+    "[12.706204736174694e0, 4.302652729749462e0, 3.1824463052837078e0, 2.7764451051977934e0, 2.5705818356363146e0, "
+    "2.4469118511449786e0, 2.364624251592784e0, 2.306004135204166e0, 2.262157162798205e0, 2.228138851986274e0, "
+    "2.200985160082949e0]"
+)
+"""The 97.5 % points of Student's t with 1 to 11 degrees of freedom."""
+
 MACROS = (
     Macro(
         "head_label",
@@ -63,10 +70,16 @@ MACROS = (
     Macro(
         "ratio_sums",
         "(estimate, is_fraction, n, d, weight := 1) AS {'estimate': estimate, 'is_fraction': is_fraction, 'n': sum(n), "
-        "'d': sum(d), 'nn': sum(weight * n * n), 'nd': sum(weight * n * d), 'dd': sum(weight * d * d)}",
+        "'d': sum(d), 'nn': sum(weight * n * n), 'nd': sum(weight * n * d), 'dd': sum(weight * d * d), "
+        "'nnn': sum(1e0 * weight * n * n * n), 'nnd': sum(1e0 * weight * n * n * d), "
+        "'ndd': sum(1e0 * weight * n * d * d), 'ddd': sum(1e0 * weight * d * d * d), "
+        "'nnnn': sum(1e0 * weight * n * n * n * n), 'nnnd': sum(1e0 * weight * n * n * n * d), "
+        "'nndd': sum(1e0 * weight * n * n * d * d), 'nddd': sum(1e0 * weight * n * d * d * d), "
+        "'dddd': sum(1e0 * weight * d * d * d * d)}",
         "Sums over clusters, each standing for weight of them, from which sum(n) / sum(d) has its value and interval.",
         "('a', true, 2, 3, 1)",
-        {"estimate": "a", "is_fraction": True, "n": 2, "d": 3, "nn": 4, "nd": 6, "dd": 9},
+        {"estimate": "a", "is_fraction": True, "n": 2, "d": 3, "nn": 4, "nd": 6, "dd": 9}
+        | {"nnn": 8, "nnd": 12, "ndd": 18, "ddd": 27, "nnnn": 16, "nnnd": 24, "nndd": 36, "nddd": 54, "dddd": 81},
     ),
     Macro(
         "ratio_se",
@@ -104,10 +117,11 @@ MACROS = (
         1,
     ),
     Macro(
-        "t_975",  # a table, then the expansion in 1 / freedom: exact to 4e-6
-        "(freedom) AS CASE WHEN freedom < 1 THEN NULL WHEN freedom <= 10 THEN [12.706204736174694e0, 4.302652729749462e0, "
-        "3.1824463052837078e0, 2.7764451051977934e0, 2.5705818356363146e0, 2.4469118511449786e0, 2.364624251592784e0, "
-        "2.306004135204166e0, 2.262157162798205e0, 2.228138851986274e0][freedom] ELSE 1.959963984540054e0 "
+        "t_975",  # a table, then the expansion in 1 / freedom: exact to 4e-6; between whole numbers up to 10, up to 3 % above
+        "(freedom) AS CASE WHEN freedom < 1 THEN NULL WHEN freedom <= 10 THEN "
+        f"{_T_975}[CAST(floor(freedom) AS INTEGER)] * ({_T_975}[CAST(floor(freedom) AS INTEGER) + 1] "
+        f"/ {_T_975}[CAST(floor(freedom) AS INTEGER)]) ** ((freedom - floor(freedom)) * (floor(freedom) + 1) / freedom) "
+        "ELSE 1.959963984540054e0 "
         "+ 2.372271230298562e0 / freedom + 2.8224986157396112e0 / freedom ** 2 + 2.555849679507722e0 / freedom ** 3 "
         "+ 1.5895340533938225e0 / freedom ** 4 END",
         "The 97.5 % point of Student's t with that many degrees of freedom; NULL: none.",
@@ -132,13 +146,6 @@ MACROS = (
         -2.515517,
     ),
     Macro(
-        "normal_of_t",  # Wallace (1959): for 11 degrees and more within 1 %
-        "(t, freedom) AS sign(t) * (8e0 * freedom + 1) / (8e0 * freedom + 3) * sqrt(freedom * ln(1 + t * t / freedom))",
-        "The value of a standard normal number as unlikely as Student's t with that many degrees of freedom.",
-        "(0, 2)",
-        0.0,
-    ),
-    Macro(
         "t_of_many",  # by Wallace's transform: for 11 degrees at most 1 % too wide, for 40 exact to 3e-4, for fewer wider
         "(freedom, n) AS CASE WHEN freedom >= 1 THEN sqrt(freedom * (exp((normal_tail(0.025e0 / n) * (8e0 * freedom + 3) "
         "/ (8e0 * freedom + 1)) ** 2 / freedom) - 1)) END",
@@ -153,6 +160,15 @@ MACROS = (
         "the upper.",
         "(1, 4, 0, 1, -1)",
         -1.0,
+    ),
+    Macro(
+        "half_width",
+        "(t, skew, side) AS greatest(t, CASE WHEN abs(skew) > 1e-6 "
+        "THEN -side * 3 / skew * (cbrt(1 - skew * (side * t + skew / 6)) - 1) ELSE t END)",
+        "How many standard errors an interval reaches to a side (-1: down, 1: up): t, or by Hall's transform more, where the "
+        "clusters' residuals are skewed: skew = sum of cubes / (sum of squares) ** 1.5.",
+        "(2, 0, 1)",
+        2,
     ),
     Macro(
         "default_population",  # columns have other names inside: the run_id of a call would be that of `runs`

@@ -16,7 +16,6 @@ from selfrepair.warehouse.errors import SelfRepairError
 if TYPE_CHECKING:
     import polars as pl
 
-_HERE = Path(__file__).parents[1]
 _OF_CLUSTERS = (*INTERVALS, "standard_error")
 _COURTESY_S = 3.0
 """How long it may take to find out why there are no rows, which is no part of the answer."""
@@ -38,10 +37,14 @@ class FewRows(UserWarning):
     """A frame has means of so few rows, or intervals of so few documents, that they say little."""
 
 
+class SpecialTokensInText(UserWarning):
+    """Texts that are measured spell special tokens, such as `</s>`, which tokenizers read as such."""
+
+
 def warn(text: str, category: type[Warning]) -> None:
     """Warn at the line outside of this package that asked."""
     frame, level = sys._getframe(), 1
-    while frame.f_back is not None and Path(frame.f_code.co_filename).is_relative_to(_HERE):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("selfrepair."):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, category, stacklevel=level)
 

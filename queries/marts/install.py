@@ -17,6 +17,7 @@ from selfrepair.warehouse.database.connection import OnWait, connected, open_wri
 from selfrepair.warehouse.database.limits import CLOSED
 from selfrepair.warehouse.database.transactions import transaction
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.verify.rules import for_large_files, is_read_whole
 
 _MARKER = "(selfrepair view {name})"
 """Ends the comment of an installed view. A view without it, or with another name in it, is the user's own."""
@@ -83,12 +84,13 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
         install_macros(con)
         for name in sorted(installed.difference(view.name for view in views())):
             con.execute(f"DROP VIEW {identifier(name)}")
+        is_large = _is_large(con)
         for view in views():
-            con.execute(f"CREATE OR REPLACE VIEW {view.name} AS\n{_sql(view, stored=True)}")
+            con.execute(f"CREATE OR REPLACE VIEW {view.name} AS\n{_sql(view, stored=True, is_large=is_large)}")
         con.execute(";\n".join(comment for view in views() for comment in _comments(view.name)))
         con.execute(
             "CREATE OR REPLACE TABLE selfrepair_marts.installed AS SELECT ? AS views, ? AS marts, ? AS comments, ? AS state",
-            [_fingerprint(), marts.definition(), _comments_sha256(), _state(con)],
+            [_fingerprint(is_large), marts.definition(), _comments_sha256(), _state(con)],
         )
 
 
@@ -99,13 +101,15 @@ def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> Non
     left out; `catalog.describe` has them.
     """
     create_temp_macros(con)
+    is_large = _is_large(con)
     for view in views():
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{_sql(view, stored=stored)}")
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{_sql(view, stored=stored, is_large=is_large)}")
 
 
 def prepare() -> None:
     """Read and digest this version's views, which `prepare_reader` would do at its first call."""
-    _fingerprint()
+    _fingerprint(is_large=False)
+    _fingerprint(is_large=True)
     marts.definition()
 
 
@@ -119,7 +123,8 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
     of_views, of_marts = record.get("views"), record.get("marts")
     stored = of_marts == marts.definition()
     ours = {view.name for view in views()}
-    if of_views != _fingerprint() or not has_macros(con) or not _installed(con) >= ours:
+    known = (_fingerprint(is_large=False), _fingerprint(is_large=True))
+    if of_views not in known or not has_macros(con) or not _installed(con) >= ours:
         install_temp(con, stored=stored)
     if stored:
         return [
@@ -134,8 +139,17 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
     return []
 
 
-def _sql(view: View, *, stored: bool) -> str:
-    return marts.stored_sql(view) if stored and view.kept == "mart" else view.sql
+def _sql(view: View, *, stored: bool, is_large: bool) -> str:
+    sql = marts.stored_sql(view) if stored and view.kept == "mart" else view.sql
+    return for_large_files(sql) if is_large else sql
+
+
+def _is_large(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether rules that read large tables are left to `selfrepair verify`; a file that has grown since its views were
+    installed has views that find this out each time, at greater length.
+    """
+    ((is_small,),) = con.execute(f"SELECT {is_read_whole()}").fetchall()
+    return not is_small
 
 
 def _record(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
@@ -153,7 +167,7 @@ def _record(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 def _is_installed(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether the file's views, comments and functions are this version's, to the letter."""
-    wanted = {"views": _fingerprint(), "marts": marts.definition(), "comments": _comments_sha256()}
+    wanted = {"views": _fingerprint(_is_large(con)), "marts": marts.definition(), "comments": _comments_sha256()}
     record = _record(con)
     return (
         wanted.items() <= record.items()
@@ -189,10 +203,10 @@ def _comments_sha256() -> str:
 
 
 @cache
-def _fingerprint() -> str:
+def _fingerprint(is_large: bool) -> str:
     """SHA-256 of all that the installed views are made of."""
     texts = [macro.name + macro.definition for macro in MACROS]
-    text = "\n".join([*texts, *(f"{view.name}: {_sql(view, stored=True)}" for view in views())])
+    text = "\n".join([*texts, *(f"{view.name}: {_sql(view, stored=True, is_large=is_large)}" for view in views())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -16,6 +16,10 @@ _WRITER_TURN_S = 0.6
 """How long a waiting writer is given to open the file: a little longer than it pauses between two tries [s]."""
 
 
+_TOGETHER_S = 1.0
+"""The longest that a file stays open with a waiting writer because questions follow each other [s]."""
+
+
 class Opened:
     """The file of the last query, while it stays open. `notes` are its reader's notes, for every answer.
 
@@ -31,7 +35,7 @@ class Opened:
         self._reader: Reader | None = None
         self._db = Path()
         self._file: tuple[object, ...] = ()
-        self._until = 0.0
+        self._opened_at = self._until = self._yield_from = 0.0
 
     def reader(self, db: Path, limits: Limits, wait_s: float, timeout_s: float | None) -> tuple[Reader, float]:
         """The file `db`, open, and how long opening it took, 0 if it was: it is opened anew where another one was, or another
@@ -53,12 +57,18 @@ class Opened:
                 on_open=self._on_open,
             )
             self._reader, self._db, self._file = reader.__enter__(), db, file
+            self._opened_at = self._yield_from = time.monotonic()
             return self._reader, reader.opening_s
         return self._reader, 0.0
 
-    def keep(self, seconds: float) -> None:
-        """Leave it open for some time from now on, if no writer waits for it."""
-        self._until = time.monotonic() + seconds
+    def keep(self, seconds: float, next_within_s: float = 0.0) -> None:
+        """Leave it open for some time from now on, if no writer waits for it. Where the next question of the same command comes
+        within `next_within_s`, a writer waits until then, but no longer than `_TOGETHER_S` from its opening: each question
+        would wait for a load of its own where one follows the other.
+        """
+        now = time.monotonic()
+        self._until = now + seconds
+        self._yield_from = min(now + next_within_s, self._opened_at + _TOGETHER_S)
         self.close_if_due()
 
     def poll_s(self) -> float | None:
@@ -74,7 +84,7 @@ class Opened:
 
     def close_if_write_requested(self) -> bool:
         """Close it if a writer waits for it; returns whether."""
-        if self._reader is None or not write_is_requested(self._db):
+        if self._reader is None or time.monotonic() < self._yield_from or not write_is_requested(self._db):
             return False
         self.close()
         return True

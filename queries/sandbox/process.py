@@ -60,7 +60,8 @@ class Request:
     `timeout_s` is each one's, too; opening the file counts towards the first one's.
 
     `db` is absolute: the process that answers may have been started from another folder. `keep_open_s` is how long the
-    file stays open after the last answer, for the next request of the same kind, unless a writer waits for it.
+    file stays open after the last answer, for the next request of the same kind, unless a writer waits for it, which waits
+    `next_within_s` longer, though not for long: the next request is likely to come by then.
     `answer_bytes` is what the rows of one query may take, None: whatever they do.
     """
 
@@ -75,6 +76,7 @@ class Request:
     keep_open_s: float = 0.0
     language: Language = "python"
     text_keys: bool = False
+    next_within_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from selfrepair.warehouse.database.connection import OnWait
 
 _KEEP_OPEN_S = 5.0
+_NEXT_WITHIN_S = 0.3
 
 
 class Session:
@@ -30,7 +31,7 @@ class Session:
     together from what the file holds. It is asked as a `Reader` is, and held to the same limits.
 
     Entering raises SelfRepairError where there is no file; each question raises what opening and reading it may. Between two
-    questions a load can have the file.
+    questions a load can have the file, unless they follow each other within `_NEXT_WITHIN_S` seconds.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Session:
             _KEEP_OPEN_S,
             "shell",
             text_keys,
+            _NEXT_WITHIN_S,
         )
         answers = self._worker.answers(request, self._on_note, self._on_wait)
         batches = next(answers)

@@ -118,7 +118,7 @@ def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
                 _send(out, kind="next", truncated=truncated)
                 if opened.close_if_write_requested():
                     _send(out, kind="closed")
-        opened.keep(request.keep_open_s)
+        opened.keep(request.keep_open_s, request.next_within_s)
         return {"kind": "end", "truncated": truncated}
     except BaseException as error:
         opened.close(error)

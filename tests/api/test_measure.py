@@ -12,13 +12,15 @@ import torch
 from polars.testing import assert_frame_equal
 from transformers import AutoModelForCausalLM
 
-from selfrepair import Measurements, SelfRepairError, Warehouse, demo_model, measure
+from selfrepair import Measurements, SelfRepairError, SpecialTokensInText, Warehouse, demo_model, measure
 from selfrepair.app.cli.main import main
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS, PRECISIONS
 from selfrepair.ingest.models.demo import DEMO_FOLDER
 from selfrepair.ingest.models.in_memory import share_model
 from selfrepair.ingest.models.loading import load_model
 from selfrepair.ingest.runs import plan, runner
+from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
+from selfrepair.ingest.text.sources import open_source
 from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
 from support import families, naive, sweep, tiny
 
@@ -157,6 +159,23 @@ def test_texts_begin_with_bos_and_read_as_texts() -> None:
     (ids,) = ids_of(found)
     assert ids == [0, *tokenizer(tiny.TEXTS[1], add_special_tokens=False)["input_ids"]]
     assert found.self_repair["token"][0] == "<|end|>"
+
+
+def test_texts_that_spell_special_tokens_are_counted_as_ingest_counts_them(tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    texts = ["<|end|>A list", "x <pad> y", "a tuple", "<|end|>holds <pad>"]
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    shared = share_model(families.build("gpt2"), None, tokenizer)
+    options = PromptOptions(n_prompts=4, seq_len=12, packing="document", resample=False)
+    notes = build_prompts(open_source(str(file)), shared.vocabulary, options).notes
+    with pytest.warns(SpecialTokensInText, match="3 documents spell .*2 of them begin with the token that") as found:
+        measure(families.build("gpt2"), texts, tokenizer=tokenizer, ablations="zero", heads="L2H1")
+    assert [str(one.message) for one in found] == [note for note in notes if "spell" in note]
+    assert [one.filename for one in found] == [__file__]
+    rows = [{"text": "<|end|>A list", "answer": " a"}, {"text": "a tuple", "answer": " a"}]
+    with pytest.warns(SpecialTokensInText, match=r"1 document spells special tokens \(<\|end\|>\)"):
+        measure(families.build("gpt2"), rows, tokenizer=tokenizer, ablations="zero", heads="L2H1")
 
 
 def test_of_rows_with_an_answer_only_that_is_scored() -> None:

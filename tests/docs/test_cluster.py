@@ -12,6 +12,7 @@ import yaml
 
 from selfrepair.app.cli.main import main
 from selfrepair.ingest.cli.ingest import ingest
+from selfrepair.ingest.request.cluster import check_ray
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.scheduler import placement
 from selfrepair.warehouse.cli.commands import load
@@ -116,6 +117,7 @@ def test_every_script_of_the_page_is_run_here() -> None:
         "srun and torchrun": 2,
         "ssh": 1,
         "Kubernetes": 1,
+        "Ray": 1,
     }
 
 
@@ -153,6 +155,15 @@ def test_an_indexed_job() -> None:
     program, *words = container["command"]
     assert (program, spec["completionMode"]) == ("selfrepair", "Indexed")
     check([(words, {"JOB_COMPLETION_INDEX": str(index)}) for index in range(spec["completions"])], spec["completions"])
+
+
+def test_ray(run) -> None:
+    (script,) = scripts("Ray")
+    ((words, _),) = run(script)
+    request = requested(words)
+    check_ray(request)
+    assert request.ray == "10.0.0.1:6379"
+    assert words[words.index("--parts") + 1].endswith("shared")
 
 
 def test_what_is_typed_by_hand_on_the_page_is_real() -> None:

@@ -22,8 +22,9 @@ COMMAND = re.compile(r"\bselfrepair (?!import\b)([a-z]+)\b")
 ELSEWHERE = {"--out"} | {
     *("--array", "--cpus-per-task", "--dependency", "--gpus", "--gpus-per-node", "--job-name", "--mem", "--nodes"),
     *("--ntasks-per-node", "--parsable", "--time", "--wrap", "--standalone", "--nproc-per-node", "--no-python"),
+    *("--address", "--generate", "--head"),
 }
-"""Options of scripts that are no command of selfrepair, and of Slurm and torchrun."""
+"""Options of scripts that are no command of selfrepair, and of Slurm, torchrun and Ray."""
 
 
 def commands() -> Iterator[click.Command]:

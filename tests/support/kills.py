@@ -1,9 +1,13 @@
 """Commands that are killed at random moments, or run out of disk, and are given again: rows and summaries must then be those
-of a command that nothing stopped. As a script it stops so many, `make kills` with KILLS=200; a seed repeats its moments.
+of a command that nothing stopped. As a script it stops so many, `make kills` with KILLS=200, of all commands or of those that
+KILLS_OF names; a seed repeats its moments. It ends with a line of what it did, and with 1 where something went wrong.
+
+Of `fleet`, an ingest by two processes, a worker is killed, or the driver, or the driver is asked to end (SIGTERM, SIGINT).
 """
 
 import argparse
 import itertools
+import math
 import os
 import random
 import shutil
@@ -12,12 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import psutil
 
 from selfrepair.warehouse.verify.verification import verify
 from support import templates
@@ -28,7 +35,7 @@ from support.version_0_1 import unpacked
 from support.warm import Process, Server, warm_server
 
 DB = "w.duckdb"
-COMMANDS = ("ingest", "load", "refresh", "remove", "upgrade")
+COMMANDS = ("ingest", "fleet", "load", "refresh", "remove", "upgrade")
 _MOST_STOPS = 3  # of one command, before it is left alone
 _SHARE_OF_FULL_DISKS = 0.3
 _ROOM = 400_000_000
@@ -38,6 +45,22 @@ _PROGRAM = (
     "from selfrepair.app.cli.main import main; main()"
 )
 """The command line, with small transactions and units: more moments to be stopped between."""
+
+_FLEET = (
+    "import signal, sys; from pathlib import Path; sys.path.insert(0, {tests!r}); "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); "  # begun in the background, it would be ignored
+    "from support import forked_workers; forked_workers.install(Path(sys.argv[-1] + '.pids')); "
+)
+"""What goes before it for a fleet."""
+
+_SUMS = ("selfrepair_marts.neuron_totals", "selfrepair_marts.repair_edges")
+"""Sums of float32 numbers that nearly cancel, which workers add in any order."""
+
+_ENDED_IN_S = 20.0
+"""How long a worker may outlive its driver."""
+
+_LONGEST_S = 300.0
+"""How long a command may take before it is taken to hang [s]."""
 
 _MODEL = (
     "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from support import tiny; "
@@ -81,50 +104,73 @@ class Case:
     seconds: float
     n_bytes: int
 
+    @property
+    def is_fleet(self) -> bool:
+        return self.name == "fleet"
+
 
 def main() -> int:
     """Stop commands; returns how many came to something else."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("n", type=int, nargs="?", default=200, help="how many to stop")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    parser.add_argument("--of", nargs="+", choices=COMMANDS, default=COMMANDS, help="which commands")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no small disk stays mounted
     draw = random.Random(given.seed)
     can_mount = sys.platform == "linux" and os.geteuid() == 0
-    print(f"{given.n} commands to stop, --seed {given.seed}", flush=True)
+    print(f"{given.n} commands to stop of {', '.join(given.of)}, --seed {given.seed}", flush=True)
     if not can_mount:
         print("no disk is full among them: that takes root on Linux, which mounts small ones")
-    stopped = {"killed": 0, "disk full": 0, "over before": 0}
-    failures = 0
+    stopped: Counter[str] = Counter()
+    failures, began = 0, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="selfrepair-kills-") as made:
         base = Path(made)
         templates.share(base / "templates")
         (base / "processes").mkdir()
         with warm_server(base / "processes") as server:
-            cases = [_case(server, base / "before" / name, name) for name in COMMANDS]
+            cases = [_case(server, base / "before" / name, name) for name in given.of]
+            began = time.monotonic()
             for number, case in zip(range(given.n), itertools.cycle(cases)):
                 is_full = draw.random() < _SHARE_OF_FULL_DISKS and can_mount
                 with _disk(base / "stopped", is_limited=is_full) as folder:
                     shutil.copytree(case.folder, folder, dirs_exist_ok=True)
-                    told = _stop(server, case, folder, draw, stopped, is_full=is_full)
-                    told += _finish(server, case, folder)
+                    try:
+                        told = _stop(server, case, folder, draw, stopped, is_full=is_full)
+                        told += _finish(server, case, folder)
+                    except Exception:  # such as of a command that hangs: the others are stopped nevertheless
+                        told = [traceback.format_exc()]
                     if told:
                         failures += 1
-                        print(f"stop {number}, {case.name}, {'disk full' if is_full else 'killed'}:", *told, sep="\n  ")
-                        shutil.copytree(folder, Path(tempfile.gettempdir()) / f"selfrepair-stop-{given.seed}-{number}")
+                        kept = Path(tempfile.gettempdir()) / f"selfrepair-stop-{given.seed}-{number}"
+                        shutil.copytree(folder, kept, dirs_exist_ok=True)
+                        print(
+                            f"stop {number}, {case.name}, {'disk full' if is_full else 'killed'}, {kept}:", flush=True
+                        )
+                        print(*told, sep="\n  ", flush=True)
                 if number % 20 == 19:
-                    print(f"{number + 1}: {stopped}, {failures} came to something else", flush=True)
-    print(f"{stopped}; {failures} came to something else")
+                    print(f"{number + 1}: {_counted(stopped)}, {failures} came to something else", flush=True)
+    each = (time.monotonic() - began) / max(1, given.n)
+    print(
+        f"{given.n} commands stopped and given again, --seed {given.seed}, {each:.1f} s each: {_counted(stopped)}; "
+        f"{failures} came to something else"
+    )
     return failures
+
+
+def _counted(stopped: "Counter[str]") -> str:
+    return ", ".join(f"{what} {count}" for what, count in sorted(stopped.items()))
 
 
 def _case(server: Server, folder: Path, name: str) -> Case:
     folder.mkdir(parents=True)
-    if name == "ingest":
+    if name in ("ingest", "fleet"):
         model, texts = str(folder.parent / "tiny"), str(folder.parent / "texts.jsonl")
         made = server.start(_MODEL, [str(Path(__file__).parents[1]), model, texts])  # torch is imported there
         made.communicate()
         assert made.returncode == 0
-        line = ["ingest", "--model", model, "--dataset", texts, "--device", "cpu"]
+        line = ["ingest", "--model", model, "--dataset", texts]
+        line += ["--device", "cpu"] if name == "ingest" else ["--devices", "cpu:2"]
         line += ["--prompts", "8", "--seq-len", "12", "--batch-size", "6"]
     else:
         line = before(name, folder / DB, n_units=4)
@@ -132,7 +178,7 @@ def _case(server: Server, folder: Path, name: str) -> Case:
     shutil.copytree(folder, unbroken)
     began = time.monotonic()
     process = _start(server, line, unbroken)
-    _, err = process.communicate()
+    _, err = process.communicate(_LONGEST_S)
     assert process.returncode == 0, err
     seconds = time.monotonic() - began
     n_bytes = sum(path.stat().st_size for path in unbroken.rglob("*") if path.is_file())
@@ -140,11 +186,12 @@ def _case(server: Server, folder: Path, name: str) -> Case:
 
 
 def _start(server: Server, line: list[str], folder: Path) -> Process:
-    return server.start(_PROGRAM, [*line, "--db", str(folder / DB)])
+    program = _FLEET.format(tests=str(Path(__file__).parents[1])) + _PROGRAM if "--devices" in line else _PROGRAM
+    return server.start(program, [*line, "--db", str(folder / DB)])
 
 
 def _stop(
-    server: Server, case: Case, folder: Path, draw: random.Random, stopped: dict[str, int], *, is_full: bool
+    server: Server, case: Case, folder: Path, draw: random.Random, stopped: "Counter[str]", *, is_full: bool
 ) -> list[str]:
     """Stop the command once or more; what it should not have said at that."""
     told = []
@@ -153,37 +200,96 @@ def _stop(
             used = shutil.disk_usage(folder).used
             _resize(folder, used + draw.randrange(4096, 2 * case.n_bytes))
         process = _start(server, case.line, folder)
-        if not is_full:
-            by = time.monotonic() + draw.uniform(0, case.seconds)
-            while process.poll() is None and time.monotonic() < by:
-                time.sleep(0.001)
-            process.send_signal(signal.SIGKILL)
-        _, err = process.communicate()
+        how, allowed = ("disk full", {1}) if is_full else _struck(case, process, folder, draw)
+        _, err = _ended(process, folder)
         if process.returncode == 0:
-            stopped["over before"] += 1
+            stopped[f"{how}, and went on" if how == "worker killed" else "over before"] += 1
             break
-        stopped["disk full" if is_full else "killed"] += 1
-        if (is_full and process.returncode not in (0, 1)) or "Traceback" in err:
-            told.append(f"ended with {process.returncode}: {err[-2000:]}")
+        stopped[how] += 1
+        if process.returncode not in allowed or "Traceback" in err:
+            told.append(f"{how}, ended with {process.returncode}: {err[-2000:]}")
     if is_full:
         _resize(folder, _ROOM)
     return told
 
 
+def _struck(case: Case, process: Process, folder: Path, draw: random.Random) -> tuple[str, set[int]]:
+    """Stop the command at a random moment; how, and with which codes it may end."""
+    by = time.monotonic() + draw.uniform(0, case.seconds)
+    how = draw.choice(("worker killed", "killed", "SIGTERM", "SIGINT")) if case.is_fleet else "killed"
+    needs_workers = how != "killed"  # before there are some, nothing is interrupted
+    while process.poll() is None and (time.monotonic() < by or (needs_workers and not _workers(folder))):
+        time.sleep(0.001)
+    if how == "worker killed":
+        for pid in draw.sample(found := _workers(folder), min(len(found), draw.randint(1, 2))):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return how, {0, 1}
+    process.send_signal(signal.SIGKILL if how == "killed" else getattr(signal, how))
+    # Near its end, when all workers are over, SIGTERM ends the command as it ends any other.
+    return how, {-signal.SIGKILL} if how == "killed" else {130, -getattr(signal, how)}
+
+
+def _workers(folder: Path) -> list[int]:
+    """The living workers of the commands that were given in this folder, of a fleet."""
+    return [int(path.name) for path in sorted(_pids(folder).glob("*")) if _is_living(int(path.name))]
+
+
+def _pids(folder: Path) -> Path:
+    return folder / f"{DB}.pids"
+
+
+def _is_living(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _ended(process: Process, folder: Path) -> tuple[str, str]:
+    """What the command wrote, at its end; no worker of it is left then."""
+    try:
+        said = process.communicate(_LONGEST_S)
+        by = time.monotonic() + _ENDED_IN_S
+        while (left := _workers(folder)) and time.monotonic() < by:
+            time.sleep(0.01)
+        assert not left, f"{len(left)} workers are left"
+    finally:
+        for pid in [*_workers(folder), *([process.pid] if process.poll() is None else [])]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(_pids(folder), ignore_errors=True)
+    return said
+
+
 def _finish(server: Server, case: Case, folder: Path) -> list[str]:
     """Give the command once more; what is then other than it should be."""
     process = _start(server, case.line, folder)
-    _, err = process.communicate()
+    _, err = _ended(process, folder)
     if process.returncode != 0:
         return [f"given again it ended with {process.returncode}: {err[-2000:]}"]
-    other = [f"other rows: {name}" for name in differences(contents(folder / DB), case.expected)]
+    found = contents(folder / DB)
+    other = [f"other rows: {name}" for name in differences(found, case.expected)]
+    if case.is_fleet:
+        other = [text for text in other if not _are_same_sums(text.removeprefix("other rows: "), found, case.expected)]
     broken = [f"verify: {check}" for check in verify(folder / DB) if not check.ok]
     left = [f"left over: {path}" for path in sorted(_files(folder) - case.files)]
     return other + broken + left
 
 
+def _are_same_sums(table: str, found: Contents, expected: Contents) -> bool:
+    """Whether a table of sums has the same rows, to 1e-6 of a number's size, or of 10."""
+    if table not in _SUMS or len(found[table]) != len(expected[table]):
+        return False
+    pairs = [pair for rows in zip(found[table], expected[table], strict=True) for pair in zip(*rows, strict=True)]
+    return all(
+        math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-5) if isinstance(one, float) else one == other
+        for one, other in pairs
+    )
+
+
 def _files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if _pids(folder) not in (path, path.parent)}
 
 
 @contextmanager

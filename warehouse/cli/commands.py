@@ -53,7 +53,8 @@ _HOLDS = "SELECT (SELECT count(*) FROM runs), (SELECT coalesce(sum(n_measurement
 @click.option(
     "--whole",
     is_flag=True,
-    help="Exit with 1 unless the folder has runs, and each is whole and its cross-check agrees.",
+    help="Exit with 1 unless each run of the folder is whole and its cross-check agrees; without part files, each run of the "
+    "warehouse, where they were loaded before.",
 )
 @click.option("--rows-only", is_flag=True, help="Skip the summaries; selfrepair refresh makes them later.")
 @click.option(
@@ -84,6 +85,7 @@ def load(
     """
     from selfrepair.warehouse.cli.status import loaded_runs, why_not_whole
     from selfrepair.warehouse.load.loader import load as load_parts
+    from selfrepair.warehouse.parts.records import is_run_key
     from selfrepair.warehouse.parts.status import COMPLETE
 
     if parts_folder is not None and (
@@ -91,7 +93,8 @@ def load(
     ):
         _check_parts(parts_folder, db)
     parts, run_key = parts_folder or Path(f"{db}.parts"), None
-    if (parts / "run.json").is_file():  # the folder of one run, in that of all
+    is_removed = parts_folder is not None and not parts.exists() and is_run_key(parts.absolute().name)
+    if is_removed or (parts / "run.json").is_file():  # the folder of one run, in that of all
         parts, run_key = parts.absolute().parent, parts.absolute().name
     report = load_parts(
         db,
@@ -115,20 +118,29 @@ def load(
     else:
         click.echo(f"nothing to load: there is no folder {parts}; part files are removed once they are loaded")
     click.echo(f"{db} now holds {holds(db)}")
-    found = loaded_runs(parts, db, report.runs, wait_s)
+    keys = report.runs or ([run_key] if run_key else [])
+    found = loaded_runs(parts, db, keys, wait_s) if keys or whole else []
     for run in found:
         if text := why_not_whole(run, db, parts):
             click.echo(f"\n{text}", err=whole)
     if whole and not (found and all(run.status == COMPLETE for run in found)):
         if not found:
             click.echo(
-                "--whole checks the runs whose part files it finds, and fails where there are none. How far the runs of the "
-                f"warehouse are: selfrepair status --db {quote(str(db))}",
+                f"--whole: there is no run in {parts} and none in {db}. Nothing was measured, or {parts} is not the folder "
+                "that the shards write into",
+                err=True,
+            )
+        elif not report.runs:
+            click.echo(
+                f"--whole: there are no part files, and of the runs in {db} that may be meant, not all are whole. One "
+                f"alone: selfrepair load {quote(str(parts))}/KEY --db {quote(str(db))} --whole, with the run's key of "
+                "selfrepair status --json",
                 err=True,
             )
         ctx.exit(1)
     if whole:
-        click.echo(f"whole: {', '.join(f'run {run.run_id}' for run in found)}")
+        before = "" if report.runs else ", loaded before"
+        click.echo(f"whole: {', '.join(f'run {run.run_id}' for run in found)}{before}")
 
 
 @click.command()
@@ -192,16 +204,15 @@ def remove(run: str, db: Path, parts: Path | None, yes: bool) -> None:
     not shrink, but later runs use the free space; the run's number is never given to another one. Stop an ingest of the
     run first, or its next units restore the run.
     """
-    from selfrepair.warehouse.load.loader import call_entry_points
     from selfrepair.warehouse.load.names import run_number
-    from selfrepair.warehouse.load.removal import remove_run, stored_run, was_removed
+    from selfrepair.warehouse.load.removal import finish_removal, remove_run, stored_run, was_removed
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
     run_id = run_number(db, run, on_wait=say)
     if was_removed(db, run_id, on_wait=say):
-        call_entry_points(db, 60.0, say)  # it may have been stopped before them
+        finish_removal(db, on_wait=say)  # it may have been stopped before its end
         click.echo(f"run {run_id} was removed before, and nothing of it is left\n{db} now holds {holds(db)}")
         return
     stored = stored_run(db, run_id, on_wait=say)

@@ -78,18 +78,20 @@ def described(run: "RunStatus") -> str:
     lines += [f"  {'damaged':9} {cell_text(text)}" for text in run.damaged[:_MOST_NAMED]]
     if run.damaged:
         lines.append("            Delete these units' folders: the ingest command then measures them again.")
-    lines += [f"  {'' if i else 'next':9} {command}" for i, command in enumerate(run.next[:_MOST_NAMED])]
-    if len(run.next) > _MOST_NAMED:
-        lines.append(f"            and {len(run.next) - _MOST_NAMED} more; the same array again does all of them")
+    n_named = _MOST_NAMED if len(run.next) > _MOST_NAMED + 1 else len(run.next)
+    lines += [f"  {'' if i else 'next':9} {command}" for i, command in enumerate(run.next[:n_named])]
+    if n_named < len(run.next):
+        lines.append(f"            and {len(run.next) - n_named - 1} more; the same array again does all of them")
+        lines.append(f"            {run.next[-1]}")
     lines += [f"            {warning}" for command in run.next[:1] if (warning := warning_of_code(command))]
     return "\n".join(lines)
 
 
 def loaded_runs(parts: Path, db: Path, run_keys: Sequence[str], wait_s: float) -> list["RunStatus"]:
-    """How far the runs are that a load found in the folder `parts`."""
+    """How far the runs of these keys are that a load found in the folder `parts`; without keys, all in the warehouse."""
     from selfrepair.warehouse.parts.status import statuses
 
-    return statuses(parts, db, run_keys, wait_s)[0] if run_keys else []
+    return statuses(parts, db, run_keys or None, wait_s)[0]
 
 
 def why_not_whole(run: "RunStatus", db: Path, parts: Path) -> str:
@@ -100,7 +102,8 @@ def why_not_whole(run: "RunStatus", db: Path, parts: Path) -> str:
         return run.why
     load = f"selfrepair load {quote(str(parts))} --db {quote(str(db))}"
     first = f"when they have ended, {load}" if run.status == "running" and not run.next else f"then {load}"
-    measure = f"{run.next[0]}{' (and so for the others)' if len(run.next) > 1 else ''}, " if run.next else ""
+    commands = [command for command in run.next if command != load]
+    measure = f"{commands[0]}{' (and so for the others)' if len(commands) > 1 else ''}, " if commands else ""
     return f"{described(run)}\nrun {run.run_id} is not whole, it misses {missing_text(run)}. Next: {measure}{first}"
 
 
@@ -135,6 +138,8 @@ def missing_text(run: "RunStatus") -> str:
 def _facts(run: "RunStatus") -> list[tuple[str, str]]:
     units = "unit" if run.in_parts == 1 else "units"
     unloaded = f"{run.in_parts:,} {units} in part files, to be loaded" if run.in_parts else ""
+    if not unloaded and run.cells_in_parts:
+        unloaded = f"the cross-check of {run.cells_in_parts:,} cells in part files, to be loaded"
     last = ""
     if run.last is not None:
         unit, host, at = run.last

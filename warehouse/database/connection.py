@@ -10,6 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from shlex import quote
 
@@ -56,6 +57,9 @@ def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None)
     check_folder(path)
     if not path.exists():
         _create(path)
+    else:
+        real = Path(os.path.realpath(path))
+        files.sweep(real.parent, f"{real.name}.")
     with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained(path, con):
         migrate(con)
         yield con
@@ -111,6 +115,8 @@ def _connected_in(
 ) -> duckdb.DuckDBPyConnection:
     # By its one real name: DuckDB looks for a file's log beside the name it is given, and a link has none.
     real = os.path.realpath(path)
+    if "temp_directory" not in settings:  # at the end, since DuckDB takes it before what closes it to files
+        settings = {**settings, "temp_directory": _spill_folder(real, os.getpid())}
     give_up_after_s = wait_s if read_only else max(wait_s, _READERS_CLOSE_S)
     began = time.monotonic()
     pause_s = _FIRST_PAUSE_S
@@ -194,6 +200,15 @@ def move_to_free_name(source: Path, target: Path) -> None:
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
             source.rename(target)
+
+
+@cache
+def _spill_folder(real: str, pid: int) -> str:
+    """Where DuckDB puts what does not fit in memory unless its settings say otherwise: beside the file, under a name that
+    nobody else knows. It would follow a link in the place of the usual one, and end the process. The same for all connections
+    of a process, or they could not be open at once.
+    """
+    return str(Path(real).with_name(files.temporary_name(Path(real).name)))
 
 
 @contextlib.contextmanager

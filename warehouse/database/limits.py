@@ -73,7 +73,7 @@ class Limits:
 
     def settings(self, spill_folder: Path | None = None) -> Settings:
         """A reader's settings: `CLOSED`, these limits, and a lock on all of it. `spill_folder` need not be there: DuckDB makes
-        it when memory runs out, and removes it when the database is closed; by default it lies beside the file.
+        it when memory runs out, and removes it when the database is closed; by default `connect` names one beside the file.
         """
         return {
             **CLOSED,

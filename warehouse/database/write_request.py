@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from selfrepair.warehouse import files
+
 _REQUEST_VALID_S = 5.0
 """A request that is not renewed for this long comes from a process that was killed."""
 
@@ -25,15 +27,14 @@ _PROCESS = f"{os.getpid()}-{secrets.token_hex(3)}"
 
 def request_write(db: Path) -> None:
     """Request the file `db` for writing, or renew the request. Does nothing where the folder is not writable."""
-    with contextlib.suppress(OSError):
-        _request_file(db).touch()
+    _renew(_request_file(db))
 
 
 def write_is_requested(db: Path) -> bool:
     """Whether a process waits to write the file `db`. Removes a request that has expired."""
     file = _request_file(db)
     try:
-        renewed_at = file.stat().st_mtime
+        renewed_at = file.lstat().st_mtime
     except OSError:
         return False
     if abs(_now(file.parent) - renewed_at) < _REQUEST_VALID_S:
@@ -50,8 +51,7 @@ def withdraw_write_request(db: Path) -> None:
 
 def request_read(db: Path) -> None:
     """Request the file `db` for reading, or renew the request. Does nothing where the folder is not writable."""
-    with contextlib.suppress(OSError):
-        _read_request_file(db).touch()
+    _renew(_read_request_file(db))
 
 
 def withdraw_read_request(db: Path) -> None:
@@ -71,11 +71,23 @@ def _read_is_requested(db: Path) -> bool:
     file, requested = _read_request_file(db), False
     for other in file.parent.glob(f"{glob.escape(file.stem)}.*"):
         with contextlib.suppress(OSError):
-            if abs(_now(file.parent) - other.stat().st_mtime) < _REQUEST_VALID_S:
+            if abs(_now(file.parent) - other.lstat().st_mtime) < _REQUEST_VALID_S:
                 requested = True
             else:
                 other.unlink()
     return requested
+
+
+def _renew(file: Path) -> None:
+    """Date the file now; it is made if there is none. A link in its place, which may lead anywhere, makes way."""
+    with contextlib.suppress(OSError):
+        if file.is_symlink():
+            file.unlink()
+        descriptor = files.open_own(file, os.O_WRONLY | os.O_CREAT)
+        try:
+            os.utime(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _now(folder: Path) -> float:

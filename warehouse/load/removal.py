@@ -1,5 +1,6 @@
 """Take one run out of a warehouse, with all that is of it alone."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -78,6 +79,17 @@ def remove_run(db: Path, run: StoredRun, parts_root: Path, wait_s: float = 60.0,
             )
         with transaction(con):
             _remove_rows(con, run.run_id)
+    call_entry_points(db, wait_s, on_wait)
+
+
+def finish_removal(db: Path, wait_s: float = 60.0, on_wait: OnWait | None = None) -> None:
+    """Do what is left of a removal that was stopped when all rows were gone: its log goes into the file, where closing had no
+    time for that, and summaries are brought up to date.
+    """
+    real = Path(os.path.realpath(db))
+    if real.with_name(real.name + files.WAL).exists():
+        with open_writer(db, wait_s, on_wait) as con:
+            con.execute("CHECKPOINT")
     call_entry_points(db, wait_s, on_wait)
 
 

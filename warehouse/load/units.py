@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from selfrepair.warehouse import files
+from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.database.transactions import registered
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import version_0_1
 from selfrepair.warehouse.parts.manifest import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest, RunStamp, difference
+from selfrepair.warehouse.parts.pages import group_bytes
 from selfrepair.warehouse.schema.tables import metadata
 
 _MEASUREMENTS = "measurements.parquet"
@@ -28,7 +30,7 @@ _LATER = set(version_0_1.ADDED["measurements"])
 
 @dataclass(frozen=True)
 class CheckedUnit:
-    """A unit's folder whose files have the sizes and the SHA-256 their manifest gives."""
+    """A unit's folder whose files have the sizes, rows and SHA-256 their manifest gives."""
 
     path: Path
     manifest: Manifest
@@ -74,7 +76,28 @@ def check_unit(path: Path, unit: int, run_key: str, stamp: RunStamp | None = Non
             raise _damaged(path, name, f"is {n_bytes:,} bytes long and was written with {file.bytes:,}")
         if digest != file.sha256:
             raise _damaged(path, name, "was altered after it was written: its SHA-256 differs from the manifest's")
+        if why := _why_unreadable(path / name, file.rows):
+            raise _damaged(path, name, why)
     return CheckedUnit(path, manifest, hashlib.sha256(text).hexdigest())
+
+
+def _why_unreadable(path: Path, n_rows: int) -> str | None:
+    """Why a part file is not to be read though it is as it was written, by its footer and its pages; None: it is."""
+    most_bytes = Limits().memory_bytes
+    try:
+        with files.open_regular(path) as opened, pq.ParquetFile(opened) as file:
+            footer = file.metadata
+            if footer.num_rows != n_rows:
+                return f"has {footer.num_rows:,} rows by its footer and {n_rows:,} by the manifest"
+            n_bytes = sum(group_bytes(opened, footer.row_group(number)) for number in range(footer.num_row_groups))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return f"cannot be read: {error}"
+    if n_bytes > most_bytes:
+        return (
+            f"takes up to {files.human_bytes(n_bytes)} when it is decompressed, and {files.human_bytes(most_bytes)} are "
+            "allowed"
+        )
+    return None
 
 
 def by_head(units: Sequence[CheckedUnit]) -> pa.Table:

@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +41,16 @@ class Activity:
 
 @contextlib.contextmanager
 def measuring(
-    folder: Path, index: int = 1, count: int = 1, device: str | None = None, processes: int = 0
+    folder: Path,
+    index: int = 1,
+    count: int = 1,
+    device: str | None = None,
+    processes: int = 0,
+    hosts: Sequence[str] = (),
 ) -> Iterator[None]:
     """Within it, this process measures the `index`-th of `count` shares of the run of this existing folder, on `device`, or has
-    so many `processes` measure it; that is known also to those who share the folder over a network.
+    so many `processes` measure it, on the machines `hosts` where those are others; that is known also to those who share the
+    folder over a network.
 
     Several processes may do so at once. Why each ended is kept.
     """
@@ -52,7 +58,7 @@ def measuring(
         with contextlib.suppress(OSError):  # a file system without locks: nobody can know
             _lock_shared(folder / _LOCK, locked)
         files.remove(folder / _REASON_OF_ALL)
-        with noted(folder, index, count, device, processes):
+        with noted(folder, index, count, device, processes, hosts):
             yield
 
 
@@ -74,7 +80,7 @@ def activity(folder: Path) -> Activity:
     if told := workers(folder):
         return Activity(STOPPED, why_ended(told) or _SHARE_MEASURED)
     try:
-        return Activity(STOPPED, files.read_file(folder / _REASON_OF_ALL).decode(errors="replace"))
+        return Activity(STOPPED, files.read_own(folder / _REASON_OF_ALL).decode(errors="replace"))
     except OSError:
         return Activity(STOPPED, KILLED)
 
@@ -84,7 +90,7 @@ def _lock_shared(path: Path, locked: contextlib.ExitStack) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
             files.remove(path)
-    # NFS gives a shared lock of a file that is open for reading, as that of another user may be; a pipe must not be waited for
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    # NFS gives a shared lock of a file that is open for reading, as that of another user may be
+    descriptor = files.open_own(path, os.O_RDONLY | os.O_CREAT)
     locked.callback(os.close, descriptor)
     fcntl.flock(descriptor, fcntl.LOCK_SH)

@@ -159,11 +159,14 @@ class PartsFolder:
             by=by,
             document_id=document_id,
         )
+        self.place_unit(unit, {**contents, MANIFEST: memoryview(manifest.to_json().encode())})
+        return manifest
+
+    def place_unit(self, unit: int, contents: Mapping[str, memoryview]) -> None:
+        """Have a unit of these files, its manifest among them, appear whole, as `write_unit` does; one that is here stays."""
         n_bytes = sum(len(data) for data in contents.values())
         with files.writing(f"unit {unit} of run {self.run_key}", self.path, n_bytes):
-            placed = {**contents, MANIFEST: memoryview(manifest.to_json().encode())}
-            _again_if_removed(lambda: self._place(unit, placed))
-        return manifest
+            _again_if_removed(lambda: self._place(unit, contents))
 
     def write_crosscheck(self, shard: int, n_shards: int, cells: Sequence[CrosscheckCell]) -> None:
         """Write what `shard` of `n_shards` computed the slow way, all at once.
@@ -230,6 +233,7 @@ class PartsFolder:
         except SelfRepairError as error:
             if self.has_record():
                 raise SelfRepairError(f"{error} To measure again, remove {self.path} first.") from error
+            self._check_units(run)
         else:
             self._check_same(first, run)
             run = replace(
@@ -249,8 +253,8 @@ class PartsFolder:
             for name, data in contents.items():
                 files.write_file(temporary / name, data)
             files.sync_folder(temporary)
-            if final.is_dir() and not (final / MANIFEST).is_file():
-                files.remove(final)
+            if not (final / MANIFEST).is_file():
+                files.remove(final)  # a link that leads nowhere, too
             if not final.is_dir():
                 temporary.rename(final)
             files.sync_folder(self.path)
@@ -260,6 +264,16 @@ class PartsFolder:
                 raise
         finally:
             files.remove(temporary)
+
+    def _check_units(self, run: RunRecord) -> None:
+        """Where the record is lost, the units must be those of `run`: of another cut, they would pass for units of this one."""
+        stamps = self.stamps()
+        if stamps and run.stamp() not in stamps:
+            raise SelfRepairError(
+                f"{self.path} has lost its {RUN}, and its units are not those of this command: the run was begun for another "
+                "number of workers or shards, or in another way. Give the command with that number again (--shard i/N, "
+                f"--devices), put the {RUN} back, or delete that folder to measure its units again."
+            )
 
     def _check_same(self, first: RunRecord, run: RunRecord) -> None:
         if first.rows_in_unit != run.rows_in_unit:  # since a run that was begun is planned in its own units

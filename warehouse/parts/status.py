@@ -76,8 +76,8 @@ class Measurer:
 class RunStatus:
     """How far a run is. Of its `n_units` units, `loaded` are in the warehouse, `in_parts` in part files alone and good, and
     `missing` are neither; `by_shard` counts the missing ones, where the run is shared, and `silent` are shards of these that
-    never wrote into the folder. `cells` of `n_cells` are cross-checked. `last` is the latest unit by its machine's own clock.
-    `why` says in words why the run is not whole, `next` what to type.
+    never wrote into the folder. `cells` of `n_cells` are cross-checked, `cells_in_parts` of them in part files alone. `last` is
+    the latest unit by its machine's own clock. `why` says in words why the run is not whole, `next` what to type.
     """
 
     run_key: str
@@ -93,6 +93,7 @@ class RunStatus:
     by_shard: Mapping[str, int]
     silent: tuple[str, ...]
     cells: int
+    cells_in_parts: int
     n_cells: int
     by: tuple[Measurer, ...]
     last: tuple[int, str | None, datetime] | None
@@ -104,7 +105,7 @@ class RunStatus:
     @property
     def is_whole(self) -> bool:
         """Whether all of it is in the warehouse, whatever its cross-check says."""
-        return self.loaded == self.n_units and self.cells >= self.n_cells
+        return self.loaded == self.n_units and self.cells - self.cells_in_parts >= self.n_cells
 
 
 def statuses(
@@ -241,6 +242,7 @@ def _status(run: _Run, folder: Path | None, root: Path, db: Path) -> RunStatus:
         by_shard={shard: len(of_shard) for shard, of_shard in missing_of.items()},
         silent=tuple(shard for shard in missing_of if shard not in {worker.share for worker in known}),
         cells=len(cells),
+        cells_in_parts=len(cells - run.cells),
         n_cells=run.n_cells,
         by=tuple(_measurers(units, known)),
         last=_last(units),
@@ -258,7 +260,7 @@ def _with_next(
     load = f"selfrepair load {shlex.quote(str(root))} --db {shlex.quote(str(db))}"
     if run.status == FAILED and run.run_id is not None and run.error is not None and run.allowed is not None:
         return replace(status, why=why_failed(run.run_id, run.error, run.allowed, db))
-    if status.is_whole and not status.in_parts:
+    if status.is_whole:
         return replace(status, status=COMPLETE)
     now = activity(folder) if folder else None
     if running or (now and now.status == RUNNING):
@@ -267,8 +269,10 @@ def _with_next(
     if not status.missing and status.cells >= status.n_cells:
         return replace(status, status=MEASURED, next=(load,))
     why = now.reason if now else f"its key {run.run_key!r} names no folder of part files"
-    shards = tuple(f"{again} --shard {shard}" for shard in status.by_shard) or (again,)
-    return replace(status, status=now.status if now else INCOMPLETE, why=why, next=shards)
+    shards = tuple(f"{again} --shard {shard}" for shard in status.by_shard)  # they load nothing
+    return replace(
+        status, status=now.status if now else INCOMPLETE, why=why, next=(*shards, load) if shards else (again,)
+    )
 
 
 def _command(recorded: str | None, status: RunStatus, root: Path, db: Path) -> str:
@@ -324,7 +328,7 @@ def _measurers(units: Mapping[int, FinishedUnit], known: Sequence[Worker]) -> It
             where[name] = unit.by.host, unit.by.device
     for worker in known:
         of_worker = seconds.pop(worker.name, [])
-        if worker.processes and worker.status == RUNNING and worker.host in {host for host, _ in where.values()}:
+        if worker.status == RUNNING and _hosts_led(worker) & {host for host, _ in where.values()}:
             continue  # its processes are told below, by device
         yield Measurer(
             worker.share if worker.count > 1 else None,
@@ -338,10 +342,15 @@ def _measurers(units: Mapping[int, FinishedUnit], known: Sequence[Worker]) -> It
     others: dict[tuple[str | None, str | None], list[float]] = defaultdict(list)
     for name, of_worker in seconds.items():
         others[where[name]] += of_worker
-    leading = {worker.host for worker in known if worker.status == RUNNING and worker.processes}
+    leading = {host for worker in known if worker.status == RUNNING for host in _hosts_led(worker)}
     for (host, device), of_device in sorted(others.items(), key=str):
         status = RUNNING if host in leading else DONE
         yield Measurer(None, host, device, status, len(of_device), _mean(of_device) if host else None)
+
+
+def _hosts_led(worker: Worker) -> set[str | None]:
+    """The machines on which a process has others measure."""
+    return {*(worker.hosts or (worker.host,))} if worker.processes else set()
 
 
 def _mean(seconds: Sequence[float]) -> float | None:

@@ -37,7 +37,7 @@ _SECOND_LOOK_S = 0.05
 @dataclass(frozen=True)
 class Worker:
     """A process that measures the `index`-th of `count` shares of a run, or did: of an ended one, `reason` says why. It may
-    have `processes` others measure, on a device each; 0: it measures itself.
+    have `processes` others measure, on a device each, of the machines `hosts` where those are others; 0: it measures itself.
     """
 
     index: int
@@ -48,6 +48,7 @@ class Worker:
     status: str
     reason: str = ""
     processes: int = 0
+    hosts: tuple[str, ...] = ()
 
     @property
     def share(self) -> str:
@@ -61,14 +62,16 @@ class Worker:
 
 
 @contextlib.contextmanager
-def noted(folder: Path, index: int, count: int, device: str | None, processes: int) -> Iterator[None]:
+def noted(
+    folder: Path, index: int, count: int, device: str | None, processes: int, hosts: Sequence[str] = ()
+) -> Iterator[None]:
     """Within it, this process has a note in the existing `folder` that it measures that share; then how it ended.
 
     Notes of earlier processes that had the same share, or shared the run among another number, go: others do their work now.
     """
     note: BinaryIO | None = None
     said = {"index": index, "count": count, "host": socket.gethostname(), "pid": os.getpid(), "device": device}
-    said["processes"] = processes
+    said |= {"processes": processes, "hosts": [*hosts]}
     with contextlib.suppress(OSError):  # a disk that is full or read-only: nobody will know
         _remove_ended(folder, index, count)
         note = _written(folder, said)
@@ -139,11 +142,11 @@ def _is_locked(path: Path) -> bool | None:
 def _opened(path: Path) -> BinaryIO:
     """Open for writing, without which NFS gives no exclusive lock; only for reading where one may not write."""
     try:
-        return path.open("r+b")
+        return os.fdopen(files.open_own(path, os.O_RDWR), "r+b")
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        return files.open_regular(path)
+        return os.fdopen(files.open_own(path, os.O_RDONLY), "rb")
 
 
 def _notes(folder: Path) -> list[Path]:
@@ -157,7 +160,7 @@ def _notes(folder: Path) -> list[Path]:
 def _read(path: Path) -> Worker | None:
     """What a note says; `running` where its end is not in it, and `incomplete` where it never had the lock."""
     try:
-        found = json.loads(files.read_file(path))
+        found = json.loads(files.read_own(path))
         status = found.get("status") or (RUNNING if found["locked"] else INCOMPLETE)
         if status not in (DONE, STOPPED, RUNNING, INCOMPLETE):
             return None
@@ -170,6 +173,7 @@ def _read(path: Path) -> Worker | None:
             status=status,
             reason=str(found.get("reason", "")),
             processes=int(found.get("processes", 0)),
+            hosts=tuple(str(host) for host in found.get("hosts", ())),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from selfrepair.app.charts.style.palette import PARTS, REFERENCE
-from selfrepair.app.wording.columns import title
+from selfrepair.app.wording.columns import title, words
 
 VIEW = "who_repairs"
 KINDS = {"head": PARTS["attention"], "mlp": PARTS["MLP"]}
@@ -15,7 +15,7 @@ _WHISKERS = {"white": 3.0, "#333a44": 1.5}
 
 
 def target_bars(targets: pl.DataFrame) -> alt.LayerChart:
-    """`targets` has target_label, target_kind, mean_change, low and high; the largest repair comes first."""
+    """`targets` has target_label, target_kind, mean_change, low, high and verdict; the largest repair comes first."""
     base = alt.Chart(targets).encode(
         alt.Y(
             "target_label:N",
@@ -28,6 +28,7 @@ def target_bars(targets: pl.DataFrame) -> alt.LayerChart:
             alt.Tooltip("mean_change:Q", title=title(VIEW, "mean_change"), format=".4f"),
             alt.Tooltip("low:Q", title="Interval from", format=".4f"),
             alt.Tooltip("high:Q", title="to", format=".4f"),
+            alt.Tooltip("verdict:N", title=words("verdict")),
             alt.Tooltip("share_of_effect:Q", title=title(VIEW, "share_of_effect"), format=".1%"),
             alt.Tooltip("target_rank:Q", title=title(VIEW, "target_rank"), format="d"),
         ],

@@ -57,9 +57,8 @@ WITH head_means AS (
         var_samp(clipped_total_fraction) / count(clipped_total_fraction) AS total_variance,
         count(*) FILTER (depth >= 50) AS late_heads,
         count(*) FILTER (depth >= 50 AND mean_self_repair > 0) AS n_repaired,
-        count(*) FILTER (depth >= 50 AND mean_self_repair > t_975(n_clusters - 1) * mean_self_repair_se) AS n_least,
-        late_heads - count(*) FILTER (depth >= 50 AND mean_self_repair <= -t_975(n_clusters - 1) * mean_self_repair_se)
-            AS n_most
+        count(*) FILTER (depth >= 50 AND mean_self_repair_low > 0) AS n_least,
+        late_heads - count(*) FILTER (depth >= 50 AND mean_self_repair_high <= 0) AS n_most
     FROM head_repair
     WHERE
         ($model IS NULL OR model = $model)

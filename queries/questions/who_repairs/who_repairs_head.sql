@@ -3,7 +3,8 @@
 -- Grain: run_id, target_kind, target_layer, target_head
 -- Paper: section 3 (self-repair by later attention layers and MLPs)
 --
--- Runs that did not measure edges have no rows. LayerNorm repair is not among these: see most_repaired_heads.
+-- Runs that did not measure edges have no rows. LayerNorm repair is not among these: see most_repaired_heads. A verdict has a
+-- margin, a hundredth of the head's |mean_removed_effect|, and holds for all edges of the run together (Bonferroni): see who_repairs.
 --
 -- Parameters:
 --   model, run_id, ablation
@@ -22,6 +23,8 @@ SELECT
     mean_change_low,
     mean_change_high,
     verdict,
+    margin,
+    n_tested,
     standard_error,
     share_of_effect,
     share_of_repair,

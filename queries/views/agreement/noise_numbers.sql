@@ -80,8 +80,7 @@ noise AS (
             WHEN rounded_correlation < -1 THEN -1
             ELSE rounded_correlation
         END AS correlation,
-        atanh(CASE WHEN abs(correlation) < 1 THEN correlation END) AS fisher_z,
-        t_975(n_clusters - 1) * overrepaired_share_se AS share_half
+        atanh(CASE WHEN abs(correlation) < 1 THEN correlation END) AS fisher_z
     FROM numbers
 )
 SELECT
@@ -125,7 +124,7 @@ SELECT
     repair_ratio_quantile_95,
     undefined_ratios,
     overrepaired_share,
-    clipped(overrepaired_share - share_half) AS overrepaired_share_low,
-    clipped(overrepaired_share + share_half) AS overrepaired_share_high
+    clipped(overrepaired_share_low) AS overrepaired_share_low,
+    clipped(overrepaired_share_high) AS overrepaired_share_high
 FROM noise
 ORDER BY run_id, ablation, layer, head

@@ -20,12 +20,20 @@ SELECT
     n_clusters,
     mean_logit_change,
     mean_logit_change_se,
+    mean_logit_change_low,
+    mean_logit_change_high,
     mean_frozen_logit_change,
     mean_frozen_logit_change_se,
+    mean_frozen_logit_change_low,
+    mean_frozen_logit_change_high,
     mean_repair_layernorm,
     mean_repair_layernorm_se,
+    mean_repair_layernorm_low,
+    mean_repair_layernorm_high,
     larger_frozen_share,
-    larger_frozen_share_se
+    larger_frozen_share_se,
+    larger_frozen_share_low,
+    larger_frozen_share_high
 FROM repair_means
 INNER JOIN runs USING (run_id)
 INNER JOIN models USING (model_id)

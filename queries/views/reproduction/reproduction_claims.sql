@@ -172,8 +172,8 @@ late_heads AS (
         n_published_late AS n_published,
         late_share,
         count(*) FILTER (mean_self_repair > 0) AS n,
-        count(*) FILTER (mean_self_repair - t_975(n_clusters - 1) * mean_self_repair_se > 0) AS n_least,
-        n_heads - count(*) FILTER (mean_self_repair + t_975(n_clusters - 1) * mean_self_repair_se <= 0) AS n_most
+        count(*) FILTER (mean_self_repair_low > 0) AS n_least,
+        n_heads - count(*) FILTER (mean_self_repair_high <= 0) AS n_most
     FROM matched
     INNER JOIN head_repair USING (run_id)
     WHERE ablation = 'resample' AND population = 'top2' AND depth >= 50

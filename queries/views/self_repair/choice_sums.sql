@@ -24,6 +24,15 @@
 --   nn DOUBLE: Sum over clusters of the square of the numerator
 --   nd DOUBLE: Sum over clusters of numerator * divisor
 --   dd DOUBLE: Sum over clusters of the square of the divisor
+--   nnn DOUBLE: Sum over clusters of numerator^3
+--   nnd DOUBLE: Sum over clusters of numerator^2 * divisor
+--   ndd DOUBLE: Sum over clusters of numerator * divisor^2
+--   ddd DOUBLE: Sum over clusters of divisor^3
+--   nnnn DOUBLE: Sum over clusters of numerator^4
+--   nnnd DOUBLE: Sum over clusters of numerator^3 * divisor
+--   nndd DOUBLE: Sum over clusters of numerator^2 * divisor^2
+--   nddd DOUBLE: Sum over clusters of numerator * divisor^3
+--   dddd DOUBLE: Sum over clusters of divisor^4
 
 WITH populations AS (
     SELECT

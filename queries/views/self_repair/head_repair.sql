@@ -19,7 +19,8 @@ SELECT
     100.0::DOUBLE * layer / models.n_layers AS depth,
     repair_means.* EXCLUDE (
         run_id, ablation, population, level, layer, head, n_heads,
-        mean_frozen_logit_change, mean_frozen_logit_change_se, larger_frozen_share, larger_frozen_share_se
+        mean_frozen_logit_change, mean_frozen_logit_change_se, mean_frozen_logit_change_low, mean_frozen_logit_change_high,
+        larger_frozen_share, larger_frozen_share_se, larger_frozen_share_low, larger_frozen_share_high
     ),
     coalesce(runs.logit_of, 'next_token') AS logit_of,
     runs.status

@@ -9,9 +9,12 @@
 -- whole steps of 1e-4, and so sums of effects are rounded to these: what cancels is exactly 0 and not a tiny divisor.
 --
 -- Intervals are clustered by document, or by prompt where no two prompts share one (cluster_sums): the linearised variance
--- of a ratio of sums over G clusters, G / (G - 1) * sum (numerator - value * denominator)^2 / denominator^2, and the 97.5 %
--- point of Student's t with G - 1 degrees of freedom. One cluster has no interval. A fraction of an effect has Fieller's
--- interval, which is not symmetric, and unbounded where the effect itself may be 0.
+-- of a ratio of sums over G clusters, G / (G - 1) * sum r^2 / denominator^2 with residuals r = numerator - value * denominator, and
+-- the 97.5 % point of Student's t. Its degrees of freedom are those of Welch and Satterthwaite, (sum r^2)^2 / sum r^4, at most
+-- G - 1: clusters that differ much from the others tell less about the variance than as many alike. Where the residuals are
+-- skewed, the longer side reaches as far as Hall's transform of t has it (half_width). One cluster has no interval. A fraction of
+-- an effect has Fieller's interval with G - 1 degrees, which is not symmetric, and unbounded where the effect itself may be 0;
+-- each side of it is widened by the same factor as of a mean.
 --
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
@@ -136,8 +139,23 @@ errors AS (
         -- of the divisor: its square, less the squared half-width of its own interval
         divisor * divisor - scale * (dd - d * d / n_clusters) AS room,
         scale * (value * (dd - d * d / n_clusters) - (nd - n * d / n_clusters)) AS slope,
-        is_fraction AND room <= 0 AS is_unbounded
+        is_fraction AND room <= 0 AS is_unbounded,
+        -- of residuals that are that small, the subtractions leave no digits of higher powers
+        squares > 1e-6 * (nn + value * value * dd) AS has_moments,
+        nnn - 3 * value * nnd + 3 * value ** 2 * ndd - value ** 3 * ddd AS cubes,
+        nnnn - 4 * value * nnnd + 6 * value ** 2 * nndd - 4 * value ** 3 * nddd + value ** 4 * dddd AS fourths,
+        CASE WHEN has_moments THEN round(sign(divisor) * cubes / squares ** 1.5, 6) ELSE 0 END AS skew,
+        t_975(
+            CASE WHEN has_moments THEN greatest(1, least(n_clusters - 1, round(squares ** 2 / fourths, 5))) ELSE n_clusters - 1 END
+        ) AS t_of_moments
     FROM totals
+),
+widths AS (
+    SELECT
+        *,
+        half_width(t_of_moments, skew, -1) / t AS widen_low,
+        half_width(t_of_moments, skew, 1) / t AS widen_high
+    FROM errors
 )
 SELECT
     run_id,
@@ -157,12 +175,12 @@ SELECT
     is_unbounded,
     CASE
         WHEN is_unbounded THEN NULL
-        WHEN is_fraction THEN fieller(value, scale * squares, slope, room, -1)
-        ELSE value - t * standard_error
+        WHEN is_fraction THEN value + widen_low * (fieller(value, scale * squares, slope, room, -1) - value)
+        ELSE value - widen_low * t * standard_error
     END AS low,
     CASE
         WHEN is_unbounded THEN NULL
-        WHEN is_fraction THEN fieller(value, scale * squares, slope, room, 1)
-        ELSE value + t * standard_error
+        WHEN is_fraction THEN value + widen_high * (fieller(value, scale * squares, slope, room, 1) - value)
+        ELSE value + widen_high * t * standard_error
     END AS high
-FROM errors
+FROM widths

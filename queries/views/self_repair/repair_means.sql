@@ -11,9 +11,9 @@
 -- whose divisor is 0 is NULL. Trust fractions only where the mean direct effect is well above 0, as in top2: over all
 -- rows most direct effects are near 0, and clipping their ratios makes noise look like repair.
 --
--- Columns ending in _se, _low and _high hold an estimate's standard error and 95 % interval, with n_clusters - 1 degrees of
--- freedom. Of fewer than 12 clusters they are a rough guide. Intervals of fractions are Fieller's: not symmetric, and NULL
--- where the effect that a fraction divides by may itself be 0.
+-- Columns ending in _se, _low and _high hold an estimate's standard error and 95 % interval, whose ends may be differently far
+-- away (repair_estimates). Of fewer than 12 clusters they are a rough guide. Intervals of fractions are Fieller's, and NULL where
+-- the effect that a fraction divides by may itself be 0.
 --
 -- Columns:
 --   population VARCHAR: Rows used: 'all' measured positions; 'top2', the 2 % with the highest clean direct_effect (the
@@ -108,19 +108,47 @@ SELECT
     bool_or(is_unbounded) FILTER (estimate = 'total_fraction_of_effect') AS fraction_of_effect_is_unbounded,
     bool_or(is_unbounded) FILTER (estimate = 'total_fraction_of_removed') AS fraction_of_removed_is_unbounded,
     max(standard_error) FILTER (estimate = 'mean_self_repair') AS mean_self_repair_se,
+    max(low) FILTER (estimate = 'mean_self_repair') AS mean_self_repair_low,
+    max(high) FILTER (estimate = 'mean_self_repair') AS mean_self_repair_high,
     max(standard_error) FILTER (estimate = 'mean_direct_effect') AS mean_direct_effect_se,
+    max(low) FILTER (estimate = 'mean_direct_effect') AS mean_direct_effect_low,
+    max(high) FILTER (estimate = 'mean_direct_effect') AS mean_direct_effect_high,
     max(standard_error) FILTER (estimate = 'mean_logit_change') AS mean_logit_change_se,
+    max(low) FILTER (estimate = 'mean_logit_change') AS mean_logit_change_low,
+    max(high) FILTER (estimate = 'mean_logit_change') AS mean_logit_change_high,
     max(standard_error) FILTER (estimate = 'mean_repair_layernorm') AS mean_repair_layernorm_se,
+    max(low) FILTER (estimate = 'mean_repair_layernorm') AS mean_repair_layernorm_low,
+    max(high) FILTER (estimate = 'mean_repair_layernorm') AS mean_repair_layernorm_high,
     max(standard_error) FILTER (estimate = 'mean_repair_attention') AS mean_repair_attention_se,
+    max(low) FILTER (estimate = 'mean_repair_attention') AS mean_repair_attention_low,
+    max(high) FILTER (estimate = 'mean_repair_attention') AS mean_repair_attention_high,
     max(standard_error) FILTER (estimate = 'mean_repair_mlp') AS mean_repair_mlp_se,
+    max(low) FILTER (estimate = 'mean_repair_mlp') AS mean_repair_mlp_low,
+    max(high) FILTER (estimate = 'mean_repair_mlp') AS mean_repair_mlp_high,
     max(standard_error) FILTER (estimate = 'mean_repair_post_norm') AS mean_repair_post_norm_se,
+    max(low) FILTER (estimate = 'mean_repair_post_norm') AS mean_repair_post_norm_low,
+    max(high) FILTER (estimate = 'mean_repair_post_norm') AS mean_repair_post_norm_high,
     max(standard_error) FILTER (estimate = 'mean_ablated_direct_effect') AS mean_ablated_direct_effect_se,
+    max(low) FILTER (estimate = 'mean_ablated_direct_effect') AS mean_ablated_direct_effect_low,
+    max(high) FILTER (estimate = 'mean_ablated_direct_effect') AS mean_ablated_direct_effect_high,
     max(standard_error) FILTER (estimate = 'mean_removed_effect') AS mean_removed_effect_se,
+    max(low) FILTER (estimate = 'mean_removed_effect') AS mean_removed_effect_low,
+    max(high) FILTER (estimate = 'mean_removed_effect') AS mean_removed_effect_high,
     max(standard_error) FILTER (estimate = 'mean_ln_scale_ratio') AS mean_ln_scale_ratio_se,
+    max(low) FILTER (estimate = 'mean_ln_scale_ratio') AS mean_ln_scale_ratio_low,
+    max(high) FILTER (estimate = 'mean_ln_scale_ratio') AS mean_ln_scale_ratio_high,
     max(standard_error) FILTER (estimate = 'repaired_share') AS repaired_share_se,
+    max(low) FILTER (estimate = 'repaired_share') AS repaired_share_low,
+    max(high) FILTER (estimate = 'repaired_share') AS repaired_share_high,
     max(standard_error) FILTER (estimate = 'overrepaired_share') AS overrepaired_share_se,
+    max(low) FILTER (estimate = 'overrepaired_share') AS overrepaired_share_low,
+    max(high) FILTER (estimate = 'overrepaired_share') AS overrepaired_share_high,
     max(standard_error) FILTER (estimate = 'mean_frozen_logit_change') AS mean_frozen_logit_change_se,
+    max(low) FILTER (estimate = 'mean_frozen_logit_change') AS mean_frozen_logit_change_low,
+    max(high) FILTER (estimate = 'mean_frozen_logit_change') AS mean_frozen_logit_change_high,
     max(standard_error) FILTER (estimate = 'larger_frozen_share') AS larger_frozen_share_se,
+    max(low) FILTER (estimate = 'larger_frozen_share') AS larger_frozen_share_low,
+    max(high) FILTER (estimate = 'larger_frozen_share') AS larger_frozen_share_high,
     max(standard_error) FILTER (estimate = 'total_fraction_of_effect') AS total_fraction_of_effect_se,
     max(low) FILTER (estimate = 'total_fraction_of_effect') AS total_fraction_of_effect_low,
     max(high) FILTER (estimate = 'total_fraction_of_effect') AS total_fraction_of_effect_high,

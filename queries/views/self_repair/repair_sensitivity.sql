@@ -12,7 +12,7 @@
 -- fraction_low and fraction_high are the ends of the 95 % interval, clustered by document, each top with the correction for its
 -- own cut (cluster_sums); a ratio of means has Fieller's, clipped where it is. A mean of ratios that are not clipped has
 -- none where the top reaches down to direct effects near 0 (less than 5 % of that at the 0.5 % cut) and below: single rows decide
--- it. Of fewer than 12 clusters, and in the top 1 and 0.5 %, they are a rough guide. Those that head_repair and model_repair do not
+-- it. Of fewer than 12 clusters they are a rough guide. Those that head_repair and model_repair do not
 -- have are of prompt_clusters: from 128 of these and 25,000 positions on, estimated from every n-th (sampled_clusters).
 --
 -- Columns:

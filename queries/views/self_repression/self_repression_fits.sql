@@ -9,7 +9,7 @@
 -- slope b = sum (x - mean x) (y - mean y) / D with D = sum (x - mean x)^2, intercept a = mean y - b mean x. Positions
 -- of a document are correlated, so that the error is clustered by document: with u_c the sum over the positions of
 -- cluster c of (x - mean x) (y - a - b x), the standard error is sqrt(G / (G - 1) * sum u_c^2) / D over G clusters, and
--- the interval the 97.5 % point of Student's t with G - 1 degrees of freedom to either side (as in repair_estimates).
+-- the interval the 97.5 % point of Student's t with G - 1 degrees of freedom to either side.
 --
 -- Columns:
 --   n_prompts BIGINT: Prompts that the fit covers [prompts]

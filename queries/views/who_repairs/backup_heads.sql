@@ -9,9 +9,8 @@
 -- of its clean |direct_effect| over all rows, which, unlike the mean, is not near 0 where the head pushes the target
 -- up and down in turn. 0.1 is a change by a tenth of what the head usually writes. An own size below the stored step
 -- of 1e-4 counts as 1e-4, so that a backup head that is silent until it is needed has a high score instead of none. A
--- head repairs another where who_repairs says so, which allows for how many edges of the run are tested: at most 2.5 % of
--- the edges said to repair are expected not to. In the last layers few heads are left to be among the top three:
--- compare n_top3 with expected_top3. Means count each ablated head the same.
+-- head repairs another where who_repairs says so, by a margin and for all edges of the run together. In the last layers few
+-- heads are left to be among the top three: compare n_top3 with expected_top3. Means count each ablated head the same.
 --
 -- The interval of the score holds whatever the errors of a head's edges have to do with each other, which they share their
 -- text with: its lower end has each edge that repairs at the lower end of its own 95 % interval, its upper end every edge at the

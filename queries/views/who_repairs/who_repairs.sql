@@ -2,26 +2,29 @@
 -- MLPs.
 --
 -- Grain: run_id, ablation, population, layer, head, target_kind, target_layer, target_head
--- Headline: label, target_label, mean_change, verdict, share_of_repair, share_of_effect, target_rank, standard_error,
---   n_clusters
+-- Headline: label, target_label, mean_change, mean_change_low, mean_change_high, verdict, share_of_repair,
+--   share_of_effect, target_rank, n_clusters
 -- Paper: section 3 (self-repair by later attention layers and MLPs)
 --
 -- Over the rows of the ablated head. The changes of all later heads add up to its mean_repair_attention, those of the
 -- MLPs to its mean_repair_mlp; LayerNorm and post-norm repair are in neither. Errors are clustered by document (repair_edges).
 --
--- A verdict allows for how many edges are tested: all of a run, ablation and population, by Benjamini and Hochberg. Of
--- those that are said to repair, at most 2.5 % are expected not to, and of those said to add to the damage likewise. With
--- fewer than 12 clusters there is not enough data. Intervals of mean_change are those of one edge alone. Failed runs are
--- left out.
+-- A verdict has a margin, a hundredth of the ablated head's |mean_removed_effect|: an edge repairs where the whole interval of
+-- its mean_change lies above the margin, adds to the damage where it lies below minus that, and does neither where it lies
+-- between. A head is self-repaired from a tenth of its removed effect (output_change), and an edge counts from a tenth of that.
+-- Intervals hold at 95 % for all edges of a run, ablation and population together (Bonferroni). With fewer than 12 clusters, or
+-- an interval wider than the margin, there is not enough data. Intervals in mean_change_low and mean_change_high are of one edge
+-- alone. Failed runs are left out.
 --
 -- Columns:
 --   label VARCHAR: Name of the ablated head, such as L9H6
 --   target_label VARCHAR: Name of what changed: a head such as L10H7, or an MLP such as MLP11
 --   mean_change_low DOUBLE: Lower end of the 95 % interval of mean_change, clustered by document; NULL: one cluster [logits]
 --   mean_change_high DOUBLE: Upper end of that interval [logits]
---   n_tested BIGINT: Edges of the run, ablation and population that are tested [edges]
---   verdict VARCHAR: 'repairs' or 'adds to the damage' where mean_change is told from 0 among n_tested edges, else 'unclear'
---     or 'not enough data'
+--   margin DOUBLE: Change that counts: a hundredth of the ablated head's |mean_removed_effect| [logits]
+--   n_tested BIGINT: Edges of the run, ablation and population, for which the verdict's intervals hold together [edges]
+--   verdict VARCHAR: 'repairs', 'adds to the damage' or 'neither', by the interval of mean_change and the margin; 'unclear': the
+--     interval contains one end of the margin; 'not enough data'
 --   share_of_effect DOUBLE: mean_change as a share of the ablated head's mean_direct_effect; NULL where that is 0 [ratio]
 --   share_of_repair DOUBLE: mean_change as a share of the ablated head's mean_self_repair, the final norm's part included;
 --     NULL where that is 0 [ratio]
@@ -49,9 +52,11 @@ WITH edges AS (
         mean_change,
         sd,
         standard_error,
-        normal_of_t(mean_change / (standard_error + 1e-12), repair_edges.n_clusters - 1) AS z,
         mean_direct_effect,
-        mean_self_repair
+        mean_self_repair,
+        abs(mean_removed_effect) / 100 AS margin,
+        count(*) OVER (PARTITION BY run_id, ablation, population) AS n_tested,
+        t_of_many(repair_edges.n_clusters - 1, n_tested) * standard_error AS half_width
     FROM repair_edges
     INNER JOIN head_repair USING (run_id, ablation, population, layer, head)
 )
@@ -77,12 +82,15 @@ SELECT
     standard_error,
     mean_change - t_975(n_clusters - 1) * standard_error AS mean_change_low,
     mean_change + t_975(n_clusters - 1) * standard_error AS mean_change_high,
-    coalesce(n_tested, 0) AS n_tested,
+    margin,
+    n_tested,
     CASE
         WHEN n_clusters < 12 THEN 'not enough data'
-        WHEN z >= repairs_from THEN 'repairs'
-        WHEN z <= damages_to THEN 'adds to the damage'
-        ELSE 'unclear'
+        WHEN mean_change - half_width > margin THEN 'repairs'
+        WHEN mean_change + half_width < -margin THEN 'adds to the damage'
+        WHEN abs(mean_change) + half_width <= margin THEN 'neither'
+        WHEN half_width <= margin THEN 'unclear'
+        ELSE 'not enough data'
     END AS verdict,
     mean_change / nullif(mean_direct_effect, 0) AS share_of_effect,
     mean_change / nullif(mean_self_repair, 0) AS share_of_repair,
@@ -97,5 +105,4 @@ SELECT
     mean_direct_effect,
     mean_self_repair
 FROM edges
-LEFT JOIN edge_thresholds USING (run_id, ablation, population)
 ORDER BY run_id, ablation, population = 'all', population, layer, head, target_rank

@@ -103,7 +103,7 @@ def test_files_say_what_they_are_about_and_a_map_of_all_heads_is_about_none(
     cells, means, rows, parts, *_ = told
     assert cells == means == of_run | {"population": "top2_nobos", "n": "1 row of each head", "error bars": "none"}
     assert rows == of_run | {"population": "all", "head": "L1H2", "n": "24 of its 24 rows", "error bars": "none"}
-    bars = "two standard errors each way, clustered by document"
+    bars = "95 % intervals, clustered by document"
     assert parts == cells | {"head": "L1H2", "error bars": bars}
     assert file_stem("head_parts", parts) == "head_parts_run-1_zero_top2_nobos_L1H2"
     assert title_lines(parts) == [

@@ -6,13 +6,17 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 import uvicorn
-from starlette.types import Message, Receive, Scope, Send
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from selfrepair.app.server.door import Door
 from selfrepair.app.server.hosts import parse_allowed
@@ -46,17 +50,32 @@ def attacks() -> list[str]:
     return [paragraph.strip() for paragraph in paragraphs]
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """The door behind the server that Streamlit has, at a port of 127.0.0.1."""
+async def breaking(scope: Scope, receive: Receive, send: Send) -> None:
+    """What fails, or turns sockets away."""
+    if scope["path"] == "/refused":
+        await send({"type": "websocket.close"})
+        return
+    raise RuntimeError(scope["path"])
+
+
+@contextmanager
+def serving(app: ASGIApp) -> Iterator[int]:
+    """The door before `app` and behind the server that Streamlit has, at a port of 127.0.0.1."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(Door(warehouse), lifespan="off", log_level="critical", ws="websockets-sansio")
+        config = uvicorn.Config(app, lifespan="off", log_level="critical", ws="websockets-sansio")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         yield listening.getsockname()[1]
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """Where the warehouse is served behind the door."""
+    with serving(Door(warehouse)) as found:
+        yield found
 
 
 def on_the_wire(request: str, port: int) -> bytes:
@@ -171,6 +190,22 @@ def test_every_answer_forbids_frames_and_foreign_content_and_overrides_what_the_
     assert "connect-src 'self';" in asked(Door(warehouse), "/", ("host", "[::1]"))[1]["content-security-policy"]
     assert policy["img-src"] == "'self' data: blob:"
     assert re.fullmatch(r"'self' blob:( 'sha256-[\w+/]+=')+", policy["script-src"])  # neither inline nor eval
+
+
+def test_what_fails_behind_the_door_is_answered_with_the_same_headers() -> None:
+    upgrade = "Upgrade: websocket\nOrigin: http://localhost:{port}"
+    with serving(Starlette(middleware=[Middleware(Door)], routes=[Mount("/", breaking)])) as port:
+        for request, status in (
+            ("GET /broken", b"500"),
+            ("POST /broken\nContent-Length: 3", b"500"),
+            (f"GET /broken\n{upgrade}", b"500"),
+            (f"GET /refused\n{upgrade}", b"403"),
+        ):
+            head, _, text = on_the_wire(request, port).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 " + status), request
+            for header in (b"x-frame-options: DENY", b"nosniff", b"no-referrer", b"frame-ancestors 'none'"):
+                assert header.lower() in head.lower(), (request, head)
+            assert re.fullmatch(rb"selfrepair: [^\n]+\n", text), text
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -19,7 +20,7 @@ import psutil
 import pytest
 
 from selfrepair.app.cli.failures import EXTRAS, install_line
-from selfrepair.app.server.serve import _address_here, _link, app
+from selfrepair.app.server.serve import _address_here, _base_path, _link, app
 from selfrepair.warehouse.errors import SelfRepairError
 from support.browser import COMMAND, free_port
 from support.empty import installed
@@ -29,6 +30,23 @@ def heed_signals() -> None:
     """Have the child heed Ctrl-C and a closed terminal, which it may inherit as ignored: under nohup, or in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+ODD_REQUESTS = [
+    ("GET", "/no/such/page"),
+    ("GET", "/static/none.js"),
+    ("GET", "/static/%2e%2e/%2e%2e/secrets"),
+    ("GET", "//other.example/x"),
+    ("GET", "/media/none.png"),
+    ("GET", "/component/none/x.js"),
+    ("GET", "/_stcore/none"),
+    ("PUT", "/_stcore/upload_file/none/none"),
+    ("DELETE", "/_stcore/upload_file/none/none"),
+    ("POST", "/"),
+    ("TRACE", "/"),
+    ("GET", "/_stcore/stream"),
+]
+"""What is not there, not allowed or not read."""
 
 
 @contextmanager
@@ -82,14 +100,29 @@ def test_it_says_where_it_serves_and_serves_there(db: Path) -> None:
         with urlopen(f"http://localhost:{port}/_stcore/host-config", timeout=30) as answer:
             allowed = json.load(answer)["allowedOrigins"]
         assert allowed == ["https://nobody.invalid"]  # whose pages may steer the app by messages
+        statuses = set()
+        for method, path in ODD_REQUESTS:
+            connection = HTTPConnection("localhost", port, timeout=30)
+            with closing(connection):
+                connection.request(method, path, body=b"123" if method in ("PUT", "POST") else None)
+                answer = connection.getresponse()
+                given = {name.lower(): value for name, value in answer.getheaders()}
+            statuses.add(answer.status)
+            assert given["x-frame-options"] == "DENY", (method, path)
+            assert given["x-content-type-options"] == "nosniff", (method, path)
+            assert "frame-ancestors 'none'" in given["content-security-policy"], (method, path)
+        assert statuses > {400, 403, 404, 405}
 
 
 @pytest.mark.slow
 def test_the_printed_link_has_the_path_and_the_token_and_leads_to_the_app(
-    db: Path, monkeypatch: pytest.MonkeyPatch
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
-    monkeypatch.setenv("STREAMLIT_SERVER_BASE_URL_PATH", "/lab/self-repair/")
+    (tmp_path / ".streamlit").mkdir()
+    (tmp_path / ".streamlit" / "config.toml").write_text("[server]\nbaseUrlPath = '/lab/self-repair/'\n")
+    monkeypatch.delenv("STREAMLIT_SERVER_BASE_URL_PATH", raising=False)
+    monkeypatch.chdir(tmp_path)
     with serving(db, "--port", str(port), "--token", "auto") as process:
         found = re.search(r"at (http\S+) \(Ctrl-C to stop\)", process.said)  # type: ignore[attr-defined]
         assert found is not None
@@ -130,6 +163,31 @@ def test_links_have_the_path_at_which_a_proxy_has_the_app(db: Path, monkeypatch:
     for wrong in ("a b", "a?b", "../a", "a//b", "é"):
         monkeypatch.setenv("STREAMLIT_SERVER_BASE_URL_PATH", wrong)
         assert "Use letters, digits and slashes, or unset it" in refusal(db)
+
+
+def test_the_path_stands_where_streamlit_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STREAMLIT_SERVER_BASE_URL_PATH", raising=False)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert _base_path() == ""
+    for folder, text, path in (
+        ("home", "server.baseUrlPath = '/user/'", "user"),
+        (".", "[server]\nport = 1\nbaseUrlPath = 'env:LAB'", "user"),  # the variable is not set
+        (".", "[server]\nbaseUrlPath = 'lab/a'", "lab/a"),
+        (".", "server = 3", "user"),
+        (".", "[server", "user"),
+        (".", "[server]\nbaseUrlPath = ''", ""),
+    ):
+        file = tmp_path / folder / ".streamlit" / "config.toml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        assert _base_path() == path, text
+    file.write_text("server.baseUrlPath = '../a'")
+    with pytest.raises(SelfRepairError, match=f"server.baseUrlPath of {file} is '../a'"):
+        _base_path()
+    monkeypatch.setenv("STREAMLIT_SERVER_BASE_URL_PATH", "b")
+    assert _base_path() == "b"
 
 
 def test_the_token_goes_to_a_number_that_only_the_server_listens_at() -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from selfrepair.ingest.fleet.driver import _cpu_threads
+from selfrepair.ingest.fleet.processes import _cpu_threads
 from selfrepair.ingest.request import devices
 from selfrepair.ingest.request.devices import choose_devices, choose_devices_of_one, parse_devices
 from selfrepair.ingest.request.ingest_request import IngestRequest

@@ -13,7 +13,7 @@ from selfrepair.ingest.fleet import processes
 from selfrepair.ingest.fleet.driver import Fleet
 from selfrepair.ingest.fleet.loading import LoaderBeside
 from selfrepair.ingest.fleet.messages import Order
-from selfrepair.ingest.fleet.processes import WorkerProcess
+from selfrepair.ingest.fleet.processes import Machine, WorkerProcess
 from selfrepair.ingest.request.devices import parse_devices
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.warehouse.errors import SelfRepairError
@@ -37,7 +37,7 @@ def planned(tmp_path):
     seen = []
     fleet = Fleet(
         IngestRequest(model="demo"),
-        parse_devices("cuda:0,cuda:1"),
+        Machine(parse_devices("cuda:0,cuda:1")),
         tmp_path / "w.duckdb",
         tmp_path / "parts",
         parts_to_record=None,
@@ -89,14 +89,15 @@ def test_a_worker_that_is_killed_within_a_message_is_told_as_any_other(monkeypat
 @pytest.mark.parametrize(
     ("error", "refusals", "fate"),
     [
-        ("DeviceMemoryError", [], "ended: no room on cuda:3. Use another"),
-        ("SelfRepairError", ["no room on cuda:3. Use another."], "ended with exit code 1"),
+        ("DeviceMemoryError", [], "ended: no room on cuda:3. Use --devices cpu"),
+        ("SelfRepairError", ["no room on cuda:3. Use --devices cpu."], "ended with exit code 1"),
     ],
 )
 def test_memory_that_runs_out_on_one_device_ends_its_worker_alone(monkeypatch, error, refusals, fate):
     code = (
         "import sys, types; from selfrepair.warehouse import errors; from selfrepair.ingest.fleet import worker\n"
-        f"def work(*_): raise errors.{error}('no room on cuda:3. Use another.')\n"
+        "from selfrepair.ingest import terms\n"
+        f"def work(*_): raise errors.{error}(f'no room on cuda:3. Use {{terms.on_device(\"cpu\")}}.')\n"
         "sys.modules['selfrepair.ingest.fleet.work'] = types.SimpleNamespace(Work=work); worker.main()"
     )
     monkeypatch.setattr(processes, "_COMMAND", [sys.executable, "-c", code])

@@ -1,30 +1,19 @@
 """Real processes measure one run, are killed, interrupted and begun again: the rows are those of one process."""
 
 import re
+import shlex
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import duckdb
 import psutil
 import pytest
 
-from support.contents import contents, differences
+from support.fleets import MAIN, RUN, assert_ended, assert_same_run, finish, measured_by, until_units
 from support.warm import Process
 
 pytestmark = pytest.mark.slow
-
-MAIN = "from selfrepair.app.cli.main import main; main()"
-RUN = ["--model", "demo", "--prompts", "24", "--seq-len", "48", "--packing", "document", "--ablation", "mean,zero"]
-OF_THE_CUT = {
-    *("main.units", "main.runs", "main.edge_sums", "main.neuron_curves", "main.neuron_sums"),
-    "selfrepair_marts.refreshed",
-}
-"""Tables whose rows are of single units, or count them."""
-
-OF_SUMS = {"selfrepair_marts.neuron_totals", "selfrepair_marts.repair_edges"}
-"""Sums of float32 numbers that nearly cancel, added in another order."""
 
 
 @pytest.fixture
@@ -32,36 +21,8 @@ def start(server) -> Callable[..., Process]:
     return lambda db, *more: server.start(MAIN, ["ingest", *RUN, "--db", str(db), *more])
 
 
-def finish(process: Process) -> tuple[str, str]:
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    return out, err
-
-
 def workers_of(process: Process) -> list[psutil.Process]:
     return [child for child in psutil.Process(process.pid).children() if "fleet.worker" in " ".join(child.cmdline())]
-
-
-def until_units(db: Path, process: Process, wanted: int) -> int:
-    """Wait until so many units are on disk; how many are."""
-    found = 0
-    while process.poll() is None and found < wanted:
-        time.sleep(0.005)
-        found = len(list(Path(f"{db}.parts").glob("*/unit-*/manifest.json")))
-    return found
-
-
-def floats(row: tuple) -> list[float]:
-    return [value for value in row if isinstance(value, float)]
-
-
-def not_floats(row: tuple) -> list:
-    return [value for value in row if not isinstance(value, float)]
-
-
-def assert_ended(workers: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(workers, timeout=20)
-    assert [worker.cmdline() for worker in alive] == []
 
 
 def test_killed_interrupted_and_begun_again_two_processes_store_what_one_does(start, tmp_path):
@@ -84,7 +45,8 @@ def test_killed_interrupted_and_begun_again_two_processes_store_what_one_does(st
     assert_ended(workers)
     assert process.returncode == 130
     assert re.search(r"Interrupted. [3-8] of 9 units are finished and safe", err)
-    assert "the same command continues from there" in err
+    resumed = re.search(r"the same command continues from there: selfrepair (ingest .*)", err)
+    assert shlex.split(resumed[1]) == ["ingest", *RUN, "--devices", "cpu:2", "--db", str(db)]
     assert "Traceback" not in err
     assert n_units >= 3
 
@@ -98,19 +60,13 @@ def test_killed_interrupted_and_begun_again_two_processes_store_what_one_does(st
     assert "Traceback" not in err
 
     finish(alone)
-    found, expected = contents(db), contents(one)
-    assert set(differences(found, expected)) <= OF_THE_CUT | OF_SUMS
-    for table in OF_SUMS:
-        for row, other in zip(found[table], expected[table], strict=True):
-            assert not_floats(row) == not_floats(other)
-            assert floats(row) == pytest.approx(floats(other), rel=1e-6, abs=1e-5)
+    assert_same_run(db, one)
     with duckdb.connect(str(db), read_only=True) as con:
         command, device = con.execute("SELECT command, device FROM runs").fetchone()
-        workers = con.execute("SELECT count(*), count(DISTINCT worker), min(seconds) > 0 FROM units").fetchone()
     assert (command, device) == (f"selfrepair ingest {' '.join(RUN)}", "cpu")
-    assert workers[0] == 9
-    assert workers[1] >= 2
-    assert workers[2]
+    n_units, n_workers = measured_by(db)
+    assert n_units == 9
+    assert n_workers >= 2
     assert "nothing was left to measure" in finish(start(db, "--devices", "cpu:2"))[0]
 
 

@@ -12,7 +12,8 @@ import duckdb
 import pytest
 
 from selfrepair import Limits, Warehouse
-from selfrepair.queries.sandbox import process
+from selfrepair.queries.sandbox import open_file_cache, process
+from selfrepair.queries.sandbox.open_file_cache import Opened
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.database.write_request import request_write, write_is_requested
 from selfrepair.warehouse.errors import SelfRepairError
@@ -105,6 +106,23 @@ def test_it_stays_open_for_others_and_is_closed_for_a_load(db: Path) -> None:
     assert [path.name for path in db.parent.glob(".*")] == []  # the wish is taken back
     ours.sql(MODEL)
     assert is_open(db)
+
+
+def test_questions_of_one_command_have_the_file_together_for_a_while(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Opened(tmp_path / "spill", on_wait=pytest.fail, on_open=lambda: None)
+    monkeypatch.setattr(open_file_cache, "_TOGETHER_S", LONG)
+    reader, _ = opened.reader(db, Limits(), 1.0, None)
+    request_write(db)
+    opened.keep(LONG, next_within_s=LONG)
+    assert opened.reader(db, Limits(), 1.0, None) == (reader, 0.0)
+    monkeypatch.setattr(open_file_cache, "_TOGETHER_S", 0.0)
+    request_write(db)
+    opened.keep(LONG, next_within_s=LONG)
+    assert opened.poll_s() is None  # closed
+    with open_writer(db):
+        pass
 
 
 def test_a_load_that_knows_it_by_another_name_has_it_closed_too(db: Path) -> None:

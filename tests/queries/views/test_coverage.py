@@ -22,8 +22,8 @@ HEADS = "L1H0,L3H5,L5H2"
 TRUTH = 0
 """The run that holds every document once; runs 1 to `DRAWS` hold as many, drawn from these."""
 
-HELD = {"all": (0.91, 0.985), "top2": (0.87, 0.985), "top2_nobos": (0.87, 0.985)}
-"""Lowest and highest share of draws, over 600 intervals of an estimate; docs/measurement.md has those of 3,600."""
+HELD = {"all": (0.92, 0.99), "top2": (0.92, 0.99), "top2_nobos": (0.92, 0.99)}
+"""Lowest and highest share of draws, over 600 intervals of an estimate, known to 1 %; docs/measurement.md has 3,000."""
 
 
 def measured(folder: Path) -> None:
@@ -105,7 +105,7 @@ def test_intervals_hold_the_truth_nearly_as_often_as_they_say(estimates: pl.Data
 
 
 def test_so_do_intervals_of_fractions_by_every_definition(con: duckdb.DuckDBPyConnection) -> None:
-    """Short in the smallest tops; too long where the cut correction of a mean of unclipped ratios reaches down to 0."""
+    """Too long where the cut correction of a mean of unclipped ratios reaches down to 0."""
     found = con.sql(
         "SELECT * RENAME (fraction AS value, fraction_low AS low, fraction_high AS high) FROM fraction_choices "
         "WHERE level = 'head'"
@@ -113,10 +113,10 @@ def test_so_do_intervals_of_fractions_by_every_definition(con: duckdb.DuckDBPyCo
     shares = held(found, "top_percent", "average", "clipped", "with_first", "part")
     assert shares.height == (8 * 3 - 2) * 2 * 4  # without means of unclipped ratios over half of the rows and all
     assert shares["n"].min() > DRAWS
-    outside = shares.filter(~pl.col("share").is_between(0.86, 0.999))
+    outside = shares.filter(~pl.col("share").is_between(0.9, 0.999))
     assert outside.is_empty(), outside
     means = shares.group_by("top_percent", "average", "clipped").agg(pl.col("share").mean())
-    outside = means.filter(~pl.col("share").is_between(0.9, 0.99))
+    outside = means.filter(~pl.col("share").is_between(0.93, 0.995))
     assert outside.is_empty(), outside
 
 

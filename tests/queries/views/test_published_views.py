@@ -193,8 +193,7 @@ def test_claims_are_what_their_views_say(filed: Con) -> None:
     t = float(stats.t.ppf(0.975, model["n_clusters"] - 1))
 
     late = heads.filter(pl.col("layer") >= 6)
-    half = t * late["mean_self_repair_se"]
-    repaired, least, most = ((late["mean_self_repair"] + sign * half > 0).sum() for sign in (0, -1, 1))
+    repaired, least, most = ((late[f"mean_self_repair{end}"] > 0).sum() for end in ("", "_low", "_high"))
     assert found["late_heads_repaired"] == near(repaired / 72, wilson(least, 72)[0], wilson(most, 72)[1])
     assert least < repaired < most
 

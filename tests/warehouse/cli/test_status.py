@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 from click.testing import CliRunner
@@ -92,12 +93,40 @@ def test_the_last_line_of_a_load_says_what_is_missing_and_whole_needs_all(run, c
     done = call(commands.load, "--rows-only", "--whole")
     assert (done.exit_code, done.output.splitlines()[-1]) == (0, "whole: run 1")
     again = call(commands.load, "--rows-only", "--whole")
-    assert again.exit_code == 1
-    assert again.stderr.startswith(
-        "--whole checks the runs whose part files it finds, and fails where there are none. "
-    )
-    assert again.stderr.endswith(f" selfrepair status --db {db}\n")
+    assert (again.exit_code, again.output.splitlines()[-1]) == (0, "whole: run 1, loaded before")
     assert call(status).output.splitlines()[0].endswith("is complete: 6 of 6 units measured, all of them loaded")
+
+
+def test_without_part_files_whole_needs_every_run_that_may_be_meant(fabricate, call, db, root):
+    with open_writer(db):
+        pass
+    empty = call(commands.load, "--rows-only", "--whole")
+    assert (empty.exit_code, f"no run in {root} and none in {db}" in empty.stderr) == (1, True)
+    fabricate("run-a").write(root)
+    fabricate("run-b", n_units=3).write(root, units=[0])
+    load_rows(db, root)
+    rmtree(root)
+    both = call(commands.load, "--rows-only", "--whole")
+    assert both.exit_code == 1
+    assert "run 2 is not whole" in both.stderr
+    assert f"One alone: selfrepair load {root}/KEY --db {db} --whole" in both.stderr
+    one = call(commands.load, root / "run-a", "--rows-only", "--whole")
+    assert (one.exit_code, one.output.splitlines()[-1]) == (0, "whole: run 1, loaded before")
+    assert call(commands.load, root / "run-b", "--rows-only", "--whole").exit_code == 1
+    with pytest.raises(SelfRepairError, match=r"there is no folder .*run-c"):
+        call(commands.load, root / "run-c", "--rows-only", "--whole")
+
+
+def test_a_cross_check_that_is_not_loaded_is_the_next_step(run, call, db, root):
+    run.write(root, crosscheck=False)
+    load_rows(db, root)
+    run.write(root, units=[])
+    lines = call(status).output.splitlines()
+    assert lines[0].endswith("is measured: 6 of 6 units measured, all of them loaded")
+    assert lines[1] == "  parts     the cross-check of 3 cells in part files, to be loaded"
+    assert f"  next      selfrepair load {root} --db {db}" in lines
+    load_rows(db, root)
+    assert " is complete: " in call(status).output
 
 
 def test_of_a_run_without_units_none_are_called_loaded(run, call, root):
@@ -136,9 +165,15 @@ def test_json_has_everything(run, call, db, root):
     assert (found["status"], found["why"], found["cells"], found["n_cells"]) == ("stopped", "no power", 3, 3)
     assert found["seconds_of_one"] == pytest.approx(3 * (2.5 + 3.5 + 7.5) / 3)
     assert (found["seconds_left"], found["rows_per_s"], found["is_whole"]) == (None, None, False)
-    assert found["next"] == [f"{INGEST} --db {db} --shard {i}/4" for i in (1, 3, 4)]
+    shards = [f"{INGEST} --db {db} --shard {i}/4" for i in (1, 3, 4)]
+    assert found["next"] == [*shards, f"selfrepair load {root} --db {db}"]
     assert found["last"]["unit"] == 5
-    assert "time" not in found
+    page = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    table = page[page.index("| field |") :].partition("\n\n")[0]
+    documented = {name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z._]+)`", row.split("|")[1])}
+    documented |= set(re.findall(r"`((?:by|last)\.[a-z_]+)`", table))
+    nested = {f"by.{name}" for name in found["by"][0]} | {f"last.{name}" for name in found["last"]}
+    assert documented == found.keys() | nested
     assert [(one["host"], one["units"], one["seconds"]) for one in found["by"]][1:] == [("abacus", 3, 4.5)]
 
 
@@ -186,6 +221,11 @@ def test_processes_that_one_process_leads_are_told_by_device(run, root, db):
             ("cuda:0", "running", 1),
             ("cuda:1", "running", 1),
         ]
+    with measuring(parts.path, device="gpu1, gpu2", processes=2, hosts=["gpu1", "gpu2"]):
+        rewrite(parts, 2, by=MeasuredBy("gpu2", "cuda:0", "gpu2:9", 4.0))
+        by = {(one.host, one.device): one.status for one in statuses(root, db)[0][0].by}
+    assert by["gpu2", "cuda:0"] == "running"
+    assert by[socket.gethostname(), "cuda:0"] == "done"
     assert found.cells == 3
     assert (found.time.rows_per_s, found.time.seconds_left) == (2 * 432 / 4.0, 3 * 432 / (2 * 432 / 4.0))
 

@@ -1,5 +1,8 @@
 """A run is removed whole, alone, and not without a yes."""
 
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
 
@@ -116,6 +119,18 @@ def test_the_command_asks_first(two_runs, ask):
     assert contents(ask, 1) == before
     assert call(1, "--db", two_runs, input="y\n").output.endswith(f"{two_runs} now holds 1 run, 864 rows\n")
     assert not any(contents(ask, 1).values())
+
+
+def test_a_removal_that_was_stopped_at_its_end_is_brought_into_the_file(two_runs, ask):
+    remove_run(two_runs, stored_run(two_runs, 1), two_runs.with_name("none"))
+    code = f"import duckdb, os; con = duckdb.connect({str(two_runs)!r}); con.execute('CREATE TABLE mine (n INT)'); os._exit(0)"
+    subprocess.run([sys.executable, "-c", code], check=True)  # as one that is killed when it has written its log
+    log = two_runs.with_name(f"{two_runs.name}.wal")
+    assert log.exists()
+    done = CliRunner().invoke(command, ["1", "--yes", "--db", str(two_runs)], catch_exceptions=False)
+    assert done.output.startswith("run 1 was removed before, and nothing of it is left")
+    assert not log.exists()
+    assert ask("FROM mine") == []
 
 
 def test_a_run_that_is_not_there(two_runs, tmp_path, root):

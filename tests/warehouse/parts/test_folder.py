@@ -120,6 +120,16 @@ def test_a_run_without_its_record_says_what_to_do(run, root, content):
         parts.run()
 
 
+def test_units_of_another_cut_are_not_taken_for_those_of_a_run_whose_record_is_lost(run, root):
+    parts = run.write(root, units=[0])
+    (parts.path / "run.json").unlink()
+    with pytest.raises(SelfRepairError, match=r"has lost its run\.json, .*another number of workers or shards"):
+        PartsFolder(root, "run-a").start(replace(run.record, n_units=4, rows_in_unit=300))
+    assert not parts.has_record()
+    PartsFolder(root, "run-a").start(run.record)
+    assert parts.run() == run.record
+
+
 def test_a_unit_without_manifest_does_not_exist_and_is_written_anew(run, root):
     parts = run.write(root)
     (parts.unit_path(0) / "manifest.json").unlink()

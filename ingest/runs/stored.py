@@ -1,0 +1,103 @@
+"""What part files and the warehouse have of runs, for those who measure them elsewhere: how they are cut, which cells are
+cross-checked, and the measured rows of cells. Without torch.
+"""
+
+import contextlib
+import glob
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selfrepair.ingest.conventions import EFFECTS
+from selfrepair.warehouse.database.connection import open_reader
+from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.load.crosschecks import read_cells
+from selfrepair.warehouse.load.registry import Cut, cut_of, loaded_cut
+from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.listing import run_keys
+from selfrepair.warehouse.parts.records import CrosscheckCell
+from selfrepair.warehouse.parts.version_0_1 import completed
+
+Cell: TypeAlias = tuple[int, int, int, str]
+"""`prompt_id`, layer, head, ablation."""
+
+_WAIT_S = 60.0
+
+
+def all_cuts(parts_root: Path, db: Path) -> dict[str, Cut]:
+    """How each run is cut, as far as that is known. Raises SelfRepairError as `open_reader` does."""
+    found: dict[str, Cut] = {}
+    if db.exists():
+        with open_reader(db, wait_s=_WAIT_S) as con:
+            keys = [key for (key,) in con.execute("SELECT run_key FROM runs").fetchall()]
+            found = {key: cut for key in keys if (cut := loaded_cut(con, key)) is not None}
+    for key in run_keys(parts_root):
+        with contextlib.suppress(SelfRepairError):  # its record is lost or damaged
+            found[key] = cut_of(PartsFolder(parts_root, key).run())
+    return found
+
+
+def known_cells(parts: PartsFolder, db: Path) -> set[Cell]:
+    """The cells that were cross-checked: those of the part files, of whatever shards, and of the warehouse."""
+    known: list[CrosscheckCell] = []
+    for path in parts.finished_crosschecks():
+        with contextlib.suppress(SelfRepairError):  # it is damaged: its cells are measured again
+            known += read_cells(path, parts.run_key)
+    found = {(cell.prompt_id, cell.layer, cell.head, cell.ablation) for cell in known}
+    if not db.exists():
+        return found
+    with open_reader(db, wait_s=_WAIT_S) as connection:
+        rows = connection.execute(
+            """
+            SELECT prompt_id, layer, head, CAST(ablation AS VARCHAR)
+            FROM crosschecks JOIN runs USING (run_id) WHERE run_key = $run_key
+            """,
+            {"run_key": parts.run_key},
+        ).fetchall()
+    return found | {(prompt, layer, head, ablation) for prompt, layer, head, ablation in rows}
+
+
+def rows_of_cells(parts: PartsFolder, db: Path, unit_of: Mapping[int, int], cells: Iterable[Cell]) -> dict[int, bytes]:
+    """For each unit with some of the cells, a measurements.parquet of their rows alone; `unit_of` has the unit of each prompt.
+
+    What is not in the part files is read from the warehouse.
+    """
+    of_unit: dict[int, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        of_unit[unit_of[cell[0]]].append(cell)
+    in_parts = {unit: parts.unit_path(unit) / "measurements.parquet" for unit in of_unit}
+    in_parts = {unit: path for unit, path in in_parts.items() if path.exists()}
+    found: dict[int, bytes] = {}
+    with duckdb.connect() as con:
+        for unit, path in in_parts.items():
+            file = completed("measurements", "read_parquet($file, hive_partitioning = false)")
+            found[unit] = _rows(con, of_unit[unit], file, file=glob.escape(str(path)))
+    loaded = of_unit.keys() - in_parts.keys()
+    if loaded:
+        with open_reader(db, wait_s=_WAIT_S) as connection:
+            of_run = "(SELECT * FROM measurements WHERE run_id = (SELECT run_id FROM runs WHERE run_key = $run_key))"
+            found |= {unit: _rows(connection, of_unit[unit], of_run, run_key=parts.run_key) for unit in sorted(loaded)}
+    return found
+
+
+def _rows(con: duckdb.DuckDBPyConnection, cells: Iterable[Cell], source: str, **values: str) -> bytes:
+    """The rows of the cells in a table or in part files, as a Parquet file."""
+    columns = ("prompt_id", "layer", "head", "CAST(ablation AS VARCHAR) AS ablation", "pos", *EFFECTS)
+    names = ("prompt", "layer", "head", "ablation")
+    tables: list[pa.Table] = []
+    for cell in cells:
+        query = con.execute(
+            f"SELECT {', '.join(columns)} FROM {source} "
+            "WHERE prompt_id = $prompt AND layer = $layer AND head = $head AND ablation = $ablation",
+            {**values, **dict(zip(names, cell, strict=True))},
+        )
+        tables.append(query.to_arrow_table())
+    file = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables), file)
+    return file.getvalue()
