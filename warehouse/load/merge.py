@@ -290,4 +290,4 @@ def _both(run: MergedRun) -> str:
 
 
 def _remove(run: MergedRun) -> str:
-    return f"selfrepair remove {run.was} --db {quote(str(run.source))}, in a copy of the file if you keep it"
+    return f"selfrepair remove --db {quote(str(run.source))} {run.was}, in a copy of the file if you keep it"
