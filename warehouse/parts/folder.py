@@ -27,7 +27,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from selfrepair.warehouse import files
-from selfrepair.warehouse.errors import SelfRepairError, again, with_dtype
+from selfrepair.warehouse.errors import SelfRepairError, again, in_words, with_dtype
 from selfrepair.warehouse.parts import listing
 from selfrepair.warehouse.parts.arrow import Columns, parquet_bytes, part_table
 from selfrepair.warehouse.parts.listing import CROSSCHECK, RUN, UNIT
@@ -269,10 +269,11 @@ class PartsFolder:
         """Where the record is lost, the units must be those of `run`: of another cut, they would pass for units of this one."""
         stamps = self.stamps()
         if stamps and run.stamp() not in stamps:
+            that_number = in_words("Give that number again (--shard i/N, --devices), put", "Put")
             raise SelfRepairError(
                 f"{self.path} has lost its {RUN}, and its units are not those of this command: the run was begun for another "
-                "number of workers or shards, or in another way. Give the command with that number again (--shard i/N, "
-                f"--devices), put the {RUN} back, or delete that folder to measure its units again."
+                f"number of workers or shards, or in another way. {that_number} the "
+                f"{RUN} back, or delete that folder to measure its units again."
             )
 
     def _check_same(self, first: RunRecord, run: RunRecord) -> None:
