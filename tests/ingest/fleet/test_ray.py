@@ -22,6 +22,12 @@ ENVIRONMENT = {
     "RAY_raylet_start_wait_time_s": "300",
 }
 
+OTHER_VERSION = """
+import importlib.metadata as metadata
+version = metadata.version
+metadata.version = lambda name: "9.9.9" if name == "selfrepair" else version(name)
+"""
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
@@ -29,10 +35,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     from ray.cluster_utils import Cluster
 
     other = tmp_path_factory.mktemp("other")
-    (other / "selfrepair-9.9.9.dist-info").mkdir()
-    (other / "selfrepair-9.9.9.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: selfrepair\nVersion: 9.9.9\n"
-    )
+    (other / "sitecustomize.py").write_text(OTHER_VERSION)
     at_sigterm = signal.getsignal(signal.SIGTERM)  # a node takes it for itself
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
