@@ -21,9 +21,13 @@ def choose_comparison(choice: Choice) -> Choice | None:
     if not comparable:
         return None
     own = str(choice.run["run_id"])
-    by_name = {run["run_name"]: number for number, run in comparable.items()}
-    if (named := by_name.get(chosen("run_b"))) is not None:  # a link may name it
-        choose("run_b", named)
+    named = [
+        number
+        for number, run in comparable.items()
+        if run["run_name"] is not None and run["run_name"] == chosen("run_b")
+    ]
+    if named:  # a link may name it
+        choose("run_b", named[0])
     number = linked_selectbox(
         "Compare with run",
         list(comparable),

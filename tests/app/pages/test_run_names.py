@@ -35,3 +35,13 @@ def test_a_link_names_runs(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_name_that_no_run_has_is_said(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("heads", db, monkeypatch, run="newes")
     assert "Run 'newes' does not exist here, or failed its cross-check; run 2 is shown instead." in said(app)
+
+
+def test_a_run_without_a_name_is_not_compared_with_unasked(
+    db: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    unnamed = Path(shutil.copy(db, tmp_path / "unnamed.duckdb"))
+    for run in ("1", "2"):
+        set_name(unnamed, run, None)
+    app = opened("compare", unnamed, monkeypatch, run="1", ablation="zero")
+    assert {box.key: box.value for box in app.selectbox}["run_b"] == "1"
