@@ -117,6 +117,18 @@ def test_a_delivery_is_fetched_once_and_whole(delivered, tmp_path):
         mailbox.fetch(name, mine, record.stamp())
 
 
+def test_a_delivery_that_another_driver_took_is_no_loss(delivered, tmp_path):
+    mailbox, name, record = delivered
+    one, other = (Exchange(mailbox, tmp_path / "mine", tmp_path / "w.duckdb", "selfrepair ingest") for _ in range(2))
+    for exchange in (one, other):
+        exchange.begin(record, [1, 1])
+    PartsFolder(tmp_path / "mine", record.run_key).start(record)
+    assert other.carried("lead", "cpu")["units_done"] == [1]
+    one.take({"kind": "measured", "unit": 1, "delivery": name})
+    with pytest.raises(LostUnitError, match="did not arrive whole"):
+        one.take({"kind": "measured", "unit": 0, "delivery": "unit-00000.of-nobody"})
+
+
 def test_a_delivery_that_is_cut_short_altered_or_of_other_weights_is_none(delivered, tmp_path):
     mailbox, name, record = delivered
     mine = PartsFolder(tmp_path / "mine", record.run_key)
