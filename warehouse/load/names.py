@@ -13,6 +13,7 @@ from selfrepair.warehouse.database.transactions import transaction
 from selfrepair.warehouse.errors import SelfRepairError
 
 _MOST_CHARACTERS = 100
+_LARGEST_NUMBER = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def why_unnamed(con: duckdb.DuckDBPyConnection, run_id: int, name: str | None) -
 def number_of(con: duckdb.DuckDBPyConnection, run: str, db: Path) -> int:
     """The number of the run of this number or name. Raises SelfRepairError where no run has the name."""
     if run.isdecimal():
-        return int(run)
+        return _number(run, db)
     found = con.execute("SELECT run_id, run_name FROM runs WHERE run_name IS NOT NULL ORDER BY run_id").fetchall()
     for run_id, name in found:
         if name == run:
@@ -83,7 +84,7 @@ def number_of(con: duckdb.DuckDBPyConnection, run: str, db: Path) -> int:
 def run_number(db: Path, run: str, on_wait: OnWait | None = None) -> int:
     """The number of the run of this number or name, as `number_of`; a number is not looked up."""
     if run.isdecimal():
-        return int(run)
+        return _number(run, db)
     with open_reader(db, on_wait=on_wait) as con:
         return number_of(con, run, db)
 
@@ -125,6 +126,13 @@ def change_tags(
         tags = [tag for tag in dict.fromkeys([*named.tags, *add]) if tag not in remove]
         con.execute("UPDATE runs SET tags = ? WHERE run_id = ?", [tags or None, run_id])
         return _named(con, run_id)
+
+
+def _number(run: str, db: Path) -> int:
+    """Raises SelfRepairError for what is larger than a number of a run can be."""
+    if int(run[:20]) > _LARGEST_NUMBER:
+        raise SelfRepairError(f"{db} has no run {run}. Those it has: selfrepair runs --db {quote(str(db))}")
+    return int(run)
 
 
 def _known(con: duckdb.DuckDBPyConnection, run: str, db: Path) -> int:

@@ -148,6 +148,14 @@ def test_a_name_that_is_taken_stays_with_the_first(tmp_path: Path) -> None:
     assert execute(tmp_path / "c.duckdb", "SELECT run_name FROM runs ORDER BY run_id") == [("mine",), (None,)]
 
 
+def test_the_name_of_somebody_s_model_does_not_act_on_a_terminal(tmp_path: Path) -> None:
+    a, b = made(tmp_path / "a.duckdb", (ONE, [0])), made(tmp_path / "b.duckdb", (TWO, [0]))
+    execute(b, "UPDATE models SET name = chr(27) || '[2J'")
+    said = CliRunner().invoke(command, [str(a), str(b), "-o", str(tmp_path / "c.duckdb")], color=True).output
+    assert "(\\x1b[2J) is run 2" in said
+    assert "\x1b" not in said
+
+
 def test_what_a_log_holds_is_merged_too(tmp_path: Path) -> None:
     """A file whose writer was killed has its last commits in the log beside it."""
     a, b = made(tmp_path / "a.duckdb", (ONE, [0])), made(tmp_path / "b.duckdb", (TWO, [0]))
