@@ -150,7 +150,7 @@ def _merge_one(con: duckdb.DuckDBPyConnection, source: Path, into: duckdb.DuckDB
             if run.is_new:
                 _copy_summaries(con, run, into)
             if run_name and _column(into, "run_name", run.run_id) is None:
-                run.notes.append(f"its name {run_name} is another run's there: it has its number alone")
+                run.notes.append(f"its name {run_name} is another run's there, or none: it has its number alone")
         yield run
 
 

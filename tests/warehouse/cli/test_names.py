@@ -145,6 +145,21 @@ def test_a_measured_run_brings_its_name_unless_another_has_it(tmp_path: Path) ->
     ]
 
 
+def test_a_record_that_anybody_wrote_gives_no_run_another_s_number(tmp_path: Path) -> None:
+    db, root = tmp_path / "w.duckdb", tmp_path / "w.duckdb.parts"
+    told: list[str] = []
+    for key, name in (("a", "2"), ("b", "\x1b[2J")):
+        run = fabricate(key, model=key)
+        replace(run, record=replace(run.record, run_name=name)).write(root)
+        load_rows(db, root, on_wait=told.append)
+    assert [text.partition(":")[0] for text in told] == [
+        "run 1 was to be called '2', which is no name",
+        "run 2 was to be called '\\x1b[2J', which is no name",
+    ]
+    with duckdb.connect(db) as con:
+        assert con.execute("SELECT DISTINCT run_name FROM runs").fetchall() == [(None,)]
+
+
 def test_a_name_that_is_taken_is_refused_before_measuring(db: Path) -> None:
     call(names.name, 1, "mine", "--db", db)
     one, two, new = (replace(fabricate(key).record, run_name="mine") for key in ("a", "b", "c"))

@@ -144,7 +144,7 @@ def test_a_name_that_is_taken_stays_with_the_first(tmp_path: Path) -> None:
     set_name(a, "1", "mine")
     set_name(b, "1", "Mine")
     *_, merged = merge_rows([a, b], tmp_path / "c.duckdb")
-    assert str(merged).endswith("its name Mine is another run's there: it has its number alone")
+    assert str(merged).endswith("its name Mine is another run's there, or none: it has its number alone")
     assert execute(tmp_path / "c.duckdb", "SELECT run_name FROM runs ORDER BY run_id") == [("mine",), (None,)]
 
 
