@@ -85,7 +85,7 @@ class Exchange:
     def finish(self) -> None:
         """The run is measured: nothing of it is left in the mailbox."""
         if self._record is not None:
-            self._mailbox.remove(self._record.run_key)
+            self._mailbox.remove_run(self._record.run_key)
 
     @property
     def _known(self) -> RunRecord:
