@@ -98,11 +98,9 @@ def _chosen_run(runs: list[Run]) -> Run:
     model, number = ({**shown_run(), **_asked()}.get(name) for name in ("model", "run"))
     of_model = [run for run in runs if run["model"] == model]
     first = (of_model or runs)[0]
-    run = (
-        first
-        if number is None
-        else next((run for run in runs if number in (str(run["run_id"]), run["run_name"])), None)
-    )
+    by_name = {run["run_name"]: run for run in runs}
+    by_number = {str(run["run_id"]): run for run in runs}
+    run = first if number is None else by_number.get(number, by_name.get(number))
     if run is None:
         doubt("run", str(number), f"run {first['run_id']}", "here, or failed its cross-check")
         run = first

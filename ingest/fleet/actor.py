@@ -136,7 +136,7 @@ class _Carrier:
                 values["record"] = self._known.run().to_json()
                 values["files"] = self._files(f"*{ARRAYS}")
             case "measured", _:
-                unit = self._command["unit"]
+                values["unit"] = unit = self._command["unit"]
                 values["delivery"] = self._mailbox.deliver(self._known, unit)
                 files.remove(self._known.unit_path(unit))
             case "checked", _:

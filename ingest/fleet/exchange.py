@@ -5,7 +5,7 @@ Each worker measures into a folder of its own. Beside what `messages` says, comm
     lead        units_done, cells_done; files
     ready       of who leads: the record as it was checked; files, means and top rows of the whole run
     join        files, the same
-    measured    delivery, the unit's name in the mailbox
+    measured    unit; delivery, its name in the mailbox
     crosscheck  files, the measured rows of the cells
     checked     files, the cross-check
 
@@ -73,7 +73,11 @@ class Exchange:
                 self._record = self._parts.start(replace(record, command=self._command))
                 self._write(message["files"])
             case "measured":
-                self._mailbox.fetch(message["delivery"], self._parts, self._known.stamp())
+                try:
+                    self._mailbox.fetch(message["delivery"], self._parts, self._known.stamp())
+                except LostUnitError:
+                    if not self._has(message["unit"]):  # else another driver of the run took it
+                        raise
             case "checked":
                 self._parts.start(self._known)  # another process may have loaded the run meanwhile
                 self._write(message["files"])
@@ -81,7 +85,7 @@ class Exchange:
     def finish(self) -> None:
         """The run is measured: nothing of it is left in the mailbox."""
         if self._record is not None:
-            self._mailbox.remove(self._record.run_key)
+            self._mailbox.remove_run(self._record.run_key)
 
     @property
     def _known(self) -> RunRecord:
@@ -91,6 +95,10 @@ class Exchange:
     @property
     def _parts(self) -> PartsFolder:
         return PartsFolder(self._root, self._known.run_key)
+
+    def _has(self, unit: int) -> bool:
+        """Whether it is in the part files or, where they were loaded meanwhile, in the warehouse."""
+        return unit in self._parts.finished_units() or unit in loaded_units(self._db, self._known.run_key)
 
     def _lead(self, devices: str | None) -> dict[str, Any]:
         """What is done of the run, with what an earlier driver did not fetch any more."""

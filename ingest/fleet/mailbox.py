@@ -1,11 +1,12 @@
 """Where workers on other machines leave finished units for the driver: a folder that all of them see, or a bucket.
 
-    <address>/<run_key>/<name>/measurements.parquet    as in a folder of part files
-                               ...
-                               manifest.json           written last: without it there is no unit
-    <address>/sign-...                                 by which driver and workers see that the place is one and the same
+    <address>/.<run_key>.ray/<name>/measurements.parquet   as in a folder of part files
+                                   ...
+                                   manifest.json           written last: without it there is no unit
+    <address>/sign-...                                     by which driver and workers see that the place is one and the same
 
-Each delivery has a name of its own: who delivers the same unit twice overwrites nothing. No clock is asked.
+Each delivery has a name of its own: who delivers the same unit twice overwrites nothing. No run has the name of a folder of
+deliveries, so that the place may also be one of part files. No clock is asked.
 """
 
 import contextlib
@@ -89,7 +90,7 @@ class Mailbox:
         names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
         with self._used("write to"):
             for file in (*names, MANIFEST):
-                self._files.pipe_file(self._path(parts.run_key, name, file), files.read_file(folder / file))
+                self._files.pipe_file(self._path(_folder_of(parts.run_key), name, file), files.read_file(folder / file))
         return name
 
     def fetch(self, name: str, parts: PartsFolder, stamp: RunStamp) -> int:
@@ -101,7 +102,7 @@ class Mailbox:
 
         def read(file: str) -> bytes:
             with self._used("read"):
-                found: bytes = self._files.cat_file(self._path(parts.run_key, name, file))
+                found: bytes = self._files.cat_file(self._path(_folder_of(parts.run_key), name, file))
                 return found
 
         try:
@@ -120,12 +121,12 @@ class Mailbox:
                 )
         placed = {file: memoryview(data) for file, data in contents.items()}
         parts.place_unit(manifest.unit, {**placed, MANIFEST: memoryview(text)})
-        self.remove(parts.run_key, name)
+        self.remove(_folder_of(parts.run_key), name)
         return manifest.unit
 
     def deliveries(self, run_key: str) -> list[str]:
         """Names of what was delivered of a run whole, as far as their manifests are here."""
-        root = self._path(run_key)
+        root = self._path(_folder_of(run_key))
         with self._used("read"):
             self._files.invalidate_cache()
             try:
@@ -133,6 +134,10 @@ class Mailbox:
             except FileNotFoundError:
                 return []
         return sorted(posixpath.basename(posixpath.dirname(path)) for path in found if path.endswith(f"/{MANIFEST}"))
+
+    def remove_run(self, run_key: str) -> None:
+        """Remove what was delivered of a run, as `remove`."""
+        self.remove(_folder_of(run_key))
 
     def remove(self, *names: str) -> None:
         """Remove what is below a name, as far as that can be done."""
@@ -164,6 +169,10 @@ class Mailbox:
             f"cannot {verb} {self.address} ({_said(error)}). Every node and this machine need to write there, with credentials "
             f"where it asks for some; then {again()}."
         )
+
+
+def _folder_of(run_key: str) -> str:
+    return f".{run_key}.ray"
 
 
 def _said(error: Any) -> str:

@@ -8,6 +8,7 @@ import importlib.metadata
 import logging
 import os
 import queue
+import re
 import socket
 import sys
 import tempfile
@@ -194,8 +195,9 @@ class RayWorker:
             self._fate = _fate_of(error)
         except Exception as error:
             self._fate = f"ended: {type(error).__name__}: {error}"
-        self._kill()
-        self._inbox.put((self, None))
+        finally:  # or the driver would wait for ever
+            self._kill()
+            self._inbox.put((self, None))
 
     def _kill(self) -> None:
         """End its process, which may be there though it is of no use any more, and give back its GPU."""
@@ -365,6 +367,6 @@ def _fate_of(error: Exception) -> str:
         "node" in text.lower() and "died" in text.lower() and "node has died" in text
     ):
         return "ended: its node went down"
-    if "No module named" in text:
-        return f"cannot start: {text[text.index('No module named') :].split(chr(39))[1]} is not installed on its node"
+    if (missing := re.search(r"No module named '?([\w.]+)", text)) is not None:
+        return f"cannot start: {missing[1].rstrip('.')} is not installed on its node"
     return "was killed, or its node went down"

@@ -200,10 +200,11 @@ def remove(run: str, db: Path, parts: Path | None, yes: bool) -> None:
     """Remove a run, with all its rows and part files.
 
     RUN is the number or name that selfrepair runs shows. Asks for confirmation. A removed run can only be measured
-    again; to keep a copy first: selfrepair export. If this is interrupted, the same command finishes it. The file does
-    not shrink, but later runs use the free space; the run's number is never given to another one. Stop an ingest of the
-    run first, or its next units restore the run.
+    again; to keep a copy first: selfrepair export. If this is interrupted, the same command, with the run's number,
+    finishes it. The file does not shrink, but later runs use the free space; the run's number is never given to another
+    one. Stop an ingest of the run first, or its next units restore the run.
     """
+    from selfrepair.warehouse.cli.terminal import cell_text
     from selfrepair.warehouse.load.names import run_number
     from selfrepair.warehouse.load.removal import finish_removal, remove_run, stored_run, was_removed
 
@@ -211,12 +212,16 @@ def remove(run: str, db: Path, parts: Path | None, yes: bool) -> None:
         click.echo(text, err=True)
 
     run_id = run_number(db, run, on_wait=say)
+    if not run.isdecimal():
+        say(f"{cell_text(run)} is run {run_id}")  # a name goes with the run: what is left is removed by the number
     if was_removed(db, run_id, on_wait=say):
         finish_removal(db, on_wait=say)  # it may have been stopped before its end
         click.echo(f"run {run_id} was removed before, and nothing of it is left\n{db} now holds {holds(db)}")
         return
     stored = stored_run(db, run_id, on_wait=say)
-    named = f"run {run_id} ({stored.model} on {stored.dataset}, {stored.status}, {stored.n_measurements:,} rows)"
+    named = cell_text(
+        f"run {run_id} ({stored.model} on {stored.dataset}, {stored.status}, {stored.n_measurements:,} rows)"
+    )
     if not yes:
         click.confirm(f"Remove {named} from {db}?", abort=True)
     remove_run(db, stored, parts or Path(f"{db}.parts"), on_wait=say)

@@ -21,11 +21,12 @@ def merge(sources: tuple[Path, ...], output: Path) -> None:
     selfrepair merge mine.duckdb theirs.duckdb -o ours.duckdb
     """  # noqa: D301 - click knows the character
     from selfrepair.warehouse.cli.commands import holds
+    from selfrepair.warehouse.cli.terminal import cell_text
     from selfrepair.warehouse.database.address import warehouse_path
     from selfrepair.warehouse.load import merge as merging
 
     paths = [warehouse_path(source) for source in sources]
     target = warehouse_path(output)
     for run in merging.merge(paths, target, on_wait=lambda text: click.echo(text, err=True)):
-        click.echo(str(run))
+        click.echo(cell_text(str(run)))
     click.echo(f"{target} holds {holds(target)}")

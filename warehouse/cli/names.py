@@ -48,7 +48,7 @@ def note(run: str, text: str | None, remove: bool, db: Path) -> None:
 
     _check_one(text, remove, "a text")
     named = set_note(_there(db), run, text, on_wait=_say)
-    click.echo(f"{named}: {named.note}" if named.note else f"{named} has no note")
+    _print(f"{named}: {named.note}" if named.note else f"{named} has no note")
 
 
 @click.command()
@@ -70,7 +70,7 @@ def tag(run: str, tags: tuple[str, ...], remove: tuple[str, ...], db: Path) -> N
     if not tags and not remove:
         raise click.UsageError("Give a tag, or one to --remove.")
     named = change_tags(_there(db), run, tags, remove, on_wait=_say)
-    click.echo(f"{named} has {', '.join(named.tags) or 'no tags'}")
+    _print(f"{named} has {', '.join(named.tags) or 'no tags'}")
 
 
 def _check_one(given: str | None, remove: bool, what: str) -> None:
@@ -83,6 +83,13 @@ def _there(db: Path) -> Path:
 
     check_there(db)
     return db
+
+
+def _print(text: str) -> None:
+    """A line with what the file says, which may be anybody's."""
+    from selfrepair.warehouse.cli.terminal import cell_text
+
+    click.echo(cell_text(text))
 
 
 def _say(text: str) -> None:

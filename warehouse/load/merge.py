@@ -24,6 +24,7 @@ from selfrepair.warehouse.load.registry import (
     units_in,
 )
 from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord
+from selfrepair.warehouse.parts.version_0_1 import is_of_0_1
 from selfrepair.warehouse.schema.tables import metadata
 
 _ARROW = "selfrepair_rows_to_merge"
@@ -70,7 +71,8 @@ def merge(
     digest of each table and run.
 
     `target` appears when it is whole. Raises SelfRepairError, and makes none, where there is such a file, where a source is no
-    warehouse of this version's schema, and where two files hold other rows of the same unit, or cut a run into other units.
+    warehouse of this version's schema, and where two files hold other rows of the same unit, cut a run into other units, or
+    measured it with different versions.
     """
     if len({os.path.realpath(source) for source in sources}) < 2:
         raise SelfRepairError("name at least two different warehouses to merge.")
@@ -136,6 +138,9 @@ def _merge_one(con: duckdb.DuckDBPyConnection, source: Path, into: duckdb.DuckDB
         with transaction(into):
             run.run_id = _add(con, run.was, into, run_name) if there is None else there
             _check_cut(con, run, into, run_key)
+            if not run.is_new:
+                _check_version(con, run, into)
+                _join(con, run, into, run_key)
             own, has = units_in(con, run.was), units_in(into, run.run_id)
             _check_same_rows(con, run, into, own & has)
             run.n_units = len(own - has)
@@ -144,8 +149,8 @@ def _merge_one(con: duckdb.DuckDBPyConnection, source: Path, into: duckdb.DuckDB
             refresh(into, run.run_id)
             if run.is_new:
                 _copy_summaries(con, run, into)
-                if run_name and name_to_give(into, run_name, run_key) is None:
-                    run.notes.append(f"its name {run_name} is another run's there: it has its number alone")
+            if run_name and _column(into, "run_name", run.run_id) is None:
+                run.notes.append(f"its name {run_name} is another run's there, or none: it has its number alone")
         yield run
 
 
@@ -179,6 +184,53 @@ def _check_cut(con: duckdb.DuckDBPyConnection, run: MergedRun, into: duckdb.Duck
         )
 
 
+def _check_version(con: duckdb.DuckDBPyConnection, run: MergedRun, into: duckdb.DuckDBPyConnection) -> None:
+    """Raise SelfRepairError where two versions measured the run: a load mixes their rows as little (`folder.check_version`)."""
+    ours, theirs = (_column(of, "software", number).get("selfrepair") for of, number in _in_both(con, run, into))
+    if None not in (ours, theirs) and ours != theirs and not (is_of_0_1(ours) or is_of_0_1(theirs)):
+        raise SelfRepairError(
+            f"{_both(run)} are the same run, measured by selfrepair {theirs} and {ours}, whose rows are not mixed. Leave "
+            f"one out: {_remove(run)}"
+        )
+
+
+def _join(con: duckdb.DuckDBPyConnection, run: MergedRun, into: duckdb.DuckDBPyConnection, run_key: str) -> None:
+    """What the files say of a run beside its rows: tags of all, of the rest what the first says that says something."""
+    name, note = _column(con, "run_name", run.was), _column(con, "note", run.was)
+    has_name, has_note = _column(into, "run_name", run.run_id), _column(into, "note", run.run_id)
+    tags = [tag for of, number in _in_both(con, run, into) for tag in _column(of, "tags", number) or ()]
+    into.execute(
+        "UPDATE runs SET run_name = coalesce(run_name, $name), note = coalesce(note, $note), tags = $tags, "
+        "command = coalesce(command, $command), checks = coalesce(checks, $checks), "
+        "n_crosschecks = least(n_crosschecks, $cells) WHERE run_id = $run_id",
+        {
+            "name": name_to_give(into, name, run_key),
+            "note": note,
+            "tags": list(dict.fromkeys(tags)) or None,
+            "command": _column(con, "command", run.was),
+            "checks": _column(con, "checks", run.was),
+            "cells": _column(con, "n_crosschecks", run.was),
+            "run_id": run.run_id,
+        },
+    )
+    run.notes += [
+        f"it keeps its {what} there, which is another"
+        for what, given, kept in (("name", name, has_name), ("note", note, has_note))
+        if given is not None and kept not in (None, given)
+    ]
+
+
+def _in_both(
+    con: duckdb.DuckDBPyConnection, run: MergedRun, into: duckdb.DuckDBPyConnection
+) -> tuple[tuple[duckdb.DuckDBPyConnection, int], tuple[duckdb.DuckDBPyConnection, int]]:
+    return (into, run.run_id), (con, run.was)
+
+
+def _column(con: duckdb.DuckDBPyConnection, name: str, run_id: int) -> Any:
+    ((value,),) = con.execute(f"SELECT {name} FROM runs WHERE run_id = ?", [run_id]).fetchall()
+    return value
+
+
 def _check_same_rows(
     con: duckdb.DuckDBPyConnection, run: MergedRun, into: duckdb.DuckDBPyConnection, units: set[int]
 ) -> None:
@@ -209,9 +261,16 @@ def _copy_units(
 
 
 def _copy_crosschecks(con: duckdb.DuckDBPyConnection, run: MergedRun, into: duckdb.DuckDBPyConnection) -> None:
+    """Copy the cells, of those that both files have the worse error: a run that failed in one of them has failed."""
     columns = _columns("crosschecks")
     rows = con.execute(f"SELECT {columns} FROM crosschecks WHERE run_id = ?", [run.was]).to_arrow_table()
     with registered(into, _ARROW, rows):
+        into.execute(
+            f"UPDATE crosschecks AS old SET error_max = new.error_max, n_rows = new.n_rows FROM {_ARROW} AS new "
+            "WHERE old.run_id = ? AND (old.prompt_id, old.layer, old.head, old.ablation) = "
+            "(new.prompt_id, new.layer, new.head, new.ablation) AND new.error_max > old.error_max",
+            [run.run_id],
+        )
         into.execute(
             f"INSERT INTO crosschecks (run_id, {columns}) SELECT ?, {columns} FROM {_ARROW} AS new WHERE NOT EXISTS ("
             "FROM crosschecks AS old WHERE old.run_id = ? AND (old.prompt_id, old.layer, old.head, old.ablation) = "

@@ -13,6 +13,7 @@ from selfrepair.warehouse.database.transactions import transaction
 from selfrepair.warehouse.errors import SelfRepairError
 
 _MOST_CHARACTERS = 100
+_LARGEST_NUMBER = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ def check_name_is_free(con: duckdb.DuckDBPyConnection, name: str, run_key: str) 
 
 
 def name_to_give(con: duckdb.DuckDBPyConnection, name: str | None, run_key: str) -> str | None:
-    """The name that a run which is loaded was to have; None where another run took it in the meantime."""
-    return None if name is None or _other_of_name(con, name, run_key) is not None else name
+    """The name that a run which is loaded was to have; None where another run took it in the meantime, or it is none."""
+    return name if name is not None and _is_name(name) and _other_of_name(con, name, run_key) is None else None
 
 
 def why_unnamed(con: duckdb.DuckDBPyConnection, run_id: int, name: str | None) -> str:
@@ -60,16 +61,14 @@ def why_unnamed(con: duckdb.DuckDBPyConnection, run_id: int, name: str | None) -
     ((own,),) = con.execute("SELECT run_name FROM runs WHERE run_id = ?", [run_id]).fetchall()
     if name is None or own is not None:
         return ""
-    return (
-        f"run {run_id} was to be called {name}, as another run is by now: it has its number alone. Give it another name: "
-        f"selfrepair name {run_id} NEW"
-    )
+    why = f"{name}, as another run is by now" if _is_name(name) else f"{name!r}, which is no name"
+    return f"run {run_id} was to be called {why}: it has its number alone. Give it another name: selfrepair name {run_id} NEW"
 
 
 def number_of(con: duckdb.DuckDBPyConnection, run: str, db: Path) -> int:
     """The number of the run of this number or name. Raises SelfRepairError where no run has the name."""
     if run.isdecimal():
-        return int(run)
+        return _number(run, db)
     found = con.execute("SELECT run_id, run_name FROM runs WHERE run_name IS NOT NULL ORDER BY run_id").fetchall()
     for run_id, name in found:
         if name == run:
@@ -83,7 +82,7 @@ def number_of(con: duckdb.DuckDBPyConnection, run: str, db: Path) -> int:
 def run_number(db: Path, run: str, on_wait: OnWait | None = None) -> int:
     """The number of the run of this number or name, as `number_of`; a number is not looked up."""
     if run.isdecimal():
-        return int(run)
+        return _number(run, db)
     with open_reader(db, on_wait=on_wait) as con:
         return number_of(con, run, db)
 
@@ -127,6 +126,13 @@ def change_tags(
         return _named(con, run_id)
 
 
+def _number(run: str, db: Path) -> int:
+    """Raises SelfRepairError for what is larger than a number of a run can be."""
+    if int(run[:20]) > _LARGEST_NUMBER:
+        raise SelfRepairError(f"{db} has no run {run}. Those it has: selfrepair runs --db {quote(str(db))}")
+    return int(run)
+
+
 def _known(con: duckdb.DuckDBPyConnection, run: str, db: Path) -> int:
     """As `number_of`, and raises where no run has the number, too."""
     run_id = number_of(con, run, db)
@@ -145,6 +151,15 @@ def _other_of_name(con: duckdb.DuckDBPyConnection, name: str, run_key: str) -> i
         "SELECT run_id FROM runs WHERE lower(run_name) = lower(?) AND run_key <> ?", [name, run_key]
     ).fetchall()
     return found[0][0] if found else None
+
+
+def _is_name(name: str) -> bool:
+    """Whether a name that a record or another file has is one: it may have been written by anybody."""
+    try:
+        check_name(name)
+    except SelfRepairError:
+        return False
+    return True
 
 
 def _is_number(name: str) -> bool:

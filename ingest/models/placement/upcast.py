@@ -25,7 +25,8 @@ def store_matrices(model: PreTrainedModel, stored: torch.dtype, computed: torch.
     found = {module for module in model.modules() if isinstance(module, nn.Linear | Conv1D | nn.Embedding)}
     matrices = {id(module.weight) for module in found}
     cast_parameters(model, stored, lambda parameter: id(parameter) in matrices)
-    cast_parameters(model, computed, lambda parameter: parameter.dtype != stored or parameter.ndim < 2)
+    matrices = {id(module.weight) for module in found}  # now those that were cast
+    cast_parameters(model, computed, lambda parameter: id(parameter) not in matrices)
     for module in found:
         if type(module).forward is nn.Embedding.forward:  # a few rows of the matrix are cast, not the whole
             module.register_forward_hook(lambda _, __, rows: rows.to(computed))

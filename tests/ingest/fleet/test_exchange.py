@@ -117,13 +117,40 @@ def test_a_delivery_is_fetched_once_and_whole(delivered, tmp_path):
         mailbox.fetch(name, mine, record.stamp())
 
 
+def test_a_folder_of_part_files_may_be_the_mailbox_and_loses_none(tmp_path):
+    run = fabricate(n_units=2)
+    shared = run.write(tmp_path / "shared")
+    before = sorted(path.relative_to(shared.path) for path in shared.path.rglob("*"))
+    mailbox = Mailbox(f"file://{tmp_path / 'shared'}")
+    exchange = Exchange(mailbox, tmp_path / "mine", tmp_path / "w.duckdb", "selfrepair ingest")
+    exchange.begin(run.record, [1, 1])
+    name = mailbox.deliver(shared, 1)
+    assert mailbox.deliveries(run.record.run_key) == [name]
+    assert exchange.carried("lead", "cpu")["units_done"] == [1]
+    exchange.finish()
+    assert sorted(path.relative_to(shared.path) for path in shared.path.rglob("*")) == before
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == [run.record.run_key]
+
+
+def test_a_delivery_that_another_driver_took_is_no_loss(delivered, tmp_path):
+    mailbox, name, record = delivered
+    one, other = (Exchange(mailbox, tmp_path / "mine", tmp_path / "w.duckdb", "selfrepair ingest") for _ in range(2))
+    for exchange in (one, other):
+        exchange.begin(record, [1, 1])
+    PartsFolder(tmp_path / "mine", record.run_key).start(record)
+    assert other.carried("lead", "cpu")["units_done"] == [1]
+    one.take({"kind": "measured", "unit": 1, "delivery": name})
+    with pytest.raises(LostUnitError, match="did not arrive whole"):
+        one.take({"kind": "measured", "unit": 0, "delivery": "unit-00000.of-nobody"})
+
+
 def test_a_delivery_that_is_cut_short_altered_or_of_other_weights_is_none(delivered, tmp_path):
     mailbox, name, record = delivered
     mine = PartsFolder(tmp_path / "mine", record.run_key)
     other = RunRecord.from_json(record.to_json().replace(record.model.weights_sha256, "0" * 64))
     with pytest.raises(LostUnitError, match="was measured with other weights"):
         mailbox.fetch(name, mine, other.stamp())
-    tokens = tmp_path / "mail" / record.run_key / name / "tokens.parquet"
+    tokens = tmp_path / "mail" / f".{record.run_key}.ray" / name / "tokens.parquet"
     tokens.write_bytes(tokens.read_bytes()[:-1])
     with pytest.raises(LostUnitError, match=r"tokens\.parquet is not as its manifest says"):
         mailbox.fetch(name, mine, record.stamp())

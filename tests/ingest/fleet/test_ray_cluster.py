@@ -1,5 +1,6 @@
 """Where actors go, what is taken for a cluster, and which options go together: without a cluster."""
 
+import queue
 import socket
 import sys
 import threading
@@ -157,3 +158,33 @@ def test_a_folder_that_is_another_one_on_a_node_ends_the_run(meet, greeting):
 def test_a_bucket_that_a_node_cannot_use_ends_the_run(meet):
     with pytest.raises(SelfRepairError, match="cannot read s3://x"):
         meet(error="cannot read s3://x")
+
+
+@pytest.mark.parametrize(
+    ("said", "fate"),
+    [
+        (
+            "ModuleNotFoundError: No module named 'selfrepair.ingest'",
+            "cannot start: selfrepair.ingest is not installed",
+        ),
+        ("/bin/python: No module named selfrepair.", "cannot start: selfrepair is not installed"),
+    ],
+)
+def test_a_package_that_a_node_lacks_is_named(said, fate):
+    pytest.importorskip("ray")
+    assert ray_cluster._fate_of(RuntimeError(said)).startswith(fate)
+
+
+def test_a_worker_whose_end_cannot_be_explained_is_over_all_the_same(monkeypatch):
+    exceptions = pytest.importorskip("ray.exceptions")
+
+    def fail(*of):
+        raise exceptions.RayError("gone")
+
+    monkeypatch.setattr(RayWorker, "_is_met", fail)
+    monkeypatch.setattr(ray_cluster, "_fate_of", lambda error: {}["no words"])
+    worker = object.__new__(RayWorker)
+    worker.name, worker._fate, worker._inbox, worker._kill = "gpu2", "ended", queue.SimpleQueue(), lambda: None
+    with pytest.raises(KeyError):
+        worker._run()
+    assert worker._inbox.get(timeout=10) == (worker, None)

@@ -1,5 +1,6 @@
 """Weights stored in bfloat16 and computed with in float32: half of the memory, and the numbers of float32."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -10,12 +11,13 @@ from selfrepair.ingest.checks.preflight import preflight
 from selfrepair.ingest.checks.reference import PlainForwards
 from selfrepair.ingest.conventions import ABLATIONS, PRECISIONS
 from selfrepair.ingest.models.loading import load_model
+from selfrepair.ingest.models.placement.upcast import store_matrices
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.ingest.runs.requested import make_plan
 from selfrepair.ingest.text.targets import next_token_targets
-from support import tiny
+from support import sweep, tiny
 
 TOKENS = torch.randint(2, 61, (3, 8), generator=torch.Generator().manual_seed(0))
 
@@ -52,6 +54,18 @@ def test_a_bfloat16_checkpoint_gives_the_numbers_of_float32(tmp_path, family):
         forwards = [PlainForwards(loaded.adapter) for loaded in (whole, half)]
         direct = [each.clean(next_token_targets(TOKENS[:1])).forward.logit for each in forwards]
     assert torch.equal(*direct)
+
+
+def test_experts_of_a_bfloat16_checkpoint_compute_in_float32():
+    """They are parameters of their own, as the router is, and of the matrices' type before anything is cast."""
+    half = sweep.build("mixtral").to(torch.bfloat16)
+    whole = copy.deepcopy(half).float()
+    store_matrices(half, torch.bfloat16, torch.float32)
+    kept = {name for name, parameter in half.named_parameters() if parameter.dtype == torch.bfloat16}
+    assert kept
+    assert not any("experts" in name or "norm" in name for name in kept)
+    with torch.no_grad():
+        assert torch.equal(half(TOKENS).logits, whole(TOKENS).logits)
 
 
 def test_other_checkpoints_are_rounded_which_is_said(tmp_path):

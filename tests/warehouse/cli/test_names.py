@@ -46,7 +46,9 @@ def test_a_name_stands_wherever_a_run_is_asked_for(db: Path) -> None:
     both = warehouse.question("compare_runs", run=1, other_run_id="baseline", ablation="mean")
     assert both["other_run_id"].unique().to_list() == [2]
     assert warehouse.runs()["run_name"].to_list() == [None, "baseline"]
-    assert "removed run 2" in call(remove, "baseline", "--yes", "--db", db)
+    said = call(remove, "baseline", "--yes", "--db", db)
+    assert "baseline is run 2\nremoved run 2" in said
+    assert "run 2 was removed before" in call(remove, 2, "--yes", "--db", db)  # as after one that was stopped
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_there(db: Path) -> None:
@@ -68,6 +70,21 @@ def test_an_unknown_name_is_refused_with_those_that_are_there(db: Path) -> None:
         call(names.name, 7, "other", "--db", db)
     with pytest.raises(SelfRepairError, match="run 1 \\(baseline\\) is of one, not of two"):
         which_run(warehouse.ask(RUNS).frame.to_dicts(), "two", "baseline")
+
+
+def test_what_a_file_of_somebody_else_says_does_not_act_on_a_terminal(db: Path) -> None:
+    with duckdb.connect(db) as con:
+        con.execute("UPDATE runs SET tags = ['x' || chr(27) || '[2J']")
+    said = CliRunner().invoke(names.tag, ["1", "paper", "--db", str(db)], color=True).output
+    assert said == "run 1 has x\\x1b[2J, paper\n"
+    said = CliRunner().invoke(names.note, ["1", "\x1b]0;title\x07", "--db", str(db)], color=True).output
+    assert said == "run 1: \\x1b]0;title\\x07\n"
+
+
+def test_a_number_that_no_run_can_have_is_told(db: Path) -> None:
+    for command in (names.note, remove):
+        with pytest.raises(SelfRepairError, match=r"has no run 9{40}\. Those it has"):
+            call(command, "9" * 40, *(["x"] if command is names.note else []), "--db", db)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +143,21 @@ def test_a_measured_run_brings_its_name_unless_another_has_it(tmp_path: Path) ->
         (1, "mine"),
         (2, None),
     ]
+
+
+def test_a_record_that_anybody_wrote_gives_no_run_another_s_number(tmp_path: Path) -> None:
+    db, root = tmp_path / "w.duckdb", tmp_path / "w.duckdb.parts"
+    told: list[str] = []
+    for key, name in (("a", "2"), ("b", "\x1b[2J")):
+        run = fabricate(key, model=key)
+        replace(run, record=replace(run.record, run_name=name)).write(root)
+        load_rows(db, root, on_wait=told.append)
+    assert [text.partition(":")[0] for text in told] == [
+        "run 1 was to be called '2', which is no name",
+        "run 2 was to be called '\\x1b[2J', which is no name",
+    ]
+    with duckdb.connect(db) as con:
+        assert con.execute("SELECT DISTINCT run_name FROM runs").fetchall() == [(None,)]
 
 
 def test_a_name_that_is_taken_is_refused_before_measuring(db: Path) -> None:

@@ -90,6 +90,35 @@ def test_another_measurement_of_a_run_is_refused_and_nothing_is_left(tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {"a.duckdb", "b.duckdb"}
 
 
+def test_units_of_two_versions_are_not_mixed(tmp_path: Path) -> None:
+    a, b = made(tmp_path / "a.duckdb", (ONE, [0])), made(tmp_path / "b.duckdb", (ONE, [1]))
+    for db, version in ((a, "0.2.0"), (b, "0.3.0")):
+        execute(db, f"UPDATE runs SET software = MAP {{'selfrepair': '{version}'}}")
+    with pytest.raises(SelfRepairError, match=r"the same run, measured by selfrepair 0\.3\.0 and 0\.2\.0, whose rows"):
+        merge_rows([a, b], tmp_path / "c.duckdb")
+    assert not (tmp_path / "c.duckdb").exists()
+
+
+def test_a_run_whose_cross_check_failed_in_one_of_the_files_has_failed(tmp_path: Path) -> None:
+    a, b = (made(tmp_path / f"{name}.duckdb", (ONE, [0, 1])) for name in "ab")
+    execute(b, "UPDATE crosschecks SET error_max = 1; UPDATE runs SET status = 'failed', crosscheck_error_max = 1")
+    for sources in ([a, b], [b, a]):
+        target = tmp_path / f"of {sources[0].stem}.duckdb"
+        merge_rows(sources, target)
+        assert execute(target, "SELECT status, crosscheck_error_max FROM runs") == [("failed", 1.0)]
+
+
+def test_what_people_call_a_run_that_two_files_have_comes_from_both(tmp_path: Path) -> None:
+    a, b = (made(tmp_path / f"{name}.duckdb", (ONE, [0, 1])) for name in "ab")
+    execute(a, "UPDATE runs SET tags = ['paper'], note = 'first'")
+    execute(b, "UPDATE runs SET tags = ['figure', 'paper'], note = 'second', run_name = 'mine', n_crosschecks = 1")
+    *_, merged = merge_rows([a, b], tmp_path / "c.duckdb")
+    assert str(merged).endswith("was there; it keeps its note there, which is another")
+    assert execute(tmp_path / "c.duckdb", "SELECT run_name, note, tags, n_crosschecks FROM runs") == [
+        ("mine", "first", ["paper", "figure"], 1)
+    ]
+
+
 def test_what_cannot_be_merged_is_said_first(tmp_path: Path) -> None:
     a, b = made(tmp_path / "a.duckdb", (ONE, [0])), made(tmp_path / "b.duckdb", (TWO, [0]))
     (tmp_path / "link.duckdb").symlink_to(a)
@@ -115,8 +144,16 @@ def test_a_name_that_is_taken_stays_with_the_first(tmp_path: Path) -> None:
     set_name(a, "1", "mine")
     set_name(b, "1", "Mine")
     *_, merged = merge_rows([a, b], tmp_path / "c.duckdb")
-    assert str(merged).endswith("its name Mine is another run's there: it has its number alone")
+    assert str(merged).endswith("its name Mine is another run's there, or none: it has its number alone")
     assert execute(tmp_path / "c.duckdb", "SELECT run_name FROM runs ORDER BY run_id") == [("mine",), (None,)]
+
+
+def test_the_name_of_somebody_s_model_does_not_act_on_a_terminal(tmp_path: Path) -> None:
+    a, b = made(tmp_path / "a.duckdb", (ONE, [0])), made(tmp_path / "b.duckdb", (TWO, [0]))
+    execute(b, "UPDATE models SET name = chr(27) || '[2J'")
+    said = CliRunner().invoke(command, [str(a), str(b), "-o", str(tmp_path / "c.duckdb")], color=True).output
+    assert "(\\x1b[2J) is run 2" in said
+    assert "\x1b" not in said
 
 
 def test_what_a_log_holds_is_merged_too(tmp_path: Path) -> None:
