@@ -32,7 +32,10 @@ def readable_failures(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except SelfRepairError as error:
-        raise click.ClickException(str(error)) from error
+        # names from a file that anybody may have made are in it: what acts on a terminal is shown
+        from selfrepair.warehouse.cli.terminal import cell_text
+
+        raise click.ClickException("\n".join(map(cell_text, str(error).split("\n")))) from error
     except ModuleNotFoundError as error:
         extra = extra_of(error.name or "")
         if extra is None:

@@ -1,6 +1,7 @@
 """One `selfrepair ingest --devices` or `--ray`: workers measure the run, and the outcome is printed. Without torch."""
 
 import contextlib
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,6 +34,9 @@ def ingest(
         if request.ray is None:
             place = Machine(devices)
         else:
+            os.environ["RAY_ENABLE_AUTO_CONNECT"] = (
+                "0"  # read at the import: who still asks after the end starts no cluster
+            )
             import ray  # noqa: F401  # what is missing is told before anything else
 
             from selfrepair.ingest.fleet.mailbox import FOLDER, Mailbox

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from selfrepair.queries.catalog.quoting import identifier
+from selfrepair.queries.catalog.quoting import identifier, literal
 from selfrepair.queries.sandbox.answer import Answer
 from selfrepair.warehouse.errors import SelfRepairError
 
@@ -38,16 +38,23 @@ def values_instead(
 ) -> str:
     """For the first of `filters` that no row of the view `name` meets, which few values its column has, in a sentence; else ''.
 
-    `rows` is `Reader.rows`, `columns` are the view's. A head by its name, `head=L9H6`, is looked for among the labels.
+    `rows` is `Reader.rows`, `columns` are the view's. A head by its name, `head=L9H6`, is looked for among the labels, and all
+    among the rows of the run that is asked for by its number or name, which is there.
     """
+    of_run, which = "", ""
+    run = filters.get("run_id", filters.get("run"))
+    if run is not None and "run_id" in columns:
+        named = f"CAST(run_id AS VARCHAR) = {literal(run)} OR run_name = {literal(run)}"
+        of_run, which = f" WHERE run_id IN (SELECT run_id FROM runs WHERE {named})", f" of run {run}"
     for key, value in filters.items():
-        column = "label" if key == "head" and not value.isdecimal() else "run_id" if key == "run" else key
-        if column not in columns:
+        column = "label" if key == "head" and not value.isdecimal() else key
+        if column not in columns or column == "run_id":
             continue
         query = (
-            f"SELECT DISTINCT {identifier(column)} AS word FROM {identifier(name)} ORDER BY ALL LIMIT {_FEW_WORDS + 1}"
+            f"SELECT DISTINCT {identifier(column)} AS word FROM {identifier(name)}{of_run} ORDER BY ALL "
+            f"LIMIT {_FEW_WORDS + 1}"
         )
         words = [str(row["word"]) for row in rows(query)]
         if 0 < len(words) <= _FEW_WORDS and value.lower() not in map(str.lower, words):
-            return f"No row of {name} has {column} {value}; it has {', '.join(words)}."
+            return f"No row of {name}{which} has {column} {value}; it has {', '.join(words)}."
     return ""

@@ -53,8 +53,8 @@ _HOLDS = "SELECT (SELECT count(*) FROM runs), (SELECT coalesce(sum(n_measurement
 @click.option(
     "--whole",
     is_flag=True,
-    help="Exit with 1 unless each run of the folder is whole and its cross-check agrees; without part files, each run of the "
-    "warehouse, where they were loaded before.",
+    help="Exit with 1 unless each run of the folder is whole and its cross-check agrees; without part files, as after a load "
+    "that took all of them, unless the run that is named (PARTS_FOLDER/KEY) is.",
 )
 @click.option("--rows-only", is_flag=True, help="Skip the summaries; selfrepair refresh makes them later.")
 @click.option(
@@ -119,22 +119,16 @@ def load(
         click.echo(f"nothing to load: there is no folder {parts}; part files are removed once they are loaded")
     click.echo(f"{db} now holds {holds(db)}")
     keys = report.runs or ([run_key] if run_key else [])
-    found = loaded_runs(parts, db, keys, wait_s) if keys or whole else []
+    found = loaded_runs(parts, db, keys, wait_s) if keys else []
     for run in found:
         if text := why_not_whole(run, db, parts):
             click.echo(f"\n{text}", err=whole)
     if whole and not (found and all(run.status == COMPLETE for run in found)):
         if not found:
             click.echo(
-                f"--whole: there is no run in {parts} and none in {db}. Nothing was measured, or {parts} is not the folder "
-                "that the shards write into",
-                err=True,
-            )
-        elif not report.runs:
-            click.echo(
-                f"--whole: there are no part files, and of the runs in {db} that may be meant, not all are whole. One "
-                f"alone: selfrepair load {quote(str(parts))}/KEY --db {quote(str(db))} --whole, with the run's key of "
-                "selfrepair status --json",
+                f"--whole: there are no part files in {parts}. Nothing was measured, another folder is the one that the shards "
+                f"write into, or all of it was loaded before: selfrepair load {quote(str(parts))}/KEY --db {quote(str(db))} "
+                "--whole ends well if the run of that key (selfrepair status --json) is whole",
                 err=True,
             )
         ctx.exit(1)

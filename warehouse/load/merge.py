@@ -46,10 +46,11 @@ class MergedRun:
     model: str
     n_units: int
     is_new: bool
+    has_summaries: bool = False
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        what = "with its summaries" if self.is_new else "was there"
+        what = ("with its summaries" if self.has_summaries else "its rows") if self.is_new else "was there"
         if not self.is_new and self.n_units:
             what = f"was there, and got {self.n_units} more {'unit' if self.n_units == 1 else 'units'}"
         return "; ".join([f"run {self.was} of {self.source} ({self.model}) is run {self.run_id}: {what}", *self.notes])
@@ -124,7 +125,7 @@ def _runs_of(con: duckdb.DuckDBPyConnection, source: Path) -> Iterator[MergedRun
         "SELECT run_id, models.name, (SELECT count(*)::INTEGER FROM units WHERE units.run_id = runs.run_id) "
         "FROM runs JOIN models USING (model_id) ORDER BY run_id"
     ).fetchall():
-        yield MergedRun(source, run_id, run_id, model, n_units, is_new=True)
+        yield MergedRun(source, run_id, run_id, model, n_units, is_new=True, has_summaries=_has_summaries(con, run_id))
 
 
 def _merge_one(con: duckdb.DuckDBPyConnection, source: Path, into: duckdb.DuckDBPyConnection) -> Iterator[MergedRun]:
@@ -149,6 +150,7 @@ def _merge_one(con: duckdb.DuckDBPyConnection, source: Path, into: duckdb.DuckDB
             refresh(into, run.run_id)
             if run.is_new:
                 _copy_summaries(con, run, into)
+                run.has_summaries = _has_summaries(into, run.run_id)
             if run_name and _column(into, "run_name", run.run_id) is None:
                 run.notes.append(f"its name {run_name} is another run's there, or none: it has its number alone")
         yield run
@@ -289,6 +291,11 @@ def _copy_summaries(con: duckdb.DuckDBPyConnection, run: MergedRun, into: duckdb
     for table, columns in ours.items():
         if "run_id" in columns:
             _copy(con, run, into, f"{_SUMMARIES}.{table}", "true", [name for name in columns if name != "run_id"])
+
+
+def _has_summaries(con: duckdb.DuckDBPyConnection, run_id: int) -> bool:
+    ledger = f"FROM {_SUMMARIES}.refreshed WHERE run_id = ?"
+    return "refreshed" in _summary_tables(con) and bool(con.execute(ledger, [run_id]).fetchall())
 
 
 def _copy(

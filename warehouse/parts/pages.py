@@ -16,6 +16,7 @@ VALUE_BYTES = 8
 _LONGEST_HEADER = 2**24
 _FIRST_READ = 512
 _DEEPEST = 16
+_MOST_ELEMENTS = 1000
 
 # Fields of a page's header and of what is in it, by their numbers in parquet.thrift.
 _UNCOMPRESSED, _COMPRESSED, _N_VALUES = 2, 3, 1
@@ -110,6 +111,8 @@ def _value(data: io.BytesIO, kind: int, depth: int) -> Any:
         case 9 | 10:
             first = _byte(data)
             n = _varint(data) if first >> 4 == 15 else first >> 4
+            if n > _MOST_ELEMENTS:
+                raise ValueError("a page's header has a list of more elements than any has")
             for _ in range(n):  # each is a byte at least, or the data ends
                 _byte(data) if first & 0x0F in (1, 2) else _value(data, first & 0x0F, depth + 1)
         case 12:

@@ -62,7 +62,7 @@ def test_units_of_one_run_come_together(tmp_path: Path) -> None:
     b = made(tmp_path / "b.duckdb", (TWO, [0]), (ONE, [1]))
     merged = merge_rows([a, b], tmp_path / "c.duckdb")
     assert f"run 1 of {b} (one) is run 1: was there, and got 1 more unit" in map(str, merged)
-    assert f"run 2 of {b} (two) is run 2: with its summaries" in map(str, merged)
+    assert f"run 2 of {b} (two) is run 2: its rows" in map(str, merged)
     whole = made(tmp_path / "whole.duckdb", (ONE, [0, 1]), (TWO, [0]))
     assert differences(contents(tmp_path / "c.duckdb"), contents(whole)) == []
     assert execute(tmp_path / "c.duckdb", "SELECT status FROM runs ORDER BY run_id") == [("complete",), ("incomplete",)]
