@@ -42,7 +42,7 @@ def make_plan(
         request.model,
         precision=precision,
         device=devices[0],
-        spread_over=devices[1:] and devices,
+        spread_over=tuple(devices) if len(devices) > 1 else (),
         revision=request.revision,
         checkpoint=parse_checkpoints(request.checkpoint)[0],
         trust_remote_code=request.trust_remote_code,
