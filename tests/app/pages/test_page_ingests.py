@@ -169,6 +169,8 @@ def test_the_command_asks_for_the_run_that_is_written_down(
         "dtype": "float32",
         "device": "cuda",
         "devices": None,
+        "ray": None,
+        "ray_cpus": None,
         "batch_size": "auto",
         "seed": 3,
         "shard": None,
