@@ -1,6 +1,7 @@
 """Opening a warehouse file: every way it can go wrong ends with the next step."""
 
 import errno
+import itertools
 import os
 import shutil
 import stat
@@ -230,10 +231,10 @@ def test_without_hard_links_nobody_s_file_is_overwritten(db, monkeypatch, number
 
     monkeypatch.setattr(os, "link", refused)
     (db.parent / "mine").write_bytes(b"mine")
-    connection._move_to_free_name(db.parent / "mine", db)
+    connection.move_to_free_name(db.parent / "mine", db)
     (db.parent / "other").write_bytes(b"other")
     with pytest.raises(FileExistsError):
-        connection._move_to_free_name(db.parent / "other", db)
+        connection.move_to_free_name(db.parent / "other", db)
     assert db.read_bytes() == b"mine"
     assert (db.parent / "other").exists()
 
@@ -248,7 +249,7 @@ def test_without_hard_links_one_waits_for_the_other(db, monkeypatch):
     (db.parent / "mine").write_bytes(b"mine")
     with ThreadPoolExecutor(1) as threads:
         with connection._one_at_a_time(db.parent):
-            moved = threads.submit(connection._move_to_free_name, db.parent / "mine", db)
+            moved = threads.submit(connection.move_to_free_name, db.parent / "mine", db)
             time.sleep(0.05)
             assert not moved.done()
             db.write_bytes(b"other")
@@ -266,7 +267,8 @@ def test_threads_that_make_the_same_file_do_not_meet(db):
     assert [path.name for path in db.parent.iterdir()] == [db.name]
 
 
-def test_a_name_with_no_room_for_those_of_the_files_beside_it(tmp_path):
+def test_a_name_with_no_room_for_those_of_the_files_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_numbers", itertools.count(1))  # however many this process has written
     with pytest.raises(SelfRepairError, match=r"the name w{40}\.\.\. is \d+ bytes too long: .*Nothing was measured"):
         connection.check_folder(tmp_path / ("w" * 253))
     with pytest.raises(SelfRepairError, match="bytes too long"):
