@@ -265,7 +265,7 @@ def _copy_units(
 def _copy_crosschecks(con: duckdb.DuckDBPyConnection, run: MergedRun, into: duckdb.DuckDBPyConnection) -> None:
     """Copy the cells, of those that both files have the worse error: a run that failed in one of them has failed."""
     columns = _columns("crosschecks")
-    rows = con.execute(f"SELECT {columns} FROM crosschecks WHERE run_id = ?", [run.was]).to_arrow_table()
+    rows = con.sql(f"SELECT {columns} FROM crosschecks WHERE run_id = {run.was:d}").to_arrow_table()
     with registered(into, _ARROW, rows):
         into.execute(
             f"UPDATE crosschecks AS old SET error_max = new.error_max, n_rows = new.n_rows FROM {_ARROW} AS new "
