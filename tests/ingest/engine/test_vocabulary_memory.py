@@ -109,4 +109,5 @@ class _OnGpu:
 
     def __init__(self, adapter) -> None:
         self.device, self.layer_dtype = torch.device("cuda"), adapter.layer_dtype
+        self.devices = [self.device]
         self.d_mlp, self.d_model = adapter.d_mlp, adapter.d_model
