@@ -68,7 +68,7 @@ class Exchange:
         match message["kind"]:
             case "left":
                 self._cells = message["cells"]
-            case "ready" if "record" in message:
+            case "ready" if message.get("record"):
                 record = RunRecord.from_json(message["record"])
                 self._record = self._parts.start(replace(record, command=self._command))
                 self._write(message["files"])
