@@ -4,6 +4,7 @@ import glob
 import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
@@ -106,6 +107,7 @@ def _crosscheck(
     adapter, prompts = plan.model.adapter, plan.prompts
     if adapter.layer_dtype != adapter.stream_dtype:
         cast_parameters(adapter.model, adapter.stream_dtype)
+        adapter = replace(adapter, layer_dtype=adapter.stream_dtype)
     forwards = PlainForwards(adapter)
     if means is not None:
         means = means.to(adapter.device, adapter.stream_dtype)
