@@ -72,13 +72,16 @@ def rows_of_cells(parts: PartsFolder, db: Path, unit_of: Mapping[int, int], cell
     for cell in cells:
         of_unit[unit_of[cell[0]]].append(cell)
     in_parts = {unit: parts.unit_path(unit) / "measurements.parquet" for unit in of_unit}
-    in_parts = {unit: path for unit, path in in_parts.items() if path.exists()}
     found: dict[int, bytes] = {}
     with duckdb.connect() as con:
         for unit, path in in_parts.items():
             file = completed("measurements", "read_parquet($file, hive_partitioning = false)")
-            found[unit] = _rows(con, of_unit[unit], file, file=glob.escape(str(path)))
-    loaded = of_unit.keys() - in_parts.keys()
+            try:
+                found[unit] = _rows(con, of_unit[unit], file, file=glob.escape(str(path)))
+            except duckdb.IOException:  # it is loaded, perhaps just now
+                if path.exists():
+                    raise
+    loaded = of_unit.keys() - found.keys()
     if loaded:
         with open_reader(db, wait_s=_WAIT_S) as connection:
             of_run = "(SELECT * FROM measurements WHERE run_id = (SELECT run_id FROM runs WHERE run_key = $run_key))"
@@ -92,10 +95,10 @@ def _rows(con: duckdb.DuckDBPyConnection, cells: Iterable[Cell], source: str, **
     names = ("prompt", "layer", "head", "ablation")
     tables: list[pa.Table] = []
     for cell in cells:
-        query = con.execute(
+        query = con.sql(
             f"SELECT {', '.join(columns)} FROM {source} "
             "WHERE prompt_id = $prompt AND layer = $layer AND head = $head AND ablation = $ablation",
-            {**values, **dict(zip(names, cell, strict=True))},
+            params={**values, **dict(zip(names, cell, strict=True))},
         )
         tables.append(query.to_arrow_table())
     file = io.BytesIO()
