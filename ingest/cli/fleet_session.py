@@ -15,6 +15,7 @@ from selfrepair.ingest.models.hub.revisions import check_series, parse_checkpoin
 from selfrepair.ingest.request.devices import WorkerDevice
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.warehouse.database.connection import check_folder
+from selfrepair.warehouse.parts.listing import DELIVERIES
 
 
 def ingest(
@@ -39,10 +40,10 @@ def ingest(
             )
             import ray  # noqa: F401  # what is missing is told before anything else
 
-            from selfrepair.ingest.fleet.mailbox import FOLDER, Mailbox
+            from selfrepair.ingest.fleet.mailbox import Mailbox
             from selfrepair.ingest.fleet.ray_cluster import RayCluster
 
-            mailbox = Mailbox(bucket or str(parts.absolute() / FOLDER))
+            mailbox = Mailbox(bucket or str(parts.absolute() / DELIVERIES))
             place = entered.enter_context(RayCluster(request.ray, request.ray_cpus, mailbox))
         for one in series:
             run_id = _ingest_one(one, place, db, parts, bucket, is_last=one is series[-1])

@@ -21,13 +21,11 @@ from typing import TYPE_CHECKING, Any
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError, again
 from selfrepair.warehouse.parts.folder import PartsFolder
+from selfrepair.warehouse.parts.listing import deliveries_of
 from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, RunStamp
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
-
-FOLDER = ".ray"
-"""The mailbox within a folder of part files: no name of a run."""
 
 _SEEN_WITHIN_S = 5.0
 """How long a disk in a network may take to show what another machine wrote [s]."""
@@ -90,7 +88,9 @@ class Mailbox:
         names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
         with self._used("write to"):
             for file in (*names, MANIFEST):
-                self._files.pipe_file(self._path(_folder_of(parts.run_key), name, file), files.read_file(folder / file))
+                self._files.pipe_file(
+                    self._path(deliveries_of(parts.run_key), name, file), files.read_file(folder / file)
+                )
         return name
 
     def fetch(self, name: str, parts: PartsFolder, stamp: RunStamp) -> int:
@@ -102,7 +102,7 @@ class Mailbox:
 
         def read(file: str) -> bytes:
             with self._used("read"):
-                found: bytes = self._files.cat_file(self._path(_folder_of(parts.run_key), name, file))
+                found: bytes = self._files.cat_file(self._path(deliveries_of(parts.run_key), name, file))
                 return found
 
         try:
@@ -121,12 +121,12 @@ class Mailbox:
                 )
         placed = {file: memoryview(data) for file, data in contents.items()}
         parts.place_unit(manifest.unit, {**placed, MANIFEST: memoryview(text)})
-        self.remove(_folder_of(parts.run_key), name)
+        self.remove(deliveries_of(parts.run_key), name)
         return manifest.unit
 
     def deliveries(self, run_key: str) -> list[str]:
         """Names of what was delivered of a run whole, as far as their manifests are here."""
-        root = self._path(_folder_of(run_key))
+        root = self._path(deliveries_of(run_key))
         with self._used("read"):
             self._files.invalidate_cache()
             try:
@@ -137,7 +137,7 @@ class Mailbox:
 
     def remove_run(self, run_key: str) -> None:
         """Remove what was delivered of a run, as `remove`."""
-        self.remove(_folder_of(run_key))
+        self.remove(deliveries_of(run_key))
 
     def remove(self, *names: str) -> None:
         """Remove what is below a name, as far as that can be done."""
@@ -169,10 +169,6 @@ class Mailbox:
             f"cannot {verb} {self.address} ({_said(error)}). Every node and this machine need to write there, with credentials "
             f"where it asks for some; then {again()}."
         )
-
-
-def _folder_of(run_key: str) -> str:
-    return f".{run_key}.ray"
 
 
 def _said(error: Any) -> str:

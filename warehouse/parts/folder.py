@@ -224,6 +224,9 @@ class PartsFolder:
             files.remove(path)
         if is_whole:
             files.remove(self.path)
+            deliveries = self.root / listing.DELIVERIES
+            files.remove(deliveries / listing.deliveries_of(self.run_key))  # they would bring a removed run back
+            files.remove_empty(deliveries)
 
     def _start(self, run: RunRecord) -> RunRecord:
         self.path.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,16 @@ RUN = "run.json"
 UNIT = re.compile(r"unit-(\d{5,})")
 CROSSCHECK = re.compile(r"crosscheck-(\d+)-of-(\d+)\.json")
 
+DELIVERIES = ".ray"
+"""Within a folder of part files, where workers on other machines leave units (`ingest.fleet.mailbox`): no name of a run."""
+
 _AT_ONCE = 100
 """Files that a thread reads in one go."""
+
+
+def deliveries_of(run_key: str) -> str:
+    """The name of a run's folder where such units are left: no run's own."""
+    return f".{run_key}.ray"
 
 
 def run_keys(root: Path) -> list[str]:

@@ -10,6 +10,7 @@ from selfrepair.warehouse.cli.commands import remove as command
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load import removal as remove
 from selfrepair.warehouse.load.removal import remove_run, stored_run
+from selfrepair.warehouse.parts.listing import DELIVERIES, deliveries_of
 from selfrepair.warehouse.schema.tables import metadata
 from selfrepair.warehouse.verify.verification import verify
 from support.loaded import load_rows as load
@@ -55,6 +56,17 @@ def test_all_of_a_run_goes_and_nothing_else(two_runs, ask, root):
     for (mart,) in marts:
         assert ask(f"SELECT count(*) FROM selfrepair_marts.{mart} WHERE run_id = 1") == [(0,)], mart
     assert ask("SELECT DISTINCT run_id FROM head_repair") == ask("SELECT DISTINCT run_id FROM self_repair") == [(2,)]
+
+
+def test_units_that_other_machines_delivered_go_too(fabricate, db, root):
+    """Or the next command that measures the run would find them, and it would be back."""
+    parts = fabricate().write(root)
+    load(db, root, keep_parts=True)
+    delivered = root / DELIVERIES / deliveries_of(parts.run_key) / "unit-00000.abc"
+    delivered.mkdir(parents=True)
+    (delivered / "manifest.json").write_text("{}")
+    remove_run(db, stored_run(db, 1), root)
+    assert not root.exists()
 
 
 def test_the_number_of_a_removed_run_is_never_anothers(fabricate, db, ask, root):
