@@ -61,6 +61,7 @@ def _ingest_one(
             db,
             parts,
             parts_to_record=recorded,
+            bucket=bucket,
             progress=progress,
             on_planned=lambda record: warn_of_namesake(request, record.model, db),
         )

@@ -122,7 +122,8 @@ class PlannedRun:
 class Fleet:
     """The workers of `place` measure one run; `on_planned` is called once its record is known.
 
-    `parts_to_record` is the folder of part files where the recorded command has to name it.
+    `parts_to_record` is the folder of part files where the recorded command has to name it; `bucket` is the one that it was
+    given instead.
     """
 
     def __init__(
@@ -133,12 +134,14 @@ class Fleet:
         parts: Path,
         *,
         parts_to_record: Path | None,
+        bucket: str | None = None,
         progress: FleetProgress,
         on_planned: Callable[[RunRecord], None],
     ) -> None:
         self.planned: PlannedRun | None = None
         self.units_measured = 0
         self._request, self._place, self._on_planned = request, place, on_planned
+        self._options = [*request.who_measures(), *(["--parts", bucket] if bucket else [])]
         self._db, self._parts_root, self._parts_to_record, self._progress = db, parts, parts_to_record, progress
         self._inbox: Inbox = queue.SimpleQueue()
         self._workers: list[Worker] = []
@@ -281,7 +284,7 @@ class Fleet:
             devices = self._place.devices
             names = ", ".join(device.name for device in devices)
             self._activity.enter_context(
-                measuring(folder, device=names, processes=len(devices), hosts=self._place.hosts)
+                measuring(folder, device=names, processes=len(devices), hosts=self._place.hosts, options=self._options)
             )
             self._is_active = True
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from selfrepair.ingest.fleet.mailbox import LostUnitError, Mailbox
 from selfrepair.ingest.fleet.messages import Message
-from selfrepair.ingest.runs.stored import Cell, known_cells, rows_of_cells
+from selfrepair.ingest.runs.stored import Cell, files_of_cells, known_cells
 from selfrepair.warehouse import files
 from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -54,7 +54,7 @@ class Exchange:
             case "join":
                 return {"files": self._arrays()}
             case "crosscheck":
-                rows = rows_of_cells(self._parts, self._db, self._unit_of, self._cells)
+                rows = files_of_cells(self._parts, self._db, self._unit_of, self._cells)
                 folder = self._parts.path
                 names = {unit: self._parts.unit_path(unit).relative_to(folder) for unit in rows}
                 return {"files": {f"{names[unit]}/measurements.parquet": data for unit, data in rows.items()}}

@@ -31,7 +31,6 @@ def call(command, *args: object) -> str:
     return result.output
 
 
-@pytest.mark.filterwarnings("ignore::selfrepair.queries.client.notices.FewRows")
 def test_a_name_stands_wherever_a_run_is_asked_for(db: Path) -> None:
     assert call(names.name, 2, "baseline", "--db", db) == "run 2 is called baseline\n"
     warehouse = Warehouse(db)
