@@ -139,7 +139,7 @@ class IngestRequest:
         return shlex.join(["selfrepair", "ingest", *typed_options(named, leave_out=_NOT_OF_THE_RUN), *folder])
 
     def left_out(self, names: Collection[str] = _NOT_OF_THE_RUN) -> list[str]:
-        """The words that `command` leaves out, but for --db: who measures the run, and what it is called; or of these `names`."""
+        """The words that `command` leaves out, but for --db: who measures the run, and what it is called; or these of them."""
         return typed_options(self, leave_out=[one.name for one in fields(self) if one.name not in names])
 
     def who_measures(self) -> list[str]:

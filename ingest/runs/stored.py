@@ -64,7 +64,7 @@ def known_cells(parts: PartsFolder, db: Path) -> set[Cell]:
 
 
 def files_of_cells(parts: PartsFolder, db: Path, unit_of: Mapping[int, int], cells: Iterable[Cell]) -> dict[int, bytes]:
-    """For each unit with some of the cells, a measurements.parquet of their rows alone; `unit_of` has the unit of each prompt."""
+    """For each unit with some of the cells, a measurements.parquet of their rows alone; `unit_of` has each prompt's unit."""
     of_unit: dict[int, list[Cell]] = defaultdict(list)
     for cell in cells:
         of_unit[unit_of[cell[0]]].append(cell)

@@ -21,6 +21,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.schema import ABLATIONS
 
 if TYPE_CHECKING:
+    from selfrepair.queries.sandbox.plain_types import Types
     from selfrepair.queries.sandbox.reader import Reader
     from selfrepair.queries.sandbox.session import Session
 
@@ -102,6 +103,11 @@ class ViewQuery:
             conditions.append(among(places))
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         return f"SELECT {', '.join(map(identifier, selected))} FROM {identifier(self.name)}{where}", params
+
+    def types(self, reader: "Reader") -> "Types":
+        """The columns of the answer, which `to_sql` has found to be there, with their types."""
+        types = dict(reader.types(self.name))
+        return [(column, types[column]) for column in columns_of(self.name, list(types), self.columns)]
 
 
 @dataclass(frozen=True)
