@@ -81,6 +81,9 @@ class Place(Protocol):
     def workers(self, order: Callable[[WorkerDevice], Order], inbox: Any) -> Iterable[Worker]:
         """Start the workers, one after the other."""
 
+    def replacement(self, worker: Any, order: Callable[[WorkerDevice], Order], inbox: Any) -> "Worker | None":
+        """A worker that was started in the place of one that ended; None where there is none."""
+
     def begin(self, record: RunRecord, prompts: Sequence[int]) -> None:
         """The run was planned, with so many prompts in each unit."""
 
@@ -346,8 +349,15 @@ class Fleet:
         unit = self._at.pop(worker, None)
         if unit is not None:
             self._progress.advance(-unit.rows)
-            told += f"; unit {unit.number} is measured again by another worker"
+            told += f"; unit {unit.number} is measured again"
         self._progress.worker(worker.name, "ended")
+        new = self._place.replacement(worker, self._order, self._inbox)
+        if new is not None:
+            self._workers.append(new)
+            self._progress.worker(new.name, "loading the model")
+            told += (
+                f"; {new.name} is started again" if new.name == worker.name else f"; {new.name} is started in its place"
+            )
         if not self._workers:
             raise ResumableError(
                 f"no worker is left: {'; '.join(self._fates)}.",

@@ -43,6 +43,15 @@ def all_cuts(parts_root: Path, db: Path) -> dict[str, Cut]:
     return found
 
 
+def is_whole(db: Path, run_key: str) -> bool:
+    """Whether nothing of the run is left to measure: all of it is in the warehouse, or the warehouse knows no such run."""
+    if not db.exists():
+        return True
+    with open_reader(db, wait_s=_WAIT_S) as con:
+        found = con.execute("SELECT status FROM runs WHERE run_key = ?", [run_key]).fetchall()
+    return not found or found[0][0] != "incomplete"
+
+
 def known_cells(parts: PartsFolder, db: Path) -> set[Cell]:
     """The cells that were cross-checked: those of the part files, of whatever shards, and of the warehouse."""
     known: list[CrosscheckCell] = []
