@@ -60,7 +60,7 @@ def in_words(shell: str, python: str) -> str:
 
 @contextmanager
 def files_given_by(option: str) -> Iterator[None]:
-    """Errors raised within the block name this option where a warehouse's file is to be named; '': its place says what it is."""
+    """Errors raised within the block name this option where a warehouse's file is to be named; '': its place says which."""
     token = _file_option.set(option)
     try:
         yield

@@ -6,8 +6,8 @@
     <address>/.sign. ...                                   by which driver and workers see that the place is one and the same
 
 Each delivery has a name of its own: who delivers the same unit twice overwrites nothing. No run has the name of a folder of
-deliveries, so that the place may also be one of part files. In a bucket, each warehouse has a folder of its own (`place_of`). No
-clock is asked.
+deliveries, so that the place may also be one of part files. In a bucket, each warehouse has a folder of its own (`place_of`).
+No clock is asked.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def is_bucket(address: str) -> bool:
 
 
 def place_of(bucket: str, db: Path) -> str:
-    """Where in a bucket the units for the warehouse `db` are left: those of a run that is measured into two are each one's own."""
+    """Where in a bucket units for the warehouse `db` are left: those of a run that is measured into two are each one's own."""
     name = f"{socket.gethostname()}:{os.path.realpath(db)}"
     return f"{bucket.rstrip('/')}/selfrepair-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 

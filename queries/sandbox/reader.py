@@ -125,8 +125,10 @@ class Reader:
 
         `flat` turns lists, maps and structs into JSON text, for tables and CSV, `text_keys` the keys of maps into text, for
         JSON; `types` are those of the answer's columns, where they are known. After `timeout_s` seconds, of which `spent_s` are
-        over, the query is interrupted. Raises SelfRepairError with DuckDB's message and the place in the SQL when it is wrong, with the nearest names when there is no table or view of
-        that name, for values that no door has (see `plain_types`), and as the fence does (see
+        over, the query is interrupted.
+
+        Raises SelfRepairError with DuckDB's message and the place in the SQL when it is wrong, with the nearest names when
+        there is no table or view of that name, for values that no door has (see `plain_types`), and as the fence does (see
         `fence.checked`).
         """
         rows = self._rows(

@@ -33,7 +33,7 @@ from selfrepair.warehouse.errors import InUseError, SelfRepairError, errors_in
 
 _LONGEST_MESSAGE = 20_000  # SELECT error(...) can be of any length
 _WHY_EMPTY_S = 0.1
-"""How long the file stays open after an answer without rows at least: who asked finds out why, and opening it takes longer [s]."""
+"""How long the file stays open after an answer without rows at least: who asked finds out why, and opening takes longer [s]."""
 
 _BYTES_AT_ONCE = 64_000_000
 """About what is sent at once: who reads need not have room for 100,000 long texts."""

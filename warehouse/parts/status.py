@@ -283,7 +283,7 @@ def _with_next(
 
 
 def _command(run: _Run, status: RunStatus, root: Path, db: Path) -> str:
-    """The recorded command, with this warehouse, the run's name, and this folder of part files where it is not the usual one."""
+    """The recorded command, with this warehouse, the run's name, and this folder of part files if it is not the usual one."""
     again = command_to_resume(run.command, db)
     if again is None:
         return _UNKNOWN

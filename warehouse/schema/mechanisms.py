@@ -147,7 +147,7 @@ neuron_sums = sa.Table(
 ONE_DOCUMENT = (
     "document_id",
     integer,
-    "The document that the row is of, which other units have rows of, too: prompts.document_id; NULL: of all others of the unit",
+    "The document that the row is of, which other units have rows of, too: prompts.document_id; NULL: of the unit's others",
 )
 
 edge_sums = sa.Table(
@@ -170,8 +170,8 @@ edge_sums = sa.Table(
     column(
         "n_clusters",
         integer,
-        "Documents with such rows that the unit has whole; NULL: one (document_id), or not kept by the version that measured it "
-        "[documents]",
+        "Documents with such rows that the unit has whole; NULL: one (document_id), or not kept by the version that measured "
+        "it [documents]",
         null=True,
     ),
     column("squared_rows", double, "Sum over these documents of the square of their rows [rows^2]", null=True),

@@ -32,7 +32,7 @@ def rows(one_row: OneRow) -> pl.DataFrame:
 
 
 def numbers(rows: pl.DataFrame) -> np.ndarray:
-    """atanh of both correlations, mean and mean absolute difference of the heads' mean logit_change."""
+    """Fisher's z of both correlations, mean and mean absolute difference of the heads' mean logit_change."""
     means = rows.group_by("head", "ablation").agg(pl.col("logit_change").mean()).sort("head")
     a, b = (means.filter(ablation=name)["logit_change"].to_numpy() for name in ("mean", "zero"))
     return np.array(
