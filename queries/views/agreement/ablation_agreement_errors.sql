@@ -87,17 +87,18 @@ means AS (
         -- of a top of few rows, what is left without a cluster may be none
         CASE WHEN of_rows > 1e-6 THEN of_rows END AS n,
         CASE WHEN of_ratios > 1e-6 THEN of_ratios END AS n_ratios,
-        of_ablated / n AS ablated,
-        (of_effect - of_ablated) / n AS removed,
-        of_change / n AS change,
-        (of_change + of_effect - of_ablated) / n AS repair,
-        of_layernorm / n AS layernorm,
-        of_attention / n AS attention,
-        of_mlp / n AS mlp,
-        of_post_norm / n AS post_norm,
-        of_ratio / n AS scale_ratio,
-        (of_change + of_effect - of_ablated) / nullif(round(of_effect, 4), 0) AS fraction,
-        of_clipped / n_ratios AS clipped_fraction
+        -- rounded, since the last digits of sums depend on their order, and with them which heads are equal
+        round(of_ablated / n, 9) AS ablated,
+        round((of_effect - of_ablated) / n, 9) AS removed,
+        round(of_change / n, 9) AS change,
+        round((of_change + of_effect - of_ablated) / n, 9) AS repair,
+        round(of_layernorm / n, 9) AS layernorm,
+        round(of_attention / n, 9) AS attention,
+        round(of_mlp / n, 9) AS mlp,
+        round(of_post_norm / n, 9) AS post_norm,
+        round(of_ratio / n, 9) AS scale_ratio,
+        round((of_change + of_effect - of_ablated) / nullif(round(of_effect, 4), 0), 9) AS fraction,
+        round(of_clipped / n_ratios, 9) AS clipped_fraction
     FROM samples
 ),
 pairs AS (
@@ -171,10 +172,10 @@ SELECT
     ablation_a,
     ablation_b,
     any_value(n_clusters) AS n_clusters,
-    jackknife(atanh(pearson), is_whole) AS pearson_half,
-    jackknife(atanh(spearman), is_whole) AS spearman_half,
-    round(jackknife(mean_difference, is_whole), 12) AS mean_difference_half,
-    round(jackknife(mean_absolute_difference, is_whole), 12) AS mean_absolute_difference_half
+    round(jackknife(atanh(pearson), is_whole), 7) AS pearson_half,
+    round(jackknife(atanh(spearman), is_whole), 7) AS spearman_half,
+    round(jackknife(mean_difference, is_whole), 7) AS mean_difference_half,
+    round(jackknife(mean_absolute_difference, is_whole), 7) AS mean_absolute_difference_half
 FROM of_all_heads
 GROUP BY run_id, population, measure, ablation_a, ablation_b
 ORDER BY run_id, population, measure, ablation_a, ablation_b
