@@ -17,8 +17,10 @@ from selfrepair.warehouse.load import loader
 from support.contents import Contents, contents, differences
 from support.kills import before
 from support.loaded import load_rows
+from support.tiers import every_element
 from support.warm import Process
 
+SIGNALS = [signal.SIGINT, signal.SIGHUP, signal.SIGTERM]
 COMMANDS = {"load": load, "refresh": refresh, "remove": remove}
 STOP = """
 import importlib, os, signal, sys
@@ -41,32 +43,39 @@ from selfrepair.app.cli.main import main
 main()
 """
 MARTS = "queries.marts.refresh."
-OF_LOAD = (
-    "warehouse.load.loader.append_units",
-    "warehouse.load.loader.refresh",
-    "warehouse.load.loader.call_entry_points",
-    "warehouse.files.remove",
-    "queries.marts.install.install_macros",
-    MARTS + "make_tables",
-    MARTS + "compute",
-    MARTS + "store",
-)
+LOADER = "warehouse.load.loader."
+MIGRATE = "warehouse.database.migrate."
+REMOVAL = "warehouse.load.removal."
 POINTS = {
-    "load": OF_LOAD,
-    "refresh": (MARTS + "make_tables", MARTS + "compute", MARTS + "store"),
-    "remove": (
-        "warehouse.files.remove",
-        "warehouse.load.removal._remove_rows",
-        "warehouse.load.removal.call_entry_points",
-        MARTS + "compute",
-        MARTS + "store",
-    ),
-    "upgrade": (
-        "warehouse.database.migrate._apply",
-        "warehouse.database.migrate.write_comments",
-        "warehouse.database.connection.migrate",
-    ),
+    ("load", LOADER + "append_units"): "before",
+    ("load", LOADER + "refresh"): "after",
+    ("load", LOADER + "call_entry_points"): "before",
+    ("load", "warehouse.files.remove"): "after",
+    ("load", "queries.marts.install.install_macros"): "after",
+    ("load", MARTS + "make_tables"): "before",
+    ("load", MARTS + "compute"): "",
+    ("load", MARTS + "store"): "",
+    ("refresh", MARTS + "make_tables"): "",
+    ("refresh", MARTS + "compute"): "after",
+    ("refresh", MARTS + "store"): "before",
+    ("remove", "warehouse.files.remove"): "before",
+    ("remove", REMOVAL + "_remove_rows"): "after",
+    ("remove", REMOVAL + "call_entry_points"): "",
+    ("remove", MARTS + "compute"): "",
+    ("remove", MARTS + "store"): "",
+    ("upgrade", MIGRATE + "_apply"): "after",
+    ("upgrade", MIGRATE + "write_comments"): "before",
+    ("upgrade", "warehouse.database.connection.migrate"): "after",
 }
+"""Where which command is killed. Each function is at least once outside the exhaustive tests, at the moment that stands here,
+and so is each command before one and after another.
+"""
+
+KILLS = [
+    pytest.param(*point, when, marks=() if when == quick else pytest.mark.exhaustive)
+    for point, quick in POINTS.items()
+    for when in ("before", "after")
+]
 
 
 def call(db: Path, command: list[str]) -> Any:
@@ -130,8 +139,7 @@ def test_parts_stay_until_the_last_write_is_done(error, fabricate, db, root, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("command", "where"), [(command, where) for command in POINTS for where in POINTS[command]])
+@pytest.mark.parametrize(("command", "where", "when"), KILLS)
 def test_a_kill_anywhere_is_finished_by_the_same_command(command, where, when, fabricate, db, root, tmp_path, spawn):
     line = before(command, db)
     expected = unbroken(command, db, line, tmp_path / "unbroken")
@@ -142,8 +150,7 @@ def test_a_kill_anywhere_is_finished_by_the_same_command(command, where, when, f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("command", "sign"), every_element(list(COMMANDS), SIGNALS))
 def test_any_signal_while_summaries_are_made(command, sign, fabricate, db, root, tmp_path, spawn):
     line = before(command, db)
     expected = unbroken(command, db, line, tmp_path / "unbroken")
