@@ -13,12 +13,6 @@ from selfrepair.ingest.runs.measurer import Measurer
 from selfrepair.warehouse.schema import CHANGE_SHARES
 from support import families, naive
 from support.measuring import PARTNERS, PROMPTS, SEQ, measure, prompts
-from support.tiers import first_of_each
-
-
-@pytest.fixture(scope="module", params=first_of_each(4, ["gpt2", "pythia", "llama-grouped", "opt"]))
-def family(request):
-    return request.param
 
 
 @pytest.fixture(scope="module")
