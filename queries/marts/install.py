@@ -76,11 +76,11 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
     or view of their own under one of the names.
     """
     with transaction(con):
-        if _is_installed(con) and marts.tables_are_made(con):
-            return
         installed = _installed(con)
         _refuse_foreign(con, installed)
         marts.make_tables(con)
+        if _is_installed(con):
+            return
         install_macros(con)
         for name in sorted(installed.difference(view.name for view in views())):
             con.execute(f"DROP VIEW {identifier(name)}")

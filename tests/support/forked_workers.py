@@ -3,7 +3,6 @@
 For programs of `warm`: a worker that imports torch by itself spends ten times what it measures.
 """
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -12,19 +11,8 @@ import threading
 import time
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import psutil
 
 TICK_S = 0.005
-
-PROGRAM = (
-    f"import sys; from pathlib import Path; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); "
-    "from support import forked_workers; forked_workers.install(Path(sys.argv[-1] + '.pids')); "
-)
-"""Goes before a program whose last argument is the warehouse."""
-
 _MOST_FILES = 4096
 
 
@@ -77,18 +65,6 @@ def install(pids: Path) -> None:
         PIPE, TimeoutExpired = subprocess.PIPE, subprocess.TimeoutExpired
 
     processes.subprocess = Forking  # type: ignore[assignment]
-
-
-def living(db: Path) -> list["psutil.Process"]:
-    """Workers that are left of the programs over this file."""
-    import psutil
-
-    found = []
-    for path in sorted(Path(f"{db}.pids").glob("*")):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(int(path.name))
-            found += [process] if process.status() != psutil.STATUS_ZOMBIE else []
-    return found
 
 
 def _become(main: object, descriptors: tuple[int, int, int], pids: Path) -> None:

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import psutil
 
 from selfrepair.warehouse.verify.verification import verify
-from support import forked_workers, templates
+from support import templates
 from support.contents import Contents, contents, differences
 from support.fabricate import fabricate
 from support.loaded import load_rows, stored
@@ -46,8 +47,9 @@ _PROGRAM = (
 """The command line, with small transactions and units: more moments to be stopped between."""
 
 _FLEET = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # begun in the background, it is ignored
-    + forked_workers.PROGRAM
+    "import signal, sys; from pathlib import Path; sys.path.insert(0, {tests!r}); "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); "  # begun in the background, it would be ignored
+    "from support import forked_workers; forked_workers.install(Path(sys.argv[-1] + '.pids')); "
 )
 """What goes before it for a fleet."""
 
@@ -184,7 +186,7 @@ def _case(server: Server, folder: Path, name: str) -> Case:
 
 
 def _start(server: Server, line: list[str], folder: Path) -> Process:
-    program = _FLEET + _PROGRAM if "--devices" in line else _PROGRAM
+    program = _FLEET.format(tests=str(Path(__file__).parents[1])) + _PROGRAM if "--devices" in line else _PROGRAM
     return server.start(program, [*line, "--db", str(folder / DB)])
 
 
@@ -230,11 +232,18 @@ def _struck(case: Case, process: Process, folder: Path, draw: random.Random) -> 
 
 def _workers(folder: Path) -> list[int]:
     """The living workers of the commands that were given in this folder, of a fleet."""
-    return [process.pid for process in forked_workers.living(folder / DB)]
+    return [int(path.name) for path in sorted(_pids(folder).glob("*")) if _is_living(int(path.name))]
 
 
 def _pids(folder: Path) -> Path:
     return folder / f"{DB}.pids"
+
+
+def _is_living(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _ended(process: Process, folder: Path) -> tuple[str, str]:

@@ -7,14 +7,15 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from support import forked_workers, tiny
+from support import tiny
 from support.contents import contents, differences
+from support.fleets import FORKING
 from support.warm import Process
 
 pytestmark = pytest.mark.slow
 
 PROGRAM = (
-    forked_workers.PROGRAM + "import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; "
+    FORKING + "import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; "
     "from datetime import datetime, timedelta; import selfrepair.warehouse.parts.folder as folder; "
     "ahead = timedelta(hours={hours}); "
     "folder.datetime = type('Ahead', (), dict(now=staticmethod(lambda zone: datetime.now(zone) + ahead))); "
