@@ -204,9 +204,6 @@ def test_descriptions_keep_to_the_screen(columns: str, monkeypatch: pytest.Monke
         assert max(map(len, result.stdout.splitlines())) <= int(columns)
 
 
-# Questions
-
-
 # Export
 
 
@@ -289,9 +286,6 @@ def test_a_file_of_no_format_is_told_an_option_that_there_is(command: click.Comm
         run(command, "runs", "--db", db, "-o", tmp_path / "runs.xlsx")
     (option,) = re.findall("or give (--[a-z]+) ", str(raised.value))
     assert option in {name for param in command.params for name in param.opts}
-
-
-# Refresh
 
 
 @pytest.mark.parametrize(
