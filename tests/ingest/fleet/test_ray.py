@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -13,8 +14,10 @@ import pytest
 from support.fleets import MAIN, RUN, assert_same_run, finish, measured_by, until_units
 from support.warm import Process
 
-pytest.importorskip("ray", reason="workers on a cluster need the extra `ray`")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="workers on a cluster need the extra `ray`"),
+]
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
