@@ -55,7 +55,7 @@ def measured_rows(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-@settings(examples(3, 10), phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(examples(3, 6), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     rows=measured_rows(),
     prompts_in_document=st.integers(1, 2),
