@@ -98,7 +98,7 @@ def run_report(db: Path, run_id: int) -> str:
         f"Means in logits; rows used: {_ROWS_USED[population]}, {several}{most:,} of each head",
         _table(layers),
         *filter(None, [few_rows(fewest)]),
-        _explanation(layers, run["logit_of"]),
+        _explanation(layers, run["logit_of"] or NEXT_TOKEN),
         _next_steps(db, run_id, ablation, population),
     ]
     return "\n\n".join(parts)
