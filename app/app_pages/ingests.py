@@ -29,6 +29,7 @@ REFRESH_S = 5
 
 OVERVIEW = """SELECT
     run_id,
+    run_health.run_name,
     run_health.model,
     datasets.name AS dataset,
     run_health.status,
@@ -131,7 +132,9 @@ def page() -> bool:
 
     if overview is not None and not overview.is_empty():
         st.subheader("Runs in the warehouse")
-        known = ["run_id", "model", "status", "rows_expected", "rows_loaded", "health"]
+        if overview["run_name"].is_null().all():
+            overview = overview.drop("run_name")
+        known = ["run_id", "run_name", "model", "status", "rows_expected", "rows_loaded", "health"]
         config = column_headers("run_health", known)
         config |= {
             name: st.column_config.Column(words(name), help=meaning("runs", name))

@@ -51,8 +51,8 @@ class Warehouse:
     Raises SelfRepairError where there is no file; none is made. So do methods, whose text says what was found and what to do:
     a wrong argument, no such table, column or model, wrong SQL (with the place), no warehouse or one of another version, a
     file that stays in use, out of time or memory. `view`, `question` and `sql` warn, `NotMeasured`, where an answer has no
-    rows because no run measured what it is about; `question` warns, `FewRows`, where its means are of fewer than 30 rows or its
-    intervals of fewer than 12 documents.
+    rows because no run measured what it is about; `view` and `question` warn, `FewRows`, where means are of fewer than 30
+    rows or intervals of fewer than 12 documents.
 
     >>> from selfrepair import Warehouse
     >>> warehouse = Warehouse("selfrepair.duckdb")
@@ -201,6 +201,7 @@ class Warehouse:
         if frame.is_empty() and limit != 0:
             refuse_misspelt(self.ask, name, filters)
             warn_unmeasured(self._quietly, self.path, name, name, allowed)
+        warn_few(frame)
         return frame
 
     @checked(WAREHOUSE)

@@ -106,10 +106,12 @@ def why_not_whole(run: "RunStatus", db: Path, parts: Path) -> str:
 
 
 def head(run: "RunStatus") -> str:
-    """`run 2 (gpt2 on stdlib, 400 prompts) is running: 120 of 160 units measured, 40 of them loaded`."""
+    """`run 2, baseline (gpt2 on stdlib, 400 prompts) is running: 120 of 160 units measured, 40 of them loaded`."""
     from selfrepair.warehouse.cli.terminal import cell_text
 
     name = f"run {cell_text(run.run_key)}" if run.run_id is None else f"run {run.run_id}"
+    if run.run_name is not None:
+        name += f", {cell_text(run.run_name)}"
     of = cell_text(f"({run.model} on {run.dataset}, {run.n_prompts:,} prompts)")
     done = run.n_units - len(run.missing)
     loaded = f", {'all' if run.loaded == done else f'{run.loaded:,}'} of them loaded" if done else ""

@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from shlex import quote
 
-from selfrepair.warehouse.errors import SelfRepairError, in_words
+from selfrepair.warehouse.errors import SelfRepairError, file_option, in_words
 
 _PREFIX = re.compile(r":memory:|[A-Za-z][\w+.-]+:")  # two letters at least: C: is a drive
 _NAMES_OF_DUCKDB = frozenset({"information_schema", "selfrepair_marts"})
@@ -98,7 +98,7 @@ def _meaning(prefix: str) -> str:
 
 def another_file() -> str:
     """The next step where a file is somebody else's."""
-    return f"Name another file{in_words(' with --db', '')}."
+    return f"Name another file{file_option(before=' with ')}."
 
 
 def _file_in(folder: Path) -> str:
@@ -106,4 +106,4 @@ def _file_in(folder: Path) -> str:
 
 
 def _named(file: str) -> str:
-    return in_words(f"--db {quote(file)}", file)
+    return in_words(f"{file_option()} {quote(file)}".lstrip(), file)

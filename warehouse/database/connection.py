@@ -28,7 +28,7 @@ from selfrepair.warehouse.database.write_request import (
     withdraw_read_request,
     withdraw_write_request,
 )
-from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError, again, check_there, in_words
+from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError, again, check_there, file_option
 
 OnWait = Callable[[str], None]
 """Called with one sentence, once for each process that has to be waited for."""
@@ -57,10 +57,9 @@ def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None)
     check_folder(path)
     if not path.exists():
         _create(path)
-    else:
-        real = Path(os.path.realpath(path))
-        files.sweep(real.parent, f"{real.name}.")
     with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained(path, con):
+        real = Path(os.path.realpath(path))
+        files.sweep(real.parent, f"{real.name}.")  # now that nobody else has the file: what is there is nobody's
         migrate(con)
         yield con
 
@@ -151,7 +150,8 @@ def check_folder(path: Path) -> None:
     check_place(path)
     if not path.parent.is_dir():
         raise SelfRepairError(
-            f"{path} cannot be created: there is no folder {path.parent}. Create it, or change {in_words('--db', 'into=')}."
+            f"{path} cannot be created: there is no folder {path.parent}. Create it, or change "
+            f"{file_option('into=') or 'the name'}."
         )
     real = Path(os.path.realpath(path))
     if (too_long := files.bytes_too_many(real)) > 0:
@@ -239,7 +239,7 @@ def _explained(path: Path, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
             raise SelfRepairError(
                 f"{path} was changed by a program other than selfrepair, and this fails with it "
                 f"({_first_line(compat.reason(error))}): {'; '.join(altered)}. Undo that in DuckDB, or name another file"
-                f"{in_words(' with --db', '')}."
+                f"{file_option(before=' with ')}."
             ) from error
         raise
 
@@ -276,7 +276,7 @@ def _write_failure(path: Path, error: Exception) -> SelfRepairError:
     if compat.is_out_of_room(error):
         step = "Free some space on that disk."
     elif compat.is_denied(error):
-        step = f"Make {path.parent} writable, or name a file elsewhere{in_words(' with --db', '')}."
+        step = f"Make {path.parent} writable, or name a file elsewhere{file_option(before=' with ')}."
     else:
         step = "Mend that."
     return ResumableError(

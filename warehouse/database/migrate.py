@@ -21,7 +21,7 @@ import duckdb
 from selfrepair.warehouse.database.address import another_file
 from selfrepair.warehouse.database.comments import write_comments
 from selfrepair.warehouse.database.transactions import registered, transaction
-from selfrepair.warehouse.errors import SelfRepairError, again, in_words
+from selfrepair.warehouse.errors import SelfRepairError, again, file_option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,6 +53,9 @@ TEXTS_OF_VERSION_0_1 = {
     "0004_published.sql": "352074a65c8371a92db7187a0aeccedf4230a8cbef238668aef669bae92d287b",
 }
 """SHA-256 of migrations as version 0.1 had them: with the comments of their tables, which `schema` alone has now."""
+
+_EARLIER_TEXTS = {"0013_names_of_runs.sql": "fdf85d79bfcb0bc478dd2a33934526048fe85b6f5e5556250df58c5cdb99aa85"}
+"""Likewise of one that also changed words within quotes."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,11 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
     applied = _applied(con)
     _refuse_newer(con, applied, steps)
     for step in steps[: len(applied)]:
-        if applied.get(step.version) not in (step.sha256, TEXTS_OF_VERSION_0_1.get(step.name)):
+        earlier = TEXTS_OF_VERSION_0_1.get(step.name, _EARLIER_TEXTS.get(step.name))
+        if applied.get(step.version) not in (step.sha256, earlier):
             raise SelfRepairError(
                 f"{_file(con)} was made by another build of selfrepair: its migration {step.name} had a different text. "
-                f"Load into a new file ({in_words('--db', 'into=')}), or use the build that made this one."
+                f"Load into a new file ({file_option('into=') or 'another name'}), or use the build that made this one."
             )
     missing = steps[len(applied) :]
     file = _file(con)  # DuckDB 2 answers nothing more in a transaction that failed

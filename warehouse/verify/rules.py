@@ -55,8 +55,8 @@ MECHANISM_NUMBERS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = 
     "edge_sums": ("unit", ("change", "squared_change"), ("squared_rows", "rows_by_change", "squared_cluster_change")),
     "routing_sums": (
         "unit",
-        ("weight_distance", "change", "shared_change", "squared_rows", "rows_by_rerouted", "squared_cluster_rerouted"),
-        (),
+        ("weight_distance", "change", "shared_change"),
+        ("squared_rows", "rows_by_rerouted", "squared_cluster_rerouted"),
     ),
     "expert_sums": ("unit", ("change", "kept_change"), ()),
     "logit_lens": ("prompt_id", ("logit", "logprob"), ()),

@@ -189,7 +189,6 @@ def test_a_view_is_described_by_its_comments(db: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("name", first_of_each(6, questions()))
 @pytest.mark.filterwarnings("ignore::selfrepair.queries.client.notices.NotMeasured")
-@pytest.mark.filterwarnings("ignore::selfrepair.queries.client.notices.FewRows")
 def test_every_question_has_a_form_and_shows_its_sql(name: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("sql", db, monkeypatch, beside="Questions", question=name, head="L1H2")
     press(app, "Run question")

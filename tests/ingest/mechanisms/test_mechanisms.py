@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
+from selfrepair.ingest.mechanisms.clusters import cluster_sums, group_prompts
 from selfrepair.ingest.mechanisms.neurons import LARGEST, SUMS
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
 from selfrepair.ingest.request.mechanisms import Mechanisms
@@ -56,7 +57,10 @@ def test_the_top_rows_are_those_of_the_highest_direct_effect(measured):
 def test_edges_equal_the_naive_sums_over_rows(family, measured):
     measurer, found = measured
     adapter = measurer.adapter
-    n_clusters, squared_rows, moments = found.edges.cluster_moments([7, 7, 5, 9, 9])  # documents of the five prompts
+    # documents of the five prompts, the last of which other units have prompts of, too
+    groups = group_prompts([7, 7, 5, 9, 9], frozenset({9, 11}))
+    assert [(group.document, group.prompts) for group in groups] == [(None, [0, 1, 2]), (9, [3, 4])]
+    sums = cluster_sums(found.edges.prompt_rows, found.edges.prompt_sums, groups)
     for number, ablated, model, pairs in ablations_with_pairs(family, measurer):
         changes = []
         for pair in pairs:
@@ -77,13 +81,20 @@ def test_edges_equal_the_naive_sums_over_rows(family, measured):
         for population, chosen in enumerate(
             (torch.ones(PROMPTS, SEQ - 1, dtype=torch.bool), top_of(measurer, ablated))
         ):
-            assert found.edges.n_rows[number, population] == chosen.sum()
+            assert found.edges.prompt_rows[number, population].sum() == chosen.sum()
             in_cluster = (rows * chosen[..., None]).sum(1), chosen.sum(1).double()
             change, n_rows = (torch.stack([part[:2].sum(0), part[2], part[3:].sum(0)]) for part in in_cluster)
-            wanted = (n_rows[:, None] * change).sum(0), change.square().sum(0)
-            assert n_clusters[number, population] == (n_rows > 0).sum()
-            assert squared_rows[number, population] == n_rows.square().sum()
-            torch.testing.assert_close(moments[:, number, population], torch.stack(wanted), rtol=0, atol=1e-8)
+            for group, mine in enumerate((slice(2), slice(2, 3))):
+                here = group, number, population
+                assert sums.n_rows[here] == n_rows[mine].sum()
+                assert sums.n_clusters[here] == (n_rows[mine] > 0).sum()
+                assert sums.squared_rows[here] == n_rows[mine].square().sum()
+                for values, wanted in (
+                    (sums.sums[here][..., 0], change[mine].sum(0)),
+                    (sums.rows_by_first[here], (n_rows[mine, None] * change[mine]).sum(0)),
+                    (sums.squared_first[here], change[mine].square().sum(0)),
+                ):
+                    torch.testing.assert_close(values, wanted, rtol=0, atol=1e-8)
             for moment in (1, 2):
                 torch.testing.assert_close(
                     found.edges.sums[number, population, moment - 1], (rows[chosen] ** moment).sum(0), rtol=0, atol=1e-8
