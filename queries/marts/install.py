@@ -15,6 +15,7 @@ from selfrepair.queries.catalog.relations import relations, views
 from selfrepair.queries.marts import refresh as marts
 from selfrepair.warehouse.database.connection import OnWait, connected, open_writer
 from selfrepair.warehouse.database.limits import CLOSED
+from selfrepair.warehouse.database.publication import FILES_VARIABLE
 from selfrepair.warehouse.database.transactions import transaction
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.verify.rules import for_large_files, is_read_whole
@@ -148,6 +149,9 @@ def _is_large(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether rules that read large tables are left to `selfrepair verify`; a file that has grown since its views were
     installed has views that find this out each time, at greater length.
     """
+    ((is_publication,),) = con.execute(f"SELECT getvariable('{FILES_VARIABLE}') IS NOT NULL").fetchall()
+    if is_publication:  # all of its Parquet files would be read
+        return True
     ((is_small,),) = con.execute(f"SELECT {is_read_whole()}").fetchall()
     return not is_small
 
