@@ -29,8 +29,8 @@ from selfrepair.warehouse import files
 from selfrepair.warehouse.database.connection import FILE_FORMAT
 from selfrepair.warehouse.database.limits import CLOSED, Settings
 from selfrepair.warehouse.database.migrate import migrate, migrations
-from selfrepair.warehouse.database.publication import CARD, FILES_VARIABLE, MANIFEST, SMALL_FILE, manifest_of
-from selfrepair.warehouse.database.transactions import registered
+from selfrepair.warehouse.database.publication import CARD, FILES_VARIABLE, MANIFEST, SMALL_FILE, WITHHELD, manifest_of
+from selfrepair.warehouse.database.transactions import registered, transaction
 from selfrepair.warehouse.errors import SelfRepairError, no_run
 from selfrepair.warehouse.schema import MEASURED_TABLES
 
@@ -55,10 +55,10 @@ _WITHHELD: Mapping[str, Mapping[str, str]] = {
         "foil": "CAST(NULL AS VARCHAR)",
     },
     "datasets": {
-        "name": "'withheld-' || dataset_id",
+        "name": f"'{WITHHELD}-' || dataset_id",
         "split": "CAST(NULL AS VARCHAR)",
         "revision": "CAST(NULL AS VARCHAR)",
-        "fingerprint": "'withheld'",
+        "fingerprint": literal(WITHHELD),
     },
     "runs": {"command": "CAST(NULL AS VARCHAR)", "note": "CAST(NULL AS VARCHAR)"},
 }
@@ -200,20 +200,24 @@ def _make_small_file(
     parquet: Mapping[str, Sequence[str]],
 ) -> None:
     open_to_files = {name: value for name, value in CLOSED.items() if name != "enable_external_access"}
-    with closing(duckdb.connect(str(folder / SMALL_FILE), config={**open_to_files, **FILE_FORMAT, **_SMALL_BLOCKS})) as con:
+    with closing(
+        duckdb.connect(str(folder / SMALL_FILE), config={**open_to_files, **FILE_FORMAT, **_SMALL_BLOCKS})
+    ) as con:
         migrate(con)
         con.execute(f"SET VARIABLE {FILES_VARIABLE} = {literal(f'{glob.escape(str(folder.absolute()))}/')}")
-        for table in _SMALL_TABLES:
-            con.execute(f"DELETE FROM {table}")
-            _copy(session, con, table, table, _rows_of(session, table, run_ids, hidden))
-        for table, names in parquet.items():
-            if names:
-                _make_view(con, table, names)
+        with transaction(con):  # waits for the disk once
+            for table in _SMALL_TABLES:
+                con.execute(f"DELETE FROM {table}")
+                _copy(session, con, table, _rows_of(session, table, run_ids, hidden))
+            for table, names in parquet.items():
+                if names:
+                    _make_view(con, table, names)
         install(con)
-        for table in stored_tables():
-            listed = ", ".join(map(str, run_ids))
-            sql = f"FROM selfrepair_marts.{identifier(table)} WHERE run_id IN ({listed})"
-            _copy(session, con, table, f"selfrepair_marts.{identifier(table)}", sql)
+        listed = ", ".join(map(str, run_ids))
+        with transaction(con):
+            for table in stored_tables():
+                mart = f"selfrepair_marts.{identifier(table)}"
+                _copy(session, con, mart, f"FROM {mart} WHERE run_id IN ({listed})")
         con.execute("CHECKPOINT")
 
 
@@ -243,7 +247,7 @@ def _names_a_place(command: str) -> bool:
     return any(_ONLY_HERE.fullmatch(part) for word in words for part in (word, word.partition("=")[2]))
 
 
-def _copy(session: Session, con: duckdb.DuckDBPyConnection, table: str, into: str, sql: str) -> None:
+def _copy(session: Session, con: duckdb.DuckDBPyConnection, into: str, sql: str) -> None:
     with registered(con, _ROWS, session.batches(sql).to_reader()):
         con.execute(f"INSERT INTO {into} BY NAME FROM {_ROWS}")
 
@@ -259,9 +263,12 @@ def _make_view(con: duckdb.DuckDBPyConnection, table: str, names: Sequence[str])
         f"CREATE VIEW {table} AS SELECT {columns} "
         f"FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{'run_id': INTEGER}})"
     )
-    con.execute(f"COMMENT ON VIEW {table} IS {literal(relation.summary)}")
-    for column in relation.columns:
-        con.execute(f"COMMENT ON COLUMN {table}.{identifier(column.name)} IS {literal(column.comment)}")
+    comments = [f"COMMENT ON VIEW {table} IS {literal(relation.summary)}"]
+    comments += [
+        f"COMMENT ON COLUMN {table}.{identifier(column.name)} IS {literal(column.comment)}"
+        for column in relation.columns
+    ]
+    con.execute(";\n".join(comments))
 
 
 def _type(con: duckdb.DuckDBPyConnection, table: str, name: str, kind: str) -> str:

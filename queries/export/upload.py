@@ -7,9 +7,13 @@ from typing import Any
 from selfrepair.warehouse.database.publication import MANIFEST, read_manifest
 from selfrepair.warehouse.database.remote import Bucket, Hub, source_of
 from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.files import human_bytes
 
 OnNote = Callable[[str], None]
 """Called with a sentence on what happens now."""
+
+_AT_ONCE = 20
+"""Files between two notes, and between two questions to the hub which of them it has."""
 
 _OF_THE_HUB = {".gitattributes"}
 """What a data set has from its beginning."""
@@ -47,6 +51,7 @@ def upload(folder: Path, address: str, *, private: bool = False, on_note: OnNote
 def _to_hub(folder: Path, hub: Hub, private: bool, on_note: OnNote) -> str:
     with hub.explained("written to"):
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+        from huggingface_hub.utils import disable_progress_bars
 
         api = HfApi()
         api.create_repo(hub.name, repo_type="dataset", private=private or None, exist_ok=True)
@@ -61,8 +66,13 @@ def _to_hub(folder: Path, hub: Hub, private: bool, on_note: OnNote) -> str:
         names = _names(folder)
         added = [CommitOperationAdd(name, str(folder / name)) for name in names]
         deleted = [CommitOperationDelete(name) for name in sorted((old or set()) - set(names)) if name in there]
-        on_note(f"sending {len(names)} files to {hub.name}")
-        api.preupload_lfs_files(hub.name, added, repo_type="dataset", free_memory=False)
+        n_sent = 0
+        disable_progress_bars()  # one for each file
+        for first in range(0, len(added), _AT_ONCE):
+            some_files = added[first : first + _AT_ONCE]
+            api.preupload_lfs_files(hub.name, some_files, repo_type="dataset", free_memory=False)
+            n_sent += sum(one.upload_info.size for one in some_files)
+            on_note(f"sent {min(first + _AT_ONCE, len(added))} of {len(added)} files, {human_bytes(n_sent)}")
         commit = api.create_commit(
             hub.name, [*added, *deleted], commit_message="Published by selfrepair", repo_type="dataset"
         )
@@ -75,7 +85,7 @@ def _to_bucket(folder: Path, bucket: Bucket, on_note: OnNote) -> str:
     entries = read_manifest((folder / MANIFEST).read_bytes(), str(folder))
     fs = bucket.filesystem()
     names = _names(folder)
-    on_note(f"sending {len(names)} files to {bucket.address}")
+    on_note(f"sending {len(names)} files")
     with bucket.explained("written to"):
         for name in names:
             path = f"{bucket.root}/{name}"

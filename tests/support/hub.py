@@ -46,12 +46,15 @@ _FILE = re.compile(r"/(datasets/)?(.+?)/resolve/([^/]+)/(.+)")
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked: `authorized` says whether it sent a token, `range` which bytes it wanted."""
+    """What a client asked: `authorized` says whether it sent a token, `range` which bytes it wanted, `elsewhere` whether it
+    asked the second address.
+    """
 
     method: str
     path: str
     authorized: bool
     range: str | None
+    elsewhere: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -240,7 +243,7 @@ def _handler(server: Hub, answer: Any) -> type[BaseHTTPRequestHandler]:
             authorization = self.headers.get("Authorization")
             path = unquote(urlsplit(self.path).path)
             self.fault = server.take_fault(
-                Request(self.command, path, authorization is not None, self.headers.get("Range"))
+                Request(self.command, path, authorization is not None, self.headers.get("Range"), answer is _storage)
             )
             if self.fault is not None and self.fault.silent:
                 server.closing.wait()

@@ -39,6 +39,9 @@ FORMAT = 1
 FILES_VARIABLE = "selfrepair_files"
 """DuckDB's variable that the views put before the names of Parquet files; NULL: they lie in the working directory."""
 
+WITHHELD = "withheld"
+"""Fingerprint of data sets whose text is not published."""
+
 _NAME = re.compile(r"(?!.*(?:^|/)\.)[\w.=-]+(?:/[\w.=-]+)*", re.ASCII)
 _LONGEST_MANIFEST = 50_000_000
 
@@ -84,7 +87,7 @@ class Publication:
             rest["temp_directory"] = str(Path(tempfile.gettempdir()) / files.temporary_name("selfrepair"))
         where = "publication://" if self.origin else f"{self.folder.absolute()}/"
         small = str(self.small_file.absolute())
-        readable = [f"{where}{name}" for name in self.parquet()]
+        readable = [f"{prefix}{name}" for name in self.parquet() for prefix in {where, glob.escape(where)}]
         readable += [small + ending for ending in ("", files.WAL, f"{files.WAL}.checkpoint", f"{files.WAL}.recovery")]
         con = duckdb.connect(config=rest)
         try:

@@ -37,7 +37,7 @@ _BUCKET = re.compile(r"s3://([\w.-]+)(?:/([^\s?#]+?))?/?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ORIGIN = "origin.txt"
 _BLOCK = 2**20
-_BLOCKS_KEPT = 16
+_BLOCKS_KEPT = 48
 _PIECE = 8 * 2**20
 _TIMEOUT_S = 30.0
 
@@ -100,7 +100,6 @@ class Hub:
     def explained(self, doing: str = "read from") -> Iterator[None]:
         """What the hub refuses, as what to do about it."""
         try:
-            import httpx
             from huggingface_hub import constants, errors
         except ModuleNotFoundError as error:
             raise _needs(error) from None
@@ -120,10 +119,14 @@ class Hub:
                 f"there is no data set {self.name} on the hub at {constants.ENDPOINT}, or it is private and you are not "
                 "logged in to an account that may read it. Check the name, or log in: hf auth login, or HF_TOKEN"
             ) from error
-        except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+        except SelfRepairError:
+            raise
+        except (
+            Exception
+        ) as error:  # of the system, of TLS, of one HTTP library or another, or what it says of a broken upload
             kept = _kept(self.name) if doing == "read from" else ""
             raise SelfRepairError(
-                f"{of} cannot be {doing} the hub at {constants.ENDPOINT}: {str(error).strip().splitlines()[0]} Check the "
+                f"{of} cannot be {doing} the hub at {constants.ENDPOINT}: {_first_line(error)} Check the "
                 f"network (HF_ENDPOINT, HF_HUB_OFFLINE), then {again()}.{kept}"
             ) from error
 
@@ -159,6 +162,8 @@ class Bucket:
 
             selector = FileSelector(self.root, recursive=True, allow_not_found=True)
             found = self.filesystem().get_file_info(selector)
+            if not found and self.filesystem().get_file_info(self._bucket).type == FileType.NotFound:
+                raise FileNotFoundError(f"there is no bucket {self._bucket}, or it is not shown to you.")
         return {one.path.removeprefix(f"{self.root}/"): one.size for one in found if one.type == FileType.File}
 
     def read(self, name: str, offset: int, n_bytes: int) -> bytes:
@@ -174,7 +179,7 @@ class Bucket:
         try:
             yield
         except OSError as error:
-            reason = str(error).strip().splitlines()[0][:300]
+            reason = _first_line(error)
             raise SelfRepairError(
                 f"{self.address} cannot be {doing}: {reason} Check the address, the region (AWS_REGION) and the credentials "
                 "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE); AWS_ENDPOINT_URL names a server that is not "
@@ -205,9 +210,12 @@ def fetch(address: str) -> Path:
         if origin_of(folder):
             return folder
     sizes = source.sizes()
+    if not sizes:
+        raise SelfRepairError(
+            f"{address} holds nothing. Check the name; or publish there: selfrepair publish {address}"
+        )
     if MANIFEST not in sizes:
-        found = "nothing is there" if not sizes else f"it has no {MANIFEST}, which is written last"
-        raise half_published(address, found)
+        raise half_published(address, f"it has no {MANIFEST}, which is written last")
     manifest = source.read(MANIFEST, 0, sizes[MANIFEST])
     entries = read_manifest(manifest, address)
     for name, entry in entries.items():
@@ -261,7 +269,7 @@ def filesystem(address: str, sizes: Mapping[str, int]) -> Any:
         from fsspec import AbstractFileSystem
     except ModuleNotFoundError as error:
         raise _needs(error) from None
-    source = source_of(address)
+    blocks = _Blocks(source_of(address), sizes)
     long_ago = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 
     class Files(AbstractFileSystem):  # type: ignore[misc]
@@ -272,7 +280,7 @@ def filesystem(address: str, sizes: Mapping[str, int]) -> Any:
             name = self._strip_protocol(path)
             if mode != "rb" or name not in sizes:
                 raise FileNotFoundError(f"{path} is no file of {address}")
-            return _File(source, name, sizes[name])
+            return _File(blocks, name)
 
         def exists(self, path: str, **_: Any) -> bool:
             return self._strip_protocol(path) in sizes
@@ -298,20 +306,50 @@ def filesystem(address: str, sizes: Mapping[str, int]) -> Any:
     return Files()
 
 
-class _File:
-    """A file elsewhere, read in blocks, the last of which are kept: footers and columns are read in many small pieces.
+class _Blocks:
+    """Files elsewhere in blocks, the last of which are kept: footers and columns are read in many small pieces."""
 
-    DuckDB's threads share one, each of which goes to its place before it reads.
-    """
-
-    def __init__(self, source: Source, name: str, size: int) -> None:
-        self.size = size
-        self.closed = False
+    def __init__(self, source: Source, sizes: Mapping[str, int]) -> None:
+        self.sizes = sizes
         self._source = source
+        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, name: str, offset: int, end: int) -> bytes:
+        """The bytes of a file from `offset` to `end`; what is missing of them comes by one request."""
+        first, last = offset // _BLOCK, (end - 1) // _BLOCK
+        with self._lock:
+            found = {number: self._kept.get((name, number)) for number in range(first, last + 1)}
+            for number in found:
+                if (name, number) in self._kept:
+                    self._kept.move_to_end((name, number))
+        missing = [number for number, block in found.items() if block is None]
+        if missing:
+            start, stop = missing[0] * _BLOCK, min(self.sizes[name], (missing[-1] + 1) * _BLOCK)
+            data = self._source.read(name, start, stop - start)
+            if len(data) != stop - start:
+                raise SelfRepairError(
+                    f"{name} of {self._source.address} is shorter than it was: it has been published anew. Ask again."
+                )
+            for number in range(missing[0], missing[-1] + 1):
+                found[number] = data[number * _BLOCK - start : (number + 1) * _BLOCK - start]
+            with self._lock:
+                self._kept.update({(name, number): found[number] or b"" for number in missing[-_BLOCKS_KEPT:]})
+                while len(self._kept) > _BLOCKS_KEPT:
+                    self._kept.popitem(last=False)
+        whole = b"".join(found[number] or b"" for number in range(first, last + 1))
+        return whole[offset - first * _BLOCK : end - first * _BLOCK]
+
+
+class _File:
+    """An open file. DuckDB's threads share one; each goes to its place before it reads."""
+
+    def __init__(self, blocks: _Blocks, name: str) -> None:
+        self.size = blocks.sizes[name]
+        self.closed = False
+        self._blocks = blocks
         self._name = name
         self._at = threading.local()
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._lock = threading.Lock()
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self._at.offset = offset + (0, self.tell(), self.size)[whence]
@@ -324,27 +362,16 @@ class _File:
         offset = self.tell()
         end = self.size if n_bytes < 0 else min(self.size, offset + n_bytes)
         self._at.offset = max(offset, end)
-        if end <= offset:
-            return b""
-        first, last = offset // _BLOCK, (end - 1) // _BLOCK
-        with self._lock:
-            kept = {number: self._blocks[number] for number in range(first, last + 1) if number in self._blocks}
-        missing = [number for number in range(first, last + 1) if number not in kept]
-        if missing:  # with what is between them, by one request
-            start = missing[0] * _BLOCK
-            data = self._source.read(self._name, start, min(self.size, (missing[-1] + 1) * _BLOCK) - start)
-            for number in range(missing[0], missing[-1] + 1):
-                kept[number] = data[number * _BLOCK - start : (number + 1) * _BLOCK - start]
-            with self._lock:
-                for number in missing[-_BLOCKS_KEPT:]:
-                    self._blocks[number] = kept[number]
-                while len(self._blocks) > _BLOCKS_KEPT:
-                    self._blocks.popitem(last=False)
-        whole = b"".join(kept[number] for number in range(first, last + 1))
-        return whole[offset - first * _BLOCK : end - first * _BLOCK]
+        return self._blocks.read(self._name, offset, end) if end > offset else b""
 
     def close(self) -> None:
         self.closed = True
+
+
+def _first_line(error: Exception) -> str:
+    """What happened, of an error that says more in further lines; of its cause, where it has one."""
+    text = str(error.__cause__ or error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
 
 
 def _fetch_file(source: Source, name: str, size: int, path: Path) -> None:
