@@ -25,8 +25,8 @@ def published() -> Path:
 
 def _make(folder: Path) -> None:
     runs = (
-        fabricate("run-a", mechanisms=True, n_units=1),
-        fabricate("run-b", model=MODEL, seed=3, n_units=1, post_norms=True),
+        fabricate("run-x", mechanisms=True, n_units=1),
+        fabricate("run-y", model=MODEL, seed=3, n_units=1, post_norms=True),
     )
     db = stored(folder, *runs)
     with duckdb.connect(str(db)) as con:
