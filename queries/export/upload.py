@@ -51,7 +51,7 @@ def upload(folder: Path, address: str, *, private: bool = False, on_note: OnNote
 def _to_hub(folder: Path, hub: Hub, private: bool, on_note: OnNote) -> str:
     with hub.explained("written to"):
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
         api = HfApi()
         api.create_repo(hub.name, repo_type="dataset", private=private or None, exist_ok=True)

@@ -34,7 +34,7 @@ ADDRESSES: Mapping[str, str] = {
     "iceberg:w": "begins with iceberg:",
     "quack:127.0.0.1": "begins with quack:",
     "not_an_extension:w": "begins with not_an_extension:",
-    "s3://bucket/w.duckdb": "begins with s3:",
+    "gs://bucket/w.duckdb": "begins with gs:",
     "s3a://bucket/w.duckdb": "begins with s3a:",
     "gs://bucket/w.duckdb": "begins with gs:",
     "r2://bucket/w.duckdb": "begins with r2:",

@@ -182,7 +182,7 @@ def address_of(path: Path) -> str:
 def read_manifest(text: bytes, where: str) -> dict[str, Entry]:
     """The files that a manifest lists. Raises SelfRepairError where it is none, or one of a later version."""
     try:
-        found = json.loads(text) if len(text) <= _LONGEST_MANIFEST else None
+        found: Any = json.loads(text) if len(text) <= _LONGEST_MANIFEST else None
         version = found["selfrepair_publication"]
         entries = {
             str(name): Entry(int(one["size"]), str(one["sha256"]))

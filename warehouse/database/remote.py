@@ -45,7 +45,9 @@ _TIMEOUT_S = 30.0
 class Source(Protocol):
     """Where a publication lies; `address` names this state of it, as far as there are others."""
 
-    address: str
+    @property
+    def address(self) -> str:
+        """An address."""
 
     def sizes(self) -> dict[str, int]:
         """The files there, with their sizes [bytes]. Raises SelfRepairError where they cannot be seen."""
@@ -79,8 +81,8 @@ class Hub:
     def read(self, name: str, offset: int, n_bytes: int) -> bytes:
         """The hub sends its clients on to where a large file is: who has been there goes straight, without the token."""
         with self.explained():
-            from huggingface_hub import constants, hf_hub_url
-            from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+            from huggingface_hub import constants, get_session, hf_hub_url
+            from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
             part = {"Range": f"bytes={offset}-{offset + n_bytes - 1}"}
             if place := self._places.get(name):
@@ -121,6 +123,8 @@ class Hub:
             ) from error
         except SelfRepairError:
             raise
+        except ModuleNotFoundError as error:
+            raise _needs(error) from None
         except (
             Exception
         ) as error:  # of the system, of TLS, of one HTTP library or another, or what it says of a broken upload
