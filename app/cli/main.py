@@ -34,7 +34,7 @@ SECTIONS = {
         "merge": Command("selfrepair.warehouse.cli.merge:merge", "Make one warehouse of several."),
         "publish": Command(
             "selfrepair.queries.cli.publish:publish",
-            "Publish runs: Parquet files, a card, and a small DuckDB file with summaries and views.",
+            "Publish runs in a folder, on the hub or in a bucket.",
         ),
         "name": Command("selfrepair.warehouse.cli.names:name", "Give a run a name."),
         "note": Command("selfrepair.warehouse.cli.names:note", "Keep a note with a run, in place of the one before."),

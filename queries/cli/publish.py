@@ -41,12 +41,13 @@ def publish(
     title: str | None,
     private: bool,
 ) -> None:
-    """Publish runs: Parquet files, a card, and a small DuckDB file with summaries and views.
+    """Publish runs in a folder, on the hub or in a bucket.
 
-    A FOLDER must be new. Whoever has it, or the address, opens it with --db: every command that only reads, the app and
-    Warehouse(...) in Python. It is also a data set for datasets.load_dataset and the hub's viewer, and any DuckDB client
-    opens FOLDER/warehouse.duckdb. The hub is asked with your token (hf auth login, or HF_TOKEN), a bucket with AWS's
-    credentials. If it is interrupted, the same command goes on: what was sent is not sent again. Examples:
+    It writes Parquet files, a card, and a small DuckDB file with summaries and views. A FOLDER must be new. Whoever has
+    it, or the address, opens it with --db: every command that only reads, the app, and Warehouse(...) in Python. It is
+    also a data set for datasets.load_dataset and the hub's viewer, and any DuckDB client opens FOLDER/warehouse.duckdb.
+    The hub is asked with your token (hf auth login, or HF_TOKEN), a bucket with AWS's credentials. If it is interrupted,
+    the same command goes on: what was sent is not sent again. Examples:
 
     \b
       selfrepair publish hf://datasets/me/gpt2-self-repair --licence cc-by-4.0

@@ -15,6 +15,9 @@ OnNote = Callable[[str], None]
 _AT_ONCE = 20
 """Files between two notes, and between two questions to the hub which of them it has."""
 
+_TYPE = "application/octet-stream; sha256="
+"""Arrow gives back no other properties of a file in a bucket that it was sent with."""
+
 _OF_THE_HUB = {".gitattributes"}
 """What a data set has from its beginning."""
 
@@ -92,7 +95,10 @@ def _to_bucket(folder: Path, bucket: Bucket, on_note: OnNote) -> str:
             sha256 = entries[name].sha256 if name in entries else ""
             if sha256 and there.get(name) == entries[name].size and _sha256(fs, path) == sha256:
                 continue
-            with (folder / name).open("rb") as file, fs.open_output_stream(path, metadata={"sha256": sha256}) as out:
+            with (
+                (folder / name).open("rb") as file,
+                fs.open_output_stream(path, metadata={"Content-Type": _TYPE + sha256}) as out,
+            ):
                 while piece := file.read(8 * 2**20):
                     out.write(piece)
         for name in sorted((old & there.keys()) - set(names)):
@@ -110,9 +116,8 @@ def _old(source: Hub | Bucket, there: dict[str, int]) -> set[str] | None:
 def _sha256(fs: Any, path: str) -> str:
     """What a file was sent with; empty where it was sent by something else."""
     with fs.open_input_stream(path) as stream:
-        found = {key.lower(): value for key, value in (stream.metadata() or {}).items()}
-    value = found.get(b"sha256", found.get("sha256", b""))
-    return value.decode() if isinstance(value, bytes) else str(value)
+        kind = (stream.metadata() or {}).get("Content-Type", b"").decode()
+    return str(kind.removeprefix(_TYPE))
 
 
 def _names(folder: Path) -> list[str]:

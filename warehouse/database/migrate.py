@@ -20,7 +20,7 @@ import duckdb
 
 from selfrepair.warehouse.database.address import another_file
 from selfrepair.warehouse.database.comments import write_comments
-from selfrepair.warehouse.database.publication import FILES_VARIABLE
+from selfrepair.warehouse.database.publication import is_opened_as_publication
 from selfrepair.warehouse.database.transactions import registered, transaction
 from selfrepair.warehouse.errors import SelfRepairError, again, in_words
 from selfrepair.warehouse.schema import MEASURED_TABLES
@@ -40,9 +40,6 @@ WHERE database_name = system.main.current_database() AND NOT temporary AND NOT i
 
 _APPLIED = "SELECT version::INTEGER AS version, sha256 FROM main.schema_migration WHERE version > 0 ORDER BY version"
 _PATH = "SELECT path FROM system.main.duckdb_databases() WHERE database_name = system.main.current_database()"
-
-_IS_PUBLICATION = f"SELECT getvariable('{FILES_VARIABLE}') IS NOT NULL"
-"""Whether it was opened as one: no file can set a variable."""
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _TABLE = re.compile(r"CREATE TABLE (\w+)")
@@ -134,6 +131,11 @@ def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] 
     _refuse_newer(con, applied, steps)
     if len(applied) < len(steps):
         found = f"schema {len(applied)}" if applied else "no tables"
+        if is_opened_as_publication(con):
+            raise SelfRepairError(
+                f"{_file(con)} has {found} and this selfrepair reads schema {len(steps)}: an earlier version published it. "
+                "Publish it again with this one, or read it with that one."
+            )
         raise SelfRepairError(
             f"{_file(con)} has {found} and this selfrepair reads schema {len(steps)}. "
             f"Bring it up to date, nothing is lost: selfrepair load --db {quote(_file(con))}"
@@ -181,8 +183,7 @@ def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
     names = {name for name, _, _ in found}
     in_main = {name.lower(): is_view for name, is_in_main, is_view in found if is_in_main}
     ours = {name for step in migrations() for name in _TABLE.findall(step.sql)}
-    ((is_publication,),) = con.execute(_IS_PUBLICATION).fetchall()
-    may_pose = MEASURED_TABLES if is_publication else ()
+    may_pose = MEASURED_TABLES if is_opened_as_publication(con) else ()
     if posing := sorted(name for name, is_view in in_main.items() if is_view and name in ours and name not in may_pose):
         raise SelfRepairError(
             f"{_file(con)} is not a warehouse: {posing[0]} is a view in it, and a table in every warehouse. Nothing in it "

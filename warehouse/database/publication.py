@@ -161,6 +161,12 @@ def found_at(text: str) -> Path | None:
     return path.parent if path.name == SMALL_FILE and is_publication(path.parent) else None
 
 
+def is_opened_as_publication(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether `Publication.connect` made the connection: no file can set a variable."""
+    ((is_set,),) = con.execute(f"SELECT getvariable('{FILES_VARIABLE}') IS NOT NULL").fetchall()
+    return bool(is_set)
+
+
 def refuse_to_write(path: Path) -> None:
     """Raise SelfRepairError where `path` is a publication."""
     if not is_publication(path):

@@ -1,5 +1,6 @@
 """Publications on the hub and in a bucket: sent whole or not at all, read where they lie; tokens go to the hub alone."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,7 +178,7 @@ def bucket() -> Iterator[str]:
 
 
 def test_a_bucket_s_is_read_where_it_lies(
-    bucket: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in {
         "AWS_ENDPOINT_URL": bucket,
@@ -194,6 +195,12 @@ def test_a_bucket_s_is_read_where_it_lies(
         Warehouse("s3://none")
     assert upload(published() / "bare", "s3://lab/repair") == "s3://lab/repair"
     assert upload(folder, "s3://lab/repair") == "s3://lab/repair"
+    with caplog.at_level("INFO", logger="werkzeug"):
+        caplog.clear()
+        upload(folder, "s3://lab/repair")
+    put = [line for record in caplog.records if re.search('"(PUT|POST) ', line := record.getMessage())]
+    assert put
+    assert all(MANIFEST in line for line in put), "all else was there"
     warehouse = Warehouse("s3://lab/repair/")
     assert_frame_equal(warehouse.sql(QUERY), Warehouse(folder).sql(QUERY))
     process.end_idle()

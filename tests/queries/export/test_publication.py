@@ -230,13 +230,33 @@ def test_its_own_files_are_all_that_it_reads(reads: str, folder: Path, tmp_path:
     shutil.copytree(folder, copy)
     for name in ("secret.csv", "copy/notes.csv"):
         (tmp_path / name).write_text("a\n1\n")
+    of_another_version(copy, tmp_path / "evil", f"CREATE VIEW evil AS FROM read_csv('{reads.format(folder=copy)}')")
+    with pytest.raises(SelfRepairError, match="file system operations are disabled"):
+        Warehouse(tmp_path / "evil").sql("FROM evil")
+
+
+def of_another_version(folder: Path, copy: Path, change: str) -> Path:
+    """A copy whose small file was changed, and is the one that the manifest names."""
+    shutil.copytree(folder, copy)
     with duckdb.connect(str(copy / SMALL_FILE)) as con:
-        con.execute(f"CREATE VIEW evil AS FROM read_csv('{reads.format(folder=copy)}')")
+        con.execute(change)
     manifest = json.loads((copy / MANIFEST).read_text())
     manifest["files"][SMALL_FILE]["size"] = (copy / SMALL_FILE).stat().st_size
     (copy / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(SelfRepairError, match="file system operations are disabled"):
-        Warehouse(copy).sql("FROM evil")
+    return copy
+
+
+def test_what_another_version_published_says_so(folder: Path, tmp_path: Path) -> None:
+    older = of_another_version(folder, tmp_path / "a", "DELETE FROM schema_migration WHERE version > 12")
+    with pytest.raises(
+        SelfRepairError, match=r"schema 12 and this .* an earlier version published it\. Publish it again"
+    ):
+        Warehouse(older).runs()
+    other = of_another_version(folder, tmp_path / "b", "UPDATE selfrepair_marts.installed SET marts = 'other'")
+    notes: list[str] = []
+    found = Warehouse(other, on_note=notes.append).view("layer_repair", run=1)
+    assert_frame_equal(sorted_frame(found), sorted_frame(Warehouse(folder).view("layer_repair", run=1)), rel_tol=1e-9)
+    assert [note.partition(",")[0] for note in notes] == ["another version of selfrepair published this"]
 
 
 WRITING = (
