@@ -68,6 +68,11 @@ def test_the_hub_s_is_read_where_it_lies(server: hub.Hub, folder: Path) -> None:
     server.requests.clear()
     assert Warehouse(address).path == warehouse.path
     assert not server.requests, "a commit that is here needs no hub"
+    server.fail("GET .*/revision/", 500, times=9)
+    with pytest.raises(
+        SelfRepairError, match=f"What was fetched before opens without it, all but single rows: {address}"
+    ):
+        Warehouse(NAME)
     result = CliRunner().invoke(main, ["tag", "1", "x", "--db", address])
     assert f"{address} is a publication, which is only read" in result.output
 
