@@ -93,17 +93,16 @@ class Hub:
         self, kind: str, name: str, folder: Path, revision: str = "main", *, gated: bool = False, tag: bool = False
     ) -> Commit:
         """Hold the files of `folder` as a revision of one of the `models` or `datasets`: a branch, or a tag."""
-        repository = self.create(kind, name)
+        repository = self._repositories.setdefault((kind, name), Repository(kind, name))
         repository.gated |= gated
         repository.revisions[revision] = commit = read_folder(folder)
         if tag:
             repository.tags.add(revision)
         return commit
 
-    def create(self, kind: str, name: str) -> Repository:
-        """The repository of that name, with nothing in it unless there was one."""
-        empty = Repository(kind, name, revisions={"main": commit_of({})})
-        return self._repositories.setdefault((kind, name), empty)
+    def create(self, kind: str, name: str) -> None:
+        """Hold a repository of that name, with nothing in it unless there was one."""
+        self._repositories.setdefault((kind, name), Repository(kind, name, revisions={"main": commit_of({})}))
 
     def rename(self, kind: str, old: str, new: str) -> None:
         """Send whoever asks for `old` to `new`, as the public hub does from `gpt2` to `openai-community/gpt2`."""

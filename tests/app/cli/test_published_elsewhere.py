@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 
 from selfrepair import Warehouse
 from selfrepair.app.cli.main import main
+from selfrepair.app.components import snippets
 from selfrepair.queries.export.upload import check_target, upload
 from selfrepair.queries.sandbox import process
 from selfrepair.warehouse.database.publication import MANIFEST, address_of
@@ -164,6 +165,18 @@ def test_a_folder_that_was_sent_leads_nowhere_else(server: hub.Hub, folder: Path
     assert address_of(copy) == str(copy)
     assert_frame_equal(Warehouse(copy).sql(QUERY), Warehouse(folder).sql(QUERY))
     assert not server.requests
+
+
+def test_code_to_copy_names_what_others_can_open(server: hub.Hub, folder: Path) -> None:
+    assert snippets.python("FROM runs", folder).count(repr(str(folder))) == 1
+    line = snippets.duckdb("runs", folder)
+    assert line.startswith(
+        f"duckdb -readonly {folder}/warehouse.duckdb <<'SQL'\nSET VARIABLE selfrepair_files = '{folder}/';"
+    )
+    server.add("datasets", "lab/repair", folder)
+    path = Warehouse(NAME).path
+    assert f"--db {NAME}@" in snippets.selfrepair("FROM runs", path)
+    assert f"SET VARIABLE selfrepair_files = '{NAME}@" in snippets.duckdb("runs", path)
 
 
 @pytest.fixture(scope="module")
