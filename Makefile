@@ -8,7 +8,7 @@ IN_PARALLEL := --numprocesses auto --dist worksteal
 SLOW := slow or browser or packaging
 QUICK := --hypothesis-profile quick -m 'not ($(SLOW))'
 
-.PHONY: demo real test test-all test-list-all-only test-duckdb2 fuzz kills lint format docs clean
+.PHONY: demo real test test-all test-list-all-only test-duckdb2 fuzz kills schemathesis lint format docs clean
 
 demo: $(DEV)
 	$(BIN)/selfrepair demo
@@ -47,6 +47,10 @@ KILLS_OF ?=
 
 kills: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m support.kills $(KILLS) $(if $(KILLS_OF),--of $(KILLS_OF))
+
+# Requests made from the OpenAPI document, to the HTTP API of a small warehouse; a minute or two.
+schemathesis: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m support.http_requests
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -57,6 +57,11 @@ SECTIONS = {
     },
     "Explore": {
         "app": Command("selfrepair.app.server.serve:app", "Explore a warehouse in the browser."),
+        "mcp": Command(
+            "selfrepair.app.server.assistants.command:mcp",
+            "Let an AI assistant query the warehouse (Model Context Protocol).",
+        ),
+        "serve": Command("selfrepair.app.server.serve_http:serve", "Answer queries over HTTP, for any client."),
     },
 }
 """Every command by heading, with its own line of help: a test compares the two."""

@@ -4,7 +4,7 @@ Names and runs have to be looked up in the file before there is SQL to run. Doin
 opening of the file instead of two, and opening takes as long as most answers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +15,7 @@ from selfrepair.queries.catalog.heads import among, split_labels
 from selfrepair.queries.catalog.next_step import argument
 from selfrepair.queries.catalog.questions import with_run
 from selfrepair.queries.catalog.quoting import identifier
+from selfrepair.queries.catalog.relations import views
 from selfrepair.queries.catalog.which_run import RUNS, Run, which_run
 from selfrepair.queries.sandbox.answer import Params
 from selfrepair.warehouse.errors import SelfRepairError
@@ -75,12 +76,14 @@ class ViewQuery:
     """Rows of a view or table in which each column of `filters` has the value, or one of a list; None is NULL.
 
     `columns` are those to select, in this order; all come as `catalog.headline` orders them. `filters` may give heads by
-    their names, `head="L9H6"` or a list of these.
+    their names, `head="L9H6"` or a list of these. With `is_ordered` the rows of a view whose rows are stored come in the order
+    of what tells them apart; all others come as they are computed, which in one thread is always the same.
     """
 
     name: str
     filters: Mapping[str, Any]
     columns: Chosen = "all"
+    is_ordered: bool = False
 
     def to_sql(self, reader: "Reader | Session") -> tuple[str, Params | None]:
         """A model is found by the number of its run. Raises where it has several, or the view no such column."""
@@ -97,7 +100,9 @@ class ViewQuery:
         if places:
             conditions.append(among(places))
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return f"SELECT {', '.join(map(identifier, selected))} FROM {identifier(self.name)}{where}", params
+        grain = _grain_of_mart(self.name, columns) if self.is_ordered else ()
+        order = f" ORDER BY {', '.join(map(identifier, grain))}" if grain else ""
+        return f"SELECT {', '.join(map(identifier, selected))} FROM {identifier(self.name)}{where}{order}", params
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,13 @@ class HeadQuery:
         where = "run_id = $run_id AND ablation = $ablation AND layer = $layer AND head = $head"
         values = {"run_id": run["run_id"], "ablation": self.ablation, "layer": self.layer, "head": self.head}
         return f"SELECT {', '.join(_ROW_COLUMNS)} FROM {self.view} WHERE {where} ORDER BY {self.order}", values
+
+
+def _grain_of_mart(name: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns that tell the rows of the mart `name` apart; none for a view that is none."""
+    of_mart = (view.grain for view in views() if view.name == name.lower() and view.kept == "mart")
+    grain = next(of_mart, ())
+    return grain if set(grain) <= set(columns) else ()
 
 
 def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
