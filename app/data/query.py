@@ -17,6 +17,7 @@ from selfrepair.queries.client.warehouse import Warehouse
 from selfrepair.queries.sandbox.answer import Answer
 from selfrepair.queries.sandbox.served import MAX_BYTES, MAX_ROWS, TIME_LIMIT_S, State, file_state
 from selfrepair.warehouse.database.limits import Limits
+from selfrepair.warehouse.database.publication import is_publication
 from selfrepair.warehouse.errors import InUseError, SelfRepairError
 
 _PREFETCH_LIMIT_S = 5.0
@@ -79,6 +80,12 @@ _busy_since: dict[str, float] = {}
 def warehouse_path() -> Path:
     """The file that the app shows: `$SELFREPAIR_DB`, else selfrepair.duckdb in the working directory."""
     return Path(os.environ.get("SELFREPAIR_DB") or "selfrepair.duckdb")
+
+
+def file_to_measure_into() -> Path:
+    """The same for commands that write, and the default where what is shown is a publication, which is only read."""
+    path = warehouse_path()
+    return Path("selfrepair.duckdb") if is_publication(path) else path
 
 
 def query_frame(query: str, limit: int = MAX_ROWS) -> pl.DataFrame:

@@ -29,6 +29,7 @@ from selfrepair.app.server.addresses import (
 from selfrepair.app.server.hosts import parse_allowed
 from selfrepair.warehouse import files
 from selfrepair.warehouse.cli.options import db_option
+from selfrepair.warehouse.database.publication import address_of
 from selfrepair.warehouse.errors import SelfRepairError, check_there
 
 HOME = Path(__file__).parents[1] / "home.py"
@@ -89,7 +90,7 @@ def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, .
         try:
             here = address_here(host, addresses)
             if _wait_until_up(process, here, port):
-                click.echo(f"{db} at {link(here if token else host, port, path, token)} (Ctrl-C to stop)")
+                click.echo(f"{address_of(db)} at {link(here if token else host, port, path, token)} (Ctrl-C to stop)")
                 if host in ALL_ADDRESSES:
                     click.echo(f"From other machines: {link(socket.gethostname(), port, path, token)}")
             process.wait()

@@ -166,6 +166,7 @@ def verify(ctx: click.Context, db: Path, as_json: bool) -> None:
     Reads every row and changes nothing. Exits with 1 when a rule is violated.
     """
     from selfrepair.warehouse.cli.terminal import print_json, print_table
+    from selfrepair.warehouse.database.publication import address_of
     from selfrepair.warehouse.verify.verification import verify as verify_rules
 
     checks = verify_rules(db)
@@ -178,12 +179,12 @@ def verify(ctx: click.Context, db: Path, as_json: bool) -> None:
     n_violated = sum(not check.ok for check in checks)
     if n_violated:
         click.echo(
-            f"\n{n_violated} of {len(checks)} rules are violated: {db} holds {holds(db)}, some of them wrong. Restore a "
-            "copy, or remove the run and measure it again: selfrepair remove RUN_ID",
+            f"\n{n_violated} of {len(checks)} rules are violated: {address_of(db)} holds {holds(db)}, some of them wrong. "
+            "Restore a copy, or remove the run and measure it again: selfrepair remove RUN_ID",
             err=True,
         )
         ctx.exit(1)
-    click.echo(f"\nall {len(checks)} rules hold: {db} holds {holds(db)}")
+    click.echo(f"\nall {len(checks)} rules hold: {address_of(db)} holds {holds(db)}")
 
 
 @click.command()
