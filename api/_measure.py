@@ -39,8 +39,7 @@ from selfrepair.warehouse.database.address import warehouse_path
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, errors_in
 from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
 from selfrepair.warehouse.load.names import check_name
-from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
-from selfrepair.warehouse.schema import MECHANISMS
+from selfrepair.warehouse.schema import MECHANISM_TABLES, MECHANISMS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -12,10 +12,11 @@ from selfrepair.app.components.figure import data_popover
 from selfrepair.app.components.tables import column_headers
 from selfrepair.app.controls.linked import linked_toggle
 from selfrepair.app.data.part_files import UnloadedRun, unloaded_runs
-from selfrepair.app.data.query import MAX_ROWS, notify, query_rows, warehouse_path
+from selfrepair.app.data.query import notify, query_rows, warehouse_path
 from selfrepair.app.data.resume_command import RUN_RECORDS, missing_options, resume_command, run_row
 from selfrepair.app.wording.columns import meaning, words
 from selfrepair.app.wording.escape import escape_markdown
+from selfrepair.queries.sandbox.served import MAX_ROWS
 from selfrepair.warehouse.cli.status import left_text
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.activity import activity_of_run

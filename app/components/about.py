@@ -70,11 +70,11 @@ def facts(about: About, frame: pl.DataFrame) -> dict[str, str]:
         return {}
     choice = page.choice
     population = choice.population if about.population == CHOSEN else about.population
-    found = {"runs": about.runs} if about.runs else _run_facts(choice, "")
+    found = {"runs": about.runs} if about.runs else run_facts(choice, "")
     found["ablation"] = choice.ablation if about.ablation == CHOSEN else about.ablation
     found["population"] = population
     if page.other is not None:
-        found |= _run_facts(page.other, "other ") | {"other ablation": page.other.ablation}
+        found |= run_facts(page.other, "other ") | {"other ablation": page.other.ablation}
     found["head"] = about.head
     found["n"] = about.n or _n_rows(frame) or ("" if about.runs else page.n_rows.get(population, ""))
     found["error bars"] = about.bars
@@ -123,7 +123,8 @@ def _run_line(told: Mapping[str, str], which: str) -> str:
     return f"{model}, run {run}, {prompts} prompts of {dataset}{ablation}"
 
 
-def _run_facts(side: Choice, which: str) -> dict[str, Any]:
+def run_facts(side: Choice, which: str = "") -> dict[str, str]:
+    """What a chosen run is, as facts; `which` begins their names, as in "other run"."""
     run = side.run
     told = {"model": run["model"], "run": label_of(run), "dataset": dataset_of(run), "prompts": f"{run['n_prompts']:,}"}
     return {f"{which}{name}": str(value) for name, value in told.items()}

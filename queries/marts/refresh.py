@@ -93,6 +93,11 @@ def make_tables(con: duckdb.DuckDBPyConnection) -> None:
     _delete_of_removed(con)
 
 
+def stored_tables() -> list[str]:
+    """Names of the tables that hold marts, and of their ledger."""
+    return ["refreshed", *_wanted()]
+
+
 def tables_are_made(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether `make_tables` would change nothing."""
     found = _tables(con)

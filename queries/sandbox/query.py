@@ -15,6 +15,7 @@ from selfrepair.queries.catalog.heads import Place, among, place_of, split_label
 from selfrepair.queries.catalog.next_step import argument
 from selfrepair.queries.catalog.questions import with_run
 from selfrepair.queries.catalog.quoting import identifier
+from selfrepair.queries.catalog.relations import views
 from selfrepair.queries.catalog.which_run import RUNS, Run, which_run
 from selfrepair.queries.sandbox.answer import Params
 from selfrepair.warehouse.errors import SelfRepairError
@@ -79,13 +80,15 @@ class ViewQuery:
 
     `columns` are those to select, in this order; all come as `catalog.headline` orders them. `filters` may give heads by
     their names, `head="L9H6"` or a list of these; one that is not there is refused, a single one unless `tells_of_head`: then
-    whoever asks says of an empty answer what there is.
+    whoever asks says of an empty answer what there is. With `is_ordered` the rows of a view whose rows are stored come in the
+    order of what tells them apart; all others come as they are computed, which in one thread is always the same.
     """
 
     name: str
     filters: Mapping[str, Any]
     columns: Chosen = "all"
     tells_of_head: bool = False
+    is_ordered: bool = False
 
     def to_sql(self, reader: "Reader | Session") -> tuple[str, Params | None]:
         """A model is found by the number of its run. Raises where it has several, or the view no such column."""
@@ -105,7 +108,9 @@ class ViewQuery:
         if places:
             conditions.append(among(places))
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return f"SELECT {', '.join(map(identifier, selected))} FROM {identifier(self.name)}{where}", params
+        grain = _grain_of_mart(self.name, columns) if self.is_ordered else ()
+        order = f" ORDER BY {', '.join(map(identifier, grain))}" if grain else ""
+        return f"SELECT {', '.join(map(identifier, selected))} FROM {identifier(self.name)}{where}{order}", params
 
     def types(self, reader: "Reader") -> "Types":
         """The columns of the answer, which `to_sql` has found to be there, with their types."""
@@ -144,6 +149,13 @@ class HeadQuery:
         where = "run_id = $run_id AND ablation = $ablation AND layer = $layer AND head = $head"
         values = {"run_id": run["run_id"], "ablation": self.ablation, "layer": self.layer, "head": self.head}
         return f"SELECT {', '.join(_ROW_COLUMNS)} FROM {self.view} WHERE {where} ORDER BY {self.order}", values
+
+
+def _grain_of_mart(name: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns that tell the rows of the mart `name` apart; none for a view that is none."""
+    of_mart = (view.grain for view in views() if view.name == name.lower() and view.kept == "mart")
+    grain = next(of_mart, ())
+    return grain if set(grain) <= set(columns) else ()
 
 
 def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:

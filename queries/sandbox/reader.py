@@ -28,7 +28,7 @@ from selfrepair.warehouse.database.address import check_place
 from selfrepair.warehouse.database.connection import OnWait, connected
 from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.database.migrate import check_readable
-from selfrepair.warehouse.errors import SelfRepairError, check_there, in_words
+from selfrepair.warehouse.errors import QueryLimitError, SelfRepairError, UnknownNameError, check_there, in_words
 from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class Reader:
         params: Params | None = None,
         *,
         limit: int | None = None,
+        offset: int = 0,
         flat: bool = False,
         text_keys: bool = False,
         timeout_s: float | None = None,
@@ -122,6 +123,7 @@ class Reader:
         types: Types | None = None,
     ) -> Batches:
         """Answer one SQL statement, or the name of a table or view, with at most `limit` rows of `most_bytes` together.
+        Of the rows of a SELECT, the first `offset` are left out.
 
         `flat` turns lists, maps and structs into JSON text, for tables and CSV, `text_keys` the keys of maps into text, for
         JSON; `types` are those of the answer's columns, where they are known. After `timeout_s` seconds, of which `spent_s` are
@@ -135,6 +137,7 @@ class Reader:
             query,
             params,
             limit,
+            offset,
             flat=flat,
             text_keys=text_keys,
             timeout_s=timeout_s,
@@ -189,6 +192,7 @@ class Reader:
         query: str,
         params: Params | None,
         limit: int | None,
+        offset: int,
         *,
         flat: bool,
         text_keys: bool,
@@ -207,6 +211,7 @@ class Reader:
                 rows = f"FROM (\n{statement.text}\n)"
                 select = plain_select(self._con, rows, params, flat=flat, text_keys=text_keys, types=types)
                 limited = "" if limit is None else f"\nLIMIT {limit + 1:d}"
+                limited += f"\nOFFSET {offset:d}" if offset else ""
             with select.explained():
                 reader = _batches(self._con, select.sql + limited, params)
                 yield reader.schema
@@ -214,7 +219,7 @@ class Reader:
                 for batch in reader:
                     n_bytes += batch.nbytes
                     if most_bytes is not None and n_bytes > most_bytes:
-                        raise SelfRepairError(
+                        raise QueryLimitError(
                             f"the answer takes more than the {most_bytes / 1e6:,.0f} MB it may have. Select fewer rows or "
                             "columns, write it to a file (selfrepair query SQL -o FILE)"
                             f"{in_words('', ', or allow more: Warehouse(limits=Limits(answer_bytes=...))')}"
@@ -237,9 +242,9 @@ class Reader:
             if compat.is_interrupted(error):
                 if timeout_s is None:
                     raise
-                raise SelfRepairError(out_of_time(timeout_s)) from None
+                raise QueryLimitError(out_of_time(timeout_s)) from None
             if compat.is_out_of_memory(error):
-                raise SelfRepairError(f"{out_of_memory(self._limits)} ({_first_line(error)})") from None
+                raise QueryLimitError(f"{out_of_memory(self._limits)} ({_first_line(error)})") from None
             raise SelfRepairError(f"{_in_the_users_lines(compat.without_trace(error))}\n{see_names()}") from None
 
     def _statement(self, query: str) -> Statement:
@@ -250,7 +255,7 @@ class Reader:
     def _all_of(self, name: str) -> str:
         known = self._names.relations
         if name.lower() not in known:
-            raise SelfRepairError(unknown_name(name, sorted(known)))
+            raise UnknownNameError(unknown_name(name, sorted(known)))
         return f"FROM {identifier(known[name.lower()])}"
 
 

@@ -29,7 +29,7 @@ from selfrepair.queries.sandbox.open_file_cache import Opened
 from selfrepair.queries.sandbox.process import Request
 from selfrepair.queries.sandbox.query import Query, ViewQuery
 from selfrepair.queries.sandbox.reader import Reader
-from selfrepair.warehouse.errors import InUseError, SelfRepairError, errors_in
+from selfrepair.warehouse.errors import InUseError, QueryLimitError, SelfRepairError, UnreadableError, errors_in
 
 _LONGEST_MESSAGE = 20_000  # SELECT error(...) can be of any length
 _WHY_EMPTY_S = 0.1
@@ -110,7 +110,7 @@ def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
     """Send everything but the last message, and return that."""
     try:
         for number, query in enumerate(request.queries, start=1):
-            reader, opening_s = opened.reader(request.db, request.limits, request.wait_s, request.timeout_s)
+            reader, opening_s = _opened(opened, request)
             if number == 1:
                 for note in opened.notes:
                     _send(out, kind="note", text=note)
@@ -126,14 +126,22 @@ def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
     except BaseException as error:
         opened.close(error)
         if isinstance(error, SelfRepairError):
-            return _refusal(
-                str(error)[:_LONGEST_MESSAGE], InUseError if isinstance(error, InUseError) else SelfRepairError
-            )
+            return _refusal(str(error)[:_LONGEST_MESSAGE], type(error))
         if isinstance(error, MemoryError):
-            return _refusal(out_of_memory(request.limits))
+            return _refusal(out_of_memory(request.limits), QueryLimitError)
         if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):  # the parent has ended
             raise
         return _refusal(traceback.format_exc(), RuntimeError)
+
+
+def _opened(opened: Opened, request: Request) -> tuple[Reader, float]:
+    """The open file and how long opening took [s]. Raises UnreadableError for what is wrong with the file."""
+    try:
+        return opened.reader(request.db, request.limits, request.wait_s, request.timeout_s)
+    except (InUseError, QueryLimitError):
+        raise
+    except SelfRepairError as error:
+        raise UnreadableError(str(error)) from error
 
 
 def _refusal(text: str, kind: type[Exception] = SelfRepairError) -> dict[str, Any]:
@@ -148,6 +156,7 @@ def _answer_one(query: Query, request: Request, opening_s: float, reader: Reader
         sql,
         params,
         limit=request.limit,
+        offset=request.offset,
         flat=request.flat,
         text_keys=request.text_keys,
         timeout_s=request.timeout_s,

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from shlex import quote
 
+from selfrepair.warehouse.database import publication
 from selfrepair.warehouse.errors import SelfRepairError, file_option, in_words
 
 _PREFIX = re.compile(r":memory:|[A-Za-z][\w+.-]+:")  # two letters at least: C: is a drive
@@ -20,7 +21,8 @@ _NAMES_OF_DUCKDB = frozenset({"information_schema", "selfrepair_marts"})
 
 
 def warehouse_path(given: str | os.PathLike[str]) -> Path:
-    """The path that was given. Raises SelfRepairError where it is none, or one at which there can be no warehouse.
+    """The path that was given; of a publication (an address, too), its folder. Raises SelfRepairError where it is none, or one
+    at which there can be no warehouse.
 
     A name that looks like an address of DuckDB's is refused; written as `./md:name` it is the path of a file.
     """
@@ -29,6 +31,9 @@ def warehouse_path(given: str | os.PathLike[str]) -> Path:
         raise SelfRepairError(f"the warehouse's name is empty. Name a file: {_named('selfrepair.duckdb')}")
     if "\0" in text:
         raise SelfRepairError(f"{text!r} contains a NUL character, which no path can have. {another_file()}")
+    if (folder := publication.found_at(text)) is not None:
+        check_place(folder)
+        return folder
     if found := _PREFIX.match(text):
         raise SelfRepairError(
             f"{text} is not the path of a file: DuckDB takes what begins with {found[0]} for "
@@ -74,6 +79,10 @@ def check_place(path: Path) -> None:
     if mode is None:
         return
     if stat.S_ISDIR(mode):
+        if publication.is_publication(path):
+            return
+        if (path / publication.SMALL_FILE).exists():
+            raise publication.half_published(str(path), f"{publication.MANIFEST}, which is written last, is missing")
         raise SelfRepairError(f"{path} is a folder, not a warehouse file. {_file_in(path)}")
     if not stat.S_ISREG(mode):
         raise SelfRepairError(

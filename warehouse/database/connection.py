@@ -21,6 +21,7 @@ from selfrepair.warehouse.database.address import another_file, check_place
 from selfrepair.warehouse.database.format import check_format, why_not_opened
 from selfrepair.warehouse.database.limits import CLOSED, Limits, Settings
 from selfrepair.warehouse.database.migrate import check_readable, migrate
+from selfrepair.warehouse.database.publication import is_publication, publication_at, refuse_to_write
 from selfrepair.warehouse.database.write_request import (
     let_readers_go_first,
     request_read,
@@ -33,7 +34,7 @@ from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairEr
 OnWait = Callable[[str], None]
 """Called with one sentence, once for each process that has to be waited for."""
 
-_FILE_FORMAT: Settings = {"storage_compatibility_version": "v1.0.0"}
+FILE_FORMAT: Settings = {"storage_compatibility_version": "v1.0.0"}
 """Format of new files: DuckDB 2 would write one that DuckDB 1.5 cannot open. A file keeps its format whoever writes it."""
 
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
@@ -100,6 +101,14 @@ def connect(
 
     Waits and raises as `open_writer` and `open_reader` do.
     """
+    if not read_only:
+        refuse_to_write(path)
+    if (publication := publication_at(path)) is not None:
+        check_format(publication.small_file)
+        try:
+            return publication.connect(settings)
+        except duckdb.Error as error:
+            raise SelfRepairError(why_not_opened(publication.small_file, error)) from error
     check_format(path)
     try:
         if not read_only:
@@ -147,6 +156,7 @@ def check_folder(path: Path) -> None:
 
     DuckDB would replay the log of a file that is gone into a new one: the rows of both would be in it.
     """
+    refuse_to_write(path)
     check_place(path)
     if not path.parent.is_dir():
         raise SelfRepairError(
@@ -175,7 +185,7 @@ def _create(path: Path) -> None:
     log = temporary.with_name(temporary.name + files.WAL)
     try:
         files.sweep(path.parent, f"{path.name}.")
-        with contextlib.closing(duckdb.connect(str(temporary), config={**CLOSED, **_FILE_FORMAT})) as con:
+        with contextlib.closing(duckdb.connect(str(temporary), config={**CLOSED, **FILE_FORMAT})) as con:
             migrate(con)
             con.execute("CHECKPOINT")
         assert not log.exists(), "closing a file that was checkpointed removes its log"
@@ -233,6 +243,8 @@ def _explained(path: Path, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
             f"refused ({compat.reason(error)}). {another_file()}"
         ) from error
     except duckdb.Error as error:
+        if is_publication(path):
+            raise SelfRepairError(f"{path} cannot be read: {compat.reason(error)}. {another_file()}") from error
         if compat.is_failed_write(error):
             raise _write_failure(path, error) from error
         if altered := _altered(con):

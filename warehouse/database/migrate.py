@@ -20,8 +20,10 @@ import duckdb
 
 from selfrepair.warehouse.database.address import another_file
 from selfrepair.warehouse.database.comments import write_comments
+from selfrepair.warehouse.database.publication import is_opened_as_publication
 from selfrepair.warehouse.database.transactions import registered, transaction
 from selfrepair.warehouse.errors import SelfRepairError, again, file_option
+from selfrepair.warehouse.schema import MEASURED_TABLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,6 +135,11 @@ def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] 
     _refuse_newer(con, applied, steps)
     if len(applied) < len(steps):
         found = f"schema {len(applied)}" if applied else "no tables"
+        if is_opened_as_publication(con):
+            raise SelfRepairError(
+                f"{_file(con)} has {found} and this selfrepair reads schema {len(steps)}: an earlier version published it. "
+                "Publish it again with this one, or read it with that one."
+            )
         raise SelfRepairError(
             f"{_file(con)} has {found} and this selfrepair reads schema {len(steps)}. "
             f"Bring it up to date, nothing is lost: selfrepair load --db {quote(_file(con))}"
@@ -180,7 +187,8 @@ def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
     names = {name for name, _, _ in found}
     in_main = {name.lower(): is_view for name, is_in_main, is_view in found if is_in_main}
     ours = {name for step in migrations() for name in _TABLE.findall(step.sql)}
-    if posing := sorted(name for name, is_view in in_main.items() if is_view and name in ours):
+    may_pose = MEASURED_TABLES if is_opened_as_publication(con) else ()
+    if posing := sorted(name for name, is_view in in_main.items() if is_view and name in ours and name not in may_pose):
         raise SelfRepairError(
             f"{_file(con)} is not a warehouse: {posing[0]} is a view in it, and a table in every warehouse. Nothing in it "
             f"was run or touched. {another_file()}"

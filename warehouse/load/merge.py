@@ -13,6 +13,7 @@ import duckdb
 
 from selfrepair.warehouse import files
 from selfrepair.warehouse.database.connection import OnWait, check_folder, move_to_free_name, open_reader, open_writer
+from selfrepair.warehouse.database.publication import WITHHELD, is_publication
 from selfrepair.warehouse.database.transactions import registered, transaction
 from selfrepair.warehouse.errors import SelfRepairError, files_given_by
 from selfrepair.warehouse.load.loader import call_entry_points
@@ -90,6 +91,8 @@ def merge(
     temporary = real.parent / files.temporary_name(short)
     log = temporary.with_name(temporary.name + files.WAL)
     first, *others = sources
+    if is_publication(first):
+        raise SelfRepairError(f"{first} is a publication, of which runs are copied: name a file of your own before it.")
     try:
         files.sweep(real.parent, f"{short}.")  # what a merge left that was killed
         with files.writing(
@@ -100,6 +103,7 @@ def merge(
             merged = list(_runs_of(into, first))
             for source in others:
                 with files_given_by(""), open_reader(source, wait_s, on_wait) as con:
+                    _check_has_text(con, source)
                     merged += _merge_one(con, source, into)
             into.execute("CHECKPOINT")
         if after_load:
@@ -112,6 +116,14 @@ def merge(
         files.remove(temporary)
         files.remove(log)
     return merged
+
+
+def _check_has_text(con: duckdb.DuckDBPyConnection, source: Path) -> None:
+    if con.execute("FROM datasets WHERE fingerprint = ?", [WITHHELD]).fetchall():
+        raise SelfRepairError(
+            f"{source} was published without its text, and a warehouse has it. Nothing was made. Leave it out, or ask for a "
+            "publication with text."
+        )
 
 
 def _copy_file(source: Path, target: Path, wait_s: float, on_wait: OnWait | None) -> None:

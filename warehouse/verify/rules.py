@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
-from selfrepair.warehouse.schema import EFFECT_STEP, EFFECTS, IDENTITY_ERROR_LIMIT, LARGE_EFFECT, PARTS
+from selfrepair.warehouse.schema import (
+    EFFECT_STEP,
+    EFFECTS,
+    IDENTITY_ERROR_LIMIT,
+    LARGE_EFFECT,
+    MECHANISM_TABLES,
+    PARTS,
+)
 
 MOST_READ = 5_000_000
 """Rows of the large tables together up to which `violations` reads them: a second on two cores, enough for the demo [rows]."""

@@ -1,0 +1,27 @@
+"""What is served to others, by pages, over HTTP and to assistants: how much of an answer, and of which state of the file."""
+
+from pathlib import Path
+
+MAX_ROWS = 10_000
+"""Rows that are sent at once at most."""
+
+MAX_BYTES = 64_000_000
+"""Bytes that these rows may take."""
+
+TIME_LIMIT_S = 30.0
+"""How long a query may run [s]."""
+
+State = tuple[int, ...]
+
+
+def file_state(path: Path) -> State:
+    """Changes when the file does: after another load, or with another file in its place."""
+    state: State = ()
+    for part in (path, path.with_name(path.name + ".wal")):
+        try:
+            status = part.stat()
+        except OSError:
+            state += (0, 0, 0)
+        else:
+            state += (status.st_ino, status.st_size, status.st_mtime_ns)
+    return state
