@@ -85,7 +85,7 @@ def _add_run(db: Path, parts: Path, key: str, n_rows: int, seed: int, memory: st
         began = time.perf_counter()
         marts.refresh(con)
         figures[f"{key} run: refresh of its marts, {memory} [s]"] = time.perf_counter() - began
-        con.execute("CHECKPOINT")
+        checkpoint(con)
 
 
 def _views(db: Path) -> list[tuple[str, float]]:

@@ -15,6 +15,7 @@ from cachetools import LRUCache
 from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.queries.client.warehouse import Warehouse
 from selfrepair.queries.sandbox.answer import Answer
+from selfrepair.warehouse.database.lake.address import PREFIX, Lake, lake_address
 from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.errors import InUseError, SelfRepairError
 
@@ -83,9 +84,14 @@ _busy_since: dict[str, float] = {}
 """When a query last waited in vain for each file [s, time.monotonic]."""
 
 
+_LAKE_UNCHANGED_S = 5.0
+"""For how long answers of a lake are shown again whose Postgres does not say that it has changed [s]."""
+
+
 def warehouse_path() -> Path:
-    """The file that the app shows: `$SELFREPAIR_DB`, else selfrepair.duckdb in the working directory."""
-    return Path(os.environ.get("SELFREPAIR_DB") or "selfrepair.duckdb")
+    """The file or lake that the app shows: `$SELFREPAIR_DB`, else selfrepair.duckdb in the working directory."""
+    db = os.environ.get("SELFREPAIR_DB") or "selfrepair.duckdb"
+    return lake_address(db) if db.startswith(PREFIX) else Path(db)
 
 
 def query_frame(query: str, limit: int = MAX_ROWS) -> pl.DataFrame:
@@ -220,6 +226,8 @@ def _store(key: Key, stamp: Stamp, rows: Rows) -> None:
 
 def _stamp(path: Path) -> Stamp:
     """Changes when the file does: after another load, or with another file in its place."""
+    if isinstance(path, Lake) and path.kind == "postgres":
+        return (int(time.monotonic() / _LAKE_UNCHANGED_S),)
     stamp: Stamp = ()
     for part in (path, path.with_name(path.name + ".wal")):
         try:

@@ -1,7 +1,8 @@
 """Put the views into a warehouse: for good, with their comments, or for one connection only."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -14,8 +15,9 @@ from selfrepair.queries.catalog.quoting import identifier, literal
 from selfrepair.queries.catalog.relations import relations, views
 from selfrepair.queries.marts import refresh as marts
 from selfrepair.warehouse.database.connection import OnWait, connected, open_writer
+from selfrepair.warehouse.database.lake.tables import cast_tables
 from selfrepair.warehouse.database.limits import CLOSED
-from selfrepair.warehouse.database.transactions import transaction
+from selfrepair.warehouse.database.transactions import checkpoint, is_lake, transaction
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.verify.rules import for_large_files, is_read_whole
 
@@ -46,7 +48,7 @@ def bring_up_to_date(
     if not chosen and not is_done:
         with open_writer(db, wait_s, on_wait) as con:
             install(con)
-            con.execute("CHECKPOINT")
+            checkpoint(con)
     for run_id in chosen:
         with _open_to_compute(db, wait_s, on_wait) as con:
             create_temp_macros(con)
@@ -54,7 +56,7 @@ def bring_up_to_date(
         with open_writer(db, wait_s, on_wait) as con:
             install(con)
             stored = marts.store(con, computed)
-            con.execute("CHECKPOINT")
+            checkpoint(con)
         if stored:  # or else another process has changed the run, and computes it in its turn
             on_run(run_id, computed.seconds)
     return chosen
@@ -81,6 +83,9 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
         marts.make_tables(con)
         if _is_installed(con):
             return
+        if is_lake(con):
+            _record_marts(con)
+            return
         install_macros(con)
         for name in sorted(installed.difference(view.name for view in views())):
             con.execute(f"DROP VIEW {identifier(name)}")
@@ -94,16 +99,30 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
         )
 
 
+def _record_marts(con: duckdb.DuckDBPyConnection) -> None:
+    """What a lake keeps of them: readers bring the views, and learn here which types columns had before they were stored."""
+    con.execute("DROP TABLE IF EXISTS selfrepair_marts.installed")
+    types = json.dumps(marts.types_lost_in_lake())
+    con.execute(
+        f"CREATE TABLE selfrepair_marts.installed AS SELECT {literal(marts.definition())} AS marts, {literal(types)} AS types"
+    )
+
+
 def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> None:
     """Create all views for this connection only: it then reads this version's views, whatever the file holds.
 
     Marts are computed when asked or, with `stored`, read from the file. Works on a read-only connection. Comments are
     left out; `catalog.describe` has them.
     """
+    types: dict[str, dict[str, str]] = {}
+    if is_lake(con):
+        types = json.loads(_record(con).get("types", "{}"))
+        cast_tables(con)
     create_temp_macros(con)
     is_large = _is_large(con)
     for view in views():
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{_sql(view, stored=stored, is_large=is_large)}")
+        sql = _sql(view, stored=stored, is_large=is_large, types=types.get(view.name))
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{sql}")
 
 
 def prepare() -> None:
@@ -139,8 +158,8 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
     return []
 
 
-def _sql(view: View, *, stored: bool, is_large: bool) -> str:
-    sql = marts.stored_sql(view) if stored and view.kept == "mart" else view.sql
+def _sql(view: View, *, stored: bool, is_large: bool, types: Mapping[str, str] | None = None) -> str:
+    sql = marts.stored_sql(view, types) if stored and view.kept == "mart" else view.sql
     return for_large_files(sql) if is_large else sql
 
 
@@ -167,8 +186,10 @@ def _record(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 def _is_installed(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether the file's views, comments and functions are this version's, to the letter."""
-    wanted = {"views": _fingerprint(_is_large(con)), "marts": marts.definition(), "comments": _comments_sha256()}
     record = _record(con)
+    if is_lake(con):
+        return record.get("marts") == marts.definition()
+    wanted = {"views": _fingerprint(_is_large(con)), "marts": marts.definition(), "comments": _comments_sha256()}
     return (
         wanted.items() <= record.items()
         and record.get("state") == _state(con)

@@ -117,7 +117,9 @@ class Names:
         """Those of this connection's file."""
         rows = con.execute(
             "SELECT table_name, false FROM system.main.duckdb_tables() "
-            "UNION ALL SELECT view_name, internal FROM system.main.duckdb_views()"
+            "WHERE database_name IN (system.main.current_database(), 'temp') "
+            "UNION ALL SELECT view_name, internal FROM system.main.duckdb_views() "
+            "WHERE internal OR database_name IN (system.main.current_database(), 'temp')"
         ).fetchall()
         return cls(
             {name.lower(): name for name, internal in rows if not internal},
@@ -254,10 +256,12 @@ def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node, names: Name
     for node in _nodes(tree):
         match node:
             case {"type": "BASE_TABLE", "table_name": str(name)}:
+                _refuse_catalog(node)
                 relations.add(name)
             case {"type": "TABLE_FUNCTION", "function": {"function_name": str(name)}}:
                 table_functions.add(name.lower())
             case {"type": "SHOW_REF", "show_type": "SHOW", "table_name": str(name)}:  # DuckDB 2's of a table
+                _refuse_catalog(node)
                 relations.add(name)
             case {"type": "SHOW_REF", "table_name": str(name)} if name.strip('"') not in (*_SHOWN, ""):
                 raise SelfRepairError(f"SHOW {name} is not answered here; SHOW TABLES and DESCRIBE are. {see_names()}")
@@ -277,6 +281,13 @@ def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node, names: Name
         for name in sorted(table_functions - TABLE_FUNCTIONS - _macros_of_file(con)):
             raise _refused(name)
     _refuse_unknown({name for name in relations if name.lower() not in named_here | SYSTEM_VIEWS}, names)
+
+
+def _refuse_catalog(node: Node) -> None:
+    """The tables in which DuckLake keeps a lake's catalog are not the warehouse's."""
+    for part in (node.get("catalog_name"), node.get("schema_name")):
+        if str(part or "").lower().startswith("__ducklake"):
+            raise SelfRepairError(f"{part} is the lake's own catalog, which is not asked here. {see_names()}")
 
 
 def _refuse_borrowed_names(named_here: set[str], names: Names) -> None:

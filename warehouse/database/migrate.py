@@ -9,7 +9,7 @@ import contextlib
 import glob
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,7 +20,10 @@ import duckdb
 
 from selfrepair.warehouse.database.address import another_file
 from selfrepair.warehouse.database.comments import write_comments
-from selfrepair.warehouse.database.transactions import registered, transaction
+from selfrepair.warehouse.database.lake.opening import ADDRESS
+from selfrepair.warehouse.database.lake.tables import copy_rows, make_tables
+from selfrepair.warehouse.database.limits import CLOSED
+from selfrepair.warehouse.database.transactions import is_lake, registered, transaction
 from selfrepair.warehouse.errors import SelfRepairError, again, in_words
 
 if TYPE_CHECKING:
@@ -37,7 +40,10 @@ WHERE database_name = system.main.current_database() AND NOT temporary AND NOT i
 """Functions by their full names, here and wherever a file's contents are looked at: it may hold others of the short ones."""
 
 _APPLIED = "SELECT version::INTEGER AS version, sha256 FROM main.schema_migration WHERE version > 0 ORDER BY version"
-_PATH = "SELECT path FROM system.main.duckdb_databases() WHERE database_name = system.main.current_database()"
+_PATH = (
+    f"SELECT coalesce(getvariable('{ADDRESS}'), path) FROM system.main.duckdb_databases() "
+    "WHERE database_name = system.main.current_database()"
+)
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _TABLE = re.compile(r"CREATE TABLE (\w+)")
@@ -107,6 +113,9 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
                 f"Load into a new file ({in_words('--db', 'into=')}), or use the build that made this one."
             )
     missing = steps[len(applied) :]
+    if is_lake(con):
+        _migrate_lake(con, missing)
+        return [step.version for step in missing]
     file = _file(con)  # DuckDB 2 answers nothing more in a transaction that failed
     with _commit_in_the_file(con), transaction(con):
         for step in missing:
@@ -120,6 +129,20 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
         if len(steps) == len(migrations()):  # the tables are those that `schema` describes
             write_comments(con)
     return [step.version for step in missing]
+
+
+def _migrate_lake(con: duckdb.DuckDBPyConnection, missing: Sequence[Migration]) -> None:
+    """Give a lake the tables and columns that it has not: lakes are younger than all that was ever renamed or removed."""
+    if missing:
+        with duckdb.connect(config=CLOSED) as model, transaction(con):
+            migrate(model)
+            make_tables(con, model)
+            model.execute(f"DELETE FROM schema_migration WHERE version < {missing[0].version:d}")
+            copy_rows(model, con, "schema_migration")
+            write_comments(con)
+        return
+    with transaction(con):
+        write_comments(con)
 
 
 def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None = None) -> None:
