@@ -10,12 +10,13 @@ from pathlib import Path
 import duckdb
 
 from selfrepair.queries.catalog.header import View
-from selfrepair.queries.catalog.macros import MACROS, create_temp_macros, has_macros, install_macros
+from selfrepair.queries.catalog.macros import MACROS, create_temp_macros, has_macros, install_macros, temp_macros
 from selfrepair.queries.catalog.quoting import identifier, literal
 from selfrepair.queries.catalog.relations import relations, views
 from selfrepair.queries.marts import refresh as marts
+from selfrepair.queries.marts.on_demand import OnDemand
 from selfrepair.warehouse.database.connection import OnWait, connected, open_writer
-from selfrepair.warehouse.database.lake.tables import cast_tables
+from selfrepair.warehouse.database.lake.tables import casts
 from selfrepair.warehouse.database.limits import CLOSED
 from selfrepair.warehouse.database.transactions import checkpoint, is_lake, transaction
 from selfrepair.warehouse.errors import SelfRepairError
@@ -114,15 +115,26 @@ def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> Non
     Marts are computed when asked or, with `stored`, read from the file. Works on a read-only connection. Comments are
     left out; `catalog.describe` has them.
     """
-    types: dict[str, dict[str, str]] = {}
-    if is_lake(con):
-        types = json.loads(_record(con).get("types", "{}"))
-        cast_tables(con)
     create_temp_macros(con)
+    con.execute(";\n".join(_temp_views(con, stored=stored).values()))
+
+
+def _temp_views(
+    con: duckdb.DuckDBPyConnection, *, stored: bool, types: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, str]:
+    """The statements that create the views for a connection, by name."""
     is_large = _is_large(con)
-    for view in views():
-        sql = _sql(view, stored=stored, is_large=is_large, types=types.get(view.name))
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{sql}")
+    return {
+        view.name: f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n"
+        + _sql(view, stored=stored, is_large=is_large, types=(types or {}).get(view.name))
+        for view in views()
+    }
+
+
+def _on_demand(con: duckdb.DuckDBPyConnection, record: Mapping[str, str], *, stored: bool) -> OnDemand:
+    """All that a lake, which has tables alone, does not bring."""
+    views_of_lake = _temp_views(con, stored=stored, types=json.loads(record.get("types", "{}")))
+    return OnDemand(con, {**casts(), **temp_macros(), **views_of_lake}, frozenset(views_of_lake))
 
 
 def prepare() -> None:
@@ -133,18 +145,34 @@ def prepare() -> None:
 
 
 def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """Make this connection read this version's views; returns notes on marts that are missing or out of date, in sentences.
+    """Make this connection read this version's views; returns notes on marts that are missing or out of date, in sentences."""
+    notes, on_demand = prepare_on_demand(con)
+    on_demand.make_all()
+    return notes
+
+
+def prepare_on_demand(con: duckdb.DuckDBPyConnection) -> tuple[list[str], OnDemand]:
+    """As `prepare_reader`, with the views that are yet to be made for queries that name them: a lake's.
 
     Usually the file's views are these, and nothing is to be done. A file that holds marts of another version, or none,
     gets its marts computed by every query, which is correct and may take long.
     """
     record = _record(con)
-    of_views, of_marts = record.get("views"), record.get("marts")
-    stored = of_marts == marts.definition()
+    stored = record.get("marts") == marts.definition()
+    return _notes(con, stored=stored), _prepared(con, record, stored=stored)
+
+
+def _prepared(con: duckdb.DuckDBPyConnection, record: Mapping[str, str], *, stored: bool) -> OnDemand:
+    if is_lake(con):
+        return _on_demand(con, record, stored=stored)
     ours = {view.name for view in views()}
     known = (_fingerprint(is_large=False), _fingerprint(is_large=True))
-    if of_views not in known or not has_macros(con) or not _installed(con) >= ours:
+    if record.get("views") not in known or not has_macros(con) or not _installed(con) >= ours:
         install_temp(con, stored=stored)
+    return OnDemand(con)
+
+
+def _notes(con: duckdb.DuckDBPyConnection, *, stored: bool) -> list[str]:
     if stored:
         return [
             f"run {run_id}: its summaries are missing or out of date: selfrepair refresh"
@@ -174,8 +202,8 @@ def _is_large(con: duckdb.DuckDBPyConnection) -> bool:
 def _record(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """What was installed last, by the names of `selfrepair_marts.installed`; empty where nothing was."""
     made = con.execute(
-        "SELECT 1 FROM system.main.duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed' "
-        "AND database_name = system.main.current_database()"
+        "SELECT 1 FROM system.main.duckdb_columns() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed' "
+        "AND database_name = system.main.current_database() LIMIT 1"
     ).fetchall()
     if not made:
         return {}

@@ -8,7 +8,7 @@ not be.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import duckdb
 from selfrepair.queries.catalog.next_step import see_names
 from selfrepair.queries.catalog.relations import unknown_name
 from selfrepair.warehouse import compat
+from selfrepair.warehouse.database.transactions import is_lake
 from selfrepair.warehouse.errors import SelfRepairError
 
 LONGEST_QUERY = 200_000
@@ -90,6 +91,13 @@ _MOST_PARTS_OF_A_NAME = 100
 _READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 """Parts of a syntax tree that answer rows and change nothing."""
 
+_TABLES = "SELECT table_name, false FROM system.main.duckdb_tables()"
+_TABLES_OF_LAKE = (  # `duckdb_tables` would look up how many rows each has
+    "SELECT DISTINCT table_name, false FROM system.main.duckdb_columns() "
+    "WHERE database_name = system.main.current_database()"
+)
+_VIEWS = "UNION ALL SELECT view_name, internal FROM system.main.duckdb_views()"
+
 Node = dict[str, Any]
 
 
@@ -113,14 +121,10 @@ class Names:
     system: frozenset[str]
 
     @classmethod
-    def of(cls, con: duckdb.DuckDBPyConnection) -> "Names":
-        """Those of this connection's file."""
-        rows = con.execute(
-            "SELECT table_name, false FROM system.main.duckdb_tables() "
-            "WHERE database_name IN (system.main.current_database(), 'temp') "
-            "UNION ALL SELECT view_name, internal FROM system.main.duckdb_views() "
-            "WHERE internal OR database_name IN (system.main.current_database(), 'temp')"
-        ).fetchall()
+    def of(cls, con: duckdb.DuckDBPyConnection, on_demand: Collection[str] = ()) -> "Names":
+        """Those of this connection's file, and of views that are made on demand."""
+        rows = con.execute(f"{_TABLES_OF_LAKE if is_lake(con) else _TABLES} {_VIEWS}").fetchall()
+        rows += [(name, False) for name in on_demand]
         return cls(
             {name.lower(): name for name, internal in rows if not internal},
             SYSTEM_VIEWS | {name.lower() for name, internal in rows if internal},

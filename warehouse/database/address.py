@@ -21,8 +21,8 @@ _NAMES_OF_DUCKDB = frozenset({"information_schema", "selfrepair_marts"})
 
 
 def warehouse_path(given: str | os.PathLike[str], data: str | None = None) -> Path:
-    """The path that was given, or the lake (`ducklake:...`), whose rows lie in `data` where that is said. Raises SelfRepairError
-    where it is neither, or a path at which there can be no warehouse.
+    """The path that was given, or the lake (`ducklake:...`), whose rows lie in `data` where that is said. Raises
+    SelfRepairError where it is neither, or a path at which there can be no warehouse.
 
     A name that looks like an address of DuckDB's is refused; written as `./md:name` it is the path of a file.
     """

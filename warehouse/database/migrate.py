@@ -39,6 +39,14 @@ WHERE database_name = system.main.current_database() AND NOT temporary AND NOT i
 """
 """Functions by their full names, here and wherever a file's contents are looked at: it may hold others of the short ones."""
 
+_NAMES_OF_LAKE = """
+SELECT DISTINCT table_name, schema_name = 'main' AS is_in_main, table_name IN (
+    SELECT view_name FROM system.main.duckdb_views() WHERE database_name = system.main.current_database()
+) AS is_view
+FROM system.main.duckdb_columns() WHERE database_name = system.main.current_database()
+"""
+"""`duckdb_tables` would look up how many rows each table of a lake has."""
+
 _APPLIED = "SELECT version::INTEGER AS version, sha256 FROM main.schema_migration WHERE version > 0 ORDER BY version"
 _PATH = (
     f"SELECT coalesce(getvariable('{ADDRESS}'), path) FROM system.main.duckdb_databases() "
@@ -195,7 +203,7 @@ def _rows_of(path: Path) -> "pa.Table":
 
 
 def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
-    found = con.execute(_NAMES).fetchall()
+    found = con.execute(_NAMES_OF_LAKE if is_lake(con) else _NAMES).fetchall()
     names = {name for name, _, _ in found}
     in_main = {name.lower(): is_view for name, is_in_main, is_view in found if is_in_main}
     ours = {name for step in migrations() for name in _TABLE.findall(step.sql)}

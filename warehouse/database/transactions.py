@@ -26,7 +26,7 @@ def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def checkpoint(con: duckdb.DuckDBPyConnection) -> None:
-    """Bring a file's log into it. A lake has none: DuckLake would clean it at that, which readers of earlier rows may notice."""
+    """Bring a file's log into it. A lake has none: DuckLake would clean it at that, which whoever reads it may notice."""
     if not is_lake(con):
         con.execute("CHECKPOINT")
 
@@ -34,7 +34,8 @@ def checkpoint(con: duckdb.DuckDBPyConnection) -> None:
 def is_lake(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether the connection has a lake open, and not a file."""
     found = con.execute(
-        "SELECT 1 FROM system.main.duckdb_databases() WHERE database_name = system.main.current_database() AND type = 'ducklake'"
+        "SELECT 1 FROM system.main.duckdb_databases() "
+        "WHERE database_name = system.main.current_database() AND type = 'ducklake'"
     ).fetchall()
     return bool(found)
 

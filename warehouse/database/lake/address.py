@@ -18,7 +18,7 @@ DATA_VARIABLE = "SELFREPAIR_DATA"
 
 Kind = Literal["duckdb", "sqlite", "postgres"]
 
-_KINDS: dict[str, Kind] = {"sqlite:": "sqlite", "postgres:": "postgres", "duckdb:": "duckdb"}
+_KINDS: dict[str, Kind] = {"sqlite:": "sqlite", "postgres:": "postgres", "duckdb:": "duckdb", "": "duckdb"}
 _PASSWORD = re.compile(r"\bpassword\s*=\s*(?:'(?:[^'\\]|\\.)*'|\S+)\s*|(?<=://)([^:/@\s]*):[^@/\s]*(?=@)")
 _DATABASE = re.compile(r"\bdbname\s*=\s*'?([\w.-]+)|://[^/?]*/([\w.-]+)")
 _OTHER_CATALOG = re.compile(r"[A-Za-z][\w+.-]+:")
@@ -74,8 +74,8 @@ class Lake(type(Path())):  # type: ignore[misc]
 
     def absolute(self) -> Lake:
         """The same lake for a process that is in another folder."""
-        data = self.data if self.data is None or is_bucket(self.data) else os.path.abspath(self.data)
-        return Lake.of(self.kind, self.catalog if self.kind == "postgres" else os.path.abspath(self.catalog), data)
+        data = self.data if self.data is None or is_bucket(self.data) else str(Path(self.data).absolute())
+        return Lake.of(self.kind, self.catalog if self.kind == "postgres" else str(Path(self).absolute()), data)
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Whether the lake was made. Raises SelfRepairError where its Postgres cannot be reached."""
@@ -93,16 +93,12 @@ class Lake(type(Path())):  # type: ignore[misc]
 def lake_address(text: str, data: str | None = None) -> Lake:
     """The lake of an address. Raises SelfRepairError where it is none."""
     rest = text.removeprefix(PREFIX)
-    for prefix, kind in _KINDS.items():
-        if rest.startswith(prefix):
-            catalog = rest.removeprefix(prefix)
-            break
-    else:
-        kind, catalog = "duckdb", rest
-        if found := _OTHER_CATALOG.match(rest):
-            raise SelfRepairError(
-                f"{text}: a lake's catalog is a DuckDB file, or in sqlite: or postgres:, not in {found[0]} {_examples()}"
-            )
+    prefix = next((prefix for prefix in _KINDS if rest.startswith(prefix)), "")
+    kind, catalog = _KINDS[prefix], rest.removeprefix(prefix)
+    if not prefix and (found := _OTHER_CATALOG.match(rest)):
+        raise SelfRepairError(
+            f"{text}: a lake's catalog is a DuckDB file, or in sqlite: or postgres:, not in {found[0]} {_examples()}"
+        )
     if not catalog.strip():
         raise SelfRepairError(f"{text} names no catalog. {_examples()}")
     return Lake.of(kind, catalog, (data or "").strip() or os.environ.get(DATA_VARIABLE) or None)

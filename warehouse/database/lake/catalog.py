@@ -24,7 +24,7 @@ _SQLITE = b"SQLite format 3"
 def is_made(lake: Lake) -> bool:
     """Whether there is a catalog."""
     if lake.kind != "postgres":
-        return os.path.exists(lake)
+        return lake.exists()
     with postgres(lake) as con:
         return ask(con, _IS_MADE) == [(True,)]
 
@@ -46,8 +46,7 @@ def recorded_data(lake: Lake) -> str:
         raise SelfRepairError(f"{lake} is not the catalog of a lake: it does not say where rows lie. Name another one.")
     data = _with_slash(str(found[0][0]))
     if not is_bucket(data):
-        if not os.path.isabs(data):
-            data = _with_slash(os.path.join(os.path.dirname(os.path.realpath(lake)), data))
+        data = _with_slash(str(Path(os.path.realpath(lake)).parent / data))
         _check_narrow(lake, data)
     if lake.data is not None and data != (given := absolute_data(lake.data)):
         raise SelfRepairError(
@@ -100,11 +99,12 @@ def how_to_make(lake: Lake) -> str:
 
 def _check_narrow(lake: Lake, data: str) -> None:
     """A reader may read what lies in the folder of rows. A catalog may be anybody's, and name any folder."""
-    above = {Path(data).resolve()}
+    folder = Path(data).resolve()
     places = [Path.home(), Path.cwd(), *([Path(os.path.realpath(lake))] if lake.kind != "postgres" else [])]
-    if any(place == folder or folder in place.parents for place in places for folder in above):
+    if any(folder in (place, *place.parents) for place in places):
         raise SelfRepairError(
-            f"the rows of {lake} would lie in {data}, where other files are: readers of the lake could read all of them. {_name_data()}"
+            f"the rows of {lake} would lie in {data}, where other files are: readers of the lake could read all of them. "
+            f"{_name_data()}"
         )
 
 

@@ -22,15 +22,19 @@ def load_extensions(con: duckdb.DuckDBPyConnection, *names: str) -> None:
             con.load_extension(str(path) if path else name)
         except duckdb.Error as error:
             raise SelfRepairError(
-                f"DuckDB {duckdb.__version__} has no extension {name}, which this lake needs ({compat.reason(error)}). Either "
-                f"install those that come as packages, with the DuckDB that they are for: pip install 'selfrepair[lake]'; or have "
-                f"DuckDB fetch its own: python -c \"import duckdb; duckdb.sql('INSTALL {name}')\""
+                f"DuckDB {duckdb.__version__} has no extension {name}, which this lake needs ({_first_line(error)}). Either "
+                "install those that come as packages, with the DuckDB that they are for: pip install 'selfrepair[lake]'; or "
+                f"have DuckDB fetch its own: python -c \"import duckdb; duckdb.sql('INSTALL {name}')\""
             ) from error
 
 
 def extensions_of(lake: Lake, data: str) -> tuple[str, ...]:
     """The extensions that a lake needs whose rows lie in `data`."""
     return ("ducklake", *_OF_CATALOG[lake.kind], *(("httpfs",) if is_bucket(data) else ()))
+
+
+def _first_line(error: Exception) -> str:
+    return compat.reason(error).partition("\n")[0]
 
 
 def _in_wheel(name: str) -> Path | None:

@@ -84,6 +84,9 @@ def _connected(
     own = dict(settings)
     is_locked = own.pop("lock_configuration", False)
     own.pop("enable_external_access", None)
+    if lake.kind == "postgres":  # its extension looks for secrets on the disk, where none are kept in a folder that is not there
+        del own["allow_persistent_secrets"]
+        own["secret_directory"] = f"{own['temp_directory']}.secrets"
     con = duckdb.connect(config=own)
     try:
         load_extensions(con, *extensions_of(lake, data))
@@ -92,13 +95,17 @@ def _connected(
         paths = [] if lake.kind == "postgres" else [os.path.realpath(catalog)]
         if lake.kind == "duckdb":
             paths += [paths[0] + ending for ending in (files.WAL, f"{files.WAL}.checkpoint", f"{files.WAL}.recovery")]
-        con.execute(f"SET allowed_directories = {_listed([data])}")
-        con.execute(f"SET allowed_paths = {_listed(paths)}")
-        con.execute("SET enable_external_access = false")
+        con.execute(f"SET allowed_directories = {_listed([data])}; SET allowed_paths = {_listed(paths)}")
         where = catalog if lake.kind == "postgres" else paths[0]
         only = "READ_ONLY, " if read_only else ""
-        options = f"{only}DATA_PATH {text(data)}, OVERRIDE_DATA_PATH true"
-        con.execute(f"ATTACH {text(f'ducklake:{_TYPE[lake.kind]}{where}')} AS {NAME} ({options})")
+        attach = (
+            f"ATTACH {text(f'ducklake:{_TYPE[lake.kind]}{where}')} AS {NAME} "
+            f"({only}DATA_PATH {text(data)}, OVERRIDE_DATA_PATH true)"
+        )
+        close = "SET enable_external_access = false"
+        # A Postgres is not reached once all is closed, and has nothing that would run. A file may be anybody's.
+        for statement in (attach, close) if lake.kind == "postgres" else (close, attach):
+            con.execute(statement)
         con.execute(f"USE {NAME}; SET VARIABLE {ADDRESS} = {text(str(lake))}")
         if is_locked:
             con.execute("SET lock_configuration = true")

@@ -54,13 +54,23 @@ ENUMS: Mapping[str, Mapping[str, str]] = {
     "neuron_sums": _NEURONS,
     "edge_sums": _ABLATION | {"population": _enum(EDGE_POPULATIONS), "target_kind": _enum(TARGET_KINDS)},
     "logprob_changes": _ABLATION,
-    "routing_sums": _ABLATION,
-    "expert_sums": _ABLATION,
+    "routing_sums": _ABLATION | {"population": _enum(EDGE_POPULATIONS)},
+    "expert_sums": _ABLATION | {"population": _enum(EDGE_POPULATIONS)},
     "self_repression": _VECTOR,
     "self_repression_sums": _VECTOR,
     "published_self_repression": _VECTOR,
 }
 """Types of the columns that a file has as ENUM, by table: whoever reads a lake does without the schema and SQLAlchemy."""
+
+TYPES = {
+    "ablation_kind": _enum(ABLATIONS),
+    "run_status": _enum(STATUSES),
+    "target_kind": _enum(TARGET_KINDS),
+    "edge_population": _enum(EDGE_POPULATIONS),
+    "neuron_population": _enum(NEURON_POPULATIONS),
+    "added_vector_kind": _enum(ADDED_VECTORS),
+}
+"""The file's own types."""
 
 SORTED = {"measurements": "layer, head", "neuron_changes": "layer, head", "logprob_changes": "layer, head"}
 """Tables whose rows come in this order."""
@@ -113,20 +123,21 @@ def cast_tables(con: duckdb.DuckDBPyConnection, narrowed: Mapping[str, str] | No
     """Have the connection see the tables with the types that they have in a file, and of those that are `narrowed` the rows for
     which their condition holds; returns the names of the TEMP views that do it, which go before the tables' own.
     """
+    statements = casts(narrowed)
+    con.execute(";\n".join(statements.values()))
+    return [name for name in statements if name not in TYPES]
+
+
+def casts(narrowed: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The statements of `cast_tables`, by what they make."""
     narrowed = narrowed or {}
-    names = sorted({*ENUMS, *narrowed})
-    for table in names:
+    found = {name: f"CREATE TEMP TYPE IF NOT EXISTS {name} AS {kind}" for name, kind in TYPES.items()}
+    for table in sorted({*ENUMS, *narrowed}):
+        columns = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in ENUMS.get(table, {}).items())
+        replaced = f" REPLACE ({columns})" if columns else ""
         where = f" WHERE {narrowed[table]}" if table in narrowed else ""
-        con.execute(
-            f"CREATE OR REPLACE TEMP VIEW {table} AS {cast_select(f'{NAME}.main.{table}', ENUMS.get(table, {}))}{where}"
-        )
-    return names
-
-
-def cast_select(table: str, types: Mapping[str, str]) -> str:
-    """A SELECT of all rows of a table, with these columns cast."""
-    casts = ", ".join(f'CAST("{column}" AS {kind}) AS "{column}"' for column, kind in types.items())
-    return f"SELECT *{f' REPLACE ({casts})' if casts else ''} FROM {table}"
+        found[table] = f"CREATE OR REPLACE TEMP VIEW {table} AS SELECT *{replaced} FROM {NAME}.main.{table}{where}"
+    return found
 
 
 def allowed(con: duckdb.DuckDBPyConnection, table: str) -> str:
