@@ -38,7 +38,7 @@ needs_lakes = pytest.mark.skipif(bool(why_none()), reason="DuckDB has no extensi
 
 def lake(folder: Path, kind: str = "duckdb", dsn: str = "") -> Lake:
     """The address of a lake in `folder`."""
-    catalog = dsn if kind == "postgres" else str(folder / f"w.{kind}")
+    catalog = dsn if kind == "postgres" else str(folder / f"lake.{kind}")
     address = warehouse_path(f"ducklake:{kind}:{catalog}", str(folder / "rows"))
     assert isinstance(address, Lake)
     return address
@@ -63,7 +63,19 @@ def postgres(folder: Path) -> Iterator[str]:
         if run.returncode:
             pytest.skip(f"initdb does not run here: {run.stderr[-300:]}")
         port = _free_port()
-        options = ["-F", "-p", str(port), "-h", "127.0.0.1", "-k", str(home), "-c", "max_connections=60", "-c", "shared_buffers=16MB"]
+        options = [
+            "-F",
+            "-p",
+            str(port),
+            "-h",
+            "127.0.0.1",
+            "-k",
+            str(home),
+            "-c",
+            "max_connections=60",
+            "-c",
+            "shared_buffers=16MB",
+        ]
         server = subprocess.Popen(
             [*as_user, str(binaries / "postgres"), "-D", str(data), *options],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=home,
