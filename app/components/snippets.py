@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+from selfrepair.warehouse.database.lake.address import Lake, attached
+
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
 _END = "SQL"
 
@@ -16,7 +18,10 @@ def selfrepair(sql: str, db: Path) -> str:
 def duckdb(sql: str, db: Path) -> str:
     """The same with the DuckDB CLI, which does not take the bare name of a view."""
     name = _NAME.fullmatch(sql)
-    return f"duckdb -readonly {shlex.quote(str(db))} {_heredoc(f'FROM {name[1]};' if name else _terminated(sql))}"
+    statement = f"FROM {name[1]};" if name else _terminated(sql)
+    if isinstance(db, Lake):
+        return f"duckdb {_heredoc(f'{attached(db)}{chr(10)}{statement}')}"
+    return f"duckdb -readonly {shlex.quote(str(db))} {_heredoc(statement)}"
 
 
 def python(sql: str, db: Path) -> str:

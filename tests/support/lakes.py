@@ -15,9 +15,11 @@ import duckdb
 import pytest
 
 from selfrepair.warehouse.database.address import warehouse_path
+from selfrepair.warehouse.database.connection import open_reader, open_writer
 from selfrepair.warehouse.database.lake.address import Lake
 from selfrepair.warehouse.database.lake.extensions import load_extensions
 from selfrepair.warehouse.errors import SelfRepairError
+from support.contents import LEFT_OUT, Contents, row_key
 
 KINDS = ("duckdb", "sqlite", "postgres")
 _BINARIES = ("/usr/lib/postgresql/15/bin", "/usr/local/bin", "/usr/bin")
@@ -87,6 +89,35 @@ def postgres(folder: Path) -> Iterator[str]:
             server.wait(60)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def lake_contents(db: Path) -> Contents:
+    """All rows of a lake's tables and summaries, but for times and what hashes them, as `contents` has a file's."""
+    with open_reader(db) as con:
+        tables = con.execute(
+            "SELECT schema_name || '.' || table_name, list(column_name) FROM duckdb_columns() "
+            "WHERE database_name = current_database() GROUP BY ALL"
+        ).fetchall()
+        found = {}
+        for table, columns in tables:
+            lasting = [name for name in columns if name not in LEFT_OUT]
+            found[table] = sorted(con.execute(f"SELECT {', '.join(lasting)} FROM {table}").fetchall(), key=row_key)
+        return found
+
+
+def unknown_files(db: Path, folder: Path) -> int:
+    """How many Parquet files of the lake's folder no snapshot of it has."""
+    with open_writer(db) as con:
+        known = set()
+        for schema, table in con.execute(
+            "SELECT DISTINCT schema_name, table_name FROM duckdb_columns() WHERE database_name = current_database()"
+        ).fetchall():
+            listed = con.execute(
+                f"SELECT data_file, delete_file FROM ducklake_list_files('lake', '{table}', schema => '{schema}')"
+            )
+            known |= {Path(name).name for row in listed.fetchall() for name in row if name}
+    rows = {path.name for path in folder.rglob("*.parquet") if f"{path.parent}".count(".files")}
+    return len(rows - known)
 
 
 def new_database(dsn: str, name: str) -> str:

@@ -21,6 +21,7 @@ from selfrepair.warehouse.database.address import another_file, check_place
 from selfrepair.warehouse.database.format import check_format, why_not_opened
 from selfrepair.warehouse.database.lake import opening as lakes
 from selfrepair.warehouse.database.lake.address import Lake
+from selfrepair.warehouse.database.lake.tables import cast_tables
 from selfrepair.warehouse.database.limits import CLOSED, Limits, Settings
 from selfrepair.warehouse.database.migrate import check_readable, migrate
 from selfrepair.warehouse.database.write_request import (
@@ -88,6 +89,8 @@ def open_reader(path: Path, wait_s: float = 10.0, on_wait: OnWait | None = None)
         _explained(path, con),
     ):
         check_readable(con)
+        if isinstance(path, Lake):
+            cast_tables(con)
         yield con
 
 

@@ -70,7 +70,7 @@ def test_one_changes_a_lake_at_a_time_and_readers_never_wait(db: Lake, tmp_path:
 
 def test_moves_into_a_lake_and_back(db: Lake, tmp_path: Path) -> None:
     file, back = tmp_path / "w.duckdb", tmp_path / "back.duckdb"
-    load_rows(file, fabricate(mechanisms=True, post_norms=True).write(tmp_path / "parts").root)
+    load_rows(file, fabricate(post_norms=True).write(tmp_path / "parts").root)
 
     move(file, db, after_load=False)
     with pytest.raises(SelfRepairError, match="holds runs already"):

@@ -109,6 +109,12 @@ def address_of(db: Path) -> str:
     return db.address if isinstance(db, Lake) and db.catalog else str(db)
 
 
+def attached(lake: Lake) -> str:
+    """SQL with which any DuckDB client has the lake's tables; views are selfrepair's own."""
+    address = str(lake).replace("'", "''")
+    return f"INSTALL ducklake; ATTACH '{address}' AS lake (READ_ONLY); USE lake;"
+
+
 def parts_beside(db: Path) -> Path:
     """The folder of the part files of a warehouse, where none was named."""
     return Path(f"{os.fspath(db)}.parts")

@@ -18,6 +18,9 @@ from selfrepair.warehouse.errors import SelfRepairError, in_words
 
 _DATA = "SELECT value FROM ducklake_metadata WHERE key = 'data_path' AND scope IS NULL"
 _IS_MADE = "SELECT to_regclass('ducklake_metadata') IS NOT NULL"
+_WHOSE = ".lake"
+"""A file in a folder of rows that tells whose it is: a lake that was killed while it was made is made there again."""
+
 _SQLITE = b"SQLite format 3"
 
 
@@ -47,7 +50,7 @@ def recorded_data(lake: Lake) -> str:
     data = _with_slash(str(found[0][0]))
     if not is_bucket(data):
         data = _with_slash(str(Path(os.path.realpath(lake)).parent / data))
-        _check_narrow(lake, data)
+        _check_narrow(lake, data, is_made=True)
     if lake.data is not None and data != (given := absolute_data(lake.data)):
         raise SelfRepairError(
             f"the rows of {lake} lie in {data}, not in {given}: a lake keeps the place that it was made with. Leave "
@@ -73,12 +76,20 @@ def data_to_make(lake: Lake) -> str:
         raise SelfRepairError(f"{lake} is new, and where its rows are to lie is not said. {_name_data()}")
     data = absolute_data(lake.data or f"{os.fspath(lake)}.files")
     if not is_bucket(data):
-        _check_narrow(lake, data)
+        _check_narrow(lake, data, is_made=False)
         path = Path(data)
-        if path.is_dir() and any(path.iterdir()):
-            raise SelfRepairError(f"{data} is not empty, and a new lake begins with an empty folder. {_name_data()}")
+        whose = str(lake.absolute())
         try:
             path.mkdir(parents=True, exist_ok=True)
+            note = path / _WHOSE
+            if note.exists():
+                is_own = files.read_own(note).decode(errors="replace").strip() == whose
+            else:
+                is_own = not any(path.iterdir())
+                if is_own:
+                    note.write_text(f"{whose}\n", encoding="utf-8")
+            if not is_own:  # `clean` removes what its own lake does not name
+                raise SelfRepairError(f"{data} has files of others, and a lake has a folder of its own. {_name_data()}")
         except OSError as error:
             raise SelfRepairError(f"{data} cannot be created: {error.strerror}. {_name_data()}") from error
     elif not data.startswith("s3://"):
@@ -97,9 +108,14 @@ def how_to_make(lake: Lake) -> str:
     return f"Make one ({example}), or name another one{in_words(' with --db', '')}."
 
 
-def _check_narrow(lake: Lake, data: str) -> None:
+def _check_narrow(lake: Lake, data: str, *, is_made: bool) -> None:
     """A reader may read what lies in the folder of rows. A catalog may be anybody's, and name any folder."""
     folder = Path(data).resolve()
+    if is_made and not (folder / _WHOSE).is_file():
+        raise SelfRepairError(
+            f"the rows of {lake} are to lie in {data}, which is not there, or not the folder of a lake: it has no file {_WHOSE}. "
+            "Put the folder back, or name another lake."
+        )
     places = [Path.home(), Path.cwd(), *([Path(os.path.realpath(lake))] if lake.kind != "postgres" else [])]
     if any(folder in (place, *place.parents) for place in places):
         raise SelfRepairError(

@@ -31,6 +31,9 @@ NAME = "lake"
 ADDRESS = "selfrepair_address"
 """Variable of a connection with the lake's address, for messages."""
 
+_LOGS = (files.WAL, "-journal", "-wal")
+"""What DuckDB and SQLite write beside a file, by what they add to its name, until all is in it."""
+
 _TYPE = {"duckdb": "", "sqlite": "sqlite:", "postgres": "postgres:"}
 
 
@@ -70,10 +73,8 @@ def open_to_change(
                 finally:
                     with contextlib.suppress(duckdb.Error):
                         con.rollback()  # of a block that was left in the middle of a transaction
-                    is_changed = _snapshot(con) != before
-                    con.close()
-                    if is_changed:
-                        _put_in_place(lake, copy)
+                    if _snapshot(con) != before:
+                        _put_in_place(lake, con, copy)
             finally:
                 con.close()
 
@@ -84,7 +85,9 @@ def _connected(
     own = dict(settings)
     is_locked = own.pop("lock_configuration", False)
     own.pop("enable_external_access", None)
-    if lake.kind == "postgres":  # its extension looks for secrets on the disk, where none are kept in a folder that is not there
+    if (
+        lake.kind == "postgres"
+    ):  # its extension looks for secrets on the disk, where none are kept in a folder that is not there
         del own["allow_persistent_secrets"]
         own["secret_directory"] = f"{own['temp_directory']}.secrets"
     con = duckdb.connect(config=own)
@@ -149,16 +152,25 @@ def _copy_of_catalog(lake: Lake) -> Iterator[Path]:
                 shutil.copyfile(log, copy.with_name(copy.name + files.WAL))
         yield copy
     except OSError as error:
-        raise ResumableError(
-            f"{lake} could not be written: {error}. Make its folder writable, with room for a copy of the catalog.",
-            f"What was loaded before is safe. Then {again()}.",
-        ) from error
+        raise _unwritten(lake, str(error)) from error
     finally:
-        for ending in ("", files.WAL, "-journal", "-wal", "-shm"):
+        for ending in ("", *_LOGS, "-shm"):
             files.remove(copy.with_name(copy.name + ending))
 
 
-def _put_in_place(lake: Lake, copy: Path) -> None:
+def _put_in_place(lake: Lake, con: duckdb.DuckDBPyConnection, copy: Path) -> None:
+    """Have the copy be the catalog, once all that was committed is in it. Raises ResumableError, and changes nothing, where the
+    disk has no room for that.
+    """
+    try:
+        if lake.kind == "duckdb":
+            con.execute(f"CHECKPOINT __ducklake_metadata_{NAME}")
+    except duckdb.Error as error:
+        raise _unwritten(lake, compat.reason(error)) from error
+    finally:
+        con.close()
+    if any(copy.with_name(copy.name + ending).exists() for ending in _LOGS):
+        raise _unwritten(lake, "not all of the catalog could be written")
     descriptor = os.open(copy, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -168,6 +180,13 @@ def _put_in_place(lake: Lake, copy: Path) -> None:
     copy.replace(real)
     files.remove(real.with_name(real.name + files.WAL))
     files.sync_folder(real.parent)
+
+
+def _unwritten(lake: Lake, why: str) -> ResumableError:
+    return ResumableError(
+        f"{lake} could not be written: {why}. Make its folder writable, with room for a copy of the catalog.",
+        f"What was loaded before is safe. Then {again()}.",
+    )
 
 
 def _snapshot(con: duckdb.DuckDBPyConnection) -> object:
