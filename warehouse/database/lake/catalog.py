@@ -113,8 +113,8 @@ def _check_narrow(lake: Lake, data: str, *, is_made: bool) -> None:
     folder = Path(data).resolve()
     if is_made and not (folder / _WHOSE).is_file():
         raise SelfRepairError(
-            f"the rows of {lake} are to lie in {data}, which is not there, or not the folder of a lake: it has no file {_WHOSE}. "
-            "Put the folder back, or name another lake."
+            f"the rows of {lake} are to lie in {data}, which is not there, or not the folder of a lake: it has no file "
+            f"{_WHOSE}. Put the folder back, or name another lake."
         )
     places = [Path.home(), Path.cwd(), *([Path(os.path.realpath(lake))] if lake.kind != "postgres" else [])]
     if any(folder in (place, *place.parents) for place in places):
