@@ -164,9 +164,9 @@ def append_units(
             wanted = sum(unit.manifest.files[file].rows for unit in bring)
             if rows != wanted:
                 raise SelfRepairError(f"{table} took {rows:,} rows, and the manifests say {wanted:,}")
-    rows = ", ".join(f"({', '.join('?' * (len(_LEDGER) - 1))}, current_timestamp AT TIME ZONE 'UTC')" for _ in units)
+    marks = ", ".join(f"({', '.join('?' * (len(_LEDGER) - 1))}, current_timestamp AT TIME ZONE 'UTC')" for _ in units)
     con.execute(
-        f"INSERT INTO units ({', '.join(_LEDGER)}) VALUES {rows}",  # in a lake, each statement would be a file of its own
+        f"INSERT INTO units ({', '.join(_LEDGER)}) VALUES {marks}",  # in a lake, each statement would be a file of its own
         [
             value
             for unit in units
