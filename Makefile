@@ -85,8 +85,7 @@ test-duckdb2: $(DEV) $(VENV2)/.installed
 $(VENV2)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV2)
 	$(VENV2)/bin/python -m pip install --quiet --upgrade pip
-	sed -e 's/^duckdb==.*/duckdb==2.0.1/' -e 's/^duckdb-sqlalchemy==.*/duckdb-sqlalchemy==1.5.6.4/' constraints.txt \
-		> $(VENV2)/constraints.txt
+	sed 's/^duckdb==.*/duckdb==2.0.1/' constraints.txt > $(VENV2)/constraints.txt
 	$(VENV2)/bin/pip install --quiet --constraint $(VENV2)/constraints.txt --editable . \
 		hypothesis psutil pytest pytest-xdist scipy
 	touch $@

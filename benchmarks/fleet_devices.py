@@ -1,11 +1,11 @@
 """How much faster two processes on the CPU measure a run than one, each with one thread; and what Ray costs beside them.
 
-    python -m benchmarks.fleet_devices [--prompts N] [--folder FOLDER] [--ray]
+    python -m benchmarks.fleet_devices [--prompts N] [--folder FOLDER] [--ray] [--units N]
 
 Needs two idle cores for several minutes. The time is that between the begin of the first unit and the end of the last, by the
 ledger: loading the model and the cross-check are no part of it. With `--ray`, both `--devices cpu:2` and `--ray --ray-cpus 1`
-measure a run with a unit of 6,096 rows for each prompt; CPU seconds are those of the command and all that it starts, from its
-begin to its end, as they are seen every 0.2 s.
+measure a run of `--units` units, 6,096 rows for each prompt; CPU seconds are those of the command and all that it starts, from
+its begin to its end, as they are seen every 0.2 s.
 """
 
 import argparse
@@ -62,19 +62,20 @@ def rows_per_second(db: Path, least: int = 0) -> tuple[float, float, int]:
 def main() -> None:
     """Print the rate of one process, of two, and their ratio; or those of two processes and of two actors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, help="default: 800, or 100 with --ray")
+    parser.add_argument("--prompts", type=int, help="default: 800, or 400 with --ray")
     parser.add_argument("--folder", type=Path, help="where the two warehouses are kept")
+    parser.add_argument("--units", type=int, default=100, help="with --ray: the units that the prompts are cut into")
     parser.add_argument("--ray", action="store_true", help="compare --ray with --devices")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         if given.ray:
-            prompts = given.prompts or 100
+            prompts = given.prompts or 400
             for name, options in (("devices", ["--devices", "cpu:2"]), ("ray", ["--ray", "--ray-cpus", "1"])):
                 db = folder / f"{name}.duckdb"
-                measure(db, prompts, *_SHORT, "--shard", f"{prompts // 4}/{prompts // 4}")
+                measure(db, prompts, *_SHORT, "--shard", f"{given.units // 4}/{given.units // 4}")
                 cpu_s = measure(db, prompts, *_SHORT, *options)
-                rate, share, n_units = rows_per_second(db, least=4)
+                rate, share, n_units = rows_per_second(db, least=given.units // 5)
                 print(
                     f"{' '.join(options)}: {rate:,.0f} rows/s over {n_units} units, measuring {share:.0%} of the time; "
                     f"{cpu_s:,.0f} CPU seconds in all"

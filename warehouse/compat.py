@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from selfrepair.warehouse.files import NO_ROOM
 
-TESTED_VERSIONS = {"duckdb": ("1.5.6", "2.0.1"), "pyarrow": ("26.0.1",)}
+TESTED_VERSIONS = {"duckdb": ("1.5.5", "1.5.6", "2.0.1"), "pyarrow": ("26.0.1",)}
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 _EXTENSION = re.compile(r"Please try installing and loading the (\w+) extension")
