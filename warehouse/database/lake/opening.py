@@ -109,6 +109,7 @@ def _connected(
         # A Postgres is not reached once all is closed, and has nothing that would run. A file may be anybody's.
         for statement in (attach, close) if lake.kind == "postgres" else (close, attach):
             con.execute(statement)
+        con.execute("SET enable_progress_bar = false")  # on a terminal, of what writes Parquet
         con.execute(f"USE {NAME}; SET VARIABLE {ADDRESS} = {text(str(lake))}")
         if is_locked:
             con.execute("SET lock_configuration = true")
