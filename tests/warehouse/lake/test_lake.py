@@ -1,21 +1,30 @@
 """A lake holds what a file holds, whatever its catalog is."""
 
+import pickle
 from pathlib import Path
 
 import duckdb
 import pytest
 import sqlalchemy as sa
 
+from selfrepair.queries.catalog.relations import relations
+from selfrepair.queries.sandbox.reader import Reader
+from selfrepair.warehouse.database.address import warehouse_path
 from selfrepair.warehouse.database.connection import open_reader, open_writer
-from selfrepair.warehouse.database.lake.address import Lake
+from selfrepair.warehouse.database.lake.address import Lake, lake_address, parts_beside
+from selfrepair.warehouse.database.lake.tables import ENUMS, TYPES, stored_type
+from selfrepair.warehouse.database.limits import CLOSED
+from selfrepair.warehouse.database.migrate import migrate
 from selfrepair.warehouse.errors import InUseError, SelfRepairError
+from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.load.move import move
 from selfrepair.warehouse.load.names import set_name
 from selfrepair.warehouse.load.removal import remove_run, stored_run
 from selfrepair.warehouse.schema.tables import metadata
 from selfrepair.warehouse.verify.verification import verify
+from support.contents import LEFT_OUT, differences, row_key
 from support.fabricate import fabricate
-from support.lakes import needs_lakes
+from support.lakes import lake, needs_lakes
 from support.loaded import load_rows
 
 
@@ -96,3 +105,57 @@ def test_an_altered_unit_is_refused_as_by_a_file(db: Lake, tmp_path: Path) -> No
     with open_reader(db) as con:
         assert con.execute("SELECT unit FROM units").fetchall() == [(0,)]
         assert con.execute("SELECT count(*) FROM measurements").fetchall() == [(432,)]
+
+
+def test_columns_of_a_lake_are_cast_to_the_types_that_a_file_has() -> None:
+    with duckdb.connect(config=CLOSED) as con:
+        migrate(con)
+        columns = con.execute(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal"
+        ).fetchall()
+        found: dict[str, dict[str, str]] = {}
+        for table, column, kind in columns:
+            if stored_type(kind) != kind:
+                found.setdefault(table, {})[column] = kind
+        types = con.execute("SELECT type_name, labels FROM duckdb_types() WHERE NOT internal AND logical_type = 'ENUM'")
+        assert found == ENUMS
+        assert {name: f"ENUM({', '.join(map(repr, labels))})" for name, labels in types.fetchall()} == TYPES
+
+
+@pytest.mark.slow  # the tables that views read are compared by a quick test, and what casts their columns by another
+@needs_lakes
+def test_views_are_those_of_a_file(tmp_path: Path) -> None:
+    file, address = tmp_path / "w.duckdb", lake(tmp_path)
+    root = fabricate(mechanisms=True, post_norms=True).write(tmp_path / "parts").root
+    for db in (file, address):
+        load(db, root, keep_parts=True)
+    with Reader(file) as of_file, Reader(address) as of_lake:
+        for name in relations():
+            ours, theirs = of_lake.ask(name).frame, of_file.ask(name).frame
+            assert ours.schema == theirs.schema, name
+            lasting = [column for column in ours.columns if column not in LEFT_OUT]
+            rows = [{name: sorted(frame.select(lasting).rows(), key=row_key)} for frame in (ours, theirs)]
+            assert differences(*rows) == []
+
+
+def test_an_address_travels_and_hides_its_password() -> None:
+    given = lake_address("ducklake:postgres:host=db password='my word' dbname=rows user=me", "data")
+    again = pickle.loads(pickle.dumps(given))
+    assert (again.kind, again.catalog, again.data, again) == (given.kind, given.catalog, "data", given)
+    assert str(given) == f"{given}" == "ducklake:postgres:host=db dbname=rows user=me"
+    assert (
+        str(lake_address("ducklake:postgres:postgresql://me:word@db/rows"))
+        == "ducklake:postgres:postgresql://me@db/rows"
+    )
+    assert "my word" in given.address
+    assert str(parts_beside(given)) == "rows.ducklake.parts"
+    of_file = lake_address("ducklake:some/lake.db")
+    assert str(of_file) == "ducklake:some/lake.db"
+    assert of_file.absolute().catalog == str(Path("some/lake.db").absolute())
+    assert type(of_file.parent / "x").__str__(of_file.parent / "x") == "some/x"
+    assert parts_beside(of_file) == Path("some/lake.db.parts")
+    for wrong in ("ducklake:", "ducklake:mysql:x", "ducklake:sqlite:"):
+        with pytest.raises(SelfRepairError, match="Name one such as ducklake:"):
+            warehouse_path(wrong)
+    with pytest.raises(SelfRepairError, match="Leave it out, or name a lake"):
+        warehouse_path("w.duckdb", "data")
