@@ -195,11 +195,13 @@ def _computed(con: duckdb.DuckDBPyConnection, run_id: int) -> Iterator[None]:
             con.execute(f"CREATE TEMP {kind} {identifier(name)} AS\n{sql}")
             made.callback(con.execute, f"DROP {kind} temp.{identifier(name)}")
 
+        # A TEMP name goes before the file's own, in the marts' SQL too.
         if is_lake(con):
             for table in cast_tables(con, dict.fromkeys(_NARROWED, f"run_id = {run_id:d}")):
                 made.callback(con.execute, f"DROP VIEW temp.{identifier(table)}")
-        for table in () if is_lake(con) else _NARROWED:  # a TEMP name goes before the file's own, in the marts' SQL too
-            make("VIEW", table, f"FROM {identifier(database)}.main.{table} WHERE run_id = {run_id:d}")
+        else:
+            for table in _NARROWED:
+                make("VIEW", table, f"FROM {identifier(database)}.main.{table} WHERE run_id = {run_id:d}")
         for view in _needed():
             make("TABLE" if view.kept else "VIEW", view.name, view.sql)
         yield

@@ -73,7 +73,7 @@ def open_to_change(
                 finally:
                     with contextlib.suppress(duckdb.Error):
                         con.rollback()  # of a block that was left in the middle of a transaction
-                    if _snapshot(con) != before:
+                    if _is_changed(con, before):
                         _put_in_place(lake, con, copy)
             finally:
                 con.close()
@@ -85,9 +85,7 @@ def _connected(
     own = dict(settings)
     is_locked = own.pop("lock_configuration", False)
     own.pop("enable_external_access", None)
-    if (
-        lake.kind == "postgres"
-    ):  # its extension looks for secrets on the disk, where none are kept in a folder that is not there
+    if lake.kind == "postgres":  # its extension looks for secrets on the disk: in a folder that is not there
         del own["allow_persistent_secrets"]
         own["secret_directory"] = f"{own['temp_directory']}.secrets"
     con = duckdb.connect(config=own)
@@ -188,6 +186,13 @@ def _unwritten(lake: Lake, why: str) -> ResumableError:
         f"{lake} could not be written: {why}. Make its folder writable, with room for a copy of the catalog.",
         f"What was loaded before is safe. Then {again()}.",
     )
+
+
+def _is_changed(con: duckdb.DuckDBPyConnection, before: object) -> bool:
+    try:
+        return _snapshot(con) != before
+    except duckdb.Error:  # it answers nothing more after an error that is told already
+        return False
 
 
 def _snapshot(con: duckdb.DuckDBPyConnection) -> object:
