@@ -101,7 +101,7 @@ def lake_address(text: str, data: str | None = None) -> Lake:
         )
     if not catalog.strip():
         raise SelfRepairError(f"{text} names no catalog. {_examples()}")
-    return Lake.of(kind, catalog, (data or "").strip() or os.environ.get(DATA_VARIABLE) or None)
+    return Lake.of(kind, catalog, (data or "").strip() or None)
 
 
 def address_of(db: Path) -> str:

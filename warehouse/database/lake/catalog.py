@@ -54,7 +54,7 @@ def recorded_data(lake: Lake) -> str:
     if lake.data is not None and data != (given := absolute_data(lake.data)):
         raise SelfRepairError(
             f"the rows of {lake} lie in {data}, not in {given}: a lake keeps the place that it was made with. Leave "
-            f"{in_words('--data', DATA_VARIABLE)} out."
+            "--data out."
         )
     return data
 
@@ -72,9 +72,10 @@ def stored_bytes(db: Path) -> int | None:
 
 def data_to_make(lake: Lake) -> str:
     """The folder or bucket that a new lake gets. Raises SelfRepairError where it has to be named, or cannot be one."""
-    if lake.data is None and lake.kind == "postgres":
+    given = lake.data or os.environ.get(DATA_VARIABLE)
+    if not given and lake.kind == "postgres":
         raise SelfRepairError(f"{lake} is new, and where its rows are to lie is not said. {_name_data()}")
-    data = absolute_data(lake.data or f"{os.fspath(lake)}.files")
+    data = absolute_data(given or f"{os.fspath(lake)}.files")
     if not is_bucket(data):
         _check_narrow(lake, data, is_made=False)
         path = Path(data)
