@@ -40,8 +40,7 @@ from selfrepair.warehouse.database.lake.address import parts_beside
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, errors_in
 from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
 from selfrepair.warehouse.load.names import check_name
-from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
-from selfrepair.warehouse.schema import MECHANISMS
+from selfrepair.warehouse.schema import MECHANISM_TABLES, MECHANISMS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -11,9 +11,10 @@ from pathlib import Path
 from shlex import quote
 from typing import Literal
 
-Language = Literal["shell", "python"]
+Language = Literal["shell", "python", "http", "tool"]
 
 _language: ContextVar[Language] = ContextVar("language", default="shell")
+_file_option: ContextVar[str] = ContextVar("file_option", default="--db")
 
 
 class SelfRepairError(Exception):
@@ -25,6 +26,18 @@ class SelfRepairError(Exception):
 
 class InUseError(SelfRepairError):
     """Another program, or another connection of this one, has the warehouse file open for longer than was waited."""
+
+
+class UnknownNameError(SelfRepairError):
+    """There is no table, view or question of the name that was asked for."""
+
+
+class QueryLimitError(SelfRepairError):
+    """A query needs more time, memory or room for its rows than it may have."""
+
+
+class UnreadableError(SelfRepairError):
+    """The warehouse cannot be read as it is: it is not there, damaged, or of a version that this one does not know."""
 
 
 class DeviceMemoryError(SelfRepairError):
@@ -52,9 +65,33 @@ def errors_in(language: Language) -> Iterator[None]:
         _language.reset(token)
 
 
-def in_words(shell: str, python: str) -> str:
-    """The one of the two that the caller can type."""
-    return python if _language.get() == "python" else shell
+def in_words(shell: str, python: str, http: str | None = None, tool: str | None = None) -> str:
+    """The one that the caller can type; the shell's, where no address over HTTP, or no assistant's tool, does it."""
+    match _language.get():
+        case "python":
+            return python
+        case "http" if http is not None:
+            return http
+        case "tool" if tool is not None:
+            return tool
+        case _:
+            return shell
+
+
+@contextmanager
+def files_given_by(option: str) -> Iterator[None]:
+    """Errors raised within the block name this option where a warehouse's file is to be named; '': its place says which."""
+    token = _file_option.set(option)
+    try:
+        yield
+    finally:
+        _file_option.reset(token)
+
+
+def file_option(python: str = "", *, before: str = "") -> str:
+    """The option that names a warehouse's file, behind `before`, or nothing where it has none; from Python, `python`."""
+    option = _file_option.get()
+    return in_words(f"{before}{option}" if option else "", python)
 
 
 def again() -> str:

@@ -12,10 +12,11 @@ from selfrepair.app.components.figure import data_popover
 from selfrepair.app.components.tables import column_headers
 from selfrepair.app.controls.linked import linked_toggle
 from selfrepair.app.data.part_files import UnloadedRun, unloaded_runs
-from selfrepair.app.data.query import MAX_ROWS, notify, query_rows, warehouse_path
+from selfrepair.app.data.query import notify, query_rows, warehouse_path
 from selfrepair.app.data.resume_command import RUN_RECORDS, missing_options, resume_command, run_row
 from selfrepair.app.wording.columns import meaning, words
 from selfrepair.app.wording.escape import escape_markdown
+from selfrepair.queries.sandbox.served import MAX_ROWS
 from selfrepair.warehouse.cli.status import left_text
 from selfrepair.warehouse.database.lake.address import parts_beside
 from selfrepair.warehouse.errors import SelfRepairError
@@ -29,6 +30,7 @@ REFRESH_S = 5
 
 OVERVIEW = """SELECT
     run_id,
+    run_health.run_name,
     run_health.model,
     datasets.name AS dataset,
     run_health.status,
@@ -131,7 +133,9 @@ def page() -> bool:
 
     if overview is not None and not overview.is_empty():
         st.subheader("Runs in the warehouse")
-        known = ["run_id", "model", "status", "rows_expected", "rows_loaded", "health"]
+        if overview["run_name"].is_null().all():
+            overview = overview.drop("run_name")
+        known = ["run_id", "run_name", "model", "status", "rows_expected", "rows_loaded", "health"]
         config = column_headers("run_health", known)
         config |= {
             name: st.column_config.Column(words(name), help=meaning("runs", name))

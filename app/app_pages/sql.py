@@ -13,7 +13,7 @@ from selfrepair.app.components.figure import data_popover, show_figure
 from selfrepair.app.controls import question_form
 from selfrepair.app.controls.linked import linked_option, linked_segments, linked_selectbox
 from selfrepair.app.data.chosen import MAX_LENGTH, choose, chosen, fits_link
-from selfrepair.app.data.query import MAX_ROWS, TIME_LIMIT_S, Rows, notify, query_frame, query_rows, warehouse_path
+from selfrepair.app.data.query import Rows, notify, query_frame, query_rows, warehouse_path
 from selfrepair.app.wording.columns import known_columns
 from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.queries.catalog.describe import grouped
@@ -22,6 +22,7 @@ from selfrepair.queries.catalog.questions import questions
 from selfrepair.queries.catalog.relations import relations
 from selfrepair.queries.catalog.which_run import RUNS
 from selfrepair.queries.sandbox.fence import LONGEST_QUERY
+from selfrepair.queries.sandbox.served import MAX_ROWS, TIME_LIMIT_S
 from selfrepair.warehouse.errors import SelfRepairError
 
 MAX_HISTORY = 50

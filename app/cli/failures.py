@@ -15,6 +15,8 @@ from selfrepair.warehouse.errors import SelfRepairError
 EXTRAS = {
     "ingest": ("datasets", "einops", "huggingface_hub", "jaxtyping", "torch", "transformer_lens", "transformers"),
     "app": ("altair", "cachetools", "streamlit", "vl_convert"),
+    "http": ("starlette", "uvicorn"),
+    "mcp": ("mcp",),
     "ray": ("ray",),
 }
 """Packages that only some commands need, by the extra that installs them."""

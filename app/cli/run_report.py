@@ -15,11 +15,19 @@ from selfrepair.warehouse.cli.terminal import plain_lines
 from selfrepair.warehouse.database.lake.catalog import stored_bytes
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import human_bytes
+from selfrepair.warehouse.schema.names import ANSWER, ANSWER_MINUS_FOIL, NEXT_TOKEN
 
 Row = dict[str, Any]
 
 _REPLACED_BY = {"resample": "its output on another prompt", "mean": "its mean output over all prompts", "zero": "zero"}
 """What each ablation replaces a head's output by."""
+
+_LOGITS = {
+    NEXT_TOKEN: "the correct token's logit",
+    ANSWER: "the answer's logit",
+    ANSWER_MINUS_FOIL: "the answer's logit minus its foil's",
+}
+"""What the effects of a run are measured on, by its `logit_of`."""
 
 _ROWS_USED = {"top2": "top 2 % by direct effect (direct logit attribution)", "all": "all"}
 
@@ -91,7 +99,7 @@ def run_report(db: Path, run_id: int) -> str:
         f"Means in logits; rows used: {_ROWS_USED[population]}, {several}{most:,} of each head",
         _table(layers),
         *filter(None, [few_rows(fewest)]),
-        _explanation(layers),
+        _explanation(layers, run["logit_of"] or NEXT_TOKEN),
         _next_steps(db, run_id, ablation, population),
     ]
     return "\n\n".join(parts)
@@ -150,7 +158,7 @@ def _cell(value: float | None, column: _Column) -> str:
     return "" if value is None else f"{value * column.factor:z.{column.decimals}f}"
 
 
-def _explanation(layers: Sequence[Row]) -> str:
+def _explanation(layers: Sequence[Row], logit_of: str) -> str:
     most = max(layers, key=lambda row: row["mean_self_repair"])
     drop, change, repair = (most[f"mean_{name}"] for name in ("removed_effect", "logit_change", "self_repair"))
     what = (
@@ -159,8 +167,9 @@ def _explanation(layers: Sequence[Row]) -> str:
         else "is added damage: no layer shows self-repair here."
     )
     return (
-        f"How to read it: ablating a head of layer {most['layer']} lowers its direct effect on the correct token's logit by "
-        f"{drop:z.3f}\nand changes that logit by {change:z.3f}. The difference, {abs(repair):.3f}, {what}\n"
+        f"How to read it: ablating a head of layer {most['layer']} lowers its direct effect on {_LOGITS[logit_of]} by "
+        f"{drop:z.3f}\nand changes {'that difference' if logit_of == ANSWER_MINUS_FOIL else 'that logit'} by {change:z.3f}. "
+        f"The difference, {abs(repair):.3f}, {what}\n"
         "'self-repair / direct effect' divides the two means; below 0, the rest of the model adds to the damage.\n"
         "'clipped' is the paper's: each row's ratio is clipped to 0..100 % before the mean, so never below 0."
     )

@@ -4,6 +4,7 @@ import io
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import altair as alt
 import polars as pl
@@ -13,7 +14,9 @@ import vl_convert
 from selfrepair.app.charts.style.palette import CATEGORIES, DIVERGING
 from selfrepair.app.compat import skip_schema_checks
 from selfrepair.app.components.about import About, csv_comment, facts, file_stem, in_words, title_lines
-from selfrepair.app.data.chosen import link_to
+from selfrepair.app.data.chosen import fits_link, link_to
+from selfrepair.queries.catalog.next_step import API
+from selfrepair.queries.sandbox.served import MAX_ROWS
 
 Picture = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart | alt.ConcatChart
 
@@ -33,7 +36,8 @@ def show_figure(chart: Picture, frame: pl.DataFrame, sql: str, *, name: str, abo
     """Draw a chart of `frame`, the result of `sql`; `name` is its widget key and the start of its files' names.
 
     `about` says what it shows where that is not what the sidebar says.
-    A button below it opens the data (CSV, Parquet), the SQL with a link to the SQL page, and the chart (SVG, PNG).
+    A button below it opens the data (CSV, Parquet), the SQL with links to the SQL page and to the same rows over HTTP, and
+    the chart (SVG, PNG).
     """
     assert frame.height <= MAX_MARKS, name
     draw_chart(chart, key=name)
@@ -81,6 +85,14 @@ def _button(frame: pl.DataFrame, sql: str, name: str, chart: Picture | None, tol
         st.dataframe(frame, height=260)
         st.code(sql, language="sql")
         st.page_link("app_pages/sql.py", label="Open in the SQL page", query_params=link_to("sql", sql=sql))
+        if fits_link(sql):
+            st.link_button("The same rows over HTTP", http_address(sql), type="tertiary", icon=":material/link:")
+
+
+def http_address(sql: str) -> str:
+    """Where the HTTP API answers the same query as JSON, on the app's own host; other formats by another ending."""
+    path = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    return f"{'/' if path else ''}{path}{API}/sql.json?{urlencode({'q': sql, 'limit': MAX_ROWS})}"
 
 
 def _files(frame: pl.DataFrame, chart: Picture | None, told: Mapping[str, str]) -> dict[str, Callable[[], str | bytes]]:
@@ -92,12 +104,22 @@ def _files(frame: pl.DataFrame, chart: Picture | None, told: Mapping[str, str]) 
     if chart is None:
         return data
     return data | {
-        "SVG": lambda: vl_convert.vegalite_to_svg(_self_contained(chart, told)),
-        "PNG": lambda: vl_convert.vegalite_to_png(_self_contained(chart, told), scale=2),
+        "SVG": lambda: svg(chart, told),
+        "PNG": lambda: png(chart, told),
     }
 
 
-def _self_contained(chart: Picture, told: Mapping[str, str]) -> dict[str, Any]:
+def svg(chart: Picture, told: Mapping[str, str]) -> str:
+    """The chart as a file, with the facts `told` as its title."""
+    return vl_convert.vegalite_to_svg(self_contained(chart, told))
+
+
+def png(chart: Picture, told: Mapping[str, str]) -> bytes:
+    """The same in pixels."""
+    return vl_convert.vegalite_to_png(self_contained(chart, told), scale=2)
+
+
+def self_contained(chart: Picture, told: Mapping[str, str]) -> dict[str, Any]:
     """The chart as Vega-Lite with all its data and the facts `told` as its title; a single chart as wide as on a page."""
     spec = spec_of(chart.properties(width=_FILE_WIDTH_PX) if isinstance(chart, alt.Chart | alt.LayerChart) else chart)
     datasets = {

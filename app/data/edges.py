@@ -1,7 +1,7 @@
 """Queries of the page Who repairs whom: SQL without parameters."""
 
-from selfrepair.app.data.query import MAX_ROWS
 from selfrepair.queries.catalog.quoting import literal
+from selfrepair.queries.sandbox.served import MAX_ROWS
 
 MAX_BARS = 24
 MAX_BACKUPS = 100

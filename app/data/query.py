@@ -15,17 +15,12 @@ from cachetools import LRUCache
 from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.queries.client.warehouse import Warehouse
 from selfrepair.queries.sandbox.answer import Answer
-from selfrepair.warehouse.database.lake.address import PREFIX, Lake, lake_address
+from selfrepair.queries.sandbox.served import MAX_BYTES, MAX_ROWS, TIME_LIMIT_S, State, file_state
+from selfrepair.warehouse.database.lake.address import PREFIX, lake_address
 from selfrepair.warehouse.database.limits import Limits
+from selfrepair.warehouse.database.publication import is_publication
 from selfrepair.warehouse.errors import InUseError, SelfRepairError
 
-MAX_ROWS = 10_000
-"""Rows that a page sends to the browser at most."""
-
-MAX_BYTES = 64_000_000
-"""Bytes that these rows may take."""
-
-TIME_LIMIT_S = 30.0
 _PREFETCH_LIMIT_S = 5.0
 """A prefetched query that takes longer is cancelled and run again when the page needs it."""
 
@@ -41,7 +36,6 @@ _REPEAT_TOAST_S = 10.0
 _CACHE_BYTES = 256_000_000
 _ENTRY_BYTES = 4_096  # of a small result: its query and Python's own objects
 
-Stamp = tuple[int, ...]
 Key = tuple[str, str, int, bool]
 """File, query, row limit, and whether lists are written as text."""
 
@@ -67,7 +61,7 @@ class BusyError(SelfRepairError):
 class _Entry:
     """A cached result, the state of the file it was read from, and its size."""
 
-    stamp: Stamp
+    stamp: State
     rows: Rows
     n_bytes: int
 
@@ -75,7 +69,7 @@ class _Entry:
 _cache: LRUCache[Key, _Entry] = LRUCache(_CACHE_BYTES, getsizeof=lambda entry: entry.n_bytes)
 _cache_lock = threading.Lock()
 
-_in_flight: dict[tuple[Key, Stamp], threading.Event] = {}
+_in_flight: dict[tuple[Key, State], threading.Event] = {}
 """Queries that are being prefetched."""
 
 _in_flight_lock = threading.Lock()
@@ -84,14 +78,16 @@ _busy_since: dict[str, float] = {}
 """When a query last waited in vain for each file [s, time.monotonic]."""
 
 
-_LAKE_UNCHANGED_S = 5.0
-"""For how long answers of a lake are shown again whose Postgres does not say that it has changed [s]."""
-
-
 def warehouse_path() -> Path:
     """The file or lake that the app shows: `$SELFREPAIR_DB`, else selfrepair.duckdb in the working directory."""
     db = os.environ.get("SELFREPAIR_DB") or "selfrepair.duckdb"
     return lake_address(db) if db.startswith(PREFIX) else Path(db)
+
+
+def file_to_measure_into() -> Path:
+    """The same for commands that write, and the default where what is shown is a publication, which is only read."""
+    path = warehouse_path()
+    return Path("selfrepair.duckdb") if is_publication(path) else path
 
 
 def query_frame(query: str, limit: int = MAX_ROWS) -> pl.DataFrame:
@@ -114,7 +110,7 @@ def query_frame(query: str, limit: int = MAX_ROWS) -> pl.DataFrame:
 def query_rows(query: str, limit: int, *, flat: bool = False) -> Rows:
     """The result of SQL that a user wrote; raises SelfRepairError. `flat`: lists and maps as JSON text."""
     path = warehouse_path()
-    key, stamp = (str(path), query, limit, flat), _stamp(path)
+    key, stamp = (str(path), query, limit, flat), file_state(path)
     if (prefetching := _in_flight.get((key, stamp))) is not None:
         prefetching.wait()
     cached = _cached(key)
@@ -136,7 +132,7 @@ def prefetch(queries: Iterable[str]) -> None:
     A page waits least when they are in the order in which it needs them.
     """
     path = warehouse_path()
-    stamp = _stamp(path)
+    stamp = file_state(path)
     keys = [(str(path), query, MAX_ROWS, False) for query in dict.fromkeys(queries)]
     missing = [key for key in keys if (cached := _cached(key)) is None or cached.stamp != stamp]
     with _in_flight_lock:  # leave out what another visitor's page is prefetching
@@ -154,7 +150,7 @@ def notify(rows: Rows) -> None:
         _toast_every(_REPEAT_TOAST_S, rows.stale)
 
 
-def _fetch(path: Path, keys: Sequence[Key], stamp: Stamp) -> None:
+def _fetch(path: Path, keys: Sequence[Key], stamp: State) -> None:
     left = list(keys)
 
     def take(rows: Rows) -> None:
@@ -218,25 +214,10 @@ def _cached(key: Key) -> _Entry | None:
         return _cache.get(key)
 
 
-def _store(key: Key, stamp: Stamp, rows: Rows) -> None:
+def _store(key: Key, stamp: State, rows: Rows) -> None:
     n_bytes = int(rows.frame.estimated_size()) + 2 * len(key[1]) + _ENTRY_BYTES
     with _cache_lock, contextlib.suppress(ValueError):  # larger than the whole cache
         _cache[key] = _Entry(stamp, rows, n_bytes)
-
-
-def _stamp(path: Path) -> Stamp:
-    """Changes when the file does: after another load, or with another file in its place."""
-    if isinstance(path, Lake) and path.kind == "postgres":
-        return (int(time.monotonic() / _LAKE_UNCHANGED_S),)
-    stamp: Stamp = ()
-    for part in (path, path.with_name(path.name + ".wal")):
-        try:
-            status = part.stat()
-        except OSError:
-            stamp += (0, 0, 0)
-        else:
-            stamp += (status.st_ino, status.st_size, status.st_mtime_ns)
-    return stamp
 
 
 def _toast_every(seconds: float, text: str) -> None:

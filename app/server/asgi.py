@@ -12,11 +12,15 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from selfrepair.app.compat import import_pandas, warm_up_streamlit, without_browser
-from selfrepair.app.data.query import prefetch
+from selfrepair.app.data.query import prefetch, warehouse_path
+from selfrepair.app.server.addresses import ALLOWED_VARIABLE, TOKEN_VARIABLE
 from selfrepair.app.server.door import Door
 from selfrepair.app.server.frontend import FrontendInMemory
 from selfrepair.app.server.hosts import parse_allowed
-from selfrepair.app.server.serve import ALLOWED_VARIABLE, BASE_PATH_VARIABLE, HOME, TOKEN_VARIABLE
+from selfrepair.app.server.policy import inline_script_hashes
+from selfrepair.app.server.query_api.endpoint import QueryApi
+from selfrepair.app.server.query_api.routes import routes
+from selfrepair.app.server.serve import BASE_PATH_VARIABLE, HOME
 from selfrepair.queries.catalog.which_run import RUNS
 
 WARM_UP_LIMIT_S = 5.0
@@ -49,10 +53,13 @@ async def _warmed_up(_app: st.App) -> AsyncIterator[None]:
 
 prefetch([RUNS])  # starts the query worker, in parallel with all else
 import_pandas()
+base_path = os.environ.get(BASE_PATH_VARIABLE, "").strip("/")
 door = Middleware(
     Door,
     allowed=parse_allowed(os.environ.get(ALLOWED_VARIABLE, "").split()),
     token=os.environ.get(TOKEN_VARIABLE) or None,
-    path=os.environ.get(BASE_PATH_VARIABLE, "").strip("/"),
+    path=base_path,
+    scripts=inline_script_hashes(),
 )
-app = st.App(HOME, middleware=[door, Middleware(FrontendInMemory)], lifespan=_warmed_up)
+api = routes(QueryApi(warehouse_path(), f"/{base_path}".rstrip("/")))
+app = st.App(HOME, routes=api, middleware=[door, Middleware(FrontendInMemory)], lifespan=_warmed_up)

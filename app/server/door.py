@@ -21,7 +21,9 @@ from selfrepair.app.server.hosts import (
     host_header,
     is_loopback,
 )
-from selfrepair.app.server.policy import content_policy, inline_script_hashes
+from selfrepair.app.server.policy import content_policy
+from selfrepair.app.server.query_api.problems import MEDIA_TYPE, problem_body
+from selfrepair.queries.catalog.next_step import API
 
 TOKEN, SQL, DRAFT = "token", "sql", "draft"
 """Parameters of links: what opens the app, SQL that is run, and SQL that is only filled in."""
@@ -45,17 +47,24 @@ class RefusedError(Exception):
 class Door:
     """ASGI middleware for http and websocket; every check is of the request alone, so that it needs no state.
 
-    `allowed`: hosts beside loopback and the address that the request came in at; `token`: what a visitor has to know.
+    `allowed`: hosts beside loopback and the address that the request came in at; `token`: what a visitor has to know;
+    `scripts`: hashes of those that stand in the app's own page.
     """
 
     def __init__(
-        self, app: ASGIApp, *, allowed: Sequence[Authority] = (), token: str | None = None, path: str = ""
+        self,
+        app: ASGIApp,
+        *,
+        allowed: Sequence[Authority] = (),
+        token: str | None = None,
+        path: str = "",
+        scripts: tuple[str, ...] = (),
     ) -> None:
         self._app = app
         self._allowed = allowed
         self._token = token
         self._path = f"/{path}"
-        self._hashes = inline_script_hashes()
+        self._scripts = scripts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in, refuse it with a line of text, or send the browser to the same page by another link."""
@@ -68,7 +77,7 @@ class Door:
             is_foreign = _check_fetch(scope)
             self._check_token(scope, arrived_at)
         except RefusedError as refused:
-            await _answer(scope, send, HTTPStatus.FORBIDDEN, f"selfrepair: {refused}\n", self._headers(None))
+            await self._refuse(scope, send, str(refused))
             return
         headers = self._headers(asked)
         if scope["type"] == "http" and (link := self._other_link(scope, is_foreign)) is not None:
@@ -124,7 +133,7 @@ class Door:
         return asked
 
     def _check_token(self, scope: Scope, arrived_at: Address) -> None:
-        """A visitor shows the token by the cookie of this port, or by the link."""
+        """A visitor shows the token by the cookie of this port or by the link, a program by a header that no page can set."""
         if self._token is None:
             if not is_loopback(arrived_at[0]):
                 raise RefusedError("other machines are let in with a token only. Start the app with --token auto")
@@ -133,8 +142,10 @@ class Door:
         shown = [value for header in _values(scope, b"cookie") for value in _cookies(header, name)]
         if any(_is_same(value, self._cookie_value(arrived_at[1])) for value in shown):
             return
-        if scope["type"] == "http" and self._is_token_in(_query(scope)):
+        if scope["type"] == "http" and self._is_token_in([*_query(scope), *_bearer(scope)]):
             return
+        if _is_of_api(scope, self._path):
+            raise RefusedError("this address asks for the app's token. Send the header Authorization: Bearer TOKEN")
         raise RefusedError(
             "this app asks for its token. Open the link that `selfrepair app` printed, which ends with ?token=...; if "
             "you did before, this link came from another site: press Enter in the address bar"
@@ -147,6 +158,15 @@ class Door:
         if is_foreign and any(name.lstrip("?") == SQL for name, _ in kept):
             kept = [(DRAFT if name.lstrip("?") == SQL else name, value) for name, value in kept if name != DRAFT]
         return None if kept == query else f"?{urlencode(kept)}"
+
+    async def _refuse(self, scope: Scope, send: Send, text: str) -> None:
+        """Refuse with a line of text, or with a JSON problem where the address is one of the HTTP API."""
+        status, headers = HTTPStatus.FORBIDDEN, self._headers(None)
+        if _is_of_api(scope, self._path):
+            body = problem_body(status, text).decode()
+            await _answer(scope, send, status, body, headers, MEDIA_TYPE.encode())
+        else:
+            await _answer(scope, send, status, f"selfrepair: {text}\n", headers)
 
     async def _redirect(self, scope: Scope, send: Send, link: str, headers: dict[bytes, bytes], port: int) -> None:
         """Send the browser to `link`; with the token's cookie where the token came.
@@ -162,7 +182,7 @@ class Door:
         await _answer(scope, send, HTTPStatus.OK, "", extra)
 
     def _headers(self, asked: Authority | None) -> dict[bytes, bytes]:
-        return _HEADERS | {b"content-security-policy": content_policy(self._hashes, asked).encode()}
+        return _HEADERS | {b"content-security-policy": content_policy(self._scripts, asked).encode()}
 
     def _is_token_in(self, query: Iterable[tuple[str, str]]) -> bool:
         token = self._token
@@ -197,6 +217,24 @@ def _check_fetch(scope: Scope) -> bool:
     return site != ["same-site"]
 
 
+def is_from_another_site(scope: Scope) -> bool:
+    """Whether a link on another site led here; the request has passed the door."""
+    try:
+        return _check_fetch(scope)
+    except RefusedError:
+        return True
+
+
+def _is_of_api(scope: Scope, path: str) -> bool:
+    return scope["type"] == "http" and str(scope["path"]).startswith(f"{path.rstrip('/')}{API}")
+
+
+def _bearer(scope: Scope) -> list[tuple[str, str]]:
+    """Tokens of the request's Authorization headers, as parameters of links have them."""
+    pairs = (value.partition(" ") for value in _values(scope, b"authorization"))
+    return [(TOKEN, token.strip()) for kind, _, token in pairs if kind.lower() == "bearer"]
+
+
 def _query(scope: Scope) -> list[tuple[str, str]]:
     return parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True, encoding="utf-8")
 
@@ -219,7 +257,14 @@ def _is_same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), wanted.encode())
 
 
-async def _answer(scope: Scope, send: Send, status: int, text: str, headers: dict[bytes, bytes]) -> None:
+async def _answer(
+    scope: Scope,
+    send: Send,
+    status: int,
+    text: str,
+    headers: dict[bytes, bytes],
+    media_type: bytes = b"text/plain; charset=utf-8",
+) -> None:
     """Answer with a text; a websocket that cannot be answered so is closed before it opens."""
     body = text.encode()
     kind = "http.response"
@@ -228,7 +273,7 @@ async def _answer(scope: Scope, send: Send, status: int, text: str, headers: dic
             await send({"type": "websocket.close", "code": 1008, "reason": text.strip()[:100]})
             return
         kind = "websocket.http.response"
-    content = {b"content-type": b"text/plain; charset=utf-8", b"content-length": str(len(body)).encode()}
+    content = {b"content-type": media_type, b"content-length": str(len(body)).encode()}
     await send({"type": f"{kind}.start", "status": int(status), "headers": [*(headers | content).items()]})
     is_head = scope.get("method") == "HEAD"
     await send({"type": f"{kind}.body", "body": b"" if is_head else body})

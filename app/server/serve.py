@@ -1,10 +1,8 @@
 """`selfrepair app`: serve the pages from this machine."""
 
 import contextlib
-import errno
 import os
 import re
-import secrets
 import socket
 import subprocess
 import sys
@@ -13,16 +11,26 @@ import tomllib
 from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from shlex import quote
-from urllib.parse import quote as url_quote
 
 import click
 
 from selfrepair.app.cli.failures import EXTRAS
-from selfrepair.app.server.hosts import authority, is_loopback, parse_allowed
+from selfrepair.app.server.addresses import (
+    ALL_ADDRESSES,
+    ALLOWED_VARIABLE,
+    TOKEN_VARIABLE,
+    address_here,
+    check_address,
+    checked_token,
+    link,
+    own_names,
+    server_options,
+)
+from selfrepair.app.server.hosts import parse_allowed
 from selfrepair.warehouse import files
 from selfrepair.warehouse.cli.options import db_option
-from selfrepair.warehouse.database.lake.address import address_of, parts_beside
+from selfrepair.warehouse.database.lake.address import Lake, full_address, parts_beside
+from selfrepair.warehouse.database.publication import address_of
 from selfrepair.warehouse.errors import SelfRepairError, check_there
 
 HOME = Path(__file__).parents[1] / "home.py"
@@ -42,12 +50,6 @@ _SETTINGS = {
     "theme.light.primaryColor": "#2f7fc1",
     "theme.dark.primaryColor": "#5aa5e0",
 }
-TOKEN_VARIABLE = "SELFREPAIR_APP_TOKEN"
-ALLOWED_VARIABLE = "SELFREPAIR_APP_ALLOW_HOST"
-_ALL_ADDRESSES = ("0.0.0.0", "::")
-_LEAST_TOKEN = 16
-"""Characters of a token: there is no limit to the guesses."""
-
 BASE_PATH_VARIABLE = "STREAMLIT_SERVER_BASE_URL_PATH"
 _PAUSE_S = 0.1
 _ANSWER_TIMEOUT_S = 30.0
@@ -55,30 +57,7 @@ _ANSWER_TIMEOUT_S = 30.0
 
 @click.command()
 @db_option
-@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535), help="Port to serve on.")
-@click.option(
-    "--host",
-    default="localhost",
-    show_default=True,
-    help="Address to serve on. Any but localhost lets other machines in, and needs --token.",
-)
-@click.option(
-    "--token",
-    envvar=TOKEN_VARIABLE,
-    show_envvar=True,
-    metavar="auto|TEXT",
-    help="What visitors need to know: 'auto' makes one and prints the link with it. Other users of this machine see TEXT "
-    "in the list of processes; give it by the environment.",
-)
-@click.option(
-    "--allow-host",
-    "allowed",
-    multiple=True,
-    envvar=ALLOWED_VARIABLE,
-    show_envvar=True,
-    metavar="NAME[:PORT]",
-    help="Answer to this name, too: of a proxy, or of the other end of an SSH tunnel. May be repeated.",
-)
+@server_options(port=8501)
 def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, ...]) -> None:
     """Explore a warehouse in the browser.
 
@@ -91,16 +70,16 @@ def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, .
         check_there(db)
     path = _base_path()
     parse_allowed(allowed)
-    addresses = _check_address(host, port)
-    token = _checked_token(token, host, addresses)
+    addresses = check_address(host, port)
+    token = checked_token(token, host, addresses, "app")
     settings = {**_SETTINGS, "server.address": host, "server.port": str(port), "server.baseUrlPath": path}
     options = [f"--{name}={value}" for name, value in settings.items()]
-    names = [*allowed, *_own_names(host, port)]
+    names = [*allowed, *own_names(host, port)]
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "selfrepair.app.server.process", "run", str(_ASGI), *options],
         env={
             **os.environ,
-            "SELFREPAIR_DB": address_of(db.absolute()),
+            "SELFREPAIR_DB": full_address(db.absolute()) if isinstance(db, Lake) else address_of(db.absolute()),
             TOKEN_VARIABLE: token or "",
             ALLOWED_VARIABLE: " ".join(names),
             BASE_PATH_VARIABLE: path,
@@ -110,11 +89,11 @@ def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, .
         start_new_session=True,  # Ctrl-C reaches this process alone
     ) as process:
         try:
-            here = _address_here(host, addresses)
+            here = address_here(host, addresses)
             if _wait_until_up(process, here, port):
-                click.echo(f"{db} at {_link(here if token else host, port, path, token)} (Ctrl-C to stop)")
-                if host in _ALL_ADDRESSES:
-                    click.echo(f"From other machines: {_link(socket.gethostname(), port, path, token)}")
+                click.echo(f"{address_of(db)} at {link(here if token else host, port, path, token)} (Ctrl-C to stop)")
+                if host in ALL_ADDRESSES:
+                    click.echo(f"From other machines: {link(socket.gethostname(), port, path, token)}")
             process.wait()
         except KeyboardInterrupt:
             _end(process)
@@ -152,70 +131,6 @@ def _base_path_in(file: Path) -> str | None:
     return None if value is None else str(value)
 
 
-def _checked_token(token: str | None, host: str, addresses: list[str]) -> str | None:
-    """The token to serve with; raises SelfRepairError where one is needed, or is too short."""
-    if token == "auto":
-        return secrets.token_urlsafe(24)
-    if not token:
-        if not all(map(is_loopback, addresses)):
-            raise SelfRepairError(
-                f"--host {host} lets other machines in, which needs a token. Run: selfrepair app --host {quote(host)} "
-                "--token auto"
-            )
-        return None
-    if len(token) < _LEAST_TOKEN:
-        raise SelfRepairError(
-            f"a token of {len(token)} characters can be guessed; it needs {_LEAST_TOKEN}. Try: --token auto"
-        )
-    return token
-
-
-def _own_names(host: str, port: int) -> list[str]:
-    """Names by which other machines know this one, as `--allow-host` would have them.
-
-    With the port: without it they would have the usual ones, too, and what is served there is another server's.
-    """
-    name = socket.gethostname() if host in _ALL_ADDRESSES else host
-    own = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-    return [] if is_loopback(name) or authority(own) is None else [own]
-
-
-def _check_address(host: str, port: int) -> list[str]:
-    """The host's addresses; raises SelfRepairError unless this machine can serve at the port of one of them."""
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError):
-        raise SelfRepairError(
-            f"this machine has no address '{host}'. Leave out --host, or use 0.0.0.0 for all of its addresses."
-        ) from None
-    refusals = []
-    for family, kind, protocol, _, address in addresses:
-        try:
-            with socket.socket(family, kind, protocol) as trial:
-                if os.name == "posix":
-                    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-                if family == socket.AF_INET6:
-                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                trial.bind(address)
-        except OSError as error:
-            refusals.append(error)
-    for refusal in refusals:
-        if refusal.errno == errno.EADDRINUSE:
-            raise SelfRepairError(
-                f"port {port} of {host} is in use, perhaps by another selfrepair app. Try: --port {_next_port(port)}"
-            )
-    if len(refusals) == len(addresses):
-        raise SelfRepairError(
-            f"cannot serve on port {port} of {host}: {refusals[0].strerror}. Try another --port, from 1024 up, or --host."
-        )
-    return [str(address[0]) for *_, address in addresses]
-
-
-def _next_port(port: int) -> int:
-    """The next port, or the one below the last."""
-    return port + 1 if port < 65535 else port - 1
-
-
 def _wait_until_up(process: subprocess.Popen[bytes], address: str, port: int) -> bool:
     """Wait until the server answers, which it does once warmed up; False when it ends before that."""
     while process.poll() is None:
@@ -237,23 +152,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.stdin.close()
     process.wait()
     click.echo("\nStopped.", err=True)
-
-
-def _address_here(host: str, addresses: list[str]) -> str:
-    """Where this machine reaches the server: by number where by loopback, since a name is looked for at ::1, too, where the
-    server does not listen, and whoever does would get the token.
-    """
-    if host in _ALL_ADDRESSES:
-        return "127.0.0.1"
-    if not all(map(is_loopback, addresses)):
-        return host
-    of_ipv4 = (address for address in addresses if ":" not in address)
-    return next(of_ipv4, addresses[0])  # of a name, Streamlit takes IPv4
-
-
-def _link(host: str, port: int, path: str, token: str | None) -> str:
-    root = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    at = f"{root}/{path}" if path else root
-    if not token:
-        return at
-    return f"{at}/?token={url_quote(token, safe='')}"  # the parameter that the door takes

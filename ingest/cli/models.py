@@ -1,11 +1,12 @@
 """`selfrepair models`: the models of a warehouse, or with --supported the supported families."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from selfrepair.warehouse.cli.commands import print_rows
-from selfrepair.warehouse.cli.options import db_option
+from selfrepair.warehouse.cli.commands import print_rows, print_rows_as_json
+from selfrepair.warehouse.cli.options import db_option, json_option
 
 _MODELS = """
 SELECT
@@ -33,9 +34,17 @@ ORDER BY models.model_id
     "--supported", is_flag=True, help="List the families that are measured, and those that are refused and why."
 )
 @db_option
-def models(db: Path, supported: bool) -> None:
+@json_option
+def models(db: Path, supported: bool, as_json: bool) -> None:
     """List the models of a warehouse."""
-    if supported:
+    if supported and as_json:
+        from selfrepair.ingest.models.families import families
+        from selfrepair.warehouse.cli.terminal import print_json
+
+        print_json({**asdict(family), "examples": family.examples} for family in families())
+    elif as_json:
+        print_rows_as_json(db, _MODELS)
+    elif supported:
         print_supported()
     else:
         print_rows(db, _MODELS)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from selfrepair.queries.catalog.next_step import did_you_mean, see_described
+from selfrepair.queries.catalog.next_step import did_you_mean, see_described, shortened
 from selfrepair.queries.catalog.quoting import identifier
 
 
@@ -31,4 +31,4 @@ def unknown_column(view: str, column: str, columns: Collection[str]) -> str:
     """One sentence or two: the view has no such column, which ones come near, and where all are described."""
     near = did_you_mean(column, columns)
     hint = near if near != "." else f"; it has {', '.join(columns)}."
-    return f"{view} has no column '{column}'{hint} See: {see_described(view)}"
+    return f"{view} has no column '{shortened(column)}'{hint} See: {see_described(view)}"

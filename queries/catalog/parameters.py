@@ -21,6 +21,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from selfrepair.queries.catalog.header import HeaderError, split_unit
+from selfrepair.queries.catalog.next_step import shortened
 from selfrepair.queries.catalog.shared import PARAMETERS
 
 _SHARED = re.compile(r"(?P<name>[a-z_][a-z0-9_]*)(?: = (?P<default>\S+))?")
@@ -63,14 +64,14 @@ class Parameter:
             return [self._one(parse, item) for item in _items(value)]
         parsed = self._one(_PARSERS["VARCHAR" if self.choices else self.type], value)
         if self.choices and parsed not in self.choices:
-            raise ValueError(f"takes {self.takes}, not '{value}'")
+            raise ValueError(f"takes {self.takes}, not '{shortened(str(value))}'")
         return parsed
 
     def _one(self, parse: Callable[[object], Value], value: object) -> Value:
         try:
             return parse(value)
         except (TypeError, ValueError):
-            shown = f"'{value}'" if isinstance(value, str) else repr(value)
+            shown = f"'{shortened(value)}'" if isinstance(value, str) else shortened(repr(value))
             raise ValueError(f"takes {self.takes}, not {shown}") from None
 
     @property

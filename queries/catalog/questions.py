@@ -14,12 +14,12 @@ from typing import Any
 from selfrepair.queries.catalog.filters import listed
 from selfrepair.queries.catalog.header import HeaderError, View, parse_file
 from selfrepair.queries.catalog.heads import split_label
-from selfrepair.queries.catalog.next_step import argument, did_you_mean, see, see_described
+from selfrepair.queries.catalog.next_step import API, argument, did_you_mean, see, see_described, shortened
 from selfrepair.queries.catalog.parameters import Parameter, Value, parse_parameters
 from selfrepair.queries.catalog.quoting import literal
-from selfrepair.queries.catalog.relations import Relation, catalogue, views
+from selfrepair.queries.catalog.relations import Relation, catalogue, reads, views
 from selfrepair.queries.catalog.which_run import Run, which_run
-from selfrepair.warehouse.errors import SelfRepairError, in_words
+from selfrepair.warehouse.errors import SelfRepairError, UnknownNameError, in_words
 
 _FOLDER = Path(__file__).parents[1] / "questions"
 _USE = re.compile(r"\$([a-z_][a-z0-9_]*)")
@@ -73,8 +73,8 @@ def question(name: str) -> Question:
     try:
         return questions()[name]
     except KeyError:
-        raise SelfRepairError(
-            f"there is no question '{name}'{did_you_mean(name, questions())} See: {see('questions')}"
+        raise UnknownNameError(
+            f"there is no question '{shortened(name)}'{did_you_mean(name, questions())} See: {see('questions')}"
         ) from None
 
 
@@ -99,7 +99,8 @@ def bind(name: str, params: Mapping[str, object]) -> tuple[str, dict[str, Any]]:
             )
         if key not in known:
             raise SelfRepairError(
-                f"question '{name}' has no parameter '{key}'{did_you_mean(key, known)} It takes: {_listed(known)}. {described}"
+                f"question '{name}' has no parameter '{shortened(key)}'{did_you_mean(key, known)} It takes: "
+                f"{_listed(known)}. {described}"
             )
     missing = [key for key, parameter in known.items() if parameter.required and key not in given]
     if missing:
@@ -123,7 +124,11 @@ def command(asked: Question) -> str:
     shown = ", ".join(
         [f'"{asked.name}"', *(f"{name}={value if value == '...' else repr(value)}" for name, value in values)]
     )
-    return in_words(shell, f"warehouse.question({shown})")
+    address = f"{API}/questions/{asked.name}"
+    given = "&".join(f"{name}={value}" for name, value in values)
+    parameters = ", ".join(f'"{name}": "{value}"' for name, value in values)
+    tool = f'the tool ask_question, name="{asked.name}", parameters={{{parameters}}}'
+    return in_words(shell, f"warehouse.question({shown})", f"{address}?{given}" if given else address, tool)
 
 
 def with_run(values: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
@@ -170,7 +175,13 @@ def filled_in(name: str, values: Mapping[str, Any]) -> str:
 
 def answer(name: str) -> Relation:
     """The columns of the answer to the question `name`, described. Raises SelfRepairError when there is no such question."""
-    return catalogue((*views(), *as_views([question(name)])))[name]
+    asked = question(name)
+    needed = set(reads(asked.sql, [view.name for view in views()]))
+    for view in reversed(views()):
+        if view.name in needed:
+            needed.update(reads(view.sql, [other.name for other in views()]))
+    of_question = [view for view in views() if view.name in needed]  # to bind all of them takes a second
+    return catalogue((*of_question, *as_views([asked])))[name]
 
 
 def as_views(asked: Iterable[Question]) -> Iterator[View]:

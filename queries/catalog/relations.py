@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from selfrepair.queries.catalog.header import Column, HeaderError, View, column_of, parse_view, split_unit
-from selfrepair.queries.catalog.next_step import see
+from selfrepair.queries.catalog.next_step import see, shortened
 from selfrepair.queries.catalog.shared import CLUSTERED, COLUMNS, INTERVALS
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import UnknownNameError
 from selfrepair.warehouse.verify.rules import is_read_whole, violations
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def describe(name: str) -> Relation:
     try:
         return relations()[name]
     except KeyError:
-        raise SelfRepairError(unknown_name(name, relations())) from None
+        raise UnknownNameError(unknown_name(name, relations())) from None
 
 
 def unknown_name(name: str, known: Iterable[str], questions: Iterable[str] = ()) -> str:
@@ -123,13 +123,13 @@ def unknown_name(name: str, known: Iterable[str], questions: Iterable[str] = ())
     near = nearest(name, [*questions, *known])
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     kinds, lists = ("question, ", f"{see('questions')}, ") if questions else ("", "")
-    return f"there is no {kinds}table or view '{name}'{hint} See: {lists}{see('views')}"
+    return f"there is no {kinds}table or view '{shortened(name)}'{hint} See: {lists}{see('views')}"
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
     """Up to three of the names that `name` may have been meant as, the likeliest first: building blocks come last."""
     blocks = {view.name for view in views() if view.summary.startswith(_BLOCK)}
-    return sorted(difflib.get_close_matches(name.lower(), known, n=3), key=blocks.__contains__)
+    return sorted(difflib.get_close_matches(shortened(name).lower(), known, n=3), key=blocks.__contains__)
 
 
 def _tables(con: duckdb.DuckDBPyConnection) -> dict[str, Relation]:

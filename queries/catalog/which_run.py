@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from selfrepair.queries.catalog.next_step import argument, did_you_mean, see
+from selfrepair.queries.catalog.next_step import argument, did_you_mean, see, shortened
 from selfrepair.warehouse.errors import SelfRepairError, no_run
 from selfrepair.warehouse.schema import NEXT_TOKEN
 
@@ -114,6 +114,16 @@ def label_of(run: Run) -> str:
     return f"{run['run_id']}" if run["run_name"] is None else f"{run['run_id']} ({run['run_name']})"
 
 
+def title_of(run: Run) -> str:
+    """A run beside those of other models: 'gpt2 (run 3)', or 'gpt2 (run 3, baseline)' where it has a name."""
+    return f"{run['model']} (run {run['run_id']}{'' if run['run_name'] is None else ', ' + run['run_name']})"
+
+
+def newest_last(runs: Sequence[Run]) -> list[Run]:
+    """Runs by when they were started: numbers do not tell, where files were merged."""
+    return sorted(runs, key=lambda run: (run["started_at"], run["run_id"]))
+
+
 def _by_number(runs: Sequence[Run], run_id: int) -> Run:
     for run in runs:
         if run["run_id"] == run_id:
@@ -129,7 +139,7 @@ def _by_name(runs: Sequence[Run], name: str) -> Run:
             return run
     names = [run["run_name"] for run in runs if run["run_name"] is not None]
     raise SelfRepairError(
-        f"no run of this warehouse is called '{name}'{did_you_mean(name, names)} There are:\n{_listed(runs)}"
+        f"no run of this warehouse is called '{shortened(name)}'{did_you_mean(name, names)} There are:\n{_listed(runs)}"
     )
 
 
@@ -143,9 +153,9 @@ def _unknown_model(runs: Sequence[Run], name: str) -> str:
     known = list(dict.fromkeys(run["model"] for run in runs))
     lower = {model.lower(): model for model in known}
     without_owner = [model for model in known if model.lower().rpartition("/")[2] == name.lower()]
-    near = without_owner or [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3)]
+    near = without_owner or [lower[match] for match in difflib.get_close_matches(shortened(name).lower(), lower, n=3)]
     hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}."
-    return f"model '{name}' is not in this warehouse; {hint} See: {see('models')}"
+    return f"model '{shortened(name)}' is not in this warehouse; {hint} See: {see('models')}"
 
 
 def _listed(runs: Sequence[Run]) -> str:

@@ -8,7 +8,7 @@ import polars as pl
 from selfrepair.queries.catalog import questions as library
 from selfrepair.queries.catalog import relations as catalog
 from selfrepair.queries.catalog.header import split_unit
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import UnknownNameError
 
 _IN_THE_FILE = """
 SELECT column_name AS column, data_type AS type, coalesce(comment, '') AS comment
@@ -49,7 +49,7 @@ def described(name: str, rows: Callable[[str, dict[str, str]], list[dict[str, An
             meaning, unit = split_unit(column["comment"])
             found.append((column["column"], column["type"], unit, meaning))
     if not found:
-        raise SelfRepairError(catalog.unknown_name(name, catalog.relations(), library.questions()))
+        raise UnknownNameError(catalog.unknown_name(name, catalog.relations(), library.questions()))
     return WholeFrame(found, schema=["column", "type", "unit", "meaning"], orient="row")
 
 

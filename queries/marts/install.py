@@ -18,6 +18,7 @@ from selfrepair.queries.marts.on_demand import OnDemand
 from selfrepair.warehouse.database.connection import OnWait, connected, open_writer
 from selfrepair.warehouse.database.lake.tables import casts
 from selfrepair.warehouse.database.limits import CLOSED
+from selfrepair.warehouse.database.publication import is_opened_as_publication
 from selfrepair.warehouse.database.transactions import checkpoint, is_lake, transaction
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.verify.rules import for_large_files, is_read_whole
@@ -93,7 +94,8 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
         is_large = _is_large(con)
         for view in views():
             con.execute(f"CREATE OR REPLACE VIEW {view.name} AS\n{_sql(view, stored=True, is_large=is_large)}")
-        con.execute(";\n".join(comment for view in views() for comment in _comments(view.name)))
+        for view in views():  # all statements at once take twice as long
+            con.execute(";\n".join(_comments(view.name)))
         con.execute(
             "CREATE OR REPLACE TABLE selfrepair_marts.installed AS SELECT ? AS views, ? AS marts, ? AS comments, ? AS state",
             [_fingerprint(is_large), marts.definition(), _comments_sha256(), _state(con)],
@@ -178,6 +180,11 @@ def _notes(con: duckdb.DuckDBPyConnection, *, stored: bool) -> list[str]:
             f"run {run_id}: its summaries are missing or out of date: selfrepair refresh"
             for run_id in marts.unsummarised(con)
         ]
+    if is_opened_as_publication(con):
+        return [
+            "another version of selfrepair published this, with other summaries, so each query recomputes them from all rows: "
+            "publish it again with this version, or read it with that one"
+        ]
     if con.execute("SELECT 1 FROM main.units LIMIT 1").fetchall():
         return [
             "this file holds no summaries of this version of selfrepair, so each query recomputes them, which takes "
@@ -195,6 +202,8 @@ def _is_large(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether rules that read large tables are left to `selfrepair verify`; a file that has grown since its views were
     installed has views that find this out each time, at greater length.
     """
+    if is_opened_as_publication(con):  # all of its Parquet files would be read
+        return True
     ((is_small,),) = con.execute(f"SELECT {is_read_whole()}").fetchall()
     return not is_small
 

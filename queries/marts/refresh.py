@@ -99,6 +99,11 @@ def make_tables(con: duckdb.DuckDBPyConnection) -> None:
     _delete_of_removed(con)
 
 
+def stored_tables() -> list[str]:
+    """Names of the tables that hold marts, and of their ledger."""
+    return ["refreshed", *_wanted()]
+
+
 def tables_are_made(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether `make_tables` would change nothing."""
     found, wanted = _tables(con), _wanted(is_lake(con))
@@ -111,13 +116,23 @@ def tables_are_made(con: duckdb.DuckDBPyConnection) -> bool:
     return not con.execute(outdated).fetchall()
 
 
+def _has_ledger(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether marts were ever made; to look at all their columns takes longer."""
+    return bool(
+        con.execute(
+            "SELECT 1 FROM system.main.duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'refreshed' "
+            "AND database_name = system.main.current_database()"
+        ).fetchall()
+    )
+
+
 def unsummarised(con: duckdb.DuckDBPyConnection) -> list[int]:
     """Runs whose loaded rows the marts of this version do not hold, or hold as they were before the last load; all of them
     where no marts were made.
     """
     refreshed = (
         f"(SELECT * FROM selfrepair_marts.refreshed WHERE definition = {literal(definition())})"
-        if "refreshed" in _tables(con)
+        if _has_ledger(con)
         else f"(FROM ({_LOADED}) LIMIT 0)"
     )
     rows = con.execute(

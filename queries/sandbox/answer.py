@@ -92,7 +92,7 @@ def out_of_time(timeout_s: float) -> str:
     return (
         f"the query was stopped at its time limit of {timeout_s:g} s. Narrow it down (WHERE run_id = 1 AND layer = 9), "
         f"read a view that is summarised already (head_repair, layer_repair), or allow more time: "
-        f"{in_words('--timeout SECONDS', 'timeout_s=...')}"
+        f"{in_words('--timeout SECONDS', 'timeout_s=...', 'selfrepair query SQL --timeout SECONDS')}"
     )
 
 

@@ -18,7 +18,7 @@ from selfrepair.queries.catalog.next_step import see_names
 from selfrepair.queries.catalog.relations import unknown_name
 from selfrepair.warehouse import compat
 from selfrepair.warehouse.database.transactions import is_lake
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, UnknownNameError
 
 LONGEST_QUERY = 200_000
 """Characters a query may have."""
@@ -343,4 +343,4 @@ def _refuse_unknown(named: set[str], names: Names) -> None:
                 f"'{name}' is not a table or view, and files cannot be read here: a query reads only the warehouse. "
                 f"{see_names()}"
             )
-        raise SelfRepairError(unknown_name(name, sorted(known)))
+        raise UnknownNameError(unknown_name(name, sorted(known)))

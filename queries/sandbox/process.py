@@ -29,7 +29,14 @@ from typing import TYPE_CHECKING, Any
 
 from selfrepair.queries.sandbox.answer import Batches, OnNote, out_of_memory, out_of_time
 from selfrepair.warehouse.database.limits import Limits
-from selfrepair.warehouse.errors import InUseError, Language, SelfRepairError
+from selfrepair.warehouse.errors import (
+    InUseError,
+    Language,
+    QueryLimitError,
+    SelfRepairError,
+    UnknownNameError,
+    UnreadableError,
+)
 from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
 
 if TYPE_CHECKING:
@@ -47,8 +54,13 @@ _START_S = 20.0
 """How long a process may take until DuckDB has the file open, beside its time limit and the wait for others [s]."""
 
 _IDLE_KEPT = 2
+"""Idle processes that are kept of those with the same limits; of all together, twice as many."""
+
 _KILLED = -9  # SIGKILL, which Windows has no name for
-_ERRORS = {kind.__name__: kind for kind in (SelfRepairError, InUseError, RuntimeError)}
+_ERRORS = {
+    kind.__name__: kind
+    for kind in (SelfRepairError, InUseError, QueryLimitError, UnknownNameError, UnreadableError, RuntimeError)
+}
 """The errors that come back as what they were; any other is a bug, a RuntimeError with its traceback."""
 
 _COMMAND = [sys.executable, "-P", "-m", "selfrepair.queries.sandbox.worker"]  # -P: a user's own duckdb.py is not ours
@@ -62,7 +74,7 @@ class Request:
     `db` is absolute: the process that answers may have been started from another folder. `keep_open_s` is how long the
     file stays open after the last answer, for the next request of the same kind, unless a writer waits for it, which waits
     `next_within_s` longer, though not for long: the next request is likely to come by then.
-    `answer_bytes` is what the rows of one query may take, None: whatever they do.
+    `answer_bytes` is what the rows of one query may take, None: whatever they do. `offset` rows of each are left out first.
     """
 
     db: Path
@@ -77,6 +89,7 @@ class Request:
     language: Language = "python"
     text_keys: bool = False
     next_within_s: float = 0.0
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -231,7 +244,9 @@ class Worker:
             self._process.kill()
             self._process.wait()
             if limit.is_over and request.timeout_s is not None:
-                raise SelfRepairError(out_of_time(request.timeout_s)) from error
+                raise QueryLimitError(out_of_time(request.timeout_s)) from error
+            if return_code in (-signal.SIGABRT, _KILLED):  # by itself or by the system, for want of memory
+                raise QueryLimitError(out_of_memory(self.limits)) from error
             raise SelfRepairError(self._why_ended(return_code, error)) from error
 
     def _why_ended(self, return_code: int | None, error: Exception) -> str:
@@ -239,8 +254,6 @@ class Worker:
         unharmed = "Nothing in the warehouse was changed."
         if return_code is None:
             return f"the answer of the process that ran the query cannot be read ({error}). {unharmed} Ask again."
-        if return_code in (-signal.SIGABRT, _KILLED):  # by itself or by the system, for want of memory
-            return out_of_memory(self.limits)
         last_words = self._last_words()
         if not self._has_begun and (last_words or return_code > 0):
             return (
@@ -265,7 +278,7 @@ class Worker:
 
     def _error(self, message: dict[str, Any]) -> Exception:
         self.is_ready = message["again"]
-        return _ERRORS[message["error"]](message["text"])
+        return _ERRORS.get(message["error"], SelfRepairError)(message["text"])
 
     def _message(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -335,8 +348,9 @@ def release(worker: Worker) -> None:
         return
     with _lock:
         _idle.insert(0, worker)
-        surplus = _idle[_IDLE_KEPT:]
-        del _idle[_IDLE_KEPT:]
+        alike = [other for other in _idle if other.limits == worker.limits]
+        surplus = [*alike[_IDLE_KEPT:], *_idle[2 * _IDLE_KEPT :]]
+        _idle[:] = [other for other in _idle if other not in surplus]
     for other in surplus:
         other.end()
 

@@ -22,13 +22,13 @@ from selfrepair.queries.marts.install import prepare_on_demand
 from selfrepair.queries.sandbox.answer import Answer, Batches, OnNote, Params, out_of_memory, out_of_time
 from selfrepair.queries.sandbox.fence import Names, Statement, checked, refuse_vain_advice
 from selfrepair.queries.sandbox.interrupt import interrupted_after, interrupted_by_ctrl_c
-from selfrepair.queries.sandbox.plain_types import PlainSelect, plain_select, refuse_out_of_range
+from selfrepair.queries.sandbox.plain_types import PlainSelect, Types, plain_select, refuse_out_of_range, types_of
 from selfrepair.warehouse import compat
 from selfrepair.warehouse.database.address import check_place
 from selfrepair.warehouse.database.connection import OnWait, connected
 from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.database.migrate import check_readable
-from selfrepair.warehouse.errors import SelfRepairError, check_there, in_words
+from selfrepair.warehouse.errors import QueryLimitError, SelfRepairError, UnknownNameError, check_there, in_words
 from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Reader:
         self._timeout_s = timeout_s
         self._spill_folder = spill_folder
         self._open = ExitStack()
+        self._types: dict[str, Types] = {}
 
     def __enter__(self) -> "Reader":
         check_place(self.db)
@@ -114,29 +115,36 @@ class Reader:
         params: Params | None = None,
         *,
         limit: int | None = None,
+        offset: int = 0,
         flat: bool = False,
         text_keys: bool = False,
         timeout_s: float | None = None,
         spent_s: float = 0.0,
         most_bytes: int | None = None,
+        types: Types | None = None,
     ) -> Batches:
         """Answer one SQL statement, or the name of a table or view, with at most `limit` rows of `most_bytes` together.
+        Of the rows of a SELECT, the first `offset` are left out.
 
         `flat` turns lists, maps and structs into JSON text, for tables and CSV, `text_keys` the keys of maps into text, for
-        JSON. After `timeout_s` seconds, of which `spent_s` are over, the query is interrupted. Raises SelfRepairError with
-        DuckDB's message and the place in the SQL when it is wrong, with the nearest names when there is no table or view of
-        that name, for values that no door has (see `plain_types`), and as the fence does (see
+        JSON; `types` are those of the answer's columns, where they are known. After `timeout_s` seconds, of which `spent_s` are
+        over, the query is interrupted.
+
+        Raises SelfRepairError with DuckDB's message and the place in the SQL when it is wrong, with the nearest names when
+        there is no table or view of that name, for values that no door has (see `plain_types`), and as the fence does (see
         `fence.checked`).
         """
         rows = self._rows(
             query,
             params,
             limit,
+            offset,
             flat=flat,
             text_keys=text_keys,
             timeout_s=timeout_s,
             spent_s=spent_s,
             most_bytes=most_bytes,
+            types=types,
         )
         self._open.callback(rows.close)
         schema = next(rows)
@@ -168,9 +176,15 @@ class Reader:
 
     def columns(self, name: str) -> list[str]:
         """The columns of the table or view `name`. Raises SelfRepairError with the nearest names when there is none."""
-        with self._explained(None):
-            self._on_demand.make_for(name)
-            return [column for column, *_ in self._con.execute(f"{self._all_of(name)} LIMIT 0").description or []]
+        return [column for column, _ in self.types(name)]
+
+    def types(self, name: str) -> Types:
+        """The same with their types."""
+        if name not in self._types:
+            with self._explained(None):
+                self._on_demand.make_for(name)
+                self._types[name] = types_of(self._con, self._all_of(name))
+        return self._types[name]
 
     def frame(self, query: str, params: Params | None = None) -> "pl.DataFrame":
         """All rows that answer `query`, as by `ask`."""
@@ -181,12 +195,14 @@ class Reader:
         query: str,
         params: Params | None,
         limit: int | None,
+        offset: int,
         *,
         flat: bool,
         text_keys: bool,
         timeout_s: float | None,
         spent_s: float,
         most_bytes: int | None,
+        types: Types | None,
     ) -> Generator[Any, None, None]:
         """First the schema of the rows, then their batches, with one row more than `limit` where there is one."""
         left_s = None if timeout_s is None else max(0.0, timeout_s - spent_s)
@@ -197,8 +213,9 @@ class Reader:
             limited = ""
             if statement.kind == "select":
                 rows = f"FROM (\n{statement.text}\n)"
-                select = plain_select(self._con, rows, params, flat=flat, text_keys=text_keys)
+                select = plain_select(self._con, rows, params, flat=flat, text_keys=text_keys, types=types)
                 limited = "" if limit is None else f"\nLIMIT {limit + 1:d}"
+                limited += f"\nOFFSET {offset:d}" if offset else ""
             with select.explained():
                 reader = _batches(self._con, select.sql + limited, params)
                 yield reader.schema
@@ -206,7 +223,7 @@ class Reader:
                 for batch in reader:
                     n_bytes += batch.nbytes
                     if most_bytes is not None and n_bytes > most_bytes:
-                        raise SelfRepairError(
+                        raise QueryLimitError(
                             f"the answer takes more than the {most_bytes / 1e6:,.0f} MB it may have. Select fewer rows or "
                             "columns, write it to a file (selfrepair query SQL -o FILE)"
                             f"{in_words('', ', or allow more: Warehouse(limits=Limits(answer_bytes=...))')}"
@@ -229,9 +246,9 @@ class Reader:
             if compat.is_interrupted(error):
                 if timeout_s is None:
                     raise
-                raise SelfRepairError(out_of_time(timeout_s)) from None
+                raise QueryLimitError(out_of_time(timeout_s)) from None
             if compat.is_out_of_memory(error):
-                raise SelfRepairError(f"{out_of_memory(self._limits)} ({_first_line(error)})") from None
+                raise QueryLimitError(f"{out_of_memory(self._limits)} ({_first_line(error)})") from None
             raise SelfRepairError(f"{_in_the_users_lines(compat.without_trace(error))}\n{see_names()}") from None
 
     def _statement(self, query: str) -> Statement:
@@ -242,7 +259,7 @@ class Reader:
     def _all_of(self, name: str) -> str:
         known = self._names.relations
         if name.lower() not in known:
-            raise SelfRepairError(unknown_name(name, sorted(known)))
+            raise UnknownNameError(unknown_name(name, sorted(known)))
         return f"FROM {identifier(known[name.lower()])}"
 
 

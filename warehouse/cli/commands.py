@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from selfrepair.warehouse.cli.options import db_option
+from selfrepair.warehouse.cli.options import db_option, json_option
 from selfrepair.warehouse.database.lake.address import parts_beside
 
 _RUNS = """
@@ -43,6 +43,25 @@ LEFT JOIN (SELECT run_id, sum(n_measurements) AS n_measurements FROM units GROUP
     USING (run_id)
 ORDER BY runs.run_id
 """
+
+_RUN_RECORDS = """
+SELECT
+    runs.*,
+    models.name AS model,
+    models.revision,
+    models.checkpoint,
+    datasets.name AS dataset,
+    datasets.split,
+    datasets.seq_len,
+    coalesce(loaded.n_measurements, 0) AS n_measurements_loaded
+FROM runs
+LEFT JOIN models USING (model_id)
+LEFT JOIN datasets USING (dataset_id)
+LEFT JOIN (SELECT run_id, sum(n_measurements)::BIGINT AS n_measurements FROM units GROUP BY run_id) AS loaded
+    USING (run_id)
+ORDER BY runs.run_id
+"""
+"""The runs for programs: columns of the tables, under their names there."""
 
 _HOLDS = "SELECT (SELECT count(*) FROM runs), (SELECT coalesce(sum(n_measurements), 0) FROM units)"
 
@@ -138,38 +157,47 @@ def load(
 
 @click.command()
 @db_option
+@json_option
 @click.pass_context
-def verify(ctx: click.Context, db: Path) -> None:
+def verify(ctx: click.Context, db: Path, as_json: bool) -> None:
     """Check the consistency of a warehouse.
 
     Reads every row and changes nothing. Exits with 1 when a rule is violated.
     """
-    from selfrepair.warehouse.cli.terminal import print_table
+    from selfrepair.warehouse.cli.terminal import print_json, print_table
+    from selfrepair.warehouse.database.publication import address_of
     from selfrepair.warehouse.verify.verification import verify as verify_rules
 
     checks = verify_rules(db)
+    if as_json:
+        print_json({"rule": check.name, "holds": check.ok, "detail": check.detail} for check in checks)
+        ctx.exit(int(not all(check.ok for check in checks)))
     print_table(
         ("rule", "holds", "detail"), [(check.name, "yes" if check.ok else "NO", check.detail) for check in checks]
     )
     n_violated = sum(not check.ok for check in checks)
     if n_violated:
         click.echo(
-            f"\n{n_violated} of {len(checks)} rules are violated: {db} holds {holds(db)}, some of them wrong. Restore a "
-            "copy, or remove the run and measure it again: selfrepair remove RUN_ID",
+            f"\n{n_violated} of {len(checks)} rules are violated: {address_of(db)} holds {holds(db)}, some of them wrong. "
+            "Restore a copy, or remove the run and measure it again: selfrepair remove RUN_ID",
             err=True,
         )
         ctx.exit(1)
-    click.echo(f"\nall {len(checks)} rules hold: {db} holds {holds(db)}")
+    click.echo(f"\nall {len(checks)} rules hold: {address_of(db)} holds {holds(db)}")
 
 
 @click.command()
 @db_option
-def runs(db: Path) -> None:
+@json_option
+def runs(db: Path, as_json: bool) -> None:
     """List the runs of a warehouse.
 
     Of a run that is not whole, it says whether a process is measuring it and, if not, why and how to continue. Part files are
     looked for next to the warehouse (<db>.parts). How far each run is, and who measures it: selfrepair status.
     """
+    if as_json:
+        print_rows_as_json(db, _RUN_RECORDS)
+        return
     from selfrepair.warehouse.cli.head_names import short_heads
     from selfrepair.warehouse.cli.unfinished import sentences, status_now
 
@@ -270,6 +298,18 @@ def print_rows(
         print_records([columns[index] for index in shown], [[row[index] for index in shown] for row in rows])
     else:
         click.echo(no_run(db))
+
+
+def print_rows_as_json(db: Path, query: str) -> None:
+    """Print the rows of `query` as an array of JSON objects."""
+    from selfrepair.warehouse.cli.terminal import print_json
+    from selfrepair.warehouse.database.connection import open_reader
+
+    with open_reader(db) as con:
+        result = con.execute(query)
+        columns = [column[0] for column in result.description or ()]
+        rows = result.fetchall()
+    print_json(dict(zip(columns, row, strict=True)) for row in rows)
 
 
 def holds(db: Path) -> str:

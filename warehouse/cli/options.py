@@ -8,6 +8,9 @@ import click
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print an array of JSON objects instead of a table.")
+"""Of every command that lists something."""
+
 
 def db_option(command: _F) -> _F:
     """Add `--db FILE`, handed to the command as `db: Path`; what is neither the path of a file nor the address of a lake is

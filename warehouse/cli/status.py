@@ -1,16 +1,14 @@
 """`selfrepair status`: how far each run is, who measures it, and what to type next."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from selfrepair.warehouse.cli.options import db_option
+from selfrepair.warehouse.cli.options import db_option, json_option
 from selfrepair.warehouse.database.lake.address import parts_beside
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ _MOST_NAMED = 8
 @click.command()
 @click.argument("parts_folder", metavar="[PARTS]", type=click.Path(path_type=Path), required=False)
 @db_option
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option
 def status(parts_folder: Path | None, db: Path, as_json: bool) -> None:
     """Show how far each run is, while it is measured or after.
 
@@ -30,7 +28,7 @@ def status(parts_folder: Path | None, db: Path, as_json: bool) -> None:
     units that are loaded, in part files and missing, who measured them, why others stopped, how long is left, and the
     command to go on with. It changes nothing, and needs no torch.
     """
-    from selfrepair.warehouse.cli.terminal import cell_text
+    from selfrepair.warehouse.cli.terminal import cell_text, print_json
     from selfrepair.warehouse.errors import SelfRepairError
     from selfrepair.warehouse.parts.status import statuses
 
@@ -47,7 +45,7 @@ def status(parts_folder: Path | None, db: Path, as_json: bool) -> None:
     for note in notes:
         click.echo(cell_text(note), err=True)
     if as_json:
-        click.echo(json.dumps([_as_json(run) for run in found], indent=1, default=_time))
+        print_json(map(_as_json, found))
     elif found:
         click.echo("\n\n".join(described(run) for run in found))
     else:
@@ -109,10 +107,12 @@ def why_not_whole(run: "RunStatus", db: Path, parts: Path) -> str:
 
 
 def head(run: "RunStatus") -> str:
-    """`run 2 (gpt2 on stdlib, 400 prompts) is running: 120 of 160 units measured, 40 of them loaded`."""
+    """`run 2, baseline (gpt2 on stdlib, 400 prompts) is running: 120 of 160 units measured, 40 of them loaded`."""
     from selfrepair.warehouse.cli.terminal import cell_text
 
     name = f"run {cell_text(run.run_key)}" if run.run_id is None else f"run {run.run_id}"
+    if run.run_name is not None:
+        name += f", {cell_text(run.run_name)}"
     of = cell_text(f"({run.model} on {run.dataset}, {run.n_prompts:,} prompts)")
     done = run.n_units - len(run.missing)
     loaded = f", {'all' if run.loaded == done else f'{run.loaded:,}'} of them loaded" if done else ""
@@ -176,8 +176,3 @@ def _as_json(run: "RunStatus") -> dict[str, Any]:
     found = asdict(run)
     time = found.pop("time")
     return {**found, **time, "last": last, "is_whole": run.is_whole}
-
-
-def _time(value: object) -> str:
-    assert isinstance(value, datetime), value
-    return value.isoformat()

@@ -1,10 +1,12 @@
 """Tables for people: in colour and in the window's width on a terminal, plain and in full everywhere else."""
 
+import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 import click
 from rich import box
@@ -27,6 +29,29 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         Console().print(_rich_table(columns, cells, right))
     else:
         click.echo("\n".join(plain_lines(columns, cells, right)))
+
+
+def print_json(rows: Iterable[Mapping[str, object]]) -> None:
+    """Print rows as an array of JSON objects, one a line; numbers that are no number are null."""
+    lines = ",\n".join(json.dumps(_plain(row), allow_nan=False) for row in rows)
+    click.echo(f"[\n{lines}\n]" if lines else "[]")
+
+
+def _plain(value: object) -> Any:
+    """The value as JSON has it: times by ISO 8601, paths and the like as text."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float() | Decimal():
+            return float(value) if math.isfinite(value) else None
+        case datetime():
+            return value.isoformat()
+        case Mapping():
+            return {str(key): _plain(entry) for key, entry in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(entry) for entry in value]
+        case _:
+            return str(value)
 
 
 def print_records(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -12,8 +12,9 @@ import stat
 from pathlib import Path
 from shlex import quote
 
+from selfrepair.warehouse.database import publication
 from selfrepair.warehouse.database.lake.address import PREFIX, Lake, lake_address
-from selfrepair.warehouse.errors import SelfRepairError, in_words
+from selfrepair.warehouse.errors import SelfRepairError, file_option, in_words
 
 _PREFIX = re.compile(r":memory:|[A-Za-z][\w+.-]+:")  # two letters at least: C: is a drive
 _NAMES_OF_DUCKDB = frozenset({"information_schema", "selfrepair_marts"})
@@ -21,8 +22,8 @@ _NAMES_OF_DUCKDB = frozenset({"information_schema", "selfrepair_marts"})
 
 
 def warehouse_path(given: str | os.PathLike[str], data: str | None = None) -> Path:
-    """The path that was given, or the lake (`ducklake:...`), whose rows lie in `data` where that is said. Raises
-    SelfRepairError where it is neither, or a path at which there can be no warehouse.
+    """The path that was given; of a publication (an address, too), its folder; or the lake (`ducklake:...`), whose rows lie in
+    `data` where that is said. Raises SelfRepairError where it is none of them, or a path at which there can be no warehouse.
 
     A name that looks like an address of DuckDB's is refused; written as `./md:name` it is the path of a file.
     """
@@ -41,6 +42,9 @@ def warehouse_path(given: str | os.PathLike[str], data: str | None = None) -> Pa
         raise SelfRepairError(
             f"--data says where the rows of a lake lie, and {text} is a file. Leave it out, or name a lake: --db ducklake:FILE"
         )
+    if (folder := publication.found_at(text)) is not None:
+        check_place(folder)
+        return folder
     if found := _PREFIX.match(text):
         raise SelfRepairError(
             f"{text} is not the path of a file: DuckDB takes what begins with {found[0]} for "
@@ -90,6 +94,10 @@ def check_place(path: Path) -> None:
     if mode is None:
         return
     if stat.S_ISDIR(mode):
+        if publication.is_publication(path):
+            return
+        if (path / publication.SMALL_FILE).exists():
+            raise publication.half_published(str(path), f"{publication.MANIFEST}, which is written last, is missing")
         raise SelfRepairError(f"{path} is a folder, not a warehouse file. {_file_in(path)}")
     if not stat.S_ISREG(mode):
         raise SelfRepairError(
@@ -114,7 +122,7 @@ def _meaning(prefix: str) -> str:
 
 def another_file() -> str:
     """The next step where a file is somebody else's."""
-    return f"Name another file{in_words(' with --db', '')}."
+    return f"Name another file{file_option(before=' with ')}."
 
 
 def _file_in(folder: Path) -> str:
@@ -122,4 +130,4 @@ def _file_in(folder: Path) -> str:
 
 
 def _named(file: str) -> str:
-    return in_words(f"--db {quote(file)}", file)
+    return in_words(f"{file_option()} {quote(file)}".lstrip(), file)

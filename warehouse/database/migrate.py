@@ -23,8 +23,10 @@ from selfrepair.warehouse.database.comments import write_comments
 from selfrepair.warehouse.database.lake.opening import ADDRESS
 from selfrepair.warehouse.database.lake.tables import copy_rows, make_tables
 from selfrepair.warehouse.database.limits import CLOSED
+from selfrepair.warehouse.database.publication import is_opened_as_publication
 from selfrepair.warehouse.database.transactions import is_lake, registered, transaction
-from selfrepair.warehouse.errors import SelfRepairError, again, in_words
+from selfrepair.warehouse.errors import SelfRepairError, again, file_option
+from selfrepair.warehouse.schema import MEASURED_TABLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,6 +69,9 @@ TEXTS_OF_VERSION_0_1 = {
     "0004_published.sql": "352074a65c8371a92db7187a0aeccedf4230a8cbef238668aef669bae92d287b",
 }
 """SHA-256 of migrations as version 0.1 had them: with the comments of their tables, which `schema` alone has now."""
+
+_EARLIER_TEXTS = {"0013_names_of_runs.sql": "fdf85d79bfcb0bc478dd2a33934526048fe85b6f5e5556250df58c5cdb99aa85"}
+"""Likewise of one that also changed words within quotes."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,11 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
     applied = _applied(con)
     _refuse_newer(con, applied, steps)
     for step in steps[: len(applied)]:
-        if applied.get(step.version) not in (step.sha256, TEXTS_OF_VERSION_0_1.get(step.name)):
+        earlier = TEXTS_OF_VERSION_0_1.get(step.name, _EARLIER_TEXTS.get(step.name))
+        if applied.get(step.version) not in (step.sha256, earlier):
             raise SelfRepairError(
                 f"{_file(con)} was made by another build of selfrepair: its migration {step.name} had a different text. "
-                f"Load into a new file ({in_words('--db', 'into=')}), or use the build that made this one."
+                f"Load into a new file ({file_option('into=') or 'another name'}), or use the build that made this one."
             )
     missing = steps[len(applied) :]
     if is_lake(con):
@@ -160,6 +166,11 @@ def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] 
     _refuse_newer(con, applied, steps)
     if len(applied) < len(steps):
         found = f"schema {len(applied)}" if applied else "no tables"
+        if is_opened_as_publication(con):
+            raise SelfRepairError(
+                f"{_file(con)} has {found} and this selfrepair reads schema {len(steps)}: an earlier version published it. "
+                "Publish it again with this one, or read it with that one."
+            )
         raise SelfRepairError(
             f"{_file(con)} has {found} and this selfrepair reads schema {len(steps)}. "
             f"Bring it up to date, nothing is lost: selfrepair load --db {quote(_file(con))}"
@@ -207,7 +218,8 @@ def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
     names = {name for name, _, _ in found}
     in_main = {name.lower(): is_view for name, is_in_main, is_view in found if is_in_main}
     ours = {name for step in migrations() for name in _TABLE.findall(step.sql)}
-    if posing := sorted(name for name, is_view in in_main.items() if is_view and name in ours):
+    may_pose = MEASURED_TABLES if is_opened_as_publication(con) else ()
+    if posing := sorted(name for name, is_view in in_main.items() if is_view and name in ours and name not in may_pose):
         raise SelfRepairError(
             f"{_file(con)} is not a warehouse: {posing[0]} is a view in it, and a table in every warehouse. Nothing in it "
             f"was run or touched. {another_file()}"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from selfrepair.warehouse.database.lake.tables import allowed
-from selfrepair.warehouse.errors import SelfRepairError, in_words
+from selfrepair.warehouse.errors import SelfRepairError, file_option
 from selfrepair.warehouse.load.names import check_name_is_free, name_to_give
 from selfrepair.warehouse.parts.folder import check_version
 from selfrepair.warehouse.parts.records import DatasetRecord, ModelRecord, RunRecord
@@ -226,5 +226,5 @@ def _check_same(con: duckdb.DuckDBPyConnection, run_id: int, run: RunRecord) -> 
             raise SelfRepairError(
                 f"run {run.run_key} is in this warehouse with {name} = {value}, and its parts say "
                 f"{getattr(run, name)}. They do not belong together: load these parts into another file with "
-                f"{in_words('--db', 'into=')}."
+                f"{file_option('into=') or 'another name'}."
             )

@@ -18,8 +18,9 @@ from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.database.transactions import registered
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import version_0_1
-from selfrepair.warehouse.parts.manifest import MANIFEST, MECHANISM_TABLES, PART_TABLES, Manifest, RunStamp, difference
+from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, RunStamp, difference
 from selfrepair.warehouse.parts.pages import group_bytes
+from selfrepair.warehouse.schema import MECHANISM_TABLES, PART_TABLES
 from selfrepair.warehouse.schema.tables import metadata
 
 _MEASUREMENTS = "measurements.parquet"

@@ -36,7 +36,7 @@ def test_a_picture_that_vega_lite_does_not_know_fails_every_test_that_draws_it()
 
 
 def test_a_picture_as_a_file_holds_its_data() -> None:
-    spec = figure._self_contained(layered(FRAME), {"runs": "runs 1 and 2", "n": "7 rows", "error bars": "none"})
+    spec = figure.self_contained(layered(FRAME), {"runs": "runs 1 and 2", "n": "7 rows", "error bars": "none"})
     assert (spec["title"]["text"], *spec["title"]["subtitle"]) == ("runs 1 and 2", "n: 7 rows", "error bars: none")
     assert spec["datasets"]["data 0"] == FRAME.to_dicts()
     assert spec["width"] == figure._FILE_WIDTH_PX

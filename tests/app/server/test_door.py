@@ -18,9 +18,10 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from selfrepair.app.server.addresses import own_names
 from selfrepair.app.server.door import Door
 from selfrepair.app.server.hosts import parse_allowed
-from selfrepair.app.server.serve import _own_names
+from selfrepair.app.server.policy import inline_script_hashes
 from selfrepair.warehouse.errors import SelfRepairError
 
 TOKEN = "a token of tests"
@@ -180,9 +181,10 @@ def test_every_answer_forbids_frames_and_foreign_content_and_overrides_what_the_
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
         assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
+    of_the_app = Door(warehouse, scripts=inline_script_hashes())
     policy = dict(
         part.split(" ", 1)
-        for part in asked(Door(warehouse), "/", ("host", "localhost:80"))[1]["content-security-policy"].split("; ")
+        for part in asked(of_the_app, "/", ("host", "localhost:80"))[1]["content-security-policy"].split("; ")
     )  # of a page
     assert policy["frame-ancestors"] == policy["object-src"] == policy["form-action"] == "'none'"
     assert policy["default-src"] == "'self'"
@@ -316,7 +318,7 @@ def test_a_proxy_s_name_is_allowed_with_its_port(host: str, origin: str | None, 
 
 def reaches(own_port: int, host: str, origin: str) -> bool:
     """Whether a page of `origin` opens a socket of an app that runs with --host labbox at this port."""
-    door = Door(warehouse, allowed=parse_allowed(_own_names("labbox", own_port)), token=TOKEN)
+    door = Door(warehouse, allowed=parse_allowed(own_names("labbox", own_port)), token=TOKEN)
     at = {"server": ("192.168.1.5", own_port)}
     cookie = asked(door, f"/?token={TOKEN.replace(' ', '+')}", ("host", host), **at)[1]["set-cookie"].partition(";")[0]
     upgrade = {"type": "websocket", "scheme": "ws", "extensions": {"websocket.http.response": {}}}
@@ -331,8 +333,8 @@ def test_another_server_of_the_machine_at_a_usual_port_is_another_site() -> None
     assert reaches(80, "labbox", "http://labbox")
     assert reaches(80, "labbox:80", "http://labbox")
     assert not reaches(80, "labbox", "https://labbox")
-    assert _own_names("fd00::1", 8501) == ["[fd00::1]:8501"]
-    assert _own_names("localhost", 8501) == _own_names("no such host", 8501) == []
+    assert own_names("fd00::1", 8501) == ["[fd00::1]:8501"]
+    assert own_names("localhost", 8501) == own_names("no such host", 8501) == []
 
 
 def test_a_refusal_names_the_option_that_lets_the_name_in() -> None:

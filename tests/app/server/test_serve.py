@@ -20,7 +20,8 @@ import psutil
 import pytest
 
 from selfrepair.app.cli.failures import EXTRAS, install_line
-from selfrepair.app.server.serve import _address_here, _base_path, _link, app
+from selfrepair.app.server.addresses import address_here, link
+from selfrepair.app.server.serve import _base_path, app
 from selfrepair.warehouse.errors import SelfRepairError
 from support.browser import COMMAND, free_port
 from support.empty import installed
@@ -158,8 +159,8 @@ def test_what_would_let_others_in_is_refused_with_the_command_to_give(db: Path) 
 
 
 def test_links_have_the_path_at_which_a_proxy_has_the_app(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _link("::1", 8501, "", None) == "http://[::1]:8501"
-    assert _link("localhost", 8501, "lab/a", "a/b &c") == "http://localhost:8501/lab/a/?token=a%2Fb%20%26c"
+    assert link("::1", 8501, "", None) == "http://[::1]:8501"
+    assert link("localhost", 8501, "lab/a", "a/b &c") == "http://localhost:8501/lab/a/?token=a%2Fb%20%26c"
     for wrong in ("a b", "a?b", "../a", "a//b", "é"):
         monkeypatch.setenv("STREAMLIT_SERVER_BASE_URL_PATH", wrong)
         assert "Use letters, digits and slashes, or unset it" in refusal(db)
@@ -191,11 +192,11 @@ def test_the_path_stands_where_streamlit_looks_for_it(tmp_path: Path, monkeypatc
 
 
 def test_the_token_goes_to_a_number_that_only_the_server_listens_at() -> None:
-    assert _address_here("localhost", ["::1", "127.0.0.1"]) == "127.0.0.1"
-    assert _address_here("box-of-etc-hosts", ["127.0.1.1"]) == "127.0.1.1"
-    assert _address_here("0.0.0.0", ["0.0.0.0"]) == _address_here("::", ["::"]) == "127.0.0.1"  # :: is both
-    assert _address_here("::1", ["::1"]) == "::1"
-    assert _address_here("labbox", ["192.168.1.5"]) == "labbox"
+    assert address_here("localhost", ["::1", "127.0.0.1"]) == "127.0.0.1"
+    assert address_here("box-of-etc-hosts", ["127.0.1.1"]) == "127.0.1.1"
+    assert address_here("0.0.0.0", ["0.0.0.0"]) == address_here("::", ["::"]) == "127.0.0.1"  # :: is both
+    assert address_here("::1", ["::1"]) == "::1"
+    assert address_here("labbox", ["192.168.1.5"]) == "labbox"
 
 
 def test_a_file_that_does_not_exist_is_refused_before_it_serves(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_runs_on_a_narrow_terminal_have_every_name_and_value_whole(call, loaded,
     names = call(commands.runs).output.splitlines()[0].split()
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    commands.runs.callback(db=loaded)
+    commands.runs.callback(db=loaded, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == names
     assert [line.partition("  ")[2].strip() for line in lines][:6] == [

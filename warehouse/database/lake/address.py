@@ -104,7 +104,7 @@ def lake_address(text: str, data: str | None = None) -> Lake:
     return Lake.of(kind, catalog, (data or "").strip() or None)
 
 
-def address_of(db: Path) -> str:
+def full_address(db: Path) -> str:
     """What names the warehouse in another process' environment: all of a lake's address."""
     return db.address if isinstance(db, Lake) and db.catalog else str(db)
 

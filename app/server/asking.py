@@ -1,0 +1,96 @@
+"""Queries for clients that are no page: each in a process with one thread, within the limits of what is served."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from selfrepair.queries.sandbox.process import Request, Worker, release, take
+from selfrepair.queries.sandbox.query import Query, SqlQuery
+from selfrepair.queries.sandbox.served import MAX_BYTES, TIME_LIMIT_S
+from selfrepair.warehouse.database.limits import Limits
+from selfrepair.warehouse.errors import InUseError, Language
+
+N_AT_ONCE = 2
+"""Queries that run at the same time, each in a process with one thread: in one thread, rows always come in the same order."""
+
+_WAIT_S = 3.0
+_WAIT_WHILE_BUSY_S = 0.05
+_BUSY_S = 5.0
+"""For this long after a wait for a writer in vain, further questions fail at once."""
+
+_KEEP_OPEN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one page."""
+
+    table: pa.Table
+    is_cut: bool
+    notes: tuple[str, ...] = ()
+
+
+class Asker:
+    """Asks the warehouse `db`; errors name the next step in `language`."""
+
+    def __init__(self, db: Path, language: Language) -> None:
+        memory = max(Limits(n_threads=1).memory_bytes // N_AT_ONCE, 500_000_000)
+        self.db = db.absolute()
+        self._language = language
+        self._limits = Limits(memory_bytes=memory, answer_bytes=MAX_BYTES, n_threads=1)
+        self._busy_since = float("-inf")
+        self._workers: set[Worker] = set()
+
+    def ask(self, query: Query, limit: int, offset: int = 0, *, flat: bool = False, text_keys: bool = False) -> Rows:
+        """The rows of a query, to be called in any thread. Raises SelfRepairError."""
+        is_busy = time.monotonic() - self._busy_since < _BUSY_S
+        request = Request(
+            self.db,
+            (query,),
+            limit,
+            TIME_LIMIT_S,
+            _WAIT_WHILE_BUSY_S if is_busy else _WAIT_S,
+            flat,
+            self._limits,
+            MAX_BYTES,
+            _KEEP_OPEN_S,
+            self._language,
+            text_keys,
+            offset=offset,
+        )
+        notes: list[str] = []
+        worker = take(self._limits)
+        self._workers.add(worker)
+        try:
+            (rows,) = ((each.to_table(), each) for each in worker.answers(request, notes.append, None))
+        except InUseError:
+            if not is_busy:
+                self._busy_since = time.monotonic()
+            raise
+        finally:
+            self._workers.discard(worker)
+            release(worker)
+        self._busy_since = float("-inf")
+        return Rows(rows[0], rows[1].truncated, tuple(notes))
+
+    def rows(self, sql: str, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The same of SQL, as plain values by column."""
+        found: list[dict[str, Any]] = self.ask(SqlQuery(sql, params), 100_000).table.to_pylist()
+        return found
+
+    def start(self) -> None:
+        """Start a process that the first question will ask."""
+        release(take(self._limits))
+
+    def close(self) -> None:
+        """End what is still being asked."""
+        for worker in list(self._workers):
+            worker.end()
+
+
+def as_rows(table: pa.Table, limit: int, offset: int) -> Rows:
+    """One page of rows that are all there."""
+    return Rows(table.slice(offset, limit), offset + limit < table.num_rows)
