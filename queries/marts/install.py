@@ -161,7 +161,8 @@ def prepare_on_demand(con: duckdb.DuckDBPyConnection) -> tuple[list[str], OnDema
     """
     record = _record(con)
     stored = record.get("marts") == marts.definition()
-    return _notes(con, stored=stored), _prepared(con, record, stored=stored)
+    prepared = _prepared(con, record, stored=stored)
+    return _notes(con, stored=stored), prepared
 
 
 def _prepared(con: duckdb.DuckDBPyConnection, record: Mapping[str, str], *, stored: bool) -> OnDemand:
