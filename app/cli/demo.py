@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from selfrepair.warehouse.cli.options import db_option
+from selfrepair.warehouse.database.lake.address import options_of
 
 ABLATIONS = "resample,mean,zero"
 SEQ_LEN = 128
@@ -35,10 +36,11 @@ def demo(ctx: click.Context, db: Path, prompts: int, mechanisms: bool) -> int:
         "--prompts": str(prompts),
         "--seq-len": str(SEQ_LEN),
         "--ablation": ABLATIONS,
-        "--db": str(db),
     }
     args = [word for option in options.items() for word in option]
-    run_id = run_command(ctx, "ingest", [*args, *(["--mechanisms"] if mechanisms else EFFECTS_ONLY)])
+    run_id = run_command(
+        ctx, "ingest", [*args, *options_of(db, secret=True), *(["--mechanisms"] if mechanisms else EFFECTS_ONLY)]
+    )
     assert isinstance(run_id, int), "ingest returns the run_id of what it measured"
     return run_id
 

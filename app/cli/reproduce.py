@@ -10,6 +10,7 @@ import click
 from selfrepair.app.cli.demo import EFFECTS_ONLY, SEQ_LEN, run_command
 from selfrepair.app.data.published import HUB_IDS, SHAPES
 from selfrepair.warehouse.cli.options import db_option
+from selfrepair.warehouse.database.lake.address import options_of
 from selfrepair.warehouse.errors import SelfRepairError
 
 PROTOCOL = "rushing2024"
@@ -84,10 +85,11 @@ def reproduce(
         "--protocol": PROTOCOL,
         "--dtype": dtype,
         "--device": device,
-        "--db": str(db),
     }
     args = [word for option in options.items() for word in option]
-    run_id = run_command(ctx, "ingest", [*args, *EFFECTS_ONLY, *(["--dry-run"] if dry_run else [])])
+    run_id = run_command(
+        ctx, "ingest", [*args, *options_of(db, secret=True), *EFFECTS_ONLY, *(["--dry-run"] if dry_run else [])]
+    )
     if dry_run:
         return
     assert isinstance(run_id, int), "ingest returns the run_id of what it measured"

@@ -15,7 +15,7 @@ from selfrepair.ingest.models.hub.revisions import check_series, parse_checkpoin
 from selfrepair.ingest.request.devices import WorkerDevice
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.warehouse.database.connection import check_folder
-from selfrepair.warehouse.database.lake.address import parts_beside
+from selfrepair.warehouse.database.lake.address import options_of, parts_beside
 from selfrepair.warehouse.parts.listing import DELIVERIES
 
 
@@ -87,6 +87,6 @@ def _whole_command(request: IngestRequest, db: Path, parts: Path | None, bucket:
             *shlex.split(request.command(parts)),
             *request.left_out(),
             *(["--parts", bucket] if bucket else []),
-            *["--db", str(db)],
+            *options_of(db),
         ]
     )

@@ -26,6 +26,7 @@ from selfrepair.queries.sandbox.plain_types import PlainSelect, Types, plain_sel
 from selfrepair.warehouse import compat
 from selfrepair.warehouse.database.address import check_place
 from selfrepair.warehouse.database.connection import OnWait, connected
+from selfrepair.warehouse.database.lake.address import Lake, without_password
 from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.database.migrate import check_readable
 from selfrepair.warehouse.errors import QueryLimitError, SelfRepairError, UnknownNameError, check_there, in_words
@@ -249,7 +250,11 @@ class Reader:
                 raise QueryLimitError(out_of_time(timeout_s)) from None
             if compat.is_out_of_memory(error):
                 raise QueryLimitError(f"{out_of_memory(self._limits)} ({_first_line(error)})") from None
-            raise SelfRepairError(f"{_in_the_users_lines(compat.without_trace(error))}\n{see_names()}") from None
+            raise SelfRepairError(f"{_in_the_users_lines(self._without_password(error))}\n{see_names()}") from None
+
+    def _without_password(self, error: Exception) -> str:
+        told = compat.without_trace(error)
+        return without_password(self.db, told) if isinstance(self.db, Lake) else told  # Postgres' own quote the DSN
 
     def _statement(self, query: str) -> Statement:
         if name := _NAME.fullmatch(query):

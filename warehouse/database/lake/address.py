@@ -19,7 +19,11 @@ DATA_VARIABLE = "SELFREPAIR_DATA"
 Kind = Literal["duckdb", "sqlite", "postgres"]
 
 _KINDS: dict[str, Kind] = {"sqlite:": "sqlite", "postgres:": "postgres", "duckdb:": "duckdb", "": "duckdb"}
-_PASSWORD = re.compile(r"\bpassword\s*=\s*(?:'(?:[^'\\]|\\.)*'|\S+)\s*|(?<=://)([^:/@\s]*):[^@/\s]*(?=@)")
+_PASSWORD = re.compile(
+    r"\b(?:ssl|pg)?password\s*=\s*(?:'(?:[^'\\]|\\.)*(?:'|$)|\S+)\s*|(?<=://)([^:/@\s]*):\S*(?=@)", re.IGNORECASE
+)
+"""A password in a DSN, also in one that is written wrongly: up to the last @, to the end where a quote is not closed."""
+_WORD_OF_URI = re.compile(r"://[^:/@\s]*:(\S*)@")
 _DATABASE = re.compile(r"\bdbname\s*=\s*'?([\w.-]+)|://[^/?]*/([\w.-]+)")
 _OTHER_CATALOG = re.compile(r"[A-Za-z][\w+.-]+:")
 
@@ -47,7 +51,7 @@ class Lake(type(Path())):  # type: ignore[misc]
         return super().__str__()  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
-        return _PASSWORD.sub(r"\1", self.address).strip() if self.catalog else super().__str__()
+        return _PASSWORD.sub(_kept, self.address).strip() if self.catalog else super().__str__()
 
     def __repr__(self) -> str:
         return f"Lake({str(self)!r})"
@@ -101,12 +105,32 @@ def lake_address(text: str, data: str | None = None) -> Lake:
         )
     if not catalog.strip():
         raise SelfRepairError(f"{text} names no catalog. {_examples()}")
+    if kind == "postgres" and (found := _WORD_OF_URI.search(catalog)) and set("/@?#") & set(found[1]):
+        raise SelfRepairError(  # Postgres would take a part of it for the host, and say so
+            f"{PREFIX}{prefix}{_PASSWORD.sub(_kept, catalog)}: a password in an address has /, @, ? and # as "
+            "%2F, %40, %3F and %23. Write it so, or give it by PGPASSWORD or ~/.pgpass."
+        )
     return Lake.of(kind, catalog, (data or "").strip() or None)
+
+
+def options_of(db: Path, *, secret: bool = False) -> list[str]:
+    """The options that name the same warehouse to another command, with where a lake's rows are to lie.
+
+    Only with `secret` do they hold a password: for a command of this process, which nobody sees.
+    """
+    data = db.data if isinstance(db, Lake) else None
+    return ["--db", full_address(db) if secret else str(db), *(["--data", data] if data else [])]
 
 
 def full_address(db: Path) -> str:
     """What names the warehouse in another process' environment: all of a lake's address."""
     return db.address if isinstance(db, Lake) and db.catalog else str(db)
+
+
+def without_password(lake: Lake, text: str) -> str:
+    """A message that may quote the address, such as one of Postgres, without its password."""
+    text = text.replace(lake.catalog, _PASSWORD.sub(_kept, lake.catalog).strip()) if lake.catalog else text
+    return _PASSWORD.sub(_kept, text)
 
 
 def attached(lake: Lake) -> str:
@@ -123,6 +147,10 @@ def parts_beside(db: Path) -> Path:
 def is_bucket(data: str) -> bool:
     """Whether a folder of data lies in object storage."""
     return "://" in data
+
+
+def _kept(found: re.Match[str]) -> str:
+    return found[1] or ""
 
 
 def _name_of_database(dsn: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 from pathlib import Path
 from urllib.parse import quote as url_quote
 
@@ -67,7 +66,14 @@ def stored_bytes(db: Path) -> int | None:
     if is_bucket(data):
         return None
     catalog = 0 if db.kind == "postgres" else Path(db).stat().st_size
-    return catalog + sum(path.stat().st_size for path in Path(data).rglob("*") if path.is_file())
+    return catalog + sum(map(_bytes, Path(data).rglob("*")))
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:  # cleaned at this moment
+        return 0
 
 
 def data_to_make(lake: Lake) -> str:
@@ -79,6 +85,10 @@ def data_to_make(lake: Lake) -> str:
     if not is_bucket(data):
         _check_narrow(lake, data, is_made=False)
         path = Path(data)
+        if of_another := next((folder for folder in path.parents if (folder / _WHOSE).is_file()), None):
+            raise SelfRepairError(  # whose `clean` would remove these rows
+                f"{data} lies in {of_another}, where the rows of another lake are, which has that folder alone. {_name_data()}"
+            )
         whose = str(lake.absolute())
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -142,6 +152,8 @@ def _found_in_duckdb(lake: Lake) -> list[tuple[object, ...]]:
 
 
 def _found_in_sqlite(lake: Lake) -> list[tuple[object, ...]]:
+    import sqlite3  # whoever opens a file does without
+
     try:
         with files.open_regular(Path(lake)) as file:
             begins = file.read(len(_SQLITE))

@@ -30,6 +30,9 @@ _HOLDER = (
     f"WHERE locktype = 'advisory' AND granted AND classid = {_KEY >> 32} AND objid = {_KEY & 0xFFFFFFFF} "
     "AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+_KEPT = "SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
+"""Many servers end a session whose transaction is idle for minutes, and with it the lock, while a long load still runs."""
+
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
 
@@ -71,6 +74,11 @@ def _beside(lake: Lake) -> Iterator[Callable[[], str | None]]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return os.pread(descriptor, 200, 0).decode(errors="replace") or "another program"
+        except OSError as error:
+            raise SelfRepairError(
+                f"{lake} cannot be changed: the file system of {path} has no locks ({error.strerror}). Have the catalog on "
+                "another disk, or in Postgres."
+            ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()}".encode(), 0)
         return None
@@ -91,6 +99,7 @@ def lock_file(lake: Lake) -> Path:
 def _in_postgres(lake: Lake) -> Iterator[Callable[[], str | None]]:
     with postgres(lake) as con:
         con.begin()  # what a transaction's connection holds, it keeps until the end
+        ask(con, _KEPT)
 
         def try_to() -> str | None:
             if ask(con, f"SELECT pg_try_advisory_xact_lock({_KEY})") == [(True,)]:

@@ -17,11 +17,11 @@ import duckdb
 
 from selfrepair.warehouse import compat, files
 from selfrepair.warehouse.database.lake import storage
-from selfrepair.warehouse.database.lake.address import Lake, is_bucket
+from selfrepair.warehouse.database.lake.address import Lake, is_bucket, without_password
 from selfrepair.warehouse.database.lake.catalog import data_to_make, is_made, recorded_data
 from selfrepair.warehouse.database.lake.extensions import extensions_of, load_extensions
 from selfrepair.warehouse.database.lake.lock import OnWait, only_committer
-from selfrepair.warehouse.database.lake.postgres import text, unreachable
+from selfrepair.warehouse.database.lake.postgres import dsn, text, unreachable
 from selfrepair.warehouse.database.limits import Settings
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, again
 
@@ -97,7 +97,7 @@ def _connected(
         if lake.kind == "duckdb":
             paths += [paths[0] + ending for ending in (files.WAL, f"{files.WAL}.checkpoint", f"{files.WAL}.recovery")]
         con.execute(f"SET allowed_directories = {_listed([data])}; SET allowed_paths = {_listed(paths)}")
-        where = catalog if lake.kind == "postgres" else paths[0]
+        where = dsn(lake) if lake.kind == "postgres" else paths[0]
         only = "READ_ONLY, " if read_only else ""
         attach = (
             f"ATTACH {text(f'ducklake:{_TYPE[lake.kind]}{where}')} AS {NAME} "
@@ -114,7 +114,7 @@ def _connected(
     except BaseException as error:
         con.close()
         if isinstance(error, duckdb.Error):
-            raise _not_opened(lake, data, error) from error
+            raise _not_opened(lake, data, error) from None if lake.kind == "postgres" else error  # it quotes the DSN
         raise
     return con
 
@@ -122,8 +122,9 @@ def _connected(
 def explained(lake: Lake, error: duckdb.Error) -> SelfRepairError | None:
     """What an error within an open lake means to its user; None: it is not about the lake."""
     if compat.is_failed_write(error) or isinstance(error, duckdb.HTTPException):
+        reason = without_password(lake, compat.reason(error))
         return ResumableError(
-            f"{lake} could not be read or written: {compat.reason(error)}. Check that its catalog and the place of its rows "
+            f"{lake} could not be read or written: {reason}. Check that its catalog and the place of its rows "
             "are there, have room and let you in.",
             f"What was loaded before is safe. Then {again()}.",
         )
@@ -133,8 +134,9 @@ def explained(lake: Lake, error: duckdb.Error) -> SelfRepairError | None:
 def _not_opened(lake: Lake, data: str, error: duckdb.Error) -> SelfRepairError:
     if lake.kind == "postgres" and isinstance(error, duckdb.IOException):
         return unreachable(lake, error)
+    reason = without_password(lake, compat.reason(error))
     return SelfRepairError(
-        f"{lake} cannot be opened ({compat.reason(error)}). Its rows lie in {data}. Check that both are there and let you in."
+        f"{lake} cannot be opened ({reason}). Its rows lie in {data}. Check that both are there and let you in."
     )
 
 
@@ -146,6 +148,8 @@ def _copy_of_catalog(lake: Lake) -> Iterator[Path]:
     try:
         files.sweep(real.parent, f"{real.name}.")
         if real.exists():
+            if lake.kind == "sqlite":
+                _settle(real)
             shutil.copyfile(real, copy)
             if (log := real.with_name(real.name + files.WAL)).exists():  # of another program, such as DuckDB's own
                 shutil.copyfile(log, copy.with_name(copy.name + files.WAL))
@@ -155,6 +159,15 @@ def _copy_of_catalog(lake: Lake) -> Iterator[Path]:
     finally:
         for ending in ("", *_LOGS, "-shm"):
             files.remove(copy.with_name(copy.name + ending))
+
+
+def _settle(real: Path) -> None:
+    """Have SQLite bring the log of a program that was killed into its file: it would fit no other that has the name."""
+    if any(real.with_name(real.name + ending).exists() for ending in ("-journal", "-wal")):
+        import sqlite3
+
+        with contextlib.closing(sqlite3.connect(real)) as con:
+            con.execute("SELECT count(*) FROM sqlite_master").fetchall()
 
 
 def _put_in_place(lake: Lake, con: duckdb.DuckDBPyConnection, copy: Path) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import duckdb
 
 from selfrepair.warehouse import compat
-from selfrepair.warehouse.database.lake.address import Lake
+from selfrepair.warehouse.database.lake.address import Lake, without_password
 from selfrepair.warehouse.database.lake.extensions import load_extensions
 from selfrepair.warehouse.errors import SelfRepairError, again
+
+_CONNECT_S = 10
+"""For how long a Postgres is waited for that does not answer, which libpq would do until TCP gives up [s]."""
+
+_URI = re.compile(r"\s*postgres(?:ql)?://")
 
 
 @contextlib.contextmanager
@@ -20,10 +27,19 @@ def postgres(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as con:
         load_extensions(con, "postgres_scanner")
         try:
-            con.execute(f"ATTACH {text(lake.catalog)} AS catalog (TYPE postgres, READ_ONLY)")
+            con.execute(f"ATTACH {text(dsn(lake))} AS catalog (TYPE postgres, READ_ONLY)")
         except duckdb.Error as error:
             raise unreachable(lake, error) from None
         yield con
+
+
+def dsn(lake: Lake) -> str:
+    """How DuckDB is told of the Postgres: one that does not answer is given up after a while, unless the user said when."""
+    if "connect_timeout" in lake.catalog or os.environ.get("PGCONNECT_TIMEOUT"):
+        return lake.catalog
+    if _URI.match(lake.catalog):
+        return f"{lake.catalog}{'&' if '?' in lake.catalog else '?'}connect_timeout={_CONNECT_S}"
+    return f"{lake.catalog} connect_timeout={_CONNECT_S}"
 
 
 def ask(con: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
@@ -33,7 +49,7 @@ def ask(con: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
 
 def unreachable(lake: Lake, error: Exception) -> SelfRepairError:
     """What is said of a Postgres that does not answer."""
-    reason = compat.reason(error).replace(lake.catalog, str(lake).partition("postgres:")[2])
+    reason = without_password(lake, compat.reason(error))
     return SelfRepairError(
         f"{lake}: its Postgres does not answer, or lets nobody in with what is given ({reason}). Check that it runs, and the "
         f"address; a password is best given by PGPASSWORD or ~/.pgpass. Then {again()}."

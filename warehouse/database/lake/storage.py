@@ -16,7 +16,7 @@ def secret(data: str) -> str:
 
     Raises SelfRepairError where there are none.
     """
-    found = _credentials()
+    found = _credentials(data)
     if not found.get("aws_access_key_id") or not found.get("aws_secret_access_key"):
         raise SelfRepairError(
             f"there are no credentials for {data}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, "
@@ -39,7 +39,7 @@ def _bucket(data: str) -> str:
     return f"s3://{urlsplit(data).netloc}"
 
 
-def _credentials() -> dict[str, str]:
+def _credentials(data: str) -> dict[str, str]:
     profile = os.environ.get("AWS_PROFILE") or "default"
     found: dict[str, str] = {}
     for variable, usual, section in (
@@ -47,7 +47,14 @@ def _credentials() -> dict[str, str]:
         ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials", profile),
     ):
         parser = configparser.RawConfigParser()
-        parser.read(Path(os.environ.get(variable) or usual).expanduser(), encoding="utf-8")
+        path = Path(os.environ.get(variable) or usual).expanduser()
+        try:
+            parser.read(path, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError, OSError) as error:  # whose text quotes lines, and keys in them
+            raise SelfRepairError(
+                f"{path} cannot be read ({type(error).__name__}), and keys of {data} may be in it. Mend the file, or name "
+                f"another one: {variable}"
+            ) from None
         if parser.has_section(section):
             found |= dict(parser.items(section))
     by_variable = {
