@@ -98,6 +98,11 @@ def links(path: str, pairs: Pairs, page: Page, state: State, *, has_more: bool) 
     return {"Link": ", ".join(found)} if found else {}
 
 
+def next_page(page: Page, state: State) -> str:
+    """The parameters of the page behind this one, for an address that is too long for a header."""
+    return urlencode([(LIMIT, page.limit), (OFFSET, page.offset + page.limit), (AS_OF, name_of(state))])
+
+
 def _number(pairs: Pairs, name: str, default: int, most: int) -> int:
     text = single(pairs, name)
     if text is None:
