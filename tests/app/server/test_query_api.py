@@ -160,6 +160,7 @@ BAD = [
     ("/api/v1/views/head_repair.xml", 404, "head_repair"),
     ("/api/v1/nothing", 404, "/api/v1/docs"),
     ("/api/v1/sql/x", 404, "/api/v1/docs"),
+    ("/api/v1/%0Aviews", 404, "/api/v1/docs"),
     (f"{HEADS}?limit=-1", 400, "limit takes a whole number from 0 to 10,000, not '-1'"),
     (f"{HEADS}?limit=10001", 400, "limit takes"),
     (f"{HEADS}?limit=%D9%A3", 400, "limit takes"),
@@ -337,6 +338,8 @@ def test_the_app_answers_at_the_same_addresses_beside_its_pages(
         expected = client(f"/api/v1/sql?{urlencode({'q': sql})}").rows
         assert below(http_address(sql)).rows == expected
         assert below("/lab/api/v1/docs").status == 200
+        assert below("/lab/api/v1/views/none").problem["next"] == "/lab/api/v1/views"
+        assert below("/lab/api/v1/sql?q=" + quote("SELECT " + "1, " * 100_000)).status == 414
         following = below("/lab/api/v1/sql?q=FROM%20measurements&limit=800").headers["link"]
         assert len(below(following.partition(">")[0].strip("<")).rows) == 64
 
