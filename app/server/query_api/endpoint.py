@@ -41,6 +41,7 @@ from selfrepair.app.server.query_api.parameters import (
     links,
     next_page,
     page_of,
+    part_of,
     refuse_others,
     single,
     values_of,
@@ -240,7 +241,14 @@ class QueryApi:
             headers["Selfrepair-Note"] = told(notes)
         if kind != "json":
             headers["Content-Disposition"] = f'attachment; filename="{_file_name(name or what)}.{kind}"'
-        return Response(found.content, headers={**headers, "Content-Type": MEDIA_TYPES[kind]})
+        headers |= {"Accept-Ranges": "bytes", "Content-Type": MEDIA_TYPES[kind]}
+        content, asked = found.content, request.headers
+        if request.method == "GET" and "range" in asked and asked.get("if-range", tag) == headers.get("ETag"):
+            part = part_of(asked["range"], len(content))
+            if part is not None:
+                headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(content)}"
+                return Response(content[part], HTTPStatus.PARTIAL_CONTENT, headers=headers)
+        return Response(content, headers=headers)
 
     def _placed(self, problem: ProblemError) -> ProblemError:
         """The problem with addresses as they are here, below the app's own path."""

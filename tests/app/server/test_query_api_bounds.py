@@ -8,6 +8,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from urllib.parse import urlencode
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -103,6 +104,36 @@ def test_notes_are_one_line_of_printable_characters() -> None:
 def test_addresses_in_problems_are_those_below_the_app_s_path(db: Path) -> None:
     placed = QueryApi(db, "/lab")._placed(ProblemError(404, "none. See: /api/v1/views", "/api/v1/views"))
     assert (placed.detail, placed.step) == ("none. See: /lab/api/v1/views", "/lab/api/v1/views")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "part"),
+    [
+        ("bytes=0-3", 206, slice(0, 4)),
+        ("bytes=10-", 206, slice(10, None)),
+        ("bytes=-8", 206, slice(-8, None)),
+        ("bytes=5-100000000", 206, slice(5, None)),
+        ("bytes=100000000-", 416, None),
+        ("bytes=3-1", 200, slice(None)),
+        ("bytes=0-1,3-4", 200, slice(None)),
+        ("lines=1-2", 200, slice(None)),
+    ],
+)
+def test_parts_of_an_answer(client: Client, asked: str, status: int, part: slice | None) -> None:
+    address = "/api/v1/views/layer_repair.parquet"
+    whole = client(address)
+    found = client(address, Range=asked, If_Range=whole.headers["etag"])
+    assert found.status == status
+    assert part is None or found.body == whole.body[part]
+    assert (status == 200) == ("content-range" not in found.headers)
+    assert client(address, Range=asked, If_Range='"of before"').body == whole.body
+
+
+def test_polars_reads_an_address(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    at = f"http://127.0.0.1:{client.port}/api/v1/views/layer_repair"
+    n_rows = len(client("/api/v1/views/layer_repair").rows)
+    assert pl.read_parquet(f"{at}.parquet").height == pl.read_csv(f"{at}.csv").height == n_rows
 
 
 def test_numbers_and_nothing_come_as_they_are(client: Client) -> None:
