@@ -6,9 +6,9 @@ DEV := $(VENV)/.installed
 
 IN_PARALLEL := --numprocesses auto --dist worksteal
 SLOW := slow or browser or packaging
-QUICK := --hypothesis-profile quick -m 'not ($(SLOW))'
+QUICK := --hypothesis-profile quick -m 'not ($(SLOW) or exhaustive)'
 
-.PHONY: demo real test test-all test-list-all-only test-duckdb2 fuzz kills schemathesis lint format docs clean
+.PHONY: demo real test test-all test-exhaustive test-list-all-only test-duckdb2 fuzz kills schemathesis lint format docs clean
 
 demo: $(DEV)
 	$(BIN)/selfrepair demo
@@ -28,11 +28,15 @@ test: $(DEV)
 	$(BIN)/pytest $(IN_PARALLEL) $(QUICK)
 
 test-all: $(DEV)
-	$(BIN)/pytest $(IN_PARALLEL) --durations 25
+	$(BIN)/pytest $(IN_PARALLEL) -m 'not exhaustive' --durations 25
+
+# The combinations of which test-all has each element once.
+test-exhaustive: $(DEV)
+	$(BIN)/pytest $(IN_PARALLEL) -m exhaustive --durations 25
 
 # What `make test` leaves to `make test-all`.
 test-list-all-only: $(DEV)
-	$(BIN)/pytest --collect-only --quiet -m '$(SLOW)'
+	$(BIN)/pytest --collect-only --quiet -m '($(SLOW)) and not exhaustive'
 
 # Statements, headers, links and dataset files that nobody wrote, other ones in every round. `make test` tries few of them.
 FUZZ_SECONDS ?= 600

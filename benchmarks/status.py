@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from benchmarks.synthetic import Shape, write_run
-from selfrepair.warehouse.parts.manifest import MANIFEST, MECHANISM_TABLES, Manifest, MeasuredBy
+from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, MeasuredBy
+from selfrepair.warehouse.schema import MECHANISM_TABLES
 
 
 @click.command()

@@ -23,7 +23,7 @@ from support.warm import STORING, Server, warm_server
 
 settings.register_profile("quick", max_examples=20, deadline=None, print_blob=True)
 settings.register_profile("fuzz", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("full", deadline=None, print_blob=True)
+settings.register_profile("full", max_examples=40, deadline=None, print_blob=True)
 settings.load_profile("full")
 
 
@@ -38,13 +38,13 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 _LONGEST = (
+    "test_a_node_and_the_driver_killed_the_nodes_store_what_one_process_does",
     "test_an_array_in_any_order_and_again_is_the_run_of_one_process",
     "test_coverage.py",
     "test_killed_interrupted_and_begun_again_two_processes_store_what_one_does",
-    "test_what_a_link_says_holds_from_page_to_page_and_on_the_way_back",
     "test_wheel.py",
 )
-"""Files and tests of half a minute and more."""
+"""Files and tests of a quarter of a minute and more."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

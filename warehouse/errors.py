@@ -14,6 +14,7 @@ from typing import Literal
 Language = Literal["shell", "python", "http", "tool"]
 
 _language: ContextVar[Language] = ContextVar("language", default="shell")
+_file_option: ContextVar[str] = ContextVar("file_option", default=f"--{'db'}")  # in other commands another
 
 
 class SelfRepairError(Exception):
@@ -75,6 +76,22 @@ def in_words(shell: str, python: str, http: str | None = None, tool: str | None 
             return tool
         case _:
             return shell
+
+
+@contextmanager
+def files_given_by(option: str) -> Iterator[None]:
+    """Errors raised within the block name this option where a warehouse's file is to be named; '': its place says which."""
+    token = _file_option.set(option)
+    try:
+        yield
+    finally:
+        _file_option.reset(token)
+
+
+def file_option(python: str = "", *, before: str = "") -> str:
+    """The option that names a warehouse's file, behind `before`, or nothing where it has none; from Python, `python`."""
+    option = _file_option.get()
+    return in_words(f"{before}{option}" if option else "", python)
 
 
 def again() -> str:

@@ -156,11 +156,16 @@ def sweep(folder: Path, name: str = "") -> None:
     """
     begins = f".{glob.escape(name)}*.tmp"
     for path in (*folder.glob(begins), *folder.glob(f"{begins}{WAL}")):
-        *_, host, writer, _ = path.name.removesuffix(WAL).split(".")
-        pid, _, of_process = writer.partition("-")  # version 0.1 had the number alone
-        if host == _host() and pid.isdecimal() and not _is_living(int(pid), of_process.partition("-")[0]):
+        if is_left_over(path.name.removesuffix(WAL)):
             with contextlib.suppress(OSError):  # another user's, or on a disk that is read-only by now
                 remove(path)
+
+
+def is_left_over(name: str) -> bool:
+    """Whether a temporary name is one of a process of this machine that has ended."""
+    *_, host, writer, _ = name.rsplit(".", 3)
+    pid, _, of_process = writer.partition("-")  # version 0.1 had the number alone
+    return host == _host() and pid.isdecimal() and not _is_living(int(pid), of_process.partition("-")[0])
 
 
 def temporary_affixes() -> tuple[str, str]:

@@ -14,7 +14,7 @@ from selfrepair.app.data.heads import PARTS
 from selfrepair.app.data.query import prefetch, query_frame
 from selfrepair.app.wording.columns import column, meaning, words
 from selfrepair.queries.catalog.quoting import literal
-from selfrepair.queries.catalog.which_run import Run
+from selfrepair.queries.catalog.which_run import Run, label_of, title_of
 
 FRACTIONS = {
     "total": "total_fraction_of_effect",
@@ -25,7 +25,7 @@ FRACTIONS = {
 }
 
 LISTED = (
-    *("run_id", "model", "status", "health", "rows_stored", "identity_error_max", "crosscheck_error_max"),
+    *("run_id", "run_name", "model", "status", "health", "rows_stored", "identity_error_max", "crosscheck_error_max"),
     *("crosscheck_tolerance", "share_undefined_ratios", "settings_differ"),
 )
 """Columns of `run_health` that the page shows; the data below have all."""
@@ -56,12 +56,16 @@ conditions = (
     f"run_id IN ({', '.join(str(run['run_id']) for run in comparable)})\n"
     f"    AND ablation = {literal(choice.ablation)} AND population = {literal(choice.population)}"
 )
-run_name = "model || ' (run ' || run_id || ')' AS run"
+titles = {run["run_id"]: title_of(run) for run in comparable}
+run_title = "model || ' (run ' || run_id || ')' AS run"
+if any(run["run_name"] is not None for run in comparable):
+    cases = " ".join(f"WHEN {number} THEN {literal(title)}" for number, title in titles.items())
+    run_title = f"CASE run_id {cases} END AS run"
 means, fractions = [f"mean_{source}" for source in parts.values()], [FRACTIONS[name] for name in parts]
 ends = [f"{fraction}_{end}" for fraction in fractions for end in ("low", "high")]
 numbers_sql = f"SELECT {', '.join([*means, *fractions, *ends])}\nFROM model_repair\nWHERE {choice.where}"
-heads_sql = f"SELECT {run_name}, label, depth, {measure}\nFROM head_repair\nWHERE {conditions}"
-layers_sql = f"SELECT {run_name}, depth, {measure}\nFROM layer_repair\nWHERE {conditions}"
+heads_sql = f"SELECT {run_title}, label, depth, {measure}\nFROM head_repair\nWHERE {conditions}"
+layers_sql = f"SELECT {run_title}, depth, {measure}\nFROM layer_repair\nWHERE {conditions}"
 health_sql = "FROM run_health\nORDER BY run_id"
 prefetch([numbers_sql, heads_sql, layers_sql, health_sql])
 
@@ -84,7 +88,7 @@ with key_numbers:
             help=f"{meaning('model_repair', mean)}  \n{meaning('model_repair', fraction)}; [ ]: its 95 % interval.",
             border=True,
         )
-shown = ", ".join(f"run {run['run_id']} of {run['model']}" for run in comparable)
+shown = ", ".join(f"run {label_of(run)} of {run['model']}" for run in comparable)
 show_figure(
     by_depth(query_frame(heads_sql), query_frame(layers_sql), measure),
     query_frame(heads_sql),
@@ -97,6 +101,7 @@ optional_caption("Only runs that score the same logit with the same given heads 
 
 st.subheader("Runs")
 health = query_frame(health_sql)
-record_table("run_health", health.select(LISTED))
+is_named = health["run_name"].is_not_null().any()
+record_table("run_health", health.select([name for name in LISTED if is_named or name != "run_name"]))
 every = About(runs="all runs", ablation="", population="")
 data_popover(health, health_sql, name="runs", about=every)

@@ -32,6 +32,14 @@ SECTIONS = {
             "selfrepair.warehouse.cli.commands:remove", "Remove a run from a warehouse, with all its rows."
         ),
         "merge": Command("selfrepair.warehouse.cli.merge:merge", "Make one warehouse of several."),
+        "publish": Command(
+            "selfrepair.queries.cli.publish:publish",
+            "Publish runs in a folder, on the hub or in a bucket.",
+        ),
+        "move": Command("selfrepair.warehouse.cli.lakes:move", "Move a warehouse from a file into a lake, or back."),
+        "clean": Command(
+            "selfrepair.warehouse.cli.lakes:clean", "Remove old snapshots of a lake, and files that nothing needs."
+        ),
         "name": Command("selfrepair.warehouse.cli.names:name", "Give a run a name."),
         "note": Command("selfrepair.warehouse.cli.names:note", "Keep a note with a run, in place of the one before."),
         "tag": Command("selfrepair.warehouse.cli.names:tag", "Add tags to a run, or remove some."),
@@ -49,7 +57,7 @@ SECTIONS = {
             "selfrepair.queries.cli.names:describe",
             "Describe a table, view or question: its columns, its parameters.",
         ),
-        "export": Command("selfrepair.queries.cli.export:export", "Write an answer, or the whole warehouse, to files."),
+        "export": Command("selfrepair.queries.cli.export:export", "Write an answer to a file."),
     },
     "Explore": {
         "app": Command("selfrepair.app.server.serve:app", "Explore a warehouse in the browser."),

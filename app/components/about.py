@@ -10,7 +10,7 @@ import streamlit as st
 
 from selfrepair.app.data.choice import POPULATIONS, Choice
 from selfrepair.queries.catalog.shared import INTERVALS
-from selfrepair.queries.catalog.which_run import dataset_of
+from selfrepair.queries.catalog.which_run import dataset_of, label_of
 
 CHOSEN = "as chosen"
 ENDINGS = tuple(INTERVALS)
@@ -88,7 +88,7 @@ def facts(about: About, frame: pl.DataFrame) -> dict[str, str]:
 def file_stem(name: str, told: Mapping[str, str]) -> str:
     """The stem of the files of the figure or table `name`: 'head_parts_run-1_resample_top2_L9H6'."""
     words = [f"run {told[each]}" if each.endswith("run") else told[each] for each in _IN_FILE_NAMES if each in told]
-    return "_".join([name, *(re.sub(r"[^\w.]+", "-", word) for word in words)])
+    return "_".join([name, *(re.sub(r"[^\w.]+", "-", word).strip("-") for word in words)])
 
 
 def title_lines(told: Mapping[str, str]) -> list[str]:
@@ -126,7 +126,7 @@ def _run_line(told: Mapping[str, str], which: str) -> str:
 def run_facts(side: Choice, which: str = "") -> dict[str, str]:
     """What a chosen run is, as facts; `which` begins their names, as in "other run"."""
     run = side.run
-    told = {"model": run["model"], "run": run["run_id"], "dataset": dataset_of(run), "prompts": f"{run['n_prompts']:,}"}
+    told = {"model": run["model"], "run": label_of(run), "dataset": dataset_of(run), "prompts": f"{run['n_prompts']:,}"}
     return {f"{which}{name}": str(value) for name, value in told.items()}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from selfrepair.app.data.choice import POPULATIONS, Choice
-from selfrepair.app.data.query import query_frame, warehouse_path
+from selfrepair.app.data.query import file_to_measure_into, query_frame
 from selfrepair.app.data.resume_command import RUN_RECORDS, missing_options, resume_command
 from selfrepair.app.wording.escape import escape_markdown
 
@@ -56,8 +56,8 @@ def explain_earlier_neurons(choice: Choice) -> None:
         f"{POPULATIONS['top2'].capitalize()} is shown instead. These commands measure the run again, with both:",
         icon=":material/science:",
     )
-    remove = shlex.join(["selfrepair", "remove", str(run["run_id"]), "--db", str(warehouse_path())])
-    commands = [remove, resume_command(run, warehouse_path())]
+    remove = shlex.join(["selfrepair", "remove", str(run["run_id"]), "--db", str(file_to_measure_into())])
+    commands = [remove, resume_command(run, file_to_measure_into())]
     st.code("\n".join(command for command in commands if command is not None), language="bash", wrap_lines=True)
     if missing := missing_options(run):
         st.caption(missing)
@@ -111,7 +111,7 @@ def _record(choice: Choice) -> dict[str, Any]:
 
 def _show_command(run: dict[str, Any]) -> None:
     changed = run | {"command": None, "config_sha256": None}  # what was typed then measures that run, not this one
-    command = resume_command(changed, warehouse_path())
+    command = resume_command(changed, file_to_measure_into())
     if command is None:
         st.caption("The record of this run does not tell one that can be shown.")
         return

@@ -7,7 +7,7 @@ from selfrepair.app.controls.linked import linked_selectbox
 from selfrepair.app.controls.sidebar import all_runs
 from selfrepair.app.data.choice import Choice
 from selfrepair.app.data.chosen import choose, chosen
-from selfrepair.queries.catalog.which_run import Run
+from selfrepair.queries.catalog.which_run import Run, label_of, title_of
 from selfrepair.warehouse.schema import ABLATIONS
 
 
@@ -28,6 +28,7 @@ def choose_comparison(choice: Choice) -> Choice | None:
         "Compare with run",
         list(comparable),
         "run_b",
+        lambda number: label_of(comparable[number]),
         first=own if own in comparable else None,
         noun="run to compare with",
         on_choice=lambda _: choose("ablation_b", None),
@@ -53,8 +54,8 @@ def choose_comparison(choice: Choice) -> Choice | None:
 
 
 def side_name(side: Choice) -> str:
-    """A side in a few words, not escaped: 'gpt2 (run 1), mean'."""
-    return f"{side.run['model']} (run {side.run['run_id']}), {side.ablation}"
+    """A side in a few words, not escaped: 'gpt2 (run 1), mean', or 'gpt2 (run 1, baseline), mean'."""
+    return f"{title_of(side.run)}, {side.ablation}"
 
 
 def _other_ablations(run: Run, choice: Choice) -> list[str]:

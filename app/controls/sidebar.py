@@ -11,7 +11,7 @@ from selfrepair.app.data.choice import POPULATIONS, Choice
 from selfrepair.app.data.chosen import choose, chosen, doubt, say, show_run, shown_run
 from selfrepair.app.data.query import query_frame, warehouse_path
 from selfrepair.app.wording.escape import escape_markdown
-from selfrepair.queries.catalog.which_run import RUNS, Run, dataset_of, few_clusters, few_rows, label_of
+from selfrepair.queries.catalog.which_run import RUNS, Run, dataset_of, few_clusters, few_rows, label_of, newest_last
 from selfrepair.warehouse.schema import ABLATIONS
 
 
@@ -26,7 +26,7 @@ def choose_run() -> Choice:
         )
         st.page_link("app_pages/ingests.py", label="Running ingests", icon=":material/move_to_inbox:")
         st.stop()
-    usable = [run for run in runs if run["status"] != "failed"] or runs
+    usable = newest_last([run for run in runs if run["status"] != "failed"] or runs)
     run = _chosen_run(usable[::-1])
     show_run(run["model"], run["run_id"])
     with st.sidebar:

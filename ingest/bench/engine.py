@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from transformer_lens import patching
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, PretrainedConfig
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, GPTNeoXConfig, PretrainedConfig
 
 from selfrepair.ingest.checks import hooks
 from selfrepair.ingest.conventions import Precision
@@ -41,6 +41,16 @@ SHAPES: dict[str, PretrainedConfig] = {
     "pythia-160m": GPTNeoXConfig(
         vocab_size=50304, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072
     ),
+    "gemma3-270m": Gemma3TextConfig(
+        vocab_size=262_144,
+        hidden_size=640,
+        intermediate_size=2048,
+        num_hidden_layers=18,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=256,
+        query_pre_attn_scalar=256,
+    ),
     DEMO: GPT2Config(vocab_size=2048, n_positions=128, n_embd=192, n_layer=6, n_head=8),
 }
 
@@ -60,7 +70,8 @@ class Figures:
 
     The hook method runs two whole forwards a head (`checks.hooks`). The code released with Rushing & Nanda (2024) runs four:
     it also runs the partner prompts anew, twice for each head. TransformerLens' `patching.generic_activation_patch` runs one
-    whole forward a head, for one number of all tokens: it says how much the logits change, and not what repairs.
+    whole forward a head, for one number of all tokens: it says how much the logits change, and not what repairs. These are None
+    where norms follow attention, behind which TransformerLens splits no heads.
     """
 
     shape: str
@@ -75,10 +86,10 @@ class Figures:
     gflops: float
     matmul_peak_gflops: float
     share_of_peak: float
-    hook_token_heads_per_s: float
-    times_the_hook_method: float
-    times_the_released_code: float
-    times_transformer_lens: float
+    hook_token_heads_per_s: float | None
+    times_the_hook_method: float | None
+    times_the_released_code: float | None
+    times_transformer_lens: float | None
     peak_memory_mb: float
     torch: str
     python: str
@@ -101,22 +112,75 @@ def measure(request: BenchRequest) -> Figures:
     precision = choose_precision(request.dtype, device)
     n_prompts, seq_len = request.n_prompts, request.seq_len
     adapter = model_of_shape(request.shape, precision, device)
-    hooked = adapt(_random_model(request.shape).to(device), request.shape)
     heads = first_heads(adapter, request.heads_per_layer)
     size = parse_batch_size(request.batch_size) or auto_batch_size(adapter, seq_len)
     measurer = Measurer(adapter, RunSettings(["resample"], heads, precision=precision), batch_size=size)
     tokens = torch.randint(0, adapter.d_vocab, (n_prompts, seq_len))
-    bridge = hooks.boot(hooked)
     hooked_prompts = min(n_prompts, HOOKED_PROMPTS)
-    bridge.set_use_attn_result(True)  # every head's output re-projected in every forward, as in the paper's code
-    hooked_heads = [
-        HeadAblation(number * adapter.n_layers // HOOKED_HEADS, 0, "resample") for number in range(HOOKED_HEADS)
-    ]
-    with torch.no_grad():
-        hooked_clean = hooks.run_clean(bridge, tokens[:hooked_prompts].to(device))
 
     def engine() -> None:
         measurer.measure(next_token_targets(tokens), tokens.roll(1, 0)[:, :-1], range(n_prompts))
+
+    others = [] if adapter.has_post_norms else _others(request.shape, tokens[:hooked_prompts], device)
+    matmul, matmul_flops = _matmul(adapter, size * seq_len)
+    rounds = []
+    measurer.measure(next_token_targets(tokens[:1]), tokens[:1, :-1], range(1))  # warm-up, on part of the work
+    for other in others[::2]:
+        other()
+    matmul()
+    for _ in range(request.repeats):
+        before = seconds(matmul, device, MATMULS)
+        (engine_seconds,) = seconds(engine, device, 1)
+        after = seconds(matmul, device, MATMULS)
+        of_others = [seconds(other, device, 1)[0] for other in others]
+        peak = matmul_flops / statistics.median(before + after)
+        rounds.append((engine_seconds, peak, of_others))
+
+    token_heads = len(heads) * n_prompts * (seq_len - 1)
+    hooked_token_heads = HOOKED_HEADS * hooked_prompts * (seq_len - 1)
+    per_head = token_heads / hooked_token_heads
+    flops = _flops(adapter, heads, n_prompts, seq_len - 1)
+
+    def times(other: int) -> float | None:
+        if not others:
+            return None
+        return statistics.median(of_others[other] / engine for engine, _, of_others in rounds) * per_head
+
+    return Figures(
+        shape=request.shape,
+        dtype=precision.name,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        seq_len=seq_len,
+        prompts=n_prompts,
+        heads=len(heads),
+        batch_size=measurer.batch_size,
+        token_heads_per_s=statistics.median(token_heads / engine for engine, *_ in rounds),
+        gflops=statistics.median(flops / engine for engine, *_ in rounds) / 1e9,
+        matmul_peak_gflops=statistics.median(peak for _, peak, _ in rounds) / 1e9,
+        share_of_peak=statistics.median(flops / engine / peak for engine, peak, _ in rounds),
+        hook_token_heads_per_s=(
+            statistics.median(hooked_token_heads / of_others[0] for *_, of_others in rounds) if others else None
+        ),
+        times_the_hook_method=times(0),
+        times_the_released_code=times(1),
+        times_transformer_lens=times(2),
+        peak_memory_mb=peak_memory_mb(device),
+        torch=torch.__version__,
+        python=platform.python_version(),
+    )
+
+
+def _others(shape: str, tokens: torch.Tensor, device: torch.device) -> list[Callable[[], None]]:
+    """The hook method, the released code and TransformerLens' patching, each on `HOOKED_HEADS` heads of these prompts."""
+    hooked = adapt(_random_model(shape).to(device), shape)
+    bridge = hooks.boot(hooked)
+    bridge.set_use_attn_result(True)  # every head's output re-projected in every forward, as in the paper's code
+    hooked_heads = [
+        HeadAblation(number * hooked.n_layers // HOOKED_HEADS, 0, "resample") for number in range(HOOKED_HEADS)
+    ]
+    with torch.no_grad():
+        hooked_clean = hooks.run_clean(bridge, tokens.to(device))
 
     def by_hooks(partner_forwards: int = 0) -> None:
         with torch.no_grad():
@@ -143,47 +207,7 @@ def measure(request: BenchRequest) -> Figures:
             )
         bridge.set_use_attn_result(True)
 
-    matmul, matmul_flops = _matmul(adapter, size * seq_len)
-    rounds = []
-    measurer.measure(next_token_targets(tokens[:1]), tokens[:1, :-1], range(1))  # warm-up, on part of the work
-    by_hooks()
-    by_patching()
-    matmul()
-    for _ in range(request.repeats):
-        before = seconds(matmul, device, MATMULS)
-        (engine_seconds,) = seconds(engine, device, 1)
-        after = seconds(matmul, device, MATMULS)
-        (hook_seconds,) = seconds(by_hooks, device, 1)
-        (released_seconds,) = seconds(lambda: by_hooks(partner_forwards=2), device, 1)
-        (patching_seconds,) = seconds(by_patching, device, 1)
-        peak = matmul_flops / statistics.median(before + after)
-        rounds.append((engine_seconds, peak, hook_seconds, released_seconds, patching_seconds))
-
-    token_heads = len(heads) * n_prompts * (seq_len - 1)
-    hooked_token_heads = HOOKED_HEADS * hooked_prompts * (seq_len - 1)
-    per_head = token_heads / hooked_token_heads
-    flops = _flops(adapter, heads, n_prompts, seq_len - 1)
-    return Figures(
-        shape=request.shape,
-        dtype=precision.name,
-        device=device_name(device),
-        threads=torch.get_num_threads(),
-        seq_len=seq_len,
-        prompts=n_prompts,
-        heads=len(heads),
-        batch_size=measurer.batch_size,
-        token_heads_per_s=statistics.median(token_heads / engine for engine, *_ in rounds),
-        gflops=statistics.median(flops / engine for engine, *_ in rounds) / 1e9,
-        matmul_peak_gflops=statistics.median(peak for _, peak, *_ in rounds) / 1e9,
-        share_of_peak=statistics.median(flops / engine / peak for engine, peak, *_ in rounds),
-        hook_token_heads_per_s=statistics.median(hooked_token_heads / hook for _, _, hook, *_ in rounds),
-        times_the_hook_method=statistics.median(hook / engine for engine, _, hook, *_ in rounds) * per_head,
-        times_the_released_code=statistics.median(released / engine for engine, _, _, released, _ in rounds) * per_head,
-        times_transformer_lens=statistics.median(patched / engine for engine, *_, patched in rounds) * per_head,
-        peak_memory_mb=peak_memory_mb(device),
-        torch=torch.__version__,
-        python=platform.python_version(),
-    )
+    return [by_hooks, lambda: by_hooks(partner_forwards=2), by_patching]
 
 
 def first_heads(adapter: ModelAdapter, per_layer: int) -> list[tuple[int, int]]:
@@ -214,13 +238,21 @@ def _flops(adapter: ModelAdapter, heads: list[tuple[int, int]], n_prompts: int, 
     """
     d, inner = adapter.d_model, adapter.n_heads * adapter.d_head
     attention = 2 * d * (2 * inner + 2 * adapter.n_kv_heads * adapter.d_head) + 4 * inner * (positions + 1) / 2
-    mlp = 2 * 2 * d * adapter.d_mlp
+    mlp = 2 * _mlp_matrices(adapter) * d * adapter.d_mlp
     total = 0.0
     for layer, _ in heads:
         above = adapter.n_layers - 1 - layer
         own = 0 if adapter.parallel_blocks else mlp
         total += above * (attention + mlp) + own + 2 * adapter.d_head * d
     return total * n_prompts * positions
+
+
+def _mlp_matrices(adapter: ModelAdapter) -> int:
+    """Matrices of an MLP, three where it is gated."""
+    block = adapter.blocks[0]
+    attention = set(map(id, block.attention.parameters()))
+    shape = sorted((adapter.d_model, adapter.d_mlp))
+    return sum(sorted(one.shape) == shape for one in block.module.parameters() if id(one) not in attention)
 
 
 def _matmul(adapter: ModelAdapter, tokens: int) -> tuple[Callable[[], None], float]:
@@ -251,11 +283,15 @@ def _print(figures: Figures) -> None:
         ("rate [GFLOP/s]", f"{figures.gflops:,.0f}"),
         ("matmul rate of this run [GFLOP/s]", f"{figures.matmul_peak_gflops:,.0f}"),
         ("share of the matmul rate", f"{figures.share_of_peak:.0%}"),
-        ("hook method, token-heads per second", f"{figures.hook_token_heads_per_s:,.0f}"),
-        ("times the hook method (two forwards per head)", f"{figures.times_the_hook_method:.1f}"),
-        ("times the paper's released code (four)", f"{figures.times_the_released_code:.1f}"),
-        ("times TransformerLens' patching (one, for one number)", f"{figures.times_transformer_lens:.1f}"),
-        ("peak memory [MB], both models", f"{figures.peak_memory_mb:,.0f}"),
+        ("hook method, token-heads per second", _shown(figures.hook_token_heads_per_s, ",.0f")),
+        ("times the hook method (two forwards per head)", _shown(figures.times_the_hook_method, ".1f")),
+        ("times the paper's released code (four)", _shown(figures.times_the_released_code, ".1f")),
+        ("times TransformerLens' patching (one, for one number)", _shown(figures.times_transformer_lens, ".1f")),
+        ("peak memory [MB], all models", f"{figures.peak_memory_mb:,.0f}"),
     ):
         table.add_row(label, value)
     Console().print(table)
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "not timed" if value is None else format(value, form)

@@ -31,7 +31,8 @@ from selfrepair.ingest.text.prompts import Prompt, PromptSet
 from selfrepair.ingest.text.sources import Source
 from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
 from selfrepair.warehouse.parts.folder import PartsFolder
-from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES, Manifest
+from selfrepair.warehouse.parts.manifest import Manifest
+from selfrepair.warehouse.schema import MECHANISM_TABLES
 
 VARIANTS = {
     "effects alone": Mechanisms(),

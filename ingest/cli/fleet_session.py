@@ -15,6 +15,7 @@ from selfrepair.ingest.models.hub.revisions import check_series, parse_checkpoin
 from selfrepair.ingest.request.devices import WorkerDevice
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.warehouse.database.connection import check_folder
+from selfrepair.warehouse.database.lake.address import parts_beside
 from selfrepair.warehouse.parts.listing import DELIVERIES
 
 
@@ -40,10 +41,10 @@ def ingest(
             )
             import ray  # noqa: F401  # what is missing is told before anything else
 
-            from selfrepair.ingest.fleet.mailbox import Mailbox
+            from selfrepair.ingest.fleet.mailbox import Mailbox, place_of
             from selfrepair.ingest.fleet.ray_cluster import RayCluster
 
-            mailbox = Mailbox(bucket or str(parts.absolute() / DELIVERIES))
+            mailbox = Mailbox(place_of(bucket, db) if bucket else str(parts.absolute() / DELIVERIES))
             place = entered.enter_context(RayCluster(request.ray, request.ray_cpus, mailbox))
         for one in series:
             run_id = _ingest_one(one, place, db, parts, bucket, is_last=one is series[-1])
@@ -53,7 +54,7 @@ def ingest(
 def _ingest_one(
     request: IngestRequest, place: Place, db: Path, parts: Path, bucket: str | None, *, is_last: bool
 ) -> int:
-    recorded = None if parts == Path(f"{db}.parts") else parts
+    recorded = None if parts == parts_beside(db) else parts
     with TerminalProgress() as progress:
         fleet = Fleet(
             request,
@@ -61,6 +62,7 @@ def _ingest_one(
             db,
             parts,
             parts_to_record=recorded,
+            bucket=bucket,
             progress=progress,
             on_planned=lambda record: warn_of_namesake(request, record.model, db),
         )

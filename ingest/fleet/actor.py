@@ -24,6 +24,8 @@ from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import DeviceMemoryError, ResumableError, SelfRepairError
 from selfrepair.warehouse.parts.folder import PartsFolder
 
+_ADVANCE_EVERY_S = 1.0  # each message is a call of Ray's
+
 _AT_ONCE = 100
 """Messages in an answer at most."""
 
@@ -47,6 +49,7 @@ class Actor:
         }
         try:
             mailbox = Mailbox(address)
+            mailbox.sweep_signs()
             return {**found, "sees": mailbox.sees(sign), "sign": mailbox.sign()}
         except SelfRepairError as error:
             return {**found, "error": str(error)}
@@ -104,7 +107,7 @@ class Actor:
             order = replace(order, called=f"cuda:{os.environ.get('CUDA_VISIBLE_DEVICES', '0').partition(',')[0]}")
         devices_are_named("--device {} without --ray")
         carrier = _Carrier(Path(order.parts), Mailbox(address), self)
-        work = Work(order, carrier.send)
+        work = Work(order, carrier.send, advance_every_s=_ADVANCE_EVERY_S)
         while True:
             work.do(carrier.received(self._commands.get()))
 

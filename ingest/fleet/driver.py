@@ -81,6 +81,9 @@ class Place(Protocol):
     def workers(self, order: Callable[[WorkerDevice], Order], inbox: Any) -> Iterable[Worker]:
         """Start the workers, one after the other."""
 
+    def replacement(self, worker: Any, order: Callable[[WorkerDevice], Order], inbox: Any) -> "Worker | None":
+        """A worker that was started in the place of one that ended; None where there is none."""
+
     def begin(self, record: RunRecord, prompts: Sequence[int]) -> None:
         """The run was planned, with so many prompts in each unit."""
 
@@ -122,7 +125,8 @@ class PlannedRun:
 class Fleet:
     """The workers of `place` measure one run; `on_planned` is called once its record is known.
 
-    `parts_to_record` is the folder of part files where the recorded command has to name it.
+    `parts_to_record` is the folder of part files where the recorded command has to name it; `bucket` is the one that it was
+    given instead.
     """
 
     def __init__(
@@ -133,12 +137,14 @@ class Fleet:
         parts: Path,
         *,
         parts_to_record: Path | None,
+        bucket: str | None = None,
         progress: FleetProgress,
         on_planned: Callable[[RunRecord], None],
     ) -> None:
         self.planned: PlannedRun | None = None
         self.units_measured = 0
         self._request, self._place, self._on_planned = request, place, on_planned
+        self._options = [*request.who_measures(), *(["--parts", bucket] if bucket else [])]
         self._db, self._parts_root, self._parts_to_record, self._progress = db, parts, parts_to_record, progress
         self._inbox: Inbox = queue.SimpleQueue()
         self._workers: list[Worker] = []
@@ -281,7 +287,7 @@ class Fleet:
             devices = self._place.devices
             names = ", ".join(device.name for device in devices)
             self._activity.enter_context(
-                measuring(folder, device=names, processes=len(devices), hosts=self._place.hosts)
+                measuring(folder, device=names, processes=len(devices), hosts=self._place.hosts, options=self._options)
             )
             self._is_active = True
 
@@ -343,8 +349,15 @@ class Fleet:
         unit = self._at.pop(worker, None)
         if unit is not None:
             self._progress.advance(-unit.rows)
-            told += f"; unit {unit.number} is measured again by another worker"
+            told += f"; unit {unit.number} is measured again"
         self._progress.worker(worker.name, "ended")
+        new = self._place.replacement(worker, self._order, self._inbox)
+        if new is not None:
+            self._workers.append(new)
+            self._progress.worker(new.name, "loading the model")
+            told += (
+                f"; {new.name} is started again" if new.name == worker.name else f"; {new.name} is started in its place"
+            )
         if not self._workers:
             raise ResumableError(
                 f"no worker is left: {'; '.join(self._fates)}.",

@@ -21,7 +21,7 @@ from typing import Any
 
 from selfrepair.ingest.fleet.mailbox import LostUnitError, Mailbox
 from selfrepair.ingest.fleet.messages import Message
-from selfrepair.ingest.runs.stored import Cell, known_cells, rows_of_cells
+from selfrepair.ingest.runs.stored import Cell, files_of_cells, is_whole, known_cells
 from selfrepair.warehouse import files
 from selfrepair.warehouse.load.loader import loaded_units
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -54,7 +54,7 @@ class Exchange:
             case "join":
                 return {"files": self._arrays()}
             case "crosscheck":
-                rows = rows_of_cells(self._parts, self._db, self._unit_of, self._cells)
+                rows = files_of_cells(self._parts, self._db, self._unit_of, self._cells)
                 folder = self._parts.path
                 names = {unit: self._parts.unit_path(unit).relative_to(folder) for unit in rows}
                 return {"files": {f"{names[unit]}/measurements.parquet": data for unit, data in rows.items()}}
@@ -107,11 +107,24 @@ class Exchange:
         loaded = loaded_units(self._db, parts.run_key, resumed_as=self._record)
         if parts.exists():
             self._record = parts.start(self._record)
+        self._sweep()
         for name in self._mailbox.deliveries(parts.run_key):
             with contextlib.suppress(LostUnitError):
                 self._mailbox.fetch(name, parts, self._record.stamp())
         units = sorted(loaded | parts.finished_units())
         return {"units_done": units, "cells_done": sorted(known_cells(parts, self._db)), "files": self._arrays()}
+
+    def _sweep(self) -> None:
+        """Remove what killed drivers left of runs that were removed since, or loaded whole. Those that are begun and not whole
+        have a folder of part files, or a row in the warehouse that says so.
+        """
+        for key in self._mailbox.runs():
+            if (
+                key != self._known.run_key
+                and not PartsFolder(self._root, key).path.exists()
+                and is_whole(self._db, key)
+            ):
+                self._mailbox.remove_run(key)
 
     def _arrays(self) -> dict[str, bytes]:
         paths = self._parts.path.glob(f"*{ARRAYS}") if self._parts.path.is_dir() else ()

@@ -3,16 +3,19 @@
     <address>/.<run_key>.ray/<name>/measurements.parquet   as in a folder of part files
                                    ...
                                    manifest.json           written last: without it there is no unit
-    <address>/sign-...                                     by which driver and workers see that the place is one and the same
+    <address>/.sign. ...                                   by which driver and workers see that the place is one and the same
 
 Each delivery has a name of its own: who delivers the same unit twice overwrites nothing. No run has the name of a folder of
-deliveries, so that the place may also be one of part files. No clock is asked.
+deliveries, so that the place may also be one of part files. In a bucket, each warehouse has a folder of its own (`place_of`).
+No clock is asked.
 """
 
 import contextlib
 import hashlib
+import os
 import posixpath
 import secrets
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +30,7 @@ from selfrepair.warehouse.parts.manifest import MANIFEST, Manifest, RunStamp
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+_SIGN = "sign"
 _SEEN_WITHIN_S = 5.0
 """How long a disk in a network may take to show what another machine wrote [s]."""
 
@@ -42,6 +46,12 @@ class LostUnitError(Exception):
 def is_bucket(address: str) -> bool:
     """Whether it is an address of fsspec, such as s3://bucket/folder, not the path of a folder."""
     return "://" in address
+
+
+def place_of(bucket: str, db: Path) -> str:
+    """Where in a bucket units for the warehouse `db` are left: those of a run that is measured into two are each one's own."""
+    name = f"{socket.gethostname()}:{os.path.realpath(db)}"
+    return f"{bucket.rstrip('/')}/selfrepair-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 class Mailbox:
@@ -64,7 +74,7 @@ class Mailbox:
 
     def sign(self) -> tuple[str, str]:
         """Write a file that others must see: its name and what it says. Raises MailboxError where that fails."""
-        name, text = f"sign-{secrets.token_hex(8)}", secrets.token_hex(16)
+        name, text = files.temporary_name(_SIGN), secrets.token_hex(16)
         with self._used("write to"):
             self._files.pipe_file(self._path(name), text.encode())
         return name, text
@@ -80,6 +90,13 @@ class Mailbox:
                 return False
             time.sleep(0.2)
             self._files.invalidate_cache()
+
+    def sweep_signs(self) -> None:
+        """Remove those that killed processes of this machine left."""
+        with contextlib.suppress(MailboxError):
+            for name in self._names():
+                if name.startswith(f".{_SIGN}.") and files.is_left_over(name):
+                    self.remove(name)
 
     def deliver(self, parts: PartsFolder, unit: int) -> str:
         """Put a finished unit here; the name of the delivery. Raises MailboxError where that fails."""
@@ -134,6 +151,19 @@ class Mailbox:
             except FileNotFoundError:
                 return []
         return sorted(posixpath.basename(posixpath.dirname(path)) for path in found if path.endswith(f"/{MANIFEST}"))
+
+    def runs(self) -> list[str]:
+        """Keys of the runs of which something was delivered and not fetched."""
+        keys = {name: name.removeprefix(".").removesuffix(".ray") for name in self._names()}
+        return [key for name, key in keys.items() if name == deliveries_of(key)]
+
+    def _names(self) -> list[str]:
+        with self._used("read"):
+            self._files.invalidate_cache()
+            try:
+                return sorted(posixpath.basename(path.rstrip("/")) for path in self._files.ls(self._root, detail=False))
+            except FileNotFoundError:
+                return []
 
     def remove_run(self, run_key: str) -> None:
         """Remove what was delivered of a run, as `remove`."""

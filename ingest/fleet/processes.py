@@ -40,6 +40,9 @@ class Machine:
         for device in self.devices:
             yield WorkerProcess(device, order(device), inbox, _cpu_threads(device, self.devices))
 
+    def replacement(self, worker: object, order: Callable[[WorkerDevice], Order], inbox: "Inbox") -> None:
+        """None: what ended a process of this machine would end the next one."""
+
     def begin(self, record: RunRecord, prompts: Sequence[int]) -> None:
         """The run was planned."""
 

@@ -34,6 +34,10 @@ from selfrepair.warehouse.parts.records import RunRecord
 _WAIT_S = 30.0
 """How long a worker may take to start before it is said that it waits for room on its node [s]."""
 
+_MOST_REPLACED = 2
+"""So many times as there are workers, one that was lost is replaced: what kills each anew is told in the end."""
+
+_CANNOT_START = "cannot start"
 _GRACE_S = 5.0
 _CONNECT_S = 5.0
 _STORE_BYTES = 200_000_000
@@ -65,12 +69,15 @@ class RayCluster:
         self._spots: list[Spot] = []
         self._exchange: Exchange | None = None
         self._sign: tuple[str, str] | None = None
+        self._cuts: dict[str, tuple[int, int | None]] = {}
+        self._left = 0
 
     def __enter__(self) -> "RayCluster":
         """Connect. Raises SelfRepairError where there is no cluster, no room in it, or a mailbox that cannot be written."""
         import ray
 
         try:
+            self._mailbox.sweep_signs()
             self._sign = self._mailbox.sign()  # before the cluster is started, which takes seconds
             _connect(self._address)
             self._spots = _spots(ray.nodes(), self._cores)
@@ -107,8 +114,40 @@ class RayCluster:
         recorded = None if first.parts_to_record is None else Path(first.parts_to_record)
         self._exchange = Exchange(self._mailbox, parts, db, IngestRequest(**first.request).command(recorded))
         cuts = {key: (cut.n_units, cut.rows_in_unit) for key, cut in all_cuts(parts, db).items()}
-        for spot, device in zip(self._spots, self.devices, strict=True):
-            yield RayWorker(spot, replace(order(device), cuts=cuts), inbox, self._exchange, self._mailbox, self._sign)
+        self._cuts = cuts
+        self._left = _MOST_REPLACED * len(self._spots)
+        for spot in self._spots:
+            yield self._start(spot, order, inbox)
+
+    def replacement(
+        self, worker: Any, order: Callable[[WorkerDevice], Order], inbox: "queue.SimpleQueue[Any]"
+    ) -> "RayWorker | None":
+        """One where a worker was, whose process was killed, or where there is room now if its node is gone; None where a worker
+        ended by itself, as for want of memory on its device, or too many were lost.
+        """
+        import ray
+
+        if not worker.was_lost or self._left <= 0:
+            return None
+        try:
+            spot = _spot_instead(worker.spot, self._spots, _spots(ray.nodes(), self._cores))
+        except Exception:  # the cluster is gone, or has no room
+            return None
+        if spot is None:
+            return None
+        self._left -= 1
+        self._spots[self._spots.index(worker.spot)] = spot
+        return self._start(spot, order, inbox)
+
+    def _start(
+        self, spot: Spot, order: Callable[[WorkerDevice], Order], inbox: "queue.SimpleQueue[Any]"
+    ) -> "RayWorker":
+        assert self._sign is not None
+        assert self._exchange is not None
+        device = WorkerDevice(spot.name, "cuda" if spot.gpus else "cpu")
+        return RayWorker(
+            spot, replace(order(device), cuts=self._cuts), inbox, self._exchange, self._mailbox, self._sign
+        )
 
     def begin(self, record: RunRecord, prompts: Sequence[int]) -> None:
         """The run was planned."""
@@ -144,7 +183,8 @@ class RayWorker:
         from selfrepair.ingest.fleet.actor import Actor
 
         self.name = self.title = spot.name
-        self._spot, self._order, self._inbox, self._exchange = spot, order, inbox, exchange
+        self.was_lost = False
+        self.spot, self._order, self._inbox, self._exchange = spot, order, inbox, exchange
         self._mailbox, self._sign = mailbox, sign
         self._fate = "ended"
         self._stopped: Any = None
@@ -193,6 +233,7 @@ class RayWorker:
             self._inbox.put((self, {"kind": "refused", "text": f"{self.name}: {error}"}))
         except RayError as error:
             self._fate = _fate_of(error)
+            self.was_lost = not self._fate.startswith(_CANNOT_START)
         except Exception as error:
             self._fate = f"ended: {type(error).__name__}: {error}"
         finally:  # or the driver would wait for ever
@@ -233,7 +274,7 @@ class RayWorker:
             )
         self.title = f"{self.name} (process {found['pid']})"
         ray.get(
-            self._actor.start.remote(asdict(self._order), self._mailbox.address, str(Path.cwd()), self._spot.threads)
+            self._actor.start.remote(asdict(self._order), self._mailbox.address, str(Path.cwd()), self.spot.threads)
         )
         return True
 
@@ -356,6 +397,20 @@ def _spots(nodes: Sequence[dict[str, Any]], cores: int | None) -> list[Spot]:
     return found
 
 
+def _spot_instead(lost: Spot, taken: Sequence[Spot], there: Sequence[Spot]) -> Spot | None:
+    """Where the worker goes that replaces the one at `lost`: there, if its node is among those that are `there` now, or else to
+    a node with more room than the spots that are `taken` have.
+    """
+    room = Counter(spot.node_id for spot in there)
+    if lost.node_id in room:
+        return lost
+    used = Counter(spot.node_id for spot in taken)
+    names = {spot.name for spot in taken if spot != lost}
+    free = [spot for spot in there if used[spot.node_id] < room[spot.node_id]]
+    again = [replace(spot, name=f"{spot.name}, again") for spot in free]  # names tell workers apart
+    return next((spot for spot in (*free, *again) if spot.name not in names), None)
+
+
 def _fate_of(error: Exception) -> str:
     """Why an actor ended, in words."""
     from ray.exceptions import NodeDiedError, OutOfMemoryError
@@ -368,5 +423,5 @@ def _fate_of(error: Exception) -> str:
     ):
         return "ended: its node went down"
     if (missing := re.search(r"No module named '?([\w.]+)", text)) is not None:
-        return f"cannot start: {missing[1].rstrip('.')} is not installed on its node"
+        return f"{_CANNOT_START}: {missing[1].rstrip('.')} is not installed on its node"
     return "was killed, or its node went down"

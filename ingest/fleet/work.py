@@ -29,7 +29,7 @@ from selfrepair.warehouse.load.registry import Cut
 from selfrepair.warehouse.parts.folder import PartsFolder
 
 ADVANCE_EVERY_S = 0.2
-"""Progress within a unit is told no more often."""
+"""Progress within a unit is told no more often, unless another time is given."""
 
 _ALL = Shard(1, 1)
 
@@ -44,8 +44,8 @@ class Send(Protocol):
 class Work:
     """A run on one device: planned when it is made, then measured by command. It is the `runner.Progress` of what it does."""
 
-    def __init__(self, order: Order, send: Send) -> None:
-        self._send = send
+    def __init__(self, order: Order, send: Send, advance_every_s: float = ADVANCE_EVERY_S) -> None:
+        self._send, self._advance_every_s = send, advance_every_s
         self._db, self._parts_root = Path(order.db), Path(order.parts)
         self._measurer: Measurer | None = None
         self._done, self._told_at = 0, 0.0
@@ -121,7 +121,7 @@ class Work:
     def advance(self, amount: int) -> None:
         """So many more are done; they are told together with others."""
         self._done += amount
-        if time.monotonic() - self._told_at >= ADVANCE_EVERY_S:
+        if time.monotonic() - self._told_at >= self._advance_every_s:
             self._tell_done()
 
     def note(self, text: str) -> None:

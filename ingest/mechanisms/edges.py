@@ -11,49 +11,38 @@ from selfrepair.ingest.engine.ablation import Observer
 from selfrepair.ingest.engine.forward import CleanBatch
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.projection import project
-from selfrepair.ingest.mechanisms.clusters import cluster_moments
 from selfrepair.ingest.models.adapter import ModelAdapter
 
 
 @dataclass(frozen=True)
 class EdgeSums:
-    """Sums over rows, in float64 on the CPU; those of single prompts in the precision of the residual stream.
+    """Sums over each prompt's rows, on the CPU in the precision of the residual stream.
 
-    The last axis has the edges' targets: the heads by layer, then the MLPs by layer; moments are the change in direct
-    effect at the clean scale [logits] and its square. Populations are `schema.EDGE_POPULATIONS`.
+    Targets are the heads by layer, then the MLPs by layer; moments are the change in direct effect at the clean scale
+    [logits] and its square. Populations are `schema.EDGE_POPULATIONS`.
     """
 
-    sums: Float[Tensor, "ablated population moment target"]
     prompt_rows: Float[Tensor, "ablated population prompt"]
-    prompt_changes: Float[Tensor, "ablated population prompt target"]
+    prompt_sums: Float[Tensor, "ablated population prompt target moment"]
 
     @property
-    def n_rows(self) -> Float[Tensor, "ablated population"]:
-        """Rows that the sums are over."""
-        return self.prompt_rows.sum(dim=-1)
-
-    def cluster_moments(
-        self, clusters: Sequence[int]
-    ) -> tuple[Float[Tensor, "ablated population"], Float[Tensor, "ablated population"], Float[Tensor, "..."]]:
-        """Of the changes, as `clusters.cluster_moments` has them."""
-        return cluster_moments(self.prompt_rows, self.prompt_changes, clusters)
+    def sums(self) -> Float[Tensor, "ablated population moment target"]:
+        """Over all prompts, in float64."""
+        return self.prompt_sums.double().sum(dim=2).transpose(-1, -2)
 
 
 def join_edge_batches(batches: Sequence[EdgeSums]) -> EdgeSums:
     """Batches of prompts of the same head ablations, in order, as one."""
     return EdgeSums(
-        torch.stack([batch.sums for batch in batches]).sum(dim=0),
         torch.cat([batch.prompt_rows for batch in batches], dim=-1),
-        torch.cat([batch.prompt_changes for batch in batches], dim=2),
+        torch.cat([batch.prompt_sums for batch in batches], dim=2),
     )
 
 
 def join_edge_stacks(stacks: Sequence[EdgeSums]) -> EdgeSums:
     """Consecutive stacks of head ablations as one."""
     return EdgeSums(
-        torch.cat([stack.sums for stack in stacks]),
-        torch.cat([stack.prompt_rows for stack in stacks]),
-        torch.cat([stack.prompt_changes for stack in stacks]),
+        torch.cat([stack.prompt_rows for stack in stacks]), torch.cat([stack.prompt_sums for stack in stacks])
     )
 
 
@@ -64,9 +53,8 @@ class EdgeObserver(Observer):
         self._n_heads, self._n_layers = adapter.n_heads, adapter.n_layers
         self._clean = clean
         self._rows = torch.stack([torch.ones_like(top), top], dim=1).to(clean.scale.dtype)
-        n_targets, of_effects = adapter.n_layers * (adapter.n_heads + 1), self._rows.new_zeros
-        self._totals = of_effects(len(top), 2, 2, n_targets)
-        self._of_prompts = of_effects(len(top), 2, top.shape[1], n_targets)
+        n_targets = adapter.n_layers * (adapter.n_heads + 1)
+        self._sums = self._rows.new_zeros(len(top), 2, top.shape[1], n_targets, 2)
 
     def on_attention(
         self, layer: int, z: Float[Tensor, "ablated batch pos head d_head"], rescaled: Tensor | None
@@ -91,11 +79,9 @@ class EdgeObserver(Observer):
 
     def sums(self) -> EdgeSums:
         """The sums of this stack."""
-        rows = self._rows.sum(dim=-1).double().cpu()
-        return EdgeSums(self._totals.cpu().double(), rows, self._of_prompts.cpu())
+        return EdgeSums(self._rows.sum(dim=-1).double().cpu(), self._sums.cpu())
 
     def _add(self, change: Float[Tensor, "ablated batch pos target"], targets: slice) -> None:
-        moments = torch.stack([change, change.square()], dim=3).flatten(1, 2)
         with full_precision():
-            self._totals[..., targets] = torch.einsum("cpr,crmt->cpmt", self._rows.flatten(2), moments)
-            self._of_prompts[..., targets] = torch.einsum("cpbr,cbrt->cpbt", self._rows, change)
+            for moment, values in enumerate((change, change.square())):
+                self._sums[..., targets, moment] = torch.einsum("cpbr,cbrt->cpbt", self._rows, values)

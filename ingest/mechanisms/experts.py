@@ -11,7 +11,6 @@ from selfrepair.ingest.engine.ablation import Observer
 from selfrepair.ingest.engine.forward import CleanBatch
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.engine.routing import RoutedOutput, expert_effects
-from selfrepair.ingest.mechanisms.clusters import cluster_moments
 from selfrepair.ingest.models.adapter import ModelAdapter
 
 ROUTING_SUMS = ("rerouted_rows", "replaced_experts", "chosen_experts", "weight_distance", "change", "shared_change")
@@ -28,38 +27,31 @@ class ExpertSums:
     `schema.EDGE_POPULATIONS`.
     """
 
-    routing: Float[Tensor, "ablated population mlp sum"]
-    experts: Float[Tensor, "ablated population mlp expert sum"]
     prompt_rows: Float[Tensor, "ablated population prompt"]
-    prompt_rerouted: Float[Tensor, "ablated population prompt mlp"]
+    prompt_routing: Float[Tensor, "ablated population prompt mlp sum"]
+    experts: Float[Tensor, "ablated population mlp expert sum"]
 
     @property
-    def n_rows(self) -> Float[Tensor, "ablated population"]:
-        """Rows that the sums are over."""
-        return self.prompt_rows.sum(dim=-1)
-
-    def cluster_moments(self, clusters: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Of re-routed rows, as `clusters.cluster_moments` has them."""
-        return cluster_moments(self.prompt_rows, self.prompt_rerouted, clusters)
+    def routing(self) -> Float[Tensor, "ablated population mlp sum"]:
+        """Over all prompts."""
+        return self.prompt_routing.sum(dim=2)
 
 
 def join_expert_batches(batches: Sequence[ExpertSums]) -> ExpertSums:
     """Batches of prompts of the same head ablations, in order, as one."""
     return ExpertSums(
-        torch.stack([batch.routing for batch in batches]).sum(dim=0),
-        torch.stack([batch.experts for batch in batches]).sum(dim=0),
         torch.cat([batch.prompt_rows for batch in batches], dim=-1),
-        torch.cat([batch.prompt_rerouted for batch in batches], dim=2),
+        torch.cat([batch.prompt_routing for batch in batches], dim=2),
+        torch.stack([batch.experts for batch in batches]).sum(dim=0),
     )
 
 
 def join_expert_stacks(stacks: Sequence[ExpertSums]) -> ExpertSums:
     """Consecutive stacks of head ablations as one."""
     return ExpertSums(
-        torch.cat([stack.routing for stack in stacks]),
-        torch.cat([stack.experts for stack in stacks]),
         torch.cat([stack.prompt_rows for stack in stacks]),
-        torch.cat([stack.prompt_rerouted for stack in stacks]),
+        torch.cat([stack.prompt_routing for stack in stacks]),
+        torch.cat([stack.experts for stack in stacks]),
     )
 
 
@@ -71,10 +63,9 @@ class ExpertObserver(Observer):
         self._layers = list(clean.experts)
         self._rows = torch.stack([torch.ones_like(top), top], dim=1).to(clean.scale.dtype)
         n_experts = max(effects.n_experts for effects in clean.experts.values())
-        by_mlp = len(top), 2, len(self._layers)
-        self._routing = self._rows.new_zeros(*by_mlp, len(ROUTING_SUMS))
-        self._experts = self._rows.new_zeros(*by_mlp, n_experts, len(EXPERT_SUMS))
-        self._rerouted = self._rows.new_zeros(len(top), 2, top.shape[1], len(self._layers))
+        n_mlps = len(self._layers)
+        self._routing = self._rows.new_zeros(len(top), 2, top.shape[1], n_mlps, len(ROUTING_SUMS))
+        self._experts = self._rows.new_zeros(len(top), 2, n_mlps, n_experts, len(EXPERT_SUMS))
 
     def on_experts(
         self, layer: int, dla_change: Float[Tensor, "ablated batch pos"], routed: RoutedOutput, rescaled: Tensor | None
@@ -104,9 +95,7 @@ class ExpertObserver(Observer):
         dtype, known = self._rows.dtype, slice(before.n_experts)
         with full_precision():
             rows = torch.stack([value.to(dtype) for value in of_row], dim=-1)
-            by_prompt = torch.einsum("cpbr,cbrs->cpbs", self._rows, rows)
-            self._routing[:, :, mlp] = by_prompt.sum(dim=2)
-            self._rerouted[..., mlp] = by_prompt[..., 0]
+            self._routing[..., mlp, :] = torch.einsum("cpbr,cbrs->cpbs", self._rows, rows)
             for number, values in enumerate(of_expert):
                 self._experts[:, :, mlp, known, number] = torch.einsum(
                     "cpbr,cbre->cpe", self._rows, values[..., known].to(dtype)
@@ -115,6 +104,4 @@ class ExpertObserver(Observer):
     def sums(self) -> ExpertSums:
         """The sums of this stack."""
         rows = self._rows.sum(dim=-1).double().cpu()
-        return ExpertSums(
-            self._routing.double().cpu(), self._experts.double().cpu(), rows, self._rerouted.double().cpu()
-        )
+        return ExpertSums(rows, self._routing.double().cpu(), self._experts.double().cpu())

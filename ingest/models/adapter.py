@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from selfrepair.ingest.models.structure.additions import Addition, Factor, product
-from selfrepair.ingest.models.structure.calls import RESIDUAL, adds_stream
 from selfrepair.ingest.models.structure.experts import RoutedExperts, routed_experts
 from selfrepair.ingest.models.structure.mixing import Mixing
 from selfrepair.ingest.models.structure.norms import NormShape, norm_shape
@@ -29,6 +28,7 @@ from selfrepair.ingest.models.structure.roles import (
     NotFiniteError,
     OtherShapeError,
     Projection,
+    joined,
 )
 from selfrepair.warehouse.errors import SelfRepairError, with_dtype
 
@@ -290,7 +290,7 @@ def _block(
     n_heads: int,
     d_head: int,
 ) -> Block:
-    mlp = HandingMLP(*parts.mlp) if parts.hands_on else _mlp(parts.mlp, is_chain=parts.is_chain)
+    mlp = HandingMLP(*parts.mlp) if parts.hands_on else joined(parts.mlp, is_chain=parts.is_chain)
     return Block(
         module=parts.module,
         ln1=parts.ln1 or nn.Identity(),
@@ -336,23 +336,6 @@ def _with_reaches(blocks: Sequence[Block]) -> tuple[Block, ...]:
         found.append(replace(block, attention_reach=after_attention, mlp_reach=after_mlp, reach=reach))
         reach = product(after_attention, block.attention_addition.keep)
     return tuple(reversed(found))
-
-
-def _mlp(modules: tuple[nn.Module, ...], *, is_chain: bool) -> Callable[[Tensor], Tensor]:
-    """What the MLP makes of its input: of one module, of several in a row, or of several side by side."""
-
-    def made_by(module: nn.Module, x: Tensor) -> Tensor:
-        # Families such as Bloom let the MLP add the stream itself: given zeros, it returns what it adds.
-        out = module(x, **{RESIDUAL: torch.zeros_like(x)}) if adds_stream(module) else module(x)
-        made: Tensor = out[0] if isinstance(out, tuple) else out  # experts also return which of them were chosen
-        return made.view_as(x) if made.ndim < x.ndim else made  # experts may see all positions as one row of tokens
-
-    if len(modules) == 1:
-        (module,) = modules
-        return lambda x: made_by(module, x)
-    if is_chain:
-        return nn.Sequential(*modules)
-    return lambda x: torch.stack([made_by(module, x) for module in modules]).sum(dim=0)
 
 
 def _architecture(model: PreTrainedModel) -> str:

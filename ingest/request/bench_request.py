@@ -13,7 +13,9 @@ class BenchRequest:
     """What to time: each field is an option and carries its help."""
 
     shape: str = option(
-        "Model shape, with random weights.", "gpt2-small", type=click.Choice(["gpt2-small", "pythia-160m", "demo"])
+        "Model shape, with random weights. Behind Gemma's post-norms, TransformerLens splits no heads: hooks are left out.",
+        "gpt2-small",
+        type=click.Choice(["gpt2-small", "pythia-160m", "gemma3-270m", "demo"]),
     )
     seq_len: int = option("Tokens in a prompt.", 128, type=click.IntRange(2))
     n_prompts: int = option("Prompts to measure.", 8, flag="--prompts", type=click.IntRange(2))

@@ -4,6 +4,7 @@ This module needs click alone, so that help works without torch and the hub's cl
 """
 
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -137,9 +138,13 @@ class IngestRequest:
         folder = [] if parts is None else ["--parts", _marked(str(parts))]
         return shlex.join(["selfrepair", "ingest", *typed_options(named, leave_out=_NOT_OF_THE_RUN), *folder])
 
-    def left_out(self) -> list[str]:
-        """The words that `command` leaves out, but for --db: who measures the run, and what it is called."""
-        return typed_options(self, leave_out=[one.name for one in fields(self) if one.name not in _NOT_OF_THE_RUN])
+    def left_out(self, names: Collection[str] = _NOT_OF_THE_RUN) -> list[str]:
+        """The words that `command` leaves out, but for --db: who measures the run, and what it is called; or these of them."""
+        return typed_options(self, leave_out=[one.name for one in fields(self) if one.name not in names])
+
+    def who_measures(self) -> list[str]:
+        """Of these words, those that have others measure: --devices, --ray and --ray-cpus."""
+        return self.left_out(("devices", "ray", "ray_cpus"))
 
     def chosen_mechanisms(self) -> Mechanisms:
         """The mechanisms to measure, --mechanisms included."""

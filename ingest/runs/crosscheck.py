@@ -1,6 +1,5 @@
 """After measuring: effects of random prompts and heads, measured again through whole forwards and hooks."""
 
-import glob
 import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -22,13 +21,11 @@ from selfrepair.ingest.engine.memory import BatchSize, is_out_of_memory
 from selfrepair.ingest.engine.precision import full_precision
 from selfrepair.ingest.models.weights import cast_parameters
 from selfrepair.ingest.runs.plan import RunPlan, Unit
-from selfrepair.ingest.runs.stored import known_cells
+from selfrepair.ingest.runs.stored import known_cells, rows_of_cells
 from selfrepair.ingest.terms import on_device
-from selfrepair.warehouse.database.connection import open_reader
 from selfrepair.warehouse.errors import ResumableError, again
 from selfrepair.warehouse.parts.folder import PartsFolder
 from selfrepair.warehouse.parts.records import CrosscheckCell
-from selfrepair.warehouse.parts.version_0_1 import completed
 
 POSITIONS_AT_ONCE = 4096
 """Positions of all rows of a batch, about: more are no faster, and eager attention keeps every weight."""
@@ -159,30 +156,10 @@ def stored_rows(
     prompt: int,
     ablated: HeadAblation,
 ) -> Effects:
-    """The stored rows of one head ablation on one prompt [pos, effect]: from the part file, which any `con` can read, or the
-    warehouse once they are loaded.
-    """
-    file = parts.unit_path(unit_of(prompt).number) / "measurements.parquet"
-    # The folder's name is nobody's pattern, and a name such as layer=5 brings no column.
-    values = {"prompt": prompt, "layer": ablated.layer, "head": ablated.head, "ablation": ablated.ablation}
-    # NULL, or no such column in part files of earlier versions: the model has no post-norms
-    effects = ", ".join(EFFECTS).replace("repair_post_norm", "coalesce(repair_post_norm, 0) AS repair_post_norm")
-    chosen = f"""
-        SELECT {effects} FROM {{table}}
-        WHERE prompt_id = $prompt AND layer = $layer AND head = $head AND ablation = $ablation {{run}} ORDER BY pos
-    """
-    try:
-        query = chosen.format(table=completed("measurements", "read_parquet($file, hive_partitioning = false)"), run="")
-        columns = con.execute(query, {**values, "file": glob.escape(str(file))}).fetchnumpy()
-    except duckdb.IOException:
-        if file.exists():
-            raise
-        with open_reader(db, wait_s=60) as connection:
-            query = chosen.format(
-                table="measurements", run="AND run_id = (SELECT run_id FROM runs WHERE run_key = $run_key)"
-            )
-            columns = connection.execute(query, {**values, "run_key": parts.run_key}).fetchnumpy()
-    return np.stack([columns[name] for name in EFFECTS], axis=-1)
+    """The stored rows of one head ablation on one prompt [pos, effect], as `rows_of_cells` finds them."""
+    unit, cell = unit_of(prompt).number, (prompt, ablated.layer, ablated.head, ablated.ablation)
+    rows = rows_of_cells(con, parts, db, {unit: [cell]})[unit]
+    return np.stack([rows[name].to_numpy() for name in EFFECTS], axis=-1)
 
 
 def known_crosschecks(parts: PartsFolder, db: Path) -> set[Crosscheck]:

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from selfrepair.ingest.engine.ablation import HeadAblation
+from selfrepair.ingest.mechanisms.clusters import ClusterGroup, ClusterSums, cluster_sums
 from selfrepair.ingest.mechanisms.edges import EdgeSums
 from selfrepair.ingest.mechanisms.experts import EXPERT_SUMS, ROUTING_SUMS, ExpertSums
 from selfrepair.ingest.mechanisms.logprobs import MEASURES
@@ -61,7 +63,9 @@ def _keys_of(head_ablations: list[HeadAblation], chosen: NDArray[np.int64]) -> C
 
 
 def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation], edges: EdgeSums) -> Columns:
-    """A row for every head ablation, population with rows, and target above the ablated head."""
+    """A row for every group of documents (`RunPlan.groups_of`), head ablation, population with rows, and target above the
+    ablated head.
+    """
     adapter = plan.model.adapter
     n_head_targets = adapter.n_layers * adapter.n_heads
     target = np.arange(n_head_targets + adapter.n_layers)
@@ -69,9 +73,10 @@ def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation],
     target_layer = np.where(is_head, target // adapter.n_heads, target - n_head_targets)
     layer = np.array([ablated.layer for ablated in head_ablations])[:, None]
     sees = (target_layer > layer) | (~is_head & (target_layer == layer) & (not adapter.parallel_blocks))
-    chosen = sees[:, None] & (edges.n_rows.numpy() > 0)[..., None]
-    ablated, population, at = np.nonzero(chosen)
-    n_clusters, squared_rows, moments = edges.cluster_moments(plan.prompts.clusters(unit.prompt_ids))
+    groups = plan.groups_of(unit)
+    found = cluster_sums(edges.prompt_rows, edges.prompt_sums, groups)
+    group, ablated, population, at = np.nonzero(sees[:, None] & (found.n_rows.numpy() > 0)[..., None])
+    of_population = group, ablated, population
     assert EDGE_POPULATIONS == ("all", "top2"), "EdgeObserver sums in this order"
     return _keys_of(head_ablations, ablated) | {
         "unit": np.full(len(ablated), unit.number, dtype=np.int32),
@@ -79,21 +84,41 @@ def _edge_columns(plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation],
         "target_kind": np.where(is_head[at], 0, 1).astype(np.int8),
         "target_layer": target_layer[at].astype(np.int16),
         "target_head": np.ma.masked_array((target % adapter.n_heads)[at].astype(np.int16), ~is_head[at]),
-        "n_rows": edges.n_rows.numpy()[ablated, population].astype(np.int32),
-        "change": edges.sums[:, :, 0].numpy()[ablated, population, at],
-        "squared_change": edges.sums[:, :, 1].numpy()[ablated, population, at],
-        "n_clusters": n_clusters.numpy()[ablated, population].astype(np.int32),
-        "squared_rows": squared_rows.numpy()[ablated, population],
-        "rows_by_change": moments[0].numpy()[ablated, population, at],
-        "squared_cluster_change": moments[1].numpy()[ablated, population, at],
+        "n_rows": found.n_rows.numpy()[of_population].astype(np.int32),
+        "change": found.sums[..., 0].numpy()[*of_population, at],
+        "squared_change": found.sums[..., 1].numpy()[*of_population, at],
+        **_cluster_columns(found, groups, of_population, at, "change"),
+    }
+
+
+def _cluster_columns(
+    found: ClusterSums,
+    groups: list[ClusterGroup],
+    of_population: tuple[NDArray[np.int64], ...],
+    at: NDArray[np.int64],
+    name: str,
+) -> Columns:
+    """What the error of the sum `name` is made of; for the row of one document, that follows from the sum itself."""
+    documents = np.array([-1 if group.document is None else group.document for group in groups], dtype=np.int32)
+    document = documents[of_population[0]]
+
+    def of_several(values: Tensor, *places: NDArray[np.int64], dtype: type = np.float64) -> NDArray[Any]:
+        return np.ma.masked_array(values.numpy()[places].astype(dtype), document >= 0)
+
+    return {
+        "n_clusters": of_several(found.n_clusters, *of_population, dtype=np.int32),
+        "squared_rows": of_several(found.squared_rows, *of_population),
+        f"rows_by_{name}": of_several(found.rows_by_first, *of_population, at),
+        f"squared_cluster_{name}": of_several(found.squared_first, *of_population, at),
+        "document_id": np.ma.masked_array(document, document < 0),
     }
 
 
 def _expert_columns(
     plan: RunPlan, unit: Unit, head_ablations: list[HeadAblation], experts: ExpertSums
 ) -> dict[str, Columns]:
-    """For every head ablation, population with rows and MLP with experts above the ablated head: a row, and one for each of its
-    experts that is ever chosen.
+    """For every head ablation, population with rows and MLP with experts above the ablated head: a row for every group of
+    documents (`RunPlan.groups_of`), and one for each of its experts that is ever chosen.
     """
     adapter = plan.model.adapter
     of_layers = [
@@ -101,10 +126,12 @@ def _expert_columns(
     ]
     layers, n_experts = np.array(of_layers, dtype=np.int16).T
     layer = np.array([ablated.layer for ablated in head_ablations])[:, None]
-    n_rows = experts.n_rows.numpy()
-    chosen = (layers >= layer + adapter.parallel_blocks)[:, None] & (n_rows > 0)[..., None]
-    ablated, population, mlp = at = np.nonzero(chosen)
-    n_clusters, squared_rows, moments = experts.cluster_moments(plan.prompts.clusters(unit.prompt_ids))
+    sees = (layers >= layer + adapter.parallel_blocks)[:, None]
+    groups = plan.groups_of(unit)
+    found = cluster_sums(experts.prompt_rows, experts.prompt_routing, groups)
+    group, *at = np.nonzero(sees & (found.n_rows.numpy() > 0)[..., None])
+    ablated, population, mlp = at
+    of_population = group, ablated, population
 
     def keys(ablated: NDArray[np.int64], population: NDArray[np.int64], mlp: NDArray[np.int64]) -> Columns:
         return _keys_of(head_ablations, ablated) | {
@@ -119,18 +146,14 @@ def _expert_columns(
         return by_name | {name: by_name[name].astype(np.int32) for name in counts}
 
     each = experts.experts.numpy()
-    is_chosen = (each[..., :2] > 0).any(axis=-1) & chosen[..., None]
+    has_rows = experts.prompt_rows.sum(dim=-1).numpy() > 0
+    is_chosen = (each[..., :2] > 0).any(axis=-1) & (sees & has_rows[..., None])[..., None]
     *places, expert = np.nonzero(is_chosen)
     return {
         "routing_sums": keys(*at)
-        | {"n_experts": n_experts[mlp], "n_rows": n_rows[ablated, population].astype(np.int32)}
-        | sums(ROUTING_SUMS, experts.routing.numpy()[at])
-        | {
-            "n_clusters": n_clusters.numpy()[ablated, population].astype(np.int32),
-            "squared_rows": squared_rows.numpy()[ablated, population],
-            "rows_by_rerouted": moments[0].numpy()[at],
-            "squared_cluster_rerouted": moments[1].numpy()[at],
-        },
+        | {"n_experts": n_experts[mlp], "n_rows": found.n_rows.numpy()[of_population].astype(np.int32)}
+        | sums(ROUTING_SUMS, found.sums.numpy()[group, *at])
+        | _cluster_columns(found, groups, of_population, mlp, "rerouted"),
         "expert_sums": keys(*places) | {"expert": expert.astype(np.int16)} | sums(EXPERT_SUMS, each[is_chosen]),
     }
 

@@ -10,9 +10,11 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from selfrepair.ingest.conventions import CONVENTIONS, N_CROSSCHECKS, head_label
+from selfrepair.ingest.mechanisms.clusters import ClusterGroup, group_prompts
 from selfrepair.ingest.mechanisms.self_repression import later_half
 from selfrepair.ingest.models.loading import LoadedModel
 from selfrepair.ingest.models.tokenizer import tokenizer_sha256
@@ -73,6 +75,26 @@ class RunPlan:
     def unit_of(self, prompt: int) -> Unit:
         """The unit with the prompt of that number."""
         return self.units[bisect.bisect_right(self.units, prompt, key=lambda unit: unit.first) - 1]
+
+    def groups_of(self, unit: Unit) -> list[ClusterGroup]:
+        """Its prompts by the documents that they count with in errors, those apart that other units have prompts of, too: so
+        what is added up over units is grouped by document, however the run is cut.
+        """
+        clusters, in_several_units = self._clusters
+        return group_prompts(clusters[unit.first : unit.first + unit.count], in_several_units)
+
+    @cached_property
+    def _clusters(self) -> tuple[list[int], frozenset[int]]:
+        """The document with which each prompt counts, and those documents that several units have."""
+        clusters = self.prompts.clusters()
+        first_units: dict[int, int] = {}
+        in_several = {
+            cluster
+            for unit in self.units
+            for cluster in clusters[unit.first : unit.first + unit.count]
+            if first_units.setdefault(cluster, unit.number) != unit.number
+        }
+        return clusters, frozenset(in_several)
 
     def cut_as(self, rows_in_unit: int | None) -> "RunPlan":
         """The same run in units of so many rows, as `cut` has them; None: as earlier versions cut it."""
@@ -184,9 +206,8 @@ def _key(decisive: Mapping[str, Any]) -> str:
 def cut(prompts: PromptSet, n_head_ablations: int, rows_in_unit: int, *, by_document: bool = True) -> tuple[Unit, ...]:
     """The units of a run, of one length and at most `rows_in_unit` rows each, but one prompt at least.
 
-    A unit holds whole documents; one that is longer is cut into units of its own. So what is added up over units can be
-    grouped by document, however a run is cut. Where prompts of a document have several lengths, each length counts as one;
-    where they do not follow each other, as those of interleaved chunks (stdlib), so do those of each unit.
+    A unit holds whole documents; one that is longer is cut into units of its own. Prompts of several lengths, and those of
+    interleaved chunks (stdlib), which do not follow each other, are in several units nevertheless.
     Without `by_document`, units are as full as can be, as earlier versions cut them.
     """
     units: list[Unit] = []

@@ -43,6 +43,15 @@ def all_cuts(parts_root: Path, db: Path) -> dict[str, Cut]:
     return found
 
 
+def is_whole(db: Path, run_key: str) -> bool:
+    """Whether nothing of the run is left to measure: all of it is in the warehouse, or the warehouse knows no such run."""
+    if not db.exists():
+        return True
+    with open_reader(db, wait_s=_WAIT_S) as con:
+        found = con.execute("SELECT status FROM runs WHERE run_key = ?", [run_key]).fetchall()
+    return not found or found[0][0] != "incomplete"
+
+
 def known_cells(parts: PartsFolder, db: Path) -> set[Cell]:
     """The cells that were cross-checked: those of the part files, of whatever shards, and of the warehouse."""
     known: list[CrosscheckCell] = []
@@ -63,24 +72,36 @@ def known_cells(parts: PartsFolder, db: Path) -> set[Cell]:
     return found | {(prompt, layer, head, ablation) for prompt, layer, head, ablation in rows}
 
 
-def rows_of_cells(parts: PartsFolder, db: Path, unit_of: Mapping[int, int], cells: Iterable[Cell]) -> dict[int, bytes]:
-    """For each unit with some of the cells, a measurements.parquet of their rows alone; `unit_of` has the unit of each prompt.
-
-    What is not in the part files is read from the warehouse.
-    """
+def files_of_cells(parts: PartsFolder, db: Path, unit_of: Mapping[int, int], cells: Iterable[Cell]) -> dict[int, bytes]:
+    """For each unit with some of the cells, a measurements.parquet of their rows alone; `unit_of` has each prompt's unit."""
     of_unit: dict[int, list[Cell]] = defaultdict(list)
     for cell in cells:
         of_unit[unit_of[cell[0]]].append(cell)
-    in_parts = {unit: parts.unit_path(unit) / "measurements.parquet" for unit in of_unit}
     found: dict[int, bytes] = {}
     with duckdb.connect() as con:
-        for unit, path in in_parts.items():
-            file = completed("measurements", "read_parquet($file, hive_partitioning = false)")
-            try:
-                found[unit] = _rows(con, of_unit[unit], file, file=glob.escape(str(path)))
-            except duckdb.IOException:  # it is loaded, perhaps just now
-                if path.exists():
-                    raise
+        for unit, rows in rows_of_cells(con, parts, db, of_unit).items():
+            file = io.BytesIO()
+            pq.write_table(rows, file)
+            found[unit] = file.getvalue()
+    return found
+
+
+def rows_of_cells(
+    con: duckdb.DuckDBPyConnection, parts: PartsFolder, db: Path, of_unit: Mapping[int, Iterable[Cell]]
+) -> dict[int, pa.Table]:
+    """The stored rows of cells, by their unit: in the order of the cells, each cell's by pos. From the part files, which any
+    `con` can read, or from the warehouse once they are loaded. A model without post-norms has 0 of their part.
+    """
+    found: dict[int, pa.Table] = {}
+    for unit, cells in of_unit.items():
+        path = parts.unit_path(unit) / "measurements.parquet"
+        # The folder's name is nobody's pattern, and a name such as layer=5 brings no column.
+        file = completed("measurements", "read_parquet($file, hive_partitioning = false)")
+        try:
+            found[unit] = _rows(con, cells, file, file=glob.escape(str(path)))
+        except duckdb.IOException:  # it is loaded, perhaps just now
+            if path.exists():
+                raise
     loaded = of_unit.keys() - found.keys()
     if loaded:
         with open_reader(db, wait_s=_WAIT_S) as connection:
@@ -89,18 +110,18 @@ def rows_of_cells(parts: PartsFolder, db: Path, unit_of: Mapping[int, int], cell
     return found
 
 
-def _rows(con: duckdb.DuckDBPyConnection, cells: Iterable[Cell], source: str, **values: str) -> bytes:
-    """The rows of the cells in a table or in part files, as a Parquet file."""
-    columns = ("prompt_id", "layer", "head", "CAST(ablation AS VARCHAR) AS ablation", "pos", *EFFECTS)
+def _rows(con: duckdb.DuckDBPyConnection, cells: Iterable[Cell], source: str, **values: str) -> pa.Table:
+    """The rows of the cells in a table or in part files."""
+    # NULL, or no such column in part files of earlier versions: the model has no post-norms
+    effects = [name if name != "repair_post_norm" else f"coalesce({name}, 0) AS {name}" for name in EFFECTS]
+    columns = ("prompt_id", "layer", "head", "CAST(ablation AS VARCHAR) AS ablation", "pos", *effects)
     names = ("prompt", "layer", "head", "ablation")
     tables: list[pa.Table] = []
     for cell in cells:
         query = con.sql(
             f"SELECT {', '.join(columns)} FROM {source} "
-            "WHERE prompt_id = $prompt AND layer = $layer AND head = $head AND ablation = $ablation",
+            "WHERE prompt_id = $prompt AND layer = $layer AND head = $head AND ablation = $ablation ORDER BY pos",
             params={**values, **dict(zip(names, cell, strict=True))},
         )
         tables.append(query.to_arrow_table())
-    file = io.BytesIO()
-    pq.write_table(pa.concat_tables(tables), file)
-    return file.getvalue()
+    return pa.concat_tables(tables)

@@ -81,13 +81,13 @@ class PromptSet:
         """Measured positions of one prompt: all but its last, or one where an answer is the only target."""
         return len(self.prompts[index].tokens) - 1 if self.logit_of == NEXT_TOKEN else 1
 
-    def clusters(self, indices: Iterable[int]) -> list[int]:
+    def clusters(self) -> list[int]:
         """The document with which each prompt counts in errors: its own, or, where more than half of a prompt's rows are those
-        of an earlier one among `indices`, that one's.
+        of an earlier one, that one's (the view `prompt_clusters`).
         """
         first: dict[tuple[int | None, ...], int] = {}
         clusters = []
-        for prompt in (self.prompts[index] for index in indices):
+        for prompt in self.prompts:
             n_decisive = (len(prompt.tokens) - 1) // 2 + 2 if self.logit_of == NEXT_TOKEN else len(prompt.tokens)
             clusters.append(first.setdefault((prompt.foil, *prompt.tokens[:n_decisive]), prompt.document))
         return clusters

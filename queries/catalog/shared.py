@@ -9,7 +9,7 @@ COLUMNS = {
 
 PARAMETERS = {
     "model": "VARCHAR = NULL: Name of a model that has one run; NULL: all runs",
-    "run_id": "RUN = NULL: Number or name of a run (see the list of runs); NULL: the model's run, or all",
+    "run_id": "RUN = NULL: Number or name of a run (see the list of runs), also given as run; NULL: the model's run, or all",
     "ablation": "resample|mean|zero = resample: What the head's output is replaced by",
     "population": (
         "all|top2|top2_nobos = NULL: Rows used: all; top2, each head's top 2 % by direct effect; top2_nobos, the same "

@@ -114,6 +114,16 @@ def label_of(run: Run) -> str:
     return f"{run['run_id']}" if run["run_name"] is None else f"{run['run_id']} ({run['run_name']})"
 
 
+def title_of(run: Run) -> str:
+    """A run beside those of other models: 'gpt2 (run 3)', or 'gpt2 (run 3, baseline)' where it has a name."""
+    return f"{run['model']} (run {run['run_id']}{'' if run['run_name'] is None else ', ' + run['run_name']})"
+
+
+def newest_last(runs: Sequence[Run]) -> list[Run]:
+    """Runs by when they were started: numbers do not tell, where files were merged."""
+    return sorted(runs, key=lambda run: (run["started_at"], run["run_id"]))
+
+
 def _by_number(runs: Sequence[Run], run_id: int) -> Run:
     for run in runs:
         if run["run_id"] == run_id:

@@ -23,6 +23,7 @@ from selfrepair.queries.sandbox.process import Reply, Request, ask
 from selfrepair.queries.sandbox.query import HeadQuery, Query, QuestionQuery, SqlQuery, ViewQuery
 from selfrepair.warehouse.database.address import warehouse_path
 from selfrepair.warehouse.database.limits import Limits
+from selfrepair.warehouse.database.publication import address_of
 from selfrepair.warehouse.errors import Language, SelfRepairError, check_there, errors_in
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ _REPR_WAIT_S = 0.5
 
 
 class Warehouse:
-    """The warehouse in the DuckDB file `path`, `$SELFREPAIR_DB` or else selfrepair.duckdb if no path is given.
+    """The warehouse in the DuckDB file `path`, `$SELFREPAIR_DB` or else selfrepair.duckdb if no path is given; or what somebody
+    published: a folder, `hf://datasets/OWNER/NAME` or `s3://BUCKET/FOLDER`.
 
     Every query opens the file for reading, runs in a process of its own, and closes the file: a load that runs at the same
     time waits for one query at most, and a query that goes wrong harms nothing here. `limits` says what a query may take. A
@@ -51,8 +53,8 @@ class Warehouse:
     Raises SelfRepairError where there is no file; none is made. So do methods, whose text says what was found and what to do:
     a wrong argument, no such table, column or model, wrong SQL (with the place), no warehouse or one of another version, a
     file that stays in use, out of time or memory. `view`, `question` and `sql` warn, `NotMeasured`, where an answer has no
-    rows because no run measured what it is about; `question` warns, `FewRows`, where its means are of fewer than 30 rows or its
-    intervals of fewer than 12 documents.
+    rows because no run measured what it is about; `view` and `question` warn, `FewRows`, where means are of fewer than 30
+    rows or intervals of fewer than 12 documents.
 
     >>> from selfrepair import Warehouse
     >>> warehouse = Warehouse("selfrepair.duckdb")
@@ -87,9 +89,9 @@ class Warehouse:
         try:
             runs = self._quietly(RUNS, wait_s=_REPR_WAIT_S)
         except SelfRepairError as error:
-            return f"<Warehouse {self.path}: {str(error).splitlines()[0]}>"
+            return f"<Warehouse {address_of(self.path)}: {str(error).splitlines()[0]}>"
         named = ", ".join(f"run {run['run_id']} of {run['model']}" for run in runs[:5]) or "no runs yet"
-        return f"<Warehouse {self.path}: {named}{f' and {len(runs) - 5} more' if len(runs) > 5 else ''}>"
+        return f"<Warehouse {address_of(self.path)}: {named}{f' and {len(runs) - 5} more' if len(runs) > 5 else ''}>"
 
     @checked(WAREHOUSE)
     def sql(
@@ -201,6 +203,7 @@ class Warehouse:
         if frame.is_empty() and limit != 0:
             refuse_misspelt(self.ask, name, filters)
             warn_unmeasured(self._quietly, self.path, name, name, allowed)
+        warn_few(frame)
         return frame
 
     @checked(WAREHOUSE)

@@ -7,6 +7,7 @@ from pathlib import Path
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.database.connection import OnWait
 from selfrepair.warehouse.database.limits import Limits
+from selfrepair.warehouse.database.publication import MANIFEST, is_publication
 from selfrepair.warehouse.database.write_request import write_is_requested
 
 POLL_S = 0.05
@@ -106,7 +107,7 @@ def _wait_for_writer(db: Path) -> None:
 def _identity(db: Path) -> tuple[int, ...]:
     """Changes when another file is put in the place of this one."""
     try:
-        found = db.stat()
+        found = (db / MANIFEST if is_publication(db) else db).stat()
     except OSError:
         return ()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -6,9 +6,10 @@ that names the column and the cast to write instead, never another value.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -44,6 +45,9 @@ _FIRST_S, _LAST_S = -719_162 * _DAY_S, 2_932_897 * _DAY_S - 1  # 0001-01-01 and 
 _IN_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _LAST_FINITE = 2**63 - 2  # above it stands for infinity
 
+Types: TypeAlias = Sequence[tuple[str, str]]
+"""Columns and DuckDB's names of their types."""
+
 
 @dataclass(frozen=True)
 class PlainSelect:
@@ -69,15 +73,27 @@ class PlainSelect:
             ) from None
 
 
+def types_of(con: duckdb.DuckDBPyConnection, rows: str, params: Params | None = None) -> Types:
+    """The columns of `rows`, a FROM clause with these parameters, with DuckDB's names of their types."""
+    return [(name, text) for name, text, *_ in con.execute(f"DESCRIBE {rows}", params).fetchall()]
+
+
 def plain_select(
-    con: duckdb.DuckDBPyConnection, rows: str, params: Params | None, *, flat: bool, text_keys: bool
+    con: duckdb.DuckDBPyConnection,
+    rows: str,
+    params: Params | None,
+    *,
+    flat: bool,
+    text_keys: bool,
+    types: Types | None = None,
 ) -> PlainSelect:
     """The SELECT of `rows`, a FROM clause with these parameters, with plain types. Raises SelfRepairError where one has none.
+    `types` are those of its columns, where they are known: to find them takes as long as a part of the answer.
 
     `flat` turns lists, maps, structs and unions into JSON text, `text_keys` the keys of maps into text, as JSON needs them.
     """
     casts, wide = [], []
-    for name, text, *_ in con.execute(f"DESCRIBE {rows}", params).fetchall():
+    for name, text in types_of(con, rows, params) if types is None else types:
         kind, column = _parsed(con, name, text), identifier(name)
         plain = "VARCHAR" if kind is None else _plain(kind, text_keys=text_keys)
         if flat and kind is not None and kind.id in _NESTED:

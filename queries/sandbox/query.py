@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from selfrepair.queries.catalog.filters import conditions_of, unknown_column
 from selfrepair.queries.catalog.headline import Chosen, columns_of
-from selfrepair.queries.catalog.heads import among, split_labels
+from selfrepair.queries.catalog.heads import Place, among, place_of, split_labels
 from selfrepair.queries.catalog.next_step import argument
 from selfrepair.queries.catalog.questions import with_run
 from selfrepair.queries.catalog.quoting import identifier
@@ -22,6 +22,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.schema import ABLATIONS
 
 if TYPE_CHECKING:
+    from selfrepair.queries.sandbox.plain_types import Types
     from selfrepair.queries.sandbox.reader import Reader
     from selfrepair.queries.sandbox.session import Session
 
@@ -30,6 +31,8 @@ _ROW_COLUMNS = (
     *("direct_effect", "ablated_direct_effect", "removed_effect", "logit_change", "self_repair"),
     *("repair_layernorm", "repair_attention", "repair_mlp", "repair_post_norm", "ln_scale_ratio"),
 )
+
+_FEW_HEADS = 50
 
 
 class Query(Protocol):
@@ -76,13 +79,15 @@ class ViewQuery:
     """Rows of a view or table in which each column of `filters` has the value, or one of a list; None is NULL.
 
     `columns` are those to select, in this order; all come as `catalog.headline` orders them. `filters` may give heads by
-    their names, `head="L9H6"` or a list of these. With `is_ordered` the rows of a view whose rows are stored come in the order
-    of what tells them apart; all others come as they are computed, which in one thread is always the same.
+    their names, `head="L9H6"` or a list of these; one that is not there is refused, a single one unless `tells_of_head`: then
+    whoever asks says of an empty answer what there is. With `is_ordered` the rows of a view whose rows are stored come in the
+    order of what tells them apart; all others come as they are computed, which in one thread is always the same.
     """
 
     name: str
     filters: Mapping[str, Any]
     columns: Chosen = "all"
+    tells_of_head: bool = False
     is_ordered: bool = False
 
     def to_sql(self, reader: "Reader | Session") -> tuple[str, Params | None]:
@@ -97,12 +102,20 @@ class ViewQuery:
         if "run_id" in columns and filters.keys() & {"run_id", "model"}:
             filters |= _run_filter(reader.rows(RUNS), filters)
         conditions, params = conditions_of(filters)
+        single = place_of(self.filters.get("head")) if has_heads and not self.tells_of_head else None
+        if named := places or [place for place in [single] if place]:
+            _check_heads(reader, self.name, filters.get("run_id") if "run_id" in columns else (), named)
         if places:
             conditions.append(among(places))
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         grain = _grain_of_mart(self.name, columns) if self.is_ordered else ()
         order = f" ORDER BY {', '.join(map(identifier, grain))}" if grain else ""
         return f"SELECT {', '.join(map(identifier, selected))} FROM {identifier(self.name)}{where}{order}", params
+
+    def types(self, reader: "Reader") -> "Types":
+        """The columns of the answer, which `to_sql` has found to be there, with their types."""
+        types = dict(reader.types(self.name))
+        return [(column, types[column]) for column in columns_of(self.name, list(types), self.columns)]
 
 
 @dataclass(frozen=True)
@@ -156,6 +169,26 @@ def _check_head(run: Run, layer: int, head: int, ablation: str) -> None:
     for noun, number, n in (("layer", layer, run["n_layers"]), ("head", head, run["n_heads"])):
         if not (isinstance(number, int) and 0 <= number < n):
             raise SelfRepairError(f"{run['model']} has {noun}s 0 to {n - 1}, and no {noun} {number}.")
+
+
+def _check_heads(reader: "Reader | Session", name: str, run_id: Any, places: Sequence[Place]) -> None:
+    """Raise SelfRepairError for a head that was ablated in none of the runs; that no row has, where rows are of no run, ()."""
+    if run_id == ():
+        query, where = f"SELECT DISTINCT head_label(layer, head) AS label FROM {identifier(name)}", name
+    else:
+        ids = [one for one in (run_id if isinstance(run_id, list) else [run_id]) if one is not None]
+        of_runs = f" WHERE run_id IN ({', '.join(map(str, ids))})" if ids else ""
+        query = f"SELECT DISTINCT unnest(selected_heads) AS label FROM runs{of_runs}"
+        where = f"run {' or '.join(map(str, ids))}" if ids else "this warehouse"
+    there = sorted(filter(None, (place_of(row["label"]) for row in reader.rows(query))))
+    missing = [place for place in places if place not in there]
+    if missing and there:
+        labels = ["L{}H{}".format(*place) for place in there]
+        many = f"{labels[0]} to {labels[-1]}, {len(labels)} heads"
+        raise SelfRepairError(
+            f"{where} has no head {', '.join('L{}H{}'.format(*place) for place in missing)}; it has "
+            f"{', '.join(labels) if len(labels) <= _FEW_HEADS else many}."
+        )
 
 
 def _run_filter(runs: list[Run], filters: Mapping[str, Any]) -> dict[str, Any]:

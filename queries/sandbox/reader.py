@@ -18,11 +18,11 @@ import pyarrow as pa
 from selfrepair.queries.catalog.next_step import see_names
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.relations import unknown_name
-from selfrepair.queries.marts.install import prepare_reader
+from selfrepair.queries.marts.install import prepare_on_demand
 from selfrepair.queries.sandbox.answer import Answer, Batches, OnNote, Params, out_of_memory, out_of_time
 from selfrepair.queries.sandbox.fence import Names, Statement, checked, refuse_vain_advice
 from selfrepair.queries.sandbox.interrupt import interrupted_after, interrupted_by_ctrl_c
-from selfrepair.queries.sandbox.plain_types import PlainSelect, plain_select, refuse_out_of_range
+from selfrepair.queries.sandbox.plain_types import PlainSelect, Types, plain_select, refuse_out_of_range, types_of
 from selfrepair.warehouse import compat
 from selfrepair.warehouse.database.address import check_place
 from selfrepair.warehouse.database.connection import OnWait, connected
@@ -75,6 +75,7 @@ class Reader:
         self._timeout_s = timeout_s
         self._spill_folder = spill_folder
         self._open = ExitStack()
+        self._types: dict[str, Types] = {}
 
     def __enter__(self) -> "Reader":
         check_place(self.db)
@@ -90,10 +91,11 @@ class Reader:
             # What a file holds may be anybody's: a view in the place of a table runs for ever, or takes all memory.
             with self._explained(self._timeout_s), interrupted_after(self._con, self._timeout_s):
                 check_readable(self._con)
-                for note in prepare_reader(self._con):
+                notes, self._on_demand = prepare_on_demand(self._con)
+                for note in notes:
                     if self._on_note:
                         self._on_note(note)
-                self._names = Names.of(self._con)
+                self._names = Names.of(self._con, self._on_demand.views)
             self.opening_s = time.monotonic() - began
         except BaseException:
             self._open.close()
@@ -119,15 +121,18 @@ class Reader:
         timeout_s: float | None = None,
         spent_s: float = 0.0,
         most_bytes: int | None = None,
+        types: Types | None = None,
     ) -> Batches:
         """Answer one SQL statement, or the name of a table or view, with at most `limit` rows of `most_bytes` together.
         Of the rows of a SELECT, the first `offset` are left out; where it is given, even 0, rows that an ORDER BY holds equal
         come in the same order whatever `limit` and `offset` are, so that pages fit together.
 
         `flat` turns lists, maps and structs into JSON text, for tables and CSV, `text_keys` the keys of maps into text, for
-        JSON. After `timeout_s` seconds, of which `spent_s` are over, the query is interrupted. Raises SelfRepairError with
-        DuckDB's message and the place in the SQL when it is wrong, with the nearest names when there is no table or view of
-        that name, for values that no door has (see `plain_types`), and as the fence does (see
+        JSON; `types` are those of the answer's columns, where they are known. After `timeout_s` seconds, of which `spent_s` are
+        over, the query is interrupted.
+
+        Raises SelfRepairError with DuckDB's message and the place in the SQL when it is wrong, with the nearest names when
+        there is no table or view of that name, for values that no door has (see `plain_types`), and as the fence does (see
         `fence.checked`).
         """
         rows = self._rows(
@@ -140,6 +145,7 @@ class Reader:
             timeout_s=timeout_s,
             spent_s=spent_s,
             most_bytes=most_bytes,
+            types=types,
         )
         self._open.callback(rows.close)
         schema = next(rows)
@@ -161,6 +167,7 @@ class Reader:
     def rows(self, query: str, params: Params | None = None) -> list[dict[str, Any]]:
         """All rows that answer a `query` of this package's own, as plain values by column; it is not fenced."""
         with self._explained(None):
+            self._on_demand.make_for(query)
             found: list[dict[str, Any]] = _batches(self._con, query, params).read_all().to_pylist()
         return found
 
@@ -170,8 +177,15 @@ class Reader:
 
     def columns(self, name: str) -> list[str]:
         """The columns of the table or view `name`. Raises SelfRepairError with the nearest names when there is none."""
-        with self._explained(None):
-            return [column for column, *_ in self._con.execute(f"{self._all_of(name)} LIMIT 0").description or []]
+        return [column for column, _ in self.types(name)]
+
+    def types(self, name: str) -> Types:
+        """The same with their types."""
+        if name not in self._types:
+            with self._explained(None):
+                self._on_demand.make_for(name)
+                self._types[name] = types_of(self._con, self._all_of(name))
+        return self._types[name]
 
     def frame(self, query: str, params: Params | None = None) -> "pl.DataFrame":
         """All rows that answer `query`, as by `ask`."""
@@ -189,16 +203,18 @@ class Reader:
         timeout_s: float | None,
         spent_s: float,
         most_bytes: int | None,
+        types: Types | None,
     ) -> Generator[Any, None, None]:
         """First the schema of the rows, then their batches, with one row more than `limit` where there is one."""
         left_s = None if timeout_s is None else max(0.0, timeout_s - spent_s)
         with self._explained(timeout_s), interrupted_after(self._con, left_s):
+            self._on_demand.make_for(query)
             statement = self._statement(query)
             select = PlainSelect(statement.text)
             limited = ""
             if statement.kind == "select":
                 rows = f"FROM (\n{statement.text}\n)"
-                select = plain_select(self._con, rows, params, flat=flat, text_keys=text_keys)
+                select = plain_select(self._con, rows, params, flat=flat, text_keys=text_keys, types=types)
                 limited = "" if limit is None else f"\nLIMIT {limit + 1:d}"
                 if limit is not None and offset is not None:
                     # No constants: of those, DuckDB keeps only as many rows as it needs, and which of equal ones depends on it.

@@ -27,11 +27,14 @@ from selfrepair.queries.sandbox.answer import out_of_memory
 from selfrepair.queries.sandbox.limits import confine_process, memory_in_use, spare_bytes
 from selfrepair.queries.sandbox.open_file_cache import Opened
 from selfrepair.queries.sandbox.process import Request
-from selfrepair.queries.sandbox.query import Query
+from selfrepair.queries.sandbox.query import Query, ViewQuery
 from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse.errors import InUseError, QueryLimitError, SelfRepairError, UnreadableError, errors_in
 
 _LONGEST_MESSAGE = 20_000  # SELECT error(...) can be of any length
+_WHY_EMPTY_S = 0.1
+"""How long the file stays open after an answer without rows at least: who asked finds out why, and opening takes longer [s]."""
+
 _BYTES_AT_ONCE = 64_000_000
 """About what is sent at once: who reads need not have room for 100,000 long texts."""
 
@@ -113,12 +116,12 @@ def _answer(request: Request, out: IO[bytes], opened: Opened) -> dict[str, Any]:
                     _send(out, kind="note", text=note)
             if not opening_s:
                 _send(out, kind="asked")
-            truncated = _answer_one(query, request, opening_s, reader, out)
+            truncated, is_empty = _answer_one(query, request, opening_s, reader, out)
             if number < len(request.queries):
                 _send(out, kind="next", truncated=truncated)
                 if opened.close_if_write_requested():
                     _send(out, kind="closed")
-        opened.keep(request.keep_open_s, request.next_within_s)
+        opened.keep(max(request.keep_open_s, _WHY_EMPTY_S if is_empty else 0), request.next_within_s)
         return {"kind": "end", "truncated": truncated}
     except BaseException as error:
         opened.close(error)
@@ -145,9 +148,10 @@ def _refusal(text: str, kind: type[Exception] = SelfRepairError) -> dict[str, An
     return {"kind": "error", "text": text, "error": kind.__name__}
 
 
-def _answer_one(query: Query, request: Request, opening_s: float, reader: Reader, out: IO[bytes]) -> bool:
-    """Send the rows; whether there are more of them."""
+def _answer_one(query: Query, request: Request, opening_s: float, reader: Reader, out: IO[bytes]) -> tuple[bool, bool]:
+    """Send the rows; whether there are more of them, and whether there are none."""
     sql, params = query.to_sql(reader)
+    types = query.types(reader) if isinstance(query, ViewQuery) else None
     batches = reader.batches(
         sql,
         params,
@@ -158,13 +162,16 @@ def _answer_one(query: Query, request: Request, opening_s: float, reader: Reader
         timeout_s=request.timeout_s,
         spent_s=opening_s,
         most_bytes=request.answer_bytes,
+        types=types,
     )
+    n_rows = 0
     _send(out, kind="rows")
     with pa.ipc.new_stream(out, batches.schema) as stream:
         for batch in batches:
+            n_rows += batch.num_rows
             n_pieces = max(1, batch.nbytes // _BYTES_AT_ONCE)
             stream.write_table(pa.Table.from_batches([batch]), max_chunksize=max(1, batch.num_rows // n_pieces))
-    return batches.truncated
+    return batches.truncated, n_rows == 0
 
 
 def _send(out: IO[bytes], **message: Any) -> None:

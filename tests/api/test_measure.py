@@ -21,7 +21,7 @@ from selfrepair.ingest.models.loading import load_model
 from selfrepair.ingest.runs import plan, runner
 from selfrepair.ingest.text.prompts import PromptOptions, build_prompts
 from selfrepair.ingest.text.sources import open_source
-from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
+from selfrepair.warehouse.schema import MECHANISM_TABLES
 from support import families, naive, sweep, tiny
 
 IDS = torch.randint(2, families.VOCABULARY, (5, 9), generator=torch.Generator().manual_seed(3)).tolist()

@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from support.loaded import loaded
+
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).parents[2]
@@ -101,42 +103,47 @@ def add_required(programs: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def with_torch(wheel, tmp_path_factory) -> Path:
-    """The wheel beside all packages that these tests run with."""
-    programs = environment(tmp_path_factory.mktemp("with-torch"), wheel)
-    others = [path for path in sys.path if Path(path).name == "site-packages"]
-    (packages_of(programs) / "others.pth").write_text("".join(f"{path}\n" for path in others))
+def programs(wheel, tmp_path_factory) -> Path:
+    """Where the programs of an environment lie that has the wheel and what it requires, and not torch."""
+    programs = environment(tmp_path_factory.mktemp("installed"), wheel)
+    add_required(programs)
     return programs
 
 
 @pytest.fixture(scope="module")
-def measured(with_torch, tmp_path_factory) -> tuple[Path, str]:
-    """A folder with the demo's warehouse, and what the demo printed."""
-    folder = tmp_path_factory.mktemp("demo")
-    return folder, run(with_torch / "selfrepair", "demo", "--prompts", "2", cwd=folder)
+def said_without_torch(programs, tmp_path_factory) -> dict[str, str]:
+    """What the programs say before torch is there."""
+    folder = tmp_path_factory.mktemp("without-torch")
+    loaded(folder)
+    selfrepair = programs / "selfrepair"
+    run(sys.executable, "-m", "pip", "--python", programs / "python", "check", cwd=folder)
+    query = ("query", "SELECT count(*) AS n FROM self_repair", "--csv", "--db", "w.duckdb")
+    return {
+        "import": run(programs / "python", "-c", "import torch", cwd=folder, fails=True),
+        "help": run(selfrepair, "--help", cwd=folder),
+        "ingest --help": run(selfrepair, "ingest", "--help", cwd=folder),
+        "query": run(selfrepair, *query, cwd=folder),
+        "ingest": run(selfrepair, "ingest", "--model", "demo", cwd=folder, fails=True),
+    }
 
 
-def test_demo_measures_the_bundled_model_from_the_wheel(measured, with_torch):
-    folder, printed = measured
-    assert (folder / "selfrepair.duckdb").is_file()
+def test_without_torch_help_and_query_work_and_ingest_says_what_to_install(said_without_torch):
+    assert "No module named 'torch'" in said_without_torch["import"]
+    assert "ingest" in said_without_torch["help"]
+    assert "--batch-size" in said_without_torch["ingest --help"]
+    assert said_without_torch["query"].split() == ["n", "864"]
+    assert "pip install 'selfrepair[ingest] @ file:///" in said_without_torch["ingest"]
+    assert "Traceback" not in said_without_torch["ingest"]
+
+
+@pytest.mark.usefixtures("said_without_torch")
+def test_demo_measures_the_bundled_model_from_the_wheel(programs, tmp_path):
+    """Beside all packages that these tests run with."""
+    others = [path for path in sys.path if Path(path).name == "site-packages"]
+    (packages_of(programs) / "others.pth").write_text("".join(f"{path}\n" for path in others))
+    printed = run(programs / "selfrepair", "demo", "--prompts", "2", cwd=tmp_path)
+    assert (tmp_path / "selfrepair.duckdb").is_file()
     assert f"{2 * 127 * 6 * 8 * 3:,}" in printed
-    where = run(
-        with_torch / "python", "-c", "import selfrepair.ingest.runs.plan as plan; print(plan.__file__)", cwd=folder
-    )
-    assert str(ROOT) not in where
-    assert "rules hold" in run(with_torch / "selfrepair", "verify", cwd=folder)
-
-
-def test_without_torch_help_and_query_work_and_ingest_says_what_to_install(wheel, measured, tmp_path):
-    programs = environment(tmp_path / "empty", wheel)
-    add_required(programs)
-    run(sys.executable, "-m", "pip", "--python", programs / "python", "check", cwd=tmp_path)
-    assert "No module named 'torch'" in run(programs / "python", "-c", "import torch", cwd=tmp_path, fails=True)
-    assert "ingest" in run(programs / "selfrepair", "--help", cwd=tmp_path)
-    assert "--batch-size" in run(programs / "selfrepair", "ingest", "--help", cwd=tmp_path)
-    folder, _ = measured
-    counted = run(programs / "selfrepair", "query", "SELECT count(*) AS n FROM self_repair", "--csv", cwd=folder)
-    assert counted.split() == ["n", str(2 * 127 * 6 * 8 * 3)]
-    refused = run(programs / "selfrepair", "ingest", "--model", "demo", cwd=tmp_path, fails=True)
-    assert "pip install 'selfrepair[ingest] @ file:///" in refused
-    assert "Traceback" not in refused
+    where = "import importlib.util; print(importlib.util.find_spec('selfrepair.ingest.runs.plan').origin)"
+    assert str(ROOT) not in run(programs / "python", "-c", where, cwd=tmp_path)
+    assert "rules hold" in run(programs / "selfrepair", "verify", cwd=tmp_path)

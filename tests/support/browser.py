@@ -116,6 +116,25 @@ class Watched:
         self.page.goto(f"{self.address}/{path.removeprefix(FIRST)}")
         return self.settle()
 
+    def at(self) -> str:
+        """The page of the app that is shown."""
+        return _page_of(self.page.url)
+
+    def go(self, name: str) -> None:
+        """Click the page's link in the sidebar."""
+        path = "" if name == FIRST else name
+        self.page.locator(f"[data-testid=stSidebar] a[href^='{path}?']").first.click()
+        self._arrive(name)
+
+    def back(self, name: str) -> None:
+        """Press the browser's back button, which leads to `name`."""
+        self.page.go_back()
+        self._arrive(name)
+
+    def _arrive(self, name: str) -> None:
+        self.page.wait_for_url(lambda url: _page_of(url) == name)
+        self.settle()
+
     def settle(self) -> "Page":
         """Wait until the page is drawn and check that nothing went wrong on the way."""
         self.page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
@@ -148,3 +167,7 @@ class Watched:
         url = urlsplit(request.url)
         if url.scheme in ("http", "https", "ws", "wss") and url.hostname not in OWN_HOSTS:
             self.wrong.append(f"request to another host: {request.url}")
+
+
+def _page_of(url: str) -> str:
+    return urlsplit(url).path.strip("/") or FIRST

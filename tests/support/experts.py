@@ -60,6 +60,7 @@ def routing_sums(experts: pl.DataFrame, prompts_in_document: int) -> pl.DataFram
         (n_rows * n_rows).sum().cast(pl.Float64).alias("squared_rows"),
         (n_rows * rerouted).sum().cast(pl.Float64).alias("rows_by_rerouted"),
         (rerouted * rerouted).sum().cast(pl.Float64).alias("squared_cluster_rerouted"),
+        pl.lit(None, pl.Int32).alias("document_id"),
     )
     return sums.join(replaced, on=_OF_MLP, how="left", maintain_order="left")
 

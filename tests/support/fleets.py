@@ -1,5 +1,6 @@
 """What tests of many workers share: a run of a few units, and that what several store is what one does."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from support.contents import contents, differences
 from support.warm import Process
 
 MAIN = "from selfrepair.app.cli.main import main; main()"
+FORKING = (
+    f"import sys; from pathlib import Path; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); "
+    "from support import forked_workers; forked_workers.install(Path(sys.argv[-1] + '.pids')); "
+)
+"""Goes before a program whose last argument is the warehouse: its workers are forked and have everything imported."""
+
 RUN = ["--model", "demo", "--prompts", "24", "--seq-len", "48", "--packing", "document", "--ablation", "mean,zero"]
 _OF_THE_CUT = {
     *("main.units", "main.runs", "main.edge_sums", "main.neuron_curves", "main.neuron_sums"),
@@ -31,6 +38,16 @@ def finish(process: Process) -> tuple[str, str]:
     out, err = process.communicate(timeout=1500)  # many workers on a busy machine
     assert process.returncode == 0, err
     return out, err
+
+
+def forked(db: Path) -> list[psutil.Process]:
+    """The forked workers that are left of programs over this file."""
+    found = []
+    for path in sorted(Path(f"{db}.pids").glob("*")):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(int(path.name))
+            found += [process] if process.status() != psutil.STATUS_ZOMBIE else []
+    return found
 
 
 def until_units(db: Path, process: Process, wanted: int) -> int:

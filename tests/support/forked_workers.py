@@ -5,6 +5,7 @@ For programs of `warm`: a worker that imports torch by itself spends ten times w
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,14 +14,28 @@ from io import TextIOWrapper
 from pathlib import Path
 
 TICK_S = 0.005
+_MOST_WORKERS = 12  # of a driver, those that take a killed one's place among them
 _MOST_FILES = 4096
 
 
 def install(pids: Path) -> None:
-    """Have this process fork its workers; each makes a file in the folder `pids` that is called as its number."""
-    from selfrepair.ingest.fleet import processes, work, worker  # noqa: F401 (imported before there are threads)
+    """Have this process fork its workers; each makes a file in the folder `pids` that is called as its number.
 
+    All are forked here, while there is one thread, and wait until they are begun: a fork beside threads has whatever locks
+    these hold, for ever.
+    """
+    from selfrepair.ingest.fleet import processes, work, worker  # noqa: F401 (imported once, for all)
+
+    assert threading.active_count() == 1, "a fork beside threads may hang"
     pids.mkdir(exist_ok=True)
+    waiting: list[tuple[int, socket.socket]] = []
+    for _ in range(_MOST_WORKERS):
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            _wait_to_become(worker.main, theirs, [ours, *(other for _, other in waiting)], pids)
+        theirs.close()
+        waiting.append((pid, ours))
 
     class ForkedWorker:
         """What `processes` uses of `subprocess.Popen`."""
@@ -31,9 +46,9 @@ def install(pids: Path) -> None:
             self._lock = threading.Lock()
             ends = [os.pipe() for _ in range(3)]
             (p_in, stdin), (stdout, p_out), (stderr, p_err) = ends
-            self.pid = os.fork()
-            if self.pid == 0:
-                _become(worker.main, (p_in, p_out, p_err), pids)
+            self.pid, begin = waiting.pop()
+            with begin:
+                socket.send_fds(begin, [b"."], [p_in, p_out, p_err])
             for descriptor in (p_in, p_out, p_err):
                 os.close(descriptor)
             self.stdin = _opened(stdin, "w")
@@ -67,11 +82,20 @@ def install(pids: Path) -> None:
     processes.subprocess = Forking  # type: ignore[assignment]
 
 
-def _become(main: object, descriptors: tuple[int, int, int], pids: Path) -> None:
-    """In the child: what `start_new_session` and a new program give it, and the worker's program."""
+def _wait_to_become(main: object, begun: socket.socket, others: list[socket.socket], pids: Path) -> None:
+    """In the child: nothing until it is given its pipes, then what `start_new_session` and a new program give it, and the
+    worker's program. A driver that ends without it ends it.
+    """
     assert callable(main)
     code = 1
     try:
+        for other in others:  # or this one would keep its brothers from seeing that their driver is gone
+            other.close()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
+        said, descriptors, _, _ = socket.recv_fds(begun, 1, 3)
+        if not said:
+            os._exit(0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
         (pids / str(os.getpid())).touch()
         for number, descriptor in enumerate(descriptors):

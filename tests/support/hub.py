@@ -12,11 +12,15 @@ and datasets that a test made, and need no network.
 Then `datasets.load_dataset("lab/texts", split="train", streaming=True)` works as with the public hub. The split is in the
 file's name (`train.jsonl`, `test.parquet`, `data/train-00000-of-00002.parquet`); a README.md with a card is read, too.
 
+With its `token` (HF_TOKEN), clients may make a data set and upload to it: `create_repo`, `create_commit`, `upload_folder`.
+
 Files of `hub_repos.LFS` come from a second address, as on the public hub. `server.fail`, `break_off` and `stall` spoil what is
 asked next, `server.requests` lists what was asked. `token` opens gated repositories; `other_token` is known, and opens none.
 """
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -31,20 +35,26 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from support.hub_repos import Commit, File, Repository, read_folder
+from support.hub_repos import Commit, File, Repository, commit_of, file_of, is_lfs, read_folder
 
 _API = re.compile(r"/api/(models|datasets)/(.+?)(?:/(revision|tree|paths-info|refs|commits)(?:/([^/]+))?(?:/(.+))?)?")
+_UPLOAD = re.compile(
+    r"/api/(models|datasets)/(.+?)/(preupload|commit)/([^/]+)|/(datasets/)?(.+?)\.git/info/lfs/(objects)/batch"
+)
 _FILE = re.compile(r"/(datasets/)?(.+?)/resolve/([^/]+)/(.+)")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked: `authorized` says whether it sent a token, `range` which bytes it wanted."""
+    """What a client asked: `authorized` says whether it sent a token, `range` which bytes it wanted, `elsewhere` whether it
+    asked the second address.
+    """
 
     method: str
     path: str
     authorized: bool
     range: str | None
+    elsewhere: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -71,6 +81,7 @@ class Hub:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.closing = threading.Event()
+        self.uploaded: dict[str, bytes] = {}
         self._repositories: dict[tuple[str, str], Repository] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._faults: list[_Fault] = []
@@ -88,6 +99,10 @@ class Hub:
         if tag:
             repository.tags.add(revision)
         return commit
+
+    def create(self, kind: str, name: str) -> None:
+        """Hold a repository of that name, with nothing in it unless there was one."""
+        self._repositories.setdefault((kind, name), Repository(kind, name, revisions={"main": commit_of({})}))
 
     def rename(self, kind: str, old: str, new: str) -> None:
         """Send whoever asks for `old` to `new`, as the public hub does from `gpt2` to `openai-community/gpt2`."""
@@ -165,6 +180,7 @@ def environment(address: str, cache: Path) -> dict[str, str]:
         "HF_ENDPOINT": address,
         "HF_HOME": str(cache),
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets would count a download at an address of its own
+        "HF_HUB_DISABLE_XET": "1",  # that protocol has servers of its own
         "NO_PROXY": "127.0.0.1",
     }
     return {**kept, **own}
@@ -197,6 +213,7 @@ def ask_only(address: str, cache: Path) -> Iterator[None]:
             "HF_TOKEN_PATH": str(cache / "token"),
             "HF_STORED_TOKENS_PATH": str(cache / "stored_tokens"),
             "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
         }.items():
             patch.setattr(constants, name, value)
         patch.setattr(huggingface_hub.hf_api.api, "endpoint", address)
@@ -221,12 +238,11 @@ def _handler(server: Hub, answer: Any) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def handle_one(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            self.form = parse_qs(self.rfile.read(length).decode())
+            self.body = self.read_body()
             authorization = self.headers.get("Authorization")
             path = unquote(urlsplit(self.path).path)
             self.fault = server.take_fault(
-                Request(self.command, path, authorization is not None, self.headers.get("Range"))
+                Request(self.command, path, authorization is not None, self.headers.get("Range"), answer is _storage)
             )
             if self.fault is not None and self.fault.silent:
                 server.closing.wait()
@@ -236,7 +252,17 @@ def _handler(server: Hub, answer: Any) -> type[BaseHTTPRequestHandler]:
             else:
                 answer(self, server)
 
-        do_GET = do_HEAD = do_POST = handle_one  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_PUT = handle_one  # noqa: N815
+
+        def read_body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = b""
+            while length := int(self.rfile.readline(), 16):
+                body += self.rfile.read(length)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
 
         def send(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
@@ -258,6 +284,8 @@ def _handler(server: Hub, answer: Any) -> type[BaseHTTPRequestHandler]:
 def _hub(handler: Any, server: Hub) -> None:
     """The hub itself: what it knows of repositories, and small files."""
     address = urlsplit(handler.path)
+    if handler.command == "POST" and _takes(handler, server, address.path):
+        return
     found = _API.fullmatch(address.path)
     if found is not None:
         kind, name, topic, revision, rest = (unquote(part or "") for part in found.groups())
@@ -294,12 +322,69 @@ def _hub(handler: Any, server: Hub) -> None:
         else:
             _send_json(handler, entries)
     elif topic == "paths-info":
-        _send_json(handler, commit.paths(handler.form.get("paths", [])))
+        _send_json(handler, commit.paths(parse_qs(handler.body.decode()).get("paths", [])))
     elif topic == "commits":
         about = {"id": commit.sha, "title": "one", "message": "", "date": "2024-02-23T00:00:00.000Z", "authors": []}
         _send_json(handler, [about])
     else:
         _send_json(handler, repository.info(commit))
+
+
+def _takes(handler: Any, server: Hub, path: str) -> bool:
+    """Answer what is asked on the way of an upload; False where it is another request."""
+    found = _UPLOAD.fullmatch(path)
+    if found is None and path not in ("/api/repos/create", "/api/validate-yaml"):
+        return False
+    if (handler.headers.get("Authorization") or "") != f"Bearer {server.token}":
+        _refuse(handler, 401, "", "Invalid username or password.")
+        return True
+    if path == "/api/validate-yaml":
+        _send_json(handler, {"errors": [], "warnings": []})
+        return True
+    if found is None:
+        asked = json.loads(handler.body)
+        name = f"{asked['organization']}/{asked['name']}"
+        server.create(f"{asked['type']}s", name)
+        _send_json(handler, {"url": f"{server.address}/{asked['type']}s/{name}"})
+        return True
+    kind, name, topic, revision = found.groups()[:4]
+    repository = server.repository(kind or ("datasets" if found[5] else "models"), unquote(name or found[6]))
+    if repository is None:
+        _refuse(handler, 404, "RepoNotFound", "Repository not found")
+    elif topic == "preupload":
+        asked = json.loads(handler.body)["files"]
+        files = [
+            {"path": one["path"], "uploadMode": "lfs" if is_lfs(one["path"]) else "regular", "shouldIgnore": False}
+            for one in asked
+        ]
+        _send_json(handler, {"files": files})
+    elif topic == "commit":
+        commit = _committed(server, repository.revisions[revision], handler.body)
+        repository.revisions[revision] = commit
+        url = f"{server.address}/{repository.kind}/{repository.name}/commit/{commit.sha}"
+        _send_json(handler, {"success": True, "commitOid": commit.sha, "commitUrl": url})
+    else:
+        objects = []
+        for one in json.loads(handler.body)["objects"]:
+            has = one["oid"] in server.uploaded or server.stored(one["oid"]) is not None
+            href = {"href": f"{server.storage}/{one['oid']}"}
+            objects.append({**one, **({} if has else {"actions": {"upload": href}})})
+        _send_json(handler, {"objects": objects, "transfer": "basic"})
+    return True
+
+
+def _committed(server: Hub, before: Commit, body: bytes) -> Commit:
+    """The commit before with the changes that lines of JSON name."""
+    files = dict(before.files)
+    for line in body.splitlines():
+        key, value = (json.loads(line)[name] for name in ("key", "value"))
+        if key == "file":
+            files[value["path"]] = file_of(value["path"], base64.b64decode(value["content"]))
+        elif key == "lfsFile":
+            files[value["path"]] = file_of(value["path"], server.uploaded[value["oid"]])
+        elif key == "deletedFile":
+            del files[value["path"]]
+    return commit_of(files)
 
 
 def _send_file(handler: Any, server: Hub, repository: Repository, commit: Commit, path: str, token: str) -> None:
@@ -320,6 +405,10 @@ def _send_file(handler: Any, server: Hub, repository: Repository, commit: Commit
 
 def _storage(handler: Any, server: Hub) -> None:
     """The other host, with large files."""
+    if handler.command == "PUT":
+        server.uploaded[hashlib.sha256(handler.body).hexdigest()] = handler.body
+        handler.send(200)
+        return
     file = server.stored(handler.path.split("/")[1])
     if file is None:
         handler.send(404)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LFS = ("*.safetensors", "*.bin", "*.parquet", "*.arrow", "*.gz", "*.zst")
+LFS = ("*.safetensors", "*.bin", "*.duckdb", "*.parquet", "*.arrow", "*.gz", "*.zst")
 """What the hub keeps apart from git and gives from another host, under the SHA-256 of its bytes."""
 
 
@@ -114,22 +114,31 @@ class Repository:
             "downloads": 3,
             "likes": 5,
             "tags": [],
-            "siblings": [{"rfilename": path} for path in commit.files],
+            "siblings": [{"rfilename": path, "size": len(file.content)} for path, file in commit.files.items()],
         }
 
 
 def read_folder(folder: Path) -> Commit:
     """The files of a local folder as a revision, whose name depends on paths and bytes alone."""
-    files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name, content = path.relative_to(folder).as_posix(), path.read_bytes()
-        files[name] = File(
-            name,
-            content,
-            oid=hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest(),
-            sha256=hashlib.sha256(content).hexdigest(),
-            lfs=any(fnmatch.fnmatch(name, pattern) for pattern in LFS),
-        )
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    named = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    return commit_of({name: file_of(name, content) for name, content in named.items()})
+
+
+def is_lfs(name: str) -> bool:
+    """Whether the hub keeps a file of that name apart from git."""
+    return any(fnmatch.fnmatch(name, pattern) for pattern in LFS)
+
+
+def file_of(name: str, content: bytes) -> File:
+    """A file with its hashes."""
+    oid = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+    return File(name, content, oid=oid, sha256=hashlib.sha256(content).hexdigest(), lfs=is_lfs(name))
+
+
+def commit_of(files: dict[str, File]) -> Commit:
+    """A revision with these files."""
+    files = dict(sorted(files.items()))
     digest = hashlib.sha1()
     for file in files.values():
         digest.update(f"{file.path} {file.oid}\n".encode())

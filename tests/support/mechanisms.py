@@ -163,6 +163,7 @@ def _edge_sums(edges: pl.DataFrame, prompts_in_document: int) -> pl.DataFrame:
         (n_rows * n_rows).sum().cast(pl.Float64).alias("squared_rows"),
         (n_rows * of_document).sum().alias("rows_by_change"),
         (of_document * of_document).sum().alias("squared_cluster_change"),
+        pl.lit(None, pl.Int32).alias("document_id"),
     )
 
 

@@ -2,13 +2,18 @@
 
 import re
 import xml.etree.ElementTree as ET
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from selfrepair.app.server.serve import HOME
+
+# For each test a new runner reads what all installed packages say of themselves: longer than most pages take.
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 _TABLE = re.compile(r"<table.*</table>", re.DOTALL)
 _SCRIPTS = [path.read_text(encoding="utf-8") for path in (HOME.parent / "app_pages").glob("*.py")]

@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import numpy as np
 
 from selfrepair.warehouse.database import migrate
@@ -31,6 +32,11 @@ def compared(folder: Path) -> Path:
         as_published("final", pythia, spread=0.2),
         fabricate("small", seed=8),
     )
+
+
+def runs_of(con: duckdb.DuckDBPyConnection, view: str) -> set[int]:
+    """The runs that have rows in a view."""
+    return {run_id for (run_id,) in con.execute(f"SELECT DISTINCT run_id FROM {view}").fetchall()}
 
 
 def as_published(

@@ -227,7 +227,12 @@ def test_part_files_are_gone_once_they_are_loaded(packed):
 
 
 @pytest.mark.slow
-def test_a_load_killed_at_any_moment_can_be_repeated(packed, tmp_path, warehouse_server):
+@pytest.mark.parametrize(
+    "shares",
+    [(0.2, 0.5, 0.8), pytest.param((0.05, 0.2, 0.4, 0.6, 0.8, 0.95), marks=pytest.mark.exhaustive)],
+    ids=["thrice", "often"],
+)
+def test_a_load_killed_at_any_moment_can_be_repeated(packed, tmp_path, warehouse_server, shares):
     """Killed before, in and after the upgrade, and while units are loaded; what is there at last is what belongs there."""
     db, parts = packed / "warehouse.duckdb", packed / "warehouse.duckdb.parts"
     reference = unpacked(tmp_path / "reference")
@@ -241,7 +246,7 @@ def test_a_load_killed_at_any_moment_can_be_repeated(packed, tmp_path, warehouse
     seconds = time.perf_counter() - began
     assert "4 units" in out, err
     schemas = []
-    for share in (0.05, 0.2, 0.4, 0.6, 0.8, 0.95):
+    for share in shares:
         process = start(packed)
         time.sleep(share * seconds)
         process.kill()

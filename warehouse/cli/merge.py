@@ -23,10 +23,13 @@ def merge(sources: tuple[Path, ...], output: Path) -> None:
     from selfrepair.warehouse.cli.commands import holds
     from selfrepair.warehouse.cli.terminal import cell_text
     from selfrepair.warehouse.database.address import warehouse_path
+    from selfrepair.warehouse.errors import files_given_by
     from selfrepair.warehouse.load import merge as merging
 
-    paths = [warehouse_path(source) for source in sources]
-    target = warehouse_path(output)
+    with files_given_by(""):
+        paths = [warehouse_path(source) for source in sources]
+    with files_given_by("-o"):
+        target = warehouse_path(output)
     for run in merging.merge(paths, target, on_wait=lambda text: click.echo(text, err=True)):
         click.echo(cell_text(str(run)))
     click.echo(f"{target} holds {holds(target)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from selfrepair.warehouse.cli.options import db_option, json_option
+from selfrepair.warehouse.database.lake.address import parts_beside
 
 if TYPE_CHECKING:
     from selfrepair.warehouse.parts.status import RunStatus, TimeLeft
@@ -31,7 +32,7 @@ def status(parts_folder: Path | None, db: Path, as_json: bool) -> None:
     from selfrepair.warehouse.errors import SelfRepairError
     from selfrepair.warehouse.parts.status import statuses
 
-    parts, run_keys = parts_folder or Path(f"{db}.parts"), None
+    parts, run_keys = parts_folder or parts_beside(db), None
     if (parts / "run.json").is_file():  # the folder of one run, in that of all
         parts, run_keys = parts.absolute().parent, [parts.absolute().name]
     if not parts.is_dir() and (parts_folder is not None or not db.exists()):
@@ -106,10 +107,12 @@ def why_not_whole(run: "RunStatus", db: Path, parts: Path) -> str:
 
 
 def head(run: "RunStatus") -> str:
-    """`run 2 (gpt2 on stdlib, 400 prompts) is running: 120 of 160 units measured, 40 of them loaded`."""
+    """`run 2, baseline (gpt2 on stdlib, 400 prompts) is running: 120 of 160 units measured, 40 of them loaded`."""
     from selfrepair.warehouse.cli.terminal import cell_text
 
     name = f"run {cell_text(run.run_key)}" if run.run_id is None else f"run {run.run_id}"
+    if run.run_name is not None:
+        name += f", {cell_text(run.run_name)}"
     of = cell_text(f"({run.model} on {run.dataset}, {run.n_prompts:,} prompts)")
     done = run.n_units - len(run.missing)
     loaded = f", {'all' if run.loaded == done else f'{run.loaded:,}'} of them loaded" if done else ""

@@ -19,8 +19,12 @@ import duckdb
 from selfrepair.warehouse import compat, files
 from selfrepair.warehouse.database.address import another_file, check_place
 from selfrepair.warehouse.database.format import check_format, why_not_opened
+from selfrepair.warehouse.database.lake import opening as lakes
+from selfrepair.warehouse.database.lake.address import Lake
+from selfrepair.warehouse.database.lake.tables import cast_tables
 from selfrepair.warehouse.database.limits import CLOSED, Limits, Settings
 from selfrepair.warehouse.database.migrate import check_readable, migrate
+from selfrepair.warehouse.database.publication import is_publication, publication_at, refuse_to_write
 from selfrepair.warehouse.database.write_request import (
     let_readers_go_first,
     request_read,
@@ -28,12 +32,12 @@ from selfrepair.warehouse.database.write_request import (
     withdraw_read_request,
     withdraw_write_request,
 )
-from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError, again, check_there, in_words
+from selfrepair.warehouse.errors import InUseError, ResumableError, SelfRepairError, again, check_there, file_option
 
 OnWait = Callable[[str], None]
 """Called with one sentence, once for each process that has to be waited for."""
 
-_FILE_FORMAT: Settings = {"storage_compatibility_version": "v1.0.0"}
+FILE_FORMAT: Settings = {"storage_compatibility_version": "v1.0.0"}
 """Format of new files: DuckDB 2 would write one that DuckDB 1.5 cannot open. A file keeps its format whoever writes it."""
 
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
@@ -55,12 +59,18 @@ def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None)
     written: read-only, disk full. What was committed before stays.
     """
     check_folder(path)
+    if isinstance(path, Lake):
+        with (
+            lakes.open_to_change(path, _with_spill_folder(path, CLOSED), migrate, wait_s, on_wait) as con,
+            _explained(path, con),
+        ):
+            yield con
+        return
     if not path.exists():
         _create(path)
-    else:
-        real = Path(os.path.realpath(path))
-        files.sweep(real.parent, f"{real.name}.")
     with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained(path, con):
+        real = Path(os.path.realpath(path))
+        files.sweep(real.parent, f"{real.name}.")  # now that nobody else has the file: what is there is nobody's
         migrate(con)
         yield con
 
@@ -79,6 +89,8 @@ def open_reader(path: Path, wait_s: float = 10.0, on_wait: OnWait | None = None)
         _explained(path, con),
     ):
         check_readable(con)
+        if isinstance(path, Lake):
+            cast_tables(con)
         yield con
 
 
@@ -101,6 +113,17 @@ def connect(
 
     Waits and raises as `open_writer` and `open_reader` do.
     """
+    if isinstance(path, Lake):
+        assert read_only, "a lake is changed within `open_writer`"
+        return lakes.connect_to_read(path, _with_spill_folder(path, settings))
+    if not read_only:
+        refuse_to_write(path)
+    if (publication := publication_at(path)) is not None:
+        check_format(publication.small_file)
+        try:
+            return publication.connect(settings)
+        except duckdb.Error as error:
+            raise SelfRepairError(why_not_opened(publication.small_file, error)) from error
     check_format(path)
     try:
         if not read_only:
@@ -115,8 +138,7 @@ def _connected_in(
 ) -> duckdb.DuckDBPyConnection:
     # By its one real name: DuckDB looks for a file's log beside the name it is given, and a link has none.
     real = os.path.realpath(path)
-    if "temp_directory" not in settings:  # at the end, since DuckDB takes it before what closes it to files
-        settings = {**settings, "temp_directory": _spill_folder(real, os.getpid())}
+    settings = _with_spill_folder(path, settings)
     give_up_after_s = wait_s if read_only else max(wait_s, _READERS_CLOSE_S)
     began = time.monotonic()
     pause_s = _FIRST_PAUSE_S
@@ -148,10 +170,14 @@ def check_folder(path: Path) -> None:
 
     DuckDB would replay the log of a file that is gone into a new one: the rows of both would be in it.
     """
+    refuse_to_write(path)
     check_place(path)
+    if isinstance(path, Lake) and path.kind == "postgres":
+        return
     if not path.parent.is_dir():
         raise SelfRepairError(
-            f"{path} cannot be created: there is no folder {path.parent}. Create it, or change {in_words('--db', 'into=')}."
+            f"{path} cannot be created: there is no folder {path.parent}. Create it, or change "
+            f"{file_option('into=') or 'the name'}."
         )
     real = Path(os.path.realpath(path))
     if (too_long := files.bytes_too_many(real)) > 0:
@@ -175,7 +201,7 @@ def _create(path: Path) -> None:
     log = temporary.with_name(temporary.name + files.WAL)
     try:
         files.sweep(path.parent, f"{path.name}.")
-        with contextlib.closing(duckdb.connect(str(temporary), config={**CLOSED, **_FILE_FORMAT})) as con:
+        with contextlib.closing(duckdb.connect(str(temporary), config={**CLOSED, **FILE_FORMAT})) as con:
             migrate(con)
             con.execute("CHECKPOINT")
         assert not log.exists(), "closing a file that was checkpointed removes its log"
@@ -200,6 +226,13 @@ def move_to_free_name(source: Path, target: Path) -> None:
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
             source.rename(target)
+
+
+def _with_spill_folder(path: Path, settings: Settings) -> Settings:
+    if "temp_directory" in settings:
+        return settings
+    # At the end, since DuckDB takes it before what closes it to files.
+    return {**settings, "temp_directory": _spill_folder(os.path.realpath(path), os.getpid())}
 
 
 @cache
@@ -233,13 +266,19 @@ def _explained(path: Path, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
             f"refused ({compat.reason(error)}). {another_file()}"
         ) from error
     except duckdb.Error as error:
+        if isinstance(path, Lake):
+            if (told := lakes.explained(path, error)) is not None:
+                raise told from error
+            raise
+        if is_publication(path):
+            raise SelfRepairError(f"{path} cannot be read: {compat.reason(error)}. {another_file()}") from error
         if compat.is_failed_write(error):
             raise _write_failure(path, error) from error
         if altered := _altered(con):
             raise SelfRepairError(
                 f"{path} was changed by a program other than selfrepair, and this fails with it "
                 f"({_first_line(compat.reason(error))}): {'; '.join(altered)}. Undo that in DuckDB, or name another file"
-                f"{in_words(' with --db', '')}."
+                f"{file_option(before=' with ')}."
             ) from error
         raise
 
@@ -276,7 +315,7 @@ def _write_failure(path: Path, error: Exception) -> SelfRepairError:
     if compat.is_out_of_room(error):
         step = "Free some space on that disk."
     elif compat.is_denied(error):
-        step = f"Make {path.parent} writable, or name a file elsewhere{in_words(' with --db', '')}."
+        step = f"Make {path.parent} writable, or name a file elsewhere{file_option(before=' with ')}."
     else:
         step = "Mend that."
     return ResumableError(

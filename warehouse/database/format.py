@@ -9,7 +9,7 @@ import duckdb
 
 from selfrepair.warehouse import compat, files
 from selfrepair.warehouse.database.address import another_file, check_place
-from selfrepair.warehouse.errors import SelfRepairError, again, in_words
+from selfrepair.warehouse.errors import SelfRepairError, again, file_option
 
 _DUCKDB = slice(8, 12), b"DUCK"
 _FLAGS = slice(20, 28)
@@ -57,7 +57,7 @@ def why_not_opened(path: Path, error: duckdb.Error) -> str:
     if compat.is_denied(error):
         return (
             f"{path} is not writable: {compat.reason(error)}. Change the file's permissions, or copy it to a folder of "
-            f"your own and name the copy{in_words(' with --db', '')}."
+            f"your own and name the copy{file_option(before=' with ')}."
         )
     if compat.is_unreplayable(error):
         log = f"{path.resolve()}{files.WAL}"

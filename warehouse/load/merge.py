@@ -1,5 +1,6 @@
 """Several warehouses into one: every run once, with its summaries, and each copied row compared with where it came from."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,10 @@ import duckdb
 
 from selfrepair.warehouse import files
 from selfrepair.warehouse.database.connection import OnWait, check_folder, move_to_free_name, open_reader, open_writer
+from selfrepair.warehouse.database.lake.address import Lake
+from selfrepair.warehouse.database.publication import WITHHELD, is_publication
 from selfrepair.warehouse.database.transactions import registered, transaction
-from selfrepair.warehouse.errors import SelfRepairError
+from selfrepair.warehouse.errors import SelfRepairError, files_given_by
 from selfrepair.warehouse.load.loader import call_entry_points
 from selfrepair.warehouse.load.names import name_to_give
 from selfrepair.warehouse.load.registry import (
@@ -75,27 +78,37 @@ def merge(
     warehouse of this version's schema, and where two files hold other rows of the same unit, cut a run into other units, or
     measured it with different versions.
     """
+    if lakes := [path for path in (*sources, target) if isinstance(path, Lake)]:
+        raise SelfRepairError(
+            f"{lakes[0]} is a lake, and files are merged. Have it as one: selfrepair move {quote(str(lakes[0]))} FILE.duckdb"
+        )
     if len({os.path.realpath(source) for source in sources}) < 2:
         raise SelfRepairError("name at least two different warehouses to merge.")
-    check_folder(target)
+    with files_given_by("-o"):
+        check_folder(target)
     if os.path.lexists(target):
         raise SelfRepairError(
             f"{target} is there already, and is not written over. Choose another name, or move it away."
         )
     real = Path(os.path.realpath(target))
-    temporary = real.parent / files.temporary_name(real.name)
+    # Files beside the temporary one have longer names yet, which a folder may not take.
+    short = hashlib.sha256(os.fsencode(real.name)).hexdigest()[:16]
+    temporary = real.parent / files.temporary_name(short)
     log = temporary.with_name(temporary.name + files.WAL)
     first, *others = sources
+    if is_publication(first):
+        raise SelfRepairError(f"{first} is a publication, of which runs are copied: name a file of your own before it.")
     try:
-        files.sweep(real.parent, f"{real.name}.")  # what a merge left that was killed
+        files.sweep(real.parent, f"{short}.")  # what a merge left that was killed
         with files.writing(
             f"{target}", real.parent, sum(source.stat().st_size for source in sources if source.exists())
         ):
             _copy_file(first, temporary, wait_s, on_wait)
-        with open_writer(temporary) as into:
+        with files_given_by("-o"), open_writer(temporary) as into:
             merged = list(_runs_of(into, first))
             for source in others:
-                with open_reader(source, wait_s, on_wait) as con:
+                with files_given_by(""), open_reader(source, wait_s, on_wait) as con:
+                    _check_has_text(con, source)
                     merged += _merge_one(con, source, into)
             into.execute("CHECKPOINT")
         if after_load:
@@ -110,9 +123,17 @@ def merge(
     return merged
 
 
+def _check_has_text(con: duckdb.DuckDBPyConnection, source: Path) -> None:
+    if con.execute("FROM datasets WHERE fingerprint = ?", [WITHHELD]).fetchall():
+        raise SelfRepairError(
+            f"{source} was published without its text, and a warehouse has it. Nothing was made. Leave it out, or ask for a "
+            "publication with text."
+        )
+
+
 def _copy_file(source: Path, target: Path, wait_s: float, on_wait: OnWait | None) -> None:
     """Copy a warehouse while nobody can write it, with what its log holds."""
-    with open_reader(source, wait_s, on_wait):
+    with files_given_by(""), open_reader(source, wait_s, on_wait):
         real = Path(os.path.realpath(source))
         shutil.copyfile(real, target)
         log = real.with_name(real.name + files.WAL)

@@ -46,8 +46,8 @@ def check_name_is_free(con: duckdb.DuckDBPyConnection, name: str, run_key: str) 
     other = _other_of_name(con, name, run_key)
     if other is not None:
         raise SelfRepairError(
-            f"run {other} of this warehouse is called {name} already. Give another name, or rename that one first: selfrepair "
-            f"name {other} NEW"
+            f"run {other} of this warehouse is called {name} already. Give another name, or rename that one first: "
+            f"{_renaming(con, other)}"
         )
 
 
@@ -62,7 +62,16 @@ def why_unnamed(con: duckdb.DuckDBPyConnection, run_id: int, name: str | None) -
     if name is None or own is not None:
         return ""
     why = f"{name}, as another run is by now" if _is_name(name) else f"{name!r}, which is no name"
-    return f"run {run_id} was to be called {why}: it has its number alone. Give it another name: selfrepair name {run_id} NEW"
+    return (
+        f"run {run_id} was to be called {why}: it has its number alone. Give it another name: {_renaming(con, run_id)}"
+    )
+
+
+def _renaming(con: duckdb.DuckDBPyConnection, run_id: int) -> str:
+    ((path,),) = con.execute(
+        "SELECT path FROM system.main.duckdb_databases() WHERE database_name = system.main.current_database()"
+    ).fetchall()
+    return f"selfrepair name --db {quote(path)} {run_id} NEW" if path else f"selfrepair name {run_id} NEW"
 
 
 def number_of(con: duckdb.DuckDBPyConnection, run: str, db: Path) -> int:

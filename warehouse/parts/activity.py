@@ -47,10 +47,11 @@ def measuring(
     device: str | None = None,
     processes: int = 0,
     hosts: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Iterator[None]:
     """Within it, this process measures the `index`-th of `count` shares of the run of this existing folder, on `device`, or has
-    so many `processes` measure it, on the machines `hosts` where those are others; that is known also to those who share the
-    folder over a network.
+    so many `processes` measure it, by these `options` of its command, on the machines `hosts` where those are others; that is
+    known also to those who share the folder over a network.
 
     Several processes may do so at once. Why each ended is kept.
     """
@@ -58,7 +59,7 @@ def measuring(
         with contextlib.suppress(OSError):  # a file system without locks: nobody can know
             _lock_shared(folder / _LOCK, locked)
         files.remove(folder / _REASON_OF_ALL)
-        with noted(folder, index, count, device, processes, hosts):
+        with noted(folder, index, count, device, processes, hosts, options):
             yield
 
 

@@ -7,23 +7,6 @@ from datetime import datetime
 from math import inf
 from typing import Any
 
-PART_TABLES = ("prompts", "tokens", "measurements")
-"""The tables that each unit brings rows for."""
-
-MECHANISM_TABLES = (
-    "neuron_changes",
-    "neuron_curves",
-    "neuron_sums",
-    "edge_sums",
-    "routing_sums",
-    "expert_sums",
-    "logit_lens",
-    "logprob_changes",
-    "self_repression",
-    "self_repression_sums",
-)
-"""The tables that a unit brings where the run measures mechanisms."""
-
 MANIFEST = "manifest.json"
 """Name of the file that makes a unit finished."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from selfrepair.warehouse.database.lake.address import parts_beside
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import listing
 from selfrepair.warehouse.parts.activity import activity
@@ -27,13 +28,14 @@ and not loaded.
 _RUNS = """
 SELECT
     CAST(run_id AS INTEGER), run_key, models.name, datasets.name, runs.n_prompts, runs.n_units, CAST(n_measurements AS BIGINT),
-    CAST(n_crosschecks AS INTEGER), status, command, crosscheck_error_max, crosscheck_tolerance
+    CAST(n_crosschecks AS INTEGER), status, command, crosscheck_error_max, crosscheck_tolerance, run_name
 FROM runs JOIN models USING (model_id) JOIN datasets USING (dataset_id)
 ORDER BY run_id
 """
 _UNITS = """
 SELECT run_id, unit, CAST(n_measurements AS BIGINT), measured_at, host, device, worker, seconds FROM units
 """
+_UNKNOWN = "the ingest command or call that began it"
 _CELLS = "SELECT run_id, prompt_id, layer, head, CAST(ablation AS VARCHAR) FROM crosschecks"
 
 
@@ -82,6 +84,7 @@ class RunStatus:
 
     run_key: str
     run_id: int | None
+    run_name: str | None
     model: str
     dataset: str
     n_prompts: int
@@ -187,6 +190,7 @@ class _Run:
     command: str | None = None
     error: float | None = None
     allowed: float | None = None
+    run_name: str | None = None
     units: dict[int, FinishedUnit] = field(default_factory=dict)
     cells: set[tuple[int, int, int, str]] = field(default_factory=set)
 
@@ -216,6 +220,7 @@ def _recorded(folder: Path) -> _Run:
         run.n_measurements,
         run.n_crosschecks,
         command=run.command,
+        run_name=run.run_name,
     )
 
 
@@ -226,11 +231,11 @@ def _status(run: _Run, folder: Path | None, root: Path, db: Path) -> RunStatus:
     known = workers(folder) if folder and folder.is_dir() else []
     missing = tuple(unit for unit in range(run.n_units) if unit not in units)
     cells = run.cells | (listing.crosschecked(folder) if folder else set())
-    running = [worker for worker in known if worker.status == RUNNING]
     missing_of = _missing_of(missing, known)
     status = RunStatus(
         run_key=run.run_key,
         run_id=run.run_id,
+        run_name=run.run_name,
         model=run.model,
         dataset=run.dataset,
         n_prompts=run.n_prompts,
@@ -249,14 +254,17 @@ def _status(run: _Run, folder: Path | None, root: Path, db: Path) -> RunStatus:
         time=time_left(run.rows, run.n_units, units, known),
         damaged=tuple(damaged),
     )
-    return _with_next(status, run, running, folder, root, db)
+    return _with_next(status, run, known, folder, root, db)
 
 
 def _with_next(
-    status: RunStatus, run: _Run, running: Sequence[Worker], folder: Path | None, root: Path, db: Path
+    status: RunStatus, run: _Run, known: Sequence[Worker], folder: Path | None, root: Path, db: Path
 ) -> RunStatus:
     """The status with what it comes to in a word, why, and what to type next."""
-    again = _command(run.command, status, root, db)
+    running = [worker for worker in known if worker.status == RUNNING]
+    again = _command(run, status, root, db)
+    options = next((worker.options for worker in reversed(known) if worker.options), ())
+    as_before = shlex.join([*shlex.split(again), *options]) if again != _UNKNOWN else again
     load = f"selfrepair load {shlex.quote(str(root))} --db {shlex.quote(str(db))}"
     if run.status == FAILED and run.run_id is not None and run.error is not None and run.allowed is not None:
         return replace(status, why=why_failed(run.run_id, run.error, run.allowed, db))
@@ -271,21 +279,23 @@ def _with_next(
     why = now.reason if now else f"its key {run.run_key!r} names no folder of part files"
     shards = tuple(f"{again} --shard {shard}" for shard in status.by_shard)  # they load nothing
     return replace(
-        status, status=now.status if now else INCOMPLETE, why=why, next=(*shards, load) if shards else (again,)
+        status, status=now.status if now else INCOMPLETE, why=why, next=(*shards, load) if shards else (as_before,)
     )
 
 
-def _command(recorded: str | None, status: RunStatus, root: Path, db: Path) -> str:
-    """The recorded command, with this warehouse, and this folder of part files where it is not the usual one."""
-    again = command_to_resume(recorded, db)
+def _command(run: _Run, status: RunStatus, root: Path, db: Path) -> str:
+    """The recorded command, with this warehouse, the run's name, and this folder of part files if it is not the usual one."""
+    again = command_to_resume(run.command, db)
     if again is None:
-        return "the ingest command or call that began it"
+        return _UNKNOWN
     words = shlex.split(again)
+    if run.run_name is not None and run.run_name.isprintable():
+        words += ["--name", run.run_name]
     if (root / status.run_key).is_dir():
         if "--parts" in words:
             at = words.index("--parts")
             del words[at : at + 2]
-        if root.absolute() != Path(f"{db}.parts").absolute():
+        if root.absolute() != parts_beside(db).absolute():
             words += ["--parts", str(root)]
     return shlex.join(words)
 

@@ -28,7 +28,9 @@ ADDED = {
         "squared_rows": "DOUBLE",
         "rows_by_change": "DOUBLE",
         "squared_cluster_change": "DOUBLE",
+        "document_id": "INTEGER",
     },
+    "routing_sums": {"document_id": "INTEGER"},
     "neuron_curves": {
         **dict.fromkeys((f"signed_{name}" for name in CHANGE_SHARES), "INTEGER"),
         **dict.fromkeys(("largest_repairs", "change_shares", "repair_shares"), "DOUBLE"),

@@ -27,6 +27,7 @@ INCOMPLETE, RUNNING, STOPPED, DONE = "incomplete", "running", "stopped", "done"
 KILLED = "its process was killed, or the machine went down"
 
 _NOTE = re.compile(r"worker-\d+-of-\d+\.[^/]+\.json")
+_OPTIONS = [f"--{name}" for name in ("devices", "ray", "ray-cpus", "parts")]
 _BYTES = 4096
 """Size of a note from its beginning: its end is written over blanks, so that a full disk has room for the reason."""
 
@@ -38,6 +39,7 @@ _SECOND_LOOK_S = 0.05
 class Worker:
     """A process that measures the `index`-th of `count` shares of a run, or did: of an ended one, `reason` says why. It may
     have `processes` others measure, on a device each, of the machines `hosts` where those are others; 0: it measures itself.
+    `options` of its command said so.
     """
 
     index: int
@@ -49,6 +51,7 @@ class Worker:
     reason: str = ""
     processes: int = 0
     hosts: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def share(self) -> str:
@@ -63,7 +66,13 @@ class Worker:
 
 @contextlib.contextmanager
 def noted(
-    folder: Path, index: int, count: int, device: str | None, processes: int, hosts: Sequence[str] = ()
+    folder: Path,
+    index: int,
+    count: int,
+    device: str | None,
+    processes: int,
+    hosts: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Iterator[None]:
     """Within it, this process has a note in the existing `folder` that it measures that share; then how it ended.
 
@@ -71,7 +80,7 @@ def noted(
     """
     note: BinaryIO | None = None
     said = {"index": index, "count": count, "host": socket.gethostname(), "pid": os.getpid(), "device": device}
-    said |= {"processes": processes, "hosts": [*hosts]}
+    said |= {"processes": processes, "hosts": [*hosts], "options": [*options]}
     with contextlib.suppress(OSError):  # a disk that is full or read-only: nobody will know
         _remove_ended(folder, index, count)
         note = _written(folder, said)
@@ -174,9 +183,17 @@ def _read(path: Path) -> Worker | None:
             reason=str(found.get("reason", "")),
             processes=int(found.get("processes", 0)),
             hosts=tuple(str(host) for host in found.get("hosts", ())),
+            options=_of_command(found.get("options", ())),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _of_command(words: Sequence[object]) -> tuple[str, ...]:
+    """Words of a note that may stand in a command to be copied: anybody may have written it."""
+    texts = tuple(word for word in words if isinstance(word, str) and word.isprintable())
+    is_known = all(word in _OPTIONS for word in texts if word.startswith("-"))
+    return texts if is_known and texts[:1] and texts[0] in _OPTIONS and len(texts) == len(words) else ()
 
 
 def _with_lock(worker: Worker, is_locked: bool | None) -> Worker:

@@ -56,8 +56,8 @@ units = sa.Table(
     column(
         "document_id",
         integer,
-        "Document of which it is a part: prompts.document_id; NULL: it holds whole documents, or pieces of interleaved ones "
-        "(stdlib), or an earlier version cut it",
+        "Document of which it is a part: prompts.document_id; NULL: it holds several, or a whole one, or an earlier version "
+        "cut it",
         null=True,
     ),
     comment="Ledger of loaded units: the rows of a unit and its row here are committed in one transaction.",

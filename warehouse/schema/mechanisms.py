@@ -144,6 +144,12 @@ neuron_sums = sa.Table(
     ),
 )
 
+ONE_DOCUMENT = (
+    "document_id",
+    integer,
+    "The document that the row is of, which other units have rows of, too: prompts.document_id; NULL: of the unit's others",
+)
+
 edge_sums = sa.Table(
     "edge_sums",
     metadata,
@@ -164,7 +170,8 @@ edge_sums = sa.Table(
     column(
         "n_clusters",
         integer,
-        "Documents of the unit with such rows; NULL: measured by a version that did not keep them apart [documents]",
+        "Documents with such rows that the unit has whole; NULL: one (document_id), or not kept by the version that measured "
+        "it [documents]",
         null=True,
     ),
     column("squared_rows", double, "Sum over these documents of the square of their rows [rows^2]", null=True),
@@ -180,9 +187,10 @@ edge_sums = sa.Table(
         "Sum over these documents of the square of the sum of the change [logits^2]",
         null=True,
     ),
+    column(*ONE_DOCUMENT, null=True),
     comment=(
         "How ablating a head changes the direct effect of each later head, and of the same layer's and later MLPs, summed "
-        "over a unit. Not rounded."
+        "over the documents that a unit has whole, and over each of its other documents. Not rounded."
     ),
 )
 
@@ -216,15 +224,29 @@ routing_sums = sa.Table(
         double,
         "The part of it that is always on: shared experts, and what else in the MLP does not depend on the routing [logits]",
     ),
-    column("n_clusters", integer, "Documents of the unit with such rows [documents]"),
-    column("squared_rows", double, "Sum over these documents of the square of their rows [rows^2]"),
-    column("rows_by_rerouted", double, "Sum over these documents of their rows times their rerouted_rows [rows^2]"),
     column(
-        "squared_cluster_rerouted", double, "Sum over these documents of the square of their rerouted_rows [rows^2]"
+        "n_clusters",
+        integer,
+        "Documents with such rows that the unit has whole; NULL: one (document_id) [documents]",
+        null=True,
     ),
+    column("squared_rows", double, "Sum over these documents of the square of their rows [rows^2]", null=True),
+    column(
+        "rows_by_rerouted",
+        double,
+        "Sum over these documents of their rows times their rerouted_rows [rows^2]",
+        null=True,
+    ),
+    column(
+        "squared_cluster_rerouted",
+        double,
+        "Sum over these documents of the square of their rerouted_rows [rows^2]",
+        null=True,
+    ),
+    column(*ONE_DOCUMENT, null=True),
     comment=(
-        "How ablating a head changes which experts an MLP of the same or a later layer chooses, summed over a unit. MLPs "
-        "without routed experts have no rows. Not rounded."
+        "How ablating a head changes which experts an MLP of the same or a later layer chooses, summed over the documents that "
+        "a unit has whole, and over each of its other documents. MLPs without routed experts have no rows. Not rounded."
     ),
 )
 

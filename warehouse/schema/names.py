@@ -11,6 +11,26 @@ NEXT_TOKEN, ANSWER, ANSWER_MINUS_FOIL = LOGITS_OF
 ADDED_VECTORS = ("own", "other", "random")
 MECHANISMS = ("edges", "neurons_last", "neurons_all", "experts", "logit_lens", "logprobs", "self_repression")
 
+PART_TABLES = ("prompts", "tokens", "measurements")
+"""The tables that each unit brings rows for."""
+
+MECHANISM_TABLES = (
+    "neuron_changes",
+    "neuron_curves",
+    "neuron_sums",
+    "edge_sums",
+    "routing_sums",
+    "expert_sums",
+    "logit_lens",
+    "logprob_changes",
+    "self_repression",
+    "self_repression_sums",
+)
+"""The tables that a unit brings where the run measures mechanisms."""
+
+MEASURED_TABLES = (*PART_TABLES, *MECHANISM_TABLES)
+"""All that units bring: in a publication, views of Parquet files."""
+
 EFFECTS = (
     "direct_effect",
     "ablated_direct_effect",

@@ -154,13 +154,27 @@ of_experts AS (
         max(expert) AS last_expert
     FROM expert_sums
     GROUP BY run_id, unit, ablation, layer, head, population, mlp_layer
+),
+of_mlps AS (
+    SELECT
+        run_id, unit, ablation, layer, head, population, mlp_layer,
+        max(n_experts) AS n_experts,
+        sum(n_rows) AS n_rows,
+        min(rerouted_rows) AS least_rerouted,
+        sum(rerouted_rows) AS rerouted_rows,
+        sum(replaced_experts) AS replaced_experts,
+        sum(chosen_experts) AS chosen_experts,
+        sum(change) AS change,
+        sum(shared_change) AS shared_change
+    FROM routing_sums
+    GROUP BY run_id, unit, ablation, layer, head, population, mlp_layer
 )
 SELECT
     run_id,
     'run ' || run_id || ', unit ' || unit || ', ' || population || ', ' || ablation || ' of L' || layer || 'H' || head
         || ', MLP ' || mlp_layer || ': ' || coalesce(e.change, 0) || ' and ' || coalesce(m.shared_change, 0) || '; its own '
         || coalesce(m.change, 0) AS what
-FROM routing_sums AS m
+FROM of_mlps AS m
 FULL JOIN of_experts AS e USING (run_id, unit, ablation, layer, head, population, mlp_layer)
 LEFT JOIN runs AS r USING (run_id)
 WHERE
@@ -169,7 +183,8 @@ WHERE
         AND coalesce(e.chosen_experts, 0) = m.chosen_experts
         AND coalesce(e.most_rows, 0) <= m.n_rows
         AND coalesce(e.last_expert, 0) < m.n_experts
-        AND m.rerouted_rows BETWEEN 0 AND m.n_rows
+        AND m.least_rerouted >= 0
+        AND m.rerouted_rows <= m.n_rows
         AND m.replaced_experts BETWEEN 0 AND m.chosen_experts
     ) IS NOT TRUE;
 

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
-from selfrepair.warehouse.schema import EFFECT_STEP, EFFECTS, IDENTITY_ERROR_LIMIT, LARGE_EFFECT, PARTS
+from selfrepair.warehouse.schema import (
+    EFFECT_STEP,
+    EFFECTS,
+    IDENTITY_ERROR_LIMIT,
+    LARGE_EFFECT,
+    MECHANISM_TABLES,
+    PARTS,
+)
 
 MOST_READ = 5_000_000
 """Rows of the large tables together up to which `violations` reads them: a second on two cores, enough for the demo [rows]."""
@@ -55,8 +61,8 @@ MECHANISM_NUMBERS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = 
     "edge_sums": ("unit", ("change", "squared_change"), ("squared_rows", "rows_by_change", "squared_cluster_change")),
     "routing_sums": (
         "unit",
-        ("weight_distance", "change", "shared_change", "squared_rows", "rows_by_rerouted", "squared_cluster_rerouted"),
-        (),
+        ("weight_distance", "change", "shared_change"),
+        ("squared_rows", "rows_by_rerouted", "squared_cluster_rerouted"),
     ),
     "expert_sums": ("unit", ("change", "kept_change"), ()),
     "logit_lens": ("prompt_id", ("logit", "logprob"), ()),

@@ -6,6 +6,7 @@ from pathlib import Path
 import duckdb
 
 from selfrepair.warehouse.database.connection import open_reader
+from selfrepair.warehouse.database.publication import Publication, publication_at
 from selfrepair.warehouse.verify.rules import Rule, rules
 
 
@@ -23,8 +24,9 @@ def verify(db: Path) -> list[Check]:
 
     Raises SelfRepairError as `open_reader` does; a violated rule does not raise.
     """
+    publication = publication_at(db)
     with open_reader(db) as con:
-        return checks(con)
+        return [*([] if publication is None else [_files(publication)]), *checks(con)]
 
 
 def checks(con: duckdb.DuckDBPyConnection) -> list[Check]:
@@ -33,6 +35,15 @@ def checks(con: duckdb.DuckDBPyConnection) -> list[Check]:
         "SELECT run_id, first_prompt, first_prompt + n_prompts - 1 FROM units ORDER BY run_id, first_prompt"
     ).fetchall()
     return [_check(con, rule, units) for rule in rules()]
+
+
+def _files(publication: Publication) -> Check:
+    """Whether what is here of a publication's files is what was published; what lies elsewhere is not fetched for that."""
+    name = "files are those that were published"
+    if damaged := publication.damaged():
+        return Check(name, False, f"{_counted(len(damaged), 'violation')}, such as {damaged[0]}")
+    n_here = sum((publication.folder / one).exists() for one in publication.entries)
+    return Check(name, True, f"{_counted(n_here, 'file')} of {len(publication.entries):,} by SHA-256")
 
 
 def _check(con: duckdb.DuckDBPyConnection, rule: Rule, units: list[tuple[int, int, int]]) -> Check:

@@ -1,5 +1,6 @@
 """The parts of a decoder by role."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from selfrepair.ingest.models.structure.additions import Addition
+from selfrepair.ingest.models.structure.calls import RESIDUAL, adds_stream
 from selfrepair.ingest.models.structure.mixing import Mixing
 
 Projection = nn.Linear | Conv1D
@@ -74,6 +76,23 @@ class HandingMLP:
         """What the MLP makes where nothing was handed to it."""
         self.handed = None
         return self(x)
+
+
+def joined(modules: tuple[nn.Module, ...], *, is_chain: bool) -> Callable[[Tensor], Tensor]:
+    """What the MLP makes of its input: of one module, of several in a row, or of several side by side."""
+
+    def made_by(module: nn.Module, x: Tensor) -> Tensor:
+        # Families such as Bloom let the MLP add the stream itself: given zeros, it returns what it adds.
+        out = module(x, **{RESIDUAL: torch.zeros_like(x)}) if adds_stream(module) else module(x)
+        made: Tensor = out[0] if isinstance(out, tuple) else out  # experts also return which of them were chosen
+        return made.view_as(x) if made.ndim < x.ndim else made  # experts may see all positions as one row of tokens
+
+    if len(modules) == 1:
+        (module,) = modules
+        return lambda x: made_by(module, x)
+    if is_chain:
+        return nn.Sequential(*modules)
+    return lambda x: torch.stack([made_by(module, x) for module in modules]).sum(dim=0)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@
 -- runs' squared. Intervals hold at 95 % for all heads that are compared together (Bonferroni).
 --
 -- Parameters:
---   run_id RUN: Number or name of the first run (see the list of runs)
+--   run_id RUN: Number or name of the first run (see the list of runs), also given as run
 --   other_run_id RUN: Number or name of the run to compare it with
 --   ablation, population, at_most
 --

@@ -17,7 +17,8 @@
 --
 -- Columns:
 --   verdict VARCHAR: 'self-repaired', 'breakage' or 'neither', by the interval of self-repair / removed effect; 'unclear':
---     the interval contains 0.1 or -0.1; 'not enough data'
+--     the interval contains 0.1 or -0.1; 'not enough data': fewer than 12 clusters, an interval wider than 0.2 that is not all
+--     beyond 0.1, or a mean_removed_effect that is not told from 0
 
 WITH tested AS (
     SELECT

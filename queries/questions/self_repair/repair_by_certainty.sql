@@ -20,23 +20,37 @@
 --   mean_self_repair DOUBLE: Mean of self_repair; > 0: the rest of the model compensated [logits]
 --   repaired_share DOUBLE: Rows with self_repair > 0, as a share of n_rows [ratio]
 
+WITH chosen AS (
+    SELECT run_id, models.name AS model
+    FROM runs
+    INNER JOIN models USING (model_id)
+    WHERE ($model IS NULL OR models.name = $model) AND ($run_id IS NULL OR run_id = $run_id) AND runs.status <> 'failed'
+),
+means AS (
+    SELECT
+        run_id,
+        clean_rank = 1 AS is_first_choice,
+        CAST(floor(clean_entropy) AS INTEGER) AS entropy_low,
+        count(*) AS n_rows,
+        round(sum(direct_effect), 4) / count(*) AS mean_direct_effect,
+        round(sum(removed_effect), 4) / count(*) AS mean_removed_effect,
+        round(sum(self_repair), 4) / count(*) AS mean_self_repair,
+        count(*) FILTER (self_repair > 0) / count(*) AS repaired_share
+    FROM repair_rows
+    INNER JOIN tokens USING (run_id, prompt_id, pos)
+    WHERE run_id IN (SELECT run_id FROM chosen) AND ablation = $ablation AND layer = $layer AND head = $head
+    GROUP BY run_id, is_first_choice, entropy_low
+)
 SELECT
     run_id,
     model,
-    clean_rank = 1 AS is_first_choice,
-    CAST(floor(clean_entropy) AS INTEGER) AS entropy_low,
-    count(*) AS n_rows,
-    round(sum(direct_effect), 4) / count(*) AS mean_direct_effect,
-    round(sum(removed_effect), 4) / count(*) AS mean_removed_effect,
-    round(sum(self_repair), 4) / count(*) AS mean_self_repair,
-    count(*) FILTER (self_repair > 0) / count(*) AS repaired_share
-FROM self_repair
-WHERE
-    ($model IS NULL OR model = $model)
-    AND ($run_id IS NULL OR run_id = $run_id)
-    AND ablation = $ablation
-    AND layer = $layer
-    AND head = $head
-    AND status <> 'failed'
-GROUP BY run_id, model, is_first_choice, entropy_low
+    is_first_choice,
+    entropy_low,
+    n_rows,
+    mean_direct_effect,
+    mean_removed_effect,
+    mean_self_repair,
+    repaired_share
+FROM means
+INNER JOIN chosen USING (run_id)
 ORDER BY run_id, is_first_choice DESC, entropy_low

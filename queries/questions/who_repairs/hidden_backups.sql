@@ -8,7 +8,7 @@
 --
 -- Parameters:
 --   model
---   run_id RUN = NULL: Number or name of a run with given heads, as selfrepair runs lists it; NULL: all
+--   run_id RUN = NULL: Number or name of a run with given heads, as selfrepair runs lists it, also given as run; NULL: all
 --   population = all, at_most
 
 SELECT

@@ -23,8 +23,7 @@
 --   mean_kept_change DOUBLE: The part by experts in rows where they are chosen in both [logits]
 --   mean_shared_change DOUBLE: The part that is always on: shared experts, and what else in the MLP does not depend on the
 --     routing [logits]
---   n_clusters BIGINT: Documents with such rows, by which the interval is clustered; interleaved ones (stdlib) count once in
---     each unit [clusters]
+--   n_clusters BIGINT: Documents with such rows, by which the interval is clustered [clusters]
 
 WITH kept AS (
     SELECT run_id, ablation, population, layer, head, mlp_layer, sum(sum_kept_change) AS sum_kept_change

@@ -17,19 +17,19 @@
 --   sum_change DOUBLE: Sum over rows of the change in the MLP's direct effect [logits]
 --   sum_shared_change DOUBLE: The part of it that is always on: shared experts, and what else in the MLP does not depend on
 --     the routing [logits]
---   n_clusters BIGINT: Documents with such rows; interleaved ones (stdlib) count once in each unit [clusters]
+--   n_clusters BIGINT: Documents with such rows [clusters]
 --   rerouted_clusters STRUCT(n DOUBLE, d DOUBLE, nn DOUBLE, nd DOUBLE, dd DOUBLE): What the error of the share of re-routed
 --     rows is made of (ratio_se)
 
-WITH parts AS (
-    SELECT run_id, unit, document_id
-    FROM units
-    WHERE document_id IS NOT NULL
+WITH of_documents AS (
+    SELECT routing_sums.* REPLACE (coalesce(routing_sums.document_id, units.document_id) AS document_id)
+    FROM routing_sums
+    LEFT JOIN units USING (run_id, unit)
 ),
 clusters AS (
-    SELECT * EXCLUDE (unit)
-    FROM routing_sums
-    ANTI JOIN parts USING (run_id, unit)
+    SELECT * EXCLUDE (unit, document_id)
+    FROM of_documents
+    WHERE document_id IS NULL
     UNION ALL BY NAME
     SELECT
         run_id,
@@ -50,8 +50,8 @@ clusters AS (
         CAST(sum(n_rows) AS DOUBLE) * sum(n_rows) AS squared_rows,
         CAST(sum(n_rows) AS DOUBLE) * sum(rerouted_rows) AS rows_by_rerouted,
         CAST(sum(rerouted_rows) AS DOUBLE) * sum(rerouted_rows) AS squared_cluster_rerouted
-    FROM routing_sums
-    INNER JOIN parts USING (run_id, unit)
+    FROM of_documents
+    WHERE document_id IS NOT NULL
     GROUP BY run_id, ablation, population, layer, head, mlp_layer, document_id
 )
 SELECT

@@ -28,7 +28,9 @@
 --   authors_pearson DOUBLE: pearson of the authors' own two runs; NULL: they published one [-1..1]
 --   authors_mean_absolute_difference DOUBLE: mean_absolute_difference of the authors' own two runs; NULL: they published
 --     one [logits or ratio]
---   verdict VARCHAR: 'agrees', 'differs', 'unclear' or 'not enough data'; NULL: spearman or authors_spearman is not known
+--   verdict VARCHAR: 'agrees', 'differs' or 'unclear', by the interval of spearman and authors_spearman - 0.15; 'not enough
+--     data': fewer than 12 clusters, no interval, or one that contains that bound and is wider than 0.3; NULL: spearman or
+--     authors_spearman is not known
 
 WITH shared_places AS (
     SELECT

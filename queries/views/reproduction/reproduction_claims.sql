@@ -40,8 +40,9 @@
 --     [ratio]
 --   n_heads BIGINT: Measured heads that the value covers [heads]
 --   n_published_heads BIGINT: Heads of the published model that it should cover [heads]
---   verdict VARCHAR: 'agrees', 'differs', 'unclear' or 'not enough data'; NULL: some of the heads were not measured, or
---     there is no value
+--   verdict VARCHAR: 'agrees', 'differs' or 'unclear', by the interval, published_value or expected_above, and margin; 'not
+--     enough data': fewer than 12 clusters, no interval, or one that is wider than the margin allows (reason); NULL: some of
+--     the heads were not measured, or there is no value
 --   reason VARCHAR: Why the verdict is not 'agrees'; NULL: it is
 
 WITH published_heads AS (

@@ -102,6 +102,7 @@ broken AS (
 facts AS (
     SELECT
         run_id,
+        runs.run_name,
         settings.model,
         runs.status,
         runs.n_measurements AS rows_expected,
@@ -132,6 +133,7 @@ facts AS (
 )
 SELECT
     run_id,
+    run_name,
     model,
     status,
     CASE

@@ -5,7 +5,7 @@
 --
 -- The one rule by which views choose among runs, whatever they take for the same thing (co_ablation: weights, prompts,
 -- precision and ablation; repair_over_training: a checkpoint of a series). A run that failed or is still loading stands
--- behind every complete one.
+-- behind every complete one. The newest was started last: numbers do not tell, where files were merged.
 --
 -- Columns:
 --   run_id INTEGER: The run: runs.run_id
@@ -15,5 +15,5 @@
 SELECT
     run_id,
     status = 'complete' AS is_complete,
-    row_number() OVER (ORDER BY status = 'complete' DESC, len(selected_heads) DESC, run_id DESC) AS preference
+    row_number() OVER (ORDER BY status = 'complete' DESC, len(selected_heads) DESC, started_at DESC, run_id DESC) AS preference
 FROM runs

@@ -21,8 +21,8 @@
 --   random_slope DOUBLE: The slope with a random direction added; NULL: not measured [logits per logit]
 --   n_tested BIGINT: Heads of the run and multiple, for which the verdict's intervals hold together [heads]
 --   verdict VARCHAR: 'repressing' or 'reinforcing' where slope is below or above both 1 and the controls, by more than 0.05;
---     'neither' where intervals are narrower than that, else 'not enough data', as with fewer than 12 clusters; NULL: a
---     control is missing, or an interval is
+--     'neither' where intervals reach less far than that to either side; 'not enough data': they reach further, or fewer than
+--     12 clusters; NULL: a control is missing, or an interval is
 
 WITH slopes AS (
     SELECT

@@ -37,8 +37,8 @@
 --   direct_effect_growth_low DOUBLE: Lower end of its interval, at 95 % for all n_tested heads together; NULL: one cluster
 --     [logits]
 --   direct_effect_growth_high DOUBLE: Upper end of that interval; NULL: one cluster [logits]
---   verdict VARCHAR: 'grows', 'shrinks' or 'steady', by the interval and a tenth of |base_mean_direct_effect|; 'unclear' or
---     'not enough data'
+--   verdict VARCHAR: 'grows', 'shrinks' or 'steady', by the interval and a tenth of |base_mean_direct_effect|; 'unclear': the
+--     interval contains one end of that margin; 'not enough data': fewer than 12 clusters
 --   mean_logit_change DOUBLE: Mean of logit_change with the given heads ablated; < 0: ablating this one as well hurts
 --     [logits]
 --   base_mean_logit_change DOUBLE: Mean of logit_change in the run without given heads; < 0: ablating this head hurts

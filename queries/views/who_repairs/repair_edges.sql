@@ -9,12 +9,11 @@
 -- mean_repair_attention, those of the MLPs to its mean_repair_mlp. In parallel blocks a head does not change the MLP
 -- of its own layer.
 --
--- The standard error is clustered by document, as that of every mean (repair_estimates), with two differences: a prompt that
--- repeats one of another document counts as that one only within a unit, and in top2 the cut's own uncertainty is not taken
--- off, since the changes around the cut are not stored. Where nothing repairs, these are 0 on average, and the error is that of
--- repair_estimates; where something does, it is too small. In runs of earlier versions, whose runs.rows_in_unit is NULL, a document
--- whose prompts lie in two units counts as two, or each unit as one. In every run, a document whose prompts do not follow each
--- other counts once in each of their units: stdlib interleaves its documents, and beyond a few hundred prompts comes back to them.
+-- The standard error is clustered by document, as that of every mean (repair_estimates), however the run is cut into units, with
+-- two differences: a prompt counts with one document as a whole (prompt_clusters), and in top2 the cut's own uncertainty is not
+-- taken off, since the changes around the cut are not stored. Where nothing repairs, these are 0 on average, and the error is that of
+-- repair_estimates; where something does, it is too small. In units of earlier versions, which had one row for all documents, one
+-- that lies in two units counts as two or, where the unit's was one document, as one; those of 0.1 count each unit as one.
 --
 -- Columns:
 --   population VARCHAR: Rows used of the ablated head: 'all' measured positions; 'top2', the 2 % with the highest clean
@@ -24,13 +23,12 @@
 --   sd DOUBLE: Standard deviation of that change over the rows, divided by rows - 1; NULL: one row [logits]
 --   standard_error DOUBLE: Standard error of mean_change, clustered by document; NULL: one cluster [logits]
 --   n_rows BIGINT: Rows that the numbers cover [rows]
---   n_clusters BIGINT: Documents with such rows, by which standard_error is clustered; interleaved ones (stdlib) count once in
---     each unit [clusters]
+--   n_clusters BIGINT: Documents with such rows, by which standard_error is clustered [clusters]
 
-WITH parts AS (
-    SELECT run_id, unit, document_id
-    FROM units
-    WHERE document_id IS NOT NULL
+WITH of_documents AS (
+    SELECT edge_sums.* REPLACE (coalesce(edge_sums.document_id, units.document_id) AS document_id)
+    FROM edge_sums
+    LEFT JOIN units USING (run_id, unit)
 ),
 clusters AS (
     SELECT
@@ -49,8 +47,8 @@ clusters AS (
         coalesce(squared_cluster_change, change * change) AS nn,
         coalesce(rows_by_change, n_rows * change) AS nd,
         coalesce(squared_rows, CAST(n_rows AS DOUBLE) * n_rows) AS dd
-    FROM edge_sums
-    ANTI JOIN parts USING (run_id, unit)
+    FROM of_documents
+    WHERE document_id IS NULL
     UNION ALL
     SELECT
         run_id,
@@ -68,8 +66,8 @@ clusters AS (
         sum(change) * sum(change),
         sum(n_rows) * sum(change),
         CAST(sum(n_rows) AS DOUBLE) * sum(n_rows)
-    FROM edge_sums
-    INNER JOIN parts USING (run_id, unit)
+    FROM of_documents
+    WHERE document_id IS NOT NULL
     GROUP BY run_id, ablation, population, layer, head, target_kind, target_layer, target_head, document_id
 ),
 sums AS (

@@ -24,7 +24,8 @@
 --   margin DOUBLE: Change that counts: a hundredth of the ablated head's |mean_removed_effect| [logits]
 --   n_tested BIGINT: Edges of the run, ablation and population, for which the verdict's intervals hold together [edges]
 --   verdict VARCHAR: 'repairs', 'adds to the damage' or 'neither', by the interval of mean_change and the margin; 'unclear': the
---     interval contains one end of the margin; 'not enough data'
+--     interval contains one end of the margin; 'not enough data': fewer than 12 clusters, or an interval that is wider than the
+--     margin to either side
 --   share_of_effect DOUBLE: mean_change as a share of the ablated head's mean_direct_effect; NULL where that is 0 [ratio]
 --   share_of_repair DOUBLE: mean_change as a share of the ablated head's mean_self_repair, the final norm's part included;
 --     NULL where that is 0 [ratio]

@@ -37,15 +37,16 @@ def watched_hostile(browser: Browser, hostile: str, visitor: BrowserContext) -> 
     page.close()
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_drawn_and_asks_no_other_host_whatever_names_it_shows(watched_hostile: Watched, name: str) -> None:
-    page = watched_hostile.open(name)
-    title = page.get_by_role("heading", level=1)
-    title.wait_for()
-    assert page.title()
-    assert title.count() == 1
-    assert page.locator("img[src*='.example']").count() == 0
-    assert page.evaluate(LINKS_ELSEWHERE) == []
+def test_a_page_is_drawn_and_asks_no_other_host_whatever_names_it_shows(watched_hostile: Watched) -> None:
+    page = watched_hostile.open(PAGES[-1])
+    for name in PAGES:
+        watched_hostile.go(name)
+        title = page.get_by_role("heading", level=1)
+        title.wait_for()
+        assert page.title()
+        assert title.count() == 1, name
+        assert page.locator("img[src*='.example']").count() == 0, name
+        assert page.evaluate(LINKS_ELSEWHERE) == [], name
 
 
 def test_names_that_are_html_or_markdown_stay_words_in_charts_links_and_messages(watched_hostile: Watched) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 from playwright.sync_api import Browser
 
-from support.browser import FIRST, PAGES, Watched, served
+from support.browser import PAGES, Watched, served
 from support.fabricate import fabricate
 from support.loaded import stored
 
@@ -33,29 +33,9 @@ def watched(browser: Browser, tmp_path: Path) -> Iterator[Watched]:
         page.close()
 
 
-def at(watched: Watched) -> str:
-    """The page that the browser is at."""
-    return urlsplit(watched.page.url).path.strip("/") or FIRST
-
-
-def go(watched: Watched, name: str) -> None:
-    """Click the page's link in the sidebar."""
-    path = "" if name == FIRST else name
-    watched.page.locator(f"[data-testid=stSidebar] a[href^='{path}?']").first.click()
-    watched.page.wait_for_url(lambda url: (urlsplit(url).path.strip("/") or FIRST) == name)
-    watched.settle()
-
-
-def back(watched: Watched, name: str) -> None:
-    """Press the browser's back button, which leads to `name`."""
-    watched.page.go_back()
-    watched.page.wait_for_url(lambda url: (urlsplit(url).path.strip("/") or FIRST) == name)
-    watched.settle()
-
-
 def expect_choice(watched: Watched, head: str = "L1H2") -> None:
     """The page shows the choice, and its link has it."""
-    name = at(watched)
+    name = watched.at()
     assert dict(parse_qsl(urlsplit(watched.page.url).query)) == LINK | {"head": head}, name
     for box, value in (BOXES | {"Head": head}).items():
         if name not in WITHOUT_RUN and not (box == "Head" and name in WITHOUT_HEAD):
@@ -65,17 +45,18 @@ def expect_choice(watched: Watched, head: str = "L1H2") -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strides", [STRIDES[first::3] for first in range(3)])
-def test_what_a_link_says_holds_from_page_to_page_and_on_the_way_back(watched: Watched, strides: range) -> None:
+@pytest.mark.parametrize("n_strides", [1, pytest.param(len(STRIDES), marks=pytest.mark.exhaustive)])
+def test_what_a_link_says_holds_from_page_to_page_and_on_the_way_back(watched: Watched, n_strides: int) -> None:
+    """To all pages and from all, by a stride that is drawn; from each to each in the exhaustive tests."""
     watched.open(f"heads?{urlencode(LINK)}")
     visited = ["heads"]
-    for stride in random.sample(strides, len(strides)):
+    for stride in random.sample(STRIDES, n_strides):
         for _ in PAGES:
             visited.append(PAGES[(PAGES.index(visited[-1]) + stride) % len(PAGES)])
-            go(watched, visited[-1])
+            watched.go(visited[-1])
             expect_choice(watched)
     for name in visited[-2:-7:-1]:
-        back(watched, name)
+        watched.back(name)
         expect_choice(watched)
 
 
@@ -85,9 +66,9 @@ def test_the_back_button_takes_back_one_choice_or_one_page(watched: Watched) -> 
     page.get_by_role("heading", name="L2H1", level=2).wait_for()
     watched.settle()
     expect_choice(watched, "L2H1")
-    go(watched, "tails")
+    watched.go("tails")
     expect_choice(watched, "L2H1")
-    back(watched, "heads")
+    watched.back("heads")
     expect_choice(watched, "L2H1")
     page.go_back()
     page.get_by_role("heading", name="L1H2", level=2).wait_for()

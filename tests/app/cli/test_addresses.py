@@ -50,7 +50,7 @@ def test_so_is_one_among_several(files: list[str], tmp_path: Path, monkeypatch: 
 
 
 def test_so_is_one_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SELFREPAIR_DB", "s3://bucket/w.duckdb")
+    monkeypatch.setenv("SELFREPAIR_DB", "gs://bucket/w.duckdb")
     found = CliRunner().invoke(main, ["runs"])
     assert found.exit_code == 1
-    assert "s3://bucket/w.duckdb is not the path of a file" in found.output
+    assert "gs://bucket/w.duckdb is not the path of a file" in found.output

@@ -59,9 +59,9 @@ def texts(app: AppTest) -> list[str]:
     return found
 
 
-@pytest.fixture
-def db(tmp_path: Path) -> Path:
-    return hostile(tmp_path)
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return hostile(tmp_path_factory.mktemp("hostile"))
 
 
 @pytest.mark.parametrize("name", first_of_each(7, PAGES))

@@ -1,5 +1,6 @@
 """The SQL page: any SQL gets rows or a message, and what it offers to copy runs as it stands."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,9 +27,9 @@ ODD = """SELECT
     uuid() AS uuid, 'b'::BLOB AS bytes, TRUE AS yes, now() AS zoned, 12345678901234567890::HUGEINT % 1000 AS huge"""
 
 
-@pytest.fixture
-def db(tmp_path: Path) -> Path:
-    return loaded(tmp_path)
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return loaded(tmp_path_factory.mktemp("sql"))
 
 
 def linked(db: Path, monkeypatch: pytest.MonkeyPatch, sql: str, **link: str) -> AppTest:
@@ -188,7 +189,6 @@ def test_a_view_is_described_by_its_comments(db: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("name", first_of_each(6, questions()))
 @pytest.mark.filterwarnings("ignore::selfrepair.queries.client.notices.NotMeasured")
-@pytest.mark.filterwarnings("ignore::selfrepair.queries.client.notices.FewRows")
 def test_every_question_has_a_form_and_shows_its_sql(name: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("sql", db, monkeypatch, beside="Questions", question=name, head="L1H2")
     press(app, "Run question")
@@ -230,7 +230,7 @@ SNIPPETS = [
 def test_what_is_copied_runs_elsewhere(sql: str, db: Path, tmp_path: Path) -> None:
     place = tmp_path / "it's a folder"
     place.mkdir()
-    db = Path(db.rename(place / "w.duckdb"))
+    db = Path(shutil.copy(db, place))
     wanted = Warehouse(db).sql(sql, limit=None)
     found: dict[str, Any] = {}
     exec(snippets.python(sql, db), found)

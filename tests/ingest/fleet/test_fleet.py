@@ -5,20 +5,27 @@ import shlex
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import duckdb
 import psutil
 import pytest
 
-from support.fleets import MAIN, RUN, assert_ended, assert_same_run, finish, measured_by, until_units
-from support.warm import Process
+from support.fleets import FORKING, MAIN, RUN, assert_ended, assert_same_run, finish, forked, measured_by, until_units
+from support.warm import Process, Server
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def start(server) -> Callable[..., Process]:
-    return lambda db, *more: server.start(MAIN, ["ingest", *RUN, "--db", str(db), *more])
+def start(server: Server) -> Callable[..., Process]:
+    """An ingest; where it `is_forked`, its workers are, too, and have everything imported that it has."""
+
+    def _start(db: Path, *more: str, is_forked: bool = False) -> Process:
+        program = FORKING + MAIN if is_forked else MAIN
+        return server.start(program, ["ingest", *RUN, *more, "--db", str(db)])
+
+    return _start
 
 
 def workers_of(process: Process) -> list[psutil.Process]:
@@ -37,9 +44,9 @@ def test_killed_interrupted_and_begun_again_two_processes_store_what_one_does(st
     process.communicate()
     assert_ended(workers)
 
-    process = start(db, "--devices", "cpu:2")
+    process = start(db, "--devices", "cpu:2", is_forked=True)
     n_units = until_units(db, process, 3)
-    workers = workers_of(process)
+    workers = forked(db)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert_ended(workers)
@@ -50,9 +57,9 @@ def test_killed_interrupted_and_begun_again_two_processes_store_what_one_does(st
     assert "Traceback" not in err
     assert n_units >= 3
 
-    process = start(db, "--devices", "cpu:2")
+    process = start(db, "--devices", "cpu:2", is_forked=True)
     until_units(db, process, 5)
-    workers_of(process)[0].send_signal(signal.SIGKILL)
+    forked(db)[0].send_signal(signal.SIGKILL)
     out, err = finish(process)
     assert "was killed by SIGKILL, as when memory runs out" in err
     assert err.count("preflight") == err.count("cross-check") == 1
@@ -67,7 +74,7 @@ def test_killed_interrupted_and_begun_again_two_processes_store_what_one_does(st
     n_units, n_workers = measured_by(db)
     assert n_units == 9
     assert n_workers >= 2
-    assert "nothing was left to measure" in finish(start(db, "--devices", "cpu:2"))[0]
+    assert "nothing was left to measure" in finish(start(db, "--devices", "cpu:2", is_forked=True))[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)

@@ -9,15 +9,13 @@ import pytest
 
 from support import tiny
 from support.contents import contents, differences
+from support.fleets import FORKING
 from support.warm import Process
 
 pytestmark = pytest.mark.slow
 
-TESTS = Path(__file__).parents[2]
 PROGRAM = (
-    f"import sys; from pathlib import Path; sys.path.insert(0, {str(TESTS)!r}); "
-    "from support import forked_workers; forked_workers.install(Path(sys.argv[-1] + '.pids')); "
-    "import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; "
+    FORKING + "import selfrepair.ingest.runs.plan as plan; plan.ROWS_IN_UNIT = 600; "
     "from datetime import datetime, timedelta; import selfrepair.warehouse.parts.folder as folder; "
     "ahead = timedelta(hours={hours}); "
     "folder.datetime = type('Ahead', (), dict(now=staticmethod(lambda zone: datetime.now(zone) + ahead))); "

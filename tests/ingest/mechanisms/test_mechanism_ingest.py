@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from selfrepair.app.cli.main import main
 from selfrepair.ingest.runs import plan
-from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
+from selfrepair.warehouse.schema import MECHANISM_TABLES
 from selfrepair.warehouse.verify.verification import verify
 from support import tiny
 

@@ -1,63 +1,19 @@
 """Every number of the mechanisms against the naive reference, row by row and neuron by neuron, in float64."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 
 from selfrepair.ingest.conventions import ABLATIONS, EFFECTS
-from selfrepair.ingest.engine.attention_calls import record_calls
-from selfrepair.ingest.engine.clean_kv import clean_kv_forward
-from selfrepair.ingest.engine.forward import value_biases
+from selfrepair.ingest.mechanisms.clusters import cluster_sums, group_prompts
 from selfrepair.ingest.mechanisms.neurons import LARGEST, SUMS
-from selfrepair.ingest.mechanisms.self_repression import MULTIPLES, _added_vectors, _random, other_head
 from selfrepair.ingest.mechanisms.top_rows import TopRows, TopRowsSearch
-from selfrepair.ingest.models.adapter import adapt
 from selfrepair.ingest.request.mechanisms import Mechanisms
-from selfrepair.ingest.request.run_settings import RunSettings
 from selfrepair.ingest.runs.measured import Measured
 from selfrepair.ingest.runs.measurer import Measurer
-from selfrepair.ingest.text.targets import next_token_targets
 from selfrepair.warehouse.schema import CHANGE_SHARES
 from support import families, naive
-from support.tiers import first_of_each
-
-PARTNERS = [1, 2, 3, 4, 0]
-PROMPTS, SEQ = 5, 9
-ALL = Mechanisms(edges=True, neurons="all", logit_lens=True, logprobs=True)
-
-
-def prompts() -> torch.Tensor:
-    tokens = torch.randint(2, families.VOCABULARY, (PROMPTS, SEQ), generator=torch.Generator().manual_seed(3))
-    tokens[:, 0] = 0
-    return tokens
-
-
-def measure(model, *, batch_size: int = 7, ablations=ABLATIONS, mechanisms=ALL, given=(), heads=None, shares=5):
-    """The heads' top rows are a fifth of all here: 2 % of 40 rows would be none to test on."""
-    adapter = adapt(model, "test")
-    heads = heads or [
-        at for at in itertools.product(range(adapter.n_layers), range(adapter.n_heads)) if at not in given
-    ]
-    settings = RunSettings(ablations, heads, given=given, mechanisms=mechanisms)
-    measurer = Measurer(adapter, settings, batch_size=batch_size)
-    tokens = prompts()
-    measurer.means = measurer.head_value_sums(tokens) / tokens.numel()
-    n_rows = PROMPTS * (SEQ - 1), PROMPTS * (SEQ - 2)
-    search = TopRowsSearch(heads, *(n * 50 // shares for n in n_rows[: len(settings.top_populations)]))
-    for first in range(0, PROMPTS, 2):
-        here = slice(first, first + 2)
-        measurer.find_top_rows(
-            search, next_token_targets(tokens[here]), tokens[PARTNERS][here, :-1], range(PROMPTS)[here]
-        )
-    measurer.top_rows = search.found()
-    return measurer, measurer.measure(next_token_targets(tokens), tokens[PARTNERS][:, :-1], range(PROMPTS))
-
-
-@pytest.fixture(scope="module", params=first_of_each(4, ["gpt2", "pythia", "llama-grouped", "opt"]))
-def family(request):
-    return request.param
+from support.measuring import PARTNERS, PROMPTS, SEQ, measure, prompts
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +57,10 @@ def test_the_top_rows_are_those_of_the_highest_direct_effect(measured):
 def test_edges_equal_the_naive_sums_over_rows(family, measured):
     measurer, found = measured
     adapter = measurer.adapter
-    n_clusters, squared_rows, moments = found.edges.cluster_moments([7, 7, 5, 9, 9])  # documents of the five prompts
+    # documents of the five prompts, the last of which other units have prompts of, too
+    groups = group_prompts([7, 7, 5, 9, 9], frozenset({9, 11}))
+    assert [(group.document, group.prompts) for group in groups] == [(None, [0, 1, 2]), (9, [3, 4])]
+    sums = cluster_sums(found.edges.prompt_rows, found.edges.prompt_sums, groups)
     for number, ablated, model, pairs in ablations_with_pairs(family, measurer):
         changes = []
         for pair in pairs:
@@ -122,13 +81,20 @@ def test_edges_equal_the_naive_sums_over_rows(family, measured):
         for population, chosen in enumerate(
             (torch.ones(PROMPTS, SEQ - 1, dtype=torch.bool), top_of(measurer, ablated))
         ):
-            assert found.edges.n_rows[number, population] == chosen.sum()
+            assert found.edges.prompt_rows[number, population].sum() == chosen.sum()
             in_cluster = (rows * chosen[..., None]).sum(1), chosen.sum(1).double()
             change, n_rows = (torch.stack([part[:2].sum(0), part[2], part[3:].sum(0)]) for part in in_cluster)
-            wanted = (n_rows[:, None] * change).sum(0), change.square().sum(0)
-            assert n_clusters[number, population] == (n_rows > 0).sum()
-            assert squared_rows[number, population] == n_rows.square().sum()
-            torch.testing.assert_close(moments[:, number, population], torch.stack(wanted), rtol=0, atol=1e-8)
+            for group, mine in enumerate((slice(2), slice(2, 3))):
+                here = group, number, population
+                assert sums.n_rows[here] == n_rows[mine].sum()
+                assert sums.n_clusters[here] == (n_rows[mine] > 0).sum()
+                assert sums.squared_rows[here] == n_rows[mine].square().sum()
+                for values, wanted in (
+                    (sums.sums[here][..., 0], change[mine].sum(0)),
+                    (sums.rows_by_first[here], (n_rows[mine, None] * change[mine]).sum(0)),
+                    (sums.squared_first[here], change[mine].square().sum(0)),
+                ):
+                    torch.testing.assert_close(values, wanted, rtol=0, atol=1e-8)
             for moment in (1, 2):
                 torch.testing.assert_close(
                     found.edges.sums[number, population, moment - 1], (rows[chosen] ** moment).sum(0), rtol=0, atol=1e-8
@@ -289,122 +255,6 @@ def test_co_ablated_heads_are_ablated_in_both_forwards(family, ablation):
 def test_no_given_heads_are_the_plain_run(family, measured):
     _, found = measure(families.build(family), given=(), mechanisms=Mechanisms())
     torch.testing.assert_close(found.effects, measured[1].effects, rtol=0, atol=1e-12)
-
-
-def test_self_repression_equals_one_forward_for_each_position(family):
-    model = families.build(family)
-    measurer, found = measure(families.build(family), mechanisms=Mechanisms(self_repression=True), ablations=("zero",))
-    self_repression, adapter = found.self_repression, measurer.adapter
-    later_half = range((adapter.n_layers + 1) // 2, adapter.n_layers)
-    assert self_repression.heads == list(itertools.product(later_half, range(adapter.n_heads)))
-    with torch.no_grad():
-        for (number, (layer, head)), (prompt, tokens) in itertools.product(
-            enumerate(self_repression.heads), enumerate(prompts().tolist())
-        ):
-            clean = naive.forward(model, tokens)
-            weight, bias = naive.head_weight(model, layer, head), naive.value_bias(model, layer, head)
-            output = (clean.z[layer][:, head] - bias) @ weight
-            w = torch.stack([naive.direction(model, token) for token in tokens[1:]])
-            s = naive.scale(model, clean.final)
-            direct = (output[:-1] * w).sum(-1) / s[:-1]
-            torch.testing.assert_close(self_repression.direct_effect[number, prompt], direct, rtol=0, atol=1e-8)
-            for index, multiple in enumerate(MULTIPLES):
-                for pos in range(len(tokens) - 1):
-                    run = naive.forward(model, tokens, add=(layer, pos, multiple * output[pos]))
-                    direct_effect_after = ((run.z[layer][pos, head] - bias) @ weight * w[pos]).sum()
-                    mine = self_repression.direct_effect_after[0, index, number, prompt, pos]
-                    torch.testing.assert_close(mine, direct_effect_after / s[pos], rtol=0, atol=1e-8)
-                    own = direct_effect_after / naive.scale(model, run.final)[pos]
-                    torch.testing.assert_close(
-                        self_repression.direct_effect_after_own_scale[index, number, prompt, pos],
-                        own,
-                        rtol=0,
-                        atol=1e-8,
-                    )
-
-
-def test_controls_equal_one_forward_for_each_position_and_head(family):
-    model = families.build(family)
-    measurer, found = measure(families.build(family), mechanisms=Mechanisms(self_repression=True), ablations=("zero",))
-    self_repression, ids = found.self_repression, range(PROMPTS)
-    drawn = torch.stack([_random(torch.empty(SEQ - 1, measurer.adapter.d_model).double(), f"0 {n}") for n in ids])
-    with torch.no_grad():
-        for number, (layer, head) in list(enumerate(self_repression.heads))[::2]:
-            other = self_repression.other_heads[number]
-            assert other == other_head((layer, head), measurer.adapter.n_heads, 0)
-            for prompt, tokens in enumerate(prompts().tolist()):
-                clean = naive.forward(model, tokens)
-                weight, bias = naive.head_weight(model, layer, head), naive.value_bias(model, layer, head)
-                length = ((clean.z[layer][:, head] - bias) @ weight).norm(dim=-1, keepdim=True)
-                its = (clean.z[layer][:, other] - naive.value_bias(model, layer, other)) @ naive.head_weight(
-                    model, layer, other
-                )
-                s = naive.scale(model, clean.final)
-                for kind, direction in ((1, its), (2, drawn[prompt])):
-                    added = direction[: SEQ - 1] / direction[: SEQ - 1].norm(dim=-1, keepdim=True) * length[: SEQ - 1]
-                    for (index, multiple), pos in itertools.product(enumerate(MULTIPLES), (0, SEQ // 2, SEQ - 2)):
-                        run = naive.forward(model, tokens, add=(layer, pos, multiple * added[pos]))
-                        direct_effect_after = (
-                            (run.z[layer][pos, head] - bias) @ weight @ naive.direction(model, tokens[pos + 1])
-                        ) / s[pos]
-                        mine = self_repression.direct_effect_after[kind, index, number, prompt, pos]
-                        torch.testing.assert_close(mine, direct_effect_after, rtol=0, atol=1e-8)
-
-
-def test_controls_are_as_long_as_the_heads_own_output(family):
-    model = families.build(family)
-    adapter = adapt(model, "test")
-    tokens = prompts()
-    with torch.inference_mode():
-        calls = record_calls(adapter, SEQ - 1)
-        forward = clean_kv_forward(adapter, calls, tokens[:, :-1])
-        bias = value_biases(adapter, record_calls(adapter, 2))[1]
-        for head in range(adapter.n_heads):
-            drawn = torch.randn(PROMPTS, SEQ - 1, adapter.d_model, dtype=torch.float64)
-            number = other_head((1, head), adapter.n_heads, 4)
-            own, other, random = _added_vectors(forward, (1, head), number, bias, drawn)
-            for control in (other, random):
-                torch.testing.assert_close(control.norm(dim=-1), own.norm(dim=-1), rtol=1e-12, atol=0)
-            assert number != head
-            expected = forward.z[1][:, :, number] - bias[number]
-            expected = expected @ adapter.head_output_weight(1)[number]
-            cosine = torch.nn.functional.cosine_similarity(other, expected, dim=-1)
-            torch.testing.assert_close(cosine, torch.ones_like(cosine), rtol=0, atol=1e-10)
-
-
-def test_the_control_is_neither_the_head_itself_nor_a_co_ablated_one():
-    drawn = {other_head((3, 1), 4, seed, co_ablated=[(3, 0), (2, 2)]) for seed in range(40)}
-    assert drawn == {2, 3}
-    assert other_head((3, 1), 2, 0, co_ablated=[(3, 0)]) is None
-    assert other_head((3, 0), 1, 0) is None
-
-
-def test_another_head_without_output_adds_nothing():
-    model = families.build("gpt2")
-    with torch.no_grad():
-        model.transformer.h[2].attn.c_proj.weight[:] = 0
-    _, found = measure(model, mechanisms=Mechanisms(self_repression=True), ablations=("mean",), heads=[(2, 0), (2, 1)])
-    assert bool(found.self_repression.direct_effect_after.isfinite().all())
-    assert bool((found.self_repression.direct_effect_after[1] == found.self_repression.direct_effect).all())
-
-
-@pytest.mark.parametrize("given", [(), ((0, 1),)])
-def test_self_repression_depends_on_no_batch(family, given):
-    results = [
-        measure(
-            families.build(family),
-            mechanisms=Mechanisms(self_repression=True),
-            ablations=("resample",),
-            batch_size=size,
-            given=given,
-        )[1]
-        for size in (1, 30)
-    ]
-    one, many = (found.self_repression for found in results)
-    torch.testing.assert_close(one.direct_effect_after, many.direct_effect_after, rtol=0, atol=1e-10)
-    torch.testing.assert_close(
-        one.direct_effect_after_own_scale, many.direct_effect_after_own_scale, rtol=0, atol=1e-10
-    )
 
 
 def test_the_search_keeps_the_top_of_any_number_of_rows():

@@ -184,7 +184,7 @@ def test_a_prompt_whose_rows_are_an_earlier_ones_counts_with_it(logit_of, cluste
     """Of four rows, three are the same from the first four tokens on; of an answer, only the whole prompt is."""
     rows = [(1, 2, 3, 4, 5), (1, 2, 3, 4, 9), (1, 2, 3, 9, 9), (8, 2, 3, 4, 5), (1, 2, 3, 4, 5)]
     prompts = [Prompt(tokens, document) for document, tokens in enumerate(rows, start=4)]
-    assert PromptSet(prompts, "packing", None, logit_of=logit_of).clusters(range(5)) == clusters
+    assert PromptSet(prompts, "packing", None, logit_of=logit_of).clusters() == clusters
 
 
 def test_ids_beyond_a_tokenizers_pieces_have_a_text(tmp_path):

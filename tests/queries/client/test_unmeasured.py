@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from selfrepair import NotMeasured, Warehouse
 from selfrepair.app.cli.main import main
 from selfrepair.queries.client.unmeasured import ADDED_BY
-from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
+from selfrepair.warehouse.schema import MECHANISM_TABLES
 from support.empty import installed
 from support.fabricate import fabricate
 from support.loaded import loaded, stored

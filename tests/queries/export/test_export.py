@@ -6,29 +6,16 @@ import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
-from selfrepair.queries.catalog.describe import public
-from selfrepair.queries.catalog.relations import relations
 from selfrepair.queries.export import files as export
 from selfrepair.queries.export.files import FORMATS, Format, format_of, write_file
-from selfrepair.queries.export.folder import export_all
-from selfrepair.queries.sandbox.reader import Reader
 from selfrepair.warehouse import files
 from selfrepair.warehouse.errors import SelfRepairError
-from support.empty import installed
-from support.fabricate import fabricate
-from support.loaded import stored
-from support.tiers import first_of_each
-
-NAME = "hub/mod el=1%é"
-"""A model whose name no folder can have as it is."""
 
 FRAME = pl.DataFrame(
     {
@@ -166,121 +153,3 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     rows = pa.RecordBatchReader.from_batches(batch.schema, batches())
     assert write_file(rows, tmp_path / "a.jsonl", "jsonl") == 5_000_000
     assert max(held[10:]) < max(held[:10]) + 5 * batch.nbytes
-
-
-# The whole warehouse
-
-
-@pytest.fixture(scope="module")
-def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    size = {"n_units": 1, "prompts_per_unit": 2, "seq_len": 6, "mechanisms": True}
-    models = (("a", "one"), ("b", NAME), ("c", NAME))
-    runs = [fabricate(f"run-{key}", model=model, seed=ord(key), **size) for key, model in models]
-    return stored(tmp_path_factory.mktemp("db"), *runs)
-
-
-@pytest.fixture(scope="module")
-def folder(db: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("out") / "folder"
-    with Reader(db) as reader:
-        export_all(reader, folder)
-    return folder
-
-
-@pytest.fixture
-def con(db: Path, folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The exported warehouse, opened by another program."""
-    with duckdb.connect(db, read_only=True) as con:
-        yield con
-
-
-COMPARISONS = {
-    *("reproduction_claims", "reproduction_agreement", "reproduction", "self_repression_reproduction"),
-    *("co_ablation", "repair_over_training"),
-}
-"""Views without a row here, where no run has anything to be compared with."""
-
-NAMES = [relation.name for relation in public(relations().values())]
-
-
-def roughly(row: tuple[Any, ...]) -> str:
-    """What to sort rows by whose last digits hang on the order in which threads add."""
-    return repr([f"{value:.3g}" if isinstance(value, float) else value for value in row])
-
-
-@pytest.mark.parametrize("name", first_of_each(4, NAMES))
-@pytest.mark.slow
-def test_every_table_and_view_is_there_for_other_programs(
-    name: str, con: duckdb.DuckDBPyConnection, folder: Path
-) -> None:
-    wanted = con.execute(f"FROM {name}").fetchall()
-    columns = [column.name for column in relations()[name].columns]
-    by_model = "run_id" in columns
-    if by_model and "model" not in columns:
-        columns.append("model")
-        models = "SELECT run_id, name FROM runs JOIN models USING (model_id)"
-        wanted = con.execute(f"SELECT x.*, m.name FROM {name} AS x JOIN ({models}) AS m USING (run_id)").fetchall()
-    files = f"{folder}/{name}/**/*.parquet"
-    listed = ", ".join(f'"{column}"' for column in columns)
-    found = con.execute(f"SELECT {listed} FROM read_parquet('{files}', hive_partitioning = true)").fetchall()
-    assert len(found) == len(wanted)
-    for mine, theirs in zip(sorted(found, key=roughly), sorted(wanted, key=roughly), strict=True):
-        for value, other in zip(mine, theirs, strict=True):
-            assert value == (pytest.approx(other, rel=1e-9, abs=1e-12) if isinstance(other, float) else other)
-    frame = pl.read_parquet(files, hive_partitioning=by_model)
-    assert set(frame.columns) == set(columns)
-    assert frame.height == len(wanted)
-    if by_model and name not in COMPARISONS:
-        assert set(frame["model"]) == {"one", NAME}
-
-
-def test_the_card_tells_runs_and_columns(folder: Path) -> None:
-    card = (folder / "README.md").read_text(encoding="utf-8")
-    headings = [line.removeprefix("## ") for line in card.splitlines() if line.startswith("## ")]
-    assert headings == ["Runs", "How to read the files", "Files", *NAMES]
-    assert "| 2 | hub/mod el=1%é@a1b2c3 step 143000 | tiny-text/heldout@v7 | BOS in front, documents joined |" in card
-    assert f"| `measurements` | {3 * 2 * 5 * 12 * 3:,} | yes | One row per run" in card
-    for name in NAMES:
-        for column in relations()[name].columns:
-            assert f"| `{column.name}` | {column.type} | {column.unit} |" in card
-
-
-def test_nothing_but_the_export_is_in_the_folder(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} == {*NAMES, "README.md"}
-    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
-    assert all(path.name == "data.parquet" for name in NAMES for path in (folder / name).rglob("*") if path.is_file())
-
-
-def test_a_folder_with_something_in_it_is_left_alone(db: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    with Reader(db) as reader:
-        for taken in (tmp_path, tmp_path / "notes.txt"):
-            with pytest.raises(SelfRepairError, match=r"is there already .* Name another folder, or remove that one\."):
-                export_all(reader, taken)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-
-
-def test_what_breaks_off_leaves_no_folder(db: Path, tmp_path: Path) -> None:
-    def interrupt(name: str, n_rows: int) -> None:
-        assert n_rows
-        raise KeyboardInterrupt
-
-    with Reader(db) as reader, pytest.raises(KeyboardInterrupt):
-        export_all(reader, tmp_path / "folder", interrupt)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_progress_is_told_and_rows_are_counted(db: Path, tmp_path: Path) -> None:
-    told: dict[str, Any] = {}
-    empty = tmp_path / "folder"
-    empty.mkdir()
-    with Reader(db) as reader:
-        n_rows = export_all(reader, empty, lambda name, n: told.update({name: n}))
-    assert list(told) == NAMES
-    assert told["runs"] == 3
-    assert sum(told.values()) == n_rows
-
-
-def test_a_warehouse_without_runs_is_not_exported(tmp_path: Path) -> None:
-    with Reader(installed(tmp_path)) as reader, pytest.raises(SelfRepairError, match="holds no run yet"):
-        export_all(reader, tmp_path / "folder")

@@ -24,7 +24,11 @@ from selfrepair.warehouse.errors import SelfRepairError
 from support.loaded import loaded
 from support.tiers import first_of_each
 
-GIVEN = runpy.run_path(str(Path(__file__).with_name("hostile_statements.py")))
+GIVEN = {
+    name: value
+    for file in ("hostile_statements.py", "allowed_statements.py")
+    for name, value in runpy.run_path(str(Path(__file__).with_name(file))).items()
+}
 REFUSED: list[tuple[str, str]] = [
     *((query, GIVEN["FUNCTION"]) for query in GIVEN["READS_FILES"] + GIVEN["CALLS_FUNCTIONS"]),
     *((query, GIVEN["FILES"]) for query in GIVEN["NAMES_FILES"]),

@@ -17,13 +17,15 @@ pytest.importorskip("torch", reason="measuring needs the ingest extra")
 
 pytestmark = pytest.mark.slow
 
-DRAWS = 200
 HEADS = "L1H0,L3H5,L5H2"
 TRUTH = 0
-"""The run that holds every document once; runs 1 to `DRAWS` hold as many, drawn from these."""
+"""The run that holds every document once; runs from 1 on hold as many, drawn from these."""
 
 HELD = {"all": (0.92, 0.99), "top2": (0.92, 0.99), "top2_nobos": (0.92, 0.99)}
 """Lowest and highest share of draws, over 600 intervals of an estimate, known to 1 %; docs/measurement.md has 3,000."""
+
+MARGIN = {80: 0.03, 200: 0.0}
+"""By the number of draws, how much further from 95 % a share may lie."""
 
 
 def measured(folder: Path) -> None:
@@ -35,8 +37,13 @@ def measured(folder: Path) -> None:
     assert done.exit_code == 0, done.output
 
 
+@pytest.fixture(scope="module", params=[80, pytest.param(200, marks=pytest.mark.exhaustive)])
+def n_draws(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture(scope="module")
-def con() -> Iterator[duckdb.DuckDBPyConnection]:
+def con(n_draws: int) -> Iterator[duckdb.DuckDBPyConnection]:
     """The truth and the draws, with every fourth position."""
     with with_views() as con:
         con.execute(f"ATTACH '{made_once('demo-three-heads', measured) / 'w.duckdb'}' AS real (READ_ONLY)")
@@ -51,7 +58,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
             ),
             drawn AS (
                 SELECT run_id, copy, CAST(1 + floor(random() * n) AS INTEGER) AS place
-                FROM range(1, {DRAWS} + 1) AS runs(run_id), (SELECT DISTINCT n FROM documents), range(n) AS copies(copy)
+                FROM range(1, {n_draws} + 1) AS runs(run_id), (SELECT DISTINCT n FROM documents), range(n) AS copies(copy)
                 UNION ALL
                 SELECT {TRUTH}, place, place FROM documents
             )
@@ -70,7 +77,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         con.execute("INSERT INTO models FROM real.models")
         con.execute(  # as finished runs, which views show
             "INSERT INTO runs SELECT of_demo.* REPLACE (draw AS run_id, 'draw ' || draw AS run_key) FROM real.runs AS of_demo, "
-            f"range({DRAWS} + 1) AS draws(draw)"
+            f"range({n_draws} + 1) AS draws(draw)"
         )
         compute(con, "repair_estimates", "fraction_choices", "head_noise", "head_tail")
         yield con
@@ -93,18 +100,21 @@ def held(intervals: pl.DataFrame, *kinds: str) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("population", HELD)
-def test_intervals_hold_the_truth_nearly_as_often_as_they_say(estimates: pl.DataFrame, population: str) -> None:
+def test_intervals_hold_the_truth_nearly_as_often_as_they_say(
+    estimates: pl.DataFrame, n_draws: int, population: str
+) -> None:
     lowest, highest = HELD[population]
     of = held(
         estimates.filter(pl.col("population") == population, ~pl.col("estimate").str.ends_with("_ratio")), "estimate"
     )
     assert of.height == 24
-    assert of["n"].min() > DRAWS
-    outside = of.filter(~pl.col("share").is_between(lowest, highest))
+    assert of["n"].min() > n_draws
+    more = MARGIN[n_draws]
+    outside = of.filter(~pl.col("share").is_between(lowest - more, highest + more))
     assert outside.is_empty(), outside
 
 
-def test_so_do_intervals_of_fractions_by_every_definition(con: duckdb.DuckDBPyConnection) -> None:
+def test_so_do_intervals_of_fractions_by_every_definition(con: duckdb.DuckDBPyConnection, n_draws: int) -> None:
     """Too long where the cut correction of a mean of unclipped ratios reaches down to 0."""
     found = con.sql(
         "SELECT * RENAME (fraction AS value, fraction_low AS low, fraction_high AS high) FROM fraction_choices "
@@ -112,11 +122,11 @@ def test_so_do_intervals_of_fractions_by_every_definition(con: duckdb.DuckDBPyCo
     ).pl()
     shares = held(found, "top_percent", "average", "clipped", "with_first", "part")
     assert shares.height == (8 * 3 - 2) * 2 * 4  # without means of unclipped ratios over half of the rows and all
-    assert shares["n"].min() > DRAWS
-    outside = shares.filter(~pl.col("share").is_between(0.9, 0.999))
+    assert shares["n"].min() > n_draws
+    outside = shares.filter(~pl.col("share").is_between(0.9 - MARGIN[n_draws], 0.999 + MARGIN[n_draws]))
     assert outside.is_empty(), outside
     means = shares.group_by("top_percent", "average", "clipped").agg(pl.col("share").mean())
-    outside = means.filter(~pl.col("share").is_between(0.93, 0.995))
+    outside = means.filter(~pl.col("share").is_between(0.93 - MARGIN[n_draws], 0.995 + MARGIN[n_draws]))
     assert outside.is_empty(), outside
 
 
@@ -129,7 +139,7 @@ NOISE = (
 HILLS = ("hill_10", "hill_2", "hill_0_5")
 
 
-def test_so_do_intervals_of_noise_and_of_tails(con: duckdb.DuckDBPyConnection) -> None:
+def test_so_do_intervals_of_noise_and_of_tails(con: duckdb.DuckDBPyConnection, n_draws: int) -> None:
     noise, tails = con.sql("FROM head_noise").pl(), con.sql("FROM head_tail").pl()
     half_widths = {
         name: float(student_t.ppf(0.975, noise["n_clusters"][0] - 1)) * pl.col(f"{name}_se") for name in HILLS
@@ -148,8 +158,8 @@ def test_so_do_intervals_of_noise_and_of_tails(con: duckdb.DuckDBPyConnection) -
     ]
     shares = held(pl.concat([*spreads, *indices]), "number")
     assert shares.height == len(NOISE) + 6 * len(HILLS)
-    assert shares["n"].min() > DRAWS
-    outside = shares.filter(~pl.col("share").is_between(0.87, 0.985))
+    assert shares["n"].min() > n_draws
+    outside = shares.filter(~pl.col("share").is_between(0.87 - MARGIN[n_draws], 0.985 + MARGIN[n_draws]))
     assert outside.is_empty(), outside
 
 

@@ -181,7 +181,7 @@ def test_verdicts_have_a_margin_and_hold_for_all_edges_together(
     for head, target in np.ndindex(20, 21):
         values = changes[head, target]
         con.execute(
-            "INSERT INTO edge_sums VALUES (1, 0, 'resample', 0, ?, 'all', 'head', 1, ?, 20, ?, ?, 20, 20, ?, ?)",
+            "INSERT INTO edge_sums VALUES (1, 0, 'resample', 0, ?, 'all', 'head', 1, ?, 20, ?, ?, 20, 20, ?, ?, NULL)",
             [head, target, values.sum(), (values**2).sum(), values.sum(), (values**2).sum()],
         )
     found = con.sql("FROM who_repairs ORDER BY head, target_head").pl()
@@ -313,7 +313,7 @@ def test_a_backup_by_hand(con: Con, fill: Fill, one_row: Callable[..., dict[str,
     changes = {((0, 0), 0): (0.1, 0.1), ((0, 1), 0): (0.3, 0.3), ((0, 0), 1): (0.5, 0.5), ((0, 1), 1): (-1.0, 0.9)}
     for ((layer, head), target), (one, other) in changes.items():
         con.execute(
-            "INSERT INTO edge_sums VALUES (1, 0, 'resample', ?, ?, 'all', 'head', 1, ?, 12, ?, ?, 12, 12, ?, ?)",
+            "INSERT INTO edge_sums VALUES (1, 0, 'resample', ?, ?, 'all', 'head', 1, ?, 12, ?, ?, 12, 12, ?, ?, NULL)",
             [
                 layer,
                 head,

@@ -15,7 +15,7 @@ from selfrepair import Warehouse
 from selfrepair.app.cli.main import main
 from selfrepair.queries.catalog.relations import views
 from selfrepair.warehouse.load.removal import remove_run, stored_run
-from selfrepair.warehouse.parts.manifest import MECHANISM_TABLES
+from selfrepair.warehouse.schema import MECHANISM_TABLES
 from selfrepair.warehouse.schema.tables import metadata
 from selfrepair.warehouse.verify.rules import MECHANISM_NUMBERS, MOST_READ, rules
 from selfrepair.warehouse.verify.verification import checks

@@ -31,7 +31,6 @@ def call(command, *args: object) -> str:
     return result.output
 
 
-@pytest.mark.filterwarnings("ignore::selfrepair.queries.client.notices.FewRows")
 def test_a_name_stands_wherever_a_run_is_asked_for(db: Path) -> None:
     assert call(names.name, 2, "baseline", "--db", db) == "run 2 is called baseline\n"
     warehouse = Warehouse(db)
@@ -137,7 +136,7 @@ def test_a_measured_run_brings_its_name_unless_another_has_it(tmp_path: Path) ->
     load_rows(db, root, on_wait=told.append)
     assert told == [
         "run 2 was to be called Mine, as another run is by now: it has its number alone. Give it another name: "
-        "selfrepair name 2 NEW"
+        f"selfrepair name --db {db} 2 NEW"
     ]
     assert duckdb.connect(db).execute("SELECT run_id, run_name FROM runs ORDER BY 1").fetchall() == [
         (1, "mine"),

@@ -383,19 +383,3 @@ def test_a_unit_whose_rows_are_in_no_order_loses_none(run, root):
     in_order = [(name, "ascending") for name in ("layer", "head", "ablation", "prompt_id", "pos")]
     plain = found.set_column(0, "ablation", found["ablation"].cast(pa.string()))
     assert plain.sort_by(in_order).to_pylist() == whole.sort_by(in_order).to_pylist()
-
-
-@pytest.mark.parametrize("error", [MemoryError("no room"), PermissionError(13, "Permission denied")])
-def test_what_is_not_a_units_fault_ends_the_load_and_blames_none(run, root, db, ask, monkeypatch, error):
-    parts = run.write(root)
-
-    def fail(units):
-        raise error
-
-    with monkeypatch.context() as patched:
-        patched.setattr("selfrepair.warehouse.load.loader.by_head", fail)
-        with pytest.raises(SelfRepairError, match="their files are kept") as told:
-            load(db, root)
-    assert "Delete" not in str(told.value)
-    assert parts.finished_units() == {0, 1}
-    assert load(db, root).units == 2

@@ -104,3 +104,19 @@ def test_a_record_that_breaks_the_tables_rules_is_named(run, root, db):
     replace(run, record=replace(run.record, model=model)).write(root)
     with pytest.raises(SelfRepairError, match=r"run run-a breaks a rule of the tables: .*batchnorm|norm"):
         load(db, root)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), PermissionError(13, "Permission denied")])
+def test_what_is_not_a_units_fault_ends_the_load_and_blames_none(run, root, db, ask, monkeypatch, error):
+    parts = run.write(root)
+
+    def fail(units):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr("selfrepair.warehouse.load.loader.by_head", fail)
+        with pytest.raises(SelfRepairError, match="their files are kept") as told:
+            load(db, root)
+    assert "Delete" not in str(told.value)
+    assert parts.finished_units() == {0, 1}
+    assert load(db, root).units == 2

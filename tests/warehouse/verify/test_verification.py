@@ -65,21 +65,21 @@ CORRUPTIONS = {
         INSERT INTO logprob_changes VALUES (1, 'mean', 0, 0, 0, 0, 'nan', 0.5)
     """,
     "edges add up to attention and MLP repair": """
-        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'all', 'head', 1, 0, 24, 5, 9, NULL, NULL, NULL, NULL)
+        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'all', 'head', 1, 0, 24, 5, 9, NULL, NULL, NULL, NULL, NULL)
     """,
     "experts and what is always on add up to the change of their MLP": """
-        INSERT INTO routing_sums VALUES (1, 0, 'mean', 0, 0, 'all', 2, 4, 24, 9, 9, 48, 2.5, 5, 1.5, 2, 99, 98, 97);
+        INSERT INTO routing_sums VALUES (1, 0, 'mean', 0, 0, 'all', 2, 4, 24, 9, 9, 48, 2.5, 5, 1.5, 2, 99, 98, 97, NULL);
         INSERT INTO expert_sums
         VALUES (1, 0, 'mean', 0, 0, 'all', 2, 3, 24, 20, 3.5, 1), (1, 0, 'mean', 0, 0, 'all', 2, 1, 24, 20, 0.5, 1)
     """,
     "MLPs with experts change as their edges say": """
-        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25, NULL, NULL, NULL, NULL);
-        INSERT INTO routing_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 2, 4, 1, 0, 0, 2, 0.5, 0.7, 0.7, 1, 1, 0, 0);
+        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25, NULL, NULL, NULL, NULL, NULL);
+        INSERT INTO routing_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 2, 4, 1, 0, 0, 2, 0.5, 0.7, 0.7, 1, 1, 0, 0, NULL);
         INSERT INTO expert_sums
         VALUES (1, 0, 'mean', 0, 0, 'top2', 2, 3, 1, 1, 0.1, 0), (1, 0, 'mean', 0, 0, 'top2', 2, 1, 1, 1, -0.1, 0)
     """,
     "neurons add up to the change of their MLP": """
-        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25, NULL, NULL, NULL, NULL);
+        INSERT INTO edge_sums VALUES (1, 0, 'mean', 0, 0, 'top2', 'mlp', 2, NULL, 1, 0.5, 0.25, NULL, NULL, NULL, NULL, NULL);
         INSERT INTO neuron_sums VALUES (1, 0, 'mean', 0, 0, 2, 1, 3.5, 0.4, 0.9, 0.6, 0.2, NULL, 'top2')
     """,
     "neurons of all MLPs add up to MLP repair": """
