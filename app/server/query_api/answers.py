@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from selfrepair.app.server.asking import N_AT_ONCE, Asker
 from selfrepair.app.server.query_api.problems import RETRY_AFTER_S, ProblemError
@@ -84,7 +85,8 @@ class Answers:
         gone = asyncio.ensure_future(until_gone())
         making.n_waiting += 1
         try:
-            await asyncio.wait({making.answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            both: set[asyncio.Future[Any]] = {making.answer, gone}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not making.answer.done():
                 raise GoneError
             body = making.answer.result()
