@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from selfrepair.warehouse import files
 from selfrepair.warehouse.database.publication import (
     CARD,
+    LONGEST_MANIFEST,
     MANIFEST,
     SMALL_FILE,
     half_published,
@@ -75,6 +76,8 @@ class Hub:
             from huggingface_hub import HfApi
 
             info = HfApi().dataset_info(self.name, revision=self.revision, files_metadata=True, timeout=_TIMEOUT_S)
+        if not _COMMIT.fullmatch(str(info.sha)):  # it names a folder of the cache
+            raise SelfRepairError(f"the hub names no commit of {self.name}, so that it cannot be kept. Is HF_ENDPOINT right?")
         self.revision = str(info.sha)
         return {one.rfilename: one.size or 0 for one in info.siblings or ()}
 
@@ -220,7 +223,7 @@ def fetch(address: str) -> Path:
         )
     if MANIFEST not in sizes:
         raise half_published(address, f"it has no {MANIFEST}, which is written last")
-    manifest = source.read(MANIFEST, 0, sizes[MANIFEST])
+    manifest = source.read(MANIFEST, 0, min(sizes[MANIFEST], LONGEST_MANIFEST + 1))
     entries = read_manifest(manifest, address)
     for name, entry in entries.items():
         if sizes.get(name) != entry.size:
