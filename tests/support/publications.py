@@ -31,6 +31,11 @@ def _make(folder: Path) -> None:
     db = stored(folder, *runs)
     with duckdb.connect(str(db)) as con:
         con.execute("UPDATE runs SET run_name = 'baseline', note = 'says t1 t2' WHERE run_id = 1")
+        con.execute(  # or it would be damaged
+            "UPDATE logit_lens SET logprob = clean_logprob, rank = clean_rank FROM tokens, runs, models "
+            "WHERE (logit_lens.run_id, logit_lens.prompt_id, logit_lens.pos) = (tokens.run_id, tokens.prompt_id, tokens.pos) "
+            "AND runs.run_id = tokens.run_id AND models.model_id = runs.model_id AND layer = n_layers - 1"
+        )
         con.execute("UPDATE runs SET command = 'selfrepair ingest --dataset /home/ann/x.jsonl' WHERE run_id = 2")
     with Session(db) as session:
         assert publish(session, folder / "whole", Options(licence="cc-by-4.0")) == [1, 2]

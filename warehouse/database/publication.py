@@ -102,9 +102,7 @@ class Publication:
             if self.origin:
                 from selfrepair.warehouse.database.remote import filesystem
 
-                con.register_filesystem(
-                    filesystem(self.origin, {name: one.size for name, one in self.parquet().items()})
-                )
+                con.register_filesystem(filesystem(self.origin, self.parquet()))
             con.execute(f"SET allowed_paths = [{', '.join(map(_literal, readable))}]")
             con.execute("SET enable_external_access = false")
             if settings.get("lock_configuration"):
