@@ -159,8 +159,8 @@ def _refuse_damaged(db: Path, run_ids: Collection[int]) -> None:
     if broken:
         more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
         raise SelfRepairError(
-            f"nothing was published, since it is not so that {broken[0].name}: {broken[0].detail}{more}. See: selfrepair verify "
-            f"--db {shlex.quote(str(db))}. Other runs can be published: --run RUN"
+            f"nothing was published, since it is not so that {broken[0].name}: {broken[0].detail}{more}. See: selfrepair "
+            f"verify --db {shlex.quote(str(db))}. Other runs can be published: --run RUN"
         )
 
 

@@ -1,5 +1,6 @@
 """A publication on its way to the hub or into a bucket. What was sent before is not sent again; the state is one or none."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,15 @@ def _to_hub(folder: Path, hub: Hub, private: bool, on_note: OnNote) -> str:
                 f"the data set {hub.name} holds something else ({some}), which would be mixed with this publication. Name "
                 "another one, or empty it on the hub."
             )
+        if (
+            old
+            and _withholds((folder / MANIFEST).read_bytes())
+            and not _withholds(hub.read(MANIFEST, 0, there[MANIFEST]))
+        ):
+            on_note(
+                f"earlier commits of {hub.name} hold text, and anybody who may read the data set can read them: to withhold "
+                "it, publish under another name, and delete this data set on the hub"
+            )
         names = _names(folder)
         added = [CommitOperationAdd(name, str(folder / name)) for name in names]
         deleted = [CommitOperationDelete(name) for name in sorted((old or set()) - set(names)) if name in there]
@@ -126,6 +136,11 @@ def _old(source: Hub | Bucket, there: dict[str, int], manifest: str = MANIFEST) 
     if manifest not in there:
         return None
     return {manifest, *read_manifest(source.read(manifest, 0, there[manifest]), source.address)}
+
+
+def _withholds(manifest: bytes) -> bool:
+    """Whether a publication's text is withheld."""
+    return bool(json.loads(manifest).get("without_text"))
 
 
 def _names(folder: Path) -> list[str]:

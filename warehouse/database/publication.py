@@ -92,8 +92,8 @@ class Publication:
         small = str(self.small_file.resolve())  # DuckDB looks for a log beside that
         if os.path.lexists(log := f"{small}{files.WAL}"):
             raise SelfRepairError(
-                f"{self.folder} is not as it was published: another program has {SMALL_FILE} open for writing, or left a log of "
-                f"changes to it, {log}. End that program and remove the log, or copy the publication again."
+                f"{self.folder} is not as it was published: another program has {SMALL_FILE} open for writing, or left a log "
+                f"of changes to it, {log}. End that program and remove the log, or copy the publication again."
             )
         readable = [f"{prefix}{name}" for name in self.parquet() for prefix in {where, glob.escape(where)}]
         readable += [small + ending for ending in ("", files.WAL, f"{files.WAL}.checkpoint", f"{files.WAL}.recovery")]

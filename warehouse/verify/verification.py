@@ -1,7 +1,7 @@
 """Read a whole warehouse and report which of its rules hold."""
 
-from dataclasses import dataclass
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb

@@ -81,7 +81,7 @@ def test_the_hub_s_cache_has_links_to_blobs_of_its_own(tmp_path: Path) -> None:
 
 def test_a_log_beside_the_small_file_is_no_part_of_it(copy: Path) -> None:
     (copy / f"{SMALL_FILE}.wal").write_bytes(b"")
-    with pytest.raises(SelfRepairError, match="another program has warehouse.duckdb open for writing, or left a log"):
+    with pytest.raises(SelfRepairError, match=r"another program has warehouse\.duckdb open for writing, or left a log"):
         Warehouse(copy).runs()
 
 
