@@ -36,6 +36,7 @@ from selfrepair.ingest.text.sources import Source
 from selfrepair.queries.client.calls import SWITCH, TEXT, WHOLE, Takes, all_are, checked, is_path, is_text, is_whole
 from selfrepair.queries.client.notices import SpecialTokensInText, warn
 from selfrepair.warehouse.database.address import warehouse_path
+from selfrepair.warehouse.database.lake.address import parts_beside
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, errors_in
 from selfrepair.warehouse.files import needing_temporary_files, temporary_affixes
 from selfrepair.warehouse.load.names import check_name
@@ -201,7 +202,7 @@ def _run(plan: RunPlan, db: Path | None, batch_size: int | None, progress: bool)
         for note in (*plan.model.notes, *plan.prompts.notes):
             watcher.note(note)
         if db is not None:
-            return store_run(plan, db, Path(f"{db}.parts"), batch_size=batch_size, progress=watcher).run_id
+            return store_run(plan, db, parts_beside(db), batch_size=batch_size, progress=watcher).run_id
         with needing_temporary_files():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(*temporary_affixes())))
         own = folder / "run.duckdb"

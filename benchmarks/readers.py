@@ -21,6 +21,7 @@ import click
 
 from benchmarks.synthetic import shape_of, write_run
 from selfrepair import Warehouse
+from selfrepair.warehouse.database.address import warehouse_path
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import load
 from selfrepair.warehouse.load.removal import remove_run, stored_run
@@ -42,10 +43,22 @@ FILTERS = {"model": MODEL, "ablation": "resample", "population": "top2"}
 )
 @click.option("--pause", "pause_s", default=0.5, show_default=True, help="Seconds between two questions of a reader.")
 @click.option("--cli/--no-cli", default=True, show_default=True, help="One more reader runs selfrepair query.")
-def main(folder: Path, rows: int, seconds: float, n_readers: int, n_loaders: int, pause_s: float, cli: bool) -> None:
+@click.option(
+    "--db", "address", help="A lake to use, ducklake:..., in place of a file in FOLDER; its rows lie in FOLDER."
+)
+def main(
+    address: str | None,
+    folder: Path,
+    rows: int,
+    seconds: float,
+    n_readers: int,
+    n_loaders: int,
+    pause_s: float,
+    cli: bool,
+) -> None:
     """Load ROWS rows into a warehouse in FOLDER again and again, and time its readers."""
     folder.mkdir(parents=True, exist_ok=True)
-    db = folder / "selfrepair.duckdb"
+    db = warehouse_path(address, str(folder / "rows")) if address else folder / "selfrepair.duckdb"
     loaded = [f"loaded-{number}" for number in range(n_loaders)]
     for seed, key in enumerate(("kept", *loaded)):
         if not (folder / "parts" / key).exists():

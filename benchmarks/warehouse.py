@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-import duckdb
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +21,10 @@ from selfrepair.queries.catalog.questions import questions
 from selfrepair.queries.catalog.relations import relations
 from selfrepair.queries.marts import refresh as marts
 from selfrepair.queries.marts.install import install
-from selfrepair.warehouse.database.connection import open_writer
+from selfrepair.warehouse.database.address import warehouse_path
+from selfrepair.warehouse.database.connection import open_reader, open_writer
+from selfrepair.warehouse.database.lake.catalog import stored_bytes
+from selfrepair.warehouse.database.transactions import checkpoint
 from selfrepair.warehouse.load.loader import load
 
 ROW_VIEWS = ("self_repair", "prompt_repair", "top_effect", "neuron_top_rows")
@@ -41,15 +43,18 @@ ANSWERS = {"layer": 9, "head": 6, "run_id": 1, "other_run_id": 2}
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, too."
 )
-def main(folder: Path, rows: int, second: int, memory: str, json_file: Path | None) -> None:
+@click.option(
+    "--db", "address", help="A lake to use, ducklake:..., in place of a file in FOLDER; its rows lie in FOLDER."
+)
+def main(address: str | None, folder: Path, rows: int, second: int, memory: str, json_file: Path | None) -> None:
     """Time a warehouse of ROWS made-up rows in FOLDER."""
     folder.mkdir(parents=True, exist_ok=True)
-    db = folder / "selfrepair.duckdb"
+    db = warehouse_path(address, str(folder / "rows")) if address else folder / "selfrepair.duckdb"
     figures: dict[str, float] = {}
     for key, n_rows, seed in (("first", rows, 1), ("second", second, 2)):
         if key not in _runs(db):
             _add_run(db, folder / "parts", key, n_rows, seed, memory, figures)
-    figures["file [bytes a row]"] = db.stat().st_size / _count(db)
+    figures["file [bytes a row]"] = (stored_bytes(db) or 0) / _count(db)
     figures |= {f"view {name} [ms]": ms for name, ms in _views(db)}
     figures |= {f"question {name} [ms]": ms for name, ms in _questions(db)}
     figures |= {f"{name} [ms]": ms for name, ms in _time_lookups(db)}
@@ -61,12 +66,12 @@ def main(folder: Path, rows: int, second: int, memory: str, json_file: Path | No
 def _runs(db: Path) -> list[str]:
     if not db.exists():
         return []
-    with duckdb.connect(db, read_only=True) as con:
+    with open_reader(db) as con:
         return [key for (key,) in con.execute("SELECT run_key FROM runs WHERE status = 'complete'").fetchall()]
 
 
 def _count(db: Path) -> int:
-    with duckdb.connect(db, read_only=True) as con:
+    with open_reader(db) as con:
         return int(con.execute("SELECT count(*) FROM measurements").fetchall()[0][0])
 
 
@@ -85,7 +90,7 @@ def _add_run(db: Path, parts: Path, key: str, n_rows: int, seed: int, memory: st
         began = time.perf_counter()
         marts.refresh(con)
         figures[f"{key} run: refresh of its marts, {memory} [s]"] = time.perf_counter() - began
-        con.execute("CHECKPOINT")
+        checkpoint(con)
 
 
 def _views(db: Path) -> list[tuple[str, float]]:

@@ -14,7 +14,7 @@ from typing import Literal
 Language = Literal["shell", "python", "http", "tool"]
 
 _language: ContextVar[Language] = ContextVar("language", default="shell")
-_file_option: ContextVar[str] = ContextVar("file_option", default="--db")
+_file_option: ContextVar[str] = ContextVar("file_option", default=f"--{'db'}")  # in other commands another
 
 
 class SelfRepairError(Exception):

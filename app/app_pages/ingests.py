@@ -18,6 +18,7 @@ from selfrepair.app.wording.columns import meaning, words
 from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.queries.sandbox.served import MAX_ROWS
 from selfrepair.warehouse.cli.status import left_text
+from selfrepair.warehouse.database.lake.address import parts_beside
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts.activity import activity_of_run
 from selfrepair.warehouse.parts.manifest import MeasuredBy
@@ -80,11 +81,11 @@ def unfinished(
             f"{len(units):,} of {n_units:,} units measured, {len(loaded):,} loaded; "
             f"{n_rows:,} of {run['n_measurements']:,} rows",
         )
-        st.caption(f"Started {run['started_at']:%Y-%m-%d %H:%M} UTC. {pace(run, units, Path(f'{db}.parts'))}")
+        st.caption(f"Started {run['started_at']:%Y-%m-%d %H:%M} UTC. {pace(run, units, parts_beside(db))}")
         if not_loaded:
             st.markdown(f"{len(not_loaded):,} of these units are in part files and not loaded yet. Load them:")
             st.code(shlex.join(["selfrepair", "load", "--db", str(db)]), language="bash", wrap_lines=True)
-        state = activity_of_run(Path(f"{db}.parts"), run["run_key"])
+        state = activity_of_run(parts_beside(db), run["run_key"])
         if state.status == RUNNING:
             st.markdown("A process is measuring it. If it is stopped, this continues it:")
         elif len(units) < n_units:
@@ -111,7 +112,7 @@ def pace(run: Mapping[str, Any], units: Mapping[int, FinishedUnit], parts: Path)
 def page() -> bool:
     """Draw the page; True while a run is unfinished."""
     db = warehouse_path()
-    unloaded, errors = unloaded_runs(Path(f"{db}.parts"))
+    unloaded, errors = unloaded_runs(parts_beside(db))
     overview = records = ledger = None
     if db.exists():
         overview = optional_frame(OVERVIEW)
@@ -143,7 +144,7 @@ def page() -> bool:
         config["units_loaded"] = st.column_config.Column(words("units_loaded"), help="Units in the warehouse")
         config["dataset"] = st.column_config.Column("Dataset", help=meaning("datasets", "name"))
         states = {
-            run["run_id"]: activity_of_run(Path(f"{db}.parts"), key).status
+            run["run_id"]: activity_of_run(parts_beside(db), key).status
             for key, run in in_file.items()
             if key in not_whole
         }

@@ -36,6 +36,10 @@ SECTIONS = {
             "selfrepair.queries.cli.publish:publish",
             "Publish runs in a folder, on the hub or in a bucket.",
         ),
+        "move": Command("selfrepair.warehouse.cli.lakes:move", "Move a warehouse from a file into a lake, or back."),
+        "clean": Command(
+            "selfrepair.warehouse.cli.lakes:clean", "Remove old snapshots of a lake, and files that nothing needs."
+        ),
         "name": Command("selfrepair.warehouse.cli.names:name", "Give a run a name."),
         "note": Command("selfrepair.warehouse.cli.names:note", "Keep a note with a run, in place of the one before."),
         "tag": Command("selfrepair.warehouse.cli.names:tag", "Add tags to a run, or remove some."),

@@ -12,6 +12,7 @@ from selfrepair.queries.catalog.quoting import literal
 from selfrepair.queries.catalog.which_run import few_rows
 from selfrepair.queries.sandbox.session import Session
 from selfrepair.warehouse.cli.terminal import plain_lines
+from selfrepair.warehouse.database.lake.catalog import stored_bytes
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import human_bytes
 from selfrepair.warehouse.schema.names import ANSWER, ANSWER_MINUS_FOIL, NEXT_TOKEN
@@ -120,8 +121,10 @@ def stored_run(session: Session, run_id: int) -> Row:
 
 def facts_of(run: Row, db: Path) -> str:
     """What is stored of a run of `stored_run` and how exact it is, in three lines."""
-    n_bytes, n_rows, n_rows_in_file = db.stat().st_size, run["n_rows"], run["n_rows_in_file"]
-    size = f"{human_bytes(n_bytes)}, {n_bytes / n_rows_in_file:,.1f} bytes per row"
+    n_bytes, n_rows, n_rows_in_file = stored_bytes(db), run["n_rows"], run["n_rows_in_file"]
+    size = (
+        "in a bucket" if n_bytes is None else f"{human_bytes(n_bytes)}, {n_bytes / n_rows_in_file:,.1f} bytes per row"
+    )
     parts = "LayerNorm + attention + MLP" + (" + post-norm" if run["post_norms"] else "")
     if n_rows_in_file > n_rows:
         size += f", including {n_rows_in_file - n_rows:,} rows of other runs"

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from selfrepair.queries.catalog.quoting import literal
+from selfrepair.warehouse.database.lake.address import Lake, attached
 from selfrepair.warehouse.database.publication import FILES_VARIABLE, SMALL_FILE, address_of, is_publication
 
 _NAME = re.compile(r"\s*(\w+)\s*;?\s*")
@@ -20,6 +21,8 @@ def duckdb(sql: str, db: Path) -> str:
     """The same with the DuckDB CLI, which does not take the bare name of a view."""
     name = _NAME.fullmatch(sql)
     text = f"FROM {name[1]};" if name else _terminated(sql)
+    if isinstance(db, Lake):
+        return f"duckdb {_heredoc(f'{attached(db)}{chr(10)}{text}')}"
     if is_publication(db):
         where = address_of(db).rstrip("/")
         text = f"SET VARIABLE {FILES_VARIABLE} = {literal(f'{where}/')};\n{text}"

@@ -16,6 +16,7 @@ from selfrepair.app.wording.escape import escape_markdown
 from selfrepair.queries.client.warehouse import Warehouse
 from selfrepair.queries.sandbox.answer import Answer
 from selfrepair.queries.sandbox.served import MAX_BYTES, MAX_ROWS, TIME_LIMIT_S, State, file_state
+from selfrepair.warehouse.database.lake.address import PREFIX, lake_address
 from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.database.publication import is_publication
 from selfrepair.warehouse.errors import InUseError, SelfRepairError
@@ -78,8 +79,9 @@ _busy_since: dict[str, float] = {}
 
 
 def warehouse_path() -> Path:
-    """The file that the app shows: `$SELFREPAIR_DB`, else selfrepair.duckdb in the working directory."""
-    return Path(os.environ.get("SELFREPAIR_DB") or "selfrepair.duckdb")
+    """The file or lake that the app shows: `$SELFREPAIR_DB`, else selfrepair.duckdb in the working directory."""
+    db = os.environ.get("SELFREPAIR_DB") or "selfrepair.duckdb"
+    return lake_address(db) if db.startswith(PREFIX) else Path(db)
 
 
 def file_to_measure_into() -> Path:

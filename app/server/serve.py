@@ -29,6 +29,7 @@ from selfrepair.app.server.addresses import (
 from selfrepair.app.server.hosts import parse_allowed
 from selfrepair.warehouse import files
 from selfrepair.warehouse.cli.options import db_option
+from selfrepair.warehouse.database.lake.address import Lake, full_address, parts_beside
 from selfrepair.warehouse.database.publication import address_of
 from selfrepair.warehouse.errors import SelfRepairError, check_there
 
@@ -65,7 +66,7 @@ def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, .
     for package in EXTRAS["app"]:
         if find_spec(package) is None:
             raise ModuleNotFoundError(f"No module named '{package}'", name=package)
-    if not Path(f"{db}.parts").exists():  # part files of shards can be looked at before they are loaded
+    if not parts_beside(db).exists():  # part files of shards can be looked at before they are loaded
         check_there(db)
     path = _base_path()
     parse_allowed(allowed)
@@ -78,7 +79,7 @@ def app(db: Path, port: int, host: str, token: str | None, allowed: tuple[str, .
         [sys.executable, "-P", "-m", "selfrepair.app.server.process", "run", str(_ASGI), *options],
         env={
             **os.environ,
-            "SELFREPAIR_DB": str(db.absolute()),
+            "SELFREPAIR_DB": full_address(db.absolute()) if isinstance(db, Lake) else address_of(db.absolute()),
             TOKEN_VARIABLE: token or "",
             ALLOWED_VARIABLE: " ".join(names),
             BASE_PATH_VARIABLE: path,

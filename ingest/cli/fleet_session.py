@@ -15,6 +15,7 @@ from selfrepair.ingest.models.hub.revisions import check_series, parse_checkpoin
 from selfrepair.ingest.request.devices import WorkerDevice
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.warehouse.database.connection import check_folder
+from selfrepair.warehouse.database.lake.address import parts_beside
 from selfrepair.warehouse.parts.listing import DELIVERIES
 
 
@@ -53,7 +54,7 @@ def ingest(
 def _ingest_one(
     request: IngestRequest, place: Place, db: Path, parts: Path, bucket: str | None, *, is_last: bool
 ) -> int:
-    recorded = None if parts == Path(f"{db}.parts") else parts
+    recorded = None if parts == parts_beside(db) else parts
     with TerminalProgress() as progress:
         fleet = Fleet(
             request,

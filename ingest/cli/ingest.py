@@ -11,6 +11,7 @@ import click
 from selfrepair.ingest.request.ingest_request import IngestRequest
 from selfrepair.ingest.request.options import add_options
 from selfrepair.warehouse.cli.options import db_option
+from selfrepair.warehouse.database.lake.address import parts_beside
 
 
 @click.command(short_help="Measure a model and keep every row.")
@@ -50,7 +51,7 @@ def ingest(parts: str | None, dry_run: bool, workers: int | None, db: Path, **op
     check_request(request)
     check_parts(parts or "", request)
     bucket = parts if parts and "://" in parts else None
-    folder = Path(parts) if parts and not bucket else Path(f"{db}.parts")
+    folder = Path(parts) if parts and not bucket else parts_beside(db)
     print_placement(placement(request.shard, os.environ), folder)
     check_device(request.device, request.dtype)
     devices = [] if request.devices is None else choose_devices(request.devices, request.dtype)

@@ -24,6 +24,7 @@ from selfrepair.ingest.runs.requested import make_plan
 from selfrepair.ingest.runs.runner import measure_run
 from selfrepair.ingest.runs.stored_run import store_run
 from selfrepair.warehouse.database.connection import check_folder
+from selfrepair.warehouse.database.lake.address import parts_beside
 from selfrepair.warehouse.errors import SelfRepairError
 
 
@@ -76,7 +77,7 @@ def ingest(
 def _ingest_one(
     request: IngestRequest, db: Path, parts: Path, placed: Placement, batch_size: int | None, *, is_last: bool
 ) -> int | None:
-    shard, recorded = placed.shard, None if parts == Path(f"{db}.parts") else parts
+    shard, recorded = placed.shard, None if parts == parts_beside(db) else parts
     plan = _print_notes(make_plan(request, recorded, shard.count, local_rank=placed.local_rank))
     warn_of_namesake(request, plan.record.model, db)
     try:

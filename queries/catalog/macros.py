@@ -209,5 +209,9 @@ def has_macros(con: duckdb.DuckDBPyConnection) -> bool:
 
 def create_temp_macros(con: duckdb.DuckDBPyConnection) -> None:
     """Create the functions for this connection only."""
-    for macro in MACROS:
-        con.execute(f"CREATE OR REPLACE TEMP MACRO {macro.name}{macro.definition}")
+    con.execute(";\n".join(temp_macros().values()))
+
+
+def temp_macros() -> dict[str, str]:
+    """The statements that create the functions for a connection, by name."""
+    return {macro.name: f"CREATE OR REPLACE TEMP MACRO {macro.name}{macro.definition}" for macro in MACROS}

@@ -154,7 +154,7 @@ def _named(session: Session, name: str, params: dict[str, str], columns: str | N
     every = session.columns(name)
     chosen = names or (headline(name, every) if columns == "headline" else every)
     filters = {"run_id" if key == "run" else key: value for key, value in params.items()}
-    sql, bound = ViewQuery(name, filters, chosen).to_sql(session)
+    sql, bound = ViewQuery(name, filters, chosen, tells_of_head=True).to_sql(session)
     return ResolvedQuery(sql, bound or None, name, params, n_columns=len(every))
 
 

@@ -1,7 +1,8 @@
 """Put the views into a warehouse: for good, with their comments, or for one connection only."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -9,14 +10,16 @@ from pathlib import Path
 import duckdb
 
 from selfrepair.queries.catalog.header import View
-from selfrepair.queries.catalog.macros import MACROS, create_temp_macros, has_macros, install_macros
+from selfrepair.queries.catalog.macros import MACROS, create_temp_macros, has_macros, install_macros, temp_macros
 from selfrepair.queries.catalog.quoting import identifier, literal
 from selfrepair.queries.catalog.relations import relations, views
 from selfrepair.queries.marts import refresh as marts
+from selfrepair.queries.marts.on_demand import OnDemand
 from selfrepair.warehouse.database.connection import OnWait, connected, open_writer
+from selfrepair.warehouse.database.lake.tables import casts
 from selfrepair.warehouse.database.limits import CLOSED
 from selfrepair.warehouse.database.publication import WITHHELD, is_opened_as_publication
-from selfrepair.warehouse.database.transactions import transaction
+from selfrepair.warehouse.database.transactions import checkpoint, is_lake, transaction
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.verify.rules import for_large_files, is_read_whole
 
@@ -47,7 +50,7 @@ def bring_up_to_date(
     if not chosen and not is_done:
         with open_writer(db, wait_s, on_wait) as con:
             install(con)
-            con.execute("CHECKPOINT")
+            checkpoint(con)
     for run_id in chosen:
         with _open_to_compute(db, wait_s, on_wait) as con:
             create_temp_macros(con)
@@ -55,7 +58,7 @@ def bring_up_to_date(
         with open_writer(db, wait_s, on_wait) as con:
             install(con)
             stored = marts.store(con, computed)
-            con.execute("CHECKPOINT")
+            checkpoint(con)
         if stored:  # or else another process has changed the run, and computes it in its turn
             on_run(run_id, computed.seconds)
     return chosen
@@ -82,6 +85,9 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
         marts.make_tables(con)
         if _is_installed(con):
             return
+        if is_lake(con):
+            _record_marts(con)
+            return
         install_macros(con)
         for name in sorted(installed.difference(view.name for view in views())):
             con.execute(f"DROP VIEW {identifier(name)}")
@@ -96,6 +102,15 @@ def install(con: duckdb.DuckDBPyConnection) -> None:
         )
 
 
+def _record_marts(con: duckdb.DuckDBPyConnection) -> None:
+    """What a lake keeps of them: readers bring the views, and learn here which types columns had before they were stored."""
+    con.execute("DROP TABLE IF EXISTS selfrepair_marts.installed")
+    types = json.dumps(marts.types_lost_in_lake())
+    con.execute(
+        f"CREATE TABLE selfrepair_marts.installed AS SELECT {literal(marts.definition())} AS marts, {literal(types)} AS types"
+    )
+
+
 def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> None:
     """Create all views for this connection only: it then reads this version's views, whatever the file holds.
 
@@ -103,9 +118,25 @@ def install_temp(con: duckdb.DuckDBPyConnection, *, stored: bool = False) -> Non
     left out; `catalog.describe` has them.
     """
     create_temp_macros(con)
+    con.execute(";\n".join(_temp_views(con, stored=stored).values()))
+
+
+def _temp_views(
+    con: duckdb.DuckDBPyConnection, *, stored: bool, types: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, str]:
+    """The statements that create the views for a connection, by name."""
     is_large = _is_large(con)
-    for view in views():
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n{_sql(view, stored=stored, is_large=is_large)}")
+    return {
+        view.name: f"CREATE OR REPLACE TEMP VIEW {view.name} AS\n"
+        + _sql(view, stored=stored, is_large=is_large, types=(types or {}).get(view.name))
+        for view in views()
+    }
+
+
+def _on_demand(con: duckdb.DuckDBPyConnection, record: Mapping[str, str], *, stored: bool) -> OnDemand:
+    """All that a lake, which has tables alone, does not bring."""
+    views_of_lake = _temp_views(con, stored=stored, types=json.loads(record.get("types", "{}")))
+    return OnDemand(con, {**casts(), **temp_macros(), **views_of_lake}, frozenset(views_of_lake))
 
 
 def prepare() -> None:
@@ -116,18 +147,35 @@ def prepare() -> None:
 
 
 def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """Make this connection read this version's views; returns notes on marts that are missing or out of date, in sentences.
+    """Make this connection read this version's views; returns notes on marts that are missing or out of date, in sentences."""
+    notes, on_demand = prepare_on_demand(con)
+    on_demand.make_all()
+    return notes
+
+
+def prepare_on_demand(con: duckdb.DuckDBPyConnection) -> tuple[list[str], OnDemand]:
+    """As `prepare_reader`, with the views that are yet to be made for queries that name them: a lake's.
 
     Usually the file's views are these, and nothing is to be done. A file that holds marts of another version, or none,
     gets its marts computed by every query, which is correct and may take long.
     """
     record = _record(con)
-    of_views, of_marts = record.get("views"), record.get("marts")
-    stored = of_marts == marts.definition()
+    stored = record.get("marts") == marts.definition()
+    prepared = _prepared(con, record, stored=stored)
+    return _notes(con, stored=stored), prepared
+
+
+def _prepared(con: duckdb.DuckDBPyConnection, record: Mapping[str, str], *, stored: bool) -> OnDemand:
+    if is_lake(con):
+        return _on_demand(con, record, stored=stored)
     ours = {view.name for view in views()}
     known = (_fingerprint(is_large=False), _fingerprint(is_large=True))
-    if of_views not in known or not has_macros(con) or not _installed(con) >= ours:
+    if record.get("views") not in known or not has_macros(con) or not _installed(con) >= ours:
         install_temp(con, stored=stored)
+    return OnDemand(con)
+
+
+def _notes(con: duckdb.DuckDBPyConnection, *, stored: bool) -> list[str]:
     if stored:
         return [
             f"run {run_id}: its summaries are missing or out of date: selfrepair refresh"
@@ -148,8 +196,8 @@ def prepare_reader(con: duckdb.DuckDBPyConnection) -> list[str]:
     return []
 
 
-def _sql(view: View, *, stored: bool, is_large: bool) -> str:
-    sql = marts.stored_sql(view) if stored and view.kept == "mart" else view.sql
+def _sql(view: View, *, stored: bool, is_large: bool, types: Mapping[str, str] | None = None) -> str:
+    sql = marts.stored_sql(view, types) if stored and view.kept == "mart" else view.sql
     return for_large_files(sql) if is_large else sql
 
 
@@ -166,8 +214,8 @@ def _is_large(con: duckdb.DuckDBPyConnection) -> bool:
 def _record(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """What was installed last, by the names of `selfrepair_marts.installed`; empty where nothing was."""
     made = con.execute(
-        "SELECT 1 FROM system.main.duckdb_tables() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed' "
-        "AND database_name = system.main.current_database()"
+        "SELECT 1 FROM system.main.duckdb_columns() WHERE schema_name = 'selfrepair_marts' AND table_name = 'installed' "
+        "AND database_name = system.main.current_database() LIMIT 1"
     ).fetchall()
     if not made:
         return {}
@@ -178,8 +226,10 @@ def _record(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 def _is_installed(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether the file's views, comments and functions are this version's, to the letter."""
-    wanted = {"views": _fingerprint(_is_large(con)), "marts": marts.definition(), "comments": _comments_sha256()}
     record = _record(con)
+    if is_lake(con):
+        return record.get("marts") == marts.definition()
+    wanted = {"views": _fingerprint(_is_large(con)), "marts": marts.definition(), "comments": _comments_sha256()}
     return (
         wanted.items() <= record.items()
         and record.get("state") == _state(con)

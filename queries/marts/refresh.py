@@ -20,14 +20,15 @@ import pyarrow as pa
 from selfrepair.queries.catalog.header import View
 from selfrepair.queries.catalog.quoting import identifier, literal
 from selfrepair.queries.catalog.relations import reads, relations, views
-from selfrepair.warehouse.database.transactions import registered, transaction
+from selfrepair.warehouse.database.lake.tables import cast_tables, stored_type
+from selfrepair.warehouse.database.transactions import is_lake, registered, transaction
 
 OnRun = Callable[[int, float], None]
 """Called with a run's id and the seconds its marts took."""
 
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS selfrepair_marts.refreshed (
-    run_id INTEGER PRIMARY KEY,
+    run_id INTEGER NOT NULL,
     definition VARCHAR NOT NULL,
     n_units BIGINT NOT NULL,
     last_loaded_at TIMESTAMP NOT NULL,
@@ -66,10 +67,15 @@ def definition() -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
-def stored_sql(view: View) -> str:
-    """The SELECT that reads a mart's stored rows, of the runs that are summarised."""
+def stored_sql(view: View, types: Mapping[str, str] | None = None) -> str:
+    """The SELECT that reads a mart's stored rows, of the runs that are summarised; `types` are those that a lake lacks, by
+    column.
+    """
+    casts = ", ".join(
+        f"CAST({identifier(name)} AS {kind}) AS {identifier(name)}" for name, kind in (types or {}).items()
+    )
     return (
-        f"SELECT stored.*\nFROM selfrepair_marts.{identifier(view.name)} AS stored\n"
+        f"SELECT stored.*{f' REPLACE ({casts})' if casts else ''}\nFROM selfrepair_marts.{identifier(view.name)} AS stored\n"
         "SEMI JOIN (\n"
         "    SELECT refreshed.run_id\n"
         "    FROM selfrepair_marts.refreshed\n"
@@ -84,11 +90,11 @@ def make_tables(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("CREATE SCHEMA IF NOT EXISTS selfrepair_marts")
     con.execute(_LEDGER)
     con.execute(f"DELETE FROM selfrepair_marts.refreshed WHERE definition <> {literal(definition())}")
-    found = _tables(con)
+    found, wanted = _tables(con), _wanted(is_lake(con))
     for name in found.keys() - {"refreshed", "installed"}:
-        if found[name] != _wanted().get(name):
+        if found[name] != wanted.get(name):
             con.execute(f"DROP TABLE selfrepair_marts.{identifier(name)}")
-    for name, columns in _wanted().items():
+    for name, columns in wanted.items():
         con.execute(f"CREATE TABLE IF NOT EXISTS selfrepair_marts.{identifier(name)} ({', '.join(columns)})")
     _delete_of_removed(con)
 
@@ -100,8 +106,8 @@ def stored_tables() -> list[str]:
 
 def tables_are_made(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether `make_tables` would change nothing."""
-    found = _tables(con)
-    if not {"refreshed", *_wanted()} <= found.keys() or any(found[name] != kind for name, kind in _wanted().items()):
+    found, wanted = _tables(con), _wanted(is_lake(con))
+    if not {"refreshed", *wanted} <= found.keys() or any(found[name] != kind for name, kind in wanted.items()):
         return False
     outdated = (
         f"SELECT 1 FROM selfrepair_marts.refreshed WHERE definition <> {literal(definition())} "
@@ -176,9 +182,18 @@ def store(con: duckdb.DuckDBPyConnection, computed: Computed) -> bool:
             con.execute(f"DELETE FROM selfrepair_marts.{identifier(name)} WHERE run_id = {run_id:d}")
             with registered(con, _ARROW, rows):
                 con.execute(f"INSERT INTO selfrepair_marts.{identifier(name)} BY NAME FROM {_ARROW}")
+        values = (
+            f"SELECT run_id, {literal(definition())} AS definition, n_units, last_loaded_at, "
+            f"current_timestamp AT TIME ZONE 'UTC' AS refreshed_at FROM ({_LOADED}) WHERE run_id = {run_id:d}"
+        )
         con.execute(
-            f"INSERT OR REPLACE INTO selfrepair_marts.refreshed SELECT run_id, {literal(definition())}, n_units, "
-            f"last_loaded_at, current_timestamp AT TIME ZONE 'UTC' FROM ({_LOADED}) WHERE run_id = {run_id:d}"
+            "UPDATE selfrepair_marts.refreshed AS old SET definition = new.definition, n_units = new.n_units, "
+            f"last_loaded_at = new.last_loaded_at, refreshed_at = new.refreshed_at FROM ({values}) AS new "
+            "WHERE old.run_id = new.run_id"
+        )
+        con.execute(
+            f"INSERT INTO selfrepair_marts.refreshed {values} "
+            "AND run_id NOT IN (SELECT refreshed.run_id FROM selfrepair_marts.refreshed)"
         )
     return True
 
@@ -195,8 +210,13 @@ def _computed(con: duckdb.DuckDBPyConnection, run_id: int) -> Iterator[None]:
             con.execute(f"CREATE TEMP {kind} {identifier(name)} AS\n{sql}")
             made.callback(con.execute, f"DROP {kind} temp.{identifier(name)}")
 
-        for table in _NARROWED:  # a TEMP name goes before the file's own, in the marts' SQL too
-            make("VIEW", table, f"FROM {identifier(database)}.main.{table} WHERE run_id = {run_id:d}")
+        # A TEMP name goes before the file's own, in the marts' SQL too.
+        if is_lake(con):
+            for table in cast_tables(con, dict.fromkeys(_NARROWED, f"run_id = {run_id:d}")):
+                made.callback(con.execute, f"DROP VIEW temp.{identifier(table)}")
+        else:
+            for table in _NARROWED:
+                make("VIEW", table, f"FROM {identifier(database)}.main.{table} WHERE run_id = {run_id:d}")
         for view in _needed():
             make("TABLE" if view.kept else "VIEW", view.name, view.sql)
         yield
@@ -235,10 +255,26 @@ def _tables(con: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
 
 
 @cache
-def _wanted() -> dict[str, list[str]]:
+def _wanted(in_lake: bool = False) -> dict[str, list[str]]:
     """As `_tables` has them, what the marts' tables should be."""
     return {
-        view.name: [f"{column.name} {column.type}" for column in relations()[view.name].columns]
+        view.name: [
+            f"{column.name} {stored_type(column.type) if in_lake else column.type}"
+            for column in relations()[view.name].columns
+        ]
+        for view in views()
+        if view.kept == "mart"
+    }
+
+
+def types_lost_in_lake() -> dict[str, dict[str, str]]:
+    """Types of the marts' columns that a lake stores as others, by mart and column."""
+    return {
+        view.name: {
+            column.name: column.type
+            for column in relations()[view.name].columns
+            if stored_type(column.type) != column.type
+        }
         for view in views()
         if view.kept == "mart"
     }

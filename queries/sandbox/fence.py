@@ -8,7 +8,7 @@ not be.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import duckdb
 from selfrepair.queries.catalog.next_step import see_names
 from selfrepair.queries.catalog.relations import unknown_name
 from selfrepair.warehouse import compat
+from selfrepair.warehouse.database.transactions import is_lake
 from selfrepair.warehouse.errors import SelfRepairError, UnknownNameError
 
 LONGEST_QUERY = 200_000
@@ -90,6 +91,13 @@ _MOST_PARTS_OF_A_NAME = 100
 _READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 """Parts of a syntax tree that answer rows and change nothing."""
 
+_TABLES = "SELECT table_name, false FROM system.main.duckdb_tables()"
+_TABLES_OF_LAKE = (  # `duckdb_tables` would look up how many rows each has
+    "SELECT DISTINCT table_name, false FROM system.main.duckdb_columns() "
+    "WHERE database_name = system.main.current_database()"
+)
+_VIEWS = "UNION ALL SELECT view_name, internal FROM system.main.duckdb_views()"
+
 Node = dict[str, Any]
 
 
@@ -113,12 +121,10 @@ class Names:
     system: frozenset[str]
 
     @classmethod
-    def of(cls, con: duckdb.DuckDBPyConnection) -> "Names":
-        """Those of this connection's file."""
-        rows = con.execute(
-            "SELECT table_name, false FROM system.main.duckdb_tables() "
-            "UNION ALL SELECT view_name, internal FROM system.main.duckdb_views()"
-        ).fetchall()
+    def of(cls, con: duckdb.DuckDBPyConnection, on_demand: Collection[str] = ()) -> "Names":
+        """Those of this connection's file, and of views that are made on demand."""
+        rows = con.execute(f"{_TABLES_OF_LAKE if is_lake(con) else _TABLES} {_VIEWS}").fetchall()
+        rows += [(name, False) for name in on_demand]
         return cls(
             {name.lower(): name for name, internal in rows if not internal},
             SYSTEM_VIEWS | {name.lower() for name, internal in rows if internal},
@@ -254,10 +260,12 @@ def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node, names: Name
     for node in _nodes(tree):
         match node:
             case {"type": "BASE_TABLE", "table_name": str(name)}:
+                _refuse_catalog(node)
                 relations.add(name)
             case {"type": "TABLE_FUNCTION", "function": {"function_name": str(name)}}:
                 table_functions.add(name.lower())
             case {"type": "SHOW_REF", "show_type": "SHOW", "table_name": str(name)}:  # DuckDB 2's of a table
+                _refuse_catalog(node)
                 relations.add(name)
             case {"type": "SHOW_REF", "table_name": str(name)} if name.strip('"') not in (*_SHOWN, ""):
                 raise SelfRepairError(f"SHOW {name} is not answered here; SHOW TABLES and DESCRIBE are. {see_names()}")
@@ -277,6 +285,13 @@ def _refuse_reaching_out(con: duckdb.DuckDBPyConnection, tree: Node, names: Name
         for name in sorted(table_functions - TABLE_FUNCTIONS - _macros_of_file(con)):
             raise _refused(name)
     _refuse_unknown({name for name in relations if name.lower() not in named_here | SYSTEM_VIEWS}, names)
+
+
+def _refuse_catalog(node: Node) -> None:
+    """The tables in which DuckLake keeps a lake's catalog are not the warehouse's."""
+    for part in (node.get("catalog_name"), node.get("schema_name")):
+        if str(part or "").lower().startswith("__ducklake"):
+            raise SelfRepairError(f"{part} is the lake's own catalog, which is not asked here. {see_names()}")
 
 
 def _refuse_borrowed_names(named_here: set[str], names: Names) -> None:

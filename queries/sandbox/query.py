@@ -79,13 +79,15 @@ class ViewQuery:
     """Rows of a view or table in which each column of `filters` has the value, or one of a list; None is NULL.
 
     `columns` are those to select, in this order; all come as `catalog.headline` orders them. `filters` may give heads by
-    their names, `head="L9H6"` or a list of these. With `is_ordered` the rows of a view whose rows are stored come in the order
-    of what tells them apart; all others come as they are computed, which in one thread is always the same.
+    their names, `head="L9H6"` or a list of these; one that is not there is refused, a single one unless `tells_of_head`: then
+    whoever asks says of an empty answer what there is. With `is_ordered` the rows of a view whose rows are stored come in the
+    order of what tells them apart; all others come as they are computed, which in one thread is always the same.
     """
 
     name: str
     filters: Mapping[str, Any]
     columns: Chosen = "all"
+    tells_of_head: bool = False
     is_ordered: bool = False
 
     def to_sql(self, reader: "Reader | Session") -> tuple[str, Params | None]:
@@ -100,7 +102,8 @@ class ViewQuery:
         if "run_id" in columns and filters.keys() & {"run_id", "model"}:
             filters |= _run_filter(reader.rows(RUNS), filters)
         conditions, params = conditions_of(filters)
-        if named := places or [place for place in [place_of(self.filters.get("head"))] if has_heads and place]:
+        single = place_of(self.filters.get("head")) if has_heads and not self.tells_of_head else None
+        if named := places or [place for place in [single] if place]:
             _check_heads(reader, self.name, filters.get("run_id") if "run_id" in columns else (), named)
         if places:
             conditions.append(among(places))

@@ -18,7 +18,7 @@ import pyarrow as pa
 from selfrepair.queries.catalog.next_step import see_names
 from selfrepair.queries.catalog.quoting import identifier
 from selfrepair.queries.catalog.relations import unknown_name
-from selfrepair.queries.marts.install import prepare_reader
+from selfrepair.queries.marts.install import prepare_on_demand
 from selfrepair.queries.sandbox.answer import Answer, Batches, OnNote, Params, out_of_memory, out_of_time
 from selfrepair.queries.sandbox.fence import Names, Statement, checked, refuse_vain_advice
 from selfrepair.queries.sandbox.interrupt import interrupted_after, interrupted_by_ctrl_c
@@ -91,10 +91,11 @@ class Reader:
             # What a file holds may be anybody's: a view in the place of a table runs for ever, or takes all memory.
             with self._explained(self._timeout_s), interrupted_after(self._con, self._timeout_s):
                 check_readable(self._con)
-                for note in prepare_reader(self._con):
+                notes, self._on_demand = prepare_on_demand(self._con)
+                for note in notes:
                     if self._on_note:
                         self._on_note(note)
-                self._names = Names.of(self._con)
+                self._names = Names.of(self._con, self._on_demand.views)
             self.opening_s = time.monotonic() - began
         except BaseException:
             self._open.close()
@@ -165,6 +166,7 @@ class Reader:
     def rows(self, query: str, params: Params | None = None) -> list[dict[str, Any]]:
         """All rows that answer a `query` of this package's own, as plain values by column; it is not fenced."""
         with self._explained(None):
+            self._on_demand.make_for(query)
             found: list[dict[str, Any]] = _batches(self._con, query, params).read_all().to_pylist()
         return found
 
@@ -180,6 +182,7 @@ class Reader:
         """The same with their types."""
         if name not in self._types:
             with self._explained(None):
+                self._on_demand.make_for(name)
                 self._types[name] = types_of(self._con, self._all_of(name))
         return self._types[name]
 
@@ -204,6 +207,7 @@ class Reader:
         """First the schema of the rows, then their batches, with one row more than `limit` where there is one."""
         left_s = None if timeout_s is None else max(0.0, timeout_s - spent_s)
         with self._explained(timeout_s), interrupted_after(self._con, left_s):
+            self._on_demand.make_for(query)
             statement = self._statement(query)
             select = PlainSelect(statement.text)
             limited = ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-_LEFT_OUT = (
+LEFT_OUT = (
     *("loaded_at", "applied_at", "last_loaded_at", "refreshed_at", "started_at", "measured_at", "finished_at"),
     *("manifest_sha256", "host", "worker", "seconds"),
 )
@@ -22,8 +22,8 @@ def contents(db: Path) -> Contents:
         found = {}
         for (table,) in tables:
             rows = con.sql(f"FROM {table}")
-            lasting = [name for name in rows.columns if name not in _LEFT_OUT]
-            found[table] = sorted(rows.select(*lasting).fetchall(), key=_names)
+            lasting = [name for name in rows.columns if name not in LEFT_OUT]
+            found[table] = sorted(rows.select(*lasting).fetchall(), key=row_key)
         views = "SELECT view_name, sql, comment FROM duckdb_views() WHERE NOT internal ORDER BY ALL"
         return found | {"views": [(name, _words(sql), comment) for name, sql, comment in con.sql(views).fetchall()]}
 
@@ -42,7 +42,7 @@ def differences(found: Contents, expected: Contents) -> list[str]:
     ]
 
 
-def _names(row: tuple[Any, ...]) -> str:
+def row_key(row: tuple[Any, ...]) -> str:
     return str([value for value in row if not isinstance(value, float)]) + str(
         [f"{value:.3g}" for value in row if isinstance(value, float)]
     )

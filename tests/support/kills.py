@@ -2,7 +2,9 @@
 of a command that nothing stopped. As a script it stops so many, `make kills` with KILLS=200, of all commands or of those that
 KILLS_OF names; a seed repeats its moments. It ends with a line of what it did, and with 1 where something went wrong.
 
-Of `fleet`, an ingest by two processes, a worker is killed, or the driver, or the driver is asked to end (SIGTERM, SIGINT).
+Of `lake` and `postgres`, which are stopped only where KILLS_OF names them, a load into a lake whose catalog is a file, or in
+a Postgres that is started for it. Of `fleet`, an ingest by two processes, a worker is killed, or the driver, or the driver is
+asked to end (SIGTERM, SIGINT).
 """
 
 import argparse
@@ -19,23 +21,28 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
 import psutil
 
+from selfrepair.warehouse.database.address import warehouse_path
+from selfrepair.warehouse.load.cleaning import clean
 from selfrepair.warehouse.verify.verification import verify
 from support import templates
 from support.contents import Contents, contents, differences
 from support.fabricate import fabricate
+from support.lakes import lake_contents, new_database, postgres, unknown_files
 from support.loaded import load_rows, stored
 from support.version_0_1 import unpacked
 from support.warm import Process, Server, warm_server
 
 DB = "w.duckdb"
 COMMANDS = ("ingest", "fleet", "load", "refresh", "remove", "upgrade")
+LAKES = ("lake", "postgres")
 _MOST_STOPS = 3  # of one command, before it is left alone
 _SHARE_OF_FULL_DISKS = 0.3
 _ROOM = 400_000_000
@@ -68,6 +75,11 @@ _MODEL = (
 )
 
 
+_server: dict[str, str] = {}
+_databases: dict[Path, str] = {}
+_numbers = itertools.count(1)
+
+
 def before(command: str, db: Path, *, n_units: int = 1) -> list[str]:
     """Make a file, its part files or both as they are before `command`, which is returned without its --db."""
     root = db.with_name(f"{db.name}.parts")
@@ -78,7 +90,7 @@ def before(command: str, db: Path, *, n_units: int = 1) -> list[str]:
         shutil.move(folder / "warehouse.duckdb.parts", root)
         shutil.rmtree(folder)
         return ["load"]
-    if command == "load":
+    if command in ("load", *LAKES):
         for run in runs:
             run.write(root)
         return ["load"]
@@ -114,7 +126,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("n", type=int, nargs="?", default=200, help="how many to stop")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    parser.add_argument("--of", nargs="+", choices=COMMANDS, default=COMMANDS, help="which commands")
+    parser.add_argument("--of", nargs="+", choices=(*COMMANDS, *LAKES), default=COMMANDS, help="which commands")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no small disk stays mounted
     draw = random.Random(given.seed)
@@ -124,8 +136,10 @@ def main() -> int:
         print("no disk is full among them: that takes root on Linux, which mounts small ones")
     stopped: Counter[str] = Counter()
     failures, began = 0, time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="selfrepair-kills-") as made:
+    with tempfile.TemporaryDirectory(prefix="selfrepair-kills-") as made, ExitStack() as during:
         base = Path(made)
+        if "postgres" in given.of:
+            _server["dsn"] = during.enter_context(postgres(base))
         templates.share(base / "templates")
         (base / "processes").mkdir()
         with warm_server(base / "processes") as server:
@@ -135,6 +149,7 @@ def main() -> int:
                 is_full = draw.random() < _SHARE_OF_FULL_DISKS and can_mount
                 with _disk(base / "stopped", is_limited=is_full) as folder:
                     shutil.copytree(case.folder, folder, dirs_exist_ok=True)
+                    _databases.pop(folder, None)
                     try:
                         told = _stop(server, case, folder, draw, stopped, is_full=is_full)
                         told += _finish(server, case, folder)
@@ -177,17 +192,35 @@ def _case(server: Server, folder: Path, name: str) -> Case:
     unbroken = folder.with_name(f"{name} unbroken")
     shutil.copytree(folder, unbroken)
     began = time.monotonic()
-    process = _start(server, line, unbroken)
+    process = _start(server, line, unbroken, name)
     _, err = process.communicate(_LONGEST_S)
     assert process.returncode == 0, err
     seconds = time.monotonic() - began
     n_bytes = sum(path.stat().st_size for path in unbroken.rglob("*") if path.is_file())
-    return Case(name, line, folder, contents(unbroken / DB), _files(unbroken), seconds, n_bytes)
+    return Case(name, line, folder, _contents(name, unbroken), _files(unbroken), seconds, n_bytes)
 
 
-def _start(server: Server, line: list[str], folder: Path) -> Process:
+def _contents(name: str, folder: Path) -> Contents:
+    return lake_contents(_db(name, folder)) if name in LAKES else contents(folder / DB)
+
+
+def _db(name: str, folder: Path) -> Path:
+    """The warehouse of a case in this folder; in Postgres, a database of its own."""
+    if name not in LAKES:
+        return folder / DB
+    if name == "lake":
+        return warehouse_path(f"ducklake:{folder / DB}")
+    if folder not in _databases:
+        _databases[folder] = new_database(_server["dsn"], f"stopped_{next(_numbers)}")
+    return warehouse_path(f"ducklake:postgres:{_databases[folder]}", str(folder / f"{DB}.files"))
+
+
+def _start(server: Server, line: list[str], folder: Path, name: str) -> Process:
     program = _FLEET.format(tests=str(Path(__file__).parents[1])) + _PROGRAM if "--devices" in line else _PROGRAM
-    return server.start(program, [*line, "--db", str(folder / DB)])
+    db = _db(name, folder)
+    if name in LAKES:
+        line = [*line, str(folder / f"{DB}.parts"), "--data", str(folder / f"{DB}.files")]
+    return server.start(program, [*line, "--db", str(db)])
 
 
 def _stop(
@@ -199,7 +232,7 @@ def _stop(
         if is_full:
             used = shutil.disk_usage(folder).used
             _resize(folder, used + draw.randrange(4096, 2 * case.n_bytes))
-        process = _start(server, case.line, folder)
+        process = _start(server, case.line, folder, case.name)
         how, allowed = ("disk full", {1}) if is_full else _struck(case, process, folder, draw)
         _, err = _ended(process, folder)
         if process.returncode == 0:
@@ -264,16 +297,20 @@ def _ended(process: Process, folder: Path) -> tuple[str, str]:
 
 def _finish(server: Server, case: Case, folder: Path) -> list[str]:
     """Give the command once more; what is then other than it should be."""
-    process = _start(server, case.line, folder)
+    process = _start(server, case.line, folder, case.name)
     _, err = _ended(process, folder)
     if process.returncode != 0:
         return [f"given again it ended with {process.returncode}: {err[-2000:]}"]
-    found = contents(folder / DB)
+    found = _contents(case.name, folder)
     other = [f"other rows: {name}" for name in differences(found, case.expected)]
     if case.is_fleet:
         other = [text for text in other if not _are_same_sums(text.removeprefix("other rows: "), found, case.expected)]
-    broken = [f"verify: {check}" for check in verify(folder / DB) if not check.ok]
-    left = [f"left over: {path}" for path in sorted(_files(folder) - case.files)]
+    broken = [f"verify: {check}" for check in verify(_db(case.name, folder)) if not check.ok]
+    if case.name in LAKES:  # files of a commit that was killed
+        clean(_db(case.name, folder), timedelta(0))
+    left = [f"left over: {path}" for path in sorted(_files(folder) - case.files) if not path.endswith(".parquet")]
+    if case.name in LAKES and (n_unknown := unknown_files(_db(case.name, folder), folder)):
+        left.append(f"left over: {n_unknown} files that the catalog does not name")
     return other + broken + left
 
 

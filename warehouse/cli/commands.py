@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from selfrepair.warehouse.cli.options import db_option, json_option
+from selfrepair.warehouse.database.lake.address import parts_beside
 
 _RUNS = """
 SELECT
@@ -107,11 +108,9 @@ def load(
     from selfrepair.warehouse.parts.records import is_run_key
     from selfrepair.warehouse.parts.status import COMPLETE
 
-    if parts_folder is not None and (
-        parts_folder.exists() or parts_folder.absolute() != Path(f"{db}.parts").absolute()
-    ):
+    if parts_folder is not None and (parts_folder.exists() or parts_folder.absolute() != parts_beside(db).absolute()):
         _check_parts(parts_folder, db)
-    parts, run_key = parts_folder or Path(f"{db}.parts"), None
+    parts, run_key = parts_folder or parts_beside(db), None
     is_removed = parts_folder is not None and not parts.exists() and is_run_key(parts.absolute().name)
     if is_removed or (parts / "run.json").is_file():  # the folder of one run, in that of all
         parts, run_key = parts.absolute().parent, parts.absolute().name
@@ -202,7 +201,7 @@ def runs(db: Path, as_json: bool) -> None:
     from selfrepair.warehouse.cli.head_names import short_heads
     from selfrepair.warehouse.cli.unfinished import sentences, status_now
 
-    parts = Path(f"{db}.parts")
+    parts = parts_beside(db)
     shown_as = {"heads": lambda stored: short_heads(**stored), "status": lambda stored: status_now(parts, **stored)}
     print_rows(db, _RUNS, shown_as, only_if_any=("name", "tags", "note"))
     for text in sentences(db, parts):
@@ -246,7 +245,7 @@ def remove(run: str, db: Path, parts: Path | None, yes: bool) -> None:
     )
     if not yes:
         click.confirm(f"Remove {named} from {db}?", abort=True)
-    remove_run(db, stored, parts or Path(f"{db}.parts"), on_wait=say)
+    remove_run(db, stored, parts or parts_beside(db), on_wait=say)
     click.echo(f"removed {named}\n{db} now holds {holds(db)}")
 
 

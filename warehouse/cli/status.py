@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from selfrepair.warehouse.cli.options import db_option, json_option
+from selfrepair.warehouse.database.lake.address import parts_beside
 
 if TYPE_CHECKING:
     from selfrepair.warehouse.parts.status import RunStatus, TimeLeft
@@ -31,7 +32,7 @@ def status(parts_folder: Path | None, db: Path, as_json: bool) -> None:
     from selfrepair.warehouse.errors import SelfRepairError
     from selfrepair.warehouse.parts.status import statuses
 
-    parts, run_keys = parts_folder or Path(f"{db}.parts"), None
+    parts, run_keys = parts_folder or parts_beside(db), None
     if (parts / "run.json").is_file():  # the folder of one run, in that of all
         parts, run_keys = parts.absolute().parent, [parts.absolute().name]
     if not parts.is_dir() and (parts_folder is not None or not db.exists()):

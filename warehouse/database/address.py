@@ -1,4 +1,4 @@
-"""Which file a user means by a warehouse: a path is a path.
+"""Which file a user means by a warehouse: a path is a path, unless it is the address of a lake (`lake.address`).
 
 DuckDB takes some texts for more than a path: `:memory:` for a database that is gone when it is closed, `md:name` for a
 service, `sqlite:name` for an extension that it fetches, `name?option` for a name with options. None of these holds a
@@ -13,6 +13,7 @@ from pathlib import Path
 from shlex import quote
 
 from selfrepair.warehouse.database import publication
+from selfrepair.warehouse.database.lake.address import PREFIX, Lake, lake_address
 from selfrepair.warehouse.errors import SelfRepairError, file_option, in_words
 
 _PREFIX = re.compile(r":memory:|[A-Za-z][\w+.-]+:")  # two letters at least: C: is a drive
@@ -20,17 +21,27 @@ _NAMES_OF_DUCKDB = frozenset({"information_schema", "selfrepair_marts"})
 """A file's name up to its first dot is what SQL calls the database; these also name schemas within it."""
 
 
-def warehouse_path(given: str | os.PathLike[str]) -> Path:
-    """The path that was given; of a publication (an address, too), its folder. Raises SelfRepairError where it is none, or one
-    at which there can be no warehouse.
+def warehouse_path(given: str | os.PathLike[str], data: str | None = None) -> Path:
+    """The path that was given; of a publication (an address, too), its folder; or the lake (`ducklake:...`), whose rows lie in
+    `data` where that is said. Raises SelfRepairError where it is none of them, or a path at which there can be no warehouse.
 
     A name that looks like an address of DuckDB's is refused; written as `./md:name` it is the path of a file.
     """
+    if isinstance(given, Lake) and given.catalog:
+        return given
     text = os.fspath(given)
     if not text.strip():
         raise SelfRepairError(f"the warehouse's name is empty. Name a file: {_named('selfrepair.duckdb')}")
     if "\0" in text:
         raise SelfRepairError(f"{text!r} contains a NUL character, which no path can have. {another_file()}")
+    if text.startswith(PREFIX):
+        lake = lake_address(text, data)
+        check_place(lake)
+        return lake
+    if data is not None:
+        raise SelfRepairError(
+            f"--data says where the rows of a lake lie, and {text} is a file. Leave it out, or name a lake: --db ducklake:FILE"
+        )
     if (folder := publication.found_at(text)) is not None:
         check_place(folder)
         return folder
@@ -53,6 +64,10 @@ def warehouse_path(given: str | os.PathLike[str]) -> Path:
 
 def check_place(path: Path) -> None:
     """Raise SelfRepairError where no warehouse can be at `path`, whether there is something or not. Opens nothing."""
+    if isinstance(path, Lake) and path.catalog:
+        if path.kind != "postgres":
+            check_place(Path(path))
+        return
     if _PREFIX.match(str(path)):  # a Path that did not come through `warehouse_path`
         warehouse_path(str(path))
     try:

@@ -19,6 +19,9 @@ import duckdb
 from selfrepair.warehouse import compat, files
 from selfrepair.warehouse.database.address import another_file, check_place
 from selfrepair.warehouse.database.format import check_format, why_not_opened
+from selfrepair.warehouse.database.lake import opening as lakes
+from selfrepair.warehouse.database.lake.address import Lake
+from selfrepair.warehouse.database.lake.tables import cast_tables
 from selfrepair.warehouse.database.limits import CLOSED, Limits, Settings
 from selfrepair.warehouse.database.migrate import check_readable, migrate
 from selfrepair.warehouse.database.publication import is_publication, publication_at, refuse_to_write
@@ -56,6 +59,13 @@ def open_writer(path: Path, wait_s: float = 60.0, on_wait: OnWait | None = None)
     written: read-only, disk full. What was committed before stays.
     """
     check_folder(path)
+    if isinstance(path, Lake):
+        with (
+            lakes.open_to_change(path, _with_spill_folder(path, CLOSED), migrate, wait_s, on_wait) as con,
+            _explained(path, con),
+        ):
+            yield con
+        return
     if not path.exists():
         _create(path)
     with connected(path, CLOSED, read_only=False, wait_s=wait_s, on_wait=on_wait) as con, _explained(path, con):
@@ -79,6 +89,8 @@ def open_reader(path: Path, wait_s: float = 10.0, on_wait: OnWait | None = None)
         _explained(path, con),
     ):
         check_readable(con)
+        if isinstance(path, Lake):
+            cast_tables(con)
         yield con
 
 
@@ -101,6 +113,9 @@ def connect(
 
     Waits and raises as `open_writer` and `open_reader` do.
     """
+    if isinstance(path, Lake):
+        assert read_only, "a lake is changed within `open_writer`"
+        return lakes.connect_to_read(path, _with_spill_folder(path, settings))
     if not read_only:
         refuse_to_write(path)
     if (publication := publication_at(path)) is not None:
@@ -123,8 +138,7 @@ def _connected_in(
 ) -> duckdb.DuckDBPyConnection:
     # By its one real name: DuckDB looks for a file's log beside the name it is given, and a link has none.
     real = os.path.realpath(path)
-    if "temp_directory" not in settings:  # at the end, since DuckDB takes it before what closes it to files
-        settings = {**settings, "temp_directory": _spill_folder(real, os.getpid())}
+    settings = _with_spill_folder(path, settings)
     give_up_after_s = wait_s if read_only else max(wait_s, _READERS_CLOSE_S)
     began = time.monotonic()
     pause_s = _FIRST_PAUSE_S
@@ -158,6 +172,8 @@ def check_folder(path: Path) -> None:
     """
     refuse_to_write(path)
     check_place(path)
+    if isinstance(path, Lake) and path.kind == "postgres":
+        return
     if not path.parent.is_dir():
         raise SelfRepairError(
             f"{path} cannot be created: there is no folder {path.parent}. Create it, or change "
@@ -212,6 +228,13 @@ def move_to_free_name(source: Path, target: Path) -> None:
             source.rename(target)
 
 
+def _with_spill_folder(path: Path, settings: Settings) -> Settings:
+    if "temp_directory" in settings:
+        return settings
+    # At the end, since DuckDB takes it before what closes it to files.
+    return {**settings, "temp_directory": _spill_folder(os.path.realpath(path), os.getpid())}
+
+
 @cache
 def _spill_folder(real: str, pid: int) -> str:
     """Where DuckDB puts what does not fit in memory unless its settings say otherwise: beside the file, under a name that
@@ -243,6 +266,10 @@ def _explained(path: Path, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
             f"refused ({compat.reason(error)}). {another_file()}"
         ) from error
     except duckdb.Error as error:
+        if isinstance(path, Lake):
+            if (told := lakes.explained(path, error)) is not None:
+                raise told from error
+            raise
         if is_publication(path):
             raise SelfRepairError(f"{path} cannot be read: {compat.reason(error)}. {another_file()}") from error
         if compat.is_failed_write(error):

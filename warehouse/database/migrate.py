@@ -9,7 +9,7 @@ import contextlib
 import glob
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,8 +20,11 @@ import duckdb
 
 from selfrepair.warehouse.database.address import another_file
 from selfrepair.warehouse.database.comments import write_comments
+from selfrepair.warehouse.database.lake.opening import ADDRESS
+from selfrepair.warehouse.database.lake.tables import copy_rows, make_tables
+from selfrepair.warehouse.database.limits import CLOSED
 from selfrepair.warehouse.database.publication import is_opened_as_publication
-from selfrepair.warehouse.database.transactions import registered, transaction
+from selfrepair.warehouse.database.transactions import is_lake, registered, transaction
 from selfrepair.warehouse.errors import SelfRepairError, again, file_option
 from selfrepair.warehouse.schema import MEASURED_TABLES
 
@@ -38,8 +41,19 @@ WHERE database_name = system.main.current_database() AND NOT temporary AND NOT i
 """
 """Functions by their full names, here and wherever a file's contents are looked at: it may hold others of the short ones."""
 
+_NAMES_OF_LAKE = """
+SELECT DISTINCT table_name, schema_name = 'main' AS is_in_main, table_name IN (
+    SELECT view_name FROM system.main.duckdb_views() WHERE database_name = system.main.current_database()
+) AS is_view
+FROM system.main.duckdb_columns() WHERE database_name = system.main.current_database()
+"""
+"""`duckdb_tables` would look up how many rows each table of a lake has."""
+
 _APPLIED = "SELECT version::INTEGER AS version, sha256 FROM main.schema_migration WHERE version > 0 ORDER BY version"
-_PATH = "SELECT path FROM system.main.duckdb_databases() WHERE database_name = system.main.current_database()"
+_PATH = (
+    f"SELECT coalesce(getvariable('{ADDRESS}'), path) FROM system.main.duckdb_databases() "
+    "WHERE database_name = system.main.current_database()"
+)
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _TABLE = re.compile(r"CREATE TABLE (\w+)")
@@ -113,6 +127,9 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
                 f"Load into a new file ({file_option('into=') or 'another name'}), or use the build that made this one."
             )
     missing = steps[len(applied) :]
+    if is_lake(con):
+        _migrate_lake(con, missing)
+        return [step.version for step in missing]
     file = _file(con)  # DuckDB 2 answers nothing more in a transaction that failed
     with _commit_in_the_file(con), transaction(con):
         for step in missing:
@@ -126,6 +143,20 @@ def migrate(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None 
         if len(steps) == len(migrations()):  # the tables are those that `schema` describes
             write_comments(con)
     return [step.version for step in missing]
+
+
+def _migrate_lake(con: duckdb.DuckDBPyConnection, missing: Sequence[Migration]) -> None:
+    """Give a lake the tables and columns that it has not: lakes are younger than all that was ever renamed or removed."""
+    if missing:
+        with duckdb.connect(config=CLOSED) as model, transaction(con):
+            migrate(model)
+            make_tables(con, model)
+            model.execute(f"DELETE FROM schema_migration WHERE version < {missing[0].version:d}")
+            copy_rows(model, con, "schema_migration")
+            write_comments(con)
+        return
+    with transaction(con):
+        write_comments(con)
 
 
 def check_readable(con: duckdb.DuckDBPyConnection, steps: tuple[Migration, ...] | None = None) -> None:
@@ -183,7 +214,7 @@ def _rows_of(path: Path) -> "pa.Table":
 
 
 def _applied(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
-    found = con.execute(_NAMES).fetchall()
+    found = con.execute(_NAMES_OF_LAKE if is_lake(con) else _NAMES).fetchall()
     names = {name for name, _, _ in found}
     in_main = {name.lower(): is_view for name, is_in_main, is_view in found if is_in_main}
     ours = {name for step in migrations() for name in _TABLE.findall(step.sql)}

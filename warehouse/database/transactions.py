@@ -25,6 +25,21 @@ def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         raise
 
 
+def checkpoint(con: duckdb.DuckDBPyConnection) -> None:
+    """Bring a file's log into it. A lake has none: DuckLake would clean it at that, which whoever reads it may notice."""
+    if not is_lake(con):
+        con.execute("CHECKPOINT")
+
+
+def is_lake(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the connection has a lake open, and not a file."""
+    found = con.execute(
+        "SELECT 1 FROM system.main.duckdb_databases() "
+        "WHERE database_name = system.main.current_database() AND type = 'ducklake'"
+    ).fetchall()
+    return bool(found)
+
+
 @contextlib.contextmanager
 def registered(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.RecordBatchReader) -> Iterator[None]:
     """Within the block, SQL can read the rows by this name."""

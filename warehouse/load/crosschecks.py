@@ -2,20 +2,27 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import asdict
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
+from selfrepair.warehouse.database.lake.tables import allowed
+from selfrepair.warehouse.database.transactions import registered
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import read_file
 from selfrepair.warehouse.parts.manifest import RunStamp, difference, unsealed
 from selfrepair.warehouse.parts.records import CrosscheckCell
 
-_INSERT = """
+_ARROW = "selfrepair_cells_to_append"
+_INSERT = f"""
 INSERT INTO crosschecks (run_id, prompt_id, layer, head, ablation, n_rows, error_max)
-VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO NOTHING
+SELECT $run_id, prompt_id, layer, head, ablation, n_rows, error_max FROM {_ARROW} AS cells
+WHERE {{allowed}} AND NOT EXISTS (
+    FROM crosschecks AS known WHERE known.run_id = $run_id
+    AND (known.prompt_id, known.layer, known.head, known.ablation) = (cells.prompt_id, cells.layer, cells.head, cells.ablation)
+)
 """
 
 
@@ -38,11 +45,17 @@ def read_cells(path: Path, run_key: str, stamp: RunStamp | None = None) -> list[
 def append_cells(con: duckdb.DuckDBPyConnection, run_id: int, cells: Sequence[CrosscheckCell]) -> int:
     """Append the cells that are not there yet; returns how many. A cell that is there keeps its first result.
 
-    Call it inside a transaction. Raises duckdb.Error when the table refuses a cell.
+    Call it inside a transaction. Raises SelfRepairError or duckdb.Error when the table refuses a cell.
     """
     before = _count(con, run_id)
     if cells:
-        con.executemany(_INSERT, [(run_id, *astuple(cell)) for cell in cells])
+        try:
+            first = {(cell.prompt_id, cell.layer, cell.head, cell.ablation): asdict(cell) for cell in reversed(cells)}
+            rows = pa.Table.from_pylist(list(reversed(first.values())))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise SelfRepairError(f"its cells are no numbers and ablations: {error}") from error
+        with registered(con, _ARROW, rows):
+            con.execute(_INSERT.format(allowed=allowed(con, "crosschecks")), {"run_id": run_id})
     return _count(con, run_id) - before
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from selfrepair.warehouse import files
 from selfrepair.warehouse.database.connection import OnWait, open_reader, open_writer
-from selfrepair.warehouse.database.transactions import transaction
+from selfrepair.warehouse.database.transactions import checkpoint, transaction
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.crosschecks import append_cells, read_cells
 from selfrepair.warehouse.load.names import why_unnamed
@@ -89,7 +89,7 @@ def load(
         for run_load in loads:
             run_load.run()
         con.execute("RESET threads")
-        con.execute("CHECKPOINT")
+        checkpoint(con)
     report.loading_s = time.monotonic() - began
     if after_load:
         call_entry_points(db, wait_s, on_wait)

@@ -13,6 +13,7 @@ import duckdb
 
 from selfrepair.warehouse import files
 from selfrepair.warehouse.database.connection import OnWait, check_folder, move_to_free_name, open_reader, open_writer
+from selfrepair.warehouse.database.lake.address import Lake
 from selfrepair.warehouse.database.publication import WITHHELD, is_publication
 from selfrepair.warehouse.database.transactions import registered, transaction
 from selfrepair.warehouse.errors import SelfRepairError, files_given_by
@@ -77,6 +78,10 @@ def merge(
     warehouse of this version's schema, and where two files hold other rows of the same unit, cut a run into other units, or
     measured it with different versions.
     """
+    if lakes := [path for path in (*sources, target) if isinstance(path, Lake)]:
+        raise SelfRepairError(
+            f"{lakes[0]} is a lake, and files are merged. Have it as one: selfrepair move {quote(str(lakes[0]))} FILE.duckdb"
+        )
     if len({os.path.realpath(source) for source in sources}) < 2:
         raise SelfRepairError("name at least two different warehouses to merge.")
     with files_given_by("-o"):

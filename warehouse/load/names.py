@@ -71,7 +71,7 @@ def _renaming(con: duckdb.DuckDBPyConnection, run_id: int) -> str:
     ((path,),) = con.execute(
         "SELECT path FROM system.main.duckdb_databases() WHERE database_name = system.main.current_database()"
     ).fetchall()
-    return f"selfrepair name {run_id} NEW{f' --db {quote(path)}' if path else ''}"
+    return f"selfrepair name --db {quote(path)} {run_id} NEW" if path else f"selfrepair name {run_id} NEW"
 
 
 def number_of(con: duckdb.DuckDBPyConnection, run: str, db: Path) -> int:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
+from selfrepair.warehouse.database.lake.tables import allowed
 from selfrepair.warehouse.errors import SelfRepairError, file_option
 from selfrepair.warehouse.load.names import check_name_is_free, name_to_give
 from selfrepair.warehouse.parts.folder import check_version
@@ -135,7 +136,7 @@ def register(con: duckdb.DuckDBPyConnection, run: RunRecord) -> int:
     columns["run_name"] = name_to_give(con, run.run_name, run.run_key)
     try:
         return add_run(con, columns | {"status": "incomplete", "crosscheck_rows": 0}, run.model, run.dataset)
-    except (duckdb.ConstraintException, duckdb.ConversionException) as error:
+    except (duckdb.ConstraintException, duckdb.ConversionException, duckdb.InvalidInputException) as error:
         raise SelfRepairError(
             f"run {run.run_key} breaks a rule of the tables: {error}. Its run.json was altered or another version "
             "wrote it; measure again."
@@ -203,15 +204,15 @@ def _find(
 
 
 def _insert(con: duckdb.DuckDBPyConnection, table: str, key: str, columns: Mapping[str, Any]) -> int:
-    ((number,),) = con.execute(
-        "UPDATE last_numbers SET last_number = last_number + 1 WHERE table_name = ? RETURNING last_number", [table]
-    ).fetchall()
+    con.execute("UPDATE last_numbers SET last_number = last_number + 1 WHERE table_name = ?", [table])
+    ((number,),) = con.execute("SELECT last_number FROM last_numbers WHERE table_name = ?", [table]).fetchall()
     names = ", ".join(columns)
     marks = ", ".join("?" for _ in columns)
     con.execute(
         f"INSERT INTO {table} ({key}, {names}) VALUES (?, {marks})",
         [number, *(list(value) if isinstance(value, tuple) else value for value in columns.values())],
     )
+    con.execute(f"SELECT {allowed(con, table)} FROM {table} WHERE {key} = {number:d}").fetchall()
     return int(number)
 
 

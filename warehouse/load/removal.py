@@ -9,7 +9,7 @@ import duckdb
 
 from selfrepair.warehouse import files
 from selfrepair.warehouse.database.connection import OnWait, open_reader, open_writer
-from selfrepair.warehouse.database.transactions import transaction
+from selfrepair.warehouse.database.transactions import checkpoint, transaction
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.load.loader import call_entry_points
 from selfrepair.warehouse.parts.folder import PartsFolder
@@ -89,7 +89,7 @@ def finish_removal(db: Path, wait_s: float = 60.0, on_wait: OnWait | None = None
     real = Path(os.path.realpath(db))
     if real.with_name(real.name + files.WAL).exists():
         with open_writer(db, wait_s, on_wait) as con:
-            con.execute("CHECKPOINT")
+            checkpoint(con)
     call_entry_points(db, wait_s, on_wait)
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from selfrepair.warehouse import files
+from selfrepair.warehouse.database.lake.tables import allowed, check_keys
 from selfrepair.warehouse.database.limits import Limits
 from selfrepair.warehouse.database.transactions import registered
 from selfrepair.warehouse.errors import SelfRepairError
@@ -25,6 +26,19 @@ from selfrepair.warehouse.schema.tables import metadata
 _MEASUREMENTS = "measurements.parquet"
 _ARROW = "selfrepair_rows_of_units"
 _ROWS_AT_ONCE = 100_000
+_LEDGER = (
+    *(
+        "run_id",
+        "unit",
+        "first_prompt",
+        "n_prompts",
+        "n_measurements",
+        "identity_error_max",
+        "manifest_sha256",
+        "measured_at",
+    ),
+    *("document_id", "host", "device", "worker", "seconds", "loaded_at"),
+)
 _LATER = set(version_0_1.ADDED["measurements"])
 """Columns of measurements that part files of earlier versions do not have."""
 
@@ -151,12 +165,13 @@ def append_units(
             wanted = sum(unit.manifest.files[file].rows for unit in bring)
             if rows != wanted:
                 raise SelfRepairError(f"{table} took {rows:,} rows, and the manifests say {wanted:,}")
-    con.executemany(
-        "INSERT INTO units (run_id, unit, first_prompt, n_prompts, n_measurements, identity_error_max, "
-        "manifest_sha256, measured_at, document_id, host, device, worker, seconds, loaded_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
+    marks = ", ".join(f"({', '.join('?' * (len(_LEDGER) - 1))}, current_timestamp AT TIME ZONE 'UTC')" for _ in units)
+    con.execute(
+        f"INSERT INTO units ({', '.join(_LEDGER)}) VALUES {marks}",  # in a lake, each statement would be a file of its own
         [
-            (
+            value
+            for unit in units
+            for value in (
                 run_id,
                 unit.manifest.unit,
                 unit.manifest.first_prompt,
@@ -168,9 +183,9 @@ def append_units(
                 unit.manifest.document_id,
                 *(astuple(unit.manifest.by) if unit.manifest.by else (None,) * 4),
             )
-            for unit in units
         ],
     )
+    check_keys(con, "units", run_id)
 
 
 def refused(path: Path, error: Exception) -> str:
@@ -193,8 +208,9 @@ def _insert(con: duckdb.DuckDBPyConnection, run_id: int, table: str, rows: pa.Ta
     """Append rows of the run to `table`; returns how many there were."""
     columns = ", ".join(_columns(table))
     with registered(con, _ARROW, rows):
-        sql = f"INSERT INTO {table} (run_id, {columns}) SELECT $run_id, {columns} FROM {_ARROW}"
-        ((n_rows,),) = con.execute(sql, {"run_id": run_id}).fetchall()
+        sql = f"INSERT INTO {table} (run_id, {columns}) SELECT {run_id:d}, {columns} FROM {_ARROW} WHERE {allowed(con, table)}"
+        ((n_rows,),) = con.execute(sql).fetchall()
+    check_keys(con, table, run_id)
     return int(n_rows)
 
 

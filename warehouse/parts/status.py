@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from selfrepair.warehouse.database.lake.address import parts_beside
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.parts import listing
 from selfrepair.warehouse.parts.activity import activity
@@ -294,7 +295,7 @@ def _command(run: _Run, status: RunStatus, root: Path, db: Path) -> str:
         if "--parts" in words:
             at = words.index("--parts")
             del words[at : at + 2]
-        if root.absolute() != Path(f"{db}.parts").absolute():
+        if root.absolute() != parts_beside(db).absolute():
             words += ["--parts", str(root)]
     return shlex.join(words)
 

@@ -27,7 +27,7 @@ INCOMPLETE, RUNNING, STOPPED, DONE = "incomplete", "running", "stopped", "done"
 KILLED = "its process was killed, or the machine went down"
 
 _NOTE = re.compile(r"worker-\d+-of-\d+\.[^/]+\.json")
-_OPTIONS = ("--devices", "--ray", "--ray-cpus", "--parts")
+_OPTIONS = [f"--{name}" for name in ("devices", "ray", "ray-cpus", "parts")]
 _BYTES = 4096
 """Size of a note from its beginning: its end is written over blanks, so that a full disk has room for the reason."""
 

@@ -1,6 +1,8 @@
 -- How well two ablation types agree on the same heads: correlations and differences of the heads' means.
 --
 -- Grain: run_id, population, measure, ablation_a, ablation_b
+-- Headline: measure, ablation_a, ablation_b, spearman, spearman_low, spearman_high, mean_difference, mean_absolute_difference,
+--   n_heads, n_clusters
 -- Paper: section 3 (do ablation types differ?)
 --
 -- Each pair of ablations of a run is compared once, in the order resample, mean, zero. Heads whose measure is NULL

@@ -136,7 +136,7 @@ def test_a_measured_run_brings_its_name_unless_another_has_it(tmp_path: Path) ->
     load_rows(db, root, on_wait=told.append)
     assert told == [
         "run 2 was to be called Mine, as another run is by now: it has its number alone. Give it another name: "
-        f"selfrepair name 2 NEW --db {db}"
+        f"selfrepair name --db {db} 2 NEW"
     ]
     assert duckdb.connect(db).execute("SELECT run_id, run_name FROM runs ORDER BY 1").fetchall() == [
         (1, "mine"),
