@@ -434,7 +434,8 @@ def _endpoint() -> str:
         from huggingface_hub import constants
     except ModuleNotFoundError as error:
         raise _needs(error) from None
-    return urlsplit(constants.ENDPOINT).netloc
+    parts = urlsplit(constants.ENDPOINT)
+    return parts.netloc + parts.path.rstrip("/")  # a mirror may be one of several on its host
 
 
 def _kept(name: str) -> str:

@@ -275,9 +275,7 @@ def test_what_another_version_published_says_so(folder: Path, tmp_path: Path) ->
 
 
 def test_what_another_version_published_without_text_says_what_is_wrong_now(made: Path, tmp_path: Path) -> None:
-    copy = of_another_version(
-        made / "bare", tmp_path / "a", "UPDATE selfrepair_marts.installed SET marts = 'other', views = 'other'"
-    )
+    copy = of_another_version(made / "bare", tmp_path / "a", "UPDATE selfrepair_marts.installed SET marts = 'other'")
     notes: list[str] = []
     Warehouse(copy, on_note=notes.append).runs()
     assert "the text is withheld, so classes of tokens (repair_by_token) are wrong" in notes[0]
