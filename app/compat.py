@@ -102,6 +102,20 @@ def send_without_delay() -> None:
         starlette_server._bind_socket = _without_delay(starlette_server._bind_socket)
 
 
+def take_long_links(n_bytes: int) -> None:
+    """Have the server read first lines and headers of up to `n_bytes`: beyond 64 KB it would close the connection, and the
+    HTTP API could not say that SQL is too long. A version without `_get_uvicorn_config_kwargs` is left as it is.
+    """
+    from streamlit.web.server.starlette import starlette_server
+
+    settings = getattr(starlette_server, "_get_uvicorn_config_kwargs", None)
+    if settings is not None:
+        starlette_server._get_uvicorn_config_kwargs = lambda: {
+            **settings(),
+            "h11_max_incomplete_event_size": n_bytes,
+        }
+
+
 def is_history_navigation() -> bool:
     """Whether the page runs because of the browser's back or forward button."""
     from streamlit.runtime.scriptrunner import get_script_run_ctx

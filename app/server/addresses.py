@@ -17,6 +17,9 @@ from selfrepair.warehouse.errors import SelfRepairError
 TOKEN_VARIABLE = "SELFREPAIR_APP_TOKEN"
 ALLOWED_VARIABLE = "SELFREPAIR_APP_ALLOW_HOST"
 ALL_ADDRESSES = ("0.0.0.0", "::")
+LONGEST_HEAD = 4_000_000
+"""Bytes of a request's first line and headers: longer SQL than may be is told so, rather than cut off."""
+
 _LEAST_TOKEN = 16
 """Characters of a token: there is no limit to the guesses."""
 

@@ -81,8 +81,13 @@ class Door:
             return
         headers = self._headers(asked)
         if scope["type"] == "http" and (link := self._other_link(scope, is_foreign)) is not None:
-            await self._redirect(scope, send, link, headers, arrived_at[1])
-            return
+            if not _is_of_api(scope, self._path) or _is_for_reader(scope):
+                await self._redirect(scope, send, link, headers, arrived_at[1])
+                return
+            scope = {
+                **scope,
+                "query_string": link.removeprefix("?").encode(),
+            }  # a program follows no page to another link
         is_begun = False
 
         async def send_with_headers(message: Message) -> None:
@@ -227,6 +232,11 @@ def is_from_another_site(scope: Scope) -> bool:
 
 def _is_of_api(scope: Scope, path: str) -> bool:
     return scope["type"] == "http" and str(scope["path"]).startswith(f"{path.rstrip('/')}{API}")
+
+
+def _is_for_reader(scope: Scope) -> bool:
+    """Whether a browser asks for a page that its reader will see."""
+    return any("text/html" in value.lower() for value in _values(scope, b"accept"))
 
 
 def _bearer(scope: Scope) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import sys
 import threading
 
 from selfrepair.app import compat
+from selfrepair.app.server.addresses import LONGEST_HEAD
 
 
 def _exit_when_stdin_closes() -> None:
@@ -18,5 +19,6 @@ def _exit_when_stdin_closes() -> None:
 if __name__ == "__main__":
     compat.skip_external_ip()
     compat.send_without_delay()
+    compat.take_long_links(LONGEST_HEAD)
     threading.Thread(target=_exit_when_stdin_closes, daemon=True).start()
     compat.run_streamlit()

@@ -12,6 +12,7 @@ import click
 from selfrepair.app.cli.failures import EXTRAS
 from selfrepair.app.server.addresses import (
     ALL_ADDRESSES,
+    LONGEST_HEAD,
     address_here,
     check_address,
     checked_token,
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import ASGIApp
-
-_LONGEST_HEAD = 4_000_000
-"""Bytes of a request's first line and headers: longer SQL than may be is told so, rather than cut off."""
 
 _LAST_ANSWERS_S = 1
 """How long answers may take that are on their way when the server is to stop [s]."""
@@ -93,7 +91,7 @@ def run(application: ASGIApp, host: str, port: int, on_start: Callable[[], objec
         log_level="warning",
         access_log=False,
         server_header=False,
-        h11_max_incomplete_event_size=_LONGEST_HEAD,
+        h11_max_incomplete_event_size=LONGEST_HEAD,
         timeout_graceful_shutdown=_LAST_ANSWERS_S,
     )
     try:

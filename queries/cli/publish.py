@@ -85,6 +85,7 @@ def _publish(db: Path, folder: Path, options: Options) -> list[int]:
     from selfrepair.queries.export.publication import publish as write
     from selfrepair.queries.sandbox.session import Session
 
+    to_stderr("checking the rows before they are published, as selfrepair verify does")
     with Session(db, on_wait=to_stderr, on_note=to_stderr) as session:
         return write(session, folder, options, lambda name, n: to_stderr(f"{name}: {counted(n)}") if n else None)
 

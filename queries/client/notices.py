@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 _OF_CLUSTERS = (*INTERVALS, "standard_error")
 _COURTESY_S = 3.0
@@ -58,11 +59,26 @@ def few_in(frame: "pl.DataFrame") -> list[str]:
     """Sentences on means in the frame that are of few rows, and intervals that are of few documents, as n_rows and n_clusters
     say.
     """
+    return _few(frame.columns, lambda name: frame[name].min())
+
+
+def few_in_table(rows: "pa.Table") -> list[str]:
+    """The same of an Arrow table."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def least(name: str) -> object:
+        return pc.min(rows[name]).as_py() if pa.types.is_integer(rows[name].type) else None
+
+    return _few(rows.column_names, least)
+
+
+def _few(columns: Sequence[str], least: Callable[[str], object]) -> list[str]:
     found = []
-    if "n_rows" in frame.columns and any(name.startswith("mean_") for name in frame.columns):
-        found.append(few_rows(frame["n_rows"].min()))
-    if "n_clusters" in frame.columns and any(name.endswith(_OF_CLUSTERS) for name in frame.columns):
-        found.append(few_clusters(frame["n_clusters"].min()))
+    if "n_rows" in columns and any(name.startswith("mean_") for name in columns):
+        found.append(few_rows(least("n_rows")))
+    if "n_clusters" in columns and any(name.endswith(_OF_CLUSTERS) for name in columns):
+        found.append(few_clusters(least("n_clusters")))
     return [text for text in found if text]
 
 

@@ -106,7 +106,7 @@ def card(session: Session, written: Sequence[Written], about: About) -> str:
         "A run is one model on one set of prompts, measured in one way. On every row, self_repair = repair_layernorm + "
         "repair_attention + repair_mlp (+ repair_post_norm, where it is not NULL); identity_error_max is the largest "
         "violation, before rounding [logits]. crosscheck_error_max is the largest difference of the rows that were measured "
-        "again by whole forwards [logits].",
+        "again by whole forwards [logits]. Every rule of `selfrepair verify` held in these runs when they were published.",
         *_by_run(runs.to_dicts()),
         "## How to read it",
         "Put the address of this data set, or the path of a copy, for ADDRESS.",
@@ -137,8 +137,8 @@ def _header(written: Sequence[Written], about: About, title: str) -> str:
     """YAML, of which JSON is a part: texts and lists are written as such."""
     lines = [
         "---",
-        f"pretty_name: {json.dumps(title)}",
-        f"license: {json.dumps(about.licence or 'unknown')}",
+        f"pretty_name: {_quoted(title)}",
+        f"license: {_quoted(about.licence or 'unknown')}",
         'tags: ["mechanistic-interpretability", "self-repair", "selfrepair"]',
         f'size_categories: ["{_size(sum(one.n_rows for one in written))}"]',
         "configs:",
@@ -149,6 +149,11 @@ def _header(written: Sequence[Written], about: About, title: str) -> str:
         if one.relation.name == _FIRST:
             lines.append("  default: true")
     return "\n".join([*lines, "---"])
+
+
+def _quoted(text: str) -> str:
+    """As YAML reads it: JSON's pairs of escapes would be two characters, and what cannot be printed is refused."""
+    return json.dumps("".join(one if one.isprintable() else " " for one in text), ensure_ascii=False)
 
 
 def _size(n_rows: int) -> str:

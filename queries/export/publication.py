@@ -7,7 +7,7 @@ is not in its tables.
 import glob
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -26,13 +26,14 @@ from selfrepair.queries.marts.install import install
 from selfrepair.queries.marts.refresh import definition, stored_tables
 from selfrepair.queries.sandbox.session import Session
 from selfrepair.warehouse import files
-from selfrepair.warehouse.database.connection import FILE_FORMAT
+from selfrepair.warehouse.database.connection import FILE_FORMAT, open_reader
 from selfrepair.warehouse.database.limits import CLOSED, Settings
 from selfrepair.warehouse.database.migrate import migrate, migrations
 from selfrepair.warehouse.database.publication import CARD, FILES_VARIABLE, MANIFEST, SMALL_FILE, WITHHELD, manifest_of
 from selfrepair.warehouse.database.transactions import registered, transaction
 from selfrepair.warehouse.errors import SelfRepairError, no_run
 from selfrepair.warehouse.schema import MEASURED_TABLES
+from selfrepair.warehouse.verify.verification import checks
 
 OnWritten = Callable[[str, int], None]
 """Called with the name of a table or view and the number of its rows, when its files are written."""
@@ -40,7 +41,7 @@ OnWritten = Callable[[str, int], None]
 _SMALL_TABLES = ("models", "datasets", "runs", "units", "crosschecks", "last_numbers")
 _FIRST_IN_ORDER = ("layer", "head", "ablation", "prompt_id", "pos")
 _ROWS = "selfrepair_rows_to_publish"
-_ONLY_HERE = re.compile(r"[/~.\\].*|.*[/\\]\.\.?[/\\].*|[A-Za-z]:\\.*")
+_ONLY_HERE = re.compile(r"\..*|(?:.*[=:,@])?[/~].*|.*\\.*|.*/\.\.?(?:/.*)?|(?:s3|gs|az)://.*")
 """A word of a command that names a place on one machine."""
 
 _SMALL_BLOCKS: Settings = {"default_block_size": 16_384}
@@ -94,13 +95,14 @@ def publish(
     """Write the publication into a new `folder`; the numbers of its runs.
 
     The folder appears when it is whole. Raises SelfRepairError where there is something in it already, where a run is not
-    complete or its summaries are not up to date, and where files cannot be written.
+    complete, is damaged (see `verify`) or its summaries are not up to date, and where files cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SelfRepairError(
             f"{folder} is there already and would be mixed with this publication. Name another folder, or remove that one."
         )
     chosen = _chosen(session, options.runs)
+    _refuse_damaged(session.db, chosen)
     hidden = _WITHHELD if options.without_text else {}
     with appearing_whole(folder) as temporary:
         temporary.mkdir()
@@ -148,6 +150,18 @@ def _chosen(session: Session, named: Sequence[str]) -> list[int]:
             f"{shlex.quote(str(session.db))}, then publish again."
         )
     return chosen
+
+
+def _refuse_damaged(db: Path, run_ids: Collection[int]) -> None:
+    """Whoever reads a publication trusts it unseen, and its health shows no rules that read all rows."""
+    with open_reader(db) as con:
+        broken = [check for check in checks(con, run_ids) if not check.ok]
+    if broken:
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise SelfRepairError(
+            f"nothing was published, since it is not so that {broken[0].name}: {broken[0].detail}{more}. See: selfrepair "
+            f"verify --db {shlex.quote(str(db))}. Other runs can be published: --run RUN"
+        )
 
 
 def _place(table: str, run_id: int) -> str:

@@ -1,11 +1,12 @@
 """A publication on its way to the hub or into a bucket. What was sent before is not sent again; the state is one or none."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from selfrepair.warehouse.database.publication import MANIFEST, read_manifest
-from selfrepair.warehouse.database.remote import Bucket, Hub, source_of
+from selfrepair.warehouse.database.remote import TYPE_OF_FILES, Bucket, Hub, source_of
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.files import human_bytes
 
@@ -15,8 +16,8 @@ OnNote = Callable[[str], None]
 _AT_ONCE = 20
 """Files between two notes, and between two questions to the hub which of them it has."""
 
-_TYPE = "application/octet-stream; sha256="
-"""Arrow gives back no other properties of a file in a bucket that it was sent with."""
+_BEFORE = "selfrepair-publication-before.json"
+"""In a bucket, the manifest of the publication that is being replaced: until the new one has its own, there is none to open."""
 
 _OF_THE_HUB = {".gitattributes"}
 """What a data set has from its beginning."""
@@ -66,6 +67,15 @@ def _to_hub(folder: Path, hub: Hub, private: bool, on_note: OnNote) -> str:
                 f"the data set {hub.name} holds something else ({some}), which would be mixed with this publication. Name "
                 "another one, or empty it on the hub."
             )
+        if (
+            old
+            and _withholds((folder / MANIFEST).read_bytes())
+            and not _withholds(hub.read(MANIFEST, 0, there[MANIFEST]))
+        ):
+            on_note(
+                f"earlier commits of {hub.name} hold text, and anybody who may read the data set can read them: to withhold "
+                "it, publish under another name, and delete this data set on the hub"
+            )
         names = _names(folder)
         added = [CommitOperationAdd(name, str(folder / name)) for name in names]
         deleted = [CommitOperationDelete(name) for name in sorted((old or set()) - set(names)) if name in there]
@@ -84,40 +94,53 @@ def _to_hub(folder: Path, hub: Hub, private: bool, on_note: OnNote) -> str:
 
 def _to_bucket(folder: Path, bucket: Bucket, on_note: OnNote) -> str:
     there = bucket.sizes()
-    old = _old(bucket, there) or set()
+    old = {name for listed in (MANIFEST, _BEFORE) for name in _old(bucket, there, listed) or ()}
     entries = read_manifest((folder / MANIFEST).read_bytes(), str(folder))
     fs = bucket.filesystem()
-    names = _names(folder)
-    on_note(f"sending {len(names)} files")
     with bucket.explained("written to"):
-        for name in names:
-            path = f"{bucket.root}/{name}"
-            sha256 = entries[name].sha256 if name in entries else ""
-            if sha256 and there.get(name) == entries[name].size and _sha256(fs, path) == sha256:
-                continue
-            with (
-                (folder / name).open("rb") as file,
-                fs.open_output_stream(path, metadata={"Content-Type": _TYPE + sha256}) as out,
-            ):
-                while piece := file.read(8 * 2**20):
-                    out.write(piece)
-        for name in sorted((old & there.keys()) - set(names)):
+        for name in sorted(there.keys() - old):
+            if not bucket.sent_with(name):
+                raise SelfRepairError(
+                    f"{bucket.address} holds something else ({name}), which would be mixed with this publication. Name another "
+                    f"folder of the bucket: {bucket.address}/NAME"
+                )
+        to_send = [
+            name
+            for name, one in sorted(entries.items())
+            if there.get(name) != one.size or bucket.sent_with(name) != one.sha256
+        ]
+        to_remove = sorted(there.keys() - entries.keys() - {MANIFEST, _BEFORE})
+        on_note(f"sending {len(to_send)} of {len(entries)} files")
+        if MANIFEST in there and (to_send or to_remove):
+            fs.copy_file(f"{bucket.root}/{MANIFEST}", f"{bucket.root}/{_BEFORE}")
+            fs.delete_file(f"{bucket.root}/{MANIFEST}")
+            there[_BEFORE] = there[MANIFEST]
+        for name in to_send:
+            _send(fs, folder / name, f"{bucket.root}/{name}", entries[name].sha256)
+        for name in to_remove:
             fs.delete_file(f"{bucket.root}/{name}")
+        _send(fs, folder / MANIFEST, f"{bucket.root}/{MANIFEST}", "")
+        if _BEFORE in there:
+            fs.delete_file(f"{bucket.root}/{_BEFORE}")
     return bucket.address
 
 
-def _old(source: Hub | Bucket, there: dict[str, int]) -> set[str] | None:
+def _send(fs: Any, file: Path, path: str, sha256: str) -> None:
+    with file.open("rb") as data, fs.open_output_stream(path, metadata={"Content-Type": TYPE_OF_FILES + sha256}) as out:
+        while piece := data.read(8 * 2**20):
+            out.write(piece)
+
+
+def _old(source: Hub | Bucket, there: dict[str, int], manifest: str = MANIFEST) -> set[str] | None:
     """The files of the publication that is there; None where there is none."""
-    if MANIFEST not in there:
+    if manifest not in there:
         return None
-    return {MANIFEST, *read_manifest(source.read(MANIFEST, 0, there[MANIFEST]), source.address)}
+    return {manifest, *read_manifest(source.read(manifest, 0, there[manifest]), source.address)}
 
 
-def _sha256(fs: Any, path: str) -> str:
-    """What a file was sent with; empty where it was sent by something else."""
-    with fs.open_input_stream(path) as stream:
-        kind = (stream.metadata() or {}).get("Content-Type", b"").decode()
-    return str(kind.removeprefix(_TYPE))
+def _withholds(manifest: bytes) -> bool:
+    """Whether a publication's text is withheld."""
+    return bool(json.loads(manifest).get("without_text"))
 
 
 def _names(folder: Path) -> list[str]:

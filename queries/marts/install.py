@@ -18,7 +18,7 @@ from selfrepair.queries.marts.on_demand import OnDemand
 from selfrepair.warehouse.database.connection import OnWait, connected, open_writer
 from selfrepair.warehouse.database.lake.tables import casts
 from selfrepair.warehouse.database.limits import CLOSED
-from selfrepair.warehouse.database.publication import is_opened_as_publication
+from selfrepair.warehouse.database.publication import WITHHELD, is_opened_as_publication
 from selfrepair.warehouse.database.transactions import checkpoint, is_lake, transaction
 from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.verify.rules import for_large_files, is_read_whole
@@ -182,9 +182,11 @@ def _notes(con: duckdb.DuckDBPyConnection, *, stored: bool) -> list[str]:
             for run_id in marts.unsummarised(con)
         ]
     if is_opened_as_publication(con):
+        withheld = con.execute("SELECT 1 FROM main.datasets WHERE fingerprint = ? LIMIT 1", [WITHHELD]).fetchall()
+        but = "; the text is withheld, so classes of tokens (repair_by_token) are wrong then" if withheld else ""
         return [
-            "another version of selfrepair published this, with other summaries, so each query recomputes them from all rows: "
-            "publish it again with this version, or read it with that one"
+            "another version of selfrepair published this, with other summaries, so each query recomputes them from all rows"
+            f"{but}: publish it again with this version, or read it with that one"
         ]
     if con.execute("SELECT 1 FROM main.units LIMIT 1").fetchall():
         return [

@@ -87,12 +87,15 @@ def needing_plain_types() -> Iterator[None]:
         ) from error
 
 
+_IN_A_TERMINAL = "in a terminal, selfrepair query SQL --timeout SECONDS"
+
+
 def out_of_time(timeout_s: float) -> str:
     """The error of a query that was stopped after `timeout_s` seconds."""
     return (
         f"the query was stopped at its time limit of {timeout_s:g} s. Narrow it down (WHERE run_id = 1 AND layer = 9), "
         f"read a view that is summarised already (head_repair, layer_repair), or allow more time: "
-        f"{in_words('--timeout SECONDS', 'timeout_s=...', 'selfrepair query SQL --timeout SECONDS')}"
+        f"{in_words('--timeout SECONDS', 'timeout_s=...', _IN_A_TERMINAL, _IN_A_TERMINAL)}"
     )
 
 

@@ -74,7 +74,8 @@ class Request:
     `db` is absolute: the process that answers may have been started from another folder. `keep_open_s` is how long the
     file stays open after the last answer, for the next request of the same kind, unless a writer waits for it, which waits
     `next_within_s` longer, though not for long: the next request is likely to come by then.
-    `answer_bytes` is what the rows of one query may take, None: whatever they do. `offset` rows of each are left out first.
+    `answer_bytes` is what the rows of one query may take, None: whatever they do. `offset` rows of each are
+    left out first, and pages fit together; None: none are, and which of equal rows come first depends on `limit`.
     """
 
     db: Path
@@ -89,7 +90,7 @@ class Request:
     language: Language = "python"
     text_keys: bool = False
     next_within_s: float = 0.0
-    offset: int = 0
+    offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,11 @@ class Worker:
             with contextlib.suppress(OSError):
                 pipe.close()
         self._remove_files()
+
+    def stop(self) -> None:
+        """End the process, from any thread: whoever waits for its answer gets an error, and gives it back as usual."""
+        self._process.kill()
+        self._process.wait()
 
     def answers(
         self, request: Request, on_note: OnNote | None, on_wait: OnNote | None

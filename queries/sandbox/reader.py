@@ -116,7 +116,7 @@ class Reader:
         params: Params | None = None,
         *,
         limit: int | None = None,
-        offset: int = 0,
+        offset: int | None = None,
         flat: bool = False,
         text_keys: bool = False,
         timeout_s: float | None = None,
@@ -125,7 +125,8 @@ class Reader:
         types: Types | None = None,
     ) -> Batches:
         """Answer one SQL statement, or the name of a table or view, with at most `limit` rows of `most_bytes` together.
-        Of the rows of a SELECT, the first `offset` are left out.
+        Of the rows of a SELECT, the first `offset` are left out; where it is given, even 0, rows that an ORDER BY holds equal
+        come in the same order whatever `limit` and `offset` are, so that pages fit together.
 
         `flat` turns lists, maps and structs into JSON text, for tables and CSV, `text_keys` the keys of maps into text, for
         JSON; `types` are those of the answer's columns, where they are known. After `timeout_s` seconds, of which `spent_s` are
@@ -196,7 +197,7 @@ class Reader:
         query: str,
         params: Params | None,
         limit: int | None,
-        offset: int,
+        offset: int | None,
         *,
         flat: bool,
         text_keys: bool,
@@ -216,7 +217,9 @@ class Reader:
                 rows = f"FROM (\n{statement.text}\n)"
                 select = plain_select(self._con, rows, params, flat=flat, text_keys=text_keys, types=types)
                 limited = "" if limit is None else f"\nLIMIT {limit + 1:d}"
-                limited += f"\nOFFSET {offset:d}" if offset else ""
+                if limit is not None and offset is not None:
+                    # No constants: of those, DuckDB keeps only as many rows as it needs, and which of equal ones depends on it.
+                    limited = f"\nLIMIT (SELECT {limit + 1:d}) OFFSET (SELECT {offset:d})"
             with select.explained():
                 reader = _batches(self._con, select.sql + limited, params)
                 yield reader.schema

@@ -40,7 +40,8 @@ def warehouse_path(given: str | os.PathLike[str], data: str | None = None) -> Pa
         return lake
     if data is not None:
         raise SelfRepairError(
-            f"--data says where the rows of a lake lie, and {text} is a file. Leave it out, or name a lake: --db ducklake:FILE"
+            f"{in_words('--data', 'data')} says where the rows of a lake lie, and {text} is a file. Leave it out, or name a "
+            f"lake: {_named('ducklake:FILE')}"
         )
     if (folder := publication.found_at(text)) is not None:
         check_place(folder)

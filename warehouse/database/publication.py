@@ -16,7 +16,9 @@ import contextlib
 import glob
 import hashlib
 import json
+import os
 import re
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -43,7 +45,8 @@ WITHHELD = "withheld"
 """Fingerprint of data sets whose text is not published."""
 
 _NAME = re.compile(r"(?!.*(?:^|/)\.)[\w.=-]+(?:/[\w.=-]+)*", re.ASCII)
-_LONGEST_MANIFEST = 50_000_000
+LONGEST_MANIFEST = 50_000_000
+"""More is read of none [bytes]."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,12 @@ class Publication:
         if "temp_directory" not in rest:  # not beside the file: the folder may be anybody's, and read-only
             rest["temp_directory"] = str(Path(tempfile.gettempdir()) / files.temporary_name("selfrepair"))
         where = "publication://" if self.origin else f"{self.folder.absolute()}/"
-        small = str(self.small_file.absolute())
+        small = str(self.small_file.resolve())  # DuckDB looks for a log beside that
+        if os.path.lexists(log := f"{small}{files.WAL}"):
+            raise SelfRepairError(
+                f"{self.folder} is not as it was published: another program has {SMALL_FILE} open for writing, or left a log "
+                f"of changes to it, {log}. End that program and remove the log, or copy the publication again."
+            )
         readable = [f"{prefix}{name}" for name in self.parquet() for prefix in {where, glob.escape(where)}]
         readable += [small + ending for ending in ("", files.WAL, f"{files.WAL}.checkpoint", f"{files.WAL}.recovery")]
         con = duckdb.connect(config=rest)
@@ -94,9 +102,7 @@ class Publication:
             if self.origin:
                 from selfrepair.warehouse.database.remote import filesystem
 
-                con.register_filesystem(
-                    filesystem(self.origin, {name: one.size for name, one in self.parquet().items()})
-                )
+                con.register_filesystem(filesystem(self.origin, self.parquet()))
             con.execute(f"SET allowed_paths = [{', '.join(map(_literal, readable))}]")
             con.execute("SET enable_external_access = false")
             if settings.get("lock_configuration"):
@@ -110,13 +116,22 @@ class Publication:
         return con
 
     def _check_whole(self) -> None:
+        real = self.folder.resolve()
+        places = (real, real.parents[1] / "blobs") if len(real.parents) > 1 else (real,)  # the hub's cache has links
         for name, entry in self.entries.items():
+            path = self.folder / name
             try:
-                size = (self.folder / name).stat().st_size
-            except OSError:
+                found = path.stat()
+                target = path.resolve(strict=True)
+            except (OSError, RuntimeError):
                 raise self._half(f"{name} is missing") from None
-            if size != entry.size:
-                raise self._half(f"{name} has {size:,} of {entry.size:,} bytes")
+            if not stat.S_ISREG(found.st_mode) or not any(target.is_relative_to(place) for place in places):
+                raise SelfRepairError(
+                    f"{self.folder} is no publication of selfrepair's making: {name} in it is no file, or leads out of it. "
+                    "Nothing was read. Ask for a copy without links."
+                )
+            if found.st_size != entry.size:
+                raise self._half(f"{name} has {found.st_size:,} of {entry.size:,} bytes")
 
     def _half(self, what: str) -> SelfRepairError:
         return half_published(str(self.folder), what)
@@ -137,7 +152,9 @@ def publication_at(path: Path) -> Publication | None:
         return None
     from selfrepair.warehouse.database.remote import origin_of
 
-    return Publication(path, read_manifest(files.read_file(path / MANIFEST), str(path)), origin_of(path))
+    with files.open_regular(path / MANIFEST) as file:
+        text = file.read(LONGEST_MANIFEST + 1)
+    return Publication(path, read_manifest(text, str(path)), origin_of(path))
 
 
 def is_publication(path: Path) -> bool:
@@ -188,14 +205,14 @@ def address_of(path: Path) -> str:
 def read_manifest(text: bytes, where: str) -> dict[str, Entry]:
     """The files that a manifest lists. Raises SelfRepairError where it is none, or one of a later version."""
     try:
-        found: Any = json.loads(text) if len(text) <= _LONGEST_MANIFEST else None
+        found: Any = json.loads(text) if len(text) <= LONGEST_MANIFEST else None
         version = found["selfrepair_publication"]
         entries = {
             str(name): Entry(int(one["size"]), str(one["sha256"]))
             for name, one in found["files"].items()
             if version == FORMAT
         }
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         raise SelfRepairError(
             f"{where} is no publication of selfrepair's making: its {MANIFEST} cannot be read. Publish it again."
         ) from None

@@ -22,8 +22,10 @@ from urllib.parse import urlsplit
 from selfrepair.warehouse import files
 from selfrepair.warehouse.database.publication import (
     CARD,
+    LONGEST_MANIFEST,
     MANIFEST,
     SMALL_FILE,
+    Entry,
     half_published,
     read_manifest,
     sha256_of,
@@ -35,6 +37,9 @@ SCHEMES = ("hf://", "s3://")
 _HUB = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([^@\s]+))?/?", re.ASCII)
 _BUCKET = re.compile(r"s3://([\w.-]+)(?:/([^\s?#]+?))?/?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+TYPE_OF_FILES = "application/octet-stream; sha256="
+"""Arrow gives back no other properties of a file in a bucket that it was sent with."""
+
 _ORIGIN = "origin.txt"
 _BLOCK = 2**20
 _BLOCKS_KEPT = 48
@@ -75,6 +80,10 @@ class Hub:
             from huggingface_hub import HfApi
 
             info = HfApi().dataset_info(self.name, revision=self.revision, files_metadata=True, timeout=_TIMEOUT_S)
+        if not _COMMIT.fullmatch(str(info.sha)):  # it names a folder of the cache
+            raise SelfRepairError(
+                f"the hub names no commit of {self.name}, so that it cannot be kept. Is HF_ENDPOINT right?"
+            )
         self.revision = str(info.sha)
         return {one.rfilename: one.size or 0 for one in info.siblings or ()}
 
@@ -144,6 +153,8 @@ class Bucket:
         self._bucket = bucket
         self._fs: Any = None
         self._open: dict[str, Any] = {}
+        self.expected: Mapping[str, str] = {}
+        """SHA-256 by file, which `read` compares with what each was sent with."""
 
     def filesystem(self) -> Any:
         """Arrow's, with the credentials and address of the environment."""
@@ -175,7 +186,17 @@ class Bucket:
         with self.explained():
             if name not in self._open:
                 self._open[name] = self.filesystem().open_input_file(f"{self.root}/{name}")
-            return bytes(self._open[name].read_at(n_bytes, offset))
+            data = bytes(self._open[name].read_at(n_bytes, offset))
+            wanted = self.expected.get(name)
+            if wanted and self.sent_with(name) not in ("", wanted):  # asked after reading: files are replaced
+                raise SelfRepairError(f"{name} of {self.address} has been published anew. Ask again.")
+            return data
+
+    def sent_with(self, name: str) -> str:
+        """The SHA-256 that publishing sent a file with; empty where something else sent it."""
+        with self.filesystem().open_input_stream(f"{self.root}/{name}") as stream:
+            kind = (stream.metadata() or {}).get("Content-Type", b"").decode(errors="replace")
+        return str(kind.removeprefix(TYPE_OF_FILES)) if kind.startswith(TYPE_OF_FILES) else ""
 
     @contextlib.contextmanager
     def explained(self, doing: str = "read") -> Iterator[None]:
@@ -220,7 +241,7 @@ def fetch(address: str) -> Path:
         )
     if MANIFEST not in sizes:
         raise half_published(address, f"it has no {MANIFEST}, which is written last")
-    manifest = source.read(MANIFEST, 0, sizes[MANIFEST])
+    manifest = source.read(MANIFEST, 0, min(sizes[MANIFEST], LONGEST_MANIFEST + 1))
     entries = read_manifest(manifest, address)
     for name, entry in entries.items():
         if sizes.get(name) != entry.size:
@@ -267,13 +288,17 @@ def origin_of(path: Path) -> str:
         return ""
 
 
-def filesystem(address: str, sizes: Mapping[str, int]) -> Any:
+def filesystem(address: str, entries: Mapping[str, Entry]) -> Any:
     """The publication's Parquet files for DuckDB, as `publication://NAME`: an fsspec file system, to be read alone."""
     try:
         from fsspec import AbstractFileSystem
     except ModuleNotFoundError as error:
         raise _needs(error) from None
-    blocks = _Blocks(source_of(address), sizes)
+    sizes = {name: one.size for name, one in entries.items()}
+    source = source_of(address)
+    if isinstance(source, Bucket):
+        source.expected = {name: one.sha256 for name, one in entries.items()}
+    blocks = _Blocks(source, sizes)
     long_ago = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 
     class Files(AbstractFileSystem):  # type: ignore[misc]
@@ -409,7 +434,8 @@ def _endpoint() -> str:
         from huggingface_hub import constants
     except ModuleNotFoundError as error:
         raise _needs(error) from None
-    return urlsplit(constants.ENDPOINT).netloc
+    parts = urlsplit(constants.ENDPOINT)
+    return parts.netloc + parts.path.rstrip("/")  # a mirror may be one of several on its host
 
 
 def _kept(name: str) -> str:

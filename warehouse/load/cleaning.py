@@ -29,7 +29,7 @@ def clean(db: Path, older_than: timedelta, wait_s: float = 60.0, on_wait: OnWait
     """
     if not isinstance(db, Lake):
         raise SelfRepairError(
-            f"{db} is a file, and keeps no snapshots: there is nothing to clean. Lakes have: --db ducklake:..."
+            f"{db} is a file, and keeps no snapshots: there is nothing to clean. Lakes (`ducklake:...`) do."
         )
     check_there(db)
     before = f"now() - INTERVAL '{older_than.total_seconds():f} seconds'"

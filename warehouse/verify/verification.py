@@ -1,5 +1,6 @@
 """Read a whole warehouse and report which of its rules hold."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +30,13 @@ def verify(db: Path) -> list[Check]:
         return [*([] if publication is None else [_files(publication)]), *checks(con)]
 
 
-def checks(con: duckdb.DuckDBPyConnection) -> list[Check]:
-    """The same for a warehouse that is open."""
+def checks(con: duckdb.DuckDBPyConnection, run_ids: Collection[int] | None = None) -> list[Check]:
+    """The same for a warehouse that is open; only of what is in the rows of these runs, where some are given."""
+    chosen = "" if run_ids is None else f"WHERE run_id IN ({', '.join(map(str, run_ids))})"
     units = con.execute(
-        "SELECT run_id, first_prompt, first_prompt + n_prompts - 1 FROM units ORDER BY run_id, first_prompt"
+        f"SELECT run_id, first_prompt, first_prompt + n_prompts - 1 FROM units {chosen} ORDER BY run_id, first_prompt"
     ).fetchall()
-    return [_check(con, rule, units) for rule in rules()]
+    return [_check(con, rule, units, chosen) for rule in rules()]
 
 
 def _files(publication: Publication) -> Check:
@@ -46,13 +48,13 @@ def _files(publication: Publication) -> Check:
     return Check(name, True, f"{_counted(n_here, 'file')} of {len(publication.entries):,} by SHA-256")
 
 
-def _check(con: duckdb.DuckDBPyConnection, rule: Rule, units: list[tuple[int, int, int]]) -> Check:
+def _check(con: duckdb.DuckDBPyConnection, rule: Rule, units: list[tuple[int, int, int]], chosen: str) -> Check:
     n_violations = 0
     example = ""
     sql = rule.sql_of_unit if rule.by_unit else rule.sql
     for parameters in _parameters(rule, units):
         # Only a count and one example: a list of violations could be as long as the table.
-        ((n, first),) = con.execute(f"SELECT count(*), min(what) FROM ({sql})", parameters).fetchall()
+        ((n, first),) = con.execute(f"SELECT count(*), min(what) FROM ({sql}) {chosen}", parameters).fetchall()
         n_violations += n
         example = example or first or ""
     if n_violations:

@@ -1,14 +1,12 @@
 """Answers that an assistant can hold: few rows, short texts, and a sentence wherever something was cut."""
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from selfrepair.app.server.asking import Rows
-from selfrepair.queries.client.notices import few_in
-from selfrepair.queries.export.files import write_rows
-from selfrepair.queries.sandbox.answer import polars_frame
+from selfrepair.app.server.query_api.formats import encoded
+from selfrepair.queries.client.notices import few_in_table
 
 ROWS, MAX_ROWS = 50, 500
 """Rows of an answer where no limit is given, and at most."""
@@ -24,10 +22,8 @@ Answer = dict[str, Any]
 
 def answer_of(rows: Rows) -> Answer:
     """The rows as JSON has them, with notes on what is not shown and what is to be known of them."""
-    text = io.BytesIO()
-    write_rows(rows.table.to_reader(), text, "json")
-    found: list[dict[str, Any]] = json.loads(text.getvalue())
-    notes = [*rows.notes, *few_in(polars_frame(rows.table))]
+    found: list[dict[str, Any]] = json.loads(encoded(rows.table, "json"))
+    notes = [*rows.notes, *few_in_table(rows.table)]
     return bounded(found, notes, has_more=rows.is_cut)
 
 

@@ -1,11 +1,12 @@
 """The tools of `selfrepair mcp`: what there is, what it means, and answers of a bounded size."""
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Awaitable, Callable
+from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
+import anyio.to_thread
 from mcp.server.mcpserver import Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
@@ -41,22 +42,37 @@ def server_of(db: Path) -> MCPServer:
     """The server over the warehouse `db`, not yet running."""
     server = MCPServer("selfrepair", version=version("selfrepair"), instructions=INSTRUCTIONS, log_level="WARNING")
     asker = Asker(db, "tool")
-    for tool in _tools(asker):
-        server.tool(annotations=_READS)(_explained(tool))
-    server.tool(annotations=_READS, structured_output=False)(_explained(_figure(asker)))
+    for number, tool in enumerate(_tools(asker)):
+        server.tool(annotations=_READS)(_called(tool, asker, partial(_tool, number)))
+    server.tool(annotations=_READS, structured_output=False)(_called(_figure(asker), asker, _figure))
     return server
 
 
-def _explained(tool: Callable[_P, _R]) -> Callable[_P, _R]:
-    """The tool, whose errors the assistant reads."""
+def _tool(number: int, asker: Asker) -> Callable[..., Any]:
+    return _tools(asker)[number]
+
+
+def _called(
+    tool: Callable[_P, _R], asker: Asker, of_call: Callable[[Asker], Callable[_P, _R]]
+) -> Callable[_P, Awaitable[_R]]:
+    """The tool, whose errors the assistant reads, and which ends when the assistant cancels it; `of_call` is the same tool
+    for one call.
+    """
 
     @wraps(tool)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
+    async def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        one = asker.one()
+
+        def answer() -> _R:
             with errors_in("tool"):
-                return tool(*args, **kwargs)
+                return of_call(one)(*args, **kwargs)
+
+        try:
+            return await anyio.to_thread.run_sync(answer, abandon_on_cancel=True)
         except SelfRepairError as error:
             raise ToolError(str(error)) from error
+        finally:
+            one.give_up()
 
     return call
 

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from selfrepair.app.server.asking import N_AT_ONCE, Asker
 from selfrepair.app.server.query_api.problems import RETRY_AFTER_S, ProblemError
@@ -26,6 +27,28 @@ class Body:
     notes: tuple[str, ...] = ()
 
 
+Make = Callable[[Asker], Body]
+
+
+class GoneError(Exception):
+    """The client has gone before its answer was there."""
+
+
+class _Making:
+    """An answer that is being made for some clients, until the last of them has gone."""
+
+    def __init__(self, asker: Asker, made: Future[Body]) -> None:
+        self.asker = asker
+        self.n_waiting = 0
+        self.made = made
+        self.answer = asyncio.wrap_future(made)
+        self.answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # if nobody waits for it
+
+    def give_up(self) -> None:
+        if not self.made.cancel():  # a thread is at it
+            self.asker.give_up()
+
+
 class Answers:
     """Asks the warehouse `db` for whoever comes by HTTP. It belongs to the server's one event loop."""
 
@@ -34,13 +57,16 @@ class Answers:
         self._threads = ThreadPoolExecutor(N_AT_ONCE, "queries over HTTP")
         self._kept: OrderedDict[Hashable, Body] = OrderedDict()
         self._n_bytes = 0
-        self._making: dict[Hashable, asyncio.Task[Body]] = {}
+        self._making: dict[Hashable, _Making] = {}
 
-    async def body(self, key: Hashable, make: Callable[[], Body], is_still: Callable[[], bool]) -> Body:
-        """The answer called `key`, which holds the file's state: the kept one, or what `make` returns in a thread.
+    async def body(
+        self, key: Hashable, make: Make, is_still: Callable[[], bool], until_gone: Callable[[], Awaitable[None]]
+    ) -> Body:
+        """The answer called `key`, which stands for the file's state, too: the kept one, or what `make` returns in a thread.
 
-        It is kept if the state `is_still` the same then. Who asks for what is being made waits for that. Raises ProblemError
-        where too many wait, and what `make` raises.
+        It is kept if the state `is_still` the same then. Who asks for what is being made waits for that; once every client who
+        did so is gone, which is when `until_gone` returns, its query ends. Raises GoneError then, ProblemError where too many
+        wait, and what `make` raises.
         """
         kept = self._kept.get(key)
         if kept is not None:
@@ -54,22 +80,36 @@ class Answers:
                     f"{MOST_WAITING} other questions wait for an answer. Ask again in a few seconds.",
                     headers={"Retry-After": str(RETRY_AFTER_S)},
                 )
-            making = self._making[key] = asyncio.create_task(self._make(key, make, is_still))
-        return await asyncio.shield(making)
-
-    async def _make(self, key: Hashable, make: Callable[[], Body], is_still: Callable[[], bool]) -> Body:
+            one = self.asker.one()
+            making = self._making[key] = _Making(one, self._threads.submit(make, one))
+        gone = asyncio.ensure_future(until_gone())
+        making.n_waiting += 1
         try:
-            body = await asyncio.get_running_loop().run_in_executor(self._threads, make)
+            both: set[asyncio.Future[Any]] = {making.answer, gone}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not making.answer.done():
+                raise GoneError
+            body = making.answer.result()
         finally:
-            del self._making[key]
-        size = len(body.content) + _ENTRY_BYTES
-        if size <= _CACHE_BYTES // 4 and is_still():
-            self._kept[key] = body
-            self._n_bytes += size
-            while self._n_bytes > _CACHE_BYTES:
-                _, oldest = self._kept.popitem(last=False)
-                self._n_bytes -= len(oldest.content) + _ENTRY_BYTES
+            gone.cancel()
+            making.n_waiting -= 1
+            if (making.answer.done() or not making.n_waiting) and self._making.get(key) is making:
+                del self._making[key]
+            if not making.n_waiting:
+                making.give_up()
+        if is_still():
+            self._keep(key, body)
         return body
+
+    def _keep(self, key: Hashable, body: Body) -> None:
+        size = len(body.content) + _ENTRY_BYTES
+        if size > _CACHE_BYTES // 4 or key in self._kept:
+            return
+        self._kept[key] = body
+        self._n_bytes += size
+        while self._n_bytes > _CACHE_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._n_bytes -= len(oldest.content) + _ENTRY_BYTES
 
     def start(self) -> None:
         """Start a process that the first question will ask."""
@@ -77,11 +117,12 @@ class Answers:
 
     def close(self) -> None:
         """End what is still being asked."""
-        self.asker.close()
+        for making in self._making.values():
+            making.give_up()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def told(notes: Sequence[str]) -> str:
     """Sentences as the value of a header."""
-    text = " ".join(" ".join(notes).split())
-    return text.encode("ascii", "replace").decode()[:1_000]
+    text = " ".join(" ".join(notes).split()).encode("ascii", "replace").decode()
+    return "".join(each if each.isprintable() else "?" for each in text)[:1_000]

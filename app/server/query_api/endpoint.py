@@ -1,6 +1,7 @@
 """The HTTP API as one ASGI application: addresses, methods, formats, caches, errors."""
 
 import json
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,10 +18,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from selfrepair.app.server.asking import Rows
+from selfrepair.app.server.asking import Asker, Rows
 from selfrepair.app.server.door import is_from_another_site
 from selfrepair.app.server.query_api import contents
-from selfrepair.app.server.query_api.answers import Answers, Body, told
+from selfrepair.app.server.query_api.answers import Answers, Body, GoneError, told
 from selfrepair.app.server.query_api.formats import (
     FORMATS,
     MEDIA_TYPES,
@@ -38,20 +39,32 @@ from selfrepair.app.server.query_api.parameters import (
     Page,
     check_state,
     links,
+    next_page,
     page_of,
+    part_of,
     refuse_others,
     single,
     values_of,
 )
 from selfrepair.app.server.query_api.problems import ProblemError, problem_of, response_of
 from selfrepair.queries.catalog.next_step import API, shortened
+from selfrepair.queries.client.notices import few_in_table
 from selfrepair.queries.sandbox.fence import LONGEST_QUERY
 from selfrepair.queries.sandbox.served import file_state
 from selfrepair.warehouse.errors import SelfRepairError, errors_in
 
-Make = Callable[[Page, Format], Rows]
+Make = Callable[[Asker, Page, Format], Rows]
 _SQL_TYPES = ("", "application/sql", "text/plain")
 _REVALIDATE = "private, no-cache"
+_LONGEST_LINK = 8_000
+"""Characters of the header Link: clients refuse long ones."""
+
+_OF_THE_MOMENT = re.compile(
+    r"\b(?:(?:random|now|today|age|uuid(?:v\d)?|gen_random_uuid|get_current_\w+|transaction_timestamp)\s*\("
+    r"|(?:current_(?:date|time)\w*|localtime\w*|tablesample|using\s+sample)\b)",
+    re.IGNORECASE,
+)
+"""What makes SQL answer differently though the file is the same; it may stand in a name, which costs a client its ETag."""
 
 
 class QueryApi:
@@ -72,8 +85,8 @@ class QueryApi:
         try:
             response = await self._answer(request)
         except ProblemError as problem:
-            response = response_of(problem)
-        except ClientDisconnect:
+            response = response_of(self._placed(problem))
+        except (ClientDisconnect, GoneError):
             return
         except Exception:
             traceback.print_exc(file=sys.stderr)
@@ -157,31 +170,43 @@ class QueryApi:
             )
         query = contents.sql_query(given, values_of(pairs, QUERY))
 
-        def make(page: Page, kind: Format) -> Rows:
+        def make(asker: Asker, page: Page, kind: Format) -> Rows:
             shape = shape_of(kind)
-            return self.answers.asker.ask(query, page.limit, page.offset, flat=shape.flat, text_keys=shape.text_keys)
+            return asker.ask(query, page.limit, page.offset, flat=shape.flat, text_keys=shape.text_keys)
 
-        return await self._respond(request, kind, "sql", "", make, given if request.method == "POST" else "")
+        body = given if request.method == "POST" else ""
+        return await self._respond(request, kind, "sql", "", make, body, is_lasting=not _OF_THE_MOMENT.search(given))
 
     async def _rows(self, request: Request, what: str, name: str, kind: Format | None) -> Response:
         values = values_of(request.query_params.multi_items())
         if not name or what == "describe":
             refuse_others(values, PAGING)
 
-        def make(page: Page, kind: Format) -> Rows:
+        def make(asker: Asker, page: Page, kind: Format) -> Rows:
             if not name:
-                return contents.listed(self.answers.asker, what, page, shape_of(kind))
+                return contents.listed(asker, what, page, shape_of(kind))
             if what == "describe":
-                return contents.description(self.answers.asker, name, page)
+                return contents.description(asker, name, page)
             query, shape = contents.query_of(what, name, values), shape_of(kind)
-            return self.answers.asker.ask(query, page.limit, page.offset, flat=shape.flat, text_keys=shape.text_keys)
+            return asker.ask(query, page.limit, page.offset, flat=shape.flat, text_keys=shape.text_keys)
 
         return await self._respond(request, kind, what, name, make)
 
     async def _respond(
-        self, request: Request, kind: Format | None, what: str, name: str, make: Make, body: str = ""
+        self,
+        request: Request,
+        kind: Format | None,
+        what: str,
+        name: str,
+        make: Make,
+        body: str = "",
+        *,
+        is_lasting: bool = True,
     ) -> Response:
-        """Rows as the client wants them, from the kept answers where there are; 304 where it has these already."""
+        """Rows as the client wants them, from the kept answers where there are; 304 where it has these already.
+
+        `is_lasting`: they are the same as long as the file is.
+        """
         headers = {"Cache-Control": _REVALIDATE} if kind else {"Cache-Control": _REVALIDATE, "Vary": "Accept"}
         kind = kind or _negotiated(request)
         pairs = request.query_params.multi_items()
@@ -189,29 +214,58 @@ class QueryApi:
         check_state(pairs, state)
         given = repr(sorted(values_of(pairs).items(), key=repr))  # lists of values have no hash
         key = (state, self._version, what, name, kind, page, given, body)
-        headers["ETag"] = tag = f'"{sha256(repr(key).encode(errors="surrogatepass")).hexdigest()[:32]}"'
-        if request.method != "POST" and tag in request.headers.get("if-none-match", ""):
+        tag = f'"{sha256(repr(key).encode(errors="surrogatepass")).hexdigest()[:32]}"'
+        if is_lasting:
+            headers["ETag"] = tag
+        if is_lasting and request.method != "POST" and tag in request.headers.get("if-none-match", ""):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
         try:
             found = await self.answers.body(
-                key, partial(_made, make, page, kind), lambda: file_state(self._db) == state
+                tag,
+                partial(_made, make=make, page=page, kind=kind),
+                lambda: is_lasting and file_state(self._db) == state,
+                partial(_gone, request),
             )
         except SelfRepairError as error:
             raise problem_of(error, contents.step_of(what, name), is_of_path=bool(name)) from error
-        if file_state(self._db) != state:  # it may be of either
-            del headers["ETag"]
-        headers |= links(quote(request.scope["path"]), pairs, page, state, has_more=found.is_cut)
-        if found.notes:
-            headers["Selfrepair-Note"] = told(found.notes)
+        if (now := file_state(self._db)) != state:  # it may be of either
+            check_state(pairs, now)
+            headers.pop("ETag", None)
+        around, notes = links(quote(request.scope["path"]), pairs, page, state, has_more=found.is_cut), found.notes
+        if len(around.get("Link", "")) > _LONGEST_LINK:
+            around = {}
+            if found.is_cut:
+                notes = (f"There are more rows: ask again with {next_page(page, state)}.", *notes)
+        headers |= around
+        if notes:
+            headers["Selfrepair-Note"] = told(notes)
         if kind != "json":
             headers["Content-Disposition"] = f'attachment; filename="{_file_name(name or what)}.{kind}"'
-        return Response(found.content, headers={**headers, "Content-Type": MEDIA_TYPES[kind]})
+        headers |= {"Accept-Ranges": "bytes", "Content-Type": MEDIA_TYPES[kind]}
+        content, asked = found.content, request.headers
+        if request.method == "GET" and "range" in asked and asked.get("if-range", tag) == headers.get("ETag"):
+            part = part_of(asked["range"], len(content))
+            if part is not None:
+                headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(content)}"
+                return Response(content[part], HTTPStatus.PARTIAL_CONTENT, headers=headers)
+        return Response(content, headers=headers)
+
+    def _placed(self, problem: ProblemError) -> ProblemError:
+        """The problem with addresses as they are here, below the app's own path."""
+        detail, step = (text.replace(API, self.root) for text in (problem.detail, problem.step))
+        return ProblemError(problem.status, detail, step, problem.headers)
 
 
-def _made(make: Make, page: Page, kind: Format) -> Body:
+def _made(asker: Asker, *, make: Make, page: Page, kind: Format) -> Body:
     with errors_in("http"):
-        rows = make(page, kind)
-        return Body(encoded(rows.table, kind), rows.is_cut, rows.notes)
+        rows = make(asker, page, kind)
+        return Body(encoded(rows.table, kind), rows.is_cut, (*rows.notes, *few_in_table(rows.table)))
+
+
+async def _gone(request: Request) -> None:
+    """Wait until the client closes its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _negotiated(request: Request) -> Format:

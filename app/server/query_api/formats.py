@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from selfrepair.queries.export.files import write_rows
 from selfrepair.queries.sandbox.answer import needing_plain_types
+from selfrepair.queries.sandbox.served import MAX_BYTES
+from selfrepair.warehouse.errors import QueryLimitError
 
 Format = Literal["json", "csv", "parquet", "arrow"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -19,6 +21,10 @@ MEDIA_TYPES: Mapping[Format, str] = {
     "parquet": "application/vnd.apache.parquet",
     "arrow": "application/vnd.apache.arrow.stream",
 }
+
+
+_MOST_TEXT_BYTES = 4 * MAX_BYTES
+"""Of an answer as text, in which every row repeats names of columns and of fields."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +41,41 @@ def shape_of(kind: Format) -> Shape:
 
 
 def encoded(rows: pa.Table, kind: Format) -> bytes:
-    """The rows in one format. Raises SelfRepairError where it cannot hold them."""
+    """The rows in one format. Raises SelfRepairError where it cannot hold them, or they take too much room there."""
     into = io.BytesIO()
+    if kind in ("json", "csv"):
+        n_names = _text_bytes(rows.column_names) * rows.num_rows if kind == "json" else 0
+        n_bytes = rows.nbytes + n_names + sum(_repeated_bytes(part) for each in rows.columns for part in each.chunks)
+        if n_bytes > _MOST_TEXT_BYTES:
+            raise QueryLimitError(
+                f"as {kind.upper()} the answer takes more than the {_MOST_TEXT_BYTES / 1e6:,.0f} MB it may have. Ask for fewer "
+                "rows, give columns short names, or take .arrow or .parquet."
+            )
     if kind == "arrow":
         with needing_plain_types(), pa.ipc.new_stream(into, rows.schema) as stream:
             stream.write_table(rows)
     else:
         write_rows(rows.to_reader(), into, kind)
     return into.getvalue()
+
+
+def _repeated_bytes(values: pa.Array) -> int:
+    """About what these take as text beyond their own bytes: names of fields, and labels that are stored once."""
+    kind = values.type
+    if pa.types.is_struct(kind):
+        fields = [kind.field(number).name for number in range(kind.num_fields)]
+        return _text_bytes(fields) * len(values) + sum(map(_repeated_bytes, values.flatten()))
+    if pa.types.is_map(kind):
+        return _repeated_bytes(values.keys) + _repeated_bytes(values.items)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _repeated_bytes(values.flatten())
+    if pa.types.is_dictionary(kind):
+        return len(values) * max((len(str(label)) for label in values.dictionary.to_pylist()), default=0)
+    return 0
+
+
+def _text_bytes(names: list[str]) -> int:
+    return sum(len(name.encode()) + 4 for name in names)
 
 
 def split_format(name: str) -> tuple[str, Format | None]:

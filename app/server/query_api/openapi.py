@@ -34,6 +34,7 @@ _ERRORS = {
     "404": "There is nothing of this name.",
     "406": "Rows do not come in a format that Accept takes.",
     "409": "The file has changed since the page that as_of is of.",
+    "416": "The answer has none of the bytes that Range asks for.",
     "422": "The query needs more time or memory than it may have.",
     "503": "The warehouse is being written, or cannot be read; Retry-After says when to ask again.",
 }
@@ -178,6 +179,8 @@ def _get(about: str, answer: Json, parameters: Iterable[Json], errors: Iterable[
     more = {"413": "The SQL is too long.", "414": "The SQL is too long.", "415": "The body is no SQL."}
     responses = {code: {"description": (_ERRORS | more)[code], "content": problem} for code in (*errors, "400", "403")}
     not_modified = {"304": {"description": "The client has this answer already."}} if errors else {}
+    if errors:
+        not_modified["206"] = {**answer, "description": "The bytes that Range asks for."}
     return {
         "get": {
             "summary": about,
@@ -197,5 +200,9 @@ def _rows(ending: str) -> Json:
     headers = {
         "ETag": {"schema": {"type": "string"}, "description": "Changes with the file."},
         "Link": {"schema": {"type": "string"}, "description": "The pages around this one."},
+        "Selfrepair-Note": {
+            "schema": {"type": "string"},
+            "description": "What matters for reading the answer: means of few rows, intervals of few documents.",
+        },
     }
     return {"description": "Rows.", "content": content, "headers": headers}

@@ -98,6 +98,33 @@ def links(path: str, pairs: Pairs, page: Page, state: State, *, has_more: bool) 
     return {"Link": ", ".join(found)} if found else {}
 
 
+def next_page(page: Page, state: State) -> str:
+    """The parameters of the page behind this one, for an address that is too long for a header."""
+    return urlencode([(LIMIT, page.limit), (OFFSET, page.offset + page.limit), (AS_OF, name_of(state))])
+
+
+def part_of(header: str, n_bytes: int) -> slice | None:
+    """The one part of `n_bytes` that a Range header asks for (RFC 9110), None where it asks for nothing that is given in parts.
+
+    Raises ProblemError where the answer ends before it.
+    """
+    found = re.fullmatch(r"bytes=(\d{0,15})-(\d{0,15})", header.strip(), re.ASCII)
+    if found is None or not any(found.groups()):
+        return None
+    first, last = found.groups()
+    begin = int(first) if first else max(0, n_bytes - int(last))
+    end = min(int(last) + 1, n_bytes) if first and last else n_bytes
+    if first and last and int(last) < int(first):
+        return None
+    if begin >= n_bytes:
+        raise ProblemError(
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+            f"the answer has {n_bytes:,} bytes, and none of those that Range asks for. Leave Range out.",
+            headers={"Content-Range": f"bytes */{n_bytes}"},
+        )
+    return slice(begin, end)
+
+
 def _number(pairs: Pairs, name: str, default: int, most: int) -> int:
     text = single(pairs, name)
     if text is None:

@@ -1,6 +1,7 @@
 """The HTTP API among the routes of a Starlette application, and as an application of its own."""
 
 import contextlib
+import re
 import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -18,9 +19,17 @@ from selfrepair.queries.catalog.next_step import API
 from selfrepair.queries.catalog.relations import relations
 
 
+class Below(Route):
+    """A path with whatever below it, line ends included, which Starlette's own pattern leaves to the next route."""
+
+    def __init__(self, path: str, api: QueryApi) -> None:
+        super().__init__(path, api)
+        self.path_regex = re.compile(self.path_regex.pattern, re.DOTALL)
+
+
 def routes(api: QueryApi) -> list[Route]:
     """Where the API answers, whatever the method."""
-    return [Route(api.root, api), Route(f"{api.root}/{{rest:path}}", api)]
+    return [Route(api.root, api), Below(f"{api.root}/{{rest:path}}", api)]
 
 
 def application(db: Path, allowed: Sequence[Authority] = (), token: str | None = None) -> Starlette:

@@ -1,9 +1,13 @@
 """Publications on the hub and in a bucket: sent whole or not at all, read where they lie; tokens go to the hub alone."""
 
+import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -14,9 +18,11 @@ from polars.testing import assert_frame_equal
 from selfrepair import Warehouse
 from selfrepair.app.cli.main import main
 from selfrepair.app.components import snippets
+from selfrepair.queries.export import upload as upload_module
 from selfrepair.queries.export.upload import check_target, upload
 from selfrepair.queries.sandbox import process
-from selfrepair.warehouse.database.publication import MANIFEST, address_of
+from selfrepair.warehouse.database.publication import MANIFEST, address_of, sha256_of
+from selfrepair.warehouse.database.remote import source_of
 from selfrepair.warehouse.errors import SelfRepairError
 from support import hub
 from support.publications import published
@@ -112,6 +118,24 @@ def test_another_state_takes_the_place_of_one(server: hub.Hub, folder: Path) -> 
     assert first != second
 
 
+def test_text_that_earlier_commits_hold_is_said(server: hub.Hub, folder: Path) -> None:
+    notes: list[str] = []
+    for one in (folder, published() / "bare", published() / "bare"):
+        upload(one, NAME, on_note=notes.append)
+    assert [note.partition(",")[0] for note in notes if "hold text" in note] == [
+        "earlier commits of lab/repair hold text"
+    ]
+
+
+def test_a_hub_that_names_a_place_for_a_commit_is_refused(server: hub.Hub, folder: Path, tmp_path: Path) -> None:
+    server.add("datasets", "lab/repair", folder)
+    revisions = server.repository("datasets", "lab/repair").revisions  # type: ignore[union-attr]
+    revisions["main"] = replace(revisions["main"], sha="../../../../../stolen")
+    with pytest.raises(SelfRepairError, match="the hub names no commit of lab/repair"):
+        Warehouse(NAME)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_half_of_one_on_the_hub_says_so(server: hub.Hub, folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -195,9 +219,9 @@ def bucket() -> Iterator[str]:
     server.stop()
 
 
-def test_a_bucket_s_is_read_where_it_lies(
-    bucket: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def keys(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment has the address of the bucket's server, keys, and a cache of its own."""
     for name, value in {
         "AWS_ENDPOINT_URL": bucket,
         "AWS_ACCESS_KEY_ID": "key",
@@ -207,6 +231,12 @@ def test_a_bucket_s_is_read_where_it_lies(
     }.items():
         monkeypatch.setenv(name, value)
     process.end_idle()
+    yield
+    process.end_idle()
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_bucket_s_is_read_where_it_lies(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(SelfRepairError, match="s3://lab/repair holds nothing"):
         Warehouse("s3://lab/repair")
     with pytest.raises(SelfRepairError, match=r"s3://none cannot be read: .*credentials"):
@@ -221,7 +251,67 @@ def test_a_bucket_s_is_read_where_it_lies(
     assert all(MANIFEST in line for line in put), "all else was there"
     warehouse = Warehouse("s3://lab/repair/")
     assert_frame_equal(warehouse.sql(QUERY), Warehouse(folder).sql(QUERY))
+
+
+@pytest.fixture
+def small(folder: Path, tmp_path: Path) -> Path:
+    """A copy with few files, which are sent soon."""
+    copy = tmp_path / "small"
+    manifest = json.loads((folder / MANIFEST).read_text())
+    names = [name for name in manifest["files"] if "rows.parquet" not in name or name.startswith(("tokens", "runs"))]
+    manifest["files"] = {name: manifest["files"][name] for name in names}
+    for name in names:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / name, copy / name)
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    return copy
+
+
+@pytest.mark.usefixtures("keys")
+def test_what_is_replaced_in_a_bucket_is_never_two_halves(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload(small, "s3://lab/replaced")
+    opened = Warehouse("s3://lab/replaced")
+    count = "SELECT count(*) AS n, count(token) AS t FROM tokens WHERE run_id = 2"
+    assert opened.sql(count).rows() == [(12, 12)]
+    rows = small / "tokens/run_id=2/rows.parquet"
+    data = bytearray(rows.read_bytes())
+    data[10] ^= 1  # of the same size
+    rows.write_bytes(data)
+    manifest = json.loads((small / MANIFEST).read_text())
+    manifest["files"]["tokens/run_id=2/rows.parquet"]["sha256"] = sha256_of(rows)
+    del manifest["files"]["runs/rows.parquet"]
+    (small / MANIFEST).write_text(json.dumps(manifest))
+    (small / "runs/rows.parquet").unlink()
+    send = upload_module._send
+
+    def breaks(fs: Any, file: Path, path: str, sha256: str) -> None:
+        if file.name == MANIFEST:
+            raise OSError("the network is gone")
+        send(fs, file, path, sha256)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(upload_module, "_send", breaks)
+        with pytest.raises(SelfRepairError, match="the network is gone"):
+            upload(small, "s3://lab/replaced")
     process.end_idle()
+    with pytest.raises(SelfRepairError, match=r"published anew"):
+        opened.sql(count)
+    with pytest.raises(SelfRepairError, match=rf"not whole: it has no {MANIFEST}"):
+        Warehouse("s3://lab/replaced")
+    upload(small, "s3://lab/replaced")
+    assert set(source_of("s3://lab/replaced").sizes()) == {*manifest["files"], MANIFEST}
+
+
+@pytest.mark.usefixtures("keys")
+def test_what_else_is_in_a_bucket_stays(small: Path) -> None:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name="us-east-1")
+    client.put_object(Bucket="lab", Key="other/README.md", Body=b"mine")
+    with pytest.raises(SelfRepairError, match=r"s3://lab/other holds something else \(README.md\)"):
+        upload(small, "s3://lab/other")
+    assert client.get_object(Bucket="lab", Key="other/README.md")["Body"].read() == b"mine"
+    assert set(source_of("s3://lab/other").sizes()) == {"README.md"}
 
 
 @pytest.mark.parametrize("name", ["head_repair", "measurements", "prompts", "runs"])

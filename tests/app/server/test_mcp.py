@@ -15,6 +15,7 @@ from mcp.client.client import Client
 from mcp.client.stdio import stdio_client
 
 from selfrepair import Warehouse
+from selfrepair.app.server import asking
 from selfrepair.app.server.asking import Asker
 from selfrepair.app.server.assistants.bounded import MAX_CHARACTERS, MAX_ROWS, bounded
 from selfrepair.app.server.assistants.figures import FIGURES
@@ -168,6 +169,20 @@ def test_errors_name_the_next_step(db: Path, tool: str, arguments: dict[str, Any
     assert text in found
     assert "Traceback" not in found
     assert len(found) < 5_000  # a view's columns, and no name of a megabyte
+
+
+def test_a_cancelled_call_ends_its_query(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "TIME_LIMIT_S", 3_000.0)
+
+    async def talk(client: Client) -> None:
+        for _ in range(3):  # one more than run at a time
+            with anyio.move_on_after(0.2):
+                endless = "SELECT count(*) FROM range(1000000) a, range(1000000) b, range(1000000) c"
+                await client.call_tool("sql", {"query": endless})
+        result = await client.call_tool("sql", {"query": "SELECT 1 AS one"})
+        assert result.structured_content["rows"] == [{"one": 1}]
+
+    with_client(db, talk)
 
 
 def test_figures_are_the_app_s(db: Path) -> None:

@@ -4,25 +4,20 @@ import io
 import json
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import polars as pl
 import psutil
 import pyarrow as pa
 import pytest
-import uvicorn
 
 from selfrepair import FewRows, Warehouse
 from selfrepair.app.components.figure import http_address
 from selfrepair.app.server.query_api.formats import FORMATS, accepted
 from selfrepair.app.server.query_api.openapi import document
-from selfrepair.app.server.query_api.routes import application
 from selfrepair.app.server.serve_http import serve
 from selfrepair.queries.catalog.questions import questions
 from selfrepair.queries.catalog.relations import relations
@@ -30,69 +25,11 @@ from selfrepair.queries.sandbox.fence import LONGEST_QUERY
 from selfrepair.warehouse.database.connection import open_writer
 from selfrepair.warehouse.errors import SelfRepairError
 from support.browser import COMMAND, free_port, served
+from support.http_api import Client, serving
 from support.loaded import loaded
 
 TOKEN = "a token of these tests"
 HEADS = "/api/v1/views/head_repair"
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        assert self.status == 200, self.body
-        found: list[dict[str, Any]] = json.loads(self.body)
-        return found
-
-    @property
-    def problem(self) -> dict[str, Any]:
-        assert self.headers["content-type"] == "application/problem+json"
-        found: dict[str, Any] = json.loads(self.body)
-        assert found["status"] == self.status
-        return found
-
-
-class Client:
-    """Asks the server at `port`."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def __call__(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=300)) as connection:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body, named)
-            found = connection.getresponse()
-            given = {name.lower(): value for name, value in found.getheaders()}
-            assert given["x-content-type-options"] == "nosniff"
-            assert "frame-ancestors 'none'" in given["content-security-policy"]
-            return Answer(found.status, given, found.read())
-
-
-@contextmanager
-def serving(db: Path, token: str | None = None) -> Iterator[Client]:
-    """The API over the file, as `selfrepair serve` has it, at a port of 127.0.0.1."""
-    config = uvicorn.Config(
-        application(db, token=token),
-        host="127.0.0.1",
-        port=0,
-        log_level="critical",
-        h11_max_incomplete_event_size=4_000_000,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        threading.Event().wait(0.002)
-    try:
-        yield Client(server.servers[0].sockets[0].getsockname()[1])
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +160,7 @@ BAD = [
     ("/api/v1/views/head_repair.xml", 404, "head_repair"),
     ("/api/v1/nothing", 404, "/api/v1/docs"),
     ("/api/v1/sql/x", 404, "/api/v1/docs"),
+    ("/api/v1/%0Aviews", 404, "/api/v1/docs"),
     (f"{HEADS}?limit=-1", 400, "limit takes a whole number from 0 to 10,000, not '-1'"),
     (f"{HEADS}?limit=10001", 400, "limit takes"),
     (f"{HEADS}?limit=%D9%A3", 400, "limit takes"),
@@ -358,7 +296,9 @@ def test_the_door_is_the_app_s(db: Path) -> None:
         assert (refused.status, refused.problem["detail"].endswith("Authorization: Bearer TOKEN")) == (403, True)
         assert client(HEADS, Authorization="Bearer another token").status == 403
         assert client(HEADS, Authorization=f"Bearer {TOKEN}").status == 200
-        link = client(f"{HEADS}?{urlencode({'token': TOKEN, 'limit': 1})}")
+        opened = f"{HEADS}?{urlencode({'token': TOKEN, 'limit': 1})}"
+        assert len(client(opened).rows) == 1  # a program
+        link = client(opened, Accept="text/html,*/*;q=0.8")
         assert (link.body, link.headers["refresh"]) == (b"", "0; url=?limit=1")
         cookie = link.headers["set-cookie"].partition(";")[0]
         assert client(f"{HEADS}?limit=1", Cookie=cookie).status == 200
@@ -398,6 +338,8 @@ def test_the_app_answers_at_the_same_addresses_beside_its_pages(
         expected = client(f"/api/v1/sql?{urlencode({'q': sql})}").rows
         assert below(http_address(sql)).rows == expected
         assert below("/lab/api/v1/docs").status == 200
+        assert below("/lab/api/v1/views/none").problem["next"] == "/lab/api/v1/views"
+        assert below("/lab/api/v1/sql?q=" + quote("SELECT " + "1, " * 100_000)).status == 414
         following = below("/lab/api/v1/sql?q=FROM%20measurements&limit=800").headers["link"]
         assert len(below(following.partition(">")[0].strip("<")).rows) == 64
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from polars.testing import assert_frame_equal
@@ -28,7 +29,7 @@ from selfrepair.warehouse.errors import SelfRepairError
 from selfrepair.warehouse.schema import MEASURED_TABLES
 from selfrepair.warehouse.verify.verification import verify
 from support.loaded import loaded
-from support.publications import MODEL, published
+from support.publications import MODEL, WORD, published
 
 TOKEN = re.compile(r"\bt\d{1,3}\b")
 """Every token that `fabricate` makes up."""
@@ -118,6 +119,13 @@ def test_the_card_says_how_it_was_measured(folder: Path) -> None:
     assert "/home/ann" not in card
 
 
+def test_the_word_is_in_what_has_text(folder: Path) -> None:
+    assert Warehouse(folder).sql(f"SELECT count(*) FROM tokens WHERE target LIKE '{WORD} %'").item() == 24
+    names = ("tokens/run_id=1", "prompts/run_id=2")
+    assert all(WORD in str(pl.read_parquet(folder / name / "rows.parquet").rows()) for name in names)
+    assert all(b"ferret" not in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
 def test_without_text_nothing_can_be_read_anywhere(made: Path) -> None:
     folder = made / "bare"
     for path in folder.rglob("*"):
@@ -125,9 +133,14 @@ def test_without_text_nothing_can_be_read_anywhere(made: Path) -> None:
             data = path.read_bytes()
             assert b"tiny-text" not in data, f"{path.name} has the name of the data set"
             assert b"says t1" not in data
+            assert WORD.encode() not in data
     for path in folder.rglob("*.parquet"):
+        parquet = pq.ParquetFile(path)
+        assert WORD not in str([parquet.metadata.row_group(n).to_dict() for n in range(parquet.num_row_groups)])
         for series in pl.read_parquet(path, hive_partitioning=False).iter_columns():
-            assert not TOKEN.search(" ".join(map(str, series.to_list()))), (path, series.name)
+            text = " ".join(map(str, series.to_list()))
+            assert not TOKEN.search(text), (path, series.name)
+            assert WORD not in text, (path, series.name)
     with open_reader(folder) as con:
         tables = con.execute(
             "SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal UNION ALL "
@@ -138,6 +151,7 @@ def test_without_text_nothing_can_be_read_anywhere(made: Path) -> None:
         for schema, name in tables:
             text = str(con.execute(f'FROM {schema}."{name}"').fetchall())
             assert not TOKEN.search(text), name
+            assert WORD not in text, name
         ids = con.execute("SELECT max(token_id), max(target_id), max(foil_id), count(*) FROM tokens").fetchall()
         assert ids == [(None, None, None, 12)]
         lengths = con.execute("SELECT DISTINCT token_ids, text FROM prompts").fetchall()
@@ -257,6 +271,14 @@ def test_what_another_version_published_says_so(folder: Path, tmp_path: Path) ->
     found = Warehouse(other, on_note=notes.append).view("layer_repair", run=1)
     assert_frame_equal(sorted_frame(found), sorted_frame(Warehouse(folder).view("layer_repair", run=1)), rel_tol=1e-9)
     assert [note.partition(",")[0] for note in notes] == ["another version of selfrepair published this"]
+    assert "text" not in notes[0]
+
+
+def test_what_another_version_published_without_text_says_what_is_wrong_now(made: Path, tmp_path: Path) -> None:
+    copy = of_another_version(made / "bare", tmp_path / "a", "UPDATE selfrepair_marts.installed SET marts = 'other'")
+    notes: list[str] = []
+    Warehouse(copy, on_note=notes.append).runs()
+    assert "the text is withheld, so classes of tokens (repair_by_token) are wrong" in notes[0]
 
 
 WRITING = (

@@ -105,9 +105,9 @@ def test_the_command_line_itself_opens_nothing_with_duckdb(db: Path, tmp_path: P
 def test_opening_counts_towards_the_time_limit(slow: str, tmp_path: Path) -> None:
     path = Path(loaded(tmp_path))
     with duckdb.connect(str(path)) as con:
-        con.execute("ALTER TABLE selfrepair_marts.refreshed RENAME TO before")
+        con.execute("ALTER TABLE selfrepair_marts.installed RENAME TO before")
         con.execute(
-            f"CREATE VIEW selfrepair_marts.refreshed AS SELECT * REPLACE (definition || n AS definition) "
+            f"CREATE VIEW selfrepair_marts.installed AS SELECT * REPLACE (views || n AS views) "
             f"FROM selfrepair_marts.before, ({slow})"
         )
     began = time.monotonic()

@@ -44,6 +44,7 @@ def test_a_healthy_run(healthy: Con) -> None:
     assert [dict(zip(names, row, strict=True)) for row in cursor.fetchall()] == [
         {
             "run_id": 1,
+            "run_name": None,
             "model": "tiny-model",
             "status": "complete",
             "health": "ok",

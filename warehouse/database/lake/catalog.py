@@ -53,7 +53,7 @@ def recorded_data(lake: Lake) -> str:
     if lake.data is not None and data != (given := absolute_data(lake.data)):
         raise SelfRepairError(
             f"the rows of {lake} lie in {data}, not in {given}: a lake keeps the place that it was made with. Leave "
-            "--data out."
+            f"{in_words('--data', DATA_VARIABLE)} out."
         )
     return data
 
@@ -115,8 +115,9 @@ def absolute_data(data: str) -> str:
 
 def how_to_make(lake: Lake) -> str:
     """The next step where there is no lake yet."""
-    example = f"selfrepair demo --db '{lake}' --data {lake.data or 'FOLDER|s3://BUCKET/NAME'}"
-    return f"Make one ({example}), or name another one{in_words(' with --db', '')}."
+    data = lake.data or "FOLDER|s3://BUCKET/NAME"
+    make = in_words(f"selfrepair demo --db '{lake}' --data {data}", f"{DATA_VARIABLE}={data}, and measure into it")
+    return f"Make one ({make}), or name another one{in_words(' with --db', '')}."
 
 
 def _check_narrow(lake: Lake, data: str, *, is_made: bool) -> None:
@@ -145,7 +146,7 @@ def _found_in_duckdb(lake: Lake) -> list[tuple[object, ...]]:
     except (duckdb.CatalogException, duckdb.BinderException):
         raise SelfRepairError(
             f"{os.fspath(lake)} is a DuckDB file, but not the catalog of a lake. A warehouse in one file is named without "
-            f"ducklake: (--db {os.fspath(lake)})."
+            f"ducklake:{in_words(f' (--db {os.fspath(lake)})', '')}."
         ) from None
     except duckdb.Error as error:
         raise _not_opened(lake, error) from error
