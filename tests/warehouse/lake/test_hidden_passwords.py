@@ -40,7 +40,7 @@ def test_no_message_has_the_password(catalog: str) -> None:
 
 @pytest.mark.parametrize("word", ["a/hunter2", "a@hunter2", "a?hunter2"])
 def test_a_password_that_postgres_would_take_for_a_host_is_refused(word: str) -> None:
-    with pytest.raises(SelfRepairError, match="%2F, %40, .*PGPASSWORD") as refused:
+    with pytest.raises(SelfRepairError, match=r"%2F, %40, .*PGPASSWORD") as refused:
         lake_address(f"ducklake:postgres:postgresql://me:{word}@db/w")
     assert WORD not in str(refused.value)
 
@@ -55,7 +55,7 @@ def test_a_postgres_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyP
 
 def test_no_lake_lies_within_another(tmp_path: Path) -> None:
     data_to_make(Lake.of("duckdb", str(tmp_path / "a.duckdb"), str(tmp_path / "rows")))
-    with pytest.raises(SelfRepairError, match="rows of another lake.*Name a folder"):
+    with pytest.raises(SelfRepairError, match=r"rows of another lake.*Name a folder"):
         data_to_make(Lake.of("duckdb", str(tmp_path / "b.duckdb"), str(tmp_path / "rows" / "b")))
     assert not (tmp_path / "rows" / "b").exists()
 
