@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from selfrepair.warehouse.errors import ResumableError, again
+
 if TYPE_CHECKING:
     import pyarrow as pa
+
+LOCK = "selfrepair_lock"
+"""Variable of a connection that changes a lake whose lock can be lost: SQL for its Postgres with rows while it is held."""
 
 
 @contextlib.contextmanager
@@ -18,11 +23,23 @@ def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     con.begin()
     try:
         yield
+        _check_lock(con)
         con.commit()
     except BaseException:
         with contextlib.suppress(duckdb.Error):  # the first error is the one to tell
             con.rollback()
         raise
+
+
+def _check_lock(con: duckdb.DuckDBPyConnection) -> None:
+    """Raise ResumableError where the session with a lake's lock was ended meanwhile: another process may be committing."""
+    ((held,),) = con.execute(f"SELECT system.main.getvariable('{LOCK}')").fetchall()
+    if held and not con.execute("SELECT 1 FROM postgres_query('__ducklake_metadata_lake', ?)", [held]).fetchall():
+        raise ResumableError(
+            "the session of Postgres that had the lake's lock was ended, and nothing was committed: another process may be "
+            "changing the lake.",
+            f"What was loaded before is safe. Then {again()}.",
+        )
 
 
 def checkpoint(con: duckdb.DuckDBPyConnection) -> None:

@@ -25,7 +25,7 @@ OnWait = Callable[[str], None]
 _KEY = 0x5E1F_2E9A_12
 """Of the advisory lock: one for each database, where one lake is."""
 
-_HOLDER = (
+_LOCKS = (
     "SELECT pid, coalesce(client_addr::text, 'this machine') FROM pg_locks JOIN pg_stat_activity USING (pid) "
     f"WHERE locktype = 'advisory' AND granted AND classid = {_KEY >> 32} AND objid = {_KEY & 0xFFFFFFFF} "
     "AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -38,9 +38,12 @@ _LONGEST_PAUSE_S = 0.5
 
 
 @contextlib.contextmanager
-def only_committer(lake: Lake, wait_s: float, on_wait: OnWait | None = None) -> Iterator[None]:
-    """Nobody else changes the lake within the block. Raises InUseError where somebody does for longer than `wait_s` seconds."""
-    with _in_postgres(lake) if lake.kind == "postgres" else _beside(lake) as try_to:
+def only_committer(lake: Lake, wait_s: float, on_wait: OnWait | None = None) -> Iterator[str]:
+    """Nobody else changes the lake within the block, which gets SQL for Postgres that answers a row as long as the lock is
+    held; empty: the lock is lost with this process alone. Raises InUseError where somebody does for longer than `wait_s`
+    seconds.
+    """
+    with _in_postgres(lake) if lake.kind == "postgres" else _beside(lake) as (try_to, held):
         began = time.monotonic()
         pause_s, told = _FIRST_PAUSE_S, ""
         while (holder := try_to()) is not None:
@@ -55,11 +58,11 @@ def only_committer(lake: Lake, wait_s: float, on_wait: OnWait | None = None) -> 
                 told = holder
             time.sleep(min(pause_s, left_s))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        yield
+        yield held()
 
 
 @contextlib.contextmanager
-def _beside(lake: Lake) -> Iterator[Callable[[], str | None]]:
+def _beside(lake: Lake) -> Iterator[tuple[Callable[[], str | None], Callable[[], str]]]:
     path = lock_file(lake)
     try:
         descriptor = files.open_own(path, os.O_RDWR | os.O_CREAT)
@@ -84,7 +87,7 @@ def _beside(lake: Lake) -> Iterator[Callable[[], str | None]]:
         return None
 
     try:
-        yield try_to
+        yield try_to, lambda: ""
     finally:
         os.close(descriptor)
 
@@ -96,7 +99,7 @@ def lock_file(lake: Lake) -> Path:
 
 
 @contextlib.contextmanager
-def _in_postgres(lake: Lake) -> Iterator[Callable[[], str | None]]:
+def _in_postgres(lake: Lake) -> Iterator[tuple[Callable[[], str | None], Callable[[], str]]]:
     with postgres(lake) as con:
         con.begin()  # what a transaction's connection holds, it keeps until the end
         ask(con, _KEPT)
@@ -105,12 +108,12 @@ def _in_postgres(lake: Lake) -> Iterator[Callable[[], str | None]]:
             if ask(con, f"SELECT pg_try_advisory_xact_lock({_KEY})") == [(True,)]:
                 return None
             with contextlib.suppress(duckdb.Error):
-                for pid, address in ask(con, _HOLDER):
+                for pid, address in ask(con, _LOCKS):
                     return f"a process that has session {pid} of its Postgres, from {address}"
             return "another program"
 
         try:
-            yield try_to
+            yield try_to, lambda: f"{_LOCKS} AND pid = {ask(con, 'SELECT pg_backend_pid()')[0][0]:d}"
         finally:
             with contextlib.suppress(duckdb.Error):
                 con.rollback()

@@ -23,6 +23,7 @@ from selfrepair.warehouse.database.lake.extensions import extensions_of, load_ex
 from selfrepair.warehouse.database.lake.lock import OnWait, only_committer
 from selfrepair.warehouse.database.lake.postgres import dsn, text, unreachable
 from selfrepair.warehouse.database.limits import Settings
+from selfrepair.warehouse.database.transactions import LOCK
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError, again
 
 NAME = "lake"
@@ -55,10 +56,11 @@ def open_to_change(
     What was committed within the block counts at its end, whether that is an error or not. Raises InUseError where somebody
     else changes the lake for longer than `wait_s` seconds, and SelfRepairError where it cannot be opened or written.
     """
-    with only_committer(lake, wait_s, on_wait):
+    with only_committer(lake, wait_s, on_wait) as held:
         if lake.kind == "postgres":
             data = recorded_data(lake) if is_made(lake) else data_to_make(lake)
             with contextlib.closing(_connected(lake, lake.catalog, data, settings)) as con:
+                con.execute(f"SET VARIABLE {LOCK} = {text(held)}")
                 prepare(con)
                 yield con
             return
