@@ -23,15 +23,17 @@ def move(source: str, target: str, data: str | None) -> None:
     """  # noqa: D301 - click knows the character
     from selfrepair.warehouse.cli.commands import holds
     from selfrepair.warehouse.database.address import warehouse_path
+    from selfrepair.warehouse.errors import files_given_by
     from selfrepair.warehouse.load import move as moving
 
-    to = warehouse_path(target, data)
-    moving.move(
-        warehouse_path(source),
-        to,
-        on_wait=_say,
-        on_table=lambda table, n_rows: _say(f"{table}: {n_rows:,} rows") if n_rows else None,
-    )
+    with files_given_by(""):
+        to = warehouse_path(target, data)
+        moving.move(
+            warehouse_path(source),
+            to,
+            on_wait=_say,
+            on_table=lambda table, n_rows: _say(f"{table}: {n_rows:,} rows") if n_rows else None,
+        )
     click.echo(f"{to} holds {holds(to)}; {source} is as it was")
 
 

@@ -27,7 +27,7 @@ def test_an_address_is_refused_by_every_command(
     parts.mkdir()
     found = CliRunner().invoke(main, [command, *ARGUMENTS.get(command, []), "--db", address])
     if "No such option" in found.output:
-        assert command in ("bench", "describe", "merge", "prompts", "questions", "views")
+        assert command in ("bench", "describe", "merge", "move", "prompts", "questions", "views")
         return
     assert found.exit_code == 1, found.output
     assert f"Error: {address} is not the path of a file" in found.output
@@ -39,12 +39,18 @@ def test_an_address_is_refused_by_every_command(
 
 
 @pytest.mark.parametrize(
-    "files", [[":memory:", "a", "-o", "b"], ["a", "md:mine", "-o", "b"], ["a", "b", "-o", "md:mine"]]
+    "words",
+    [
+        *(["merge", *files] for files in ([":memory:", "a", "-o", "b"], ["a", "md:mine", "-o", "b"])),
+        ["merge", "a", "b", "-o", "md:mine"],
+        *(["move", *files] for files in ([":memory:", "ducklake:b"], ["ducklake:a", "md:mine"])),
+    ],
 )
-def test_so_is_one_among_several(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_is_one_among_several(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = CliRunner().invoke(main, ["merge", *files])
+    found = CliRunner().invoke(main, words)
     assert found.exit_code == 1
+    assert "--db" not in found.output
     assert "is not the path of a file" in found.output
     assert list(tmp_path.iterdir()) == []
 

@@ -4,6 +4,7 @@ import base64
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +35,12 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+def in_a_thread(run: Callable[[], Awaitable[None]]) -> None:
+    """Run it in a loop of its own: tests in a browser leave one running in this thread."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(anyio.run, run).result()
+
+
 def with_client(db: Path, talk: Callable[[Client], Awaitable[None]]) -> None:
     """Have a client talk to the server, in this process."""
 
@@ -41,7 +48,7 @@ def with_client(db: Path, talk: Callable[[Client], Awaitable[None]]) -> None:
         async with Client(server_of(db)) as client:
             await talk(client)
 
-    anyio.run(run)
+    in_a_thread(run)
 
 
 def answers(db: Path, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
@@ -218,4 +225,4 @@ def test_the_command_speaks_over_standard_input_and_output(db: Path) -> None:
             drawn = await client.call_tool("figure", {"name": "self_repair_by_depth"})
             assert drawn.content[0].type == "image"
 
-    anyio.run(run)
+    in_a_thread(run)

@@ -1,7 +1,9 @@
 """A lake whose rows lie in a bucket: of a server on this machine that speaks S3."""
 
 import os
+import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from selfrepair.warehouse.database.connection import open_reader
 from selfrepair.warehouse.database.lake.address import Lake
 from selfrepair.warehouse.errors import ResumableError, SelfRepairError
 from selfrepair.warehouse.load import loader
+from selfrepair.warehouse.load.cleaning import clean
 from support.fabricate import fabricate
 from support.lakes import why_none
 from support.loaded import load_rows
@@ -31,6 +34,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.start()
     try:
         host, port = server.get_host_and_port()
+        reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+        urllib.request.urlopen(reset, timeout=60).close()  # what this process stored in an earlier one
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -93,3 +98,23 @@ def test_a_bucket_that_vanishes_in_mid_load_loses_nothing(
     assert (
         len(list((root / "run-a").glob("unit-*"))) == 2
     )  # what was committed is lost with the bucket, and its files are kept
+
+
+def test_a_place_in_a_bucket_is_one_lake_s_alone(db: Lake, bucket: str, tmp_path: Path) -> None:
+    """And what cleans one removes no rows of another."""
+
+    def load_into(lake: str | Path, place: str = "") -> None:
+        load_rows(warehouse_path(lake, place or None), fabricate().write(tmp_path / "parts").root)
+
+    load_into(db)
+    other = f"ducklake:{tmp_path / 'other.duckdb'}"
+    for place, said in ((bucket, "has files of others"), (f"{bucket}/below", "lies in s3://rows/lake/")):
+        with pytest.raises(SelfRepairError, match=said):
+            load_into(other, place)
+        assert not (tmp_path / "other.duckdb").exists()
+    boto3.client("s3", region_name="us-east-1").put_object(Bucket="rows", Key="lakes/mine.txt", Body=b"mine")
+    with pytest.raises(SelfRepairError, match="has files of others"):
+        load_into(other, "s3://rows/lakes")
+    clean(db, timedelta(0))
+    Path(db).unlink()  # as if killed while it was made: what it claimed is its own
+    load_into(db)

@@ -11,7 +11,7 @@ import duckdb
 
 from selfrepair.warehouse import compat, files
 from selfrepair.warehouse.database.lake.address import DATA_VARIABLE, Lake, is_bucket
-from selfrepair.warehouse.database.lake.postgres import ask, postgres
+from selfrepair.warehouse.database.lake.postgres import ask, postgres, text
 from selfrepair.warehouse.database.limits import CLOSED
 from selfrepair.warehouse.errors import SelfRepairError, in_words
 
@@ -106,6 +106,40 @@ def data_to_make(lake: Lake) -> str:
     elif not data.startswith("s3://"):
         raise SelfRepairError(f"{data} is no folder and no address of a bucket, s3://BUCKET/NAME. {_name_data()}")
     return data
+
+
+def claim_bucket(con: duckdb.DuckDBPyConnection, lake: Lake, data: str) -> None:
+    """Have the place of a new lake's rows in a bucket be its alone, by a note in it. `con` has the keys, and is not closed yet.
+
+    Raises SelfRepairError where it lies within another lake's, or where something else lies in it: `clean` would remove that.
+    """
+    whose, note = str(lake.absolute()) if lake.kind != "postgres" else str(lake), f"{data}{_WHOSE}"
+    bucket, *folders = data.removeprefix("s3://").rstrip("/").split("/")
+    above = ["/".join(["s3:/", bucket, *folders[:n], _WHOSE]) for n in range(len(folders))]
+    of_another = [place for place in above if _is_there(con, _looked_up(place))]
+    if of_another:
+        raise SelfRepairError(
+            f"{data} lies in {of_another[0].removesuffix(_WHOSE)}, where the rows of another lake are, which has that place "
+            f"alone. {_name_data()}"
+        )
+    if _is_there(con, _looked_up(note)):
+        ((told,),) = con.execute("SELECT content FROM read_text(?)", [note]).fetchall()
+        is_own = told.strip() == whose
+    else:
+        is_own = not _is_there(con, f"{data}**")
+        if is_own:
+            con.execute(f"COPY (SELECT {text(whose)}) TO {text(note)} (FORMAT csv, HEADER false, QUOTE '')")
+    if not is_own:
+        raise SelfRepairError(f"{data} has files of others, and a lake has a place of its own. {_name_data()}")
+
+
+def _looked_up(name: str) -> str:
+    """A pattern that only `name` has: a name without one is taken to be there."""
+    return f"{name[:-1]}[{name[-1]}]"
+
+
+def _is_there(con: duckdb.DuckDBPyConnection, pattern: str) -> bool:
+    return bool(con.execute("SELECT 1 FROM glob(?) LIMIT 1", [pattern]).fetchall())
 
 
 def absolute_data(data: str) -> str:

@@ -18,7 +18,7 @@ import duckdb
 from selfrepair.warehouse import compat, files
 from selfrepair.warehouse.database.lake import storage
 from selfrepair.warehouse.database.lake.address import Lake, is_bucket, without_password
-from selfrepair.warehouse.database.lake.catalog import data_to_make, is_made, recorded_data
+from selfrepair.warehouse.database.lake.catalog import claim_bucket, data_to_make, is_made, recorded_data
 from selfrepair.warehouse.database.lake.extensions import extensions_of, load_extensions
 from selfrepair.warehouse.database.lake.lock import OnWait, only_committer
 from selfrepair.warehouse.database.lake.postgres import dsn, text, unreachable
@@ -58,15 +58,17 @@ def open_to_change(
     """
     with only_committer(lake, wait_s, on_wait) as held:
         if lake.kind == "postgres":
-            data = recorded_data(lake) if is_made(lake) else data_to_make(lake)
-            with contextlib.closing(_connected(lake, lake.catalog, data, settings)) as con:
+            is_new = not is_made(lake)
+            data = data_to_make(lake) if is_new else recorded_data(lake)
+            with contextlib.closing(_connected(lake, lake.catalog, data, settings, is_new=is_new)) as con:
                 con.execute(f"SET VARIABLE {LOCK} = {text(held)}")
                 prepare(con)
                 yield con
             return
-        data = recorded_data(lake) if lake.exists() else data_to_make(lake)
+        is_new = not lake.exists()
+        data = data_to_make(lake) if is_new else recorded_data(lake)
         with _copy_of_catalog(lake) as copy:
-            con = _connected(lake, str(copy), data, settings)
+            con = _connected(lake, str(copy), data, settings, is_new=is_new)
             try:
                 prepare(con)
                 before = _snapshot(con) if lake.exists() else None
@@ -82,7 +84,7 @@ def open_to_change(
 
 
 def _connected(
-    lake: Lake, catalog: str, data: str, settings: Settings, *, read_only: bool = False
+    lake: Lake, catalog: str, data: str, settings: Settings, *, read_only: bool = False, is_new: bool = False
 ) -> duckdb.DuckDBPyConnection:
     own = dict(settings)
     is_locked = own.pop("lock_configuration", False)
@@ -95,6 +97,8 @@ def _connected(
         load_extensions(con, *extensions_of(lake, data))
         if is_bucket(data):
             con.execute(storage.secret(data))
+            if is_new:
+                claim_bucket(con, lake, data)
         paths = [] if lake.kind == "postgres" else [os.path.realpath(catalog)]
         if lake.kind == "duckdb":
             paths += [paths[0] + ending for ending in (files.WAL, f"{files.WAL}.checkpoint", f"{files.WAL}.recovery")]
