@@ -48,4 +48,4 @@ def test_sums_over_edges_are_not_in_tf32():
     with Products() as products:
         measurer.measure(targets, None, range(2))
     assert {precision for _, precision in products.seen} == {"highest"}
-    assert any(equation.startswith("cpr,") for equation, _ in products.seen)
+    assert any(equation.startswith("cpbr,") for equation, _ in products.seen)
