@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from selfrepair.app.components.about import _run_facts, file_stem, title_lines
+from selfrepair.app.components.about import run_facts, file_stem, title_lines
 from selfrepair.app.controls.comparison import side_name
 from selfrepair.app.data.choice import Choice
 
@@ -23,6 +23,6 @@ def choice(name: str | None) -> Choice:
 )
 def test_a_run_is_called_by_its_name(name: str | None, side: str, line: str, stem: str) -> None:
     assert side_name(choice(name)) == side
-    told = _run_facts(choice(name), "")
+    told = run_facts(choice(name), "")
     assert title_lines(told)[0].startswith(line)
     assert file_stem("map", told) == stem
