@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from selfrepair.app.components.about import run_facts, file_stem, title_lines
+from selfrepair.app.components.about import file_stem, run_facts, title_lines
 from selfrepair.app.controls.comparison import side_name
 from selfrepair.app.data.choice import Choice
 
