@@ -174,14 +174,13 @@ def test_names_of_one_s_own_that_do_not_do(tmp_path, content, said):
     assert not (tmp_path / "o.jsonl").exists()
 
 
-@pytest.mark.slow
 def test_the_bundled_model_does_induction():
-    model = AutoModelForCausalLM.from_pretrained(DEMO_FOLDER).eval()
-    rows = list(induction.induction_rows(Vocabulary(tokenizer_of("demo", None), "demo"), 60, 0))
+    model = AutoModelForCausalLM.from_pretrained(DEMO_FOLDER, dtype=torch.float32).eval()
+    rows = list(induction.induction_rows(Vocabulary(tokenizer_of("demo", None), "demo"), 240, 0))
     found = []
     for length in {len(row["tokens"]) for row in rows}:
         same = [row for row in rows if len(row["tokens"]) == length]
         with torch.no_grad():
             logits = model(torch.tensor([row["tokens"] for row in same])).logits[:, -1]
         found += [float(of[row["answer"]] - of[row["foil"]]) for of, row in zip(logits, same, strict=True)]
-    assert statistics.mean(found) > 3 * statistics.stdev(found) / len(found) ** 0.5
+    assert statistics.mean(found) > 4 * statistics.stdev(found) / len(found) ** 0.5
