@@ -9,7 +9,6 @@ from typing import Any
 
 import duckdb
 import pytest
-import yaml
 
 from selfrepair import Warehouse
 from selfrepair.queries.export.card import About, _header
@@ -134,6 +133,7 @@ def test_a_command_that_names_a_place_on_a_machine(command: str, is_local: bool)
 
 @pytest.mark.parametrize("title", ["plain", "é 😀", 'a "b": [c] # {d}', "a\nb: c", "\x07\u2028\ud800x"])
 def test_the_header_of_a_card_is_yaml_whatever_the_title(title: str) -> None:
+    yaml = pytest.importorskip("yaml", reason="comes with the extras for models and documents")
     from datetime import date
 
     text = _header([], About(title, None, False, "1", date(2026, 1, 1)), title)
