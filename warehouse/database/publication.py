@@ -100,7 +100,7 @@ class Publication:
         con = duckdb.connect(config=rest)
         try:
             if self.origin:
-                from selfrepair.warehouse.database.remote import filesystem
+                from selfrepair.warehouse.database.remote_files import filesystem
 
                 con.register_filesystem(filesystem(self.origin, self.parquet()))
             con.execute(f"SET allowed_paths = [{', '.join(map(_literal, readable))}]")
