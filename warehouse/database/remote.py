@@ -1,7 +1,7 @@
 """Publications that lie elsewhere: on the Hugging Face hub (`hf://datasets/OWNER/NAME[@REVISION]`), in a bucket (`s3://...`).
 
 Their small files are fetched once for each revision, into the user's cache; `remote_files` reads the others. The hub is the one
-that HF_ENDPOINT names, and nobody else is sent its token; a bucket is opened with the credentials that AWS's own tools would use.
+that HF_ENDPOINT names, and nobody else is sent its token; a bucket is opened with the credentials that AWS's own tools take.
 """
 
 from __future__ import annotations
